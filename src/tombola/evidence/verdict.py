@@ -1,0 +1,100 @@
+"""The verdict: does a ticket win, in numbers and in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tombola.evidence.statistics import MARGIN, Comparison, compare, holm
+
+MANDATORY = ("shuffle", "fresh-init", "random")
+
+MEANING = {
+    "shuffle": "the search found only how many weights each layer needs, not which",
+    "fresh-init": "the weights that the ticket starts from do not matter",
+    "random": "a random mask of the same layer counts does as well",
+    "inverted": "keeping the lowest scores does as well",
+    "erk": "an ERK random mask does as well",
+    "smart-ratio": "a smart-ratio random mask does as well",
+    "magnitude-init": "keeping the largest initial weights does as well",
+    "narrow": "a dense network of the same size does as well",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Paired comparison of a ticket (or a method's tickets) with dense and controls over seeds.
+
+    wins: True, False, or None where these seeds cannot tell.
+    """
+
+    subject: str
+    density: float
+    seeds: tuple[int, ...]
+    margin: float
+    means: Mapping[str, float]
+    dense: Comparison
+    controls: tuple[Comparison, ...]
+    wins: bool | None
+    collapsed: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in plain words."""
+        return " ".join(
+            [self._headline(), *(_words(c, self.margin) for c in (self.dense, *self.controls)), *self._dead()]
+        )
+
+    def _headline(self) -> str:
+        word = {True: "wins", False: "does not win", None: "is undecided"}[self.wins]
+        return f"{self.subject} at density {self.density:.4g} {word} over {len(self.seeds)} seeds."
+
+    def _dead(self) -> list[str]:
+        return [f"Nothing is left of {', '.join(self.collapsed)}: layer collapse."] if self.collapsed else []
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def judge(
+    subject: str,
+    density: float,
+    results: Mapping[str, Sequence[float]],
+    seeds: Sequence[int],
+    margin: float = MARGIN,
+    collapsed: tuple[str, ...] = (),
+) -> Verdict:
+    """The verdict from each arm's test metric by seed.
+
+    results: "ticket", "dense" and every control by name, one number a seed, in the order of `seeds`. The
+    ticket wins if it is not worse than dense by more than the margin and better than each mandatory control.
+    """
+    ticket = results["ticket"]
+    dense = compare(ticket, results["dense"], "dense", margin)
+    controls = holm(
+        [compare(ticket, r, name, margin) for name, r in results.items() if name not in ("ticket", "dense")],
+        margin,
+    )
+    mandatory = [c for c in controls if c.against in MANDATORY]
+    wins: bool | None = None
+    if dense.low90 > -margin and len(mandatory) == len(MANDATORY) and all(c.outcome == "better" for c in mandatory):
+        wins = True
+    elif dense.high90 < -margin or any(c.outcome in ("worse", "equivalent") for c in mandatory):
+        wins = False
+    means = {name: sum(values) / len(values) for name, values in results.items()}
+    return Verdict(subject, density, tuple(seeds), margin, means, dense, controls, wins, collapsed)
+
+
+def _words(comparison: Comparison, margin: float) -> str:
+    what = {"dense": "the dense network"}.get(comparison.against, f"its control '{comparison.against}'")
+    points = f"{100 * comparison.mean:+.2f} points [{100 * comparison.low:+.2f}, {100 * comparison.high:+.2f}]"
+    if comparison.outcome == "equivalent":
+        means = MEANING.get(comparison.against)
+        return (
+            f"It is equivalent to {what} ({points}){': ' + means if means else f', within ±{100 * margin:g} points'}."
+        )
+    if comparison.outcome == "undecided":
+        if len(comparison.differences) < 2:
+            return f"Against {what} one seed shows nothing ({100 * comparison.mean:+.2f} points)."
+        return f"Against {what} it is undecided ({points}): these seeds could have shown {100 * comparison.detectable:.2f} points."
+    return f"It is {comparison.outcome} than {what} ({points})."

@@ -1,0 +1,40 @@
+"""Scores: how much is each weight worth? Pure functions; larger = keep."""
+
+from tombola.scores.data_free import Magnitude, Random, SynFlow
+from tombola.scores.evaluate import batch_size
+from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip
+from tombola.scores.types import Batch, Batches, Forward, Loss, Score, Scores, View, forward
+
+random = Random()
+magnitude = Magnitude()
+snip = Snip()
+grasp = Grasp()
+grasp_first_order = GraspFirstOrder()
+synflow = SynFlow()
+
+SCORES: dict[str, Score] = {score.name: score for score in (random, magnitude, snip, grasp, grasp_first_order, synflow)}
+
+__all__ = [
+    "SCORES",
+    "Batch",
+    "Batches",
+    "Forward",
+    "Grasp",
+    "GraspFirstOrder",
+    "Loss",
+    "Magnitude",
+    "Random",
+    "Score",
+    "Scores",
+    "Snip",
+    "SynFlow",
+    "View",
+    "batch_size",
+    "forward",
+    "grasp",
+    "grasp_first_order",
+    "magnitude",
+    "random",
+    "snip",
+    "synflow",
+]

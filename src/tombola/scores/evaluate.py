@@ -1,0 +1,126 @@
+"""Evaluating a network at given weights without touching it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from tombola.errors import TombolaError
+from tombola.scores.types import Batch, Batches, Forward, Loss, forward
+from tombola.structure import Prunable
+from tombola.tickets import Mask, check_fits, plain_name
+
+Mode = Literal["train", "eval"]
+
+
+class _Called(nn.Module):
+    """A model called the way the task calls it, so that `functional_call` can swap its tensors."""
+
+    def __init__(self, model: nn.Module, forward: Forward) -> None:
+        super().__init__()
+        self.model = model
+        self._forward = forward
+
+    def forward(self, inputs: Any) -> Any:
+        return self._forward(self.model, inputs)
+
+
+class Pure:
+    """A network that is evaluated at copies: `weights` are its prunable parameters, fresh leaves that want gradients.
+
+    Everything floating is in `dtype`, whatever the model's own precision. Entered through `untouched`.
+    """
+
+    def __init__(
+        self, model: nn.Module, forward: Forward, mask: Mask | None, prunable: Prunable, dtype: torch.dtype
+    ) -> None:
+        self._called = _Called(model, forward)
+        self._dtype = dtype
+        own = dict(model.named_parameters())
+        if mask is not None:
+            check_fits(mask, own)
+        chosen = prunable(model)
+        tensors = {plain_name(name): name for name in own}
+        self.weights: dict[str, Tensor] = {}
+        for name, parameter in chosen.items():
+            value = parameter.detach().to(dtype)
+            if mask is not None and name in mask:
+                value = torch.where(mask[name].to(value.device), value, 0.0)
+            self.weights[name] = value.requires_grad_()
+        fixed = {name: self._cast(p.detach()) for name, p in own.items() if plain_name(name) not in chosen}
+        buffers = {name: self._cast(b.detach().clone()) for name, b in model.named_buffers()}
+        self.others = {**fixed, **buffers}
+        self._names = {name: tensors[name] for name in chosen}
+
+    def __call__(self, inputs: Any) -> Any:
+        swapped = {self._names[name]: weight for name, weight in self.weights.items()} | self.others
+        return functional_call(self._called, {f"model.{n}": t for n, t in swapped.items()}, (self._cast(inputs),))
+
+    def _cast(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._cast(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return tuple(self._cast(item) for item in value)
+        device = next(self._called.model.parameters()).device
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(device, self._dtype) if value.is_floating_point() else value.to(device)
+
+
+@contextmanager
+def untouched(
+    model: nn.Module,
+    *,
+    mode: Mode,
+    dtype: torch.dtype = torch.float32,
+    mask: Mask | None = None,
+    prunable: Prunable = Prunable(),
+    forward: Forward = forward,
+    seed: int = 0,
+) -> Generator[Pure]:
+    """A `Pure` evaluation of the model in a mode (of batch norm and dropout), from a seed; all is restored after."""
+    modes = {module: module.training for module in model.modules()}
+    device = next(model.parameters()).device
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
+        torch.manual_seed(seed)
+        try:
+            model.train(mode == "train")
+            yield Pure(model, forward, mask, prunable, dtype)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+
+def take(batches: Batches, count: int, score: str) -> list[Batch]:
+    """The first `count` batches; TombolaError if there are none."""
+    taken = list(islice(batches, count))
+    if not taken:
+        raise TombolaError(
+            f"the score '{score}' needs data and got no batch; give batches of (inputs, targets) and a loss"
+        )
+    return taken
+
+
+def needed(loss: Loss | None, score: str) -> Loss:
+    if loss is None:
+        raise TombolaError(f"the score '{score}' needs a loss; give one, as torch.nn.functional.cross_entropy")
+    return loss
+
+
+def batch_size(batch: Batch) -> int:
+    """Samples in a batch: the length of its first input tensor."""
+    inputs = batch[0]
+    while isinstance(inputs, dict | tuple | list):
+        inputs = next(iter(inputs.values() if isinstance(inputs, dict) else inputs))
+    return len(inputs)

@@ -1,0 +1,123 @@
+"""Scores from gradients of the training loss: SNIP, GraSP and its signed first-order reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from tombola.scores.evaluate import Mode, Pure, batch_size, needed, take, untouched
+from tombola.scores.types import Batch, Batches, Loss, Scores, View
+
+
+def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[Tensor]:
+    """The gradient of the mean loss over all samples of the batches, one tensor a prunable weight."""
+    weights = list(network.weights.values())
+    samples = sum(batch_size(batch) for batch in batches)
+    total = [torch.zeros_like(weight) for weight in weights]
+    for batch in batches:
+        share = batch_size(batch) / samples
+        gradients = torch.autograd.grad(_loss_of(network, batch, loss) * share, weights, materialize_grads=True)
+        torch._foreach_add_(total, gradients)
+    return total
+
+
+@dataclass(frozen=True)
+class GraspFirstOrder:
+    """The signed first-order reading of GraSP, w · ∂L/∂w, as papers on layer pruning describe it.
+
+    It is SNIP without the absolute value, not Wang et al.'s Hessian–gradient product (`Grasp`).
+    """
+
+    batches: int = 1
+    batch_norm: Mode = "train"
+
+    name: ClassVar[str] = "grasp-first-order"
+    paper: ClassVar[str] = "after Wang et al., ICLR 2020, as layer pruning papers read it"
+    needs_data: ClassVar[bool] = True
+    backwards: ClassVar[int] = 1
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
+        with untouched(model, mode=self.batch_norm, **view) as network:
+            gradients = mean_gradients(network, taken, loss)
+        return {n: w.detach() * g for (n, w), g in zip(network.weights.items(), gradients, strict=True)}
+
+
+@dataclass(frozen=True)
+class Snip:
+    """Connection sensitivity |w · ∂L/∂w| at the given weights (Lee, Ajanthan, Torr, ICLR 2019).
+
+    batches: how many of the batches given are averaged, signs and all, before the absolute value;
+    batch_norm: the mode of batch norm and dropout while scoring.
+    """
+
+    batches: int = 1
+    batch_norm: Mode = "train"
+
+    name: ClassVar[str] = "snip"
+    paper: ClassVar[str] = "Lee, Ajanthan, Torr, ICLR 2019"
+    needs_data: ClassVar[bool] = True
+    backwards: ClassVar[int] = 1
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        first_order = GraspFirstOrder(self.batches, self.batch_norm)(model, batches, loss, **view)
+        return {name: score.abs() for name, score in first_order.items()}
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """Gradient signal preservation: w · (H g), so that the gradient's norm survives (Wang et al., ICLR 2020).
+
+    The paper removes the largest −w · H g, so this is its negative: larger = keep. temperature: outputs are
+    divided by it before the loss; g is the mean over all batches, held fixed in the outer derivative.
+    """
+
+    batches: int = 1
+    batch_norm: Mode = "train"
+    temperature: float = 200.0
+
+    name: ClassVar[str] = "grasp"
+    paper: ClassVar[str] = "Wang, Zhang, Grosse, ICLR 2020"
+    needs_data: ClassVar[bool] = True
+    backwards: ClassVar[int] = 3
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
+
+        def cooled(outputs: Tensor, targets: Tensor) -> Tensor:
+            return loss(outputs / self.temperature, targets)
+
+        with untouched(model, mode=self.batch_norm, **view) as network:
+            weights = list(network.weights.values())
+            fixed = mean_gradients(network, taken, cooled) if len(taken) > 1 else None
+            samples = sum(batch_size(batch) for batch in taken)
+            products = [torch.zeros_like(weight) for weight in weights]
+            for batch in taken:
+                share = batch_size(batch) / samples
+                own = torch.autograd.grad(
+                    _loss_of(network, batch, cooled) * share,
+                    weights,
+                    create_graph=True,
+                    materialize_grads=True,
+                )
+                stop = [g.detach() for g in own] if fixed is None else fixed
+                agreement = torch.stack([(g * s).sum() for g, s in zip(own, stop, strict=True)]).sum()
+                torch._foreach_add_(products, torch.autograd.grad(agreement, weights, materialize_grads=True))
+        return {n: w.detach() * p for (n, w), p in zip(network.weights.items(), products, strict=True)}
+
+
+def _loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
+    inputs, targets = batch
+    outputs = network(inputs)
+    device = next(iter(network.weights.values())).device
+    return loss(outputs, targets.to(device) if isinstance(targets, Tensor) else targets)

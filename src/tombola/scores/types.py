@@ -1,0 +1,60 @@
+"""What scores take and give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Protocol, TypedDict, Unpack
+
+from torch import Tensor, nn
+
+from tombola.structure import Prunable
+from tombola.tickets import Mask
+
+Inputs = Any
+"""A tensor, a tuple of arguments, or a dict of keyword arguments."""
+
+Batch = tuple[Inputs, Any]
+Batches = Iterable[Batch]
+Loss = Callable[[Any, Any], Tensor]
+Forward = Callable[[nn.Module, Inputs], Any]
+Scores = dict[str, Tensor]
+
+
+def forward(model: nn.Module, inputs: Inputs) -> Any:
+    """Call a model on a tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    if isinstance(inputs, tuple | list):
+        return model(*inputs)
+    return model(inputs)
+
+
+class View(TypedDict, total=False):
+    """How a score looks at the model; every field may be left out.
+
+    mask: at weights · mask; prunable: the rule for which parameters are scored; forward: how the model is called
+    on inputs; seed: all that is random in the score comes from it.
+    """
+
+    mask: Mask | None
+    prunable: Prunable
+    forward: Forward
+    seed: int
+
+
+class Score(Protocol):
+    """How much is each weight worth? A pure function of the model, and of batches and loss where it needs them.
+
+    Returns one float tensor a prunable parameter, of its shape; larger = keep. Parameters, buffers, gradients,
+    modes and the global random state are as before the call. needs_data: whether it reads batches; backwards:
+    backward passes a sample costs, for the ledger.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    needs_data: ClassVar[bool]
+    backwards: ClassVar[int]
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores: ...

@@ -1,0 +1,55 @@
+"""What one run came to, as plain numbers that go to JSON and come back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run.
+
+    method: name of the search, "" for dense; control: which control of it, "" for the ticket itself;
+    density: asked share of units; weight_density: kept share of prunable weights; metric and loss: on the test
+    split, read once, at the end; history: one row an epoch; layers: tensor → (kept, size); search and
+    training: cost as in `training.Cost`; command: what makes this result again.
+    """
+
+    method: str
+    control: str
+    density: float
+    weight_density: float
+    seed: int
+    metric: float
+    loss: float
+    validation: float
+    epochs: int
+    history: tuple[dict[str, float], ...]
+    layers: dict[str, tuple[int, int]]
+    search: dict[str, float]
+    training: dict[str, float]
+    settings: dict[str, Any]
+    digest: str
+    source: str
+    collapsed: tuple[str, ...] = ()
+    ticket: str = ""
+    command: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def arm(self) -> str:
+        """Its place in a comparison: "dense", "imp", "imp · shuffle"."""
+        return " · ".join(part for part in (self.method, self.control) if part) or "dense"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Result:
+        content = json.loads(text)
+        content["history"] = tuple(content["history"])
+        content["layers"] = {name: (kept, size) for name, (kept, size) in content["layers"].items()}
+        content["collapsed"] = tuple(content["collapsed"])
+        return Result(**content)

@@ -1,0 +1,29 @@
+"""Masks, the selection that makes them, tickets and their file, and attaching a mask to a model."""
+
+from tombola.tickets.attach import AttachWarning, Handle, attach
+from tombola.tickets.files import write_atomically
+from tombola.tickets.mask import Mask
+from tombola.tickets.select import TieWarning, select
+from tombola.tickets.shares import Scope
+from tombola.tickets.tensors import check_fits, digest_of, plain_name, put_values, tensors_of
+from tombola.tickets.ticket import Provenance, Seed, Ticket, Values
+
+__all__ = [
+    "AttachWarning",
+    "Handle",
+    "Mask",
+    "Provenance",
+    "Scope",
+    "Seed",
+    "Ticket",
+    "TieWarning",
+    "Values",
+    "attach",
+    "check_fits",
+    "digest_of",
+    "plain_name",
+    "put_values",
+    "select",
+    "tensors_of",
+    "write_atomically",
+]

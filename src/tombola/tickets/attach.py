@@ -1,0 +1,154 @@
+"""Keeping dead weights dead while anybody's loop trains the model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tombola.errors import TombolaError
+from tombola.tickets.mask import Mask
+from tombola.tickets.tensors import check_fits, plain_name
+from tombola.tickets.ticket import Ticket
+
+WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class AttachWarning(UserWarning):
+    """Optimizer state that a mask cannot follow was left as it is."""
+
+
+class KeptWords:
+    """One parameter's mask as machine words of ones and zeros, so that AND assigns +0.0 to what is dead.
+
+    A bitwise AND is an assignment (NaN and −0.0 become 0.0 too) at the speed of a multiplication.
+    """
+
+    def __init__(self, kept: Tensor) -> None:
+        self.kept = kept
+        self._words: dict[tuple[Any, ...], Tensor] = {}
+
+    @torch.no_grad()
+    def zero_dead(self, tensor: Tensor) -> None:
+        """Write 0.0 to each dead position of a real tensor of the parameter's shape."""
+        tensor = tensor.detach()
+        key = (tensor.device, tensor.dtype, tensor.stride())
+        words = self._words.get(key)
+        if words is None:
+            words = torch.empty_like(tensor, dtype=WORDS[tensor.element_size()])
+            self._words[key] = words.copy_(self.kept).neg_()
+        tensor.view(words.dtype).bitwise_and_(words)
+
+    def __call__(self, parameter: Tensor) -> None:
+        gradient = parameter.grad
+        if gradient is None:
+            return
+        if gradient.layout != torch.strided:
+            raise TombolaError("a masked parameter got a sparse gradient; make its layer with sparse=False")
+        self.zero_dead(gradient)
+
+
+class Handle:
+    """A mask attached to a model; a context manager whose end, or `detach()`, leaves a plain module."""
+
+    def __init__(self, mask: Mask, removers: list[Callable[[], None]]) -> None:
+        self.mask = mask
+        self._removers = removers
+
+    def detach(self) -> None:
+        """Remove every hook; the weights stay as they are."""
+        while self._removers:
+            self._removers.pop()()
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.detach()
+
+
+def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = None) -> Handle:
+    """Keep a mask's dead weights exactly zero, and a ticket's held parameters where they are, while you train.
+
+    Dead weights and their optimizer state are zeroed at once; dead gradients as soon as they are accumulated,
+    so that clipping, closures and double-step optimizers see the sparse problem; weights and every state
+    tensor of the parameter's shape again after each `optimizer.step`. Model class, state_dict keys and
+    parameters stay the same. Raises TombolaError for another architecture, FSDP, DTensor and optimizers that
+    run inside backward.
+    """
+    mask, held = (what.mask, what.held) if isinstance(what, Ticket) else (what, ())
+    parameters = {plain_name(n): p for n, p in model.named_parameters(remove_duplicate=False)}
+    check_fits(mask, parameters)
+    _refuse_unfit(model, parameters, optimizer)
+    masked: dict[nn.Parameter, KeptWords] = {}
+    for name in mask:
+        kept = mask[name]
+        parameter = parameters[name]
+        if parameter in masked:
+            kept &= masked[parameter].kept
+        masked[parameter] = KeptWords(kept)
+    frozen = {parameters[name]: parameters[name].detach().clone() for name in held if name in parameters}
+
+    def guard(stepped: Any = None, *_: object) -> None:
+        states = stepped.state if stepped is not None else {}
+        for parameter, words in masked.items():
+            words.zero_dead(parameter)
+            for state in states.get(parameter, {}).values():
+                if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
+                    words.zero_dead(state)
+        for parameter, value in frozen.items():
+            parameter.detach().copy_(value)
+
+    guard(optimizer)
+    removers = [
+        parameter.register_post_accumulate_grad_hook(words).remove
+        for parameter, words in masked.items()
+        if parameter.requires_grad
+    ]
+    removers += [p.register_post_accumulate_grad_hook(_no_gradient).remove for p in frozen if p.requires_grad]
+    if optimizer is not None:
+        _warn_of_factored_state(optimizer, masked)
+        removers.append(optimizer.register_step_post_hook(guard).remove)
+    return Handle(mask, removers)
+
+
+def _no_gradient(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+def _refuse_unfit(model: nn.Module, parameters: dict[str, nn.Parameter], optimizer: Optimizer | None) -> None:
+    for name, parameter in parameters.items():
+        if type(parameter).__name__ == "DTensor" or hasattr(parameter, "placements"):
+            raise TombolaError(
+                f"'{name}' is a DTensor, which a mask cannot follow; attach before you distribute, or use DDP"
+            )
+        hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
+        foreign = [hook for hook in hooks.values() if not isinstance(hook, KeptWords) and hook is not _no_gradient]
+        if foreign or hasattr(parameter, "_in_backward_optimizers"):
+            raise TombolaError(
+                f"'{name}' already has a hook that runs when its gradient is ready, as optimizers fused into backward "
+                "have; attach the mask first, or step the optimizer after backward"
+            )
+    if any(type(module).__name__ in ("FullyShardedDataParallel", "FSDPModule") for module in model.modules()):
+        raise TombolaError("the model is wrapped in FSDP, whose flat parameters a mask cannot follow; use DDP")
+    if optimizer is not None:
+        mine = set(parameters.values())
+        if not any(p in mine for group in optimizer.param_groups for p in group["params"]):
+            raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
+
+
+def _warn_of_factored_state(optimizer: Optimizer, masked: dict[nn.Parameter, KeptWords]) -> None:
+    for parameter in masked:
+        for key, state in optimizer.state.get(parameter, {}).items():
+            parts = state if isinstance(state, list | tuple) else [state]
+            if any(isinstance(part, Tensor) and part.numel() > 1 and part.shape != parameter.shape for part in parts):
+                warnings.warn(
+                    f"the optimizer's '{key}' does not have its parameter's shape and is left as it is",
+                    AttachWarning,
+                    stacklevel=3,
+                )
+                return

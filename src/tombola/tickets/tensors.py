@@ -1,0 +1,62 @@
+"""A model's tensors by name: reading, writing and fingerprinting them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.tickets.mask import Mask
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers of a model by name, wrappers' prefixes stripped; live, not copied."""
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {plain_name(name): tensor.detach() for name, tensor in named.items()}
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what DataParallel and torch.compile put before it."""
+    while name.startswith(("module.", "_orig_mod.")):
+        name = name.split(".", 1)[1]
+    return name
+
+
+@torch.no_grad()
+def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Copy values into a model's own tensors, which must be the same ones; no tensor is shared afterwards."""
+    own = tensors_of(model)
+    for name in [*values, *own]:
+        if name not in own or name not in values or own[name].shape != values[name].shape:
+            here = tuple(own[name].shape) if name in own else "missing"
+            there = tuple(values[name].shape) if name in values else "missing"
+            raise TombolaError(
+                f"the stored values belong to another architecture: '{name}' is {here} in this model and {there} "
+                "in the ticket; use the model that the ticket was found on"
+            )
+    for name, tensor in own.items():
+        tensor.copy_(values[name])
+
+
+def check_fits(mask: Mask, parameters: Mapping[str, Tensor]) -> None:
+    """Raise TombolaError where the mask names a parameter that is not there, or of another shape."""
+    shapes = {plain_name(name): tuple(parameter.shape) for name, parameter in parameters.items()}
+    for name, shape in mask.shapes.items():
+        if shapes.get(name) != shape:
+            here = shapes.get(name, "missing")
+            raise TombolaError(
+                f"this mask belongs to another architecture: '{name}' is {here} in this model and {shape} in the "
+                "mask; use the model that the ticket was found on"
+            )
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """A fingerprint of named tensors: names, types, shapes and bytes."""
+    content = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        content.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return content.hexdigest()

@@ -1,0 +1,184 @@
+"""The ticket: a mask, the weights from which it trains, and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.tickets.format import read_file, typed, write_file
+from tombola.tickets.mask import Bits, Mask
+from tombola.tickets.tensors import check_fits, digest_of, put_values, tensors_of
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Start from the task's own initialisation with this seed; `digest` is that of the values it must give."""
+
+    seed: int
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Start from stored parameters and buffers.
+
+    what: which values they are, as "500it", "2ep", "end" or "transformed"; epochs_spent: the training, in
+    epochs of the task, that went into them and that a fair dense control gets too.
+    """
+
+    tensors: Mapping[str, Tensor]
+    what: str
+    epochs_spent: float = 0.0
+
+    def __post_init__(self) -> None:
+        snapshot = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()}
+        object.__setattr__(self, "tensors", MappingProxyType(snapshot))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Values):
+            return NotImplemented
+        mine = (self.what, self.epochs_spent, self.digest)
+        return mine == (other.what, other.epochs_spent, other.digest)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __reduce__(self):
+        return Values, (dict(self.tensors), self.what, self.epochs_spent)
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.tensors)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a ticket came from: method and its settings, the task as its maker names it, cost of the search."""
+
+    method: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    seed: int | None = None
+    ties: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A subnetwork and all that is needed to train it.
+
+    mask: kept weights; start: the values it trains from; held: parameters kept at their start value while it
+    trains; recipe: what the method prescribes for that training, as fields of the task's recipe to replace;
+    removed: at a granularity coarser than weights, the units removed from each group (the mask follows from
+    them).
+    """
+
+    mask: Mask
+    start: Seed | Values
+    held: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
+
+    @property
+    def density(self) -> float:
+        """Kept share of the prunable weights."""
+        return self.mask.density
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of what trains: mask, start, held and recipe; not of where they came from."""
+        parts = (self.mask.digest, self.start.digest, self.held, sorted(self.recipe.items()))
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+    def put_into(self, model: nn.Module) -> None:
+        """Copy the start values into a model of the same architecture, bit for bit.
+
+        A `Seed` start expects the model as its task built it with that seed, and checks that it is.
+        """
+        state = tensors_of(model)
+        check_fits(self.mask, dict(model.named_parameters()))
+        if isinstance(self.start, Seed):
+            if digest_of(state) != self.start.digest:
+                raise TombolaError(
+                    f"this ticket starts from the initialisation with seed {self.start.seed}, but the task built "
+                    "other values from that seed; use the model and the torch version that the ticket was found with"
+                )
+            return
+        put_values(model, self.start.tensors)
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file; a kill or a full disk leaves what was there before."""
+        tensors = {
+            f"mask/{n}": torch.frombuffer(bytearray(b.packed), dtype=torch.uint8) for n, b in self.mask.bits.items()
+        }
+        if isinstance(self.start, Values):
+            start: dict[str, Any] = {"what": self.start.what, "epochs_spent": self.start.epochs_spent}
+            tensors |= {f"values/{name}": tensor.contiguous() for name, tensor in self.start.tensors.items()}
+        else:
+            start = asdict(self.start)
+        description = {
+            "shapes": {name: list(shape) for name, shape in self.mask.shapes.items()},
+            "start": start,
+            "held": list(self.held),
+            "recipe": dict(self.recipe),
+            "removed": {group: list(units) for group, units in self.removed.items()},
+            "provenance": asdict(self.provenance),
+        }
+        write_file(Path(path), description, tensors)
+
+    @staticmethod
+    def load(path: str | Path) -> Ticket:
+        """Read a ticket's file, checking every field; raises TombolaError naming what is wrong."""
+        return read_file(Path(path), _ticket)
+
+
+def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
+    masks = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
+    values = {name.removeprefix("values/"): t for name, t in tensors.items() if name.startswith("values/")}
+    shapes = typed(content, "shapes", dict)
+    if len(masks) + len(values) != len(tensors) or masks.keys() != shapes.keys():
+        raise ValueError("its tensors are not the ones that its description names")
+    bits = {name: _bits(name, masks[name], shape) for name, shape in shapes.items()}
+    start = typed(content, "start", dict)
+    if values:
+        what, spent = typed(start, "what", str), typed(start, "epochs_spent", int, float)
+        start = Values(values, what, spent)
+    else:
+        start = Seed(typed(start, "seed", int), typed(start, "digest", str))
+    held = tuple(typed({"held": name}, "held", str) for name in typed(content, "held", list))
+    removed = typed(content, "removed", dict)
+    if not all(isinstance(u, list) and all(type(i) is int and i >= 0 for i in u) for u in removed.values()):
+        raise ValueError("`removed` does not list units by number")
+    provenance = typed(content, "provenance", dict)
+    if provenance.keys() != {field.name for field in fields(Provenance)}:
+        raise ValueError("its provenance has other fields")
+    return Ticket(
+        mask=Mask(bits, typed(provenance, "ties", int)),
+        start=start,
+        held=held,
+        recipe=typed(content, "recipe", dict),
+        removed={group: tuple(units) for group, units in removed.items()},
+        provenance=Provenance(**provenance),
+    )
+
+
+def _bits(name: str, packed: Tensor, shape: Any) -> Bits:
+    if not (isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape)):
+        raise ValueError(f"the shape of '{name}' is {shape!r}")
+    size = math.prod(shape)
+    if packed.dtype != torch.uint8 or packed.ndim != 1 or packed.numel() != -(-size // 8):
+        raise ValueError(f"the mask of '{name}' does not have one bit for each of {size} weights")
+    if size % 8 and int(packed[-1]) & (0xFF >> size % 8):
+        raise ValueError(f"the mask of '{name}' keeps weights beyond its end")
+    return Bits(tuple(shape), packed.numpy().tobytes())

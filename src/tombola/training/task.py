@@ -1,0 +1,144 @@
+"""The task: all that a method knows of the user's world."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.scores import Batch, forward
+from tombola.training.batches import MemoryBatches, pick, split_off
+from tombola.training.randomness import mixed, own_randomness, seed_everything
+from tombola.training.recipe import Recipe
+
+Split = Literal["train", "validation", "test"]
+EVALUATION_BATCH = 1024
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What to learn: a network, data in three splits, a loss, a metric and a recipe; picklable.
+
+    `batches` gives a sized iterable of (inputs, targets) whose order is a function of (seed, epoch);
+    `metric` is the batch's mean, larger = better. A task may also have `narrow(width) -> Task`.
+    """
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    def build(self, seed: int) -> nn.Module: ...
+
+    def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]: ...
+
+    def forward(self, model: nn.Module, inputs: Any) -> Any: ...
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor: ...
+
+    def metric(self, outputs: Any, targets: Any) -> Tensor: ...
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of samples whose largest output is the target's."""
+    return (outputs.argmax(-1) == targets).float().mean()
+
+
+@dataclass(frozen=True)
+class SupervisedTask:
+    """A task from a network's factory and data.
+
+    model: called without arguments, gives a freshly initialised network. data: "train" and "test", and
+    "validation" if there is one, each a pair (inputs, targets) of tensors or a sized iterable of batches, as a
+    DataLoader. validation: the share of in-memory training data set aside where data has no such split; the
+    choice is fixed. narrower: width → factory of a narrower network, for the control of the same size. labels:
+    what this task is called on the command line, written into tickets.
+    """
+
+    model: Callable[[], nn.Module]
+    data: Mapping[str, Any]
+    loss: Callable[[Any, Any], Tensor] = F.cross_entropy
+    recipe: Recipe = Recipe()
+    metric: Callable[[Any, Any], Tensor] = accuracy
+    validation: float = 0.1
+    forward: Callable[[nn.Module, Any], Any] = forward
+    narrower: Callable[[float], Callable[[], nn.Module]] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for split in ("train", "test"):
+            if split not in self.data:
+                raise TombolaError(f"the data has no '{split}'; give a mapping with 'train' and 'test'")
+        if "validation" not in self.data and not _in_memory(self.data["train"]):
+            raise TombolaError(
+                "the data comes in batches and has no 'validation'; give one, since a search never sees the test split"
+            )
+        if not 0 < self.validation < 1:
+            raise TombolaError(f"validation is {self.validation}; give the share to set aside, between 0 and 1")
+
+    def build(self, seed: int) -> nn.Module:
+        with own_randomness(torch.device("cpu")):
+            seed_everything(seed)
+            model = self.model()
+        if not isinstance(model, nn.Module):
+            raise TombolaError(f"the model's factory gave a {type(model).__name__}; it must return an nn.Module")
+        return model
+
+    def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
+        source = self._splits[split]
+        if not _in_memory(source):
+            return source
+        if split != "train":
+            return MemoryBatches(*source, size=max(self.recipe.batch, EVALUATION_BATCH))
+        return MemoryBatches(*source, self.recipe.batch, mixed(seed, epoch), self.recipe.augment)
+
+    def narrow(self, width: float) -> SupervisedTask:
+        """The same task with a network of `width` times the hidden units."""
+        if self.narrower is None:
+            raise TombolaError("this task cannot build a narrower network; give SupervisedTask(narrower=…)")
+        return replace(self, model=self.narrower(width))
+
+    @cached_property
+    def data_digest(self) -> str:
+        """A fingerprint of all data in memory; of the first batch where data comes in batches."""
+        content = hashlib.blake2b(digest_size=16)
+        for split, source in sorted(self.data.items()):
+            content.update(split.encode())
+            for tensor in _tensors(source if _in_memory(source) else next(iter(source))):
+                content.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+                content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return content.hexdigest()
+
+    @cached_property
+    def _splits(self) -> dict[str, Any]:
+        splits = dict(self.data)
+        if "validation" not in splits:
+            inputs, targets = splits["train"]
+            kept, aside = split_off(len(targets), self.validation)
+            splits["train"] = pick(inputs, kept), pick(targets, kept)
+            splits["validation"] = pick(inputs, aside), pick(targets, aside)
+        return splits
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_splits", "data_digest")}
+
+
+def smoothed(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Callable[[Any, Any], Tensor]:
+    """The loss with label smoothing, which it must take as an argument if it is not zero."""
+    return partial(loss, label_smoothing=smoothing) if smoothing else loss
+
+
+def _in_memory(source: Any) -> bool:
+    return isinstance(source, tuple | list) and len(source) == 2 and isinstance(source[1], Tensor)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values]
+    parts = values.values() if isinstance(values, dict) else values
+    return [tensor for part in parts for tensor in _tensors(part)] if isinstance(parts, Iterable) else []
