@@ -96,5 +96,6 @@ def _words(comparison: Comparison, margin: float) -> str:
     if comparison.outcome == "undecided":
         if len(comparison.differences) < 2:
             return f"Against {what} one seed shows nothing ({100 * comparison.mean:+.2f} points)."
-        return f"Against {what} it is undecided ({points}): these seeds could have shown {100 * comparison.detectable:.2f} points."
+        could = f"these seeds could have shown {100 * comparison.detectable:.2f} points"
+        return f"Against {what} it is undecided ({points}): {could}."
     return f"It is {comparison.outcome} than {what} ({points})."

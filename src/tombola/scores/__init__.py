@@ -3,7 +3,7 @@
 from tombola.scores.data_free import Magnitude, Random, SynFlow
 from tombola.scores.evaluate import batch_size
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip
-from tombola.scores.types import Batch, Batches, Forward, Loss, Score, Scores, View, forward
+from tombola.scores.types import Batch, Batches, Forward, Inputs, Loss, Score, Scores, View, forward
 
 random = Random()
 magnitude = Magnitude()
@@ -21,6 +21,7 @@ __all__ = [
     "Forward",
     "Grasp",
     "GraspFirstOrder",
+    "Inputs",
     "Loss",
     "Magnitude",
     "Random",

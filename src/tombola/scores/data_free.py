@@ -20,7 +20,6 @@ class Random:
     name: ClassVar[str] = "random"
     paper: ClassVar[str] = "the baseline of every paper"
     needs_data: ClassVar[bool] = False
-    backwards: ClassVar[int] = 0
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
@@ -40,7 +39,6 @@ class Magnitude:
     name: ClassVar[str] = "magnitude"
     paper: ClassVar[str] = "Han et al., NeurIPS 2015"
     needs_data: ClassVar[bool] = False
-    backwards: ClassVar[int] = 0
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
@@ -60,7 +58,6 @@ class SynFlow:
     name: ClassVar[str] = "synflow"
     paper: ClassVar[str] = "Tanaka et al., NeurIPS 2020"
     needs_data: ClassVar[bool] = True
-    backwards: ClassVar[int] = 1
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]

@@ -38,7 +38,6 @@ class GraspFirstOrder:
     name: ClassVar[str] = "grasp-first-order"
     paper: ClassVar[str] = "after Wang et al., ICLR 2020, as layer pruning papers read it"
     needs_data: ClassVar[bool] = True
-    backwards: ClassVar[int] = 1
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
@@ -63,7 +62,6 @@ class Snip:
     name: ClassVar[str] = "snip"
     paper: ClassVar[str] = "Lee, Ajanthan, Torr, ICLR 2019"
     needs_data: ClassVar[bool] = True
-    backwards: ClassVar[int] = 1
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
@@ -87,7 +85,6 @@ class Grasp:
     name: ClassVar[str] = "grasp"
     paper: ClassVar[str] = "Wang, Zhang, Grosse, ICLR 2020"
     needs_data: ClassVar[bool] = True
-    backwards: ClassVar[int] = 3
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]

@@ -46,14 +46,12 @@ class Score(Protocol):
     """How much is each weight worth? A pure function of the model, and of batches and loss where it needs them.
 
     Returns one float tensor a prunable parameter, of its shape; larger = keep. Parameters, buffers, gradients,
-    modes and the global random state are as before the call. needs_data: whether it reads batches; backwards:
-    backward passes a sample costs, for the ledger.
+    modes and the global random state are as before the call. needs_data: whether it reads batches.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     needs_data: ClassVar[bool]
-    backwards: ClassVar[int]
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]

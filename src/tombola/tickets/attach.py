@@ -59,6 +59,10 @@ class Handle:
         self.mask = mask
         self._removers = removers
 
+    def also(self, remover: Callable[[], None]) -> None:
+        """Call `remover` too when the mask is detached."""
+        self._removers.append(remover)
+
     def detach(self) -> None:
         """Remove every hook; the weights stay as they are."""
         while self._removers:

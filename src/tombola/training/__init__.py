@@ -1,0 +1,38 @@
+"""Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
+
+from tombola.training.cost import Cost
+from tombola.training.loop import Diverged, Fit, evaluate, fit
+from tombola.training.observers import Observer, Snapshot, State
+from tombola.training.progress import Bars, bars
+from tombola.training.randomness import mixed
+from tombola.training.recipe import Recipe
+from tombola.training.run import Run
+from tombola.training.step import Step
+from tombola.training.task import Split, SupervisedTask, Task, accuracy
+from tombola.training.train import Trained, epochs_spent, recipe_of, start_of, train
+
+__all__ = [
+    "Bars",
+    "Cost",
+    "Diverged",
+    "Fit",
+    "Observer",
+    "Recipe",
+    "Run",
+    "Snapshot",
+    "Split",
+    "State",
+    "Step",
+    "SupervisedTask",
+    "Task",
+    "Trained",
+    "accuracy",
+    "bars",
+    "epochs_spent",
+    "evaluate",
+    "fit",
+    "mixed",
+    "recipe_of",
+    "start_of",
+    "train",
+]

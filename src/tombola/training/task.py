@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -130,7 +130,9 @@ class SupervisedTask:
 
 def smoothed(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Callable[[Any, Any], Tensor]:
     """The loss with label smoothing, which it must take as an argument if it is not zero."""
-    return partial(loss, label_smoothing=smoothing) if smoothing else loss
+    if not smoothing:
+        return loss
+    return lambda outputs, targets: loss(outputs, targets, label_smoothing=smoothing)  # ty: ignore[unknown-argument]
 
 
 def _in_memory(source: Any) -> bool:

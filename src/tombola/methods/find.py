@@ -1,0 +1,36 @@
+"""Finding a ticket with a method, and writing down how."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from importlib.metadata import version
+
+from tombola.methods.describe import describe
+from tombola.methods.method import Method
+from tombola.methods.presets import name_of
+from tombola.tickets import Provenance, Ticket
+from tombola.training import Run, Task, bars
+
+
+def find(self, task: Task, run: Run) -> Ticket: ...
+
+
+def find(task: Task, method: Method, *, seed: int = 0, run: Run | None = None, progress: bool = True) -> Ticket:
+    """Search for a ticket; its provenance says how it was found and what that cost.
+
+    run: where to keep stages, so that a killed search goes on; in memory if None. progress: bars on a terminal.
+    """
+    if run is None:
+        with bars(progress) as shown:
+            return find(task, method, run=Run(seed, bars=shown))
+    ticket = method.find(task, run)
+    provenance = Provenance(
+        method=name_of(method),
+        settings=describe(method),
+        task=dict(getattr(task, "labels", {})),
+        cost=asdict(run.cost),
+        seed=run.seed,
+        ties=ticket.mask.ties,
+        version=version("tombola"),
+    )
+    return replace(ticket, provenance=provenance)

@@ -1,0 +1,19 @@
+"""The contract of a method."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Protocol
+
+DensityKind = Literal["exact", "bound", "outcome"]
+
+
+class Method(Protocol):
+    """A frozen dataclass that turns a task into a ticket.
+
+    density_kind: whether the asked density is met exactly, is a bound, or is what the search comes to.
+    """
+
+    density_kind: ClassVar[DensityKind]
+
+    @property
+    def density(self) -> float: ...

@@ -1,0 +1,50 @@
+"""Tickets from scores of the untrained network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tombola.methods.schedule import Schedule, densities, scope_at
+from tombola.scores import Score, Snip
+from tombola.structure import Granularity, Prunable, Weights
+from tombola.tickets import Mask, Scope, Seed, Ticket, digest_of, select, tensors_of
+from tombola.training import Run, Task
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """Score the untrained network and keep its best units, in one go or in rounds.
+
+    density: kept share of units. rounds: with more than one, the rest is scored again after each cut.
+    floor: units that each layer keeps at least.
+    """
+
+    density: float = 0.1
+    score: Score = Snip()
+    granularity: Granularity = Weights()
+    scope: Scope = "global"
+    rounds: int = 1
+    schedule: Schedule = "exponential"
+    floor: int = 0
+    prunable: Prunable = Prunable()
+
+    density_kind: ClassVar = "exact"
+
+    def find(self, task: Task, run: Run) -> Ticket:
+        model = task.build(run.seed)
+        start = Seed(run.seed, digest_of(tensors_of(model)))
+        model.to(run.device)
+        parameters = self.prunable(model)
+        units = self.granularity.units(model)
+        kept: Mask | None = None
+        mask: Mask | None = None
+        with run.bars.track("scoring", self.rounds) as tick:
+            for density in densities(self.density, self.rounds, self.schedule):
+                scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
+                scope, share = scope_at(self.scope, density, self.density)
+                kept = select(units.reduce(scores), share, scope=scope, within=kept, floor=self.floor)
+                mask = units.expand(kept, parameters)
+                tick(f"density {density:.3g}")
+        assert kept is not None and mask is not None
+        return Ticket(mask, start, removed=units.removed(kept))

@@ -1,0 +1,37 @@
+"""Rewinding: from which weights, and where in the schedule, each round and the ticket train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tombola.errors import TombolaError
+from tombola.training import Recipe, Step
+
+KEEPS_WEIGHTS = ("learning-rate", "fine-tune")
+REWINDS = ("init", "fresh", *KEEPS_WEIGHTS)
+
+
+def check_rewind(rewind: str) -> None:
+    """TombolaError unless it is one of REWINDS or a step."""
+    if rewind in REWINDS:
+        return
+    try:
+        Step.parse(rewind)
+    except TombolaError as error:
+        raise TombolaError(f"rewind is '{rewind}'; give one of {', '.join(REWINDS)}, or a step as '500it'") from error
+
+
+def step_of(rewind: str) -> Step:
+    """The point in training whose weights come back; the beginning unless a step is named."""
+    return Step(0, "it") if rewind in REWINDS else Step.parse(rewind)
+
+
+def prescribed(rewind: str, recipe: Recipe) -> dict[str, Any]:
+    """The fields of the recipe that this rewinding changes for the training that follows it.
+
+    Fine-tuning goes on at the schedule's final learning rate, or at a hundredth of its peak if that is larger,
+    since a cosine ends at nothing.
+    """
+    if rewind == "fine-tune":
+        return {"lr": max(recipe.final_lr(100), recipe.lr / 100), "schedule": "constant", "warmup": 0.0}
+    return {} if rewind in REWINDS else {"start": rewind}

@@ -1,0 +1,72 @@
+"""Rounds of iterative pruning around anybody's own training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from tombola.errors import TombolaError
+from tombola.tickets import Handle, Mask, Ticket, Values, attach, tensors_of
+from tombola.training import Step
+
+
+@dataclass
+class Rewinder:
+    """The weights that come back after each round, taken by counting the first round's optimizer steps."""
+
+    at: Step
+    initial: Values
+    taken: Values | None = None
+    steps: int = 0
+
+    def count(self, model: nn.Module) -> None:
+        self.steps += 1
+        if self.steps == self.at.count and self.taken is None:
+            self.taken = Values(tensors_of(model), str(self.at))
+
+    @property
+    def values(self) -> Values:
+        if self.at.count == 0:
+            return self.initial
+        if self.taken is None:
+            raise TombolaError(
+                f"the first round took {self.steps} optimizer steps, so there is nothing to rewind to at {self.at}; "
+                "train longer, rewind to an earlier step, or train inside `with round.attach(optimizer)`"
+            )
+        return self.taken
+
+
+@dataclass
+class Round:
+    """One round: train `model` inside `with round.attach(optimizer)`.
+
+    density: share of units kept while this round trains; start: values from which it trains.
+    """
+
+    index: int
+    density: float
+    mask: Mask
+    model: nn.Module
+    start: Values
+    _counter: Callable[[nn.Module], None] | None = field(default=None, repr=False)
+
+    @property
+    def ticket(self) -> Ticket:
+        """What this round trains, as a ticket."""
+        return Ticket(self.mask, self.start)
+
+    def attach(self, optimizer: Optimizer) -> Handle:
+        """Keep this round's dead weights dead while the optimizer trains the model."""
+        handle = attach(self.mask, self.model, optimizer)
+        if self._counter is not None:
+            counter, model = self._counter, self.model
+
+            def count(*_: Any) -> None:
+                counter(model)
+
+            handle.also(optimizer.register_step_post_hook(count).remove)
+        return handle

@@ -1,0 +1,131 @@
+"""A run: idempotent stages in a folder of their own, and the ledger of what they cost."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tombola.scores import Inputs, Score, Scores, View, batch_size
+from tombola.tickets import Mask, Ticket, put_values, tensors_of
+from tombola.training.checkpoint import Checkpoint
+from tombola.training.cost import Cost, SampleFlops, peak_memory, train_samples
+from tombola.training.loop import Fit, fit
+from tombola.training.observers import Observer
+from tombola.training.progress import Bars
+from tombola.training.recipe import Recipe
+from tombola.training.task import Task
+
+
+class Run:
+    """Carries out the stages of one search or training.
+
+    A finished stage is never repeated and a killed one goes on from its checkpoint, as long as the folder is the
+    same; without a folder everything stays in memory.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        folder: Path | None = None,
+        device: torch.device | str = "cpu",
+        bars: Bars | None = None,
+        checkpoint_seconds: float = 5.0,
+    ) -> None:
+        self.seed = seed
+        self.folder = folder
+        self.device = torch.device(device)
+        self.cost = Cost()
+        self.bars = bars or Bars()
+        self._checkpoint_seconds = checkpoint_seconds
+        self._score_flops: dict[Score, int] = {}
+        self._dense_epoch: float | None = None
+
+    def stage(
+        self,
+        name: str,
+        task: Task,
+        model: nn.Module,
+        *,
+        recipe: Recipe | None = None,
+        attached: Mask | Ticket | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> Fit:
+        """Train `model` in place as the stage `name`, or put there what that stage came to when it was done before."""
+        end = self._file(f"{name}.end")
+        if end is not None and (saved := end.load()) is not None:
+            put_values(model, saved["values"])
+            for observer, own in zip(observers, saved["observers"], strict=True):
+                observer.load_state_dict(own)
+            done = Fit(tuple(saved["history"]), Cost(**saved["cost"]))
+        else:
+            going = self._file(f"{name}.going")
+            done = fit(
+                task,
+                model,
+                recipe or task.recipe,
+                seed=self.seed,
+                attached=attached,
+                observers=observers,
+                checkpoint=going,
+                bars=self.bars,
+                name=name,
+            )
+            if end is not None and going is not None:
+                end.save(
+                    {
+                        "values": tensors_of(model),
+                        "observers": [observer.state_dict() for observer in observers],
+                        "history": list(done.history),
+                        "cost": asdict(done.cost),
+                    }
+                )
+                going.remove()
+        self.cost += done.cost
+        return done
+
+    def score(self, score: Score, task: Task, model: nn.Module, **view: Unpack[View]) -> Scores:
+        """Score the model on the task's training batches, from the run's seed, and enter the cost."""
+        forwarded = 0
+
+        def counting_forward(model: nn.Module, inputs: Inputs) -> Any:
+            nonlocal forwarded
+            forwarded += batch_size((inputs, None))
+            return task.forward(model, inputs)
+
+        started = time.perf_counter()
+        batches = task.batches("train", self.seed, 0)
+        view = View(forward=counting_forward, seed=self.seed) | view
+        if score in self._score_flops:
+            scores = score(model, batches, task.loss, **view)
+        else:
+            with FlopCounterMode(display=False) as counter:
+                scores = score(model, batches, task.loss, **view)
+            self._score_flops[score] = counter.get_total_flops()
+        flops, seconds = self._score_flops[score], time.perf_counter() - started
+        dense_epochs = flops / self._flops_of_dense_epoch(task, model) if flops else 0.0
+        self.cost += Cost(forwarded, forwarded, flops, seconds, peak_memory(self.device), dense_epochs)
+        return scores
+
+    def _flops_of_dense_epoch(self, task: Task, model: nn.Module) -> float:
+        if self._dense_epoch is None:
+            batches = task.batches("train", self.seed, 0)
+            self._dense_epoch = SampleFlops.measure(task, model, next(iter(batches))).training * train_samples(batches)
+        return self._dense_epoch
+
+    def clear(self) -> None:
+        """Remove the stages' files, once what they were for is safe elsewhere."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder / "stages", ignore_errors=True)
+
+    def _file(self, name: str) -> Checkpoint | None:
+        if self.folder is None:
+            return None
+        return Checkpoint(self.folder / "stages" / f"{name}.pt", self._checkpoint_seconds)

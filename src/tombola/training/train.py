@@ -1,0 +1,67 @@
+"""Training a ticket, or the dense network, and reading the test split once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from tombola.tickets import Seed, Ticket, Values
+from tombola.training.cost import Cost
+from tombola.training.loop import evaluate
+from tombola.training.recipe import Recipe
+from tombola.training.run import Run
+from tombola.training.task import Task
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network: metric and loss on the test split, validation metric, history, cost."""
+
+    model: nn.Module
+    metric: float
+    loss: float
+    validation: float
+    epochs: int
+    history: tuple[dict[str, float], ...]
+    cost: Cost
+
+
+def train(
+    task: Task, ticket: Ticket | None = None, *, seed: int = 0, extra_epochs: float = 0.0, run: Run | None = None
+) -> Trained:
+    """Train a ticket from its start (None: the dense network from the task's initialisation with `seed`).
+
+    seed orders data and draws all that is random; extra_epochs lengthens the schedule, for an arm that must get
+    as much training as another whose start was already trained.
+    """
+    run = run or Run(seed)
+    recipe = recipe_of(task, ticket, extra_epochs)
+    model = start_of(task, ticket, seed).to(run.device)
+    done = run.stage("train", task, model, recipe=recipe, attached=ticket)
+    metric, loss, _ = evaluate(task, model, "test", recipe)
+    validation = done.history[-1].get("validation_metric", math.nan) if done.history else math.nan
+    return Trained(model, metric, loss, validation, recipe.epochs, done.history, done.cost)
+
+
+def recipe_of(task: Task, ticket: Ticket | None, extra_epochs: float = 0.0) -> Recipe:
+    """The task's recipe with what the ticket prescribes, lengthened by whole epochs."""
+    prescribed = dict(ticket.recipe) if ticket else {}
+    Recipe.check_fields(prescribed)
+    recipe = replace(task.recipe, **prescribed)
+    return replace(recipe, epochs=recipe.epochs + math.ceil(extra_epochs))
+
+
+def start_of(task: Task, ticket: Ticket | None, seed: int) -> nn.Module:
+    """A network at the values from which the ticket (or the dense network) trains."""
+    if ticket is None:
+        return task.build(seed)
+    model = task.build(ticket.start.seed if isinstance(ticket.start, Seed) else seed)
+    ticket.put_into(model)
+    return model
+
+
+def epochs_spent(ticket: Ticket) -> float:
+    """Epochs of training that a ticket's start already had."""
+    return ticket.start.epochs_spent if isinstance(ticket.start, Values) else 0.0
