@@ -12,9 +12,6 @@ from tombola.tickets import Provenance, Ticket
 from tombola.training import Run, Task, bars
 
 
-def find(self, task: Task, run: Run) -> Ticket: ...
-
-
 def find(task: Task, method: Method, *, seed: int = 0, run: Run | None = None, progress: bool = True) -> Ticket:
     """Search for a ticket; its provenance says how it was found and what that cost.
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import nn
 
 from tombola.errors import TombolaError
+from tombola.methods.method import DensityKind
 from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rewinder, Round
 from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at
@@ -40,7 +41,7 @@ class Iterative:
     floor: int = 0
     prunable: Prunable = Prunable()
 
-    density_kind: ClassVar = "exact"
+    density_kind: ClassVar[DensityKind] = "exact"
 
     def __post_init__(self) -> None:
         check_rewind(self.rewind)
@@ -86,7 +87,8 @@ class Iterative:
         """
         if self.rewind in ("fresh", "fine-tune") or self.rewind.endswith("ep"):
             raise TombolaError(
-                f"rewind='{self.rewind}' needs to know the training; in your own loop give 'init', 'learning-rate' or '500it'"
+                f"rewind='{self.rewind}' needs to know the training; in your own loop give "
+                "'init', 'learning-rate' or '500it'"
             )
         parameters, units = self.prunable(model), self.granularity.units(model)
         rewinder = Rewinder(step_of(self.rewind), Values(tensors_of(model), "init"))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Protocol
 
+from tombola.tickets import Ticket
+from tombola.training import Run, Task
+
 DensityKind = Literal["exact", "bound", "outcome"]
 
 
@@ -17,3 +20,5 @@ class Method(Protocol):
 
     @property
     def density(self) -> float: ...
+
+    def find(self, task: Task, run: Run) -> Ticket: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tombola.methods.method import DensityKind
 from tombola.methods.schedule import Schedule, densities, scope_at
 from tombola.scores import Score, Snip
 from tombola.structure import Granularity, Prunable, Weights
@@ -29,7 +30,7 @@ class OneShot:
     floor: int = 0
     prunable: Prunable = Prunable()
 
-    density_kind: ClassVar = "exact"
+    density_kind: ClassVar[DensityKind] = "exact"
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
@@ -38,7 +39,7 @@ class OneShot:
         parameters = self.prunable(model)
         units = self.granularity.units(model)
         kept: Mask | None = None
-        mask: Mask | None = None
+        mask = Mask.full(parameters)
         with run.bars.track("scoring", self.rounds) as tick:
             for density in densities(self.density, self.rounds, self.schedule):
                 scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
@@ -46,5 +47,5 @@ class OneShot:
                 kept = select(units.reduce(scores), share, scope=scope, within=kept, floor=self.floor)
                 mask = units.expand(kept, parameters)
                 tick(f"density {density:.3g}")
-        assert kept is not None and mask is not None
+        assert kept is not None
         return Ticket(mask, start, removed=units.removed(kept))
