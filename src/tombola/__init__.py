@@ -1,0 +1,52 @@
+"""Tombola finds winning lottery tickets in PyTorch networks, proves that they win, and hands over the smaller network."""
+
+from importlib.metadata import version as _version
+
+from tombola import scores
+from tombola.errors import TombolaError
+from tombola.evidence import Verdict
+from tombola.methods import METHODS, Iterative, OneShot, find, method
+from tombola.structure import Prunable, Slice, UnitGroup, Units, Weights, prunable
+from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
+from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
+from tombola.training import Observer, Recipe, Run, Step, SupervisedTask, Task, train
+
+__version__ = _version("tombola")
+
+__all__ = [
+    "METHODS",
+    "Engine",
+    "Iterative",
+    "Mask",
+    "Observer",
+    "OneShot",
+    "Prunable",
+    "Recipe",
+    "Result",
+    "Run",
+    "RunSpec",
+    "Seed",
+    "Slice",
+    "Step",
+    "Store",
+    "Study",
+    "SupervisedTask",
+    "Task",
+    "Ticket",
+    "TombolaError",
+    "UnitGroup",
+    "Units",
+    "Values",
+    "Verdict",
+    "Weights",
+    "attach",
+    "check",
+    "compare",
+    "execute",
+    "find",
+    "method",
+    "prunable",
+    "scores",
+    "select",
+    "train",
+]

@@ -19,8 +19,8 @@ class Comparison:
     """Ticket minus one other arm, paired over seeds, in the metric's unit (shares of 1 for accuracy).
 
     low, high: 95 % interval of the mean difference; low90, high90: 90 % interval; p: two-sided, adjusted for
-    the other comparisons it was made with; detectable: the smallest mean difference that these seeds could
-    have shown.
+    the other comparisons it was made with; detectable: the smallest mean difference that these seeds would have
+    shown in any case, after that adjustment.
     """
 
     against: str
@@ -90,7 +90,9 @@ def holm(comparisons: Sequence[Comparison], margin: float = MARGIN) -> tuple[Com
     adjusted, running = list(comparisons), 0.0
     for rank, index in enumerate(order):
         running = max(running, min(1.0, comparisons[index].p * (len(comparisons) - rank)))
-        corrected = replace(comparisons[index], p=running)
+        own = comparisons[index]
+        detectable = own.detectable * _widening(len(comparisons), len(own.differences))
+        corrected = replace(own, p=running, detectable=detectable)
         adjusted[index] = replace(corrected, outcome=outcome_of(corrected, margin))
     return tuple(adjusted)
 
@@ -103,6 +105,11 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (count - 1) / count)
     half = error * _t_quantile(0.975, count - 1)
     return mean, mean - half, mean + half
+
+
+def _widening(comparisons: int, count: int) -> float:
+    """How much larger a difference must be to show among several comparisons than alone."""
+    return _t_quantile(1 - 0.025 / comparisons, count - 1) / _t_quantile(0.975, count - 1) if count > 1 else 1.0
 
 
 def _t_quantile(q: float, degrees: int) -> float:

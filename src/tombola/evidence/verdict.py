@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm
 
@@ -37,6 +38,18 @@ class Verdict:
     controls: tuple[Comparison, ...]
     wins: bool | None
     collapsed: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> Verdict:
+        """A verdict from what JSON made of it."""
+        dense, *controls = (
+            Comparison(**own | {"differences": tuple(own["differences"])})
+            for own in (content["dense"], *content["controls"])
+        )
+        seeds, collapsed = tuple(content["seeds"]), tuple(content["collapsed"])
+        return Verdict(
+            **content | {"seeds": seeds, "collapsed": collapsed, "dense": dense, "controls": tuple(controls)}
+        )
 
     @property
     def sentence(self) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
+from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
 
@@ -28,5 +31,20 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    name = getattr(value, "__qualname__", None)
-    return f"{value.__module__}.{name}" if name else repr(value)
+    if isinstance(value, partial):
+        return {"type": "partial", "of": describe(value.func), "args": describe(value.args), **describe(value.keywords)}
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, FunctionType | BuiltinFunctionType):
+        return f"{value.__module__}.{value.__qualname__}{_body(value)}"
+    return {"type": f"{type(value).__module__}.{type(value).__qualname__}"} | describe(getattr(value, "__dict__", {}))
+
+
+def _body(function: Any) -> str:
+    """A fingerprint of what a function does, so that an edited loss or a second lambda is another setting."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return ""
+    constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
+    content = hashlib.blake2b(code.co_code + repr((constants, code.co_names)).encode(), digest_size=4)
+    return f"#{content.hexdigest()}"

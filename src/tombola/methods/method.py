@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Protocol
 
+from tombola.structure import Granularity
 from tombola.tickets import Ticket
 from tombola.training import Run, Task
 
@@ -20,5 +21,8 @@ class Method(Protocol):
 
     @property
     def density(self) -> float: ...
+
+    @property
+    def granularity(self) -> Granularity: ...
 
     def find(self, task: Task, run: Run) -> Ticket: ...

@@ -21,6 +21,10 @@ class Preset:
     summary: str
     cost: str
 
+    @property
+    def granularity(self) -> str:
+        return self.method.granularity.name
+
 
 METHODS: dict[str, Preset] = {
     "imp": Preset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -14,7 +14,8 @@ class Result:
     method: name of the search, "" for dense; control: which control of it, "" for the ticket itself;
     density: asked share of units; weight_density: kept share of prunable weights; metric and loss: on the test
     split, read once, at the end; history: one row an epoch; layers: tensor → (kept, size); search and
-    training: cost as in `training.Cost`; command: what makes this result again.
+    training: cost as in `training.Cost`; epochs_spent: training that its start already had; effective_density:
+    kept share that lies on a path from input to output; ticket: its file; command: what makes this result again.
     """
 
     method: str
@@ -34,9 +35,10 @@ class Result:
     digest: str
     source: str
     collapsed: tuple[str, ...] = ()
+    effective_density: float | None = None
+    epochs_spent: float = 0.0
     ticket: str = ""
     command: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def arm(self) -> str:
@@ -48,8 +50,11 @@ class Result:
 
     @staticmethod
     def from_json(text: str) -> Result:
-        content = json.loads(text)
-        content["history"] = tuple(content["history"])
-        content["layers"] = {name: (kept, size) for name, (kept, size) in content["layers"].items()}
-        content["collapsed"] = tuple(content["collapsed"])
-        return Result(**content)
+        return Result.of(json.loads(text))
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> Result:
+        """A result from what JSON made of it."""
+        history = tuple(content["history"])
+        layers = {name: (kept, size) for name, (kept, size) in content["layers"].items()}
+        return Result(**content | {"history": history, "layers": layers, "collapsed": tuple(content["collapsed"])})

@@ -32,16 +32,14 @@ class KeptWords:
         self.kept = kept
         self._words: dict[tuple[Any, ...], Tensor] = {}
 
-    @torch.no_grad()
     def zero_dead(self, tensor: Tensor) -> None:
         """Write 0.0 to each dead position of a real tensor of the parameter's shape."""
-        tensor = tensor.detach()
-        key = (tensor.device, tensor.dtype, tensor.stride())
+        key = (tensor.dtype, tensor.device, tensor.stride())
         words = self._words.get(key)
         if words is None:
-            words = torch.empty_like(tensor, dtype=WORDS[tensor.element_size()])
+            words = torch.empty_like(tensor, dtype=WORDS[tensor.element_size()], requires_grad=False)
             self._words[key] = words.copy_(self.kept).neg_()
-        tensor.view(words.dtype).bitwise_and_(words)
+        tensor.detach().view(words.dtype).bitwise_and_(words)
 
     def __call__(self, parameter: Tensor) -> None:
         gradient = parameter.grad

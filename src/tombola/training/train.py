@@ -29,16 +29,23 @@ class Trained:
 
 
 def train(
-    task: Task, ticket: Ticket | None = None, *, seed: int = 0, extra_epochs: float = 0.0, run: Run | None = None
+    task: Task,
+    ticket: Ticket | None = None,
+    *,
+    seed: int = 0,
+    init_seed: int | None = None,
+    extra_epochs: float = 0.0,
+    run: Run | None = None,
 ) -> Trained:
-    """Train a ticket from its start (None: the dense network from the task's initialisation with `seed`).
+    """Train a ticket from its start, or without one the dense network from its initialisation.
 
-    seed orders data and draws all that is random; extra_epochs lengthens the schedule, for an arm that must get
-    as much training as another whose start was already trained.
+    seed orders the data and draws all that is random; init_seed is that of the dense network's initialisation,
+    `seed` if None; extra_epochs lengthens the schedule, for an arm that must get as much training as another
+    whose start was already trained.
     """
     run = run or Run(seed)
     recipe = recipe_of(task, ticket, extra_epochs)
-    model = start_of(task, ticket, seed).to(run.device)
+    model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
     done = run.stage("train", task, model, recipe=recipe, attached=ticket)
     metric, loss, _ = evaluate(task, model, "test", recipe)
     validation = done.history[-1].get("validation_metric", math.nan) if done.history else math.nan

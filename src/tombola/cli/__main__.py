@@ -1,0 +1,5 @@
+import sys
+
+from tombola.cli import main
+
+sys.exit(main())

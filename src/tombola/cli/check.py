@@ -1,0 +1,64 @@
+"""tombola check TICKET|METHOD: does it win?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+
+import tyro
+
+from tombola.cli.compare import at_density, publish
+from tombola.cli.output import RunOptions, engine
+from tombola.cli.subjects import first_word, is_ticket, preset, task_words, ticket_at
+from tombola.cli.tasks import TaskOptions, default_options, make_task
+from tombola.evidence import MANDATORY, MARGIN
+from tombola.methods import Method
+from tombola.studies import compare
+from tombola.tickets import Ticket
+
+
+@dataclass(frozen=True)
+class Check:
+    """Train a ticket (with other data orders) or a method's tickets (searched anew), dense and controls; the verdict."""
+
+    density: float | None = None
+    """for a method: the share of weights to keep"""
+    seeds: int = 5
+    """how many seeds"""
+    controls: tuple[str, ...] = MANDATORY
+    """what it must beat"""
+    margin: float = MARGIN
+    """the difference in accuracy that counts as none"""
+    out: Path = Path("runs/check")
+    """the folder of the runs and the report"""
+
+
+def run(words: Sequence[str]) -> int:
+    name, rest = first_word(words, "tombola check TICKET|METHOD")
+    subject: Ticket | Method | None = None
+    if name == "--help":
+        rest = ["--help"]
+    elif is_ticket(name):
+        subject = ticket_at(name)
+        rest = [*task_words(subject.provenance.task), *rest]
+    else:
+        subject = preset(name)
+    whole = make_dataclass(
+        "Check",
+        [
+            ("check", tyro.conf.OmitArgPrefixes[Check], field(default=Check())),
+            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=default_options(rest))),
+            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
+        ],
+    )
+    options = tyro.cli(whole, args=rest, prog="tombola check", description=Check.__doc__)
+    own = options.check
+    assert subject is not None
+    if own.density is not None and not isinstance(subject, Ticket):
+        subject = at_density(subject, own.density)
+    task = make_task(options.task)
+    with engine(options.run, own.out) as running:
+        done = compare(task, [subject], seeds=own.seeds, controls=own.controls, margin=own.margin, engine=running)
+    title = f"Does {name} win on {options.task.data}?"
+    return publish(done, own.out, title, f"tombola check {' '.join(words)}", dict(task.labels), options.run.json)

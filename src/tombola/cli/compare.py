@@ -1,0 +1,92 @@
+"""tombola compare METHOD…: methods against each other, dense and their controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
+from pathlib import Path
+
+import tyro
+
+from tombola.cli.output import RunOptions, console, engine, print_json, verdicts_json
+from tombola.cli.subjects import preset
+from tombola.cli.tasks import TaskOptions, default_options, make_task
+from tombola.errors import TombolaError
+from tombola.evidence import MANDATORY, MARGIN
+from tombola.methods import Method
+from tombola.report import table, write_report
+from tombola.studies import Study, compare
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Search with each method at each density and seed, train tickets, dense and controls, and report."""
+
+    densities: tuple[float, ...] = (0.2, 0.05)
+    """shares of weights to keep"""
+    seeds: int = 3
+    """how many seeds, each with its own search"""
+    controls: tuple[str, ...] = MANDATORY
+    """what each ticket must beat"""
+    margin: float = MARGIN
+    """the difference in accuracy that counts as none"""
+    out: Path = Path("runs/compare")
+    """the folder of the runs and the report"""
+
+
+def run(words: Sequence[str]) -> int:
+    split = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    names, rest = list(words[:split]), list(words[split:])
+    if not names and rest[:1] != ["--help"] and rest[:1] != ["-h"]:
+        raise TombolaError("say which methods: tombola compare METHOD…, as tombola compare imp snip random")
+    whole = make_dataclass(
+        "Compare",
+        [
+            ("compare", tyro.conf.OmitArgPrefixes[Compare], field(default=Compare())),
+            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=default_options(rest))),
+            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
+        ],
+    )
+    options = tyro.cli(whole, args=rest, prog="tombola compare", description=Compare.__doc__)
+    own = options.compare
+    methods = [at_density(preset(name), density) for name in names for density in own.densities]
+    command = " ".join(["tombola compare", *words])
+    return study(own, methods, options.task, options.run, f"{', '.join(names)} on {options.task.data}", command)
+
+
+def at_density(method: Method, density: float) -> Method:
+    """The method with another density, which must be a share."""
+    if not 0 < density <= 1:
+        raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
+    return replace(method, density=density)  # ty: ignore[invalid-argument-type]
+
+
+def study(
+    own: Compare,
+    subjects: Sequence[Method],
+    task_options: TaskOptions,
+    run_options: RunOptions,
+    title: str,
+    command: str,
+) -> int:
+    """Carry out a comparison, write its report, print its table."""
+    task = make_task(task_options)
+    with engine(run_options, own.out) as running:
+        done = compare(task, subjects, seeds=own.seeds, controls=own.controls, margin=own.margin, engine=running)
+    return publish(done, own.out, title, command, dict(task.labels), run_options.json)
+
+
+def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, str], as_json: bool) -> int:
+    """Save a study, write its report, and print its table and verdicts, or one line of JSON."""
+    done = replace(done, title=title, command=command, task=labels)
+    done.save(out)
+    page = write_report(done.results, done.verdicts, out, title=title, command=command, task=labels)
+    if as_json:
+        print_json({"report": str(page), "runs": len(done.results), "verdicts": verdicts_json(done)})
+        return 0
+    to = console()
+    to.print(table(done.results, done.verdicts))
+    for verdict in done.verdicts:
+        to.print(verdict.sentence)
+    to.print(f"\nReport: {page}")
+    return 0

@@ -1,0 +1,52 @@
+"""tombola demo: the main job on embedded data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+
+import tyro
+
+from tombola.cli.compare import Compare, study
+from tombola.cli.output import RunOptions, console
+from tombola.cli.tasks import TaskOptions, default_options
+from tombola.methods import method
+
+METHODS = ("imp", "snip", "grasp", "synflow", "random")
+DENSITIES = (0.2, 0.05)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Find tickets with several methods on real images, prove whether they win, and see it in a report."""
+
+    seeds: int = 3
+    """how many seeds"""
+    out: Path = Path("runs/demo")
+    """the folder of the runs, the tickets and the report"""
+
+
+def run(words: Sequence[str]) -> int:
+    whole = make_dataclass(
+        "Demo",
+        [
+            ("demo", tyro.conf.OmitArgPrefixes[Demo], field(default=Demo())),
+            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=default_options(words))),
+            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
+        ],
+    )
+    options = tyro.cli(whole, args=words, prog="tombola demo", description=Demo.__doc__)
+    own = Compare(densities=DENSITIES, seeds=options.demo.seeds, out=options.demo.out)
+    methods = [method(name, density=density) for name in METHODS for density in DENSITIES]
+    title = f"Winning tickets of {options.task.model} on {options.task.data}"
+    status = study(own, methods, options.task, options.run, title, " ".join(["tombola demo", *words]))
+    if not options.run.json:
+        console().print(
+            f"\nEach run's ticket is in its folder under {own.out}. Next:\n"
+            f"  open {own.out}/report.html\n"
+            "  tombola find imp --density 0.1 --out runs/my-ticket     search for a ticket of your own\n"
+            "  tombola check runs/my-ticket                            does it win?\n"
+            "  tombola find imp --data your.module:data --model your.module:Net     your own network"
+        )
+    return status

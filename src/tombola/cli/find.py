@@ -1,0 +1,77 @@
+"""tombola find METHOD: search for a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+
+import tyro
+from rich.table import Table
+
+from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.subjects import first_word, preset, settings_class, with_settings
+from tombola.cli.tasks import TaskOptions, default_options, make_task
+from tombola.methods import METHODS
+from tombola.studies import RunFolder, search
+
+
+@dataclass(frozen=True)
+class Find:
+    """Search for a ticket and write its file. Stopped or killed, the same command goes on where it was."""
+
+    seed: int = 0
+    """of the initialisation, the data order and all that is random"""
+    out: Path | None = None
+    """the run's own folder; without it one under runs/ named by the settings"""
+
+
+def run(words: Sequence[str]) -> int:
+    name, rest = first_word(words, f"tombola find METHOD, one of {', '.join(METHODS)}")
+    if name == "--help":
+        print(
+            f"usage: tombola find METHOD [OPTIONS]\n\nMETHOD is one of {', '.join(METHODS)}; each has its own --help."
+        )
+        return 0
+    method = preset(name)
+    settings = settings_class(method)
+    task_options = default_options(rest)
+    whole = make_dataclass(
+        "Find",
+        [
+            ("method", tyro.conf.OmitArgPrefixes[settings], field(default=settings())),
+            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=task_options)),
+            ("find", tyro.conf.OmitArgPrefixes[Find], field(default=Find())),
+            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
+        ],
+    )
+    options = tyro.cli(whole, args=rest, prog=f"tombola find {name}", description=Find.__doc__)
+    task = make_task(options.task)
+    method = with_settings(method, options.method)
+    with engine(options.run, Path("runs")) as own:
+        folder = RunFolder(options.find.out) if options.find.out else None
+        ticket, folder = search(task, method, options.find.seed, own, folder)
+    cost = ticket.provenance.cost
+    if options.run.json:
+        print_json(
+            {
+                "ticket": str(folder.ticket_path),
+                "digest": ticket.digest,
+                "mask_digest": ticket.mask.digest,
+                "density": ticket.density,
+                "kept": ticket.mask.counts,
+                "ties": ticket.mask.ties,
+                "collapsed": list(ticket.mask.collapsed),
+                "cost": dict(cost),
+            }
+        )
+        return 0
+    table = Table("layer", "kept", "of", "density", title=f"{name}: density {ticket.density:.4g}")
+    for layer, kept in ticket.mask.counts.items():
+        size = ticket.mask.bits[layer].size
+        table.add_row(layer, f"{kept:,}", f"{size:,}", f"{kept / size:.2%}" if kept else "nothing left")
+    out = console()
+    out.print(table)
+    out.print(f"The search cost {cost['dense_epochs']:.4g} dense epochs, {cost['seconds']:.1f} s.")
+    out.print(f"Ticket: {folder.ticket_path}\nDoes it win? tombola check {folder.ticket_path}")
+    return 0

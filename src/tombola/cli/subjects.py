@@ -1,0 +1,71 @@
+"""What a command is about: a method with its settings, a ticket's file, or the dense network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field, fields, is_dataclass, make_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from tombola.errors import TombolaError, unknown
+from tombola.methods import METHODS, Method
+from tombola.structure import Prunable
+from tombola.tickets import Ticket
+
+
+def settings_class(method: Method) -> type:
+    """A dataclass of a method's settings as the command line can take them, with the method's own as defaults."""
+    hints, columns = get_type_hints(type(method)), []
+    for own in fields(method):  # ty: ignore[invalid-argument-type]
+        value = getattr(method, own.name)
+        if isinstance(value, Prunable):
+            columns += [("include", tuple[str, ...], value.include), ("exclude", tuple[str, ...], value.exclude)]
+        elif is_dataclass(value):
+            if fields(value):
+                columns.append((own.name, type(value), value))
+        else:
+            columns.append((own.name, hints[own.name], value))
+    made = make_dataclass(
+        type(method).__name__, [(name, kind, field(default=default)) for name, kind, default in columns], frozen=True
+    )
+    made.__doc__ = type(method).__doc__
+    return made
+
+
+def with_settings(method: Method, settings: Any) -> Method:
+    """The method with what `settings_class` took."""
+    values = {own.name: getattr(settings, own.name) for own in fields(settings)}
+    if "include" in values:
+        values["prunable"] = Prunable(include=values.pop("include"), exclude=values.pop("exclude"))
+    return replace(method, **values)  # ty: ignore[invalid-argument-type]
+
+
+def preset(name: str) -> Method:
+    """The method of this name."""
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name].method
+
+
+def ticket_at(path: str) -> Ticket:
+    """The ticket in a file, or in a run's folder."""
+    place = Path(path)
+    return Ticket.load(place / "ticket.safetensors" if place.is_dir() else place)
+
+
+def is_ticket(word: str) -> bool:
+    return word not in METHODS and (Path(word).exists() or "/" in word or word.endswith(".safetensors"))
+
+
+def task_words(labels: Mapping[str, Any]) -> list[str]:
+    """The options, as typed, of the task that a ticket was found on."""
+    return [part for key, value in labels.items() for part in (f"--{key}", *str(value).split())]
+
+
+def first_word(words: Sequence[str], what: str) -> tuple[str, list[str]]:
+    """A command's subject and the rest; TombolaError if it is missing."""
+    if not words or words[0].startswith("-"):
+        if words and words[0] in ("-h", "--help"):
+            return "--help", []
+        raise TombolaError(f"say what: {what}")
+    return words[0], list(words[1:])

@@ -1,0 +1,101 @@
+"""The task that a command names: data, model, recipe; from the zoo or the user's own code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from tombola import zoo
+from tombola.errors import TombolaError
+from tombola.training import Recipe, SupervisedTask
+
+RECIPES: Mapping[str, Recipe] = {
+    "digits": Recipe(epochs=20, batch=64, precision="float32"),
+    "mnist1d": Recipe(epochs=20, batch=64, precision="float32"),
+}
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What to learn."""
+
+    data: str = "digits"
+    """a data set's name, or package.module:function that returns {"train": (inputs, targets), "test": …}"""
+    model: str = "lenet-300-100"
+    """a model's name, or package.module:function that returns a freshly initialised nn.Module"""
+    width: float = 1.0
+    """hidden units of a named model, as a multiple of its own"""
+    recipe: Recipe = Recipe()
+
+
+def default_options(words: Sequence[str]) -> TaskOptions:
+    """The options with the recipe that fits the data set that the words name."""
+    named = [value for word, value in zip(words, [*words[1:], ""], strict=True) if word == "--data"]
+    named += [word.removeprefix("--data=") for word in words if word.startswith("--data=")]
+    data = named[-1] if named else TaskOptions.data
+    return TaskOptions(data=data, recipe=RECIPES.get(data, Recipe()))
+
+
+def make_task(options: TaskOptions) -> SupervisedTask:
+    """The task; TombolaError for a name that does not exist or an object that does not fit."""
+    data = _own(options.data, "data")() if ":" in options.data else zoo.data(options.data)
+    labels = _labels(options)
+    if ":" in options.model:
+        return SupervisedTask(_own(options.model, "model"), data, recipe=options.recipe, labels=labels)
+    narrower = partial(_zoo_model, options.model, *_sizes(data), options.width)
+    return SupervisedTask(narrower(1.0), data, recipe=options.recipe, narrower=narrower, labels=labels)
+
+
+def _zoo_model(
+    name: str, shape: tuple[int, ...], classes: int, width: float, relative: float
+) -> Callable[[], nn.Module]:
+    return zoo.model(name, shape, classes, width * relative)
+
+
+def _sizes(data: Any) -> tuple[tuple[int, ...], int]:
+    inputs, targets = data["train"] if isinstance(data["train"], tuple) else next(iter(data["train"]))
+    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor) and not targets.is_floating_point()):
+        raise TombolaError(
+            "a named model needs one input tensor and class numbers; give your own as package.module:function"
+        )
+    return tuple(inputs.shape[1:]), int(targets.max()) + 1
+
+
+def _labels(options: TaskOptions) -> dict[str, str]:
+    """The options, so that the command line makes the same task of them."""
+    labels = {"data": options.data, "model": options.model}
+    if options.width != 1.0:
+        labels["width"] = f"{options.width:g}"
+    usual = RECIPES.get(options.data, Recipe())
+    for field in fields(Recipe):
+        own = getattr(options.recipe, field.name)
+        if own != getattr(usual, field.name):
+            key = field.name.replace("_", "-")
+            if isinstance(own, bool):
+                labels[f"recipe.{key if own else 'no-' + key}"] = ""
+            else:
+                labels[f"recipe.{key}"] = " ".join(map(str, own)) if isinstance(own, tuple) else str(own)
+    return labels
+
+
+def _own(name: str, kind: str) -> Callable[..., Any]:
+    """The user's function named as package.module:function, found from the current folder too."""
+    module_name, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise TombolaError(f"cannot load the {kind} '{name}': {error}; give package.module:function") from error
+    if not callable(function):
+        raise TombolaError(
+            f"the {kind} '{name}' is a {type(function).__name__}, not a function; give package.module:function"
+        )
+    return function

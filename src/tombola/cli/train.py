@@ -1,0 +1,67 @@
+"""tombola train TICKET|METHOD|dense: one training, and the test split read once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
+from pathlib import Path
+
+import tyro
+
+from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.subjects import first_word, is_ticket, preset, task_words, ticket_at
+from tombola.cli.tasks import TaskOptions, default_options, make_task
+from tombola.methods import Method
+from tombola.studies import RunFolder, RunSpec, carry_out
+from tombola.tickets import Ticket
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a ticket, a method's ticket or the dense network."""
+
+    density: float | None = None
+    """for a method: the share of weights to keep"""
+    control: str = ""
+    """train a control of it instead: shuffle, fresh-init, random, inverted, erk, smart-ratio, magnitude-init, narrow"""
+    extra_epochs: float = 0.0
+    """for the dense network: epochs beyond the recipe"""
+    seed: int = 0
+    """of the data order and all that is random (and of a method's search and the dense initialisation)"""
+    out: Path | None = None
+    """the run's own folder; without it one under runs/ named by the settings"""
+
+
+def run(words: Sequence[str]) -> int:
+    name, rest = first_word(words, "tombola train TICKET|METHOD|dense")
+    if name == "--help":
+        rest, name = ["--help"], "dense"
+    subject: Ticket | Method | None = None
+    if is_ticket(name):
+        subject = ticket_at(name)
+        rest = [*task_words(subject.provenance.task), *rest]
+    elif name != "dense":
+        subject = preset(name)
+    whole = make_dataclass(
+        "Train",
+        [
+            ("train", tyro.conf.OmitArgPrefixes[Train], field(default=Train())),
+            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=default_options(rest))),
+            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
+        ],
+    )
+    options = tyro.cli(whole, args=rest, prog="tombola train", description=Train.__doc__)
+    own = options.train
+    if own.density is not None and subject is not None and not isinstance(subject, Ticket):
+        subject = replace(subject, density=own.density)  # ty: ignore[invalid-argument-type]
+    spec = RunSpec(make_task(options.task), subject, own.control, own.seed, extra_epochs=own.extra_epochs)
+    with engine(options.run, Path("runs")) as running:
+        result = carry_out(spec, running, RunFolder(own.out) if own.out else None)
+    if options.run.json:
+        print_json(asdict(result))
+        return 0
+    console().print(
+        f"{result.arm}: test accuracy {result.metric:.2%} after {result.epochs} epochs at density "
+        f"{result.weight_density:.4g}, seed {result.seed}, {result.training['seconds']:.1f} s."
+    )
+    return 0

@@ -1,0 +1,152 @@
+"""Controls: the same training from a mask or weights that should not win."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tombola.errors import TombolaError, unknown
+from tombola.methods import Method, OneShot, find, method
+from tombola.scores import Batches, Loss, Score, Scores
+from tombola.structure import Prunable
+from tombola.tickets import Seed, Ticket, digest_of, tensors_of
+from tombola.training import Task, epochs_spent, mixed
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one arm of a comparison trains: a ticket (None: dense) on a task, for some epochs more than its recipe."""
+
+    task: Task
+    ticket: Ticket | None
+    extra_epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a control is made from: the ticket, its task, the run's seed, and the method where one searched."""
+
+    task: Task
+    ticket: Ticket
+    seed: int
+    method: Method | None = None
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """A score turned round: what it would keep first goes first."""
+
+    score: Score
+
+    def __call__(self, model, batches: Batches = (), loss: Loss | None = None, **view) -> Scores:
+        return {name: -score for name, score in self.score(model, batches, loss, **view).items()}
+
+
+def shuffle(against: Against) -> Arm:
+    """The mask shuffled within each layer; start, recipe and counts stay."""
+    mask = against.ticket.mask.shuffled(mixed(against.seed, 11))
+    return Arm(against.task, replace(against.ticket, mask=mask, removed={}))
+
+
+def fresh_init(against: Against) -> Arm:
+    """The same mask on weights drawn anew from the same distribution."""
+    return _from_init(against, against.ticket, mixed(against.seed, 12))
+
+
+def random(against: Against) -> Arm:
+    """A random mask with the same layer counts on weights drawn anew: a ticket that nobody searched for."""
+    mask = against.ticket.mask.shuffled(mixed(against.seed, 13))
+    return _from_init(against, replace(against.ticket, mask=mask, removed={}), mixed(against.seed, 14))
+
+
+def inverted(against: Against) -> Arm:
+    """The lowest-scored weights, with the same layer counts; for methods that score the untrained network."""
+    own = against.method
+    if not isinstance(own, OneShot):
+        raise TombolaError(
+            "the control 'inverted' needs the scores of the untrained network, which this method does not use; leave it out"
+        )
+    mask = against.ticket.mask
+    counts = {name: count / _size(mask.shapes[name]) for name, count in mask.counts.items()}
+    turned = replace(own, score=Inverted(own.score), scope=counts, rounds=1)
+    return Arm(against.task, find(against.task, turned, seed=against.seed, progress=False))
+
+
+def erk(against: Against) -> Arm:
+    """A random mask with ERK layer densities at the same density."""
+    return _at_init(against, "erk")
+
+
+def smart_ratio(against: Against) -> Arm:
+    """A random mask with smart-ratio layer densities at the same density."""
+    return _at_init(against, "smart-ratio")
+
+
+def magnitude_init(against: Against) -> Arm:
+    """The largest initial weights at the same density."""
+    return _at_init(against, "magnitude-init")
+
+
+def narrow(against: Against) -> Arm:
+    """A dense network of about as many prunable weights, where the task can build one."""
+    build = getattr(against.task, "narrow", None)
+    if build is None:
+        raise TombolaError("the control 'narrow' needs a task with narrow(width); leave it out")
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        width = (low + high) / 2
+        size = sum(p.numel() for p in Prunable()(build(width).build(against.seed)).values())
+        low, high = (low, width) if size > against.ticket.mask.total_kept else (width, high)
+    return Arm(build(high), None, budget_gap(against.ticket))
+
+
+def dense(against: Against) -> Arm:
+    """The whole network, trained for as long as ticket and start together."""
+    return Arm(against.task, None, budget_gap(against.ticket))
+
+
+CONTROLS: dict[str, Callable[[Against], Arm]] = {
+    "shuffle": shuffle,
+    "fresh-init": fresh_init,
+    "random": random,
+    "inverted": inverted,
+    "erk": erk,
+    "smart-ratio": smart_ratio,
+    "magnitude-init": magnitude_init,
+    "narrow": narrow,
+    "dense": dense,
+}
+
+
+def control(name: str, against: Against) -> Arm:
+    """The arm that a control of this name trains."""
+    if name not in CONTROLS:
+        raise unknown("control", name, CONTROLS)
+    return CONTROLS[name](against)
+
+
+def budget_gap(ticket: Ticket) -> float:
+    """Epochs by which an arm from the initialisation must train longer to get what ticket and start got together.
+
+    A ticket rewound to a step goes on from that point of the schedule, so its start is within the recipe.
+    """
+    return 0.0 if "start" in ticket.recipe else epochs_spent(ticket)
+
+
+def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:
+    """An arm on a new initialisation; what was prescribed for trained weights does not apply to it."""
+    start = Seed(seed, digest_of(tensors_of(against.task.build(seed))))
+    recipe = ticket.recipe if isinstance(ticket.start, Seed) else {}
+    return Arm(against.task, replace(ticket, start=start, recipe=recipe), budget_gap(against.ticket))
+
+
+def _at_init(against: Against, name: str) -> Arm:
+    ticket = find(against.task, method(name, density=against.ticket.density), seed=against.seed, progress=False)
+    return Arm(against.task, ticket, budget_gap(against.ticket))
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size

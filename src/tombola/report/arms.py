@@ -1,0 +1,138 @@
+"""Results gathered into arms: what was trained over several seeds and is compared as one."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tombola.evidence import Comparison, Verdict, compare, interval
+from tombola.studies.result import Result
+
+CONTROLS = ("shuffle", "fresh-init", "random", "inverted", "erk", "smart-ratio", "magnitude-init", "narrow")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """All seeds of one method, control and density; `name` as in `Result.arm`."""
+
+    name: str
+    method: str
+    control: str
+    density: float
+    results: tuple[Result, ...]
+
+    @property
+    def role(self) -> str:
+        """What it is beside the others of its method: "ticket", "dense", or the control's name."""
+        return self.control or ("ticket" if self.method else "dense")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(r.seed for r in self.results)
+
+    @property
+    def accuracy(self) -> tuple[float, float | None, float | None]:
+        """Mean and 95 % interval in percent; no interval for one seed."""
+        mean, low, high = (100 * value for value in interval([r.metric for r in self.results]))
+        return (mean, low, high) if len(self.results) > 1 else (mean, None, None)
+
+    @property
+    def weight_density(self) -> float:
+        return math.fsum(r.weight_density for r in self.results) / len(self.results)
+
+    @property
+    def collapsed(self) -> tuple[str, ...]:
+        """Layers with nothing left in any seed."""
+        return tuple(dict.fromkeys(name for r in self.results for name in r.collapsed))
+
+    def cost(self, of: str, key: str) -> float | None:
+        """Mean over seeds of one entry of `Result.search` or `Result.training`; None where no seed has it."""
+        ledgers: list[Mapping[str, float]] = [getattr(r, of) for r in self.results]
+        known = [ledger[key] for ledger in ledgers if key in ledger]
+        return math.fsum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a report is about: arms in reading order, and the verdict on each method and density."""
+
+    arms: tuple[Arm, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @staticmethod
+    def of(results: Iterable[Result], verdicts: Sequence[Verdict]) -> Study:
+        groups: dict[tuple, list[Result]] = defaultdict(list)
+        for result in results:
+            groups[result.method, result.control, result.density, 0 if result.method else result.epochs].append(result)
+        lengths = {epochs for method, control, _, epochs in groups if not method and not control}
+        order = list(dict.fromkeys(method for method, *_ in groups))
+        keys = sorted(groups, key=lambda k: (bool(k[0]), order.index(k[0]), -k[2], role_order(k[1]), k[3]))
+        arms = [
+            Arm(
+                f"dense, {epochs} epochs" if not method and not control and len(lengths) > 1 else first.arm,
+                method,
+                control,
+                density,
+                tuple(sorted(group, key=lambda r: r.seed)),
+            )
+            for method, control, density, epochs in keys
+            if (group := groups[method, control, density, epochs]) and (first := group[0])
+        ]
+        return Study(tuple(arms), tuple(verdicts))
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(arm.method for arm in self.arms if arm.method))
+
+    @property
+    def densities(self) -> list[float]:
+        """Every density of a method's arms, largest first."""
+        return sorted({arm.density for arm in self.arms if arm.method}, reverse=True)
+
+    @property
+    def controls(self) -> list[str]:
+        return sorted({arm.control for arm in self.arms if arm.control}, key=role_order)
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({seed for arm in self.arms for seed in arm.seeds})
+
+    def tickets(self, method: str) -> list[Arm]:
+        return [arm for arm in self.arms if arm.method == method and not arm.control]
+
+    def verdict(self, arm: Arm) -> Verdict | None:
+        """The verdict that an arm belongs to."""
+        return next((v for v in self.verdicts if v.subject == arm.method and _same(v.density, arm.density)), None)
+
+    def dense(self, arm: Arm) -> Arm | None:
+        """The dense arm that an arm is measured against.
+
+        Where dense was trained for several lengths, it is the one that the arm's verdict used, else the shortest.
+        """
+        candidates = [a for a in self.arms if a.role == "dense"]
+        verdict = self.verdict(arm)
+        if verdict is not None and "dense" in verdict.means:
+            used = verdict.means["dense"]
+            candidates.sort(key=lambda a: abs(a.accuracy[0] - 100 * used))
+        return candidates[0] if candidates else None
+
+    def difference(self, arm: Arm) -> Comparison | None:
+        """Arm minus dense over the seeds that both have; None for dense and where they share no seed."""
+        dense = self.dense(arm)
+        if arm.role == "dense" or dense is None:
+            return None
+        mine, other = ({r.seed: r.metric for r in a.results} for a in (arm, dense))
+        shared = sorted(mine.keys() & other.keys())
+        return compare([mine[s] for s in shared], [other[s] for s in shared], "dense") if shared else None
+
+
+def role_order(control: str) -> tuple[bool, int, str]:
+    """Sort key: the ticket, then the known controls from the most telling, then others by name."""
+    known = control in CONTROLS
+    return bool(control), CONTROLS.index(control) if known else len(CONTROLS), control
+
+
+def _same(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-9)

@@ -1,0 +1,198 @@
+"""The report's charts as Altair objects; colours come from the theme, so that one chart serves light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import altair as alt
+
+from tombola.report.frames import Row
+from tombola.report.theme import SHAPES
+
+Mark = Literal["bar", "line", "point", "rect", "rule", "text"]
+
+HEIGHT = 270
+ACCURACY = "test accuracy, %"
+SOLID, DASHED = {"strokeWidth": 2.4}, {"strokeWidth": 1.2, "strokeDash": [4, 3]}
+
+
+def accuracy_chart(
+    rows: Sequence[Row], dense: Row | None, series: Sequence[str], y: tuple[float, float], *, thin: Sequence[str] = ()
+) -> alt.LayerChart:
+    """Accuracy against density on a logarithmic axis, sparser to the right, with 95 % intervals.
+
+    The dense network is a line with a band. Marks at one density are set a little apart, so that they can be
+    told from each other. thin: the series drawn thin and dashed.
+    """
+    densities = sorted({row["density"] for row in rows})
+    sides = (densities[-1] * 1.5, densities[0] / 1.5)
+    apart = (sides[0] / sides[1]) ** 0.016
+    place = {name: i - (len(series) - 1) / 2 for i, name in enumerate(series)}
+    placed = [row | {"x": row["density"] * apart ** -place[row["series"]]} for row in rows]
+    kept, removed = ("format(100 * datum.value, '.4~g')", "format(100 - 100 * datum.value, '.4~g')")
+    x = alt.X(
+        "x:Q",
+        scale=alt.Scale(type="log", domain=sides, nice=False),
+        title="density (below it: sparsity)",
+        axis=alt.Axis(
+            values=densities[::-1],
+            grid=False,
+            labelOverlap="greedy",
+            labelExpr=f"[{kept} + ' %', '(' + {removed} + ' %)']",
+        ),
+    )
+    scale = alt.Scale(domain=y, nice=False, zero=False)
+    layers = [] if dense is None else _band(dense, scale)
+    for names, look, size in ((thin, DASHED, 38), ([s for s in series if s not in thin], SOLID, 72)):
+        layers += _arms([row for row in placed if row["series"] in names], x, scale, series, look, size)
+    return alt.LayerChart(layer=layers, height=HEIGHT, width="container")
+
+
+def layers_chart(rows: Sequence[Row], densities: Sequence[str]) -> alt.LayerChart:
+    """Kept share of each layer on a logarithmic axis; a cross at the left edge where nothing is left."""
+    floor = min((row["value"] for row in rows if row["value"] > 0), default=1.0) / 2
+    order = list(dict.fromkeys(row["layer"] for row in rows))
+    encodings: dict[str, Any] = {
+        "x": alt.X(
+            "place:Q",
+            title="kept, % of the layer's weights",
+            scale=alt.Scale(type="log", domain=(floor * 0.8, 115), nice=False),
+            axis=alt.Axis(format="~g", values=_round_shares(floor), labelOverlap="greedy"),
+        ),
+        "y": alt.Y(
+            "layer:N", sort=order, title=None, axis=alt.Axis(labelLimit=150, labelPadding=8, grid=True, ticks=False)
+        ),
+        "tooltip": [
+            alt.Tooltip("layer:N"),
+            alt.Tooltip("density:N", title="density of the network"),
+            alt.Tooltip("value:Q", title="kept, %", format=".4~g"),
+            alt.Tooltip("size:Q", title="weights", format=","),
+        ],
+    }
+    color = alt.Color("density:O", title="density", sort=list(densities), scale=alt.Scale(domain=list(densities)))
+    placed = [row | {"place": max(row["value"], floor)} for row in rows]
+    left = [row for row in placed if row["value"] > 0]
+    gone = [row for row in placed if row["value"] == 0]
+    layers = [_draw(left, "point", filled=True, opacity=1, size=70).encode(**encodings, color=color)]
+    if gone:
+        layers.append(
+            _draw(gone, "point", shape="cross", filled=True, size=80, style="nothing-left").encode(**encodings)
+        )
+    return alt.LayerChart(layer=layers, height=22 * len(order), width="container")
+
+
+def training_chart(rows: Sequence[Row], series: Sequence[str]) -> alt.LayerChart:
+    """Validation accuracy by epoch: ticket and dense in full lines, controls dashed."""
+    encodings: dict[str, Any] = {
+        "x": alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, grid=False, tickCount=6)),
+        "y": alt.Y("value:Q", title="validation accuracy, %", scale=alt.Scale(zero=False)),
+        "tooltip": [
+            alt.Tooltip("series:N", title="arm"),
+            alt.Tooltip("epoch:Q"),
+            alt.Tooltip("value:Q", title="validation, %", format=".2f"),
+            alt.Tooltip("seeds:Q", title="seeds"),
+        ],
+    }
+    seen = 1 if len({row["epoch"] for row in rows}) == 1 else 0
+    dense = [row for row in rows if row["series"] == "dense"]
+    mine = [row for row in rows if row["series"] == "ticket"]
+    controls = [row for row in rows if row["series"] not in ("dense", "ticket")]
+    point = alt.OverlayMarkDef(opacity=seen, size=60, filled=True)
+    grey = alt.OverlayMarkDef(opacity=seen, size=60, filled=True, style="dense-point")
+    color = _color(series)
+    layers = [
+        _draw(dense, "line", style="dense", point=grey).encode(**encodings),
+        _draw(controls, "line", point=point, **DASHED).encode(**encodings, color=color),
+        _draw(mine, "line", point=point, **SOLID).encode(**encodings, color=color),
+    ]
+    return alt.LayerChart(layer=layers, height=220, width="container")
+
+
+def cost_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
+    """One bar a search with its figure at the end."""
+    known = [row for row in rows if row[field] is not None]
+    most = max((row[field] for row in known), default=0.0) or 1.0
+    order = [row["label"] for row in known]
+    encodings: dict[str, Any] = {
+        "x": alt.X(
+            f"{field}:Q",
+            title=title,
+            scale=alt.Scale(domain=(0, most * 1.22), nice=False),
+            axis=alt.Axis(tickCount=5, labelOverlap="greedy"),
+        ),
+        "y": alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=150, ticks=False)),
+        "tooltip": [alt.Tooltip("label:N", title="search"), alt.Tooltip(f"{field}:Q", title=title, format=".4~g")],
+    }
+    bars = _draw(known, "bar", height={"band": 0.62}).encode(**encodings)
+    figures = _draw(known, "text", align="left", dx=5).encode(**encodings, text=alt.Text(f"{field}:Q", format=",.3~r"))
+    return alt.LayerChart(layer=[bars, figures], height=24 * len(order), width="container")
+
+
+def empty_chart(text: str) -> alt.Chart:
+    """A sentence in place of a chart that has no data."""
+    return _draw([{"text": text}], "text").encode(text="text:N").properties(width=340, height=80)
+
+
+def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """A chart as plain JSON, without Altair's own settings and the schema's address."""
+    return {key: value for key, value in chart.to_dict().items() if key not in ("config", "$schema")}
+
+
+def _round_shares(least: float) -> list[float]:
+    """1, 2 and 5 times each power of ten from `least` to 100.
+
+    >>> _round_shares(3.0)
+    [5.0, 10.0, 20.0, 50.0, 100.0]
+    """
+    decades = range(math.floor(math.log10(least)), 3)
+    return [v for power in decades for digit in (1, 2, 5) if least <= (v := digit * 10.0**power) <= 100]
+
+
+def _draw(rows: Sequence[Row], mark: Mark, **settings: Any) -> alt.Chart:
+    return alt.Chart(alt.Data(values=list(rows)), mark=alt.MarkDef(type=mark, **settings))
+
+
+def _arms(
+    rows: Sequence[Row], x: alt.X, scale: alt.Scale, series: Sequence[str], look: dict[str, Any], size: int
+) -> list[alt.Chart]:
+    if not rows:
+        return []
+    tooltip = [
+        alt.Tooltip("series:N", title="arm"),
+        alt.Tooltip("kept:N", title="density"),
+        alt.Tooltip("removed:N", title="sparsity"),
+        alt.Tooltip("mean:Q", title="accuracy, %", format=".2f"),
+        alt.Tooltip("low:Q", title="95 % from", format=".2f"),
+        alt.Tooltip("high:Q", title="to", format=".2f"),
+        alt.Tooltip("seeds:Q", title="seeds"),
+    ]
+    color, mean = _color(series), alt.Y("mean:Q", title=ACCURACY, scale=scale)
+    shape = alt.Shape(
+        "series:N",
+        title=None,
+        scale=alt.Scale(domain=list(series), range=[SHAPES[i % len(SHAPES)] for i in range(len(series))]),
+    )
+    spans = [row for row in rows if row["low"] is not None]
+    interval: dict[str, Any] = {"y": alt.Y("low:Q", title=ACCURACY, scale=scale), "y2": alt.Y2("high:Q")}
+    return [
+        _draw(rows, "line", clip=True, **look).encode(x=x, y=mean, color=color),
+        _draw(spans, "rule", clip=True, strokeWidth=look["strokeWidth"]).encode(x=x, color=color, **interval),
+        _draw(rows, "point", filled=True, opacity=1, size=size).encode(
+            x=x, y=mean, color=color, shape=shape, tooltip=tooltip
+        ),
+    ]
+
+
+def _band(dense: Row, scale: alt.Scale) -> list[alt.Chart]:
+    told = [alt.Tooltip("mean:Q", title="dense, %", format=".2f"), alt.Tooltip("seeds:Q", title="seeds")]
+    line = _draw([dense], "rule", style="dense").encode(y=alt.Y("mean:Q", title=ACCURACY, scale=scale), tooltip=told)
+    if dense["low"] is None:
+        return [line]
+    low, high = alt.Y("low:Q", title=ACCURACY, scale=scale), alt.Y2("high:Q")
+    return [_draw([dense], "rect", style="dense-band", clip=True).encode(y=low, y2=high), line]
+
+
+def _color(series: Sequence[str]) -> alt.Color:
+    return alt.Color("series:N", title=None, scale=alt.Scale(domain=list(series)))

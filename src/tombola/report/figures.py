@@ -1,0 +1,171 @@
+"""The report's figures: panels that belong together, with one legend for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from tombola.report import frames
+from tombola.report.arms import Study
+from tombola.report.charts import (
+    accuracy_chart,
+    cost_chart,
+    empty_chart,
+    layers_chart,
+    specification,
+    training_chart,
+)
+from tombola.report.theme import LIGHT, SHAPES, vega_config
+from tombola.report.words import share
+
+PNG_WIDTH = 340
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart, as Vega-Lite, with its heading."""
+
+    key: str
+    title: str
+    chart: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a legend.
+
+    kind: "series", "ramp", "band", "dense" or "gone"; index: which colour of its kind; dashed: drawn thin.
+    """
+
+    text: str
+    kind: str
+    index: int = 0
+    shape: str = "circle"
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    panels: tuple[Panel, ...]
+    legend: tuple[Entry, ...]
+
+
+def figures(study: Study) -> dict[str, Figure]:
+    """All figures by name: overview (empty for one method), accuracy, layers, training, cost."""
+    return {
+        "overview": _overview(study),
+        "accuracy": _accuracy(study),
+        "layers": _layers(study),
+        "training": _training(study),
+        "cost": _cost(study),
+    }
+
+
+def pictures(study: Study, drawn: dict[str, Figure]) -> dict[str, bytes]:
+    """The figures as PNG files by name, in the light theme."""
+    config = vega_config(LIGHT, len(study.densities)) | {"background": LIGHT.card}
+    rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost")}
+    rows["accuracy"].insert(0, drawn["overview"])
+    return {f"{name}.png": _png(parts, config) for name, parts in rows.items()}
+
+
+def _overview(study: Study) -> Figure:
+    rows, methods = frames.overview_rows(study), study.methods
+    if len(methods) < 2 or not rows:
+        return Figure((), ())
+    dense = frames.dense_row(study, methods[0])
+    chart = accuracy_chart(rows, dense, methods, frames.bounds([*rows, dense]))
+    label = "Accuracy against density of every method's tickets"
+    legend = [_series(method, i, dashed=False) for i, method in enumerate(methods)]
+    return Figure((_panel("overview", "All methods", label, chart),), (*legend, *_dense(dense)))
+
+
+def _accuracy(study: Study) -> Figure:
+    series = ["ticket", *study.controls]
+    groups = {method: rows for method in study.methods if (rows := frames.method_rows(study, method))}
+    dense = {method: frames.dense_row(study, method) for method in groups}
+    y = frames.bounds([*dense.values(), *(row for rows in groups.values() for row in rows)])
+    panels = tuple(
+        _panel(
+            f"accuracy-{i}",
+            method,
+            f"Accuracy against density of {method}, its controls and dense",
+            accuracy_chart(rows, dense[method], series, y, thin=study.controls),
+        )
+        for i, (method, rows) in enumerate(groups.items())
+    )
+    legend = [_series(name, i, dashed=i > 0) for i, name in enumerate(series)]
+    return Figure(panels, (*legend, *_dense(next(iter(dense.values()), None))) if panels else ())
+
+
+def _layers(study: Study) -> Figure:
+    densities = [share(d) for d in study.densities]
+    groups = {method: frames.layer_rows(study, method) for method in study.methods}
+    panels = tuple(
+        _panel(f"layers-{i}", method, f"Kept share of each layer by {method}", layers_chart(rows, densities))
+        for i, (method, rows) in enumerate(groups.items())
+        if rows
+    )
+    ramp = [Entry(f"density {text}", "ramp", i) for i, text in enumerate(densities)]
+    gone = [Entry("nothing left", "gone")] if any(row["value"] == 0 for rows in groups.values() for row in rows) else []
+    return Figure(panels, (*ramp, *gone) if panels else ())
+
+
+def _training(study: Study) -> Figure:
+    series = ["ticket", *study.controls]
+    tickets = [arm for method in study.methods for arm in study.tickets(method)]
+    curves = [(arm, rows) for arm in tickets if (rows := frames.curve_rows(study, arm))]
+    panels = tuple(
+        _panel(
+            f"training-{i}",
+            f"{arm.method}, density {share(arm.density)}",
+            f"Validation accuracy by epoch of {arm.method} at density {share(arm.density)}, its controls and dense",
+            training_chart(rows, series),
+        )
+        for i, (arm, rows) in enumerate(curves)
+    )
+    legend = [Entry(name, "series", i, shape="", dashed=i > 0) for i, name in enumerate(series)]
+    return Figure(panels, (*legend, Entry("dense", "dense")) if panels else ())
+
+
+def _cost(study: Study) -> Figure:
+    rows = frames.cost_rows(study)
+    measures = (("dense_epochs", "dense epochs"), ("seconds", "seconds"))
+    panels = tuple(
+        _panel(f"cost-{field}", f"In {title}", f"Cost of each search in {title}", cost_chart(rows, field, title))
+        for field, title in measures
+        if any(row[field] is not None for row in rows)
+    )
+    return Figure(panels, ())
+
+
+def _panel(key: str, title: str, label: str, chart: alt.LayerChart) -> Panel:
+    """label: what a reader who cannot see the chart is told."""
+    return Panel(key, title, specification(chart) | {"description": label})
+
+
+def _series(name: str, index: int, *, dashed: bool) -> Entry:
+    return Entry(name, "series", index, SHAPES[index % len(SHAPES)], dashed)
+
+
+def _dense(dense: frames.Row | None) -> list[Entry]:
+    if dense is None:
+        return []
+    return [Entry("dense" if dense["low"] is None else "dense, with 95 % interval", "band")]
+
+
+def _png(parts: Sequence[Figure], config: dict[str, Any]) -> bytes:
+    rows = [_row(part) for part in parts if part.panels] or [specification(empty_chart("There is nothing to show."))]
+    resolve = {"scale": {"color": "independent", "shape": "independent"}}
+    whole = {"vconcat": rows, "spacing": 40, "resolve": resolve, "config": config, "padding": 20}
+    return vl_convert.vegalite_to_png(json.dumps(whole), vl_version="6.4", scale=2)
+
+
+def _row(figure: Figure) -> dict[str, Any]:
+    wide = [panel.chart | {"width": PNG_WIDTH, "title": panel.title} for panel in figure.panels]
+    return {"concat": wide, "columns": 3, "spacing": 36, "resolve": {"scale": {"color": "shared", "shape": "shared"}}}

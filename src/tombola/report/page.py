@@ -1,0 +1,92 @@
+"""The HTML page: everything in one file, which asks nothing of the network."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tombola.evidence import Verdict
+from tombola.report import frames, tables, words
+from tombola.report.arms import Study
+from tombola.report.figures import Figure, figures, pictures
+from tombola.report.settings import common, flat, own
+from tombola.report.theme import DARK, FONT, LIGHT, ramp, vega_config
+from tombola.studies.result import Result
+from tombola.tickets import write_atomically
+
+FIT = {"type": "fit-x", "contains": "padding"}
+EXPOSE = "window.vegaEmbed = vegaEmbed;"
+
+
+def write_report(
+    results: Sequence[Result],
+    verdicts: Sequence[Verdict],
+    folder: Path,
+    *,
+    title: str,
+    command: str = "",
+    task: Mapping[str, Any] = {},
+) -> Path:
+    """Write report.html and its charts as PNG files into a folder; returns the page's path.
+
+    command: what makes the whole report again; task: what was learned, as names and values to show.
+    """
+    study = Study.of(results, verdicts)
+    drawn = figures(study)
+    page = Path(folder) / "report.html"
+    write_atomically(page, render(study, drawn, title=title, command=command, task=task))
+    for name, picture in pictures(study, drawn).items():
+        write_atomically(page.with_name(name), picture)
+    return page
+
+
+def render(
+    study: Study, drawn: Mapping[str, Figure], *, title: str, command: str = "", task: Mapping[str, Any] = {}
+) -> str:
+    """The page's HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    steps = len(study.densities)
+    results = [result for arm in study.arms for result in arm.results]
+    return environment.get_template("template.html.j2").render(
+        title=title,
+        version=version("tombola"),
+        font=Markup(FONT),
+        command=command,
+        task=flat(task),
+        study=study,
+        words=words,
+        tables=tables,
+        frames=frames,
+        figures=drawn,
+        common=common(results),
+        own=own,
+        looks={name: (theme, ramp(theme.ramp, steps)) for name, theme in (("light", LIGHT), ("dark", DARK))},
+        data={
+            "charts": {p.key: p.chart | {"autosize": FIT} for figure in drawn.values() for p in figure.panels},
+            "themes": {
+                name: vega_config(theme, steps) | {"legend": {"disable": True}}
+                for name, theme in (("light", LIGHT), ("dark", DARK))
+            },
+        },
+        vega=Markup(bundle()),
+    )
+
+
+@functools.cache
+def bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script that no text inside it can end early."""
+    script = vl_convert.javascript_bundle(EXPOSE, vl_version="6.4")
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")

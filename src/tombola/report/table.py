@@ -1,0 +1,60 @@
+"""The terminal's table: one row an arm and density, for eighty columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from tombola.evidence import Verdict
+from tombola.report.arms import Arm, Study
+from tombola.report.words import NOTHING, duration, number, points, share, verdict_word
+from tombola.studies.result import Result
+
+STYLES = {"wins": "bold green", "does not win": "red", "undecided": "yellow"}
+FIGURES = ("density", "sparsity", "accuracy, %", "to\ndense", "search,\nepochs", "search,\ntime")
+
+
+def table(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Table:
+    """Accuracy with its 95 % interval, difference to dense, cost of the search and verdict of each arm.
+
+    A ticket's controls stand below it; accuracies are in percent, differences in points, costs in dense epochs
+    and in time.
+    """
+    study = Study.of(results, verdicts)
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    drawn.add_column("arm", overflow="fold", min_width=12)
+    for heading in FIGURES:
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    drawn.add_column("verdict")
+    for index, arm in enumerate(study.arms):
+        after = study.arms[index + 1 :][:1]
+        difference = study.difference(arm)
+        word = verdict_word(study, arm)
+        drawn.add_row(
+            Text(_name(arm), style="bold" if arm.role == "ticket" else ""),
+            share(arm.density),
+            share(1 - arm.density),
+            _accuracy(arm),
+            NOTHING if difference is None else points(100 * difference.mean),
+            number(arm.cost("search", "dense_epochs")),
+            duration(arm.cost("search", "seconds")),
+            Text(word, style=STYLES.get(word, "")),
+            end_section=any((a.method, a.density) != (arm.method, arm.density) for a in after),
+        )
+    return drawn
+
+
+def _name(arm: Arm) -> str:
+    name = f"  {arm.control}" if arm.control else arm.name
+    return f"{name} (collapsed)" if arm.collapsed else name
+
+
+def _accuracy(arm: Arm) -> str:
+    mean, _, high = arm.accuracy
+    if math.isnan(mean):
+        return NOTHING
+    return f"{mean:.2f}" if high is None else f"{mean:.2f} ± {high - mean:.2f}"

@@ -1,0 +1,132 @@
+"""The page's tables as texts: every figure of a chart stands in one of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tombola.report import frames
+from tombola.report.arms import Arm, Study
+from tombola.report.words import between, duration, number, percent, points, share, verdict_word
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table. text: how many columns from the left hold words, the others hold figures."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text: int = 1
+    marked: frozenset[int] = frozenset()
+
+
+def results(study: Study) -> Grid:
+    """One row an arm and density; tickets are marked."""
+    rows = []
+    for arm in study.arms:
+        difference = study.difference(arm)
+        rows.append(
+            (
+                arm.name + (" (collapsed)" if arm.collapsed else ""),
+                share(arm.density),
+                share(1 - arm.density),
+                share(arm.weight_density),
+                str(len(arm.results)),
+                percent(arm.accuracy[0]),
+                between(*arm.accuracy[1:]),
+                points(None if difference is None else 100 * difference.mean),
+                "–" if difference is None else between(100 * difference.low, 100 * difference.high, "+"),
+                number(arm.cost("search", "dense_epochs")),
+                duration(arm.cost("search", "seconds")),
+                verdict_word(study, arm) or "–",
+            )
+        )
+    head = (
+        "arm",
+        "density",
+        "sparsity",
+        "weights kept",
+        "seeds",
+        "accuracy",
+        "95 % interval",
+        "to dense, points",
+        "95 % interval",
+        "search, dense epochs",
+        "search, time",
+        "verdict",
+    )
+    return Grid(head, tuple(rows), marked=frozenset(i for i, arm in enumerate(study.arms) if arm.role == "ticket"))
+
+
+def layers(study: Study, method: str) -> Grid:
+    """A row a layer, a column a density."""
+    rows = frames.layer_rows(study, method)
+    densities = list(dict.fromkeys(row["density"] for row in rows))
+    values = {(row["layer"], row["density"]): f"{row['value']:.4g}\u00a0%" for row in rows}
+    sizes = {row["layer"]: row["size"] for row in rows}
+    head = ("layer", "weights", *(f"kept at density {d}" for d in densities))
+    body = ((layer, f"{size:,}", *(values.get((layer, d), "–") for d in densities)) for layer, size in sizes.items())
+    return Grid(head, tuple(body))
+
+
+def curves(study: Study, ticket: Arm) -> Grid:
+    """A row an epoch, a column an arm."""
+    rows = frames.curve_rows(study, ticket)
+    series = list(dict.fromkeys(row["series"] for row in rows))
+    values = {(row["epoch"], row["series"]): f"{row['value']:.2f}" for row in rows}
+    epochs = sorted({row["epoch"] for row in rows})
+    return Grid(
+        ("epoch", *series), tuple((f"{e:g}", *(values.get((e, s), "–") for s in series)) for e in epochs), text=0
+    )
+
+
+def costs(study: Study) -> Grid:
+    """Search and training of each arm, means over seeds."""
+    head = (
+        "arm",
+        "density",
+        "search, dense epochs",
+        "search, time",
+        "samples forward",
+        "samples backward",
+        "FLOPs",
+        "peak memory, bytes",
+        "training, dense epochs",
+        "training, time",
+    )
+    body = (
+        (
+            arm.name,
+            share(arm.density),
+            number(arm.cost("search", "dense_epochs")),
+            duration(arm.cost("search", "seconds")),
+            *(
+                number(arm.cost("search", key))
+                for key in ("samples_forward", "samples_backward", "flops", "peak_memory")
+            ),
+            number(arm.cost("training", "dense_epochs")),
+            duration(arm.cost("training", "seconds")),
+        )
+        for arm in study.arms
+        if arm.role in ("ticket", "dense")
+    )
+    return Grid(head, tuple(body))
+
+
+def runs(arm: Arm) -> Grid:
+    """A row a seed: what it came to and what identifies it."""
+    head = ("seed", "accuracy", "loss", "validation", "epochs", "nothing left of", "digest", "source")
+    body = (
+        (
+            str(r.seed),
+            percent(100 * r.metric),
+            f"{r.loss:.4g}",
+            percent(100 * r.validation if math.isfinite(r.validation) else None),
+            str(r.epochs),
+            ", ".join(r.collapsed) or "–",
+            r.digest,
+            r.source,
+        )
+        for r in arm.results
+    )
+    return Grid(head, tuple(body), text=0)

@@ -1,0 +1,102 @@
+"""Does it win? Runs of a ticket or method with dense and controls over seeds, and the verdict on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from tombola.errors import TombolaError
+from tombola.evidence import MANDATORY, MARGIN, Verdict, budget_gap, judge
+from tombola.methods import Method
+from tombola.studies.execute import Engine, execute, search
+from tombola.studies.result import Result
+from tombola.studies.spec import RunSpec
+from tombola.tickets import Ticket, write_atomically
+from tombola.training import Task
+
+
+@dataclass(frozen=True)
+class Study:
+    """Finished runs and the verdicts on them; what was asked, as title, command and the task's labels."""
+
+    results: tuple[Result, ...]
+    verdicts: tuple[Verdict, ...]
+    title: str = ""
+    command: str = ""
+    task: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write study.json into a folder."""
+        write_atomically(folder / "study.json", json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(folder: Path) -> Study:
+        """Read study.json; TombolaError if there is none, or it is damaged."""
+        path = folder / "study.json"
+        if not path.exists():
+            raise TombolaError(f"{folder} holds no study; make one with tombola compare METHOD… --out {folder}")
+        try:
+            content = json.loads(path.read_text())
+            content["results"] = tuple(Result.of(result) for result in content["results"])
+            content["verdicts"] = tuple(Verdict.of(verdict) for verdict in content["verdicts"])
+            return Study(**content)
+        except (ValueError, TypeError, KeyError) as error:
+            raise TombolaError(f"{path} is damaged ({error}); run the study's command again") from error
+
+
+def check(
+    task: Task,
+    subject: Ticket | Method,
+    *,
+    seeds: int = 5,
+    controls: Sequence[str] = MANDATORY,
+    margin: float = MARGIN,
+    engine: Engine | None = None,
+) -> Verdict:
+    """Does a ticket win (retrained with `seeds` data orders), or a method (searched anew for each seed)?"""
+    return compare(task, [subject], seeds=seeds, controls=controls, margin=margin, engine=engine).verdicts[0]
+
+
+def compare(
+    task: Task,
+    subjects: Sequence[Ticket | Method],
+    *,
+    seeds: int = 5,
+    controls: Sequence[str] = MANDATORY,
+    margin: float = MARGIN,
+    engine: Engine | None = None,
+) -> Study:
+    """Each subject with dense and its controls over the same seeds; every arm gets the same total epochs."""
+    if seeds < 1:
+        raise TombolaError(f"seeds is {seeds}; give at least 1, and at least 3 for an interval worth reading")
+    engine = engine or Engine.in_memory()
+    plans = [_specs(task, subject, seed, controls, engine) for subject in subjects for seed in range(seeds)]
+    unique = list({_identity(spec): spec for plan in plans for spec in plan.values()}.values())
+    results = dict(zip(map(_identity, unique), execute(unique, engine), strict=True))
+    verdicts = []
+    for index, subject in enumerate(subjects):
+        own = plans[index * seeds : (index + 1) * seeds]
+        arms = {name: [results[_identity(plan[name])] for plan in own] for name in own[0]}
+        metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
+        first = arms["ticket"][0]
+        collapsed = tuple(dict.fromkeys(layer for result in arms["ticket"] for layer in result.collapsed))
+        verdicts.append(judge(first.method, subject.density, metrics, range(seeds), margin, collapsed))
+    return Study(tuple(results.values()), tuple(verdicts))
+
+
+def _specs(
+    task: Task, subject: Ticket | Method, seed: int, controls: Sequence[str], engine: Engine
+) -> dict[str, RunSpec]:
+    """The runs of one subject and seed by arm: the ticket, each control, and dense for as long as they train."""
+    ticket = subject if isinstance(subject, Ticket) else search(task, subject, seed, engine)[0]
+    init = ticket.provenance.seed if isinstance(subject, Ticket) else None
+    own = RunSpec(task, subject, seed=seed)
+    dense = RunSpec(task, seed=seed, init_seed=init, extra_epochs=budget_gap(ticket))
+    return {"ticket": own} | {name: replace(own, control=name) for name in controls} | {"dense": dense}
+
+
+def _identity(spec: RunSpec) -> tuple[object, ...]:
+    subject = spec.subject.digest if isinstance(spec.subject, Ticket) else spec.subject
+    return subject, spec.control, spec.seed, spec.init_seed, spec.extra_epochs

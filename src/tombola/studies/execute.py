@@ -1,0 +1,163 @@
+"""The one engine: carry out runs, each once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tombola.errors import TombolaError
+from tombola.evidence import Against, Arm, control, effective
+from tombola.methods import Method, find
+from tombola.studies.result import Result
+from tombola.studies.spec import RunSpec, settings_of, source_digest
+from tombola.studies.store import RunFolder, Store
+from tombola.tickets import Mask, Ticket
+from tombola.training import Bars, Run, Task, epochs_spent, start_of, train
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how runs are carried out: the store, the device, bars, and whether finished runs are made anew."""
+
+    store: Store
+    device: torch.device = torch.device("cpu")
+    bars: Bars = Bars()
+    fresh: bool = False
+
+    @staticmethod
+    def in_memory() -> Engine:
+        """An engine whose store lasts as long as the process."""
+        return Engine(Store(Path(tempfile.mkdtemp(prefix="tombola-"))))
+
+
+def execute(specs: Sequence[RunSpec], engine: Engine) -> list[Result]:
+    """Carry out runs one after another, in order; a finished one is read, a killed one goes on where it was."""
+    with engine.bars.track("runs", len(specs)) as tick:
+        results = []
+        for spec in specs:
+            result = carry_out(spec, engine)
+            results.append(result)
+            tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {result.metric:.1%}")
+    return results
+
+
+def search(
+    task: Task, method: Method, seed: int, engine: Engine, folder: RunFolder | None = None
+) -> tuple[Ticket, RunFolder]:
+    """Find a ticket once: in `folder`, or in the store's own for these settings."""
+    spec = RunSpec(task, method, "search", seed)
+    settings = settings_of(spec, engine.device)
+    folder = folder or engine.store.folder(f"find-{spec.method}-{method.density:g}-s{seed}", settings)
+    with folder.locked():
+        if engine.fresh:
+            folder.clear()
+        folder.begin(settings)
+        ticket = folder.ticket()
+        if ticket is None:
+            run = Run(seed, folder.path, engine.device, engine.bars)
+            ticket = find(task, method, run=run)
+            ticket.save(folder.ticket_path)
+            run.clear()
+    return ticket, folder
+
+
+def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) -> Result:
+    """One run: find or take the ticket, make the control if one is asked, train, read the test split once."""
+    settings = settings_of(spec, engine.device)
+    if folder is None:
+        parts = [spec.method or "dense", spec.control, f"{spec.density:.4g}", f"s{spec.seed}"]
+        folder = engine.store.folder("-".join(part for part in parts if part), settings)
+    found, ticket_path = _subject(spec, engine)
+    with folder.locked():
+        if engine.fresh:
+            folder.clear()
+        folder.begin(settings)
+        done = folder.result()
+        if done is not None:
+            return done
+        arm = _arm(spec, found)
+        run = Run(spec.seed, folder.path, engine.device, engine.bars)
+        init = spec.init_seed
+        trained = train(arm.task, arm.ticket, seed=spec.seed, init_seed=init, extra_epochs=arm.extra_epochs, run=run)
+        if spec.control and arm.ticket is not None:
+            arm.ticket.save(folder.ticket_path)
+            ticket_path = folder.ticket_path
+        mask = arm.ticket.mask if arm.ticket else Mask.full({})
+        result = Result(
+            method=spec.method,
+            control=spec.control,
+            density=spec.density,
+            weight_density=mask.density if arm.ticket else 1.0,
+            seed=spec.seed,
+            metric=trained.metric,
+            loss=trained.loss,
+            validation=trained.validation,
+            epochs=trained.epochs,
+            history=trained.history,
+            layers={name: (count, mask.bits[name].size) for name, count in mask.counts.items()},
+            search=dict(found.provenance.cost) if found and not spec.control else {},
+            training=asdict(trained.cost),
+            settings=settings,
+            digest=folder.path.name,
+            source=source_digest(),
+            collapsed=mask.collapsed,
+            effective_density=_effective_density(arm, spec.seed),
+            epochs_spent=epochs_spent(arm.ticket) if arm.ticket else 0.0,
+            ticket=str(ticket_path) if ticket_path else "",
+            command=command_for(spec, settings, ticket_path),
+        )
+        folder.finish(result)
+        run.clear()
+    return result
+
+
+def command_for(spec: RunSpec, settings: dict[str, Any], ticket_path: Path | None) -> str:
+    """What to type to make a run again, for a task that the command line knows."""
+    labels = settings["task"]
+    if not labels:
+        return ""
+    options = " ".join(f"--{key} {value}" for key, value in labels.items())
+    if spec.subject is None:
+        extra = f" --extra-epochs {spec.extra_epochs:g}" if spec.extra_epochs else ""
+        return f"tombola train dense {options} --seed {spec.seed}{extra}"
+    if isinstance(spec.subject, Ticket):
+        own = str(ticket_path) if ticket_path and not spec.control else "TICKET"
+        return f"tombola train {own} {options} --seed {spec.seed}" + (
+            f" --control {spec.control}" if spec.control else ""
+        )
+    control_option = f" --control {spec.control}" if spec.control else ""
+    return f"tombola train {spec.method} --density {spec.density:g} {options} --seed {spec.seed}{control_option}"
+
+
+def _subject(spec: RunSpec, engine: Engine) -> tuple[Ticket | None, Path | None]:
+    """The ticket that the run is about, and its file if it has one."""
+    if spec.subject is None or isinstance(spec.subject, Ticket):
+        return spec.subject, None
+    ticket, folder = search(spec.task, spec.subject, spec.seed, engine)
+    return ticket, folder.ticket_path
+
+
+def _arm(spec: RunSpec, ticket: Ticket | None) -> Arm:
+    if ticket is None:
+        if spec.control:
+            raise TombolaError(f"the dense network has no control '{spec.control}'; give a ticket or a method")
+        return Arm(spec.task, None, spec.extra_epochs)
+    if not spec.control:
+        return Arm(spec.task, ticket)
+    method = None if isinstance(spec.subject, Ticket) else spec.subject
+    return control(spec.control, Against(spec.task, ticket, spec.seed, method))
+
+
+def _effective_density(arm: Arm, seed: int) -> float | None:
+    if arm.ticket is None:
+        return None
+    model = start_of(arm.task, arm.ticket, seed)
+    try:
+        return effective(model, arm.ticket.mask, arm.task.batches("train", seed, 0), arm.task.forward).density
+    except TombolaError:
+        return None

@@ -1,0 +1,291 @@
+"""The report: what it shows equals what was measured, and nothing in it can act on its own."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import math
+import random
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tombola.evidence import Verdict, interval, judge
+from tombola.report import table, write_report
+from tombola.report.arms import Study
+from tombola.report.page import bundle
+from tombola.report.words import number, reason, summary
+from tombola.studies.result import Result
+
+SIZES = {"conv1.weight": 432, "layer1.0.conv1.weight": 2304, "layer2.0.conv1.weight": 4608, "fc.weight": 640}
+OFFSETS = {"": 0.0, "shuffle": -0.02, "fresh-init": -0.012, "random": -0.06}
+QUALITY = {"imp": 0.001, "snip": -0.01, "gem-miner": -0.002}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def run(method: str, control: str, density: float, seed: int, **changes) -> Result:
+    """A made-up run whose accuracy falls with sparsity, and more so for controls."""
+    noise = random.Random(repr((method, control, density, seed))).gauss(0, 0.0012)
+    loss_of_sparsity = 0.002 * math.log10(1 / density)
+    metric = 0.91 + QUALITY.get(method, 0.0) + OFFSETS.get(control, 0.0) * math.log10(1 / density) - loss_of_sparsity
+    metric += noise
+    fields = {
+        "method": method,
+        "control": control,
+        "density": density,
+        "weight_density": density,
+        "seed": seed,
+        "metric": metric,
+        "loss": 1 - metric,
+        "validation": metric + 0.002,
+        "epochs": 8,
+        "history": tuple(
+            {"epoch": e, "lr": 0.1, "train_loss": 1 / e, "validation_metric": metric - 0.2 / e} for e in range(1, 9)
+        ),
+        "layers": {n: (round(min(1, density * (3 - i * 0.7)) * s), s) for i, (n, s) in enumerate(SIZES.items())},
+        "search": {} if not method else ledger(len(method) ** 2 / density / 10),
+        "training": ledger(8),
+        "settings": {"recipe": {"epochs": 8, "lr": 0.1}, "method": {"name": method, "density": density}, "seed": seed},
+        "digest": f"{method or 'dense'}{control}{density}{seed}",
+        "source": "0f3a",
+        "command": f"tombola train {method or 'dense'} --density {density} --seed {seed}",
+    }
+    return Result(**(fields | changes))
+
+
+def ledger(epochs: float) -> dict[str, float]:
+    return {
+        "samples_forward": 20000 * epochs,
+        "samples_backward": 20000 * epochs,
+        "flops": 3e12 * epochs,
+        "seconds": 2.1 * epochs,
+        "peak_memory": 3e8,
+        "dense_epochs": epochs,
+    }
+
+
+def study(methods=tuple(QUALITY), densities=(0.2, 0.05), seeds=3) -> tuple[list[Result], list[Verdict]]:
+    dense = [run("", "", 1.0, seed) for seed in range(seeds)]
+    results, verdicts = list(dense), []
+    for method in methods:
+        for density in densities:
+            arms = {c: [run(method, c, density, seed) for seed in range(seeds)] for c in OFFSETS}
+            results += [r for arm in arms.values() for r in arm]
+            metrics = {c or "ticket": [r.metric for r in arm] for c, arm in arms.items()}
+            verdicts.append(judge(method, density, metrics | {"dense": [r.metric for r in dense]}, range(seeds)))
+    return results, verdicts
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[list[Result], list[Verdict], Path]:
+    results, verdicts = study()
+    page = write_report(
+        results,
+        verdicts,
+        tmp_path_factory.mktemp("report"),
+        title="Three searches",
+        command="tombola compare imp snip gem-miner",
+        task={"data": "digits", "recipe": {"epochs": 8}},
+    )
+    return results, verdicts, page
+
+
+def data_of(page: Path) -> dict:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found is not None
+    return json.loads(found.group(1))
+
+
+def rows_of(specification: dict) -> list[dict]:
+    """All rows of a chart: Altair keeps them in the layers or gathers them at the top."""
+    if "datasets" in specification:
+        return [row for rows in specification["datasets"].values() for row in rows]
+    parts = [specification, *specification.get("layer", [])]
+    return [row for part in parts for row in part.get("data", {}).get("values", [])]
+
+
+def cells_of(page: Path) -> list[str]:
+    return [html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", page.read_text())]
+
+
+def without_scripts(page: Path) -> str:
+    return re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL)
+
+
+def test_the_page_asks_nothing_of_the_network(whole):
+    text = whole[2].read_text()
+    markup = without_scripts(whole[2])
+    assert not re.search(r"<(link|iframe|img|object|embed|base)\b", markup)
+    assert not re.search(r"<script[^>]*\bsrc=", text)
+    assert not re.search(r"@import|url\(", markup)
+    assert not re.search(r"https?://", markup)
+    assert not re.search(r"https?://", json.dumps(data_of(whole[2])))
+    assert "default-src 'none'" in markup
+
+
+def test_the_page_ends_each_script_where_it_should(whole):
+    text = whole[2].read_text()
+    assert text.count("</script") == 3
+    assert text.count(bundle()) == 1
+
+
+def test_charts_show_what_was_measured(whole):
+    results, _, page = whole
+    charts = data_of(page)["charts"]
+    for index, method in enumerate(QUALITY):
+        rows = rows_of(charts[f"accuracy-{index}"])
+        for control in OFFSETS:
+            for density in (0.2, 0.05):
+                metrics = [r.metric for r in results if (r.method, r.control, r.density) == (method, control, density)]
+                mean, low, high = interval(metrics)
+                drawn = [r for r in rows if (r["series"], r["density"]) == (control or "ticket", density)]
+                assert drawn
+                for row in drawn:
+                    assert (row["mean"], row["low"], row["high"]) == pytest.approx((100 * mean, 100 * low, 100 * high))
+                    assert row["seeds"] == 3
+        layers = {(r["layer"], r["density"]): r["value"] for r in rows_of(charts[f"layers-{index}"])}
+        kept, size = next(r for r in results if r.method == method and r.density == 0.05).layers["fc.weight"]
+        assert layers["fc.weight", "5\u00a0%"] == pytest.approx(100 * kept / size)
+    costs = {r["label"]: r["dense_epochs"] for r in rows_of(charts["cost-dense_epochs"])}
+    assert costs["imp, 5\u00a0%"] == pytest.approx(18)
+
+
+def test_curves_are_means_over_seeds(whole):
+    results, _, page = whole
+    rows = rows_of(data_of(page)["charts"]["training-0"])
+    ticket = [r for r in results if r.arm == "imp" and r.density == 0.2]
+    for epoch in range(1, 9):
+        mean = sum(r.history[epoch - 1]["validation_metric"] for r in ticket) / len(ticket)
+        drawn = [r["value"] for r in rows if r["series"] == "ticket" and r["epoch"] == epoch]
+        assert drawn == pytest.approx([100 * mean])
+
+
+def test_every_figure_of_a_chart_stands_in_a_table(whole):
+    cells = set(cells_of(whole[2]))
+    for key, specification in data_of(whole[2])["charts"].items():
+        for row in rows_of(specification):
+            if key.startswith(("accuracy", "overview")):
+                assert f"{row['mean']:.2f}\u00a0%" in cells
+            elif key.startswith("training"):
+                assert f"{row['value']:.2f}" in cells
+            elif key.startswith("layers"):
+                assert f"{row['value']:.4g}\u00a0%" in cells
+            else:
+                assert number(row["dense_epochs"]) in cells
+
+
+def test_verdicts_are_told_in_words(whole):
+    _, verdicts, page = whole
+    text = page.read_text()
+    for verdict in verdicts:
+        assert html.escape(reason(verdict)) in text
+    counts = [
+        text.count(f"> {word}<") + text.count(f" {word}</span>") for word in ("wins", "does not win", "undecided")
+    ]
+    assert counts == [sum(v.wins is wins for v in verdicts) for wins in (True, False, None)]
+
+
+def test_pictures_lie_beside_the_page(whole):
+    for name in ("accuracy.png", "layers.png", "training.png", "cost.png"):
+        picture = whole[2].with_name(name).read_bytes()
+        assert picture.startswith(PNG)
+        assert len(picture) > 5000
+
+
+@pytest.mark.parametrize(
+    ("results", "verdicts"),
+    [
+        ([], []),
+        ([run("", "", 1.0, 0)], []),
+        ([run("imp", "", 0.1, 0)], []),
+        study(("imp",), (0.1,), 1),
+        ([run("imp", "", 0.1, s, history=(), layers={}, search={}, training={}) for s in range(2)], []),
+        ([run("imp", "", 0.1, s, metric=math.nan, validation=math.nan) for s in range(2)], []),
+        ([run("", "", 1.0, 0, epochs=8), run("", "", 1.0, 0, epochs=16), run("imp", "", 0.1, 1)], []),
+        ([run("imp", "", 0.1, 0, history=({"epoch": 1.0, "validation_metric": 0.5}, {"epoch": 2.0}))], []),
+    ],
+)
+def test_odd_inputs_make_a_page(tmp_path, results, verdicts):
+    page = write_report(results, verdicts, tmp_path / "new" / "folder", title="Odd")
+    assert "NaN" not in json.dumps(data_of(page))
+    assert {p.name for p in page.parent.iterdir()} == {
+        "report.html",
+        "accuracy.png",
+        "layers.png",
+        "training.png",
+        "cost.png",
+    }
+    Console(file=io.StringIO()).print(table(results, verdicts))
+
+
+def test_one_seed_has_no_interval_and_no_verdict(tmp_path):
+    results, verdicts = study(("imp",), (0.1,), 1)
+    page = write_report(results, verdicts, tmp_path, title="One seed")
+    rows = rows_of(data_of(page)["charts"]["accuracy-0"])
+    assert {(row["low"], row["high"]) for row in rows} == {(None, None)}
+    assert "One seed can decide nothing" in page.read_text()
+    assert "inf" not in cells_of(page)
+
+
+def test_hostile_names_stay_text(tmp_path):
+    hostile = "</script><b>x</b>{{ 7 * 7 }}<!--"
+    results = [
+        run("", "", 1.0, 0),
+        run(hostile, "", 0.1, 0, command=hostile, source=hostile, layers={hostile: (0, 5)}, collapsed=(hostile,)),
+        run(hostile, hostile, 0.1, 0, settings={hostile: hostile}),
+    ]
+    verdict = judge(hostile, 0.1, {"ticket": [0.9], "dense": [0.9], hostile: [0.9]}, [0], collapsed=(hostile,))
+    page = write_report(results, [verdict], tmp_path, title=hostile, command=hostile, task={hostile: hostile})
+    text = page.read_text()
+    assert "<b>" not in text.replace(bundle(), "")
+    assert hostile not in text
+    assert "{{ 7 * 7 }}" in text
+    assert data_of(page)["charts"]["layers-0"]
+    Console(file=io.StringIO()).print(table(results, [verdict]))
+
+
+def test_collapsed_arms_are_marked(tmp_path):
+    results = [run("imp", "", 0.05, s, collapsed=("fc.weight",) if s else ()) for s in range(2)]
+    page = write_report(results, [], tmp_path, title="Collapse")
+    assert "imp (collapsed)" in cells_of(page)
+    assert "fc.weight" in cells_of(page)
+
+
+def test_the_terminal_table_fits_eighty_columns(whole):
+    results, verdicts, _ = whole
+    output = io.StringIO()
+    Console(file=output, width=80).print(table(results, verdicts))
+    text = output.getvalue()
+    arms = Study.of(results, verdicts).arms
+    assert max(map(len, text.splitlines())) <= 80
+    for arm in arms:
+        mean, _, high = arm.accuracy
+        assert high is not None
+        assert f"{mean:.2f} ± {high - mean:.2f}" in text
+    assert text.count("wins") == sum(v.wins is True for v in verdicts)
+
+
+def test_dense_is_the_one_that_the_verdict_used():
+    short, long = (
+        [run("", "", 1.0, s, epochs=e, metric=m + s / 1000) for s in range(3)] for e, m in ((8, 0.9), (16, 0.92))
+    )
+    ticket = [run("lrr", "", 0.1, s, metric=0.925 + s / 999) for s in range(3)]
+    verdict = judge("lrr", 0.1, {"ticket": [r.metric for r in ticket], "dense": [r.metric for r in long]}, range(3))
+    arms = Study.of([*short, *long, *ticket], [verdict])
+    assert [arm.name for arm in arms.arms] == ["dense, 8 epochs", "dense, 16 epochs", "lrr"]
+    difference = arms.difference(arms.arms[-1])
+    assert difference is not None
+    assert difference.mean == pytest.approx(verdict.dense.mean)
+
+
+def test_the_summary_is_two_honest_sentences():
+    results, verdicts = study()
+    text = summary(Study.of(results, verdicts))
+    assert text.startswith("Of 6 tickets tried (3 methods at 2 densities over 3 seeds), ")
+    assert text.count(". ") == 1
+    assert "nothing is proven" in summary(Study.of(results, []))
+    losers = [v for v in verdicts if not v.wins]
+    assert "No ticket was shown" in summary(Study.of(results, losers))
