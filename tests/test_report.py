@@ -175,6 +175,7 @@ def test_every_figure_of_a_chart_stands_in_a_table(whole):
                 assert f"{row['value']:.4g}\u00a0%" in cells
             else:
                 assert number(row["dense_epochs"]) in cells
+                assert f"{row['seconds']:,.{0 if row['seconds'] >= 100 else 2}f}" in cells
 
 
 def test_verdicts_are_told_in_words(whole):

@@ -1,4 +1,4 @@
-"""Tombola finds winning lottery tickets in PyTorch networks, proves that they win, and hands over the smaller network."""
+"""Tombola finds winning lottery tickets in PyTorch networks and proves that they win."""
 
 from importlib.metadata import version as _version
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
     try:
         if words[0] not in COMMANDS:
             raise unknown("command", words[0], COMMANDS)
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _help() -> str:
     rows = "\n".join(f"  {name:<9}{what}" for name, what in COMMANDS.items())
     return (
-        "usage: tombola COMMAND [OPTIONS]\n\nFind winning lottery tickets in PyTorch networks and prove that they win.\n\n"
+        "usage: tombola COMMAND [OPTIONS]\n\n"
+        "Find winning lottery tickets in PyTorch networks and prove that they win.\n\n"
         f"{rows}\n\nEvery command takes --help, --json and --device. Begin with: tombola demo"
     )
 

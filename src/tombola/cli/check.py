@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
 
 from tombola.cli.compare import at_density, publish
 from tombola.cli.output import RunOptions, engine
+from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, preset, task_words, ticket_at
-from tombola.cli.tasks import TaskOptions, default_options, make_task
+from tombola.cli.tasks import default_options, make_task
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method
 from tombola.studies import compare
@@ -20,7 +19,7 @@ from tombola.tickets import Ticket
 
 @dataclass(frozen=True)
 class Check:
-    """Train a ticket (with other data orders) or a method's tickets (searched anew), dense and controls; the verdict."""
+    """Does it win? A ticket is trained with other data orders, a method's searched anew; with dense and controls."""
 
     density: float | None = None
     """for a method: the share of weights to keep"""
@@ -44,15 +43,7 @@ def run(words: Sequence[str]) -> int:
         rest = [*task_words(subject.provenance.task), *rest]
     else:
         subject = preset(name)
-    whole = make_dataclass(
-        "Check",
-        [
-            ("check", tyro.conf.OmitArgPrefixes[Check], field(default=Check())),
-            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=default_options(rest))),
-            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
-        ],
-    )
-    options = tyro.cli(whole, args=rest, prog="tombola check", description=Check.__doc__)
+    options = parse("check", rest, Check.__doc__, check=Check(), task=default_options(rest), run=RunOptions())
     own = options.check
     assert subject is not None
     if own.density is not None and not isinstance(subject, Ticket):

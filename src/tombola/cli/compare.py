@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import tyro
-
 from tombola.cli.output import RunOptions, console, engine, print_json, verdicts_json
+from tombola.cli.parse import parse
 from tombola.cli.subjects import preset
 from tombola.cli.tasks import TaskOptions, default_options, make_task
 from tombola.errors import TombolaError
@@ -39,15 +38,7 @@ def run(words: Sequence[str]) -> int:
     names, rest = list(words[:split]), list(words[split:])
     if not names and rest[:1] != ["--help"] and rest[:1] != ["-h"]:
         raise TombolaError("say which methods: tombola compare METHOD…, as tombola compare imp snip random")
-    whole = make_dataclass(
-        "Compare",
-        [
-            ("compare", tyro.conf.OmitArgPrefixes[Compare], field(default=Compare())),
-            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=default_options(rest))),
-            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
-        ],
-    )
-    options = tyro.cli(whole, args=rest, prog="tombola compare", description=Compare.__doc__)
+    options = parse("compare", rest, Compare.__doc__, compare=Compare(), task=default_options(rest), run=RunOptions())
     own = options.compare
     methods = [at_density(preset(name), density) for name in names for density in own.densities]
     command = " ".join(["tombola compare", *words])

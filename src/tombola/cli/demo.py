@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
 
 from tombola.cli.compare import Compare, study
 from tombola.cli.output import RunOptions, console
-from tombola.cli.tasks import TaskOptions, default_options
+from tombola.cli.parse import parse
+from tombola.cli.tasks import default_options
 from tombola.methods import method
 
 METHODS = ("imp", "snip", "grasp", "synflow", "random")
@@ -28,15 +27,7 @@ class Demo:
 
 
 def run(words: Sequence[str]) -> int:
-    whole = make_dataclass(
-        "Demo",
-        [
-            ("demo", tyro.conf.OmitArgPrefixes[Demo], field(default=Demo())),
-            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=default_options(words))),
-            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
-        ],
-    )
-    options = tyro.cli(whole, args=words, prog="tombola demo", description=Demo.__doc__)
+    options = parse("demo", words, Demo.__doc__, demo=Demo(), task=default_options(words), run=RunOptions())
     own = Compare(densities=DENSITIES, seeds=options.demo.seeds, out=options.demo.out)
     methods = [method(name, density=density) for name in METHODS for density in DENSITIES]
     title = f"Winning tickets of {options.task.model} on {options.task.data}"

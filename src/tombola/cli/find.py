@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.table import Table
 
 from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, preset, settings_class, with_settings
-from tombola.cli.tasks import TaskOptions, default_options, make_task
+from tombola.cli.tasks import default_options, make_task
 from tombola.methods import METHODS
 from tombola.studies import RunFolder, search
 
@@ -34,18 +34,10 @@ def run(words: Sequence[str]) -> int:
         )
         return 0
     method = preset(name)
-    settings = settings_class(method)
-    task_options = default_options(rest)
-    whole = make_dataclass(
-        "Find",
-        [
-            ("method", tyro.conf.OmitArgPrefixes[settings], field(default=settings())),
-            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=task_options)),
-            ("find", tyro.conf.OmitArgPrefixes[Find], field(default=Find())),
-            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
-        ],
+    settings = settings_class(method)()
+    options = parse(
+        f"find {name}", rest, Find.__doc__, method=settings, task=default_options(rest), find=Find(), run=RunOptions()
     )
-    options = tyro.cli(whole, args=rest, prog=f"tombola find {name}", description=Find.__doc__)
     task = make_task(options.task)
     method = with_settings(method, options.method)
     with engine(options.run, Path("runs")) as own:

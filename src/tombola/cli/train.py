@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, make_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import tyro
-
 from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, preset, task_words, ticket_at
-from tombola.cli.tasks import TaskOptions, default_options, make_task
+from tombola.cli.tasks import default_options, make_task
 from tombola.methods import Method
 from tombola.studies import RunFolder, RunSpec, carry_out
 from tombola.tickets import Ticket
@@ -42,15 +41,7 @@ def run(words: Sequence[str]) -> int:
         rest = [*task_words(subject.provenance.task), *rest]
     elif name != "dense":
         subject = preset(name)
-    whole = make_dataclass(
-        "Train",
-        [
-            ("train", tyro.conf.OmitArgPrefixes[Train], field(default=Train())),
-            ("task", tyro.conf.OmitArgPrefixes[TaskOptions], field(default=default_options(rest))),
-            ("run", tyro.conf.OmitArgPrefixes[RunOptions], field(default=RunOptions())),
-        ],
-    )
-    options = tyro.cli(whole, args=rest, prog="tombola train", description=Train.__doc__)
+    options = parse("train", rest, Train.__doc__, train=Train(), task=default_options(rest), run=RunOptions())
     own = options.train
     if own.density is not None and subject is not None and not isinstance(subject, Ticket):
         subject = replace(subject, density=own.density)  # ty: ignore[invalid-argument-type]

@@ -64,7 +64,7 @@ def inverted(against: Against) -> Arm:
     own = against.method
     if not isinstance(own, OneShot):
         raise TombolaError(
-            "the control 'inverted' needs the scores of the untrained network, which this method does not use; leave it out"
+            "the control 'inverted' needs scores of the untrained network, which this method does not use; leave it out"
         )
     mask = against.ticket.mask
     counts = {name: count / _size(mask.shapes[name]) for name, count in mask.counts.items()}

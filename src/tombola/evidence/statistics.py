@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from tombola.errors import TombolaError
 
@@ -33,6 +33,12 @@ class Comparison:
     p: float
     detectable: float
     outcome: Outcome
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> Comparison:
+        """A comparison from what JSON made of it."""
+        typed: dict[str, Any] = {**content, "differences": tuple(content["differences"])}
+        return Comparison(**typed)
 
 
 def compare(ticket: Sequence[float], other: Sequence[float], against: str, margin: float = MARGIN) -> Comparison:

@@ -42,14 +42,15 @@ class Verdict:
     @staticmethod
     def of(content: dict[str, Any]) -> Verdict:
         """A verdict from what JSON made of it."""
-        dense, *controls = (
-            Comparison(**own | {"differences": tuple(own["differences"])})
-            for own in (content["dense"], *content["controls"])
-        )
-        seeds, collapsed = tuple(content["seeds"]), tuple(content["collapsed"])
-        return Verdict(
-            **content | {"seeds": seeds, "collapsed": collapsed, "dense": dense, "controls": tuple(controls)}
-        )
+        dense, *controls = (Comparison.of(own) for own in (content["dense"], *content["controls"]))
+        typed: dict[str, Any] = {
+            **content,
+            "seeds": tuple(content["seeds"]),
+            "collapsed": tuple(content["collapsed"]),
+            "dense": dense,
+            "controls": tuple(controls),
+        }
+        return Verdict(**typed)
 
     @property
     def sentence(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import altair as alt
 
 from tombola.report.frames import Row
-from tombola.report.theme import SHAPES
+from tombola.report.theme import shape
 
 Mark = Literal["bar", "line", "point", "rect", "rule", "text"]
 
@@ -28,7 +29,8 @@ def accuracy_chart(
     """
     densities = sorted({row["density"] for row in rows})
     sides = (densities[-1] * 1.5, densities[0] / 1.5)
-    apart = (sides[0] / sides[1]) ** 0.016
+    gap = min((b / a for a, b in itertools.pairwise(densities)), default=sides[0] / sides[1])
+    apart = min((sides[0] / sides[1]) ** 0.014, gap ** (0.5 / len(series)))
     place = {name: i - (len(series) - 1) / 2 for i, name in enumerate(series)}
     placed = [row | {"x": row["density"] * apart ** -place[row["series"]]} for row in rows]
     kept, removed = ("format(100 * datum.value, '.4~g')", "format(100 - 100 * datum.value, '.4~g')")
@@ -50,9 +52,12 @@ def accuracy_chart(
     return alt.LayerChart(layer=layers, height=HEIGHT, width="container")
 
 
-def layers_chart(rows: Sequence[Row], densities: Sequence[str]) -> alt.LayerChart:
-    """Kept share of each layer on a logarithmic axis; a cross at the left edge where nothing is left."""
-    floor = min((row["value"] for row in rows if row["value"] > 0), default=1.0) / 2
+def layers_chart(rows: Sequence[Row], densities: Sequence[str], least: float) -> alt.LayerChart:
+    """Kept share of each layer on a logarithmic axis; a cross at the left edge where nothing is left.
+
+    least: the smallest share above 0 for which the axis has room.
+    """
+    floor = least / 2
     order = list(dict.fromkeys(row["layer"] for row in rows))
     encodings: dict[str, Any] = {
         "x": alt.X(
@@ -78,7 +83,9 @@ def layers_chart(rows: Sequence[Row], densities: Sequence[str]) -> alt.LayerChar
     layers = [_draw(left, "point", filled=True, opacity=1, size=70).encode(**encodings, color=color)]
     if gone:
         layers.append(
-            _draw(gone, "point", shape="cross", filled=True, size=80, style="nothing-left").encode(**encodings)
+            _draw(gone, "point", shape="cross", filled=True, opacity=1, size=80, style="nothing-left").encode(
+                **encodings
+            )
         )
     return alt.LayerChart(layer=layers, height=22 * len(order), width="container")
 
@@ -169,10 +176,10 @@ def _arms(
         alt.Tooltip("seeds:Q", title="seeds"),
     ]
     color, mean = _color(series), alt.Y("mean:Q", title=ACCURACY, scale=scale)
-    shape = alt.Shape(
+    form = alt.Shape(
         "series:N",
         title=None,
-        scale=alt.Scale(domain=list(series), range=[SHAPES[i % len(SHAPES)] for i in range(len(series))]),
+        scale=alt.Scale(domain=list(series), range=[shape(i) for i in range(len(series))]),
     )
     spans = [row for row in rows if row["low"] is not None]
     interval: dict[str, Any] = {"y": alt.Y("low:Q", title=ACCURACY, scale=scale), "y2": alt.Y2("high:Q")}
@@ -180,7 +187,7 @@ def _arms(
         _draw(rows, "line", clip=True, **look).encode(x=x, y=mean, color=color),
         _draw(spans, "rule", clip=True, strokeWidth=look["strokeWidth"]).encode(x=x, color=color, **interval),
         _draw(rows, "point", filled=True, opacity=1, size=size).encode(
-            x=x, y=mean, color=color, shape=shape, tooltip=tooltip
+            x=x, y=mean, color=color, shape=form, tooltip=tooltip
         ),
     ]
 

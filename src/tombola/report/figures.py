@@ -20,7 +20,7 @@ from tombola.report.charts import (
     specification,
     training_chart,
 )
-from tombola.report.theme import LIGHT, SHAPES, vega_config
+from tombola.report.theme import LIGHT, shape, vega_config
 from tombola.report.words import share
 
 PNG_WIDTH = 340
@@ -106,8 +106,9 @@ def _accuracy(study: Study) -> Figure:
 def _layers(study: Study) -> Figure:
     densities = [share(d) for d in study.densities]
     groups = {method: frames.layer_rows(study, method) for method in study.methods}
+    least = min((row["value"] for rows in groups.values() for row in rows if row["value"] > 0), default=1.0)
     panels = tuple(
-        _panel(f"layers-{i}", method, f"Kept share of each layer by {method}", layers_chart(rows, densities))
+        _panel(f"layers-{i}", method, f"Kept share of each layer by {method}", layers_chart(rows, densities, least))
         for i, (method, rows) in enumerate(groups.items())
         if rows
     )
@@ -150,13 +151,13 @@ def _panel(key: str, title: str, label: str, chart: alt.LayerChart) -> Panel:
 
 
 def _series(name: str, index: int, *, dashed: bool) -> Entry:
-    return Entry(name, "series", index, SHAPES[index % len(SHAPES)], dashed)
+    return Entry(name, "series", index, shape(index), dashed)
 
 
 def _dense(dense: frames.Row | None) -> list[Entry]:
     if dense is None:
         return []
-    return [Entry("dense" if dense["low"] is None else "dense, with 95 % interval", "band")]
+    return [Entry("dense", "dense") if dense["low"] is None else Entry("dense, with 95 % interval", "band")]
 
 
 def _png(parts: Sequence[Figure], config: dict[str, Any]) -> bytes:
@@ -167,5 +168,12 @@ def _png(parts: Sequence[Figure], config: dict[str, Any]) -> bytes:
 
 
 def _row(figure: Figure) -> dict[str, Any]:
-    wide = [panel.chart | {"width": PNG_WIDTH, "title": panel.title} for panel in figure.panels]
-    return {"concat": wide, "columns": 3, "spacing": 36, "resolve": {"scale": {"color": "shared", "shape": "shared"}}}
+    width = PNG_WIDTH * (2 if len(figure.panels) == 1 else 1)
+    row: dict[str, Any] = {
+        "concat": [panel.chart | {"width": width, "title": panel.title} for panel in figure.panels],
+        "columns": 3,
+        "spacing": 36,
+        "resolve": {"scale": {"color": "shared", "shape": "shared"}},
+    }
+    grey = [f"Grey: {entry.text}" for entry in figure.legend if entry.kind in ("band", "dense")]
+    return row | ({"title": {"text": grey[0], "fontSize": 11, "fontWeight": "normal"}} if grey else {})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tombola.report import frames
 from tombola.report.arms import Arm, Study
-from tombola.report.words import between, duration, number, percent, points, share, verdict_word
+from tombola.report.words import NOTHING, between, duration, number, percent, points, share, verdict_word
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ def results(study: Study) -> Grid:
                 percent(arm.accuracy[0]),
                 between(*arm.accuracy[1:]),
                 points(None if difference is None else 100 * difference.mean),
-                "–" if difference is None else between(100 * difference.low, 100 * difference.high, "+"),
+                NOTHING if difference is None else between(100 * difference.low, 100 * difference.high, "+"),
                 number(arm.cost("search", "dense_epochs")),
                 duration(arm.cost("search", "seconds")),
-                verdict_word(study, arm) or "–",
+                verdict_word(study, arm) or NOTHING,
             )
         )
     head = (
@@ -65,7 +65,9 @@ def layers(study: Study, method: str) -> Grid:
     values = {(row["layer"], row["density"]): f"{row['value']:.4g}\u00a0%" for row in rows}
     sizes = {row["layer"]: row["size"] for row in rows}
     head = ("layer", "weights", *(f"kept at density {d}" for d in densities))
-    body = ((layer, f"{size:,}", *(values.get((layer, d), "–") for d in densities)) for layer, size in sizes.items())
+    body = (
+        (layer, f"{size:,}", *(values.get((layer, d), NOTHING) for d in densities)) for layer, size in sizes.items()
+    )
     return Grid(head, tuple(body))
 
 
@@ -76,7 +78,7 @@ def curves(study: Study, ticket: Arm) -> Grid:
     values = {(row["epoch"], row["series"]): f"{row['value']:.2f}" for row in rows}
     epochs = sorted({row["epoch"] for row in rows})
     return Grid(
-        ("epoch", *series), tuple((f"{e:g}", *(values.get((e, s), "–") for s in series)) for e in epochs), text=0
+        ("epoch", *series), tuple((f"{e:g}", *(values.get((e, s), NOTHING) for s in series)) for e in epochs), text=0
     )
 
 
@@ -86,26 +88,26 @@ def costs(study: Study) -> Grid:
         "arm",
         "density",
         "search, dense epochs",
-        "search, time",
+        "search, seconds",
         "samples forward",
         "samples backward",
         "FLOPs",
         "peak memory, bytes",
         "training, dense epochs",
-        "training, time",
+        "training, seconds",
     )
     body = (
         (
             arm.name,
             share(arm.density),
             number(arm.cost("search", "dense_epochs")),
-            duration(arm.cost("search", "seconds")),
+            _seconds(arm.cost("search", "seconds")),
             *(
                 number(arm.cost("search", key))
                 for key in ("samples_forward", "samples_backward", "flops", "peak_memory")
             ),
             number(arm.cost("training", "dense_epochs")),
-            duration(arm.cost("training", "seconds")),
+            _seconds(arm.cost("training", "seconds")),
         )
         for arm in study.arms
         if arm.role in ("ticket", "dense")
@@ -123,10 +125,14 @@ def runs(arm: Arm) -> Grid:
             f"{r.loss:.4g}",
             percent(100 * r.validation if math.isfinite(r.validation) else None),
             str(r.epochs),
-            ", ".join(r.collapsed) or "–",
+            ", ".join(r.collapsed) or NOTHING,
             r.digest,
             r.source,
         )
         for r in arm.results
     )
     return Grid(head, tuple(body), text=0)
+
+
+def _seconds(value: float | None) -> str:
+    return NOTHING if value is None or not math.isfinite(value) else f"{value:,.{0 if value >= 100 else 2}f}"

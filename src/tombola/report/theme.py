@@ -95,6 +95,11 @@ def vega_config(theme: Theme, steps: int) -> dict[str, Any]:
     }
 
 
+def shape(index: int) -> str:
+    """The mark of a series; where colours begin again, it is another one than the colour had before."""
+    return SHAPES[(index + index // len(LIGHT.series)) % len(SHAPES)]
+
+
 def ramp(stops: Sequence[str], steps: int) -> list[str]:
     """Colours evenly along the way between the given ones.
 

@@ -70,8 +70,8 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f}{SPACE}min" if seconds < 6000 else f"{seconds / 3600:.1f}{SPACE}h"
 
 
-def counted(count: int, thing: str) -> str:
-    return f"{count} {thing}" + ("" if count == 1 else "s")
+def counted(count: int, thing: str, things: str = "") -> str:
+    return f"{count} {thing if count == 1 else things or f'{thing}s'}"
 
 
 def verdict_word(study: Study, arm: Arm) -> str:
@@ -82,19 +82,11 @@ def verdict_word(study: Study, arm: Arm) -> str:
 
 def summary(study: Study) -> str:
     """Two sentences: what was compared with what result, and the sparsest winner if there is one."""
-    subject = f"{counted(len(study.methods), 'method')} at {counted(len(study.densities), 'density')}".replace(
-        "densitys", "densities"
-    )
-    scope = f"{subject} over {counted(len(study.seeds), 'seed')}"
+    densities = counted(len(study.densities), "density", "densities")
+    scope = f"{counted(len(study.methods), 'method')} at {densities} over {counted(len(study.seeds), 'seed')}"
     if not study.verdicts:
         return f"This report shows {scope}. No verdict was asked for, so nothing is proven here yet."
-    tally = {wins: sum(v.wins is wins for v in study.verdicts) for wins in WORDS}
-    verb = {True: "wins" if tally[True] == 1 else "win", False: "does not" if tally[False] == 1 else "do not"}
-    undecided = f"{tally[None]} {'is' if tally[None] == 1 else 'are'} undecided"
-    first = (
-        f"Of {counted(len(study.verdicts), 'ticket')} tried ({scope}), {tally[True]} {verb[True]}, "
-        f"{tally[False]} {verb[False]} and {undecided}."
-    )
+    first = f"Of {counted(len(study.verdicts), 'ticket')} tried ({scope}), {_and(_tally(study))}."
     winners = [v for v in study.verdicts if v.wins]
     if not winners:
         return f"{first} No ticket was shown to keep up with the dense network and to beat its controls."
@@ -148,6 +140,12 @@ def probability(comparison: Comparison) -> str:
 
 def seeds_text(seeds: Sequence[int]) -> str:
     return f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
+
+
+def _tally(study: Study) -> list[str]:
+    verbs = {True: ("wins", "win"), False: ("does not", "do not"), None: ("is undecided", "are undecided")}
+    counts = {wins: sum(v.wins is wins for v in study.verdicts) for wins in verbs}
+    return [f"{count} {verbs[wins][count > 1]}" for wins, count in counts.items() if count]
 
 
 def _three(value: float) -> str:

@@ -55,6 +55,10 @@ class Result:
     @staticmethod
     def of(content: dict[str, Any]) -> Result:
         """A result from what JSON made of it."""
-        history = tuple(content["history"])
-        layers = {name: (kept, size) for name, (kept, size) in content["layers"].items()}
-        return Result(**content | {"history": history, "layers": layers, "collapsed": tuple(content["collapsed"])})
+        typed: dict[str, Any] = {
+            **content,
+            "history": tuple(content["history"]),
+            "layers": {name: (kept, size) for name, (kept, size) in content["layers"].items()},
+            "collapsed": tuple(content["collapsed"]),
+        }
+        return Result(**typed)

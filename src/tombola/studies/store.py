@@ -44,7 +44,8 @@ class RunFolder:
         if held is not None and digest(held) != digest(settings):
             differing = [k for k in settings if k != "task" and held.get(k) != settings[k]]
             raise TombolaError(
-                f"{self.path} holds another run (other {', '.join(differing)}); choose another --out, or --fresh to replace it"
+                f"{self.path} holds another run (other {', '.join(differing)}); "
+                "choose another --out, or --fresh to replace it"
             )
         if held is None:
             write_atomically(self.path / "settings.json", json.dumps(settings, indent=2))

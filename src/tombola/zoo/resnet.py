@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
@@ -58,19 +59,20 @@ class ResNet(nn.Module):
         inside = scaled(16, width)
         self.conv1 = nn.Conv2d(channels, inside, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inside)
-        for stage in range(3):
-            out = scaled(16 * 2**stage, width)
-            strides = [1 if stage == 0 else 2] + [1] * (blocks - 1)
-            parts = [BasicBlock(inside if i == 0 else out, out, s, shortcut) for i, s in enumerate(strides)]
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*parts))
-            inside = out
-        self.fc = nn.Linear(inside, classes)
+        sizes = [inside, *(scaled(16 * 2**stage, width) for stage in range(3))]
+        self.layer1, self.layer2, self.layer3 = (
+            nn.Sequential(
+                BasicBlock(before, after, 1 if stage == 0 else 2, shortcut),
+                *(BasicBlock(after, after, 1, shortcut) for _ in range(blocks - 1)),
+            )
+            for stage, (before, after) in enumerate(pairwise(sizes))
+        )
+        self.fc = nn.Linear(sizes[-1], classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            x = stage(x)
+        x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean((2, 3)))
