@@ -282,6 +282,14 @@ def test_dense_is_the_one_that_the_verdict_used():
     assert difference.mean == pytest.approx(verdict.dense.mean)
 
 
+def test_without_a_verdict_dense_is_the_one_trained_as_long():
+    short, long = (run("", "", 1.0, 0, epochs=epochs) for epochs in (8, 16))
+    rewound, plain = run("lrr", "", 0.1, 0, epochs=8, epochs_spent=8.0), run("imp", "", 0.1, 0, epochs=8)
+    arms = Study.of([short, long, rewound, plain], [])
+    used = {arm.name: arms.dense(arm) for arm in arms.arms if arm.method}
+    assert {name: dense.epochs for name, dense in used.items() if dense} == {"lrr": 16, "imp": 8}
+
+
 def test_the_summary_is_two_honest_sentences():
     results, verdicts = study()
     text = summary(Study.of(results, verdicts))

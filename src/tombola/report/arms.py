@@ -39,6 +39,11 @@ class Arm:
         return (mean, low, high) if len(self.results) > 1 else (mean, None, None)
 
     @property
+    def epochs(self) -> float:
+        """All that it was trained for, what went into its start included."""
+        return max(r.epochs + r.epochs_spent for r in self.results)
+
+    @property
     def weight_density(self) -> float:
         return math.fsum(r.weight_density for r in self.results) / len(self.results)
 
@@ -109,14 +114,15 @@ class Study:
     def dense(self, arm: Arm) -> Arm | None:
         """The dense arm that an arm is measured against.
 
-        Where dense was trained for several lengths, it is the one that the arm's verdict used, else the shortest.
+        Where dense was trained for several lengths, it is the one that the arm's verdict used, else the one
+        nearest to all that the arm was trained for.
         """
         candidates = [a for a in self.arms if a.role == "dense"]
         verdict = self.verdict(arm)
         if verdict is not None and "dense" in verdict.means:
-            used = verdict.means["dense"]
-            candidates.sort(key=lambda a: abs(a.accuracy[0] - 100 * used))
-        return candidates[0] if candidates else None
+            used = 100 * verdict.means["dense"]
+            return min(candidates, key=lambda a: abs(a.accuracy[0] - used), default=None)
+        return min(candidates, key=lambda a: abs(a.epochs - arm.epochs), default=None)
 
     def difference(self, arm: Arm) -> Comparison | None:
         """Arm minus dense over the seeds that both have; None for dense and where they share no seed."""

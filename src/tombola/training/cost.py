@@ -20,7 +20,7 @@ from tombola.training.task import Task
 
 @dataclass(frozen=True)
 class Cost:
-    """Work done: samples forward (evaluation too) and backward, FLOPs, seconds, peak memory in bytes.
+    """Work done: samples forward (validation too) and backward, FLOPs, seconds, peak memory in bytes.
 
     dense_epochs: the unit that compares methods; passes over the training split for training, and for a score
     its FLOPs over those of one epoch of dense training.
@@ -53,15 +53,21 @@ class SampleFlops:
 
     @staticmethod
     def measure(task: Task, model: nn.Module, batch: Batch) -> SampleFlops:
-        """Count one batch on a copy of the model."""
-        device = next(model.parameters()).device
-        with own_randomness(device), FlopCounterMode(display=False) as counter:
-            twin = copy.deepcopy(model).train()
-            inputs, targets = move(batch, device)
-            loss = task.loss(task.forward(twin, inputs), targets)
-            forward = counter.get_total_flops()
-            loss.backward()
-        return SampleFlops(forward / batch_size(batch), counter.get_total_flops() / batch_size(batch))
+        """Count one batch on a copy of the model without values, or with them where the model needs to see values."""
+        try:
+            return _count(task, model, batch, torch.device("meta"))
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            return _count(task, model, batch, next(model.parameters()).device)
+
+
+def _count(task: Task, model: nn.Module, batch: Batch, device: torch.device) -> SampleFlops:
+    with own_randomness(next(model.parameters()).device), FlopCounterMode(display=False) as counter:
+        twin = copy.deepcopy(model).to(device).train()
+        inputs, targets = move(batch, device)
+        loss = task.loss(task.forward(twin, inputs), targets)
+        forward = counter.get_total_flops()
+        loss.backward()
+    return SampleFlops(forward / batch_size(batch), counter.get_total_flops() / batch_size(batch))
 
 
 def train_samples(batches: Iterable[Batch]) -> int:

@@ -1,0 +1,119 @@
+"""Does a score keep the laws that every score must?"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from tombola.scores import Score, Scores
+from tombola.structure import Prunable, prunable
+from tombola.testing.laws import law
+from tombola.testing.toys import toy_task
+from tombola.tickets import Mask, select
+
+
+def check_score(score: Score) -> None:
+    """Raise LawBroken, naming the law, unless the score keeps every law of scores on a small network.
+
+    complete: one finite floating tensor a prunable parameter, of its shape. pure: parameters, buffers,
+    gradients, modes and random state as before. repeatable: same call, same scores. masked: `mask` scores at
+    weights · mask. chosen: `prunable` says what is scored. layout: the same for channels_last. precision: a
+    bf16 model is scored in float32 or wider, close to the float32 model.
+    """
+    model = _trained_a_little()
+    scores = _scores(score, model)
+    for name, weight in prunable(model).items():
+        own = scores.get(name)
+        law("complete", own is not None, f"'{name}' has no score")
+        assert own is not None
+        law("complete", own.shape == weight.shape, f"'{name}' is {tuple(weight.shape)}, its score {tuple(own.shape)}")
+        law("complete", own.is_floating_point(), f"the score of '{name}' is {own.dtype}")
+        law("complete", bool(own.isfinite().all()), f"the score of '{name}' is not finite")
+    law(
+        "complete",
+        scores.keys() == prunable(model).keys(),
+        f"there are scores of {sorted(scores.keys() - prunable(model).keys())}",
+    )
+    _check_pure(score)
+    law("repeatable", _equal(scores, _scores(score, model)), "a second call gave other scores")
+    _check_masked(score, model)
+    chosen = score(model, _batches(), toy_task().loss, prunable=Prunable(exclude=("0.*",)))
+    law("chosen", "0.weight" not in chosen, "`prunable` left '0.weight' out but it was scored")
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+    law("layout", _close(scores, _scores(score, last), 1e-3), "a channels_last model gets other scores")
+    half = _scores(score, copy.deepcopy(model).bfloat16())
+    law(
+        "precision",
+        all(s.dtype in (torch.float32, torch.float64) for s in half.values()),
+        "bf16 weights get bf16 scores",
+    )
+    rounded = _scores(score, copy.deepcopy(model).bfloat16().float())
+    law("precision", _close(rounded, half, 1e-2), "a bf16 model gets other scores than the same weights in float32")
+
+
+def _trained_a_little() -> nn.Module:
+    """A network whose gradients, buffers and momentum-free weights are not the trivial ones."""
+    task = toy_task()
+    model = task.build(0)
+    for inputs, targets in task.batches("train", 0, 0):
+        task.loss(model(inputs), targets).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter -= 0.01 * parameter.grad
+    return model
+
+
+def _batches() -> list[tuple[Tensor, Tensor]]:
+    return list(toy_task().batches("train", 0, 0))
+
+
+def _scores(score: Score, model: nn.Module) -> Scores:
+    return score(model, _batches(), toy_task().loss, seed=3)
+
+
+def _check_pure(score: Score) -> None:
+    model = _trained_a_little()
+    model[1].eval()  # ty: ignore[not-subscriptable]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    gradients = {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
+    modes = [module.training for module in model.modules()]
+    random_state = torch.get_rng_state()
+    _scores(score, model)
+    law("pure", _equal(state, model.state_dict()), "parameters or buffers were changed")
+    now = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    law("pure", _equal(gradients, now), "gradients were changed")
+    law("pure", all(p.requires_grad for p in model.parameters()), "requires_grad was changed")
+    law("pure", modes == [module.training for module in model.modules()], "train or eval mode was changed")
+    law("pure", bool((random_state == torch.get_rng_state()).all()), "the global random state was changed")
+
+
+def _check_masked(score: Score, model: nn.Module) -> None:
+    noise = {
+        name: torch.rand(weight.shape, generator=torch.Generator().manual_seed(1))
+        for name, weight in prunable(model).items()
+    }
+    mask = select(noise, 0.5)
+    product = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, weight in prunable(product).items():
+            weight[~mask[name]] = 0
+    masked = score(model, _batches(), toy_task().loss, seed=3, mask=mask)
+    law("masked", _close(_scores(score, product), masked, 1e-4), "`mask` is not the same as zeroing the dead weights")
+    full = score(model, _batches(), toy_task().loss, seed=3, mask=Mask.full(prunable(model)))
+    law("masked", _equal(full, _scores(score, model)), "a mask that keeps everything changes the scores")
+
+
+def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float) -> bool:
+    """Equal up to `tolerance` times the largest score of a tensor."""
+    return all(
+        bool(((one[name] - other[name]).abs() <= tolerance * one[name].abs().max() + 1e-12).all()) for name in one
+    )
