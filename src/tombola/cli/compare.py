@@ -78,6 +78,6 @@ def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, 
     to = console()
     to.print(table(done.results, done.verdicts))
     for verdict in done.verdicts:
-        to.print(verdict.sentence)
+        to.print(verdict.sentence if len(done.verdicts) == 1 else verdict.summary)
     to.print(f"\nReport: {page}")
     return 0

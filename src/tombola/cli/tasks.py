@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class TaskOptions:
 
 def default_options(words: Sequence[str]) -> TaskOptions:
     """The options with the recipe that fits the data set that the words name."""
-    named = [value for word, value in zip(words, [*words[1:], ""], strict=True) if word == "--data"]
+    named = [value for word, value in pairwise(words) if word == "--data"]
     named += [word.removeprefix("--data=") for word in words if word.startswith("--data=")]
     data = named[-1] if named else TaskOptions.data
     return TaskOptions(data=data, recipe=RECIPES.get(data, Recipe()))

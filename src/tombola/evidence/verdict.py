@@ -10,6 +10,8 @@ from tombola.evidence.statistics import MARGIN, Comparison, compare, holm
 
 MANDATORY = ("shuffle", "fresh-init", "random")
 
+_TO = {"better": "than", "worse": "than", "equivalent": "to", "undecided": "against"}
+
 MEANING = {
     "shuffle": "the search found only how many weights each layer needs, not which",
     "fresh-init": "the weights that the ticket starts from do not matter",
@@ -58,6 +60,16 @@ class Verdict:
         return " ".join(
             [self._headline(), *(_words(c, self.margin) for c in (self.dense, *self.controls)), *self._dead()]
         )
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one line: against which arms the ticket came out how."""
+        word = {True: "wins", False: "does not win", None: "undecided"}[self.wins]
+        outcomes: dict[str, list[str]] = {}
+        for own in (self.dense, *self.controls):
+            outcomes.setdefault(own.outcome, []).append(own.against)
+        parts = [f"{outcome} {_TO[outcome]} {', '.join(arms)}" for outcome, arms in outcomes.items()]
+        return f"{self.subject} at {self.density:.4g}: {word} ({'; '.join(parts)})"
 
     def _headline(self) -> str:
         word = {True: "wins", False: "does not win", None: "is undecided"}[self.wins]

@@ -56,11 +56,11 @@ class Iterative:
         model = task.build(run.seed)
         initial = Values(tensors_of(model), "init")
         model.to(run.device)
-        parameters, units = self.prunable(model), self.granularity.units(model)
+        units = self.granularity.units(model)
         recipe, later = task.recipe, replace(task.recipe, **prescribed(self.rewind, task.recipe))
         snapshot = Snapshot(step_of(self.rewind))
         kept: Mask | None = None
-        mask = Mask.full(parameters)
+        mask: Mask | None = None
         with run.bars.track("rounds", len(self.levels)) as tick:
             for index, density in enumerate(self.levels):
                 observers = [snapshot] if index == 0 else []
@@ -69,11 +69,12 @@ class Iterative:
                 scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, self.density)
                 kept = select(units.reduce(scores), share, scope=scope, within=kept, floor=self.floor)
-                mask = units.expand(kept, parameters)
+                mask = units.expand(kept, tensors_of(model))
                 if self.rewind not in KEEPS_WEIGHTS:
                     put_values(model, snapshot.taken)
                 tick(f"density {density:.3g}")
         assert kept is not None
+        assert mask is not None
         start = self._start(task, model, run.seed, initial, snapshot)
         return Ticket(mask, start, recipe=prescribed(self.rewind, task.recipe), removed=units.removed(kept))
 
@@ -90,9 +91,9 @@ class Iterative:
                 f"rewind='{self.rewind}' needs to know the training; in your own loop give "
                 "'init', 'learning-rate' or '500it'"
             )
-        parameters, units = self.prunable(model), self.granularity.units(model)
+        units = self.granularity.units(model)
         rewinder = Rewinder(step_of(self.rewind), Values(tensors_of(model), "init"))
-        start, kept, mask = rewinder.initial, None, Mask.full(parameters)
+        start, kept, mask = rewinder.initial, None, Mask.full(self.prunable(model))
         for index, density in enumerate([1.0, *self.levels]):
             yield Round(index, density, mask, model, start, rewinder.count if index == 0 else None)
             if index == len(self.levels):
@@ -101,7 +102,7 @@ class Iterative:
             scores = self.score(model, batches, loss, **view)
             scope, share = scope_at(self.scope, self.levels[index], self.density)
             kept = select(units.reduce(scores), share, scope=scope, within=kept, floor=self.floor)
-            mask = units.expand(kept, parameters)
+            mask = units.expand(kept, tensors_of(model))
             start = Values(tensors_of(model), "end") if self.rewind in KEEPS_WEIGHTS else rewinder.values
             put_values(model, start.tensors)
 

@@ -36,16 +36,16 @@ class OneShot:
         model = task.build(run.seed)
         start = Seed(run.seed, digest_of(tensors_of(model)))
         model.to(run.device)
-        parameters = self.prunable(model)
         units = self.granularity.units(model)
         kept: Mask | None = None
-        mask = Mask.full(parameters)
+        mask: Mask | None = None
         with run.bars.track("scoring", self.rounds) as tick:
             for density in densities(self.density, self.rounds, self.schedule):
                 scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, self.density)
                 kept = select(units.reduce(scores), share, scope=scope, within=kept, floor=self.floor)
-                mask = units.expand(kept, parameters)
+                mask = units.expand(kept, tensors_of(model))
                 tick(f"density {density:.3g}")
         assert kept is not None
+        assert mask is not None
         return Ticket(mask, start, removed=units.removed(kept))

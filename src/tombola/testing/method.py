@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def check_method(method: Method) -> None:
     run = WatchedRun()
     ticket = find(task, method, run=run)
     _check_density(method, ticket, task)
-    for earlier, later in zip(run.masks, [*run.masks[1:], ticket.mask], strict=bool(run.masks)):
+    for earlier, later in pairwise([*run.masks, ticket.mask]):
         law("nested", later <= earlier, "a weight that was removed came back")
     law("costs", run.cost.samples_backward == task.counted["backward"], _ledger(run, task, "backward"))
     law("costs", run.cost.samples_forward == task.counted["forward"], _ledger(run, task, "forward"))

@@ -93,7 +93,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         if parameter in masked:
             kept &= masked[parameter].kept
         masked[parameter] = KeptWords(kept)
-    frozen = {parameters[name]: parameters[name].detach().clone() for name in held if name in parameters}
+    if missing := [name for name in held if name not in parameters]:
+        raise TombolaError(f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on")
+    frozen = {parameters[name]: parameters[name].detach().clone() for name in held}
 
     def guard(stepped: Any = None, *_: object) -> None:
         states = stepped.state if stepped is not None else {}

@@ -77,7 +77,9 @@ def _flat_scores(scores: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     wide = torch.float64 if any(s.dtype == torch.float64 for s in scores.values()) else torch.float32
     flat = {name: score.detach().to("cpu", wide).reshape(-1).numpy() for name, score in scores.items()}
     for name, values in flat.items():
-        if np.isnan(values.sum()) and np.isnan(values).any():
+        with np.errstate(all="ignore"):
+            suspicious = np.isnan(values.sum())
+        if suspicious and np.isnan(values).any():
             raise TombolaError(f"the scores of '{name}' contain NaN; check the loss and the data that they came from")
     return flat
 

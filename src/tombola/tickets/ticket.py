@@ -73,6 +73,14 @@ class Provenance:
     version: str = ""
 
 
+PROVENANCE: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("method", "version"), (str,)),
+    **dict.fromkeys(("settings", "task", "cost"), (dict,)),
+    "seed": (int, type(None)),
+    "ties": (int,),
+}
+
+
 @dataclass(frozen=True)
 class Ticket:
     """A subnetwork and all that is needed to train it.
@@ -88,7 +96,11 @@ class Ticket:
     held: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    provenance: Provenance = Provenance()
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        own = {key: tuple(value) if isinstance(value, list) else value for key, value in self.recipe.items()}
+        object.__setattr__(self, "recipe", own)
 
     @property
     def density(self) -> float:
@@ -163,8 +175,10 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
     provenance = typed(content, "provenance", dict)
     if provenance.keys() != {field.name for field in fields(Provenance)}:
         raise ValueError("its provenance has other fields")
+    for key, types in PROVENANCE.items():
+        typed(provenance, key, *types)
     return Ticket(
-        mask=Mask(bits, typed(provenance, "ties", int)),
+        mask=Mask(bits, provenance["ties"]),
         start=start,
         held=held,
         recipe=typed(content, "recipe", dict),

@@ -1,0 +1,33 @@
+# make demo and make test set up what they need, each in a virtual environment of its own.
+PYTHON ?= python3
+INSTALL = install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint slow clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	.venv/bin/tombola demo
+
+test: .venv-test/installed
+	.venv-test/bin/python -m pytest -n 2
+
+slow: .venv-test/installed
+	.venv-test/bin/python -m pytest -n 2 -m slow
+
+lint: .venv-test/installed
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/ty check src --python .venv-test
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip $(INSTALL) -e .
+	touch $@
+
+.venv-test/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/pip $(INSTALL) -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-test
