@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from tombola.studies.spec import RunSpec, settings_of, source_digest
 from tombola.studies.store import RunFolder, Store
 from tombola.tickets import Mask, Ticket
 from tombola.training import Bars, Run, Task, epochs_spent, start_of, train
+
+
+class StaleWarning(UserWarning):
+    """Results that are read were made by another version of the package's source."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,13 @@ def execute(specs: Sequence[RunSpec], engine: Engine) -> list[Result]:
             result = carry_out(spec, engine)
             results.append(result)
             tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {result.metric:.1%}")
+    stale = sum(result.source != source_digest() for result in results)
+    if stale:
+        warnings.warn(
+            f"{stale} of {len(results)} results were made by another version of Tombola's source; --fresh makes them again",
+            StaleWarning,
+            stacklevel=2,
+        )
     return results
 
 

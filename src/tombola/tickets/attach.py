@@ -94,7 +94,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
             kept &= masked[parameter].kept
         masked[parameter] = KeptWords(kept)
     if missing := [name for name in held if name not in parameters]:
-        raise TombolaError(f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on")
+        raise TombolaError(
+            f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on"
+        )
     frozen = {parameters[name]: parameters[name].detach().clone() for name in held}
 
     def guard(stepped: Any = None, *_: object) -> None:
@@ -115,8 +117,13 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
     ]
     removers += [p.register_post_accumulate_grad_hook(_no_gradient).remove for p in frozen if p.requires_grad]
     if optimizer is not None:
-        _warn_of_factored_state(optimizer, masked)
         removers.append(optimizer.register_step_post_hook(guard).remove)
+        if any(optimizer.state.get(parameter) for parameter in masked):
+            _warn_of_factored_state(optimizer, masked)
+        else:
+            removers.append(
+                _after_first_step(optimizer, lambda: _warn_of_factored_state(optimizer, masked, fresh=True))
+            )
     return Handle(mask, removers)
 
 
@@ -145,11 +152,24 @@ def _refuse_unfit(model: nn.Module, parameters: dict[str, nn.Parameter], optimiz
             raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
 
 
-def _warn_of_factored_state(optimizer: Optimizer, masked: dict[nn.Parameter, KeptWords]) -> None:
+def _after_first_step(optimizer: Optimizer, action: Callable[[], None]) -> Callable[[], None]:
+    def once(*_: object) -> None:
+        hook.remove()
+        action()
+
+    hook = optimizer.register_step_post_hook(once)
+    return hook.remove
+
+
+def _warn_of_factored_state(
+    optimizer: Optimizer, masked: dict[nn.Parameter, KeptWords], *, fresh: bool = False
+) -> None:
+    """Warn of state with another shape than its parameter; if it grew under the mask, only of what is smaller."""
     for parameter in masked:
         for key, state in optimizer.state.get(parameter, {}).items():
             parts = state if isinstance(state, list | tuple) else [state]
-            if any(isinstance(part, Tensor) and part.numel() > 1 and part.shape != parameter.shape for part in parts):
+            odd = [p.numel() for p in parts if isinstance(p, Tensor) and p.numel() > 1 and p.shape != parameter.shape]
+            if any(not fresh or size < parameter.numel() for size in odd):
                 warnings.warn(
                     f"the optimizer's '{key}' does not have its parameter's shape and is left as it is",
                     AttachWarning,

@@ -59,7 +59,7 @@ def fit(
     device = next(model.parameters()).device
     steps_per_epoch = _length(task.batches("train", seed, 0))
     begin = Step.parse(recipe.start).iterations(steps_per_epoch)
-    layout = recipe.wants_channels_last(model, device)
+    layout = recipe.wants_channels_last(model)
     if layout:
         model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
     optimizer = recipe.make_optimizer(model.parameters())
@@ -104,7 +104,7 @@ def fit(
 def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tuple[float, float, int]:
     """Mean metric, mean loss and number of samples of a split, in the recipe's precision; the mode is restored."""
     device, training = next(model.parameters()).device, model.training
-    layout = recipe.wants_channels_last(model, device)
+    layout = recipe.wants_channels_last(model)
     model.eval()
     metric = loss = torch.zeros((), device=device)
     count = 0

@@ -21,7 +21,7 @@ class Recipe:
     epochs: length of the whole schedule. batch: samples a step. milestones: for `multistep`, the shares of all
     epochs at which the learning rate is multiplied by gamma. warmup: epochs of linear warm-up. augment: `crop`
     (4 pixels of padding) and `flip`, as batched tensor operations. precision: `auto` is bf16 autocast where
-    the processor has it. channels_last: `auto` is where it pays, on CUDA with convolutions. start: the point of
+    the processor has it. channels_last: `auto` is where it pays, in networks with 2-D convolutions. start: the point of
     the schedule where training begins, as a rewound ticket needs it.
     """
 
@@ -107,8 +107,8 @@ class Recipe:
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
         return "bf16" if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
 
-    def wants_channels_last(self, model: nn.Module, device: torch.device) -> bool:
+    def wants_channels_last(self, model: nn.Module) -> bool:
         """Whether this model's images and weights are laid out channels last."""
         if self.channels_last != "auto":
             return self.channels_last == "on"
-        return device.type == "cuda" and any(isinstance(module, nn.Conv2d) for module in model.modules())
+        return any(isinstance(module, nn.Conv2d) for module in model.modules())
