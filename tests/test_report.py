@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tombola.evidence import Verdict, interval, judge
 from tombola.report import table, write_report
-from tombola.report.arms import Study
+from tombola.report.arms import Gathered
 from tombola.report.page import bundle
 from tombola.report.words import number, reason, summary
 from tombola.studies.result import Result
@@ -260,7 +260,7 @@ def test_the_terminal_table_fits_eighty_columns(whole):
     output = io.StringIO()
     Console(file=output, width=80).print(table(results, verdicts))
     text = output.getvalue()
-    arms = Study.of(results, verdicts).arms
+    arms = Gathered.of(results, verdicts).arms
     assert max(map(len, text.splitlines())) <= 80
     for arm in arms:
         mean, _, high = arm.accuracy
@@ -275,7 +275,7 @@ def test_dense_is_the_one_that_the_verdict_used():
     )
     ticket = [run("lrr", "", 0.1, s, metric=0.925 + s / 999) for s in range(3)]
     verdict = judge("lrr", 0.1, {"ticket": [r.metric for r in ticket], "dense": [r.metric for r in long]}, range(3))
-    arms = Study.of([*short, *long, *ticket], [verdict])
+    arms = Gathered.of([*short, *long, *ticket], [verdict])
     assert [arm.name for arm in arms.arms] == ["dense, 8 epochs", "dense, 16 epochs", "lrr"]
     difference = arms.difference(arms.arms[-1])
     assert difference is not None
@@ -285,16 +285,16 @@ def test_dense_is_the_one_that_the_verdict_used():
 def test_without_a_verdict_dense_is_the_one_trained_as_long():
     short, long = (run("", "", 1.0, 0, epochs=epochs) for epochs in (8, 16))
     rewound, plain = run("lrr", "", 0.1, 0, epochs=8, epochs_spent=8.0), run("imp", "", 0.1, 0, epochs=8)
-    arms = Study.of([short, long, rewound, plain], [])
+    arms = Gathered.of([short, long, rewound, plain], [])
     used = {arm.name: arms.dense(arm) for arm in arms.arms if arm.method}
     assert {name: dense.epochs for name, dense in used.items() if dense} == {"lrr": 16, "imp": 8}
 
 
 def test_the_summary_is_two_honest_sentences():
     results, verdicts = study()
-    text = summary(Study.of(results, verdicts))
+    text = summary(Gathered.of(results, verdicts))
     assert text.startswith("Of 6 tickets tried (3 methods at 2 densities over 3 seeds), ")
     assert text.count(". ") == 1
-    assert "nothing is proven" in summary(Study.of(results, []))
+    assert "nothing is proven" in summary(Gathered.of(results, []))
     losers = [v for v in verdicts if not v.wins]
-    assert "No ticket was shown" in summary(Study.of(results, losers))
+    assert "No ticket was shown" in summary(Gathered.of(results, losers))

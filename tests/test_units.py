@@ -130,6 +130,14 @@ def test_slices_that_do_not_fit_their_group_are_refused(size, part, says):
         UnitGroup("g", size, (part,))
 
 
+@pytest.mark.parametrize("part", [Slice("w", 0, ((4,),)), Slice("w", 2, ((0,),)), Slice("v", 0, ((0,),)), Slice("v", None)])
+@pytest.mark.parametrize("alive", [True, False])
+def test_slices_that_lie_outside_the_model_are_refused(part, alive):
+    units = Units((UnitGroup("g", 1, (part,)),))
+    with pytest.raises(TombolaError, match=f"group 'g' has a slice that does not fit '{part.parameter}'"):
+        units.expand(Mask.of({"g": torch.tensor([alive])}), {"w": torch.zeros(4, 3)})
+
+
 def test_a_group_that_no_score_covers_is_refused():
     with pytest.raises(TombolaError, match="no score covers group '0'"):
         filters().reduce({"3.weight": torch.rand(3, 4, 3, 3)})

@@ -48,6 +48,12 @@ class Arm:
         return math.fsum(r.weight_density for r in self.results) / len(self.results)
 
     @property
+    def effective_density(self) -> float | None:
+        """Share of the weights that are kept and lie on a path from input to output; None where it is unknown."""
+        known = [r.effective_density for r in self.results if r.effective_density is not None]
+        return math.fsum(known) / len(known) if known else None
+
+    @property
     def collapsed(self) -> tuple[str, ...]:
         """Layers with nothing left in any seed."""
         return tuple(dict.fromkeys(name for r in self.results for name in r.collapsed))
@@ -60,14 +66,14 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Study:
+class Gathered:
     """What a report is about: arms in reading order, and the verdict on each method and density."""
 
     arms: tuple[Arm, ...]
     verdicts: tuple[Verdict, ...]
 
     @staticmethod
-    def of(results: Iterable[Result], verdicts: Sequence[Verdict]) -> Study:
+    def of(results: Iterable[Result], verdicts: Sequence[Verdict]) -> Gathered:
         groups: dict[tuple, list[Result]] = defaultdict(list)
         for result in results:
             groups[result.method, result.control, result.density, 0 if result.method else result.epochs].append(result)
@@ -85,7 +91,7 @@ class Study:
             for method, control, density, epochs in keys
             if (group := groups[method, control, density, epochs]) and (first := group[0])
         ]
-        return Study(tuple(arms), tuple(verdicts))
+        return Gathered(tuple(arms), tuple(verdicts))
 
     @property
     def methods(self) -> list[str]:

@@ -11,7 +11,7 @@ import altair as alt
 import vl_convert
 
 from tombola.report import frames
-from tombola.report.arms import Study
+from tombola.report.arms import Gathered
 from tombola.report.charts import (
     accuracy_chart,
     cost_chart,
@@ -55,7 +55,7 @@ class Figure:
     legend: tuple[Entry, ...]
 
 
-def figures(study: Study) -> dict[str, Figure]:
+def figures(study: Gathered) -> dict[str, Figure]:
     """All figures by name: overview (empty for one method), accuracy, layers, training, cost."""
     return {
         "overview": _overview(study),
@@ -66,7 +66,7 @@ def figures(study: Study) -> dict[str, Figure]:
     }
 
 
-def pictures(study: Study, drawn: dict[str, Figure]) -> dict[str, bytes]:
+def pictures(study: Gathered, drawn: dict[str, Figure]) -> dict[str, bytes]:
     """The figures as PNG files by name, in the light theme."""
     config = vega_config(LIGHT, len(study.densities)) | {"background": LIGHT.card}
     rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost")}
@@ -74,7 +74,7 @@ def pictures(study: Study, drawn: dict[str, Figure]) -> dict[str, bytes]:
     return {f"{name}.png": _png(parts, config) for name, parts in rows.items()}
 
 
-def _overview(study: Study) -> Figure:
+def _overview(study: Gathered) -> Figure:
     rows, methods = frames.overview_rows(study), study.methods
     if len(methods) < 2 or not rows:
         return Figure((), ())
@@ -85,7 +85,7 @@ def _overview(study: Study) -> Figure:
     return Figure((_panel("overview", "All methods", label, chart),), (*legend, *_dense(dense)))
 
 
-def _accuracy(study: Study) -> Figure:
+def _accuracy(study: Gathered) -> Figure:
     series = ["ticket", *study.controls]
     groups = {method: rows for method in study.methods if (rows := frames.method_rows(study, method))}
     dense = {method: frames.dense_row(study, method) for method in groups}
@@ -103,7 +103,7 @@ def _accuracy(study: Study) -> Figure:
     return Figure(panels, (*legend, *_dense(next(iter(dense.values()), None))) if panels else ())
 
 
-def _layers(study: Study) -> Figure:
+def _layers(study: Gathered) -> Figure:
     densities = [share(d) for d in study.densities]
     groups = {method: frames.layer_rows(study, method) for method in study.methods}
     least = min((row["value"] for rows in groups.values() for row in rows if row["value"] > 0), default=1.0)
@@ -117,7 +117,7 @@ def _layers(study: Study) -> Figure:
     return Figure(panels, (*ramp, *gone) if panels else ())
 
 
-def _training(study: Study) -> Figure:
+def _training(study: Gathered) -> Figure:
     series = ["ticket", *study.controls]
     tickets = [arm for method in study.methods for arm in study.tickets(method)]
     curves = [(arm, rows) for arm in tickets if (rows := frames.curve_rows(study, arm))]
@@ -134,7 +134,7 @@ def _training(study: Study) -> Figure:
     return Figure(panels, (*legend, Entry("dense", "dense")) if panels else ())
 
 
-def _cost(study: Study) -> Figure:
+def _cost(study: Gathered) -> Figure:
     rows = frames.cost_rows(study)
     measures = (("dense_epochs", "dense epochs"), ("seconds", "seconds"))
     panels = tuple(

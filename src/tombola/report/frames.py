@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from tombola.report.arms import Arm, Study
+from tombola.report.arms import Arm, Gathered
 from tombola.report.words import share
 
 Row = dict[str, Any]
@@ -28,19 +28,19 @@ def accuracy_row(arm: Arm, series: str) -> Row:
     }
 
 
-def method_rows(study: Study, method: str) -> list[Row]:
+def method_rows(study: Gathered, method: str) -> list[Row]:
     """A method's tickets and controls, without those whose accuracy is not a number."""
     rows = (accuracy_row(arm, arm.role) for arm in study.arms if arm.method == method)
     return [row for row in rows if row["mean"] is not None]
 
 
-def overview_rows(study: Study) -> list[Row]:
+def overview_rows(study: Gathered) -> list[Row]:
     """Every method's tickets, without controls."""
     rows = (accuracy_row(arm, method) for method in study.methods for arm in study.tickets(method))
     return [row for row in rows if row["mean"] is not None]
 
 
-def dense_row(study: Study, method: str) -> Row | None:
+def dense_row(study: Gathered, method: str) -> Row | None:
     """The dense network beside a method: that of its sparsest ticket."""
     arms = [arm for arm in study.arms if arm.method == method] or list(study.arms)
     dense = study.dense(arms[-1]) if arms else None
@@ -48,7 +48,7 @@ def dense_row(study: Study, method: str) -> Row | None:
     return row if row is not None and row["mean"] is not None else None
 
 
-def layer_rows(study: Study, method: str) -> list[Row]:
+def layer_rows(study: Gathered, method: str) -> list[Row]:
     """Kept share of each tensor of a method's tickets, mean over seeds, in network order."""
     rows = []
     for arm in study.tickets(method):
@@ -63,14 +63,14 @@ def layer_rows(study: Study, method: str) -> list[Row]:
     return rows
 
 
-def curve_rows(study: Study, ticket: Arm) -> list[Row]:
+def curve_rows(study: Gathered, ticket: Arm) -> list[Row]:
     """Validation metric by epoch, mean over seeds, of a ticket, its dense network and its controls."""
     arms = [a for a in study.arms if a.method == ticket.method and a.density == ticket.density]
     dense = study.dense(ticket)
     return [row for arm in [*([dense] if dense else []), *arms] for row in _curve(arm)]
 
 
-def cost_rows(study: Study) -> list[Row]:
+def cost_rows(study: Gathered) -> list[Row]:
     """Cost of each search, mean over seeds."""
     return [
         {

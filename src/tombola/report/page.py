@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from tombola.evidence import Verdict
 from tombola.report import frames, tables, words
-from tombola.report.arms import Study
+from tombola.report.arms import Gathered
 from tombola.report.figures import Figure, figures, pictures
 from tombola.report.settings import common, flat, own
 from tombola.report.theme import DARK, FONT, LIGHT, ramp, vega_config
@@ -38,7 +38,7 @@ def write_report(
 
     command: what makes the whole report again; task: what was learned, as names and values to show.
     """
-    study = Study.of(results, verdicts)
+    study = Gathered.of(results, verdicts)
     drawn = figures(study)
     page = Path(folder) / "report.html"
     write_atomically(page, render(study, drawn, title=title, command=command, task=task))
@@ -48,7 +48,7 @@ def write_report(
 
 
 def render(
-    study: Study, drawn: Mapping[str, Figure], *, title: str, command: str = "", task: Mapping[str, Any] = {}
+    study: Gathered, drawn: Mapping[str, Figure], *, title: str, command: str = "", task: Mapping[str, Any] = {}
 ) -> str:
     """The page's HTML."""
     environment = Environment(

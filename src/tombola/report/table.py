@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tombola.evidence import Verdict
-from tombola.report.arms import Arm, Study
+from tombola.report.arms import Arm, Gathered
 from tombola.report.words import NOTHING, duration, number, points, share, verdict_word
 from tombola.studies.result import Result
 
@@ -24,7 +24,7 @@ def table(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Table:
     A ticket's controls stand below it; accuracies are in percent, differences in points, costs in dense epochs
     and in time.
     """
-    study = Study.of(results, verdicts)
+    study = Gathered.of(results, verdicts)
     drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     drawn.add_column("arm", overflow="fold", min_width=12)
     for heading in FIGURES:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tombola.report import frames
-from tombola.report.arms import Arm, Study
+from tombola.report.arms import Arm, Gathered
 from tombola.report.words import NOTHING, between, duration, number, percent, points, share, verdict_word
 
 
@@ -20,7 +20,7 @@ class Grid:
     marked: frozenset[int] = frozenset()
 
 
-def results(study: Study) -> Grid:
+def results(study: Gathered) -> Grid:
     """One row an arm and density; tickets are marked."""
     rows = []
     for arm in study.arms:
@@ -31,6 +31,7 @@ def results(study: Study) -> Grid:
                 share(arm.density),
                 share(1 - arm.density),
                 share(arm.weight_density),
+                NOTHING if arm.effective_density is None else share(arm.effective_density),
                 str(len(arm.results)),
                 percent(arm.accuracy[0]),
                 between(*arm.accuracy[1:]),
@@ -46,6 +47,7 @@ def results(study: Study) -> Grid:
         "density",
         "sparsity",
         "weights kept",
+        "on a path",
         "seeds",
         "accuracy",
         "95 % interval",
@@ -58,7 +60,7 @@ def results(study: Study) -> Grid:
     return Grid(head, tuple(rows), marked=frozenset(i for i, arm in enumerate(study.arms) if arm.role == "ticket"))
 
 
-def layers(study: Study, method: str) -> Grid:
+def layers(study: Gathered, method: str) -> Grid:
     """A row a layer, a column a density."""
     rows = frames.layer_rows(study, method)
     densities = list(dict.fromkeys(row["density"] for row in rows))
@@ -71,7 +73,7 @@ def layers(study: Study, method: str) -> Grid:
     return Grid(head, tuple(body))
 
 
-def curves(study: Study, ticket: Arm) -> Grid:
+def curves(study: Gathered, ticket: Arm) -> Grid:
     """A row an epoch, a column an arm."""
     rows = frames.curve_rows(study, ticket)
     series = list(dict.fromkeys(row["series"] for row in rows))
@@ -82,7 +84,7 @@ def curves(study: Study, ticket: Arm) -> Grid:
     )
 
 
-def costs(study: Study) -> Grid:
+def costs(study: Gathered) -> Grid:
     """Search and training of each arm, means over seeds."""
     head = (
         "arm",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from tombola.evidence import MANDATORY, Comparison, Verdict
-from tombola.report.arms import Arm, Study
+from tombola.report.arms import Arm, Gathered
 
 NOTHING = "–"
 WORDS = {True: "wins", False: "does not win", None: "undecided"}
@@ -74,13 +74,13 @@ def counted(count: int, thing: str, things: str = "") -> str:
     return f"{count} {thing if count == 1 else things or f'{thing}s'}"
 
 
-def verdict_word(study: Study, arm: Arm) -> str:
+def verdict_word(study: Gathered, arm: Arm) -> str:
     """The verdict on a ticket in one or two words; nothing for dense and controls."""
     verdict = None if arm.role != "ticket" else study.verdict(arm)
     return "" if verdict is None else WORDS[verdict.wins]
 
 
-def summary(study: Study) -> str:
+def summary(study: Gathered) -> str:
     """Two sentences: what was compared with what result, and the sparsest winner if there is one."""
     densities = counted(len(study.densities), "density", "densities")
     scope = f"{counted(len(study.methods), 'method')} at {densities} over {counted(len(study.seeds), 'seed')}"
@@ -142,8 +142,8 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
 
 
-def _tally(study: Study) -> list[str]:
-    verbs = {True: ("wins", "win"), False: ("does not", "do not"), None: ("is undecided", "are undecided")}
+def _tally(study: Gathered) -> list[str]:
+    verbs = {True: ("wins", "win"), False: ("does not win", "do not win"), None: ("is undecided", "are undecided")}
     counts = {wins: sum(v.wins is wins for v in study.verdicts) for wins in verbs}
     return [f"{count} {verbs[wins][count > 1]}" for wins, count in counts.items() if count]
 

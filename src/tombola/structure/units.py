@@ -72,6 +72,7 @@ class Units:
         """The mask over parameters: an element is dead if any unit that it belongs to is removed."""
         alive: dict[str, Tensor] = {}
         for group in self.groups:
+            self._check_inside(group, parameters)
             removed = (~kept[group.name]).nonzero().flatten().tolist()
             for part in group.slices:
                 positions = alive.setdefault(
@@ -83,6 +84,17 @@ class Units:
                     dead = [index for unit in removed for index in part.positions[unit]]
                     positions.index_fill_(part.dim, torch.tensor(dead, dtype=torch.long), False)
         return Mask.of(alive, kept.ties)
+
+    @staticmethod
+    def _check_inside(group: UnitGroup, parameters: Mapping[str, Tensor]) -> None:
+        for part in group.slices:
+            shape = tuple(parameters[part.parameter].shape) if part.parameter in parameters else "missing"
+            last = max((index for unit in part.positions for index in unit), default=-1)
+            if shape == "missing" or (part.dim is not None and not (part.dim < len(shape) and last < shape[part.dim])):
+                raise TombolaError(
+                    f"group '{group.name}' has a slice that does not fit '{part.parameter}', which is {shape} in this "
+                    "model; make the groups from the same model"
+                )
 
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
         """The removed units of each group, by number, as a ticket stores them."""
