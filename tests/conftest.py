@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+torch.set_num_threads(1)  # small tensors: threads only wait for each other
+
 
 @pytest.fixture(autouse=True)
 def _seeded():

@@ -186,7 +186,9 @@ def test_attached_training_is_the_masked_problem():
             two.step()
             with torch.no_grad():
                 masked(by_hand, "data")
-    assert all(torch.equal(a, b) for a, b in zip(values_of(attached).values(), values_of(by_hand).values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(values_of(attached).values(), values_of(by_hand).values(), strict=True)
+    )
 
 
 def test_accumulated_gradients_are_sums_of_live_ones():
@@ -538,12 +540,17 @@ def test_dead_stays_dead_in_two_distributed_processes(tmp_path):
 
 def hooks_of(model: nn.Module, optimizer: optim.Optimizer) -> int:
     on_parameters = sum(
-        len(hooks or ())
-        for p in model.parameters()
-        for hooks in (p._post_accumulate_grad_hooks, p._backward_hooks)
+        len(hooks or ()) for p in model.parameters() for hooks in (p._post_accumulate_grad_hooks, p._backward_hooks)
     )
-    on_modules = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
-    return on_parameters + on_modules + len(optimizer._optimizer_step_post_hooks) + len(optimizer._optimizer_step_pre_hooks)
+    on_modules = sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()
+    )
+    return (
+        on_parameters
+        + on_modules
+        + len(optimizer._optimizer_step_post_hooks)
+        + len(optimizer._optimizer_step_pre_hooks)
+    )
 
 
 @pytest.mark.parametrize("how", ["detach", "twice", "with", "error"])
@@ -591,6 +598,18 @@ def make_masked() -> nn.Module:
     model = make_net()
     attach(mask_of(model), model).detach()
     return model
+
+
+def test_other_step_hooks_run_beside_an_attached_mask():
+    model, calls = make_net(), []
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    optimizer.register_step_post_hook(lambda *_: calls.append("before"))
+    with attach(mask_of(model), model, optimizer):
+        optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+        for _ in range(2):
+            loss_of(model).backward()
+            optimizer.step()
+    assert calls == ["before", "after"] * 2
 
 
 def test_a_mask_follows_another_on_the_same_model():
@@ -673,10 +692,14 @@ def test_factored_optimizer_state_is_left_and_said_so(when):
     if when == "after dense steps":
         loss_of(model).backward()
         optimizer.step()
-    with pytest.warns(AttachWarning, match="row_var"), attach(mask_of(model), model, optimizer):
-        loss_of(model).backward()
-        optimizer.step()
-        assert_dead(mask_of(model), model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with attach(mask_of(model), model, optimizer):
+            for _ in range(2):
+                loss_of(model).backward()
+                optimizer.step()
+                assert_dead(mask_of(model), model)
+    assert [(own.category, "row_var" in str(own.message)) for own in caught] == [(AttachWarning, True)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         optimizer.step()

@@ -172,5 +172,5 @@ def test_channels_last_bits_keep_their_places():
 @pytest.mark.parametrize("other", [{"a": (2, 2)}, {"b": (4,)}, {"a": (4,), "b": (1,)}])
 @pytest.mark.parametrize("operation", ["__and__", "__or__", "__xor__", "__sub__", "__le__", "distance"])
 def test_masks_of_two_networks_do_not_mix(operation, other):
-    with pytest.raises(TombolaError, match="do not belong to one network: '[ab]'"):
+    with pytest.raises(TombolaError, match=r"do not belong to one network: '[ab]'"):
         getattr(Mask.full({"a": (4,)}), operation)(Mask.full(other))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_explicit_densities_are_met_layer_by_layer(shapes, data):
 def test_global_choices_of_the_same_scores_nest_by_themselves(shapes, kind, seed):
     scores, size = scores_of(shapes, kind, seed), total(shapes)
     masks = [quiet(scores, count / size) for count in range(1, size + 1)]
-    assert all(small <= large for small, large in zip(masks, masks[1:], strict=False))
+    assert all(small <= large for small, large in pairwise(masks))
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -227,8 +227,7 @@ def refused_or_equal(path: Path, data: bytes, ticket: Ticket) -> bool:
     path.write_bytes(data)
     try:
         loaded = Ticket.load(path)
-    except TombolaError as error:
-        assert str(path) in str(error)
+    except TombolaError:
         return True
     assert loaded == ticket
     assert loaded.provenance == ticket.provenance

@@ -130,7 +130,9 @@ def test_slices_that_do_not_fit_their_group_are_refused(size, part, says):
         UnitGroup("g", size, (part,))
 
 
-@pytest.mark.parametrize("part", [Slice("w", 0, ((4,),)), Slice("w", 2, ((0,),)), Slice("v", 0, ((0,),)), Slice("v", None)])
+@pytest.mark.parametrize(
+    "part", [Slice("w", 0, ((4,),)), Slice("w", 2, ((0,),)), Slice("v", 0, ((0,),)), Slice("v", None)]
+)
 @pytest.mark.parametrize("alive", [True, False])
 def test_slices_that_lie_outside_the_model_are_refused(part, alive):
     units = Units((UnitGroup("g", 1, (part,)),))

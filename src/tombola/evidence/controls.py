@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
 
 from tombola.errors import TombolaError, unknown
 from tombola.methods import Method, OneShot, find, method
@@ -69,7 +72,8 @@ def inverted(against: Against) -> Arm:
     mask = against.ticket.mask
     counts = {name: count / _size(mask.shapes[name]) for name, count in mask.counts.items()}
     turned = replace(own, score=Inverted(own.score), scope=counts, rounds=1)
-    return Arm(against.task, find(against.task, turned, seed=against.seed, progress=False))
+    lowest = find(against.task, turned, seed=against.seed, progress=False)
+    return Arm(against.task, replace(against.ticket, mask=lowest.mask, removed=lowest.removed))
 
 
 def erk(against: Against) -> Arm:
@@ -136,13 +140,22 @@ def budget_gap(ticket: Ticket) -> float:
 def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:
     """An arm on a new initialisation; what was prescribed for trained weights does not apply to it."""
     start = Seed(seed, digest_of(tensors_of(against.task.build(seed))))
-    recipe = ticket.recipe if isinstance(ticket.start, Seed) else {}
-    return Arm(against.task, replace(ticket, start=start, recipe=recipe), budget_gap(against.ticket))
+    return Arm(against.task, replace(ticket, start=start, recipe=_prescribed(ticket)), budget_gap(against.ticket))
 
 
 def _at_init(against: Against, name: str) -> Arm:
-    ticket = find(against.task, method(name, density=against.ticket.density), seed=against.seed, progress=False)
+    """A mask found by another method on the parameters that the ticket prunes; the training is the ticket's."""
+    names = tuple(against.ticket.mask)
+    own = method(name, density=against.ticket.density)
+    if set(names) != set(Prunable()(against.task.build(against.seed))):
+        own = method(name, density=against.ticket.density, prunable=Prunable(include=names, types=(nn.Module,)))
+    found = find(against.task, own, seed=against.seed, progress=False)
+    ticket = replace(found, held=against.ticket.held, recipe=_prescribed(against.ticket))
     return Arm(against.task, ticket, budget_gap(against.ticket))
+
+
+def _prescribed(ticket: Ticket) -> Mapping[str, Any]:
+    return ticket.recipe if isinstance(ticket.start, Seed) else {}
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -73,7 +73,8 @@ class Verdict:
 
     def _headline(self) -> str:
         word = {True: "wins", False: "does not win", None: "is undecided"}[self.wins]
-        return f"{self.subject} at density {self.density:.4g} {word} over {len(self.seeds)} seeds."
+        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        return f"{self.subject} at density {self.density:.4g} {word} over {seeds}."
 
     def _dead(self) -> list[str]:
         return [f"Nothing is left of {', '.join(self.collapsed)}: layer collapse."] if self.collapsed else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,25 @@ class StaleWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how runs are carried out: the store, the device, bars, and whether finished runs are made anew."""
+    """Where and how runs are carried out: the store, the device, bars, and whether finished runs are made anew, once."""
 
     store: Store
     device: torch.device = torch.device("cpu")
     bars: Bars = Bars()
     fresh: bool = False
+    renewed: set[Path] = field(default_factory=set)
 
     @staticmethod
     def in_memory() -> Engine:
         """An engine whose store lasts as long as the process."""
         return Engine(Store(Path(tempfile.mkdtemp(prefix="tombola-"))))
+
+    def begin(self, folder: RunFolder, settings: dict[str, Any]) -> None:
+        """Begin, or go on with, the run of these settings in a folder that is locked."""
+        if self.fresh and folder.path not in self.renewed:
+            folder.clear()
+            self.renewed.add(folder.path)
+        folder.begin(settings)
 
 
 def execute(specs: Sequence[RunSpec], engine: Engine) -> list[Result]:
@@ -51,7 +59,8 @@ def execute(specs: Sequence[RunSpec], engine: Engine) -> list[Result]:
     stale = sum(result.source != source_digest() for result in results)
     if stale:
         warnings.warn(
-            f"{stale} of {len(results)} results were made by another version of Tombola's source; --fresh makes them again",
+            f"{stale} of {len(results)} results were made by another version of Tombola's source; "
+            "--fresh makes them again",
             StaleWarning,
             stacklevel=2,
         )
@@ -66,9 +75,7 @@ def search(
     settings = settings_of(spec, engine.device)
     folder = folder or engine.store.folder(f"find-{spec.method}-{method.density:g}-s{seed}", settings)
     with folder.locked():
-        if engine.fresh:
-            folder.clear()
-        folder.begin(settings)
+        engine.begin(folder, settings)
         ticket = folder.ticket()
         if ticket is None:
             run = Run(seed, folder.path, engine.device, engine.bars)
@@ -84,14 +91,12 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
     if folder is None:
         parts = [spec.method or "dense", spec.control, f"{spec.density:.4g}", f"s{spec.seed}"]
         folder = engine.store.folder("-".join(part for part in parts if part), settings)
-    found, ticket_path = _subject(spec, engine)
     with folder.locked():
-        if engine.fresh:
-            folder.clear()
-        folder.begin(settings)
+        engine.begin(folder, settings)
         done = folder.result()
         if done is not None:
             return done
+        found, ticket_path = _subject(spec, engine)
         arm = _arm(spec, found)
         run = Run(spec.seed, folder.path, engine.device, engine.bars)
         init = spec.init_seed

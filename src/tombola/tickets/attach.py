@@ -153,12 +153,13 @@ def _refuse_unfit(model: nn.Module, parameters: dict[str, nn.Parameter], optimiz
 
 
 def _after_first_step(optimizer: Optimizer, action: Callable[[], None]) -> Callable[[], None]:
-    def once(*_: object) -> None:
-        hook.remove()
-        action()
+    due = [action]
 
-    hook = optimizer.register_step_post_hook(once)
-    return hook.remove
+    def once(*_: object) -> None:
+        while due:
+            due.pop()()
+
+    return optimizer.register_step_post_hook(once).remove
 
 
 def _warn_of_factored_state(

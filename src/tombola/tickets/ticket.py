@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -132,7 +133,7 @@ class Ticket:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file; a kill or a full disk leaves what was there before."""
         tensors = {
-            f"mask/{n}": torch.frombuffer(bytearray(b.packed), dtype=torch.uint8) for n, b in self.mask.bits.items()
+            f"mask/{n}": torch.from_numpy(np.frombuffer(b.packed, np.uint8).copy()) for n, b in self.mask.bits.items()
         }
         if isinstance(self.start, Values):
             start: dict[str, Any] = {"what": self.start.what, "epochs_spent": self.start.epochs_spent}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from tombola.errors import unknown
@@ -38,7 +39,8 @@ def model(name: str, input_shape: tuple[int, ...], classes: int, width: float = 
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     factory = partial(MODELS[name], input_shape, classes, width)
-    factory()
+    with torch.device("meta"):
+        factory()
     return factory
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def digits() -> dict[str, tuple[Tensor, Tensor]]:
-    """Train (1,437) and test (360) images of shape (1, 8, 8), normalised by the training images; a fixed split."""
+    """Train (1,438) and test (359) images of shape (1, 8, 8), normalised by the training images; a fixed split."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)

@@ -1,0 +1,223 @@
+"""Paired statistics agree with statsmodels, and the verdict says no more than they allow."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
+
+from tombola import TombolaError, Verdict
+from tombola.evidence import MANDATORY, compare, interval, judge
+from tombola.evidence.statistics import holm
+
+CASES = [(seed, count, sd, shift) for seed in range(4) for count in (2, 3, 5, 20) for sd, shift in
+         ((0.002, 0.0), (0.002, 0.003), (0.01, -0.01), (0.01, 0.003), (0.05, 0.1))]  # fmt: skip
+
+
+def arms(seed: int, count: int, sd: float, shift: float) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng([seed, count, round(1e5 * sd)])
+    other = 0.8 + 0.05 * rng.standard_normal(count)
+    return other + shift + sd * rng.standard_normal(count), other
+
+
+@pytest.mark.parametrize(("seed", "count", "sd", "shift"), CASES)
+def test_a_comparison_is_the_paired_t_test_of_statsmodels(seed, count, sd, shift):
+    mine, other = arms(seed, count, sd, shift)
+    found, paired = compare(mine.tolist(), other.tolist(), "x"), DescrStatsW(mine - other)
+    assert found.mean == pytest.approx(paired.mean)
+    assert (found.low, found.high) == pytest.approx(paired.tconfint_mean(0.05))
+    assert (found.low90, found.high90) == pytest.approx(paired.tconfint_mean(0.10))
+    assert found.p == pytest.approx(paired.ttest_mean(0)[1], rel=1e-6, abs=1e-12)
+    if found.p < 0.05:
+        assert found.outcome == ("better" if paired.mean > 0 else "worse")
+    else:
+        assert found.outcome == ("equivalent" if ttost_paired(mine, other, -0.005, 0.005)[0] < 0.05 else "undecided")
+
+
+@pytest.mark.parametrize("margin", [0.001, 0.02])
+def test_the_margin_decides_what_is_equivalent(margin):
+    for seed in range(30):
+        mine, other = arms(seed, 6, 0.005, 0.0)
+        found = compare(mine, other, "x", margin)
+        tost = ttost_paired(mine, other, -margin, margin)[0] < 0.05
+        assert (found.outcome == "equivalent") == (tost and not found.p < 0.05)
+
+
+def test_all_outcomes_occur_among_the_cases():
+    outcomes = {compare(*arms(*case), "x").outcome for case in CASES}
+    assert outcomes == {"better", "worse", "equivalent", "undecided"}
+
+
+def test_the_correction_is_holms():
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        comparisons = [
+            compare(*arms(seed, 5, 0.01, rng.choice([0.0, 0.01, 0.02])), str(i)) for i in range(rng.integers(1, 7))
+        ]
+        adjusted = holm(comparisons)
+        assert [c.against for c in adjusted] == [c.against for c in comparisons]
+        expected = multipletests([c.p for c in comparisons], method="holm")[1]
+        assert [c.p for c in adjusted] == pytest.approx(list(expected))
+        for before, after in zip(comparisons, adjusted, strict=True):
+            assert (after.outcome in ("better", "worse")) == (after.p < 0.05)
+            assert after.outcome == before.outcome or before.outcome in ("better", "worse")
+
+
+@pytest.mark.parametrize("others", [0, 1, 4])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_difference_that_could_have_been_shown_is_shown(others, sign):
+    """Whatever the other comparisons say: a mean just above `detectable` decides."""
+    for seed in range(10):
+        noise = np.random.default_rng(seed).standard_normal(5)
+        noise = 0.01 * (noise - noise.mean())
+        rest = [compare(*arms(seed, 5, 0.05, 0.0), str(i)) for i in range(others)]
+        (own, *_) = holm([compare(noise, [0.0] * 5, "own"), *rest])
+        assert own.outcome != "better"
+        assert own.detectable > 0
+        shifted = compare(noise + 1.001 * sign * own.detectable, [0.0] * 5, "own")
+        assert holm([shifted, *rest])[0].outcome == ("better" if sign > 0 else "worse")
+        if not others:
+            assert compare(noise + 0.999 * own.detectable, [0.0] * 5, "own").outcome != "better"
+
+
+@pytest.mark.parametrize(
+    ("difference", "outcome"), [(0.0, "equivalent"), (0.1, "better"), (-0.1, "worse"), (1e-3, "better")]
+)
+def test_seeds_that_all_agree(difference, outcome):
+    found = compare([0.5 + difference] * 4, [0.5] * 4, "x")
+    assert found.outcome == outcome
+    assert found.low == pytest.approx(difference)
+    assert found.high == pytest.approx(difference)
+    assert found.p == (1.0 if difference == 0 else 0.0)
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.3, -0.3])
+def test_one_seed_decides_nothing(difference):
+    found = compare([0.5 + difference], [0.5], "x")
+    assert found.outcome == "undecided"
+    assert found.detectable == math.inf
+    assert holm([found])[0].outcome == "undecided"
+
+
+def test_unpaired_arms_are_refused():
+    with pytest.raises(TombolaError, match="3 and 2 results"):
+        compare([1.0, 2.0, 3.0], [1.0, 2.0], "x")
+    with pytest.raises(TombolaError, match="no seed to compare with 'shuffle'"):
+        compare([], [], "shuffle")
+
+
+def test_the_interval_of_one_arm_is_students():
+    for seed in range(5):
+        mine, _ = arms(seed, 6, 0.01, 0.0)
+        assert interval(mine.tolist()) == pytest.approx((mine.mean(), *DescrStatsW(mine).tconfint_mean(0.05)))
+    assert interval([0.7]) == (0.7, 0.7, 0.7)
+
+
+# The verdict
+
+SEEDS = (0, 1, 2, 3, 4)
+STEADY = np.array([0.001, -0.001, 0.0005, -0.0005, 0.0])
+NOISY = 40 * STEADY
+
+
+def verdict(density: float = 0.1, **offsets) -> Verdict:
+    """A verdict on a ticket at 90 % with each arm this much (points, noise) below it."""
+    offsets = {"dense": (0, STEADY), **{name: (20, STEADY) for name in MANDATORY}} | {
+        name.replace("_", "-"): value for name, value in offsets.items()
+    }
+    results = {n: list(0.9 - value[0] / 100 + value[1]) for n, value in offsets.items() if value is not None}
+    return judge("imp", density, {"ticket": [0.9] * 5, **results}, SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("wins", "offsets"),
+    [
+        (True, {}),
+        (True, {"dense": (5, STEADY)}),
+        (True, {"dense": (-0.2, STEADY)}),  # worse than dense, but by less than half a point
+        (True, {"erk": (0, STEADY)}),  # not a mandatory control
+        (True, {"narrow": (-3, STEADY)}),
+        (False, {"dense": (-2, STEADY)}),
+        (False, {"shuffle": (0, STEADY)}),
+        (False, {"fresh_init": (0, STEADY)}),
+        (False, {"random": (-5, STEADY)}),
+        (False, {"random": (0, STEADY), "dense": (0, NOISY)}),
+        (None, {"shuffle": (0, NOISY)}),
+        (None, {"dense": (0, NOISY)}),
+        (None, {"dense": (-0.5, STEADY)}),
+        (None, {"shuffle": None}),
+        (None, {"fresh_init": None}),
+        (None, {"random": None}),
+    ],
+)
+def test_a_ticket_wins_by_the_rule(wins, offsets):
+    found = verdict(**offsets)
+    assert found.wins is wins
+    word = {True: "wins", False: "does not win", None: "is undecided"}[wins]
+    assert re.search(rf"\b{word}\b", found.sentence)
+
+
+def test_a_control_is_beaten_only_after_holms_correction():
+    """Each of three differences at p = 0.03 is better alone; together none is."""
+    noise = STEADY * 10
+    error = noise.std(ddof=1) / math.sqrt(5)
+    offset = 100 * error * 3.25
+    assert compare([0.9] * 5, list(0.9 - offset / 100 + noise), "x").outcome == "better"
+    found = verdict(**{name.replace("-", "_"): (offset, noise) for name in MANDATORY})
+    assert [own.outcome for own in found.controls] == ["undecided"] * 3
+    assert found.wins is None
+
+
+def test_one_seed_makes_no_verdict():
+    results = {"ticket": [0.9], "dense": [0.9], **{name: [0.1] for name in MANDATORY}}
+    found = judge("imp", 0.1, results, [0])
+    assert found.wins is None
+    assert "one seed shows nothing" in found.sentence
+
+
+def test_a_shuffled_mask_that_does_as_well_is_said_so():
+    said = verdict(shuffle=(0, STEADY)).sentence
+    assert re.search(r"equivalent to .*shuffle.*: the search found only how many weights each layer needs", said)
+
+
+def test_weights_that_do_not_matter_are_said_so():
+    said = verdict(fresh_init=(0, STEADY)).sentence
+    assert re.search(r"equivalent to .*fresh-init.*: the weights that the ticket starts from do not matter", said)
+
+
+def test_an_open_question_says_what_these_seeds_could_have_shown():
+    found = verdict(shuffle=(0, NOISY))
+    (shuffle,) = [own for own in found.controls if own.against == "shuffle"]
+    assert f"these seeds could have shown {100 * shuffle.detectable:.2f} points" in found.sentence
+    assert "equivalent" in found.sentence  # to dense
+    assert "winning" not in found.sentence
+
+
+def test_layer_collapse_is_named():
+    results = {"ticket": [0.9, 0.9], "dense": [0.9, 0.9]}
+    assert "conv3.weight" in judge("snip", 0.1, results, [0, 1], collapsed=("conv3.weight",)).sentence
+
+
+@pytest.mark.parametrize("offsets", [{}, {"shuffle": (0, NOISY)}, {"dense": (-2, STEADY)}])
+def test_a_verdict_survives_json(offsets):
+    found = verdict(**offsets)
+    assert Verdict.of(json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_means_and_comparisons_are_of_the_given_numbers():
+    found = verdict(density=0.0144, shuffle=(3, STEADY))
+    assert found.means["shuffle"] == pytest.approx(0.87)
+    assert found.dense.against == "dense"
+    assert {own.against: round(own.mean, 6) for own in found.controls} == {
+        "shuffle": 0.03,
+        "fresh-init": 0.2,
+        "random": 0.2,
+    }
+    assert "+3.00 points" in found.sentence
+    assert "0.0144" in found.sentence
