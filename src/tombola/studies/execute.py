@@ -27,7 +27,7 @@ class StaleWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how runs are carried out: the store, the device, bars, and whether finished runs are made anew, once."""
+    """Where and how runs are carried out: store, device, bars, and whether finished runs are made anew, once."""
 
     store: Store
     device: torch.device = torch.device("cpu")
