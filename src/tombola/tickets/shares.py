@@ -31,7 +31,10 @@ def quotas(shapes: Mapping[str, Shape], budget: int, scope: Scope, room: np.ndar
         weight = smart_ratio(shapes, budget, vgg=scope == "smart-ratio-vgg")
     else:
         raise unknown("scope", str(scope), ["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"])
-    return largest_remainder(water_fill(weight, floors, room, budget), floors, room, budget)
+    shares = np.clip(weight, floors, room)
+    if abs(shares.sum() - budget) >= 1:
+        shares = water_fill(weight, floors, room, budget)
+    return largest_remainder(shares, floors, room, budget)
 
 
 def water_fill(weight: np.ndarray, floors: np.ndarray, room: np.ndarray, budget: int) -> np.ndarray:
