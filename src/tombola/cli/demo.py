@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +36,13 @@ def run(words: Sequence[str]) -> int:
     title = f"Winning tickets of {options.task.model} on {options.task.data}"
     status = study(own, methods, options.task, options.run, title, " ".join(["tombola demo", *words]))
     if not options.run.json:
+        tombola = "tombola" if shutil.which("tombola") else os.path.relpath(sys.argv[0])
         console().print(
             f"\nEach run's ticket is in its folder under {own.out}. Next:\n"
-            f"  open {own.out}/report.html\n"
-            "  tombola find imp --density 0.1 --out runs/my-ticket     search for a ticket of your own\n"
-            "  tombola check runs/my-ticket                            does it win?\n"
-            "  tombola find imp --data your.module:data --model your.module:Net     your own network"
+            f"  open {own.out}/report.html in a browser\n"
+            f"  {tombola} demo --seeds 8                                   more seeds, on top of these runs\n"
+            f"  {tombola} find imp --density 0.1 --out runs/my-ticket      search for a ticket of your own\n"
+            f"  {tombola} check runs/my-ticket                             does it win?\n"
+            f"  {tombola} find imp --data mine:data --model mine:Net       your own data and network, in mine.py"
         )
     return status
