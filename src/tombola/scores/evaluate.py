@@ -14,7 +14,7 @@ from torch.func import functional_call
 from tombola.errors import TombolaError
 from tombola.scores.types import Batch, Batches, Forward, Loss, forward
 from tombola.structure import Prunable
-from tombola.tickets import Mask, check_fits, plain_name
+from tombola.tickets import Mask, check_fits, device_of, plain_name
 
 Mode = Literal["train", "eval"]
 
@@ -67,7 +67,7 @@ class Pure:
             return {key: self._cast(item) for key, item in value.items()}
         if isinstance(value, tuple | list):
             return tuple(self._cast(item) for item in value)
-        device = next(self._called.model.parameters()).device
+        device = device_of(self._called.model)
         if not isinstance(value, Tensor):
             return value
         return value.to(device, self._dtype) if value.is_floating_point() else value.to(device)
@@ -86,7 +86,7 @@ def untouched(
 ) -> Generator[Pure]:
     """A `Pure` evaluation of the model in a mode (of batch norm and dropout), from a seed; all is restored after."""
     modes = {module: module.training for module in model.modules()}
-    device = next(model.parameters()).device
+    device = device_of(model)
     devices = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices),

@@ -49,10 +49,6 @@ class Result:
         return json.dumps(asdict(self))
 
     @staticmethod
-    def from_json(text: str) -> Result:
-        return Result.of(json.loads(text))
-
-    @staticmethod
     def of(content: dict[str, Any]) -> Result:
         """A result from what JSON made of it."""
         typed: dict[str, Any] = {

@@ -32,8 +32,8 @@ class RunFolder:
         return self._read("settings.json")
 
     def result(self) -> Result | None:
-        path = self.path / "result.json"
-        return Result.from_json(path.read_text()) if path.exists() else None
+        content = self._read("result.json")
+        return None if content is None else Result.of(content)
 
     def ticket(self) -> Ticket | None:
         return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
@@ -108,5 +108,5 @@ class Store:
 
     def results(self) -> list[Result]:
         """Every finished run."""
-        paths = sorted(self.root.glob("*/result.json"))
-        return [Result.from_json(path.read_text()) for path in paths]
+        folders = (RunFolder(path.parent) for path in sorted(self.root.glob("*/result.json")))
+        return [result for folder in folders if (result := folder.result()) is not None]

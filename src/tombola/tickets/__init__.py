@@ -5,7 +5,7 @@ from tombola.tickets.files import write_atomically
 from tombola.tickets.mask import Mask
 from tombola.tickets.select import TieWarning, select
 from tombola.tickets.shares import Scope
-from tombola.tickets.tensors import check_fits, digest_of, plain_name, put_values, tensors_of
+from tombola.tickets.tensors import check_fits, device_of, digest_of, plain_name, put_values, tensors_of
 from tombola.tickets.ticket import Provenance, Seed, Ticket, Values
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Values",
     "attach",
     "check_fits",
+    "device_of",
     "digest_of",
     "plain_name",
     "put_values",

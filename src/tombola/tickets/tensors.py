@@ -18,6 +18,11 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {plain_name(name): tensor.detach() for name, tensor in named.items()}
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are; the CPU if it has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
 def plain_name(name: str) -> str:
     """A parameter's name without what DataParallel and torch.compile put before it."""
     while name.startswith(("module.", "_orig_mod.")):

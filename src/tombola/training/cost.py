@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.scores import Batch, batch_size
+from tombola.tickets import device_of
 from tombola.training.batches import move
 from tombola.training.randomness import own_randomness
 from tombola.training.task import Task
@@ -57,11 +58,11 @@ class SampleFlops:
         try:
             return _count(task, model, batch, torch.device("meta"))
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
-            return _count(task, model, batch, next(model.parameters()).device)
+            return _count(task, model, batch, device_of(model))
 
 
 def _count(task: Task, model: nn.Module, batch: Batch, device: torch.device) -> SampleFlops:
-    with own_randomness(next(model.parameters()).device), FlopCounterMode(display=False) as counter:
+    with own_randomness(device_of(model)), FlopCounterMode(display=False) as counter:
         twin = copy.deepcopy(model).to(device).train()
         inputs, targets = move(batch, device)
         loss = task.loss(task.forward(twin, inputs), targets)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores import Batch, batch_size
-from tombola.tickets import Mask, Ticket, attach, put_values, tensors_of
+from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors_of
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, peak_memory, train_samples
@@ -56,7 +56,7 @@ def fit(
     attached: a mask or ticket whose dead weights stay dead. With a checkpoint, a killed run goes on after its
     last whole epoch and ends with the same values. Raises Diverged, naming the step, if the loss is not finite.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     steps_per_epoch = _length(task.batches("train", seed, 0))
     begin = Step.parse(recipe.start).iterations(steps_per_epoch)
     layout = recipe.wants_channels_last(model)
@@ -103,7 +103,7 @@ def fit(
 @torch.no_grad()
 def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tuple[float, float, int]:
     """Mean metric, mean loss and number of samples of a split, in the recipe's precision; the mode is restored."""
-    device, training = next(model.parameters()).device, model.training
+    device, training = device_of(model), model.training
     layout = recipe.wants_channels_last(model)
     model.eval()
     metric = loss = torch.zeros((), device=device)
@@ -131,7 +131,7 @@ def _epoch(
     name: str,
 ) -> tuple[Tensor, int]:
     """One pass (the rest of one, if training starts within it); each step's loss, and the samples seen."""
-    recipe, optimizer, device = state.recipe, state.optimizer, next(state.model.parameters()).device
+    recipe, optimizer, device = state.recipe, state.optimizer, device_of(state.model)
     seed_everything(seed, state.epoch)
     state.model.train()
     for observer in observers:

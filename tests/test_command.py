@@ -1,0 +1,158 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tombola as tb
+from tombola.cli import COMMANDS, main
+from tombola.methods import METHODS
+
+SMALL = ["--recipe.epochs", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def typed(capsys, *words: str) -> tuple[int, str, str]:
+    status = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def answered(capsys, *words: str) -> dict:
+    """What a command with --json prints: one line of strict JSON and nothing else."""
+    status, out, err = typed(capsys, *words, "--json")
+    assert (status, err) == (0, "")
+    assert out.count("\n") == 1
+
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(out, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_find_writes_a_ticket_with_the_asked_density_for_every_method(capsys, name):
+    answer = answered(capsys, "find", name, "--density", "0.3", "--out", "t", *SMALL)
+    ticket = tb.Ticket.load("t/ticket.safetensors")
+    assert answer["digest"] == ticket.digest
+    assert sum(answer["kept"].values()) == ticket.mask.total_kept == round(0.3 * 50_200)
+    assert ticket.provenance.method == name
+    assert ticket.provenance.task == {"data": "digits", "model": "lenet-300-100", "recipe.epochs": "1"}
+
+
+def test_find_without_json_says_what_was_found_what_it_cost_and_what_to_do_next(capsys):
+    status, out, err = typed(capsys, "find", "snip", "--density", "0.3", "--out", "t", "--score.batches", "2", *SMALL)
+    assert (status, err) == (0, "")
+    assert "1.weight" in out
+    assert "dense epochs" in out
+    assert "tombola check t/ticket.safetensors" in out
+
+
+def test_a_ticket_knows_its_task_when_it_is_checked_and_trained(capsys):
+    answered(capsys, "find", "erk", "--data", "mnist1d", "--density", "0.3", "--out", "t", *SMALL)
+    trained = answered(capsys, "train", "t")
+    assert trained["settings"]["task"]["data"] == "mnist1d"
+    assert trained["epochs"] == 1
+    checked = answered(capsys, "check", "t/ticket.safetensors", "--seeds", "2", "--out", "c")
+    (verdict,) = checked["verdicts"]
+    assert verdict["subject"] == "erk"
+    assert {c["against"] for c in verdict["controls"]} == {"shuffle", "fresh-init", "random"}
+    assert Path("c/report.html").exists()
+    assert {p.name for p in Path("c").glob("*.png")} == {"accuracy.png", "layers.png", "training.png", "cost.png"}
+
+
+def test_compare_then_report_give_the_same_verdicts_and_train_nothing_again(capsys):
+    words = ["compare", "snip", "random", "--densities", "0.3", "--seeds", "2", "--out", "c", *SMALL]
+    first = answered(capsys, *words)
+    assert first["runs"] == 2 + 2 * 2 * 4
+    assert [verdict["subject"] for verdict in first["verdicts"]] == ["snip", "random"]
+    before = {path: path.stat().st_mtime_ns for path in Path("c").glob("*/result.json")}
+    assert answered(capsys, *words) == first
+    assert answered(capsys, "report", "c") == first
+    assert {path: path.stat().st_mtime_ns for path in Path("c").glob("*/result.json")} == before
+    assert answered(capsys, *words, "--fresh") == first
+    assert all(path.stat().st_mtime_ns > time for path, time in before.items())
+
+
+def test_every_runs_command_makes_the_same_result_again(capsys):
+    answered(capsys, "check", "snip", "--density", "0.3", "--seeds", "1", "--out", "c", "--recipe.lr", "0.05", *SMALL)
+    results = tb.Store("c").results()
+    assert {result.arm for result in results} == {
+        "dense",
+        "snip",
+        "snip · shuffle",
+        "snip · fresh-init",
+        "snip · random",
+    }
+    for index, result in enumerate(results):
+        again = answered(capsys, *result.command.split()[1:], "--out", f"again-{index}")
+        assert again["metric"] == result.metric, result.command
+
+
+def test_the_demo_prints_a_table_writes_report_and_tickets_and_says_what_to_do_next(capsys):
+    status, out, _ = typed(capsys, "demo", "--seeds", "1", "--out", "d", *SMALL)
+    assert status == 0
+    for word in ("imp", "snip", "synflow", "random", "dense", "shuffle", "Next:", "d/report.html"):
+        assert word in out
+    assert len(list(Path("d").glob("find-*/ticket.safetensors"))) == 10
+
+
+def test_methods_lists_every_method_with_its_paper(capsys):
+    rows = answered(capsys, "methods")["methods"]
+    assert [row["method"] for row in rows] == list(METHODS)
+    assert all(row["paper"] and row["cost"] and row["density"] == "exact" for row in rows)
+    status, out, _ = typed(capsys, "methods")
+    assert status == 0
+    assert "Frankle & Carbin" in out
+
+
+MINE = """
+import torch
+from torch import nn
+
+def data():
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).long()
+    return {"train": (x[:150], y[:150]), "test": (x[150:], y[150:])}
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 20), nn.Linear(20, 2)
+    def forward(self, x):
+        return self.two(self.one(x).relu())
+"""
+
+
+def test_the_users_own_network_and_data(capsys, monkeypatch, tmp_path):
+    Path("mine_own.py").write_text(MINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = ["--data", "mine_own:data", "--model", "mine_own:Net", "--recipe.epochs", "20"]
+    answer = answered(capsys, "find", "imp", *own, "--density", "0.5", "--out", "t")
+    assert answer["kept"].keys() == {"one.weight", "two.weight"}
+    assert answered(capsys, "train", "t")["metric"] > 0.7
+    assert answered(capsys, "train", "dense", "--data", "mine_own:data", "--recipe.epochs", "20")["metric"] > 0.7
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(main([command, "--help"]))
+    assert ended.value.code in (0, None)
+    assert "usage" in capsys.readouterr().out
+
+
+def test_a_real_process_keeps_standard_output_for_the_answer(tmp_path):
+    words = [sys.executable, "-m", "tombola.cli", "find", "random", "--density", "0.5", "--out", "t", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["density"] == 0.5
+    assert done.stderr == ""

@@ -1,0 +1,252 @@
+"""Bad input is refused with one clear sentence, exit status 2, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import tombola as tb
+from tombola.cli import main
+from tombola.testing import toy_task
+from tombola.training import Diverged, Run
+from tombola.training.checkpoint import Checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys, *words: str) -> str:
+    """The one sentence with which a command is refused."""
+    assert main(list(words)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("tombola: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("density", ["0", "-0.1", "1.5", "nan"])
+@pytest.mark.parametrize("command", [["find", "imp"], ["find", "snip"], ["check", "snip"], ["train", "snip"]])
+def test_a_density_that_is_no_share(capsys, command, density):
+    assert "density" in refused(capsys, *command, "--density", density, "--recipe.epochs", "1")
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["fnd", "imp"], "'find'"),
+        (["find", "inp"], "'imp'"),
+        (["check", "snipp"], "'snip'"),
+        (["compare", "imp", "radom"], "'random'"),
+        (["find", "imp", "--data", "digit"], "'digits'"),
+        (["find", "imp", "--model", "lenet-300"], "'lenet-300-100'"),
+        (["train", "snip", "--control", "shufle", "--recipe.epochs", "1"], "'shuffle'"),
+        (["check", "snip", "--controls", "fresh", "--seeds", "1", "--recipe.epochs", "1"], "'fresh-init'"),
+    ],
+)
+def test_an_unknown_name_offers_the_nearest(capsys, words, near):
+    assert f"did you mean {near}" in refused(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    "words", [["find", "snip", "--densty", "0.1"], ["demo", "--seed"], ["find", "imp", "--seed", "x"]]
+)
+def test_an_unknown_option_ends_with_status_2(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("words", [["find"], ["compare"], ["check"], ["train"]])
+def test_a_missing_subject_says_what_to_type(capsys, words):
+    assert f"tombola {words[0]}" in refused(capsys, *words)
+
+
+def test_a_model_that_cannot_take_the_data(capsys):
+    assert "lenet-300-100" in refused(capsys, "find", "imp", "--data", "mnist1d", "--model", "resnet20")
+
+
+@pytest.mark.parametrize("name", ["nowhere:data", "json:nothing", "json:__doc__"])
+def test_the_users_code_that_cannot_be_loaded(capsys, name):
+    assert "package.module:function" in refused(capsys, "find", "imp", "--data", name)
+
+
+def test_a_device_that_is_not_here(capsys):
+    assert "--device cpu" in refused(capsys, "find", "random", "--device", "foo")
+    if not torch.cuda.is_available():
+        assert "--device cpu" in refused(capsys, "find", "random", "--device", "cuda")
+
+
+def _found(capsys) -> Path:
+    assert main(["find", "random", "--density", "0.5", "--out", "t", "--recipe.epochs", "1", "--json"]) == 0
+    capsys.readouterr()
+    return Path("t/ticket.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "pickle", "empty"])
+def test_a_ticket_that_was_cut_off_or_altered(capsys, damage):
+    path = _found(capsys)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes({"cut": bytes(data[:-9]), "flip": bytes(data), "pickle": pickle.dumps({}), "empty": b""}[damage])
+    assert "not a whole, unaltered ticket" in refused(capsys, "check", str(path))
+
+
+def test_a_ticket_that_is_missing(capsys):
+    assert "cannot read the ticket" in refused(capsys, "train", "nowhere.safetensors")
+
+
+def test_a_ticket_for_another_architecture_names_the_tensor(capsys):
+    path = _found(capsys)
+    assert "another architecture: '1.weight'" in refused(capsys, "train", str(path), "--width", "0.5")
+
+
+def test_a_ticket_from_another_initialisation():
+    task = toy_task()
+    ticket = tb.find(task, tb.method("random", density=0.5))
+    with pytest.raises(tb.TombolaError, match="starts from the initialisation with seed 0"):
+        ticket.put_into(task.build(1))
+
+
+def test_a_folder_that_holds_another_run(capsys):
+    _found(capsys)
+    message = refused(capsys, "find", "random", "--density", "0.4", "--out", "t", "--recipe.epochs", "1")
+    assert "holds another run" in message
+    assert tb.Ticket.load("t/ticket.safetensors").density == 0.5
+
+
+@pytest.mark.parametrize("name", ["settings.json", "result.json"])
+def test_a_damaged_file_in_a_runs_folder_is_named(capsys, name):
+    words = ["train", "dense", "--recipe.epochs", "1", "--out", "r"]
+    assert main([*words, "--json"]) == 0
+    capsys.readouterr()
+    path = Path("r") / name
+    path.write_text(path.read_text()[:20])
+    assert name in refused(capsys, *words)
+    assert main([*words, "--fresh", "--json"]) == 0
+
+
+def test_a_damaged_or_missing_study(capsys):
+    assert "holds no study" in refused(capsys, "report", "nowhere")
+    Path("s").mkdir()
+    Path("s/study.json").write_text("{")
+    assert "study.json is damaged" in refused(capsys, "report", "s")
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tombola.studies import RunFolder
+with RunFolder(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_folder_in_use_by_another_process_names_it_and_is_free_after_a_kill(capsys):
+    with subprocess.Popen([sys.executable, "-c", HOLDER, "t"], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        message = refused(capsys, "find", "random", "--out", "t")
+        assert f"in use by another process (process {holder.pid})" in message
+        holder.kill()
+    assert main(["find", "random", "--out", "t", "--json"]) == 0
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from tombola.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on_when_there_is_room():
+    words = ["find", "imp", "--density", "0.5", "--recipe.epochs", "1", "--out", "t", "--json"]
+    run = [sys.executable, "-c", FULL]
+    full = subprocess.run([*run, "20000", *words], capture_output=True, text=True, check=False)
+    assert full.returncode == 2
+    assert full.stderr.startswith("tombola: could not write t/stages/")
+    assert full.stderr.count("\n") == 1
+    assert not list(Path("t").rglob("*.part"))
+    roomy = subprocess.run([*run, str(1 << 30), *words], capture_output=True, text=True, check=True)
+    elsewhere = subprocess.run(
+        [*run, str(1 << 30), *words[:-3], "--out", "u", "--json"], capture_output=True, check=True
+    )
+    assert json.loads(roomy.stdout)["digest"] == json.loads(elsewhere.stdout)["digest"]
+
+
+def test_a_loss_that_becomes_nan_stops_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    seen = []
+
+    def loss(outputs, targets):
+        value = nn.functional.cross_entropy(outputs, targets)
+        if outputs.requires_grad and outputs.device.type != "meta":
+            seen.append(1)
+        return value * float("nan") if len(seen) == 8 else value
+
+    task = tb.SupervisedTask(**{**_fields(toy_task(epochs=4)), "loss": loss})
+    run = Run(folder=tmp_path, checkpoint_seconds=0.0)
+    with pytest.raises(Diverged, match="the loss became nan at step 8 of train"):
+        tb.train(task, run=run)
+    saved = Checkpoint(tmp_path / "stages" / "train.going.pt").load()
+    assert saved is not None
+    assert saved["epoch"] == 1
+    assert all(value.isfinite().all() for value in saved["values"].values())
+
+
+def test_nan_scores_name_the_layer():
+    task = toy_task()
+    with pytest.raises(tb.TombolaError, match=r"the scores of '0\.weight' contain NaN"):
+        tb.find(
+            task, tb.OneShot(score=lambda model, *_, **__: {n: w * torch.nan for n, w in tb.prunable(model).items()})
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: tb.Recipe(epochs=0), "epochs is 0"),
+        (lambda: tb.Recipe(lr=-1.0), "lr is -1.0"),
+        (lambda: tb.Recipe(start="5"), "'5' is not a point in training"),
+        (lambda: tb.Recipe(nesterov=True, momentum=0.0), "nesterov without momentum"),
+        (lambda: tb.Iterative(rewind="soon"), "rewind is 'soon'"),
+        (lambda: tb.find(toy_task(), tb.Iterative(rewind="99ep", density=0.5)), "training ended before 99ep"),
+        (lambda: tb.find(toy_task(nn.Identity), tb.method("random")), "nothing to prune"),
+        (lambda: tb.find(toy_task(lambda: 3), tb.method("random")), "must return an nn.Module"),
+        (lambda: tb.SupervisedTask(nn.Identity, {"train": ()}), "no 'test'"),
+        (lambda: tb.SupervisedTask(nn.Identity, {"train": [1, 2, 3], "test": []}), "no 'validation'"),
+        (lambda: tb.check(toy_task(), tb.method("random"), seeds=0), "seeds is 0"),
+        (lambda: tb.scores.snip(nn.Linear(2, 2)), "needs a loss"),
+        (lambda: tb.scores.snip(nn.Linear(2, 2), [], nn.functional.mse_loss), "got no batch"),
+    ],
+)
+def test_wrong_values_in_python_are_named(make, words):
+    with pytest.raises(tb.TombolaError, match=words):
+        make()
+
+
+def _fields(task):
+    return {name: value for name, value in vars(task).items() if not name.startswith("_")}
+
+
+def test_ctrl_c_says_how_to_go_on():
+    words = [sys.executable, "-m", "tombola.cli", "find", "imp", "--density", "0.05", "--out", "t", "--json"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while not list(Path("t/stages").glob("*.end.pt")) and process.poll() is None:
+            pass
+        os.kill(process.pid, 2)
+        assert process.stderr is not None
+        assert "run the same command again and it goes on where it was" in process.stderr.read()
+    assert process.returncode == 130
