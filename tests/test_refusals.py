@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -245,7 +246,7 @@ def test_ctrl_c_says_how_to_go_on():
     words = [sys.executable, "-m", "tombola.cli", "find", "imp", "--density", "0.05", "--out", "t", "--json"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while not list(Path("t/stages").glob("*.end.pt")) and process.poll() is None:
-            pass
+            time.sleep(0.02)
         os.kill(process.pid, 2)
         assert process.stderr is not None
         assert "run the same command again and it goes on where it was" in process.stderr.read()

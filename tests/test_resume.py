@@ -1,0 +1,156 @@
+"""Killed and begun again, everything comes out as if undisturbed; the caller's random state is left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import tombola as tb
+from tombola.testing import toy_task
+from tombola.training import Diverged, Observer, Run
+from tombola.training.checkpoint import Checkpoint
+from tombola.training.loop import fit
+
+FIND = [
+    "find",
+    "imp",
+    "--data",
+    "digits",
+    "--model",
+    "lenet-300-100",
+    "--density",
+    "0.05",
+    "--seed",
+    "0",
+    "--recipe.epochs",
+    "4",
+    "--json",
+    "--out",
+]
+
+
+def _find(folder: Path) -> dict:
+    words = [sys.executable, "-m", "tombola.cli", *FIND, folder]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return _without_times(json.loads(done.stdout))
+
+
+def _without_times(answer: dict) -> dict:
+    cost = {key: value for key, value in answer["cost"].items() if key not in ("seconds", "peak_memory")}
+    return {key: value for key, value in answer.items() if key != "ticket"} | {"cost": cost}
+
+
+def test_a_search_killed_at_any_moment_and_run_again_gives_the_equal_ticket_and_ledger(tmp_path):
+    undisturbed = _find(tmp_path / "undisturbed")
+    for rounds in (1, 5, 9):
+        folder = tmp_path / str(rounds)
+        with subprocess.Popen(
+            [sys.executable, "-m", "tombola.cli", *FIND, folder], stdout=subprocess.DEVNULL
+        ) as process:
+            while len(list(folder.glob("stages/*.end.pt"))) < rounds and process.poll() is None:
+                time.sleep(0.005)
+            os.kill(process.pid, signal.SIGKILL)
+    for rounds in (1, 5, 9):
+        assert _find(tmp_path / str(rounds)) == undisturbed
+
+
+class Kill(Observer):
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def after_step(self, state):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("steps", [8, 13, 18])
+def test_training_killed_in_mid_epoch_ends_bit_equal(tmp_path, optimizer, steps):
+    task = toy_task()
+    recipe = tb.Recipe(
+        epochs=4, batch=20, lr=0.01, optimizer=optimizer, augment=("crop", "flip"), warmup=1, precision="float32"
+    )
+    task = replace(task, recipe=recipe)
+    mask = tb.select(tb.scores.magnitude(task.build(0)), 0.5)
+
+    def run(checkpoint=None, observers=()):
+        model = task.build(0)
+        done = fit(task, model, recipe, seed=3, attached=mask, checkpoint=checkpoint, observers=observers)
+        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in done.history]
+        return model.state_dict(), rows, replace(done.cost, seconds=0, peak_memory=0)
+
+    checkpoint = Checkpoint(tmp_path / "going.pt", every=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, [Kill(steps)])
+    again, undisturbed = run(checkpoint, [Kill(0)]), run(observers=[Kill(0)])
+    assert all(torch.equal(value, undisturbed[0][name]) for name, value in again[0].items())
+    assert again[1:] == undisturbed[1:]
+
+
+@pytest.mark.parametrize("loader", [False, True])
+def test_data_order_is_a_function_of_seed_and_epoch(loader):
+    task = toy_task()
+    if loader:
+        train = TensorDataset(*task.data["train"])
+        data = {
+            "train": DataLoader(train, 20, shuffle=True),
+            "validation": DataLoader(train, 60),
+            "test": DataLoader(train, 60),
+        }
+        task = replace(task, data=data)
+
+    def orders(seed):
+        seen = []
+
+        def forward(model, inputs):
+            if model.training and inputs.device.type != "meta":
+                seen.append(float(inputs.double().sum()))
+            return model(inputs)
+
+        watched = replace(task, forward=forward)
+        fit(watched, watched.build(0), watched.recipe, seed=seed)
+        return seen
+
+    first, again, other = orders(0), orders(0), orders(1)
+    assert first == again
+    assert first != other
+    assert first[: len(first) // 2] != first[len(first) // 2 :]
+
+
+@pytest.mark.parametrize("work", ["find", "train", "check", "diverge"])
+def test_the_global_random_states_are_left_as_they_were(work):
+    task = toy_task()
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    if work == "diverge":
+        with pytest.raises(Diverged):
+            tb.train(replace(task, recipe=replace(task.recipe, lr=1e30)))
+    elif work == "train":
+        tb.train(task)
+    elif work == "find":
+        tb.find(task, tb.method("imp", density=0.5))
+    else:
+        tb.check(task, tb.method("snip", density=0.5), seeds=1)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
+
+
+def test_a_finished_stage_is_read_and_not_trained_again(tmp_path):
+    task = toy_task()
+    first = Run(folder=tmp_path)
+    trained = first.stage("one", task, task.build(0))
+    second, model = Run(folder=tmp_path), task.build(5)
+    assert second.stage("one", task, model, observers=[Kill(1)][:0]) == trained
+    assert second.cost == first.cost

@@ -1,0 +1,262 @@
+"""The loop, its recipes and its ledger."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import tombola as tb
+from tombola.testing import toy_network, toy_task
+from tombola.tickets import put_values, tensors_of
+from tombola.training import Cost, Observer, Snapshot, Step, evaluate
+from tombola.training.batches import MemoryBatches, crop, flip
+from tombola.training.loop import fit
+
+
+def _rates(recipe: tb.Recipe, steps_per_epoch: int) -> list[float]:
+    return [recipe.lr_at(step, steps_per_epoch) for step in range(recipe.epochs * steps_per_epoch)]
+
+
+def _torch_rates(make, steps: int) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler, rates = make(optimizer), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_cosine_and_multistep_are_torchs():
+    schedulers = torch.optim.lr_scheduler
+    cosine = _torch_rates(lambda o: schedulers.CosineAnnealingLR(o, 30), 30)
+    assert _rates(tb.Recipe(epochs=6, lr=0.4), 5) == pytest.approx(cosine)
+    multistep = _torch_rates(lambda o: schedulers.MultiStepLR(o, [15, 22], 0.1), 30)
+    assert _rates(tb.Recipe(epochs=6, lr=0.4, schedule="multistep", milestones=(0.5, 22 / 30)), 5) == pytest.approx(
+        multistep
+    )
+
+
+def test_one_cycle_is_torchs_but_for_its_floor():
+    make = torch.optim.lr_scheduler.OneCycleLR
+    reference = _torch_rates(lambda o: make(o, 0.4, total_steps=1000, cycle_momentum=False), 1000)
+    assert _rates(tb.Recipe(epochs=10, lr=0.4, schedule="one-cycle"), 100) == pytest.approx(reference, abs=0.002)
+
+
+def test_warm_up_rises_in_equal_steps_to_the_rate():
+    rates = _rates(tb.Recipe(epochs=4, lr=1.0, schedule="constant", warmup=1), 4)
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8] + 12 * [1.0])
+
+
+def test_training_from_a_step_goes_on_exactly_where_a_snapshot_was_taken():
+    recipe = tb.Recipe(epochs=3, batch=20, lr=0.05, momentum=0.0, augment=("crop",), precision="float32")
+    task = replace(toy_task(), recipe=recipe)
+    snapshot = Snapshot(Step.parse("8it"))
+    whole = task.build(0)
+    fit(task, whole, recipe, seed=0, observers=[snapshot])
+    task = replace(task, model=lambda: _without_dropout(toy_network()))
+    whole, snapshot = task.build(0), Snapshot(Step.parse("8it"))
+    fit(task, whole, recipe, seed=0, observers=[snapshot])
+    rest = task.build(1)
+    put_values(rest, snapshot.taken)
+    done = fit(task, rest, replace(recipe, start="8it"), seed=0)
+    assert all(torch.equal(value, tensors_of(whole)[name]) for name, value in tensors_of(rest).items())
+    assert done.cost.samples_backward == (3 * 6 - 8) * 20 - 2 * 12
+    assert snapshot.epochs_spent == pytest.approx(8 / 6)
+
+
+def _without_dropout(model: nn.Sequential) -> nn.Module:
+    return nn.Sequential(*(module for module in model if not isinstance(module, nn.Dropout)))
+
+
+def test_bf16_trains_close_to_float32_and_keeps_float32_weights():
+    task = toy_task(epochs=6)
+    trained = {p: tb.train(replace(task, recipe=replace(task.recipe, precision=p))) for p in ("float32", "bf16")}
+    assert all(p.dtype == torch.float32 for p in trained["bf16"].model.parameters())
+    assert trained["bf16"].history[0]["train_loss"] == pytest.approx(
+        trained["float32"].history[0]["train_loss"], rel=0.05
+    )
+    assert trained["bf16"].history[0]["train_loss"] != trained["float32"].history[0]["train_loss"]
+
+
+def test_label_smoothing_is_cross_entropys():
+    task = toy_task(epochs=1)
+    smooth = replace(task, recipe=replace(task.recipe, label_smoothing=0.2))
+    by_hand = replace(task, loss=lambda outputs, targets: F.cross_entropy(outputs, targets, label_smoothing=0.2))
+    assert tb.train(smooth).history[0]["train_loss"] == tb.train(by_hand).history[0]["train_loss"]
+
+
+def test_crop_shifts_by_at_most_the_padding_and_flip_mirrors():
+    images = torch.arange(1, 65, dtype=torch.float32).reshape(1, 1, 8, 8).expand(200, 2, 8, 8)
+    padded = F.pad(images[0], (4, 4, 4, 4))
+    windows = {padded[:, top : top + 8, left : left + 8].numpy().tobytes() for top in range(9) for left in range(9)}
+    shifted = {image.numpy().tobytes() for image in crop(images, torch.Generator().manual_seed(0))}
+    assert shifted <= windows
+    assert len(shifted) > 50
+    flipped = flip(images, torch.Generator().manual_seed(0))
+    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
+    assert 60 < int(mirrored.sum()) < 140
+    assert bool((mirrored | (flipped == images).flatten(1).all(1)).all())
+
+
+def test_memory_batches_give_each_sample_once_but_for_a_last_single_one():
+    inputs, targets = torch.arange(41.0).reshape(41, 1), torch.arange(41)
+    for size, batches in ((20, 2), (40, 1), (10, 4), (7, 6)):
+        shuffled = MemoryBatches(inputs, targets, size, seed=1)
+        seen = torch.cat([y for _, y in shuffled])
+        assert len(shuffled) == len(list(shuffled)) == batches
+        assert len(seen.unique()) == len(seen) == (41 if size == 7 else 40)
+        assert len(torch.cat([y for _, y in MemoryBatches(inputs, targets, size)])) == 41
+
+
+def test_the_ledger_counts_samples_epochs_and_flops_of_an_mlp_by_hand():
+    x, y = torch.randn(110, 6), torch.randint(0, 3, (110,))
+    model = lambda: nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3))  # noqa: E731
+    data = {"train": (x[:100], y[:100]), "test": (x[100:], y[100:])}
+    task = tb.SupervisedTask(model, data, recipe=tb.Recipe(epochs=3, batch=30), validation=0.2)
+    cost = tb.train(task).cost
+    forward, backward = 2 * (6 * 20 + 20 * 3), 2 * (6 * 20 + 2 * 20 * 3)
+    assert (cost.samples_forward, cost.samples_backward, cost.dense_epochs) == (3 * 100, 3 * 80, 3.0)
+    assert cost.flops == 3 * (80 * (forward + backward) + 20 * forward)
+    assert Cost(1, 2, 3, 4.0, 5, 6.0) + Cost(1, 1, 1, 1.0, 9, 1.0) == Cost(2, 3, 4, 5.0, 9, 7.0)
+
+
+class Diary(Observer):
+    def __init__(self, stop_after=math.inf):
+        self.notes, self.stop_after = [], stop_after
+
+    def epoch_begin(self, state):
+        self.notes.append(("begin", state.epoch, state.step))
+
+    def before_step(self, state):
+        self.notes.append(("before", state.step))
+
+    def after_step(self, state):
+        self.notes.append(("after", state.step))
+
+    def epoch_end(self, state):
+        self.notes.append(("end", state.epoch, len(state.history)))
+        return state.epoch >= self.stop_after
+
+
+def test_observers_are_called_in_order_and_may_stop_training():
+    task, diary = toy_task(epochs=9), Diary(stop_after=2)
+    done = fit(task, task.build(0), task.recipe, seed=0, observers=[diary])
+    epoch = [note for step in range(6) for note in (("before", step), ("after", step + 1))]
+    assert diary.notes[:14] == [("begin", 0, 0), *epoch, ("end", 1, 1)]
+    assert len(done.history) == 2
+
+
+def test_evaluation_restores_the_mode_and_touches_nothing():
+    task = toy_task()
+    model = task.build(0).train()
+    before = {name: value.clone() for name, value in tensors_of(model).items()}
+    metric, loss, count = evaluate(task, model, "test", task.recipe)
+    assert model.training
+    assert count == 60
+    assert 0 <= metric <= 1
+    assert loss > 0
+    assert all(torch.equal(value, before[name]) for name, value in tensors_of(model).items())
+
+
+class Plain:
+    """A user's own task: no base class, inputs in a dict, and a record of the splits that were asked for."""
+
+    recipe = tb.Recipe(epochs=2, batch=30)
+
+    def __init__(self):
+        self.asked = []
+
+    def build(self, seed):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 2))
+
+    def batches(self, split, seed, epoch):
+        self.asked.append(split)
+        x = torch.randn(60, 5, generator=torch.Generator().manual_seed(7))
+        y = (x[:, 0] > 0).long()
+        return [({"x": x[:30]}, y[:30]), ({"x": x[30:]}, y[30:])]
+
+    def forward(self, model, inputs):
+        return model(inputs["x"])
+
+    def loss(self, outputs, targets):
+        return F.cross_entropy(outputs, targets)
+
+    def metric(self, outputs, targets):
+        return (outputs.argmax(1) == targets).float().mean()
+
+
+@pytest.mark.parametrize("name", ["imp", "snip", "grasp", "random"])
+def test_a_users_own_task_works_and_the_test_split_is_read_once_at_the_end(name):
+    task = Plain()
+    ticket = tb.find(task, tb.method(name, density=0.5))
+    assert "test" not in task.asked
+    task.asked.clear()
+    tb.train(task, ticket)
+    assert task.asked.count("test") == 1
+    assert task.asked[-1] == "test"
+
+
+def test_synflow_feeds_ones_to_dictionaries_too():
+    assert tb.find(Plain(), tb.method("synflow", density=0.5)).mask.total_kept == 56
+
+
+@pytest.mark.parametrize("loop", ["init", "5it", "learning-rate"])
+def test_rounds_around_ones_own_training_prune_and_rewind_bit_for_bit(loop):
+    task = toy_task()
+    model = task.build(0)
+    first, at_five, trained, seen = tensors_copied(model), {}, {}, []
+    for round in tb.Iterative(density=0.2, count=3, rewind=loop).rounds(model):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+        expected = first if round.index == 0 else {"init": first, "5it": at_five, "learning-rate": trained}[loop]
+        assert all(torch.equal(value, expected[name]) for name, value in tensors_of(model).items())
+        assert round.mask.total_kept == round_half_even(round.density * 732)
+        with round.attach(optimizer):
+            for step, (inputs, targets) in enumerate(task.batches("train", 0, 0), start=1):
+                optimizer.zero_grad()
+                task.loss(model(inputs), targets).backward()
+                optimizer.step()
+                if round.index == 0 and step == 5:
+                    at_five = tensors_copied(model)
+        for name, weight in tb.prunable(model).items():
+            assert not weight[~round.mask[name]].any()
+        trained = tensors_copied(model)
+        seen.append(round.mask)
+    assert len(seen) == 4
+    assert all(later <= earlier for earlier, later in pairwise(seen))
+    assert round.ticket.density == pytest.approx(0.2, abs=1e-3)
+    model = task.build(1)
+    round.ticket.put_into(model)
+
+
+def tensors_copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in tensors_of(model).items()}
+
+
+def round_half_even(value: float) -> int:
+    return round(value)
+
+
+@pytest.mark.parametrize(("rewind", "words"), [("1ep", "needs to know the training"), ("99it", "train longer")])
+def test_rounds_that_cannot_rewind_say_why(rewind, words):
+    model = toy_network()
+    with pytest.raises(tb.TombolaError, match=words):
+        for round in tb.Iterative(density=0.5, rewind=rewind).rounds(model):
+            round.attach(torch.optim.SGD(model.parameters(), lr=0.1)).detach()
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_to_the_same_ticket_shape():
+    task = toy_task()
+    compiled = replace(task, recipe=replace(task.recipe, compile=True))
+    ticket = tb.find(compiled, tb.method("imp", density=0.5))
+    assert tb.train(compiled, ticket).history[-1]["train_loss"] == pytest.approx(
+        tb.train(task, ticket).history[-1]["train_loss"], rel=1e-3
+    )
