@@ -15,8 +15,8 @@ slow: .venv-test/installed
 	.venv-test/bin/python -m pytest -n 2 -m slow
 
 lint: .venv-test/installed
-	.venv-test/bin/ruff check .
-	.venv-test/bin/ruff format --check .
+	.venv-test/bin/ruff check src tests
+	.venv-test/bin/ruff format --check src tests
 	.venv-test/bin/ty check src --python .venv-test
 
 .venv/installed: pyproject.toml constraints.txt
