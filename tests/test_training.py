@@ -253,8 +253,8 @@ def test_rounds_that_cannot_rewind_say_why(rewind, words):
 
 
 @pytest.mark.slow
-def test_a_compiled_network_trains_to_the_same_ticket_shape():
-    task = toy_task()
+def test_a_compiled_network_trains_like_the_plain_one():
+    task = toy_task(lambda: _without_dropout(toy_network()))  # inductor draws dropout from another stream
     compiled = replace(task, recipe=replace(task.recipe, compile=True))
     ticket = tb.find(compiled, tb.method("imp", density=0.5))
     assert tb.train(compiled, ticket).history[-1]["train_loss"] == pytest.approx(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,7 @@ from tombola.structure import prunable
 from tombola.testing.laws import law
 from tombola.testing.toys import toy_task
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, tensors_of
-from tombola.training import Fit, Observer, Recipe, Run, State, SupervisedTask, Task, evaluate, start_of, train
+from tombola.training import Fit, Observer, Run, State, SupervisedTask, Task, evaluate, start_of, train
 
 
 class Killed(BaseException):
@@ -60,21 +59,13 @@ class WatchedRun(Run):
         self.fits: list[Fit] = []
         self._killer = Killer(kill_after)
 
-    def stage(
-        self,
-        name: str,
-        task: Task,
-        model: nn.Module,
-        *,
-        recipe: Recipe | None = None,
-        attached: Mask | Ticket | None = None,
-        observers: Sequence[Observer] = (),
-    ) -> Fit:
+    def stage(self, name: str, task: Task, model: nn.Module, **given: Any) -> Fit:
+        attached, observers = given.get("attached"), given.get("observers", ())
         if attached is not None:
             self.masks.append(attached.mask if isinstance(attached, Ticket) else attached)
         self.begun.append(digest_of(tensors_of(model)))
-        watching = [*observers, self._killer]
-        done = super().stage(name, task, model, recipe=recipe, attached=attached, observers=watching)
+        given["observers"] = [*observers, self._killer]
+        done = super().stage(name, task, model, **given)
         self.fits.append(done)
         return done
 
