@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -112,7 +113,10 @@ class Toy:
         if self.flaw == "unseeded":
             put_values(
                 model,
-                {n: t + 1e-3 * torch.randn(1) * t if t.is_floating_point() else t for n, t in initial.tensors.items()},
+                {
+                    n: t + 1e-3 * float(os.urandom(1)[0] + 1) * t if t.is_floating_point() else t
+                    for n, t in initial.tensors.items()
+                },
             )
         if self.flaw == "resume" and run.folder is not None:
             density /= 2

@@ -104,13 +104,7 @@ def test_training_killed_in_mid_epoch_ends_bit_equal(tmp_path, optimizer, steps)
 def test_data_order_is_a_function_of_seed_and_epoch(loader):
     task = toy_task()
     if loader:
-        train = TensorDataset(*task.data["train"])
-        data = {
-            "train": DataLoader(train, 20, shuffle=True),
-            "validation": DataLoader(train, 60),
-            "test": DataLoader(train, 60),
-        }
-        task = replace(task, data=data)
+        task = _from_loaders(task)
 
     def orders(seed):
         seen = []
@@ -130,9 +124,27 @@ def test_data_order_is_a_function_of_seed_and_epoch(loader):
     assert first[: len(first) // 2] != first[len(first) // 2 :]
 
 
+def _from_loaders(task):
+    """The same task, its data in DataLoaders that shuffle by the global generator."""
+    train = TensorDataset(*task.data["train"])
+    splits = {"train": DataLoader(train, 20, shuffle=True), "validation": DataLoader(train, 60)}
+    return replace(task, data=splits | {"test": DataLoader(train, 60)})
+
+
+def test_a_task_of_data_loaders_has_one_digest_and_finds_the_same_ticket_again():
+    task, again = _from_loaders(toy_task()), _from_loaders(toy_task())
+    torch.manual_seed(9)
+    assert task.data_digest == again.data_digest
+    for name in ("snip", "synflow", "imp"):
+        method = tb.method(name, density=0.5)
+        torch.manual_seed(random.randrange(1000))
+        assert tb.find(task, method).digest == tb.find(again, method).digest
+
+
+@pytest.mark.parametrize("loaders", [False, True])
 @pytest.mark.parametrize("work", ["find", "train", "check", "diverge"])
-def test_the_global_random_states_are_left_as_they_were(work):
-    task = toy_task()
+def test_the_global_random_states_are_left_as_they_were(work, loaders):
+    task = _from_loaders(toy_task()) if loaders else toy_task()
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     if work == "diverge":
         with pytest.raises(Diverged):

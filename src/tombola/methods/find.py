@@ -9,7 +9,7 @@ from tombola.methods.describe import describe
 from tombola.methods.method import Method
 from tombola.methods.presets import name_of
 from tombola.tickets import Provenance, Ticket
-from tombola.training import Run, Task, bars
+from tombola.training import Run, Task, bars, own_randomness
 
 
 def find(task: Task, method: Method, *, seed: int = 0, run: Run | None = None, progress: bool = True) -> Ticket:
@@ -20,7 +20,8 @@ def find(task: Task, method: Method, *, seed: int = 0, run: Run | None = None, p
     if run is None:
         with bars(progress) as shown:
             return find(task, method, run=Run(seed, bars=shown))
-    ticket = method.find(task, run)
+    with own_randomness(run.device, run.seed):
+        ticket = method.find(task, run)
     provenance = Provenance(
         method=name_of(method),
         settings=describe(method),

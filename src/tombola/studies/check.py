@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN, Verdict, budget_gap, judge
-from tombola.methods import Method
+from tombola.methods import Method, describe
 from tombola.studies.execute import Engine, execute, search
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
+from tombola.studies.store import Store
 from tombola.tickets import Ticket, write_atomically
-from tombola.training import Task
+from tombola.training import Task, bars
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,16 @@ def compare(
     margin: float = MARGIN,
     engine: Engine | None = None,
 ) -> Study:
-    """Each subject with dense and its controls over the same seeds; every arm gets the same total epochs."""
+    """Each subject with dense and its controls over the same seeds; every arm gets the same total epochs.
+
+    engine: where runs are kept, so that a killed study goes on; without one nothing outlasts the call.
+    """
     if seeds < 1:
         raise TombolaError(f"seeds is {seeds}; give at least 1, and at least 3 for an interval worth reading")
-    engine = engine or Engine.in_memory()
+    if engine is None:
+        with tempfile.TemporaryDirectory(prefix="tombola-") as folder, bars() as shown:
+            engine = Engine(Store(folder), bars=shown)
+            return compare(task, subjects, seeds=seeds, controls=controls, margin=margin, engine=engine)
     plans = [_specs(task, subject, seed, controls, engine) for subject in subjects for seed in range(seeds)]
     unique = list({_identity(spec): spec for plan in plans for spec in plan.values()}.values())
     results = dict(zip(map(_identity, unique), execute(unique, engine), strict=True))
@@ -98,5 +106,5 @@ def _specs(
 
 
 def _identity(spec: RunSpec) -> tuple[object, ...]:
-    subject = spec.subject.digest if isinstance(spec.subject, Ticket) else spec.subject
+    subject = spec.subject.digest if isinstance(spec.subject, Ticket) else json.dumps(describe(spec.subject))
     return subject, spec.control, spec.seed, spec.init_seed, spec.extra_epochs

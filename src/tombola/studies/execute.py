@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +18,7 @@ from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, settings_of, source_digest
 from tombola.studies.store import RunFolder, Store
 from tombola.tickets import Mask, Ticket
-from tombola.training import Bars, Run, Task, epochs_spent, start_of, train
+from tombola.training import Bars, Run, Task, epochs_spent, own_randomness, start_of, train
 
 
 class StaleWarning(UserWarning):
@@ -34,11 +34,6 @@ class Engine:
     bars: Bars = Bars()
     fresh: bool = False
     renewed: set[Path] = field(default_factory=set)
-
-    @staticmethod
-    def in_memory() -> Engine:
-        """An engine whose store lasts as long as the process."""
-        return Engine(Store(Path(tempfile.mkdtemp(prefix="tombola-"))))
 
     def begin(self, folder: RunFolder, settings: dict[str, Any]) -> None:
         """Begin, or go on with, the run of these settings in a folder that is locked."""
@@ -174,7 +169,6 @@ def _effective_density(arm: Arm, seed: int) -> float | None:
     if arm.ticket is None:
         return None
     model = start_of(arm.task, arm.ticket, seed)
-    try:
+    with own_randomness(torch.device("cpu"), seed), contextlib.suppress(TombolaError):
         return effective(model, arm.ticket.mask, arm.task.batches("train", seed, 0), arm.task.forward).density
-    except TombolaError:
-        return None
+    return None

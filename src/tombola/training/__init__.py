@@ -4,7 +4,7 @@ from tombola.training.cost import Cost
 from tombola.training.loop import Diverged, Fit, evaluate, fit
 from tombola.training.observers import Observer, Snapshot, State
 from tombola.training.progress import Bars, bars
-from tombola.training.randomness import mixed
+from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run
 from tombola.training.step import Step
@@ -32,6 +32,7 @@ __all__ = [
     "evaluate",
     "fit",
     "mixed",
+    "own_randomness",
     "recipe_of",
     "start_of",
     "train",

@@ -62,7 +62,7 @@ class SampleFlops:
 
 
 def _count(task: Task, model: nn.Module, batch: Batch, device: torch.device) -> SampleFlops:
-    with own_randomness(device_of(model)), FlopCounterMode(display=False) as counter:
+    with own_randomness(device_of(model), 0), FlopCounterMode(display=False) as counter:
         twin = copy.deepcopy(model).to(device).train()
         inputs, targets = move(batch, device)
         loss = task.loss(task.forward(twin, inputs), targets)

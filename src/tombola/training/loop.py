@@ -68,7 +68,7 @@ def fit(
     loss = smoothed(task.loss, recipe.label_smoothing)
     cost, started = Cost(), time.perf_counter()
 
-    with own_randomness(device), attach(attached or Mask({}), model, optimizer if attached else None):
+    with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None):
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             cost = _restore(saved, state, observers)
         flops = SampleFlops.measure(task, model, next(iter(task.batches("train", seed, 0))))

@@ -24,11 +24,12 @@ def seed_everything(*parts: int) -> None:
 
 
 @contextmanager
-def own_randomness(device: torch.device) -> Generator[None]:
-    """Whatever happens inside, the global random states are afterwards what they were."""
+def own_randomness(device: torch.device, *seeds: int) -> Generator[None]:
+    """Inside, all randomness comes from the seeds; afterwards the global random states are what they were."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
+            seed_everything(*seeds)
             yield
         finally:
             np.random.set_state(numpy_state)

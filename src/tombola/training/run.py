@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack
@@ -20,6 +21,7 @@ from tombola.training.cost import Cost, SampleFlops, peak_memory, train_samples
 from tombola.training.loop import Fit, fit
 from tombola.training.observers import Observer
 from tombola.training.progress import Bars
+from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
 
@@ -101,14 +103,12 @@ class Run:
             return task.forward(model, inputs)
 
         started = time.perf_counter()
-        batches = task.batches("train", self.seed, 0)
         view = View(forward=counting_forward, seed=self.seed) | view
-        if score in self._score_flops:
-            scores = score(model, batches, task.loss, **view)
-        else:
-            with FlopCounterMode(display=False) as counter:
-                scores = score(model, batches, task.loss, **view)
-            self._score_flops[score] = counter.get_total_flops()
+        counter = nullcontext() if score in self._score_flops else FlopCounterMode(display=False)
+        with own_randomness(self.device, self.seed), counter as counted:
+            scores = score(model, task.batches("train", self.seed, 0), task.loss, **view)
+        if counted is not None:
+            self._score_flops[score] = counted.get_total_flops()
         flops, seconds = self._score_flops[score], time.perf_counter() - started
         dense_epochs = flops / self._flops_of_dense_epoch(task, model) if flops else 0.0
         self.cost += Cost(forwarded, forwarded, flops, seconds, peak_memory(self.device), dense_epochs)
@@ -116,8 +116,10 @@ class Run:
 
     def _flops_of_dense_epoch(self, task: Task, model: nn.Module) -> float:
         if self._dense_epoch is None:
-            batches = task.batches("train", self.seed, 0)
-            self._dense_epoch = SampleFlops.measure(task, model, next(iter(batches))).training * train_samples(batches)
+            with own_randomness(self.device, self.seed):
+                batches = task.batches("train", self.seed, 0)
+                sample = SampleFlops.measure(task, model, next(iter(batches))).training
+                self._dense_epoch = sample * train_samples(batches)
         return self._dense_epoch
 
     def clear(self) -> None:

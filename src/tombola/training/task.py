@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores import Batch, forward
+from tombola.tickets import digest_of
 from tombola.training.batches import MemoryBatches, pick, split_off
-from tombola.training.randomness import mixed, own_randomness, seed_everything
+from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 
 Split = Literal["train", "validation", "test"]
@@ -82,8 +82,7 @@ class SupervisedTask:
             raise TombolaError(f"validation is {self.validation}; give the share to set aside, between 0 and 1")
 
     def build(self, seed: int) -> nn.Module:
-        with own_randomness(torch.device("cpu")):
-            seed_everything(seed)
+        with own_randomness(torch.device("cpu"), seed):
             model = self.model()
         if not isinstance(model, nn.Module):
             raise TombolaError(f"the model's factory gave a {type(model).__name__}; it must return an nn.Module")
@@ -106,13 +105,12 @@ class SupervisedTask:
     @cached_property
     def data_digest(self) -> str:
         """A fingerprint of all data in memory; of the first batch where data comes in batches."""
-        content = hashlib.blake2b(digest_size=16)
-        for split, source in sorted(self.data.items()):
-            content.update(split.encode())
-            for tensor in _tensors(source if _in_memory(source) else next(iter(source))):
-                content.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-                content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return content.hexdigest()
+        named: dict[str, Tensor] = {}
+        with own_randomness(torch.device("cpu"), 0):
+            for split, source in self.data.items():
+                parts = _tensors(source if _in_memory(source) else next(iter(source)))
+                named |= {f"{split}/{index}": tensor for index, tensor in enumerate(parts)}
+        return digest_of(named)
 
     @cached_property
     def _splits(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from torch import nn
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost
 from tombola.training.loop import evaluate
+from tombola.training.progress import bars
+from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run
 from tombola.training.task import Task
@@ -43,11 +45,15 @@ def train(
     `seed` if None; extra_epochs lengthens the schedule, for an arm that must get as much training as another
     whose start was already trained.
     """
-    run = run or Run(seed)
+    if run is None:
+        with bars() as shown:
+            run = Run(seed, bars=shown)
+            return train(task, ticket, seed=seed, init_seed=init_seed, extra_epochs=extra_epochs, run=run)
     recipe = recipe_of(task, ticket, extra_epochs)
     model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
     done = run.stage("train", task, model, recipe=recipe, attached=ticket)
-    metric, loss, _ = evaluate(task, model, "test", recipe)
+    with own_randomness(run.device, seed):
+        metric, loss, _ = evaluate(task, model, "test", recipe)
     validation = done.history[-1].get("validation_metric", math.nan) if done.history else math.nan
     return Trained(model, metric, loss, validation, recipe.epochs, done.history, done.cost)
 
