@@ -124,5 +124,7 @@ def _words(comparison: Comparison, margin: float) -> str:
         if len(comparison.differences) < 2:
             return f"Against {what} one seed shows nothing ({100 * comparison.mean:+.2f} points)."
         could = f"these seeds could have shown {100 * comparison.detectable:.2f} points"
+        if comparison.detectable >= 1:
+            could = f"{len(comparison.differences)} seeds are too few to show any difference"
         return f"Against {what} it is undecided ({points}): {could}."
     return f"It is {comparison.outcome} than {what} ({points})."

@@ -125,8 +125,8 @@ def reason(verdict: Verdict) -> str:
 
 
 def outcome_words(comparison: Comparison) -> str:
-    """An outcome, with what these seeds could have shown where it is undecided."""
-    if comparison.outcome == "undecided" and math.isfinite(comparison.detectable):
+    """An outcome, with what these seeds could have shown where it is undecided, if anything."""
+    if comparison.outcome == "undecided" and comparison.detectable < 1:
         return f"undecided (could have shown {100 * comparison.detectable:.2f})"
     return comparison.outcome
 

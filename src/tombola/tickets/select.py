@@ -97,7 +97,7 @@ def _budget(shapes: Mapping[str, tuple[int, ...]], density: float | None, scope:
     if explicit is not None and abs(explicit - budget) > len(shapes):
         raise TombolaError(
             f"the densities given for each layer keep {explicit:,} of {size:,} units, but density {density:g} "
-            f"asks for {budget:,}: make the two agree"
+            f"asks for {budget:,}: make the two agree, as density {explicit / size:.6g}"
         )
     return budget
 
