@@ -93,7 +93,9 @@ def test_every_runs_command_makes_the_same_result_again(capsys):
         "snip · fresh-init",
         "snip · random",
     }
-    for index, result in enumerate(results):
+    answered(capsys, "find", "lrr", "--rewind", "2it", "--density", "0.5", "--seed", "3", "--out", "t", *SMALL)
+    answered(capsys, "check", "t", "--seeds", "2", "--out", "c2")
+    for index, result in enumerate([*results, *tb.Store("c2").results()]):
         again = answered(capsys, *result.command.split()[1:], "--out", f"again-{index}")
         assert again["metric"] == result.metric, result.command
 

@@ -70,7 +70,7 @@ def inverted(against: Against) -> Arm:
             "the control 'inverted' needs scores of the untrained network, which this method does not use; leave it out"
         )
     mask = against.ticket.mask
-    counts = {name: count / _size(mask.shapes[name]) for name, count in mask.counts.items()}
+    counts = {name: count / mask.bits[name].size for name, count in mask.counts.items()}
     turned = replace(own, score=Inverted(own.score), scope=counts, rounds=1)
     lowest = find(against.task, turned, seed=against.seed, progress=False)
     return Arm(against.task, replace(against.ticket, mask=lowest.mask, removed=lowest.removed))
@@ -156,10 +156,3 @@ def _at_init(against: Against, name: str) -> Arm:
 
 def _prescribed(ticket: Ticket) -> Mapping[str, Any]:
     return ticket.recipe if isinstance(ticket.start, Seed) else {}
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size

@@ -13,7 +13,7 @@ import torch
 
 from tombola.errors import TombolaError
 from tombola.evidence import Against, Arm, control, effective
-from tombola.methods import Method, find
+from tombola.methods import METHODS, Method, find
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, settings_of, source_digest
 from tombola.studies.store import RunFolder, Store
@@ -92,6 +92,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
         if done is not None:
             return done
         found, ticket_path = _subject(spec, engine)
+        command = command_for(spec, settings, ticket_path)
         arm = _arm(spec, found)
         run = Run(spec.seed, folder.path, engine.device, engine.bars)
         init = spec.init_seed
@@ -121,7 +122,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             effective_density=_effective_density(arm, spec.seed),
             epochs_spent=epochs_spent(arm.ticket) if arm.ticket else 0.0,
             ticket=str(ticket_path) if ticket_path else "",
-            command=command_for(spec, settings, ticket_path),
+            command=command,
         )
         folder.finish(result)
         run.clear()
@@ -129,27 +130,34 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
 
 
 def command_for(spec: RunSpec, settings: dict[str, Any], ticket_path: Path | None) -> str:
-    """What to type to make a run again, for a task that the command line knows."""
+    """What to type to make a run again, for a task and a method that the command line knows."""
     labels = settings["task"]
-    if not labels:
+    if not labels or (spec.method not in METHODS and not isinstance(spec.subject, Ticket | None)):
         return ""
-    options = " ".join(f"--{key} {value}" for key, value in labels.items())
+    words = ["tombola", "train"]
     if spec.subject is None:
-        extra = f" --extra-epochs {spec.extra_epochs:g}" if spec.extra_epochs else ""
-        return f"tombola train dense {options} --seed {spec.seed}{extra}"
-    if isinstance(spec.subject, Ticket):
-        own = str(ticket_path) if ticket_path and not spec.control else "TICKET"
-        return f"tombola train {own} {options} --seed {spec.seed}" + (
-            f" --control {spec.control}" if spec.control else ""
-        )
-    control_option = f" --control {spec.control}" if spec.control else ""
-    return f"tombola train {spec.method} --density {spec.density:g} {options} --seed {spec.seed}{control_option}"
+        words.append("dense")
+    elif isinstance(spec.subject, Ticket):
+        words.append(str(ticket_path))
+    else:
+        words += [spec.method, "--density", f"{spec.density:g}"]
+    words += [word for key, value in labels.items() for word in (f"--{key}", value) if word]
+    words += ["--seed", str(spec.seed)]
+    words += ["--init-seed", str(spec.init_seed)] if spec.init_seed is not None else []
+    words += ["--extra-epochs", f"{spec.extra_epochs:g}"] if spec.extra_epochs else []
+    words += ["--control", spec.control] if spec.control else []
+    return " ".join(words)
 
 
 def _subject(spec: RunSpec, engine: Engine) -> tuple[Ticket | None, Path | None]:
-    """The ticket that the run is about, and its file if it has one."""
-    if spec.subject is None or isinstance(spec.subject, Ticket):
-        return spec.subject, None
+    """The ticket that the run is about, and its file; a ticket that was given is kept beside the runs."""
+    if spec.subject is None:
+        return None, None
+    if isinstance(spec.subject, Ticket):
+        path = engine.store.root / f"ticket-{spec.subject.digest[:12]}.safetensors"
+        if not path.exists():
+            spec.subject.save(path)
+        return spec.subject, path
     ticket, folder = search(spec.task, spec.subject, spec.seed, engine)
     return ticket, folder.ticket_path
 
