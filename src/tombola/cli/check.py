@@ -10,10 +10,9 @@ from tombola.cli.compare import at_density, publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, preset, task_words, ticket_at
-from tombola.cli.tasks import default_options, make_task
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method
-from tombola.studies import compare
+from tombola.studies import compare, default_options, make_task
 from tombola.tickets import Ticket
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from tombola.cli.output import RunOptions, console, engine, print_json, verdicts_json
 from tombola.cli.parse import parse
 from tombola.cli.subjects import preset
-from tombola.cli.tasks import TaskOptions, default_options, make_task
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method
 from tombola.report import table, write_report
-from tombola.studies import Study, compare
+from tombola.studies import Study, TaskOptions, compare, default_options, make_task
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from tombola.cli.compare import Compare, study
 from tombola.cli.output import RunOptions, console
 from tombola.cli.parse import parse
-from tombola.cli.tasks import default_options
 from tombola.methods import method
+from tombola.studies import default_options
 
 METHODS = ("imp", "snip", "grasp", "synflow", "random")
 DENSITIES = (0.2, 0.05)

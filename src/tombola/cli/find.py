@@ -11,9 +11,8 @@ from rich.table import Table
 from tombola.cli.output import RunOptions, console, engine, print_json
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, preset, settings_class, with_settings
-from tombola.cli.tasks import default_options, make_task
 from tombola.methods import METHODS
-from tombola.studies import RunFolder, search
+from tombola.studies import RunFolder, default_options, make_task, search
 
 
 @dataclass(frozen=True)

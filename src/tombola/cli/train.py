@@ -9,9 +9,8 @@ from pathlib import Path
 from tombola.cli.output import RunOptions, console, engine, print_json
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, preset, task_words, ticket_at
-from tombola.cli.tasks import default_options, make_task
 from tombola.methods import Method
-from tombola.studies import RunFolder, RunSpec, carry_out
+from tombola.studies import RunFolder, RunSpec, carry_out, default_options, make_task
 from tombola.tickets import Ticket
 
 

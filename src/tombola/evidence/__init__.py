@@ -2,7 +2,7 @@
 
 from tombola.evidence.controls import CONTROLS, Against, Arm, Inverted, budget_gap, control
 from tombola.evidence.paths import effective
-from tombola.evidence.statistics import MARGIN, Comparison, compare, interval
+from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "compare",
     "control",
     "effective",
+    "holm",
     "interval",
     "judge",
 ]

@@ -5,19 +5,24 @@ from tombola.studies.execute import Engine, carry_out, execute, search
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, digest, settings_of, source_digest
 from tombola.studies.store import RunFolder, Store
+from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task
 
 __all__ = [
+    "RECIPES",
     "Engine",
     "Result",
     "RunFolder",
     "RunSpec",
     "Store",
     "Study",
+    "TaskOptions",
     "carry_out",
     "check",
     "compare",
+    "default_options",
     "digest",
     "execute",
+    "make_task",
     "search",
     "settings_of",
     "source_digest",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,15 @@ class Store:
 
     def folder(self, name: str, settings: dict[str, Any]) -> RunFolder:
         return RunFolder(self.root / f"{name}-{digest(settings)[:12]}")
+
+    def adopt(self, results: Iterable[Result]) -> None:
+        """Take finished runs from elsewhere; their folders then hold what a run leaves, but no ticket."""
+        for result in results:
+            folder = RunFolder(self.root / result.digest)
+            if folder.result() is None:
+                with folder.locked():
+                    folder.begin(result.settings)
+                    folder.finish(result)
 
     def results(self) -> list[Result]:
         """Every finished run."""

@@ -1,7 +1,8 @@
-"""Residual networks for small images (He et al., CVPR 2016)."""
+"""Residual networks for small images: He et al. (CVPR and ECCV 2016), Zagoruyko & Komodakis (BMVC 2016)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from tombola.zoo.shapes import Shape, image_sides, scaled
 
 Shortcut = Literal["A", "projection"]
+Kind = Literal["basic", "bottleneck", "pre-activation"]
 
 
 class PaddedShortcut(nn.Module):
@@ -35,44 +37,133 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if (stride != 1 or inputs != outputs) and shortcut == "A":
-            self.shortcut = PaddedShortcut(outputs - inputs, stride)
-        elif stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut = shortcut_between(inputs, outputs, stride, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(x))
 
 
-class ResNet(nn.Module):
-    """A 3×3 stem, three stages of basic blocks with 16, 32, 64 channels, average pooling, a linear classifier.
+class Bottleneck(nn.Module):
+    """A 1×1 convolution to a quarter of the channels, a 3×3 and a 1×1 back, and a shortcut."""
 
-    Depth is 6 · blocks + 2. ResNet-20 with option A has 268,336 convolution and linear weights on RGB images
-    and ten classes, and 40.6 M multiply-adds at 32×32 (40.8 M with projections).
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        inside = max(1, outputs // 4)
+        self.conv1 = nn.Conv2d(inputs, inside, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inside)
+        self.conv2 = nn.Conv2d(inside, inside, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inside)
+        self.conv3 = nn.Conv2d(inside, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.shortcut = shortcut_between(inputs, outputs, stride, shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = F.relu(self.bn1(self.conv1(x)))
+        inner = F.relu(self.bn2(self.conv2(inner)))
+        return F.relu(self.bn3(self.conv3(inner)) + self.shortcut(x))
+
+
+class PreActivationBlock(nn.Module):
+    """Norm and ReLU before each of two 3×3 convolutions; where the shape changes the shortcut starts after them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.shortcut: nn.Module = nn.Identity()
+        if (stride, inputs) != (1, outputs):
+            self.shortcut = (
+                PaddedShortcut(outputs - inputs, stride)
+                if shortcut == "A"
+                else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = F.relu(self.bn1(x))
+        beside = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(active)
+        return self.conv2(F.relu(self.bn2(self.conv1(active)))) + beside
+
+
+BLOCKS: dict[Kind, type[nn.Module]] = {
+    "basic": BasicBlock,
+    "bottleneck": Bottleneck,
+    "pre-activation": PreActivationBlock,
+}
+
+
+class ResNet(nn.Module):
+    """A 3×3 stem, stages of residual blocks of which all but the first halve the image, average pooling, a classifier.
+
+    stem: channels of the first convolution; stages: (channels, blocks) of each stage.
     """
 
-    def __init__(self, blocks: int, shortcut: Shortcut, input_shape: Shape, classes: int, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        stem: int,
+        stages: Sequence[tuple[int, int]],
+        shortcut: Shortcut,
+        input_shape: Shape,
+        classes: int,
+        width: float = 1.0,
+    ) -> None:
         super().__init__()
-        channels, _, _ = image_sides(f"resnet{6 * blocks + 2}", input_shape, 4)
-        inside = scaled(16, width)
-        self.conv1 = nn.Conv2d(channels, inside, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(inside)
-        sizes = [inside, *(scaled(16 * 2**stage, width) for stage in range(3))]
-        self.layer1, self.layer2, self.layer3 = (
-            nn.Sequential(
-                BasicBlock(before, after, 1 if stage == 0 else 2, shortcut),
-                *(BasicBlock(after, after, 1, shortcut) for _ in range(blocks - 1)),
-            )
-            for stage, (before, after) in enumerate(pairwise(sizes))
-        )
+        channels, _, _ = image_sides("resnet", input_shape, 4)
+        sizes = [scaled(size, width) for size in (stem, *(channels for channels, _ in stages))]
+        block = BLOCKS[kind]
+        self.conv1 = nn.Conv2d(channels, sizes[0], 3, 1, 1, bias=False)
+        self.bn1 = nn.Identity() if kind == "pre-activation" else nn.BatchNorm2d(sizes[0])
+        for number, (before, after) in enumerate(pairwise(sizes), start=1):
+            first = block(before, after, 1 if number == 1 else 2, shortcut)
+            rest = (block(after, after, 1, shortcut) for _ in range(stages[number - 1][1] - 1))
+            self.add_module(f"layer{number}", nn.Sequential(first, *rest))
+        self.norm = nn.BatchNorm2d(sizes[-1]) if kind == "pre-activation" else nn.Identity()
         self.fc = nn.Linear(sizes[-1], classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
+        x = self.conv1(x) if isinstance(self.bn1, nn.Identity) else F.relu(self.bn1(self.conv1(x)))
+        for name, stage in self.named_children():
+            x = stage(x) if name.startswith("layer") else x
+        x = x if isinstance(self.norm, nn.Identity) else F.relu(self.norm(x))
         return self.fc(x.mean((2, 3)))
+
+
+def shortcut_between(inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> nn.Module:
+    """The identity where shapes agree; else zeros padded (A), or a 1×1 convolution with batch norm."""
+    if (stride, inputs) == (1, outputs):
+        return nn.Identity()
+    if shortcut == "A":
+        return PaddedShortcut(outputs - inputs, stride)
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+def small_resnet(
+    depth: int, kind: Kind, shortcut: Shortcut, input_shape: Shape, classes: int, width: float = 1.0
+) -> ResNet:
+    """Three stages of 16, 32, 64 channels with (depth − 2) / 6 blocks each.
+
+    ResNet-20 with option A has 268,336 convolution and linear weights on RGB images and ten classes, and 40.6 M
+    multiply-adds at 32×32 (40.8 M with projections).
+    """
+    stages = [(16 * 2**stage, (depth - 2) // 6) for stage in range(3)]
+    return ResNet(kind, 16, stages, shortcut, input_shape, classes, width)
+
+
+def large_resnet(
+    kind: Kind, blocks: Sequence[int], expansion: int, input_shape: Shape, classes: int, width: float = 1.0
+) -> ResNet:
+    """The ImageNet networks' four stages of 64 to 512 channels (times `expansion`) behind a stem for small images."""
+    stages = [(64 * 2**stage * expansion, count) for stage, count in enumerate(blocks)]
+    return ResNet(kind, 64, stages, "projection", input_shape, classes, width)
+
+
+def wide_resnet(depth: int, widen: int, input_shape: Shape, classes: int, width: float = 1.0) -> ResNet:
+    """WRN-depth-widen: pre-activation blocks, (depth − 4) / 6 a stage, `widen` times the channels after the stem."""
+    stages = [(16 * 2**stage * widen, (depth - 4) // 6) for stage in range(3)]
+    return ResNet("pre-activation", 16, stages, "projection", input_shape, classes, width)

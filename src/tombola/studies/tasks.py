@@ -1,4 +1,4 @@
-"""The task that a command names: data, model, recipe; from the zoo or the user's own code."""
+"""Tasks by name: data, model, recipe; from the zoo or the user's own code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,7 +21,14 @@ from tombola.training import Recipe, SupervisedTask
 RECIPES: Mapping[str, Recipe] = {
     "digits": Recipe(epochs=20, batch=64, precision="float32"),
     "mnist1d": Recipe(epochs=20, batch=64, precision="float32"),
+    "cubist-spiral": Recipe(epochs=50, weight_decay=5e-4, precision="float32"),
+    "fashion-mnist": Recipe(epochs=5),
+    "fashion-mnist-14": Recipe(epochs=30),
+    "cifar10": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
+    "cifar100": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
+    "images": Recipe(epochs=30, augment=("flip",)),
 }
+"""How each data set is trained on unless the user says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,10 @@ class TaskOptions:
     """a model's name, or package.module:function that returns a freshly initialised nn.Module"""
     width: float = 1.0
     """hidden units of a named model, as a multiple of its own"""
+    data_dir: Path | None = None
+    """the folder of a named data set's files, where they are not in the usual place; for images, of train/ and test/"""
+    image_size: int | None = None
+    """for images of your own: the side of the square that each is scaled and cut to"""
     recipe: Recipe = Recipe()
 
 
@@ -46,12 +58,16 @@ def default_options(words: Sequence[str]) -> TaskOptions:
 
 def make_task(options: TaskOptions) -> SupervisedTask:
     """The task; TombolaError for a name that does not exist or an object that does not fit."""
-    data = _own(options.data, "data")() if ":" in options.data else zoo.data(options.data)
+    data = _own(options.data, "data")() if ":" in options.data else _zoo_data(options)
     labels = _labels(options)
     if ":" in options.model:
         return SupervisedTask(_own(options.model, "model"), data, recipe=options.recipe, labels=labels)
     narrower = partial(_zoo_model, options.model, *_sizes(data), options.width)
     return SupervisedTask(narrower(1.0), data, recipe=options.recipe, narrower=narrower, labels=labels)
+
+
+def _zoo_data(options: TaskOptions) -> zoo.Data:
+    return zoo.data(options.data, options.data_dir, options.image_size)
 
 
 def _zoo_model(
@@ -74,6 +90,8 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     labels = {"data": options.data, "model": options.model}
     if options.width != 1.0:
         labels["width"] = f"{options.width:g}"
+    labels |= {"data-dir": str(options.data_dir)} if options.data_dir else {}
+    labels |= {"image-size": str(options.image_size)} if options.image_size else {}
     usual = RECIPES.get(options.data, Recipe())
     for field in fields(Recipe):
         own = getattr(options.recipe, field.name)

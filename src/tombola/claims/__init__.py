@@ -1,0 +1,24 @@
+"""Claims: what papers state, re-measured on data that is here."""
+
+from tombola.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
+from tombola.claims.first import CLAIMS
+from tombola.claims.outcome import Expectation, Finding, Relation, Report, judge
+from tombola.claims.records import load_records, save_records
+from tombola.claims.run import measure
+
+__all__ = [
+    "CLAIMS",
+    "LEVELS",
+    "Claim",
+    "ClaimArm",
+    "Expectation",
+    "Finding",
+    "Level",
+    "Protocol",
+    "Relation",
+    "Report",
+    "judge",
+    "load_records",
+    "measure",
+    "save_records",
+]

@@ -1,0 +1,65 @@
+"""What a claim is: a paper's statement, and the runs that would show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from tombola.claims.outcome import Expectation
+from tombola.evidence import MARGIN
+from tombola.methods import Method
+from tombola.studies import RunSpec, TaskOptions, make_task
+
+Level = Literal["quick", "standard", "full"]
+LEVELS: tuple[Level, ...] = ("quick", "standard", "full")
+
+
+@dataclass(frozen=True)
+class ClaimArm:
+    """One arm of a claim: a method's tickets (None: the dense network), or a control of them."""
+
+    method: Method | None
+    control: str = ""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The runs of a claim: every arm on a task, over paired seeds; `minutes` is what they took on two cores."""
+
+    task: TaskOptions
+    arms: Mapping[str, ClaimArm]
+    seeds: int
+    minutes: str
+
+    def specs(self, data_dir: Path | None = None) -> dict[str, list[RunSpec]]:
+        """Each arm's runs, by seed; the data is read here, so TombolaError where it is missing."""
+        task = make_task(replace(self.task, data_dir=data_dir))
+        return {
+            name: [RunSpec(task, arm.method, arm.control, seed) for seed in range(self.seeds)]
+            for name, arm in self.arms.items()
+        }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a paper, its source, how we measure it, and what must come out if it is so.
+
+    standard: at most 45 minutes on two cores; quick: at most 3, to see that it works; full: the paper's own size.
+    differs: how the standard protocol differs from the paper's.
+    """
+
+    id: str
+    title: str
+    statement: str
+    source: str
+    differs: str
+    protocols: Mapping[Level, Protocol]
+    expected: tuple[Expectation, ...]
+    margin: float = MARGIN
+
+    def expected_of(self, level: Level) -> tuple[Expectation, ...]:
+        """The expectations whose arms a protocol has."""
+        arms = self.protocols[level].arms
+        return tuple(own for own in self.expected if own.left in arms and own.right in arms)

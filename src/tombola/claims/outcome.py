@@ -1,0 +1,76 @@
+"""From runs to an outcome: reproduced, not reproduced or inconclusive, with the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tombola.evidence import Comparison, compare, holm
+from tombola.studies import Result
+
+Relation = Literal[">", "≥"]
+Finding = Literal["holds", "contradicted", "undecided"]
+Outcome = Literal["reproduced", "not reproduced", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """That the arm `left` is better than `right` (>), or no worse by more than the margin (≥)."""
+
+    left: str
+    relation: Relation
+    right: str
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.relation} {self.right}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out: for each expectation its paired comparison and finding; each arm's runs."""
+
+    expected: tuple[Expectation, ...]
+    comparisons: tuple[Comparison, ...]
+    findings: tuple[Finding, ...]
+    arms: Mapping[str, tuple[Result, ...]]
+    margin: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """Reproduced if every expectation holds, not reproduced if one is contradicted, else inconclusive."""
+        if "contradicted" in self.findings:
+            return "not reproduced"
+        return "inconclusive" if "undecided" in self.findings else "reproduced"
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in plain words."""
+        counts = [f"{self.findings.count(f)} {f}" for f in ("holds", "contradicted", "undecided") if f in self.findings]
+        seeds = len(next(iter(self.arms.values())))
+        return f"{self.outcome}: of {len(self.findings)} expectations, {', '.join(counts)}, over {seeds} seeds"
+
+
+def judge(expected: Sequence[Expectation], arms: Mapping[str, Sequence[Result]], margin: float) -> Report:
+    """Hold each expectation against the paired differences of its arms, with Holm's correction for their number.
+
+    A > B holds if A is better and is contradicted if it is worse or equivalent. A ≥ B holds if the 90 % interval of
+    A − B lies above −margin, and is contradicted if it lies below −margin or A is worse.
+    """
+    metrics = {name: [result.metric for result in results] for name, results in arms.items()}
+    raw = [compare(metrics[own.left], metrics[own.right], own.right, margin) for own in expected]
+    comparisons = holm(raw, margin)
+    findings = tuple(_finding(own.relation, result, margin) for own, result in zip(expected, comparisons, strict=True))
+    return Report(
+        tuple(expected), comparisons, findings, {name: tuple(results) for name, results in arms.items()}, margin
+    )
+
+
+def _finding(relation: Relation, comparison: Comparison, margin: float) -> Finding:
+    if relation == ">":
+        if comparison.outcome == "better":
+            return "holds"
+        return "undecided" if comparison.outcome == "undecided" else "contradicted"
+    if comparison.low90 > -margin:
+        return "holds"
+    return "contradicted" if comparison.outcome == "worse" or comparison.high90 < -margin else "undecided"

@@ -1,0 +1,28 @@
+"""Records of finished runs, one line of JSON each and no weights, from which work goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from tombola.errors import TombolaError
+from tombola.studies import Result
+from tombola.tickets import write_atomically
+
+
+def save_records(path: Path, results: Iterable[Result]) -> None:
+    """Write results beside and rename; the epochs' history stays in the runs' folders."""
+    write_atomically(path, "".join(replace(result, history=()).to_json() + "\n" for result in results))
+
+
+def load_records(path: Path) -> list[Result]:
+    """The results in a file, none if it is not there; TombolaError naming the line that is damaged."""
+    results = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), start=1):
+        try:
+            results.append(Result.of(json.loads(line)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise TombolaError(f"{path} is damaged in line {number} ({error}); remove that line") from error
+    return results

@@ -1,0 +1,101 @@
+"""tombola claims [ID…]: what papers state, re-measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from tombola.claims import CLAIMS, LEVELS, Level, Report, measure
+from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.parse import parse
+from tombola.errors import TombolaError, unknown
+from tombola.report import claim_table, write_claim
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Measure what papers state, on data that is here; without an ID, list the claims."""
+
+    quick: bool = False
+    """a few minutes at most, to see that it works; it decides nothing"""
+    full: bool = False
+    """the paper's own size; days without a GPU"""
+    data_dir: Path | None = None
+    """the folder of the data's files, where they are not in the usual place"""
+    records: Path = Path("docs/claims")
+    """the folder of records, from which finished runs are taken and to which outcomes are written"""
+    out: Path = Path("runs/claims")
+    """the folder of the runs"""
+
+
+def run(words: Sequence[str]) -> int:
+    split = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    ids, rest = list(words[:split]), list(words[split:])
+    options = parse("claims", rest, Claims.__doc__, claims=Claims(), run=RunOptions())
+    for own in ids:
+        if own not in CLAIMS and own != "all":
+            raise unknown("claim", own, [*CLAIMS, "all"])
+    if options.claims.quick and options.claims.full:
+        raise TombolaError("--quick and --full are two sizes of the same claim; give one of them")
+    if not ids:
+        return _list(options.run.json)
+    level: Level = "quick" if options.claims.quick else "full" if options.claims.full else "standard"
+    return _measure(list(CLAIMS) if "all" in ids else ids, level, options.claims, options.run)
+
+
+def _list(as_json: bool) -> int:
+    rows = [
+        {
+            "id": claim.id,
+            "title": claim.title,
+            "source": claim.source,
+            "minutes": {level: claim.protocols[level].minutes for level in LEVELS},
+            "runs": sum(len(p.arms) * p.seeds for name, p in claim.protocols.items() if name == "standard"),
+        }
+        for claim in CLAIMS.values()
+    ]
+    if as_json:
+        print_json({"claims": rows})
+        return 0
+    table = Table("claim", "what it says", "source", "minutes", "with --quick")
+    for claim in CLAIMS.values():
+        protocols = claim.protocols
+        table.add_row(claim.id, claim.title, claim.source, protocols["standard"].minutes, protocols["quick"].minutes)
+    console().print(table)
+    console().print("Measure one: tombola claims ID; all of them: tombola claims all")
+    return 0
+
+
+def _measure(ids: Sequence[str], level: Level, own: Claims, options: RunOptions) -> int:
+    reports: dict[str, Report] = {}
+    with engine(options, own.out) as running:
+        for name in ids:
+            records = own.records if level == "standard" else own.out / level
+            reports[name] = measure(
+                CLAIMS[name], level, running, records=records / f"{name}.jsonl", data_dir=own.data_dir
+            )
+            write_claim(CLAIMS[name], level, reports[name], records)
+            if not options.json:
+                console().print(claim_table(CLAIMS[name], reports[name]))
+                console().print(f"{reports[name].sentence}\nPage: {records / f'{name}.md'}")
+    if options.json:
+        content = {
+            name: {
+                "outcome": report.outcome,
+                "sentence": report.sentence,
+                "level": level,
+                "expected": [
+                    {"expectation": str(expected), "finding": finding, **asdict(comparison)}
+                    for expected, finding, comparison in zip(
+                        report.expected, report.findings, report.comparisons, strict=True
+                    )
+                ],
+                "arms": {arm: [result.metric for result in results] for arm, results in report.arms.items()},
+            }
+            for name, report in reports.items()
+        }
+        print_json({"claims": content})
+    return 0

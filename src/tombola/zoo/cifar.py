@@ -1,0 +1,80 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 32×32 colour images, from the binary version of the files."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tombola.errors import TombolaError
+from tombola.zoo.files import Remote, damaged, find
+from tombola.zoo.normal import Data, normalised
+
+ROOT = "https://www.cs.toronto.edu/~kriz/"
+TEN = Remote("cifar-10-binary.tar.gz", ROOT + "cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530")
+HUNDRED = Remote("cifar-100-binary.tar.gz", ROOT + "cifar-100-binary.tar.gz", "md5:03b5dce01913d631647c71ecec9e9cb8")
+PIXELS = 3 * 32 * 32
+
+
+def cifar10(folder: Path | None = None) -> Data:
+    """50,000 training and 10,000 test images of shape (3, 32, 32) in ten classes, normalised channel by channel."""
+    batches = [f"data_batch_{number}.bin" for number in range(1, 6)]
+    return _cifar("cifar10", TEN, "cifar-10-batches-bin", batches, ["test_batch.bin"], 1, folder)
+
+
+def cifar100(folder: Path | None = None) -> Data:
+    """50,000 training and 10,000 test images of shape (3, 32, 32) in the hundred fine classes."""
+    return _cifar("cifar100", HUNDRED, "cifar-100-binary", ["train.bin"], ["test.bin"], 2, folder)
+
+
+def _cifar(
+    name: str,
+    archive: Remote,
+    inside: str,
+    train: Sequence[str],
+    test: Sequence[str],
+    labels: int,
+    folder: Path | None,
+) -> Data:
+    wanted = [*train, *test]
+    hint = f"give the folder of {archive.name}, or of the .bin files in it, as --data-dir"
+    places = [folder, folder / inside] if folder else []
+    unpacked = next((place for place in places if (place / wanted[0]).exists()), None)
+    if unpacked is not None:
+        missing = [file for file in wanted if not (unpacked / file).exists()]
+        if missing:
+            raise TombolaError(f"{unpacked} has no {', '.join(missing)} of {name}; {hint}")
+        records = {file: _records(unpacked / file, (unpacked / file).read_bytes(), labels) for file in wanted}
+    else:
+        (packed,) = find(name, [archive], folder, (), hint)
+        records = _unpacked(packed, inside, wanted, labels)
+    return normalised(
+        {"train": _images([records[f] for f in train], labels), "test": _images([records[f] for f in test], labels)}
+    )
+
+
+def _unpacked(packed: Path, inside: str, wanted: Sequence[str], labels: int) -> dict[str, np.ndarray]:
+    try:
+        with tarfile.open(packed) as archive:
+            members = {file: archive.extractfile(f"{inside}/{file}") for file in wanted}
+            return {file: _records(packed, member.read(), labels) for file, member in members.items() if member}
+    except (tarfile.TarError, EOFError, OSError, KeyError) as error:
+        raise damaged(packed, str(error)) from error
+
+
+def _records(path: Path, content: bytes, labels: int) -> np.ndarray:
+    """One row an image: its label bytes, then 3,072 pixels, channel by channel."""
+    size = labels + PIXELS
+    if not content or len(content) % size:
+        raise damaged(path, f"{len(content):,} bytes are not a whole number of images of {size:,} bytes")
+    return np.frombuffer(content, np.uint8).reshape(-1, size)
+
+
+def _images(records: Sequence[np.ndarray], labels: int) -> tuple[Tensor, Tensor]:
+    rows = np.concatenate(records)
+    pixels = torch.from_numpy(rows[:, labels:].reshape(-1, 3, 32, 32)).float().div_(255)
+    return pixels, torch.from_numpy(rows[:, labels - 1].astype(np.int64))

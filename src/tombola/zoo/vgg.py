@@ -1,0 +1,34 @@
+"""VGG with batch norm for small images: one linear layer behind the convolutions (Simonyan & Zisserman, ICLR 2015)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tombola.zoo.shapes import Shape, image_sides, scaled
+
+STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
+    11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    16: ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
+}
+
+
+def vgg(depth: int, input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
+    """3×3 convolutions with bias and batch norm in five stages, a max-pool between them, a global average at the end.
+
+    A pool that an image is too small for is left out. On RGB images and ten classes, VGG-16 has 14.7 M
+    convolution and linear weights, VGG-11 9.2 M.
+    """
+    channels, height, wide = image_sides(f"vgg{depth}", input_shape, 1)
+    side = min(height, wide)
+    parts: list[nn.Module] = []
+    for number, stage in enumerate(STAGES[depth]):
+        if number and side >= 2:
+            parts.append(nn.MaxPool2d(2))
+            side //= 2
+        for outputs in (scaled(size, width) for size in stage):
+            parts += [nn.Conv2d(channels, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+            channels = outputs
+    for module in parts:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
