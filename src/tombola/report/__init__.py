@@ -1,6 +1,7 @@
-"""Reports: one self-contained HTML page with its charts, and the table for the terminal."""
+"""Reports: one self-contained HTML page with its charts, the table for the terminal, and a claim's page."""
 
+from tombola.report.claim_page import claim_table, write_claim
 from tombola.report.page import write_report
 from tombola.report.table import table
 
-__all__ = ["table", "write_report"]
+__all__ = ["claim_table", "table", "write_claim", "write_report"]

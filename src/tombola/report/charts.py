@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import altair as alt
@@ -135,6 +135,24 @@ def cost_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
     bars = _draw(known, "bar", height={"band": 0.62}).encode(**encodings)
     figures = _draw(known, "text", align="left", dx=5).encode(**encodings, text=alt.Text(f"{field}:Q", format=",.3~r"))
     return alt.LayerChart(layer=[bars, figures], height=24 * len(order), width="container")
+
+
+def differences_chart(rows: Sequence[Row], colours: Mapping[str, str]) -> alt.LayerChart:
+    """Differences of two arms with their 95 % intervals, one below the other, coloured by what was found."""
+    title = "left − right, points of test accuracy"
+    order = [row["expected"] for row in rows]
+    encodings: dict[str, Any] = {
+        "y": alt.Y("expected:N", sort=order, title=None, axis=alt.Axis(labelLimit=340, grid=True)),
+        "color": alt.Color(
+            "finding:N", title=None, scale=alt.Scale(domain=list(colours), range=list(colours.values()))
+        ),
+    }
+    layers = [
+        _draw([{}], "rule", style="dense").encode(x=alt.datum(0)),
+        _draw(rows, "rule", strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2=alt.X2("high:Q"), **encodings),
+        _draw(rows, "point", filled=True, size=80, opacity=1).encode(x=alt.X("mean:Q", title=title), **encodings),
+    ]
+    return alt.LayerChart(layer=layers, width=460, height=30 * len(rows))
 
 
 def empty_chart(text: str) -> alt.Chart:

@@ -1,0 +1,130 @@
+"""A claim's page: what the paper states, what we ran, what came out; as Markdown, a chart and a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from tombola.claims import Claim, Level, Report
+from tombola.evidence import interval
+from tombola.report.charts import differences_chart, specification
+from tombola.report.theme import LIGHT, vega_config
+from tombola.report.words import counted, points, probability
+from tombola.studies import Result, source_digest
+from tombola.tickets import write_atomically
+
+FINDING = {"holds": "good", "contradicted": "bad", "undecided": "unsure"}
+STYLES = {"holds": "green", "contradicted": "red", "undecided": "yellow"}
+
+
+def claim_table(claim: Claim, report: Report) -> Table:
+    """Each expectation with the difference of its arms, its interval and what it comes to."""
+    drawn = Table(title=claim.title, box=SIMPLE_HEAD, header_style="bold")
+    for heading in ("expected", "difference", "95 % interval", "p (Holm)", "finding"):
+        drawn.add_column(heading)
+    for row, finding in zip(_rows(report), report.findings, strict=True):
+        drawn.add_row(*row[:-1], f"[{STYLES[finding]}]{finding}[/]")
+    return drawn
+
+
+def write_claim(claim: Claim, level: Level, report: Report, folder: Path) -> Path:
+    """Write ID.md and its chart ID.svg into a folder; returns the page's path."""
+    page = folder / f"{claim.id}.md"
+    write_atomically(page, claim_page(claim, level, report))
+    write_atomically(page.with_suffix(".svg"), vl_convert.vegalite_to_svg(_chart(report), vl_version="6.4"))
+    return page
+
+
+def claim_page(claim: Claim, level: Level, report: Report) -> str:
+    """The page as Markdown."""
+    results = [result for arm in report.arms.values() for result in arm]
+    protocol, first = claim.protocols[level], results[0]
+    arms = "\n".join(_arm_row(name, own) for name, own in report.arms.items())
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in _rows(report))
+    command = f"tombola claims {claim.id}" + ("" if level == "standard" else f" --{level}")
+    return f"""# {claim.title}
+
+**{report.sentence.capitalize()}.**
+
+> {claim.statement}
+
+{claim.source}.
+
+## What was run
+
+{counted(len(results), "run")}: {counted(len(report.arms), "arm")} over {counted(protocol.seeds, "seed")}, on
+{protocol.task.data} with {protocol.task.model}; `{command}`.
+
+- Recipe: {_recipe(first)}; {first.settings["precision"]} on {first.settings["device"]},
+  {counted(first.settings["threads"], "thread")}.
+- Otherwise than in the paper: {claim.differs}
+- Time: {_time(results)} of searching and training, beside other work on the same machine.
+- Made by {_sources(results)}.
+
+## What came out
+
+![Differences between the arms, in points of test accuracy, with 95 % intervals]({claim.id}.svg)
+
+| expected | difference | 95 % interval | p (Holm) | finding |
+| --- | --- | --- | --- | --- |
+{rows}
+
+Differences are of test accuracy, in points, paired over seeds. *A > B* holds if A is better; *A ≥ B* holds if the 90 %
+interval of A − B lies above −{100 * report.margin:g} point. The test split is read once, after training.
+
+| arm | density | test accuracy, % (95 % interval) | each seed |
+| --- | --- | --- | --- |
+{arms}
+"""
+
+
+def _rows(report: Report) -> list[list[str]]:
+    return [
+        [
+            str(expected),
+            points(100 * own.mean),
+            f"{points(100 * own.low)} … {points(100 * own.high)}",
+            probability(own),
+            finding,
+        ]
+        for expected, own, finding in zip(report.expected, report.comparisons, report.findings, strict=True)
+    ]
+
+
+def _arm_row(name: str, results: Sequence[Result]) -> str:
+    mean, low, high = (100 * value for value in interval([result.metric for result in results]))
+    each = ", ".join(f"{100 * result.metric:.2f}" for result in results)
+    return f"| {name} | {results[0].weight_density:.2%} | {mean:.2f} ({low:.2f} … {high:.2f}) | {each} |"
+
+
+def _recipe(result: Result) -> str:
+    own = {key: value for key, value in result.settings["recipe"].items() if key != "type"}
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in own.items())
+
+
+def _time(results: Sequence[Result]) -> str:
+    searches = {(r.settings["seed"], json.dumps(r.settings["subject"])): r.search.get("seconds", 0.0) for r in results}
+    minutes = (sum(searches.values()) + sum(result.training["seconds"] for result in results)) / 60
+    return f"{minutes:.0f} minutes"
+
+
+def _sources(results: Sequence[Result]) -> str:
+    made = sorted({result.source for result in results})
+    own = "this source" if made == [source_digest()] else "another version of the source"
+    return f"{own} ({', '.join(made)})"
+
+
+def _chart(report: Report) -> dict[str, Any]:
+    rows = [
+        {"expected": str(expected), "mean": 100 * own.mean, "low": 100 * own.low, "high": 100 * own.high, "finding": f}
+        for expected, own, f in zip(report.expected, report.comparisons, report.findings, strict=True)
+    ]
+    colours = {finding: getattr(LIGHT, name) for finding, name in FINDING.items()}
+    look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}
+    return specification(differences_chart(rows, colours)) | look
