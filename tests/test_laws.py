@@ -57,6 +57,9 @@ class Filters:
 
     name: ClassVar[str] = "filter"
 
+    def check(self, density: float, scope) -> None:
+        return
+
     def units(self, model: nn.Module) -> Units:
         rows = tuple((unit,) for unit in range(4))
         slices = (

@@ -6,7 +6,7 @@ from tombola import scores
 from tombola.errors import TombolaError
 from tombola.evidence import Verdict
 from tombola.methods import METHODS, Iterative, OneShot, find, method
-from tombola.structure import Prunable, Slice, UnitGroup, Units, Weights, prunable
+from tombola.structure import NM, Prunable, Slice, UnitGroup, Units, Weights, prunable
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
 from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
 from tombola.training import Observer, Recipe, Run, Step, SupervisedTask, Task, train
@@ -15,6 +15,7 @@ __version__ = _version("tombola")
 
 __all__ = [
     "METHODS",
+    "NM",
     "Engine",
     "Iterative",
     "Mask",

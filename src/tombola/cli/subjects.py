@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from tombola.errors import TombolaError, unknown
 from tombola.methods import METHODS, Method
-from tombola.structure import Prunable
+from tombola.structure import Prunable, granularity
 from tombola.tickets import Ticket
 
 
@@ -20,6 +20,8 @@ def settings_class(method: Method) -> type:
         value = getattr(method, own.name)
         if isinstance(value, Prunable):
             columns += [("include", tuple[str, ...], value.include), ("exclude", tuple[str, ...], value.exclude)]
+        elif own.name == "granularity":
+            columns.append((own.name, str, value.name))
         elif is_dataclass(value):
             if fields(value):
                 columns.append((own.name, type(value), value))
@@ -37,6 +39,8 @@ def with_settings(method: Method, settings: Any) -> Method:
     values = {own.name: getattr(settings, own.name) for own in fields(settings)}
     if "include" in values:
         values["prunable"] = Prunable(include=values.pop("include"), exclude=values.pop("exclude"))
+    if "granularity" in values:
+        values["granularity"] = granularity(values["granularity"])
     return replace(method, **values)  # ty: ignore[invalid-argument-type]
 
 

@@ -11,8 +11,8 @@ from torch import nn
 from tombola.errors import TombolaError, unknown
 from tombola.methods import Method, OneShot, find, method
 from tombola.scores import Batches, Loss, Score, Scores
-from tombola.structure import Prunable
-from tombola.tickets import Seed, Ticket, digest_of, tensors_of
+from tombola.structure import Prunable, Weights
+from tombola.tickets import Scope, Seed, Ticket, digest_of, tensors_of
 from tombola.training import Task, epochs_spent, mixed
 
 
@@ -69,9 +69,11 @@ def inverted(against: Against) -> Arm:
         raise TombolaError(
             "the control 'inverted' needs scores of the untrained network, which this method does not use; leave it out"
         )
-    mask = against.ticket.mask
-    counts = {name: count / mask.bits[name].size for name, count in mask.counts.items()}
-    turned = replace(own, score=Inverted(own.score), scope=counts, rounds=1)
+    scope: Scope = own.scope
+    if own.granularity == Weights():
+        mask = against.ticket.mask
+        scope = {name: count / mask.bits[name].size for name, count in mask.counts.items()}
+    turned = replace(own, score=Inverted(own.score), scope=scope, rounds=1)
     lowest = find(against.task, turned, seed=against.seed, progress=False)
     return Arm(against.task, replace(against.ticket, mask=lowest.mask, removed=lowest.removed))
 

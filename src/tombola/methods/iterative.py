@@ -15,7 +15,7 @@ from tombola.methods.rounds import Rewinder, Round
 from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at
 from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward
 from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, select, tensors_of
+from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
 from tombola.training import Run, Snapshot, Task, mixed
 
 
@@ -45,6 +45,7 @@ class Iterative:
 
     def __post_init__(self) -> None:
         check_rewind(self.rewind)
+        self.granularity.check(self.density, self.scope)
 
     @property
     def levels(self) -> list[float]:
@@ -68,7 +69,7 @@ class Iterative:
                 run.stage(name, task, model, recipe=later if index else recipe, attached=mask, observers=observers)
                 scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, self.density)
-                kept = select(units.reduce(scores), share, scope=scope, within=kept, floor=self.floor)
+                kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
                 mask = units.expand(kept, tensors_of(model))
                 if self.rewind not in KEEPS_WEIGHTS:
                     put_values(model, snapshot.taken)
@@ -101,7 +102,7 @@ class Iterative:
             view = View(mask=mask, prunable=self.prunable, forward=forward)
             scores = self.score(model, batches, loss, **view)
             scope, share = scope_at(self.scope, self.levels[index], self.density)
-            kept = select(units.reduce(scores), share, scope=scope, within=kept, floor=self.floor)
+            kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
             mask = units.expand(kept, tensors_of(model))
             start = Values(tensors_of(model), "end") if self.rewind in KEEPS_WEIGHTS else rewinder.values
             put_values(model, start.tensors)

@@ -9,7 +9,7 @@ from tombola.methods.method import DensityKind
 from tombola.methods.schedule import Schedule, densities, scope_at
 from tombola.scores import Score, Snip
 from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import Mask, Scope, Seed, Ticket, digest_of, select, tensors_of
+from tombola.tickets import Mask, Scope, Seed, Ticket, digest_of, tensors_of
 from tombola.training import Run, Task
 
 
@@ -32,6 +32,9 @@ class OneShot:
 
     density_kind: ClassVar[DensityKind] = "exact"
 
+    def __post_init__(self) -> None:
+        self.granularity.check(self.density, self.scope)
+
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
         start = Seed(run.seed, digest_of(tensors_of(model)))
@@ -43,7 +46,7 @@ class OneShot:
             for density in densities(self.density, self.rounds, self.schedule):
                 scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, self.density)
-                kept = select(units.reduce(scores), share, scope=scope, within=kept, floor=self.floor)
+                kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
                 mask = units.expand(kept, tensors_of(model))
                 tick(f"density {density:.3g}")
         assert kept is not None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.tickets import Mask
+from tombola.tickets import Mask, Scope, select
 
 Reduction = Literal["sum", "mean", "l2"]
 
@@ -67,6 +67,12 @@ class Units:
     def reduce(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One score a unit: sum, mean or L2 norm of the scores of its elements, as a vector for each group."""
         return {g.name: torch.stack([self._score(g, unit, scores) for unit in range(g.size)]) for g in self.groups}
+
+    def choose(
+        self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
+    ) -> Mask:
+        """The kept units: the highest-scored share."""
+        return select(self.reduce(scores), density, scope=scope, within=within, floor=floor)
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask over parameters: an element is dead if any unit that it belongs to is removed."""

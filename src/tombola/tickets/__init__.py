@@ -3,6 +3,7 @@
 from tombola.tickets.attach import AttachWarning, Handle, attach
 from tombola.tickets.files import write_atomically
 from tombola.tickets.mask import Mask
+from tombola.tickets.pattern import select_pattern
 from tombola.tickets.select import TieWarning, select
 from tombola.tickets.shares import Scope
 from tombola.tickets.tensors import check_fits, device_of, digest_of, plain_name, put_values, tensors_of
@@ -25,6 +26,7 @@ __all__ = [
     "plain_name",
     "put_values",
     "select",
+    "select_pattern",
     "tensors_of",
     "write_atomically",
 ]

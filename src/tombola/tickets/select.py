@@ -39,7 +39,7 @@ def select(
     >>> mask["a"].tolist(), mask["b"].tolist()
     ([True, False], [True, False])
     """
-    flat = _flat_scores(scores)
+    flat = flat_scores(scores)
     shapes = {name: tuple(score.shape) for name, score in scores.items()}
     if within is not None and within.shapes != shapes:
         raise TombolaError("`within` belongs to another network than the scores; give the mask of an earlier round")
@@ -61,17 +61,23 @@ def select(
             {name: pick for name, (pick, _) in zip(flat, picks, strict=True)},
             sum(t for _, t in picks),
         )
-    if ties > 0.01 * budget:
-        warnings.warn(
-            f"{ties} of {budget} kept units ({ties / budget:.1%}) have the same score as units that were dropped; "
-            "a fixed hash decided between them",
-            TieWarning,
-            stacklevel=2,
-        )
+    warn_of_ties(ties, budget)
     return Mask({name: Bits.of(kept[name].reshape(shapes[name])) for name in scores}, ties)
 
 
-def _flat_scores(scores: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+def warn_of_ties(ties: int, kept: int) -> None:
+    """A TieWarning if more than 1 % of what is kept was decided by a tie."""
+    if ties > 0.01 * kept:
+        warnings.warn(
+            f"{ties} of {kept} kept units ({ties / kept:.1%}) have the same score as units that were dropped; "
+            "a fixed hash decided between them",
+            TieWarning,
+            stacklevel=3,
+        )
+
+
+def flat_scores(scores: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Scores as flat arrays of one precision; TombolaError if there are none, or one is NaN."""
     if not scores:
         raise TombolaError("there is nothing to select from: the network has no prunable weight")
     wide = torch.float64 if any(s.dtype == torch.float64 for s in scores.values()) else torch.float32
@@ -174,7 +180,7 @@ def _top(
     if wanted == tied.size:
         kept[tied] = True
         return kept, 0
-    kept[tied[np.argpartition(_hashes(tied, layers), wanted - 1)[:wanted]]] = True
+    kept[tied[np.argpartition(hashes(tied, layers), wanted - 1)[:wanted]]] = True
     return kept, wanted
 
 
@@ -190,7 +196,7 @@ def _kth_largest(pool: np.ndarray, count: int) -> np.floating:
     return np.partition(pool, pool.size - count)[pool.size - count]
 
 
-def _hashes(positions: np.ndarray, layers: list[tuple[str, int]]) -> np.ndarray:
+def hashes(positions: np.ndarray, layers: list[tuple[str, int]]) -> np.ndarray:
     """A fixed 64-bit hash of (layer name, index within the layer) for each flat position (splitmix64)."""
     ends = np.cumsum([size for _, size in layers])
     layer = np.searchsorted(ends, positions, side="right")
