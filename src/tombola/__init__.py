@@ -6,6 +6,7 @@ from tombola import scores
 from tombola.errors import TombolaError
 from tombola.evidence import Verdict
 from tombola.methods import METHODS, Iterative, OneShot, find, method
+from tombola.shrink import sparse
 from tombola.structure import NM, Prunable, Slice, UnitGroup, Units, Weights, prunable
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
 from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
@@ -49,5 +50,6 @@ __all__ = [
     "prunable",
     "scores",
     "select",
+    "sparse",
     "train",
 ]

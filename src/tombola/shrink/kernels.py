@@ -1,0 +1,51 @@
+"""Sparse matrix times dense matrix, both feature-major: (outputs, inputs) in CSR by (inputs, batch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+Kernel = Callable[[csr_array, np.ndarray, np.ndarray], np.ndarray]
+"""(weight, features of shape (inputs, batch), bias of shape (outputs,)) → (outputs, batch)."""
+
+
+def by_scipy(weight: csr_array, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """SciPy's product; the fastest at a batch of one."""
+    if features.shape[1] == 1:
+        return (weight @ features[:, 0] + bias)[:, None]
+    return weight @ features + bias[:, None]
+
+
+def by_numba(weight: csr_array, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Rows in parallel, each an accumulation of whole batches; the fastest at larger batches."""
+    outputs = np.empty((weight.shape[0], features.shape[1]), np.float32)
+    _compiled()(weight.indptr, weight.indices, weight.data, features, bias, outputs)
+    return outputs
+
+
+@cache
+def kernels() -> dict[str, Kernel]:
+    """What can be run here: SciPy, and numba where the extra `fast` is installed."""
+    return {"scipy": by_scipy} | ({"numba": by_numba} if find_spec("numba") else {})
+
+
+@cache
+def _compiled() -> Any:
+    import numba
+
+    @numba.njit(parallel=True, fastmath=True)
+    def product(starts, columns, values, features, bias, outputs):
+        for row in numba.prange(outputs.shape[0]):
+            own = outputs[row]
+            own[:] = bias[row]
+            for at in range(starts[row], starts[row + 1]):
+                value, other = values[at], features[columns[at]]
+                for sample in range(own.shape[0]):
+                    own[sample] += value * other[sample]
+
+    return product
