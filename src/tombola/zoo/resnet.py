@@ -111,7 +111,7 @@ class ResNet(nn.Module):
         width: float = 1.0,
     ) -> None:
         super().__init__()
-        channels, _, _ = image_sides("resnet", input_shape, 4)
+        channels, _, _ = image_sides("a residual network", input_shape, 4)
         sizes = [scaled(size, width) for size in (stem, *(channels for channels, _ in stages))]
         block = BLOCKS[kind]
         self.conv1 = nn.Conv2d(channels, sizes[0], 3, 1, 1, bias=False)

@@ -18,7 +18,7 @@ def vgg(depth: int, input_shape: Shape, classes: int, width: float = 1.0) -> nn.
     A pool that an image is too small for is left out. On RGB images and ten classes, VGG-16 has 14.7 M
     convolution and linear weights, VGG-11 9.2 M.
     """
-    channels, height, wide = image_sides(f"vgg{depth}", input_shape, 1)
+    channels, height, wide = image_sides(f"vgg{depth}", input_shape, 2)
     side = min(height, wide)
     parts: list[nn.Module] = []
     for number, stage in enumerate(STAGES[depth]):
