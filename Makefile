@@ -2,7 +2,7 @@
 PYTHON ?= python3
 INSTALL = install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow docs bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -15,9 +15,15 @@ slow: .venv-test/installed
 	.venv-test/bin/python -m pytest -n 2 -m slow
 
 lint: .venv-test/installed
-	.venv-test/bin/ruff check src tests
-	.venv-test/bin/ruff format --check src tests
+	.venv-test/bin/ruff check src tests benchmarks
+	.venv-test/bin/ruff format --check src tests benchmarks
 	.venv-test/bin/ty check src --python .venv-test
+
+docs: .venv-test/installed
+	.venv-test/bin/zensical build --clean --strict
+
+bench: .venv-test/installed
+	.venv-test/bin/python -m benchmarks
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,4 +36,4 @@ lint: .venv-test/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-test
+	rm -rf .venv .venv-test build

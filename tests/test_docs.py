@@ -32,3 +32,11 @@ def test_every_method_has_a_page():
     pages = " ".join(page.read_text() for page in (ROOT / "docs" / "methods").glob("*.md"))
     missing = [name for name in METHODS if f"`{name}`" not in pages]
     assert not missing
+
+
+def test_the_matrix_of_the_concepts_is_what_works():
+    from tombola.testing import matrix
+
+    page = (ROOT / "docs" / "concepts.md").read_text()
+    written = page.partition("<!-- matrix -->\n")[2].partition("<!-- end of matrix -->")[0]
+    assert written.strip() == matrix()

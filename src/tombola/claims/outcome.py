@@ -46,7 +46,8 @@ class Report:
     @property
     def sentence(self) -> str:
         """The outcome in plain words."""
-        counts = [f"{self.findings.count(f)} {f}" for f in ("holds", "contradicted", "undecided") if f in self.findings]
+        words = {"holds": "hold", "contradicted": "are contradicted", "undecided": "are undecided"}
+        counts = [f"{self.findings.count(own)} {word}" for own, word in words.items() if own in self.findings]
         seeds = len(next(iter(self.arms.values())))
         return f"{self.outcome}: of {len(self.findings)} expectations, {', '.join(counts)}, over {seeds} seeds"
 

@@ -18,6 +18,7 @@ from tombola.report.theme import LIGHT, vega_config
 from tombola.report.words import counted, points, probability
 from tombola.studies import Result, source_digest
 from tombola.tickets import write_atomically
+from tombola.training import Recipe
 
 FINDING = {"holds": "good", "contradicted": "bad", "undecided": "unsure"}
 STYLES = {"holds": "green", "contradicted": "red", "undecided": "yellow"}
@@ -61,7 +62,7 @@ def claim_page(claim: Claim, level: Level, report: Report) -> str:
 {counted(len(results), "run")}: {counted(len(report.arms), "arm")} over {counted(protocol.seeds, "seed")}, on
 {protocol.task.data} with {protocol.task.model}; `{command}`.
 
-- Recipe: {_recipe(first)}; {first.settings["precision"]} on {first.settings["device"]},
+- Recipe: {_recipe(protocol.task.recipe)}; {first.settings["precision"]} on {first.settings["device"]},
   {counted(first.settings["threads"], "thread")}.
 - Otherwise than in the paper: {claim.differs}
 - Time: {_time(results)} of searching and training, beside other work on the same machine.
@@ -103,9 +104,9 @@ def _arm_row(name: str, results: Sequence[Result]) -> str:
     return f"| {name} | {results[0].weight_density:.2%} | {mean:.2f} ({low:.2f} … {high:.2f}) | {each} |"
 
 
-def _recipe(result: Result) -> str:
-    own = {key: value for key, value in result.settings["recipe"].items() if key != "type"}
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in own.items())
+def _recipe(recipe: Recipe) -> str:
+    named = ("epochs", "batch", "optimizer", "lr", "schedule", "weight_decay", "augment")
+    return ", ".join(f"{name.replace('_', ' ')} {getattr(recipe, name) or 'none'}" for name in named)
 
 
 def _time(results: Sequence[Result]) -> str:

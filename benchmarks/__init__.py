@@ -1,0 +1,1 @@
+"""What Tombola costs, as ratios measured in one run; `make bench` prints them and writes docs/benchmarks.md."""

@@ -1,0 +1,79 @@
+"""Every figure, on the terminal and in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import data, scores, sparse, steps
+from benchmarks.measure import Figure
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PARTS = {"steps": steps, "data": data, "scores": scores, "sparse": sparse}
+NOISY = 0.15
+
+
+def main() -> int:
+    wanted = [name for name in PARTS if name in sys.argv[1:]] or list(PARTS)
+    console = Console(width=150)
+    loaded = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if loaded > 0.5:
+        console.print(f"[yellow]This machine is busy (load {loaded:.1f} a core): figures may be off.[/]")
+    figures = [
+        figure
+        for name in track(wanted, "benchmarks", console=Console(stderr=True), transient=True)
+        for figure in PARTS[name].figures()
+    ]
+    table = Table("figure", "ratio", "bar", "met", "spread", "measured")
+    for figure in figures:
+        table.add_row(figure.what, *_cells(figure))
+    console.print(table)
+    noisy = [figure for figure in figures if figure.spread > NOISY]
+    if noisy:
+        console.print(f"[yellow]{len(noisy)} figures spread by more than {NOISY:.0%} between quartiles: run again.[/]")
+    if wanted == list(PARTS):
+        PAGE.write_text(page(figures))
+    return 0
+
+
+def page(figures: Sequence[Figure]) -> str:
+    rows = "\n".join(f"| {' | '.join((figure.what, *_cells(figure)))} |" for figure in figures)
+    before, _, after = PAGE.read_text().partition("<!-- figures -->\n")
+    after = after.partition("<!-- end of figures -->")[2]
+    return f"""{before}<!-- figures -->
+Measured {date.today()} on {machine()}.
+
+| figure | ratio | bar | met | spread | measured |
+| --- | --- | --- | --- | --- | --- |
+{rows}
+<!-- end of figures -->{after}"""
+
+
+def machine() -> str:
+    """The processor, its cores and threads, and the versions that matter."""
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return (
+        f"{os.cpu_count()} cores of {processor}, {torch.get_num_threads()} threads, "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    bar = "" if figure.bar is None else f"≤ {figure.bar:g}"
+    spread = f"{figure.spread:.0%}" if figure.spread else ""
+    return f"{figure.ratio:.3g}", bar, figure.met, spread, figure.note
+
+
+if __name__ == "__main__":
+    sys.exit(main())
