@@ -24,15 +24,11 @@ def figures() -> Iterator[Figure]:
         {"memory": lambda: passed(MemoryBatches(inputs, targets, 128, seed=0)), "loader": lambda: passed(loader)}, 9
     )
     note = f"DataLoader {1e3 * times.seconds['loader']:.0f} ms a pass over 20,000 images"
-    yield Figure(
-        "in-memory batches ÷ DataLoader(TensorDataset)", times.ratio("memory", "loader"), 0.4, note, times.spread
-    )
+    yield times.figure("in-memory batches ÷ DataLoader(TensorDataset)", "memory", "loader", 0.4, note)
 
     scores = {f"layer{i}": torch.randn(1000, 2500) for i in range(10)}
     flat = torch.cat([own.flatten() for own in scores.values()])
     count = round(0.1 * flat.numel())
     times = interleaved({"select": lambda: tb.select(scores, 0.1), "topk": lambda: torch.topk(flat, count)}, 5, warm=1)
     note = f"torch.topk {times.seconds['topk']:.1f} s"
-    yield Figure(
-        "exact global selection from 25 M scores ÷ torch.topk", times.ratio("select", "topk"), 0.25, note, times.spread
-    )
+    yield times.figure("exact global selection from 25 M scores ÷ torch.topk", "select", "topk", 0.25, note)

@@ -38,6 +38,9 @@ class Times:
     def ratio(self, one: str, other: str) -> float:
         return self.seconds[one] / self.seconds[other]
 
+    def figure(self, what: str, one: str, other: str, bar: float | None = None, note: str = "") -> Figure:
+        return Figure(what, self.ratio(one, other), bar, note, self.spread)
+
 
 def interleaved(variants: Mapping[str, Work], repeats: int, warm: int = 2) -> Times:
     """Run each variant in turn, `repeats` times after a few that do not count."""

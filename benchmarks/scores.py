@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -28,14 +29,8 @@ def step(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Work:
 
 def synflow_pass(model: nn.Module, shape: tuple[int, ...]) -> Work:
     """One forward and backward of one sample in float64."""
-    twin, ones = zoo_twin(model).double().eval(), torch.ones(1, *shape, dtype=torch.float64)
+    twin, ones = copy.deepcopy(model).double().eval(), torch.ones(1, *shape, dtype=torch.float64)
     return lambda: twin(ones).sum().backward()
-
-
-def zoo_twin(model: nn.Module) -> nn.Module:
-    import copy
-
-    return copy.deepcopy(model)
 
 
 def synflow_rounds(model: nn.Module, shape: tuple[int, ...], rounds: int) -> Work:
@@ -52,31 +47,30 @@ def synflow_rounds(model: nn.Module, shape: tuple[int, ...], rounds: int) -> Wor
 
 
 def figures() -> Iterator[Figure]:
-    for name, shape, classes, size, repeats, rounds in (
-        ("resnet20", (3, 32, 32), 10, 128, 7, 20),
-        ("resnet50", (3, 32, 32), 1000, 16, 4, 3),
-    ):
-        model = zoo.model(name, shape, classes)()
-        batch = torch.randn(size, *shape), torch.randint(0, classes, (size,))
-        train = step(model, batch)
-        snip = lambda model=model, batch=batch: tb.scores.snip(model, [batch], F.cross_entropy)
-        grasp = lambda model=model, batch=batch: tb.scores.grasp(model, [batch], F.cross_entropy)
-        times = interleaved({"step": train, "snip": snip, "grasp": grasp}, repeats, warm=1)
-        own = f"{name}, batch {size}"
-        note = f"step {1e3 * times.seconds['step']:.0f} ms"
-        yield Figure(f"SNIP, one batch, ÷ training step ({own})", times.ratio("snip", "step"), 1.1, note, times.spread)
-        yield Figure(
-            f"GraSP, one batch, ÷ training step ({own})", times.ratio("grasp", "step"), 3.5, note, times.spread
-        )
+    yield from of_network("resnet20", 10, batch_size=128, repeats=7, rounds=20)
+    yield from of_network("resnet50", 1000, batch_size=16, repeats=4, rounds=3)
 
-        some = interleaved(
-            {"pass": synflow_pass(model, shape), "rounds": synflow_rounds(model, shape, rounds)}, 3, warm=1
-        )
-        note = f"float64 forward-backward {1e3 * some.seconds['pass']:.0f} ms; {rounds} of {ROUNDS} rounds timed"
-        passes = some.ratio("rounds", "pass") * ROUNDS / rounds
-        yield Figure(f"SynFlow's 100 rounds, in float64 forward-backwards ({name})", passes, 160, note, some.spread)
 
-        base = saved_bytes(train)
-        for score, work in (("SNIP", snip), ("GraSP", grasp)):
-            note = f"step {base / 2**20:.0f} MiB saved; RSS so far {resident() / 2**30:.1f} GiB"
-            yield Figure(f"{score}: saved tensors ÷ training step's ({own})", saved_bytes(work) / base, None, note)
+def of_network(name: str, classes: int, *, batch_size: int, repeats: int, rounds: int) -> Iterator[Figure]:
+    shape = (3, 32, 32)
+    model = zoo.model(name, shape, classes)()
+    batch = torch.randn(batch_size, *shape), torch.randint(0, classes, (batch_size,))
+    work: dict[str, Work] = {
+        "step": step(model, batch),
+        "SNIP": lambda: tb.scores.snip(model, [batch], F.cross_entropy),
+        "GraSP": lambda: tb.scores.grasp(model, [batch], F.cross_entropy),
+    }
+    times, own = interleaved(work, repeats, warm=1), f"{name}, batch {batch_size}"
+    note = f"step {1e3 * times.seconds['step']:.0f} ms"
+    for score, bar in (("SNIP", 1.1), ("GraSP", 3.5)):
+        yield times.figure(f"{score}, one batch, ÷ training step ({own})", score, "step", bar, note)
+
+    flow = interleaved({"pass": synflow_pass(model, shape), "rounds": synflow_rounds(model, shape, rounds)}, 3, warm=1)
+    note = f"float64 forward-backward {1e3 * flow.seconds['pass']:.0f} ms; {rounds} of {ROUNDS} rounds timed"
+    passes = flow.ratio("rounds", "pass") * ROUNDS / rounds
+    yield Figure(f"SynFlow's 100 rounds, in float64 forward-backwards ({name})", passes, 160, note, flow.spread)
+
+    base = saved_bytes(work["step"])
+    for score in ("SNIP", "GraSP"):
+        note = f"step saves {base / 2**20:.0f} MiB; largest RSS so far {resident() / 2**30:.1f} GiB"
+        yield Figure(f"{score}: bytes saved ÷ training step's ({own})", saved_bytes(work[score]) / base, None, note)

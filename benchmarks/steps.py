@@ -71,15 +71,11 @@ def figures() -> Iterator[Figure]:
     ):
         times = interleaved({kind: variant(kind, name, shape, optimizer) for kind in KINDS}, repeats)
         own = f"{name}, batch 128, {optimizer}"
-        milliseconds = f"dense {1e3 * times.seconds['dense']:.2f} ms"
-        yield Figure(
-            f"masked step ÷ dense step ({own})", times.ratio("masked", "dense"), bar, milliseconds, times.spread
-        )
+        note = f"dense {1e3 * times.seconds['dense']:.2f} ms"
+        yield times.figure(f"masked step ÷ dense step ({own})", "masked", "dense", bar, note)
         for rival in KINDS[2:]:
-            yield Figure(f"masked step ÷ {rival} ({own})", times.ratio("masked", rival), 1.0, "", times.spread)
+            yield times.figure(f"masked step ÷ {rival} ({own})", "masked", rival, 1.0)
     both = {kind: variant("dense", "resnet20", (3, 32, 32), "sgd", bf16=kind == "bf16") for kind in ("bf16", "float32")}
     times = interleaved(both, 12)
-    milliseconds = f"float32 {1e3 * times.seconds['float32']:.0f} ms"
-    yield Figure(
-        "bf16 step ÷ float32 step (resnet20)", times.ratio("bf16", "float32"), 0.65, milliseconds, times.spread
-    )
+    note = f"float32 {1e3 * times.seconds['float32']:.0f} ms"
+    yield times.figure("bf16 step ÷ float32 step (resnet20)", "bf16", "float32", 0.65, note)
