@@ -69,7 +69,7 @@ class SynFlow:
             flow = _total(network(_ones(inputs)))
             gradients = torch.autograd.grad(flow, list(network.weights.values()), materialize_grads=True)
         return {
-            name: (weight.detach() * gradient).abs()
+            name: weight.detach().mul(gradient).abs_()
             for (name, weight), gradient in zip(network.weights.items(), gradients, strict=True)
         }
 

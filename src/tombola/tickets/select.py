@@ -165,12 +165,14 @@ def _top(
 
     A partition finds the threshold; only what equals it is hashed.
     """
-    pool = values if candidates is None else values[candidates]
+    room = values.size if candidates is None else int(np.count_nonzero(candidates))
     if count == 0:
         return np.zeros(values.shape, bool), 0
-    if count == pool.size:
+    if count == room:
         return np.ones(values.shape, bool) if candidates is None else candidates.copy(), 0
-    threshold = _kth_largest(pool, count)
+    if candidates is not None:
+        values = np.where(candidates, values, -np.inf)
+    threshold = _kth_largest(values, count)
     kept = values > threshold
     level = values == threshold
     if candidates is not None:
