@@ -1,0 +1,156 @@
+"""Claims: judged as they say, carried on from records, and told on a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from made_up import run
+from tombola import TombolaError
+from tombola.claims import CLAIMS, LEVELS, Claim, ClaimArm, Expectation, Protocol, judge, load_records, measure
+from tombola.cli import main
+from tombola.methods import method
+from tombola.report.claim_page import claim_page
+from tombola.studies import Engine, Store, TaskOptions
+from tombola.training import Recipe
+
+ROOT = Path(__file__).parents[1]
+TASK = TaskOptions(data="digits", model="lenet-300-100", width=0.05, recipe=Recipe(epochs=1, precision="float32"))
+SMALL = Claim(
+    id="small",
+    title="A small claim",
+    statement="Magnitude at initialisation is better than random.",
+    source="Nobody",
+    differs="in everything",
+    protocols={
+        level: Protocol(
+            TASK,
+            {"magnitude": ClaimArm(method("magnitude-init", density=0.5)), "random": ClaimArm(method("random"), "")},
+            2,
+            "0",
+        )
+        for level in LEVELS
+    },
+    expected=(Expectation("magnitude", ">", "random"),),
+)
+
+
+def arm(metrics: list[float]):
+    return [run("imp", "", 0.1, seed, metric=metric) for seed, metric in enumerate(metrics)]
+
+
+@pytest.mark.parametrize(
+    ("relation", "left", "finding", "outcome"),
+    [
+        (">", [0.90, 0.91, 0.92], "holds", "reproduced"),
+        (">", [0.70, 0.71, 0.72], "contradicted", "not reproduced"),
+        (">", [0.80, 0.95, 0.70], "undecided", "inconclusive"),
+        (">", [0.801, 0.810, 0.819], "contradicted", "not reproduced"),
+        ("≥", [0.90, 0.91, 0.92], "holds", "reproduced"),
+        ("≥", [0.799, 0.810, 0.821], "holds", "reproduced"),
+        ("≥", [0.70, 0.71, 0.72], "contradicted", "not reproduced"),
+        ("≥", [0.80, 0.95, 0.70], "undecided", "inconclusive"),
+    ],
+)
+def test_an_expectation_is_held_against_paired_differences(relation, left, finding, outcome):
+    report = judge([Expectation("a", relation, "b")], {"a": arm(left), "b": arm([0.80, 0.81, 0.82])}, 0.005)
+    assert report.findings == (finding,)
+    assert report.outcome == outcome
+    assert report.sentence.startswith(outcome)
+
+
+def test_one_contradiction_outweighs_what_holds():
+    arms = {"a": arm([0.9, 0.91, 0.92]), "b": arm([0.8, 0.81, 0.82]), "c": arm([0.95, 0.96, 0.97])}
+    report = judge([Expectation("a", ">", "b"), Expectation("a", ">", "c")], arms, 0.005)
+    assert report.findings == ("holds", "contradicted")
+    assert report.outcome == "not reproduced"
+
+
+@pytest.mark.filterwarnings("ignore::tombola.studies.execute.StaleWarning")
+def test_records_spare_the_runs_and_give_the_same_outcome(tmp_path):
+    records = tmp_path / "records" / "small.jsonl"
+    first = measure(SMALL, "standard", Engine(Store(tmp_path / "one")), records=records)
+    assert len(load_records(records)) == 4
+    marked = [replace(result, metric=result.metric + 1, source="elsewhere") for result in load_records(records)]
+    records.write_text("".join(result.to_json() + "\n" for result in marked))
+    second = measure(SMALL, "standard", Engine(Store(tmp_path / "two")), records=records)
+    assert [r.metric - 1 for r in second.arms["random"]] == pytest.approx([r.metric for r in first.arms["random"]])
+    fresh = measure(SMALL, "standard", Engine(Store(tmp_path / "two"), fresh=True), records=records)
+    assert [r.metric for r in fresh.arms["random"]] == [r.metric for r in first.arms["random"]]
+
+
+def test_damaged_records_name_their_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(run("imp", "", 0.1, 0).to_json() + "\n{\n")
+    with pytest.raises(TombolaError, match=r"a\.jsonl is damaged in line 2"):
+        load_records(path)
+
+
+def test_the_command_measures_writes_the_page_and_measures_nothing_twice(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(CLAIMS, "small", SMALL)
+    assert main(["claims", "small", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["claims"]["small"]
+    page = Path("docs/claims/small.md").read_text()
+    assert told["sentence"].capitalize() in page
+    assert Path("docs/claims/small.svg").read_text().startswith("<svg")
+    for metrics in told["arms"].values():
+        assert ", ".join(f"{100 * metric:.2f}" for metric in metrics) in page
+    stamps = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")}
+    assert main(["claims", "small"]) == 0
+    assert "Page: docs/claims/small.md" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")} == stamps
+    assert main(["claims", "small", "--quick"]) == 0
+    assert Path("runs/claims/quick/small.md").exists()
+
+
+def test_the_list_names_every_claim(capsys):
+    assert main(["claims", "--json"]) == 0
+    assert {row["id"] for row in json.loads(capsys.readouterr().out)["claims"]} == set(CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["claims", "lottery"], "no claim 'lottery'"),
+        (["claims", "lottery-ticket", "--quick", "--full"], "give one of them"),
+        (["claims", "lottery-ticket", "--data-dir", "."], "apt-get install dataset-fashion-mnist"),
+        (["claims", "lottery-ticket", "--data-dir", "nowhere"], "there is no folder nowhere"),
+    ],
+)
+def test_bad_words_and_missing_data_get_one_sentence(words, says, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
+def test_every_claim_is_whole(claim):
+    for level in LEVELS:
+        arms = claim.protocols[level].arms
+        assert claim.expected_of(level)
+        assert all(own.method is not None or not own.control for own in arms.values())
+    assert claim.expected_of("standard") == claim.expected
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
+def test_the_committed_page_follows_from_the_committed_records(claim):
+    """Nobody has typed a figure: page and outcome are made again from the records."""
+    results = load_records(ROOT / "docs" / "claims" / f"{claim.id}.jsonl")
+    protocol = claim.protocols["standard"]
+    arms = {name: results[index :: len(protocol.arms)] for index, name in enumerate(protocol.arms)}
+    assert all([result.seed for result in own] == list(range(protocol.seeds)) for own in arms.values())
+    for name, own in protocol.arms.items():
+        assert {result.control for result in arms[name]} == {own.control}
+        assert {result.density for result in arms[name]} == {own.method.density if own.method else 1.0}
+    report = judge(claim.expected, arms, claim.margin)
+    page = (ROOT / "docs" / "claims" / f"{claim.id}.md").read_text()
+    table = re.compile(r"^\|.*$", re.MULTILINE)
+    assert table.findall(claim_page(claim, "standard", report)) == table.findall(page)
+    assert report.sentence.capitalize() in page
