@@ -13,8 +13,9 @@ class TombolaError(ValueError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> TombolaError:
     """The error for a name that does not exist, offering the nearest one that does.
 
-    >>> print(unknown("method", "inp", ["imp", "snip"]))
-    there is no method 'inp'; did you mean 'imp'? (known: imp, snip)
+    Examples:
+        >>> print(unknown("method", "inp", ["imp", "snip"]))
+        there is no method 'inp'; did you mean 'imp'? (known: imp, snip)
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

@@ -47,8 +47,9 @@ def compare(ticket: Sequence[float], other: Sequence[float], against: str, margi
     *Better* (*worse*) if the 95 % interval lies above (below) 0; else *equivalent* if the 90 % interval lies
     inside ±margin (two one-sided tests); else *undecided*.
 
-    >>> compare([0.90, 0.92, 0.91], [0.80, 0.83, 0.81], "shuffle").outcome
-    'better'
+    Examples:
+        >>> compare([0.90, 0.92, 0.91], [0.80, 0.83, 0.81], "shuffle").outcome
+        'better'
     """
     if len(ticket) != len(other):
         raise TombolaError(

@@ -13,9 +13,10 @@ from typing import Any
 def describe(value: Any) -> Any:
     """What a dataclass is set to, as JSON; a field at its default is left out, so that new ones rename nothing.
 
-    >>> from tombola.scores import Snip
-    >>> describe(Snip(batches=4))
-    {'type': 'Snip', 'batches': 4}
+    Examples:
+        >>> from tombola.scores import Snip
+        >>> describe(Snip(batches=4))
+        {'type': 'Snip', 'batches': 4}
     """
     if is_dataclass(value) and not isinstance(value, type):
         named: dict[str, Any] = {"type": type(value).__name__}

@@ -93,8 +93,9 @@ METHODS: dict[str, Preset] = {
 def method(name: str, **settings: Any) -> Method:
     """The method of this name, with settings replaced.
 
-    >>> method("snip", density=0.05).density
-    0.05
+    Examples:
+        >>> method("snip", density=0.05).density
+        0.05
     """
     if name not in METHODS:
         raise unknown("method", name, METHODS)

@@ -17,8 +17,9 @@ def densities(final: float, rounds: int, schedule: Schedule = "exponential") -> 
 
     exponential: the same fraction of what remains each round; linear: the same number; cubic: fast at first.
 
-    >>> [round(d, 3) for d in densities(0.125, 3)]
-    [0.5, 0.25, 0.125]
+    Examples:
+        >>> [round(d, 3) for d in densities(0.125, 3)]
+        [0.5, 0.25, 0.125]
     """
     if rounds < 1:
         raise TombolaError(f"rounds is {rounds}; give at least 1")
@@ -34,8 +35,9 @@ def densities(final: float, rounds: int, schedule: Schedule = "exponential") -> 
 def rounds_for(density: float, share: float) -> int:
     """Rounds that remove about `share` of what remains each time until `density` is left.
 
-    >>> rounds_for(0.0144, 0.2)
-    19
+    Examples:
+        >>> rounds_for(0.0144, 0.2)
+        19
     """
     if not 0 < share < 1:
         raise TombolaError(f"the share removed in a round is {share}; give a number between 0 and 1, as 0.2")

@@ -168,8 +168,9 @@ def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
 def _round_shares(least: float) -> list[float]:
     """1, 2 and 5 times each power of ten from `least` to 100.
 
-    >>> _round_shares(3.0)
-    [5.0, 10.0, 20.0, 50.0, 100.0]
+    Examples:
+        >>> _round_shares(3.0)
+        [5.0, 10.0, 20.0, 50.0, 100.0]
     """
     decades = range(math.floor(math.log10(least)), 3)
     return [v for power in decades for digit in (1, 2, 5) if least <= (v := digit * 10.0**power) <= 100]

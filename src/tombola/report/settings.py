@@ -13,8 +13,9 @@ ABSENT = object()
 def flat(settings: Any, prefix: str = "") -> dict[str, str]:
     """Nested settings as dotted names and texts.
 
-    >>> flat({"recipe": {"epochs": 10, "milestones": []}})
-    {'recipe.epochs': '10', 'recipe.milestones': '[]'}
+    Examples:
+        >>> flat({"recipe": {"epochs": 10, "milestones": []}})
+        {'recipe.epochs': '10', 'recipe.milestones': '[]'}
     """
     if isinstance(settings, Mapping) and settings:
         return {k: v for name, inner in settings.items() for k, v in flat(inner, f"{prefix}{name}.").items()}

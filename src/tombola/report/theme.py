@@ -103,8 +103,9 @@ def shape(index: int) -> str:
 def ramp(stops: Sequence[str], steps: int) -> list[str]:
     """Colours evenly along the way between the given ones.
 
-    >>> ramp(("#000000", "#808080", "#ffffff"), 3)
-    ['#000000', '#808080', '#ffffff']
+    Examples:
+        >>> ramp(("#000000", "#808080", "#ffffff"), 3)
+        ['#000000', '#808080', '#ffffff']
     """
     if steps < 2:
         return [stops[len(stops) // 2]] * max(steps, 1)

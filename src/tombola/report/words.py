@@ -17,8 +17,9 @@ SPACE = "\u00a0"
 def share(value: float) -> str:
     """A density or sparsity in percent with four digits at most.
 
-    >>> share(0.05), share(1 - 0.0144)
-    ('5\\xa0%', '98.56\\xa0%')
+    Examples:
+        >>> share(0.05), share(1 - 0.0144)
+        ('5\\xa0%', '98.56\\xa0%')
     """
     return f"{100 * value:.4g}{SPACE}%"
 
@@ -37,8 +38,9 @@ def between(low: float | None, high: float | None, sign: str = "") -> str:
 def points(value: float | None) -> str:
     """A difference of two shares, given in points.
 
-    >>> points(-0.123)
-    '−0.12'
+    Examples:
+        >>> points(-0.123)
+        '−0.12'
     """
     return NOTHING if value is None or not math.isfinite(value) else f"{value:+.2f}".replace("-", "−")
 
@@ -46,8 +48,9 @@ def points(value: float | None) -> str:
 def number(value: float | None) -> str:
     """A count or a measure with three digits and a thousands prefix.
 
-    >>> number(60000.0), number(0.25), number(None)
-    ('60\\xa0k', '0.25', '–')
+    Examples:
+        >>> number(60000.0), number(0.25), number(None)
+        ('60\\xa0k', '0.25', '–')
     """
     if value is None or not math.isfinite(value):
         return NOTHING
@@ -60,8 +63,9 @@ def number(value: float | None) -> str:
 def duration(seconds: float | None) -> str:
     """Seconds in the unit that a clock would use.
 
-    >>> duration(3.14159), duration(200), duration(7300)
-    ('3.14\\xa0s', '3.3\\xa0min', '2.0\\xa0h')
+    Examples:
+        >>> duration(3.14159), duration(200), duration(7300)
+        ('3.14\\xa0s', '3.3\\xa0min', '2.0\\xa0h')
     """
     if seconds is None or not math.isfinite(seconds):
         return NOTHING

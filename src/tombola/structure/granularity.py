@@ -115,8 +115,9 @@ class NM:
 def granularity(name: str) -> Granularity:
     """The granularity of this name: `weight`, or a pattern as `2:4`.
 
-    >>> granularity("2:4")
-    NM(n=2, m=4)
+    Examples:
+        >>> granularity("2:4")
+        NM(n=2, m=4)
     """
     if name == Weights.name:
         return Weights()

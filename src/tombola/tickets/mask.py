@@ -49,9 +49,10 @@ class Mask(Mapping[str, Tensor]):
     Indexing by parameter name gives a fresh bool tensor of the parameter's shape, True = kept.
     `ties` is how many of the kept units only a hash preferred over others of equal score.
 
-    >>> mask = Mask.of({"fc.weight": torch.tensor([[True, False], [True, True]])})
-    >>> mask.density, mask.kept("fc.weight"), (~mask).density
-    (0.75, 3, 0.25)
+    Examples:
+        >>> mask = Mask.of({"fc.weight": torch.tensor([[True, False], [True, True]])})
+        >>> mask.density, mask.kept("fc.weight"), (~mask).density
+        (0.75, 3, 0.25)
     """
 
     bits: Mapping[str, Bits]

@@ -20,9 +20,10 @@ def select_pattern(scores: Mapping[str, Tensor], m: int, density: float, within:
     divide their number are ranked together over all layers, so that the whole keeps round-half-even(n / m · size).
     within: choose only among what this mask keeps. Raises TombolaError where that cannot be.
 
-    >>> import torch
-    >>> select_pattern({"a": torch.tensor([[1.0, 4.0, 3.0, 2.0]])}, 4, 0.5)["a"].tolist()
-    [[False, True, True, False]]
+    Examples:
+        >>> import torch
+        >>> select_pattern({"a": torch.tensor([[1.0, 4.0, 3.0, 2.0]])}, 4, 0.5)["a"].tolist()
+        [[False, True, True, False]]
     """
     n = math.ceil(density * m - 1e-9)
     flat = flat_scores(scores)

@@ -35,9 +35,10 @@ def select(
     `density` may be None. within: choose only among what this mask keeps. floor: units (one number, or by
     layer) that each layer keeps at least, as far as it has them. Raises TombolaError where that cannot be.
 
-    >>> mask = select({"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([2.0, 0.0])}, 0.5)
-    >>> mask["a"].tolist(), mask["b"].tolist()
-    ([True, False], [True, False])
+    Examples:
+        >>> mask = select({"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([2.0, 0.0])}, 0.5)
+        >>> mask["a"].tolist(), mask["b"].tolist()
+        ([True, False], [True, False])
     """
     flat = flat_scores(scores)
     shapes = {name: tuple(score.shape) for name, score in scores.items()}

@@ -65,9 +65,10 @@ class Recipe:
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of optimizer step `step`, counted from 0 over the whole schedule.
 
-        >>> recipe = Recipe(epochs=4, lr=1.0, schedule="multistep", milestones=(0.5,))
-        >>> [recipe.lr_at(step, 1) for step in range(4)]
-        [1.0, 1.0, 0.1, 0.1]
+        Examples:
+            >>> recipe = Recipe(epochs=4, lr=1.0, schedule="multistep", milestones=(0.5,))
+            >>> [recipe.lr_at(step, 1) for step in range(4)]
+            [1.0, 1.0, 0.1, 0.1]
         """
         total, warmup = self.epochs * steps_per_epoch, self.warmup * steps_per_epoch
         if step < warmup:

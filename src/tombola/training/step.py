@@ -13,8 +13,9 @@ from tombola.errors import TombolaError
 class Step:
     """A point in training: so many iterations or epochs after its beginning.
 
-    >>> Step.parse("10ep").iterations(steps_per_epoch=391), str(Step(500, "it"))
-    (3910, '500it')
+    Examples:
+        >>> Step.parse("10ep").iterations(steps_per_epoch=391), str(Step(500, "it"))
+        (3910, '500it')
     """
 
     count: int
