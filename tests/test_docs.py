@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from tombola.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -17,6 +22,33 @@ def test_the_pages_python_runs(page, tmp_path, monkeypatch):
     names: dict = {"__name__": "__main__"}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
         exec(compile(block, str(page), "exec"), names)
+
+
+class Understood(Exception):
+    """The command line has been read; what follows would take minutes."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
+    """Every `tombola …` of a shell block is read by the real command line, up to where the work begins."""
+
+    def understood(*_, **__):
+        raise Understood
+
+    monkeypatch.chdir(tmp_path)
+    for command in ("find", "train", "check", "compare"):
+        module = importlib.import_module(f"tombola.cli.{command}")
+        monkeypatch.setattr(module, "make_task", understood)
+        if hasattr(module, "ticket_at"):
+            monkeypatch.setattr(module, "ticket_at", understood)
+    monkeypatch.setattr("tombola.cli.claims.measure", understood)
+    monkeypatch.setattr("tombola.cli.report.publish", understood)
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["tombola"]:
+                with contextlib.suppress(Understood):
+                    assert main(words[1:]) == 0, f"{line}: {capsys.readouterr().err}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

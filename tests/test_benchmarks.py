@@ -1,0 +1,69 @@
+"""The benchmarks' own arithmetic, and a page that keeps its words."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import __main__ as bench
+from benchmarks.measure import Figure, Times, interleaved, saved_bytes
+from benchmarks.sparse import at
+
+
+def test_variants_take_turns_and_the_slower_one_is_told_from_the_faster():
+    order: list[str] = []
+
+    def work(name: str, seconds: float):
+        def run() -> None:
+            order.append(name)
+            time.sleep(seconds)
+
+        return run
+
+    times = interleaved({"fast": work("fast", 0.002), "slow": work("slow", 0.012)}, 5, warm=1)
+    assert order == ["fast", "slow"] * 6
+    assert times.ratio("slow", "fast") > 2
+
+
+def test_a_figure_knows_whether_it_meets_its_bar():
+    times = Times({"a": 1.0, "b": 2.0}, 0.1)
+    assert [times.figure("x", "a", "b", bar).met for bar in (0.5, 0.4, None)] == ["yes", "no", "–"]
+
+
+def test_saved_bytes_are_those_that_backward_needs():
+    weight = torch.randn(10, 10, requires_grad=True)
+    x = torch.randn(4, 10)
+    assert saved_bytes(lambda: (x @ weight).square().sum()) == 4 * (4 * 10) * 2
+
+
+def test_the_page_keeps_its_words_and_names_the_machine(tmp_path, monkeypatch):
+    page = tmp_path / "benchmarks.md"
+    page.write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n")
+    monkeypatch.setattr(bench, "PAGE", page)
+    text = bench.page([Figure("one", 0.5, 1.0, "note", 0.2)])
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "| one | 0.5 | ≤ 1 | yes | 20% | note |" in text
+    assert torch.__version__ in text
+
+
+def test_a_busy_machine_and_a_wide_spread_are_said(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "sparse"])
+    monkeypatch.setattr(bench.os, "getloadavg", lambda: (100.0, 0, 0))
+    monkeypatch.setattr(bench.sparse, "figures", lambda: iter([Figure("one", 0.5, 1.0, "", 0.9)]))
+    assert bench.main() == 0
+    told = capsys.readouterr().out
+    assert "This machine is busy" in told
+    assert "1 figures spread" in told
+
+
+@pytest.mark.parametrize("batch", [1, 256])
+def test_the_sparse_benchmark_runs(batch):
+    assert 0 < at(0.98, batch).ratio < 3
