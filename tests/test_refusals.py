@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -244,7 +245,8 @@ def _fields(task):
 
 def test_ctrl_c_says_how_to_go_on():
     words = [sys.executable, "-m", "tombola.cli", "find", "imp", "--density", "0.05", "--out", "t", "--json"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # where a background shell ignores it
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True, **heard) as process:
         while not list(Path("t/stages").glob("*.end.pt")) and process.poll() is None:
             time.sleep(0.02)
         os.kill(process.pid, 2)
