@@ -73,13 +73,7 @@ class PreActivationBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.shortcut: nn.Module = nn.Identity()
-        if (stride, inputs) != (1, outputs):
-            self.shortcut = (
-                PaddedShortcut(outputs - inputs, stride)
-                if shortcut == "A"
-                else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            )
+        self.shortcut = shortcut_between(inputs, outputs, stride, shortcut, normed=False)
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))
@@ -134,13 +128,14 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def shortcut_between(inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> nn.Module:
-    """The identity where shapes agree; else zeros padded (A), or a 1×1 convolution with batch norm."""
+def shortcut_between(inputs: int, outputs: int, stride: int, shortcut: Shortcut, *, normed: bool = True) -> nn.Module:
+    """The identity where shapes agree; else zeros padded (A), or a 1×1 convolution, with batch norm if `normed`."""
     if (stride, inputs) == (1, outputs):
         return nn.Identity()
     if shortcut == "A":
         return PaddedShortcut(outputs - inputs, stride)
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+    return nn.Sequential(projection, nn.BatchNorm2d(outputs)) if normed else projection
 
 
 def small_resnet(
