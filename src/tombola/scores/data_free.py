@@ -44,7 +44,7 @@ class Magnitude:
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
         with untouched(model, mode="eval", **view) as network:
-            return {name: weight.detach().abs() for name, weight in network.weights.items()}
+            return {name: weight.detach().abs_() for name, weight in network.weights.items()}
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class SynFlow:
     ) -> Scores:
         ((inputs, _),) = take(batches, 1, self.name)
         with untouched(model, mode="eval", dtype=torch.float64, **view) as network:
-            network.weights = {n: w.detach().abs().requires_grad_() for n, w in network.weights.items()}
+            network.weights = {n: w.detach().abs_().requires_grad_() for n, w in network.weights.items()}
             network.others = {n: t.abs() if t.is_floating_point() else t for n, t in network.others.items()}
             flow = _total(network(_ones(inputs)))
             gradients = torch.autograd.grad(flow, list(network.weights.values()), materialize_grads=True)
         return {
-            name: weight.detach().mul(gradient).abs_()
+            name: weight.detach().mul_(gradient).abs_()
             for (name, weight), gradient in zip(network.weights.items(), gradients, strict=True)
         }
 

@@ -41,7 +41,7 @@ class Pure:
         self, model: nn.Module, forward: Forward, mask: Mask | None, prunable: Prunable, dtype: torch.dtype
     ) -> None:
         self._called = _Called(model, forward)
-        self._dtype = dtype
+        self._device, self._dtype = device_of(model), dtype
         own = dict(model.named_parameters())
         if mask is not None:
             check_fits(mask, own)
@@ -49,9 +49,10 @@ class Pure:
         tensors = {plain_name(name): name for name in own}
         self.weights: dict[str, Tensor] = {}
         for name, parameter in chosen.items():
-            value = parameter.detach().to(dtype)
-            if mask is not None and name in mask:
-                value = torch.where(mask[name].to(value.device), value, 0.0)
+            if mask is None or name not in mask:
+                value = parameter.detach().to(dtype, copy=True)
+            else:
+                value = torch.where(mask[name].to(parameter.device), parameter.detach(), 0.0).to(dtype)
             self.weights[name] = value.requires_grad_()
         fixed = {name: self._cast(p.detach()) for name, p in own.items() if plain_name(name) not in chosen}
         buffers = {name: self._cast(b.detach().clone()) for name, b in model.named_buffers()}
@@ -67,10 +68,9 @@ class Pure:
             return {key: self._cast(item) for key, item in value.items()}
         if isinstance(value, tuple | list):
             return tuple(self._cast(item) for item in value)
-        device = device_of(self._called.model)
         if not isinstance(value, Tensor):
             return value
-        return value.to(device, self._dtype) if value.is_floating_point() else value.to(device)
+        return value.to(self._device, self._dtype) if value.is_floating_point() else value.to(self._device)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from tombola.errors import TombolaError, unknown
 from tombola.tickets.mask import Bits, Mask
 from tombola.tickets.shares import Scope, explicit_units, quotas
 
+SAMPLE = 1 << 16
+
 
 class TieWarning(UserWarning):
     """More than 1 % of what is kept was decided by a hash, because scores were equal."""
@@ -54,14 +56,7 @@ def select(
         kept, ties = _global(flat, alive, budget, floors)
     else:
         share = quotas(shapes, budget, scope, room, floors)
-        picks = [
-            _top(f, alive[name] if alive else None, int(k), [(name, f.size)])
-            for (name, f), k in zip(flat.items(), share, strict=True)
-        ]
-        kept, ties = (
-            {name: pick for name, (pick, _) in zip(flat, picks, strict=True)},
-            sum(t for _, t in picks),
-        )
+        kept, ties = _each(flat, alive, share)
     warn_of_ties(ties, budget)
     return Mask({name: Bits.of(kept[name].reshape(shapes[name])) for name in scores}, ties)
 
@@ -82,13 +77,11 @@ def flat_scores(scores: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     if not scores:
         raise TombolaError("there is nothing to select from: the network has no prunable weight")
     wide = torch.float64 if any(s.dtype == torch.float64 for s in scores.values()) else torch.float32
-    flat = {name: score.detach().to("cpu", wide).reshape(-1).numpy() for name, score in scores.items()}
-    for name, values in flat.items():
-        with np.errstate(all="ignore"):
-            suspicious = np.isnan(values.sum())
-        if suspicious and np.isnan(values).any():
+    wider = {name: score.detach().to("cpu", wide).reshape(-1) for name, score in scores.items()}
+    for name, values in wider.items():
+        if values.sum().isnan() and values.isnan().any():
             raise TombolaError(f"the scores of '{name}' contain NaN; check the loss and the data that they came from")
-    return flat
+    return {name: values.numpy() for name, values in wider.items()}
 
 
 def _budget(shapes: Mapping[str, tuple[int, ...]], density: float | None, scope: Scope) -> int:
@@ -138,65 +131,77 @@ def _check_budget(budget: int, room: np.ndarray, floors: np.ndarray, shapes: Map
         )
 
 
-def _global(
-    flat: dict[str, np.ndarray], alive: dict[str, np.ndarray] | None, budget: int, floors: np.ndarray
-) -> tuple[dict[str, np.ndarray], int]:
+Arrays = dict[str, np.ndarray]
+
+
+def _global(flat: Arrays, alive: Arrays | None, budget: int, floors: np.ndarray) -> tuple[Arrays, int]:
     """Each layer's floor first, then the best of all that remains."""
-    sizes = [(name, f.size) for name, f in flat.items()]
-    candidates = np.concatenate(list(alive.values())) if alive else None
-    reserved, ties = None, 0
-    if floors.any():
-        picks = [
-            _top(f, alive[name] if alive else None, int(k), [(name, f.size)])
-            for (name, f), k in zip(flat.items(), floors, strict=True)
-        ]
-        reserved, ties = np.concatenate([pick for pick, _ in picks]), sum(t for _, t in picks)
-        candidates = ~reserved if candidates is None else candidates & ~reserved
-    kept, more_ties = _top(np.concatenate(list(flat.values())), candidates, budget - int(floors.sum()), sizes)
-    if reserved is not None:
-        kept |= reserved
-    bounds = np.cumsum([size for _, size in sizes])[:-1]
-    return dict(zip(flat, np.split(kept, bounds), strict=True)), ties + more_ties
+    if not floors.any():
+        return _top(flat, alive, budget)
+    reserved, ties = _each(flat, alive, floors)
+    rest = {name: ~held & alive[name] if alive else ~held for name, held in reserved.items()}
+    kept, more_ties = _top(flat, rest, budget - int(floors.sum()))
+    return {name: kept[name] | held for name, held in reserved.items()}, ties + more_ties
 
 
-def _top(
-    values: np.ndarray, candidates: np.ndarray | None, count: int, layers: list[tuple[str, int]]
-) -> tuple[np.ndarray, int]:
-    """Which `count` of the candidates are highest (bool, flat), and how many of them a tie decided.
+def _each(flat: Arrays, alive: Arrays | None, counts: np.ndarray) -> tuple[Arrays, int]:
+    """The best of each layer by itself, so many of each."""
+    kept, ties = {}, 0
+    for (name, values), count in zip(flat.items(), counts, strict=True):
+        own, decided = _top({name: values}, {name: alive[name]} if alive else None, int(count))
+        kept |= own
+        ties += decided
+    return kept, ties
+
+
+def _top(flat: Arrays, candidates: Arrays | None, count: int) -> tuple[Arrays, int]:
+    """Which `count` of the candidates of all layers together are highest, and how many of them a tie decided.
 
     A partition finds the threshold; only what equals it is hashed.
     """
-    room = values.size if candidates is None else int(np.count_nonzero(candidates))
+    whole = candidates or {name: np.ones(values.shape, bool) for name, values in flat.items()}
     if count == 0:
-        return np.zeros(values.shape, bool), 0
-    if count == room:
-        return np.ones(values.shape, bool) if candidates is None else candidates.copy(), 0
-    if candidates is not None:
-        values = np.where(candidates, values, -np.inf)
-    threshold = _kth_largest(values, count)
-    kept = values > threshold
-    level = values == threshold
-    if candidates is not None:
-        kept &= candidates
-        level &= candidates
-    tied, wanted = np.flatnonzero(level), count - int(np.count_nonzero(kept))
-    if wanted == tied.size:
-        kept[tied] = True
+        return {name: np.zeros_like(own) for name, own in whole.items()}, 0
+    if count == sum(int(np.count_nonzero(own)) for own in whole.values()):
+        return {name: own.copy() for name, own in whole.items()}, 0
+    threshold = _kth_largest(list(flat.values()), list(whole.values()), count)
+    kept = {name: (values >= threshold) & whole[name] for name, values in flat.items()}
+    surplus = sum(int(np.count_nonzero(own)) for own in kept.values()) - count
+    if surplus == 0:
         return kept, 0
-    kept[tied[np.argpartition(hashes(tied, layers), wanted - 1)[:wanted]]] = True
+    level = {name: (values == threshold) & whole[name] for name, values in flat.items()}
+    layers = [(name, values.size) for name, values in flat.items()]
+    tied = np.flatnonzero(np.concatenate(list(level.values())))
+    wanted = tied.size - surplus
+    dropped = np.zeros(sum(size for _, size in layers), bool)
+    dropped[tied[np.argpartition(hashes(tied, layers), wanted - 1)[wanted:]]] = True
+    for name, off in zip(kept, np.split(dropped, np.cumsum([size for _, size in layers])[:-1]), strict=True):
+        kept[name] &= ~off
     return kept, wanted
 
 
-def _kth_largest(pool: np.ndarray, count: int) -> np.floating:
-    """The `count`-th largest value; in a large pool a sample brackets it, so that few values are partitioned."""
-    if pool.size > 1 << 20:
-        sample = np.sort(pool[:: pool.size >> 16])
-        rank = sample.size * (1 - count / pool.size)
-        low, high = (sample[int(np.clip(rank + side * 1024, 0, sample.size - 1))] for side in (-1, 1))
-        above, bracket = int(np.count_nonzero(pool > high)), pool[(pool >= low) & (pool <= high)]
-        if above < count <= above + bracket.size:
-            pool, count = bracket, count - above
-    return np.partition(pool, pool.size - count)[pool.size - count]
+def _kth_largest(parts: list[np.ndarray], candidates: list[np.ndarray], count: int) -> np.floating:
+    """The `count`-th largest candidate; a sample of many brackets it, so that few values are partitioned."""
+    pairs, size = list(zip(parts, candidates, strict=True)), sum(part.size for part in parts)
+    if size > SAMPLE:
+        stride = max(size // SAMPLE, 16)
+        sample = np.concatenate([part[::stride][own[::stride]] for part, own in pairs])
+        rank = sample.size * (1 - count / sum(int(np.count_nonzero(own)) for own in candidates))
+        width = 4 * math.sqrt(sample.size)
+        ends = [int(np.clip(rank + side * width, 0, sample.size - 1)) for side in (-1, 1)]
+        low, high = np.partition(sample, ends)[ends]
+        above, bracket = 0, []
+        for part, own in pairs:
+            over = (part > high) & own
+            above += int(np.count_nonzero(over))
+            bracket.append(part[((part >= low) & own) ^ over])
+        if above < count <= above + sum(part.size for part in bracket):
+            return _kth(np.concatenate(bracket), count - above)
+    return _kth(np.concatenate([part[own] for part, own in pairs]), count)
+
+
+def _kth(values: np.ndarray, count: int) -> np.floating:
+    return np.partition(values, values.size - count)[values.size - count]
 
 
 def hashes(positions: np.ndarray, layers: list[tuple[str, int]]) -> np.ndarray:
