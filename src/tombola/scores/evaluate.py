@@ -55,7 +55,10 @@ class Pure:
                 value = torch.where(mask[name].to(parameter.device), parameter.detach(), 0.0).to(dtype)
             self.weights[name] = value.requires_grad_()
         fixed = {name: self._cast(p.detach()) for name, p in own.items() if plain_name(name) not in chosen}
-        buffers = {name: self._cast(b.detach().clone()) for name, b in model.named_buffers()}
+        buffers = {
+            name: b.detach().to(dtype if b.is_floating_point() else b.dtype, copy=True)
+            for name, b in model.named_buffers()
+        }
         self.others = {**fixed, **buffers}
         self._names = {name: tensors[name] for name in chosen}
 
