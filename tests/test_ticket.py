@@ -306,7 +306,7 @@ def test_a_foreign_file_is_refused(tmp_path, data):
 
 GOOD = {
     "shapes": {"w": [3]},
-    "start": {"seed": 1, "digest": "ab"},
+    "start": {"seed": 1, "digest": "ab", "weights": "own"},
     "held": [],
     "recipe": {},
     "removed": {},
@@ -317,6 +317,7 @@ GOOD = {
         "cost": {},
         "seed": None,
         "ties": 0,
+        "before": None,
         "version": "",
     },
 }
@@ -373,9 +374,11 @@ def test_the_hostile_files_below_differ_from_a_good_one_only_where_they_say(tmp_
         (changed(start={"what": "end", "epochs_spent": 1.0}), {"mask/w": BITS}),
         (changed(start={"what": 1, "epochs_spent": 1.0}), {"mask/w": BITS, "values/w": torch.zeros(3)}),
         (changed(start={"what": "end", "epochs_spent": "1"}), {"mask/w": BITS, "values/w": torch.zeros(3)}),
-        (changed(start={"seed": "1", "digest": "ab"}), {"mask/w": BITS}),
-        (changed(start={"seed": 1}), {"mask/w": BITS}),
-        (changed(start={"seed": True, "digest": "ab"}), {"mask/w": BITS}),
+        (changed(start={"seed": "1", "digest": "ab", "weights": "own"}), {"mask/w": BITS}),
+        (changed(start={"seed": 1, "weights": "own"}), {"mask/w": BITS}),
+        (changed(start={"seed": True, "digest": "ab", "weights": "own"}), {"mask/w": BITS}),
+        (changed(start={"seed": 1, "digest": "ab"}), {"mask/w": BITS}),
+        (changed(start={"seed": 1, "digest": "ab", "weights": "xavier"}), {"mask/w": BITS}),
         (changed(held=["a", 1]), {"mask/w": BITS}),
         (changed(held="abc"), {"mask/w": BITS}),
         (changed(recipe=["lr"]), {"mask/w": BITS}),

@@ -12,7 +12,7 @@ from tombola.errors import TombolaError, unknown
 from tombola.methods import Method, OneShot, find, method
 from tombola.scores import Batches, Loss, Score, Scores
 from tombola.structure import Prunable, Weights
-from tombola.tickets import Scope, Seed, Ticket, digest_of, tensors_of
+from tombola.tickets import Scope, Seed, Ticket
 from tombola.training import Task, epochs_spent, mixed
 
 
@@ -141,7 +141,8 @@ def budget_gap(ticket: Ticket) -> float:
 
 def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:
     """An arm on a new initialisation; what was prescribed for trained weights does not apply to it."""
-    start = Seed(seed, digest_of(tensors_of(against.task.build(seed))))
+    weights = ticket.start.weights if isinstance(ticket.start, Seed) else "own"
+    start = Seed.of(against.task.build(seed), seed, weights, ticket.mask, ticket.held)
     return Arm(against.task, replace(ticket, start=start, recipe=_prescribed(ticket)), budget_gap(against.ticket))
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from tombola.methods.describe import describe
 from tombola.methods.method import Method
 from tombola.methods.presets import name_of
-from tombola.tickets import Provenance, Ticket
+from tombola.tickets import Ticket
 from tombola.training import Run, Task, bars, own_randomness
 
 
@@ -22,7 +22,8 @@ def find(task: Task, method: Method, *, seed: int = 0, run: Run | None = None, p
             return find(task, method, run=Run(seed, bars=shown))
     with own_randomness(run.device, run.seed):
         ticket = method.find(task, run)
-    provenance = Provenance(
+    provenance = replace(
+        ticket.provenance,
         method=name_of(method),
         settings=describe(method),
         task=dict(getattr(task, "labels", {})),

@@ -9,7 +9,7 @@ from tombola.methods.method import DensityKind
 from tombola.methods.schedule import Schedule, densities, scope_at
 from tombola.scores import Score, Snip
 from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import Mask, Scope, Seed, Ticket, digest_of, tensors_of
+from tombola.tickets import Mask, Scope, Seed, Ticket, tensors_of
 from tombola.training import Run, Task
 
 
@@ -37,7 +37,7 @@ class OneShot:
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
-        start = Seed(run.seed, digest_of(tensors_of(model)))
+        start = Seed.of(model, run.seed)
         model.to(run.device)
         units = self.granularity.units(model)
         kept: Mask | None = None

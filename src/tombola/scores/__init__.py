@@ -3,7 +3,7 @@
 from tombola.scores.data_free import Magnitude, Random, SynFlow
 from tombola.scores.evaluate import batch_size
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip
-from tombola.scores.types import Batch, Batches, Forward, Inputs, Loss, Score, Scores, View, forward
+from tombola.scores.types import Batch, Batches, Called, Forward, Inputs, Loss, Score, Scores, View, forward
 
 random = Random()
 magnitude = Magnitude()
@@ -18,6 +18,7 @@ __all__ = [
     "SCORES",
     "Batch",
     "Batches",
+    "Called",
     "Forward",
     "Grasp",
     "GraspFirstOrder",

@@ -12,23 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tombola.errors import TombolaError
-from tombola.scores.types import Batch, Batches, Forward, Loss, forward
+from tombola.scores.types import Batch, Batches, Called, Forward, Loss, forward
 from tombola.structure import Prunable
 from tombola.tickets import Mask, check_fits, device_of, plain_name
 
 Mode = Literal["train", "eval"]
-
-
-class _Called(nn.Module):
-    """A model called the way the task calls it, so that `functional_call` can swap its tensors."""
-
-    def __init__(self, model: nn.Module, forward: Forward) -> None:
-        super().__init__()
-        self.model = model
-        self._forward = forward
-
-    def forward(self, inputs: Any) -> Any:
-        return self._forward(self.model, inputs)
 
 
 class Pure:
@@ -40,7 +28,7 @@ class Pure:
     def __init__(
         self, model: nn.Module, forward: Forward, mask: Mask | None, prunable: Prunable, dtype: torch.dtype
     ) -> None:
-        self._called = _Called(model, forward)
+        self._called = Called(model, forward)
         self._device, self._dtype = device_of(model), dtype
         own = dict(model.named_parameters())
         if mask is not None:

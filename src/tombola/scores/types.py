@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol, TypedDict, Unpack
 
@@ -27,6 +28,21 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
     if isinstance(inputs, tuple | list):
         return model(*inputs)
     return model(inputs)
+
+
+class Called(nn.Module):
+    """A model called the way the task calls it, so that `torch.func.functional_call` can swap its tensors."""
+
+    def __init__(self, model: nn.Module, forward: Forward) -> None:
+        super().__init__()
+        self.model = model
+        self._forward = forward
+
+    def forward(self, inputs: Inputs) -> Any:
+        return self._forward(self.model, inputs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Called:
+        return Called(copy.deepcopy(self.model, memo), self._forward)
 
 
 class View(TypedDict, total=False):

@@ -4,14 +4,16 @@ from tombola.tickets.attach import AttachWarning, Handle, attach
 from tombola.tickets.files import write_atomically
 from tombola.tickets.mask import Mask
 from tombola.tickets.pattern import select_pattern
-from tombola.tickets.select import TieWarning, select
+from tombola.tickets.select import TieWarning, kth_largest, select
 from tombola.tickets.shares import Scope
+from tombola.tickets.start import InitialWeights, Seed, Values
 from tombola.tickets.tensors import check_fits, device_of, digest_of, plain_name, put_values, tensors_of
-from tombola.tickets.ticket import Provenance, Seed, Ticket, Values
+from tombola.tickets.ticket import Provenance, Ticket
 
 __all__ = [
     "AttachWarning",
     "Handle",
+    "InitialWeights",
     "Mask",
     "Provenance",
     "Scope",
@@ -23,6 +25,7 @@ __all__ = [
     "check_fits",
     "device_of",
     "digest_of",
+    "kth_largest",
     "plain_name",
     "put_values",
     "select",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -198,6 +198,17 @@ def _kth_largest(parts: list[np.ndarray], candidates: list[np.ndarray], count: i
         if above < count <= above + sum(part.size for part in bracket):
             return _kth(np.concatenate(bracket), count - above)
     return _kth(np.concatenate([part[own] for part, own in pairs]), count)
+
+
+def kth_largest(tensors: Sequence[Tensor], count: int) -> float:
+    """The `count`-th largest element of tensors together, on the device where they are."""
+    if tensors[0].device.type != "cpu":
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        return float(flat.kthvalue(len(flat) - count + 1).values)
+    if count == 1:
+        return max(float(tensor.max()) for tensor in tensors)
+    parts = [tensor.detach().reshape(-1).numpy() for tensor in tensors]
+    return float(_kth_largest(parts, [np.ones(part.shape, bool) for part in parts], count))
 
 
 def _kth(values: np.ndarray, count: int) -> np.floating:

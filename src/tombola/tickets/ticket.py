@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,53 +16,16 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.tickets.format import read_file, typed, write_file
 from tombola.tickets.mask import Bits, Mask
+from tombola.tickets.start import INITIAL_WEIGHTS, Seed, Values, overlay
 from tombola.tickets.tensors import check_fits, digest_of, put_values, tensors_of
 
 
 @dataclass(frozen=True)
-class Seed:
-    """Start from the task's own initialisation with this seed; `digest` is that of the values it must give."""
-
-    seed: int
-    digest: str
-
-
-@dataclass(frozen=True, eq=False)
-class Values:
-    """Start from stored parameters and buffers.
-
-    what: which values they are, as "500it", "2ep", "end" or "transformed"; epochs_spent: the training, in
-    epochs of the task, that went into them and that a fair dense control gets too.
-    """
-
-    tensors: Mapping[str, Tensor]
-    what: str
-    epochs_spent: float = 0.0
-
-    def __post_init__(self) -> None:
-        snapshot = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()}
-        object.__setattr__(self, "tensors", MappingProxyType(snapshot))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Values):
-            return NotImplemented
-        mine = (self.what, self.epochs_spent, self.digest)
-        return mine == (other.what, other.epochs_spent, other.digest)
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __reduce__(self):
-        return Values, (dict(self.tensors), self.what, self.epochs_spent)
-
-    @property
-    def digest(self) -> str:
-        return digest_of(self.tensors)
-
-
-@dataclass(frozen=True)
 class Provenance:
-    """Where a ticket came from: method and its settings, the task as its maker names it, cost of the search."""
+    """Where a ticket came from: method and its settings, the task as its maker names it, cost of the search.
+
+    before: the subnetwork's metric on the validation split before any training, if the search measured it.
+    """
 
     method: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +33,7 @@ class Provenance:
     cost: Mapping[str, float] = field(default_factory=dict)
     seed: int | None = None
     ties: int = 0
+    before: float | None = None
     version: str = ""
 
 
@@ -79,6 +42,7 @@ PROVENANCE: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("settings", "task", "cost"), (dict,)),
     "seed": (int, type(None)),
     "ties": (int,),
+    "before": (float, type(None)),
 }
 
 
@@ -119,10 +83,10 @@ class Ticket:
 
         A `Seed` start expects the model as its task built it with that seed, and checks that it is.
         """
-        state = tensors_of(model)
         check_fits(self.mask, dict(model.named_parameters()))
         if isinstance(self.start, Seed):
-            if digest_of(state) != self.start.digest:
+            overlay(model, self.start.seed, self.start.weights, self.mask, self.held)
+            if digest_of(tensors_of(model)) != self.start.digest:
                 raise TombolaError(
                     f"this ticket starts from the initialisation with seed {self.start.seed}, but the task built "
                     "other values from that seed; use the model and the torch version that the ticket was found with"
@@ -168,7 +132,9 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
         what, spent = typed(start, "what", str), typed(start, "epochs_spent", int, float)
         start = Values(values, what, spent)
     else:
-        start = Seed(typed(start, "seed", int), typed(start, "digest", str))
+        start = Seed(typed(start, "seed", int), typed(start, "digest", str), typed(start, "weights", str))
+        if start.weights not in INITIAL_WEIGHTS:
+            raise ValueError(f"`weights` is {start.weights!r}")
     held = tuple(typed({"held": name}, "held", str) for name in typed(content, "held", list))
     removed = typed(content, "removed", dict)
     if not all(isinstance(u, list) and all(type(i) is int and i >= 0 for i in u) for u in removed.values()):

@@ -92,7 +92,7 @@ def fit(
                 started = now
                 state.history.append(row | {"seconds": cost.seconds})
                 stop = any([observer.epoch_end(state) for observer in observers])
-                tick(f"loss {row['train_loss']:.3f}" + (f", validation {metric:.1%}" if evaluated else ""))
+                tick(_words(state.history[-1]))
                 if stop:
                     break
                 if checkpoint is not None and checkpoint.due():
@@ -174,6 +174,13 @@ def _check_finite(losses: list[Tensor], first: int, name: str) -> None:
             f"the loss became {float(losses[at])} at step {first + at + 1} of {name}; "
             "the last good checkpoint is kept: lower the learning rate or look at the data of that step"
         )
+
+
+def _words(row: dict[str, float]) -> str:
+    """How an epoch went, in a few words beside its progress bar."""
+    validation = f", validation {row['validation_metric']:.1%}" if "validation_metric" in row else ""
+    density = f", density {row['density']:.2%}" if "density" in row else ""
+    return f"loss {row['train_loss']:.3f}{validation}{density}"
 
 
 def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:

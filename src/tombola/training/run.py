@@ -18,7 +18,7 @@ from tombola.scores import Inputs, Score, Scores, View, batch_size
 from tombola.tickets import Mask, Ticket, put_values, tensors_of
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, peak_memory, train_samples
-from tombola.training.loop import Fit, fit
+from tombola.training.loop import Fit, evaluate, fit
 from tombola.training.observers import Observer
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness
@@ -45,6 +45,7 @@ class Run:
         self.folder = folder
         self.device = torch.device(device)
         self.cost = Cost()
+        self.history: list[dict[str, Any]] = []
         self.bars = bars or Bars()
         self._checkpoint_seconds = checkpoint_seconds
         self._score_flops: dict[Score, int] = {}
@@ -91,7 +92,17 @@ class Run:
                 )
                 going.remove()
         self.cost += done.cost
+        self.history += [{"stage": name, **row} for row in done.history]
         return done
+
+    def validate(self, task: Task, model: nn.Module, recipe: Recipe) -> float | None:
+        """The model's metric on the validation split, entered into the cost; None without validation samples."""
+        started = time.perf_counter()
+        flops = SampleFlops.measure(task, model, next(iter(task.batches("train", self.seed, 0)))).forward
+        with own_randomness(self.device, self.seed):
+            metric, _, samples = evaluate(task, model, "validation", recipe)
+        self.cost += Cost(samples, 0, round(samples * flops), time.perf_counter() - started)
+        return metric if samples else None
 
     def score(self, score: Score, task: Task, model: nn.Module, **view: Unpack[View]) -> Scores:
         """Score the model on the task's training batches, from the run's seed, and enter the cost."""

@@ -1,0 +1,167 @@
+"""A network whose weights follow from trainable scores, evaluated without touching its classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from tombola.scores import Batch, Called
+from tombola.structure import Prunable
+from tombola.tickets import Mask, kth_largest, plain_name
+from tombola.training import Recipe, Split, Task
+
+Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
+"""From the scores and the weights of all layers to the weights that the network is evaluated at."""
+
+
+class Searched(nn.Module):
+    """A model with one score a prunable weight, called at `weigh(scores, weights)` in place of those weights.
+
+    The model's own parameters are frozen; the scores, made by `start` from a weight, are this module's.
+    """
+
+    def __init__(
+        self, task: Task, model: nn.Module, prunable: Prunable, start: Callable[[Tensor], Tensor], weigh: Weigh
+    ) -> None:
+        super().__init__()
+        self.called = Called(model.requires_grad_(requires_grad=False), task.forward)
+        real = {plain_name(name): name for name, _ in model.named_parameters()}
+        self.names = tuple(prunable(model))
+        self._paths = [f"model.{real[name]}" for name in self.names]
+        self.scores = nn.ParameterList([nn.Parameter(start(weight)) for weight in self.weights])
+        self._weigh = weigh
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The model's own prunable weights, in the order of the scores."""
+        return [self.called.get_parameter(path) for path in self._paths]
+
+    @property
+    def named_scores(self) -> dict[str, Tensor]:
+        """The scores by the names of the parameters that they belong to."""
+        return {name: score.detach() for name, score in zip(self.names, self.scores, strict=True)}
+
+    def forward(self, inputs: Any) -> Any:
+        weighed = self._weigh(list(self.scores), self.weights)
+        return functional_call(self.called, dict(zip(self._paths, weighed, strict=True)), (inputs,))
+
+    @torch.no_grad()
+    def remove(self, dead: Mapping[str, Tensor]) -> None:
+        """Set weights to zero for good: their scores have no effect and no gradient any more."""
+        for name, weight in zip(self.names, self.weights, strict=True):
+            weight.masked_fill_(dead[name].to(weight.device), 0.0)
+
+    @torch.no_grad()
+    def settle(self, mask: Mask) -> None:
+        """From now on the network is the one that the mask keeps."""
+        for name, score in self.named_scores.items():
+            score.copy_(mask[name])
+        self._weigh = rounded
+
+
+@dataclass(frozen=True)
+class Searching:
+    """The task of a search: the user's own, with the searched network called in place of the model."""
+
+    task: Task
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.task.recipe
+
+    def build(self, seed: int) -> nn.Module:
+        return self.task.build(seed)
+
+    def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
+        return self.task.batches(split, seed, epoch)
+
+    def forward(self, model: nn.Module, inputs: Any, /) -> Any:
+        return model(inputs)
+
+    def loss(self, outputs: Any, targets: Any, /) -> Tensor:
+        return self.task.loss(outputs, targets)
+
+    def metric(self, outputs: Any, targets: Any, /) -> Tensor:
+        return self.task.metric(outputs, targets)
+
+
+class Rounded(torch.autograd.Function):
+    """weight · [score > ½] of scores in [0, 1]; the gradient goes straight through the rounding to the score."""
+
+    @staticmethod
+    def forward(ctx: Any, score: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return score.round().mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        return gradients[0] * weight, None
+
+
+class Topmost(torch.autograd.Function):
+    """weight · [|score| ≥ threshold]; the gradient goes straight through the choice to |score|."""
+
+    @staticmethod
+    def forward(ctx: Any, score: Tensor, weight: Tensor, threshold: float) -> Tensor:
+        ctx.save_for_backward(score, weight)
+        return torch.ge(score.abs(), threshold, out=torch.empty_like(score)).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        score, weight = ctx.saved_tensors
+        return gradients[0] * weight * score.sign(), None, None
+
+
+def rounded(scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """The weights whose scores in [0, 1] are above ½."""
+    return [Rounded.apply(score, weight) for score, weight in zip(scores, weights, strict=True)]
+
+
+class TopShare:
+    """The weights with the highest |score|: a share of all, or of each layer, and at least `floor` of each layer."""
+
+    def __init__(self, share: float, scope: Literal["global", "layerwise"], floor: int) -> None:
+        self.share = share
+        self._scope = scope
+        self._floor = floor
+        self._seen: tuple[Any, ...] = ()
+        self._thresholds: list[float] = []
+
+    def __call__(self, scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+        seen = (self.share, *(score._version for score in scores))
+        if seen != self._seen:
+            self._seen, self._thresholds = seen, self._found([score.detach().abs() for score in scores])
+        triples = zip(scores, weights, self._thresholds, strict=True)
+        return [Topmost.apply(score, weight, threshold) for score, weight, threshold in triples]
+
+    def mask(self, scores: Mapping[str, Tensor]) -> Mask:
+        """What is kept at these scores."""
+        values = [score.abs() for score in scores.values()]
+        return Mask.of(
+            {name: own >= least for name, own, least in zip(scores, values, self._found(values), strict=True)}
+        )
+
+    def _found(self, values: list[Tensor]) -> list[float]:
+        if self._scope == "layerwise":
+            return [kth_largest([own], max(1, self._floor, round(self.share * own.numel()))) for own in values]
+        common = kth_largest(values, max(1, round(self.share * sum(own.numel() for own in values))))
+        if self._floor:
+            return [min(common, kth_largest([own], min(self._floor, own.numel()))) for own in values]
+        return [common] * len(values)
+
+
+def uniform(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Scores from U[0, 1]."""
+    return torch.rand(weight.shape, generator=generator)
+
+
+def kaiming_uniform(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Scores from a uniform distribution around 0 of variance 1 / (3 · fan-in), as linear layers start from."""
+    return nn.init.kaiming_uniform_(torch.empty(weight.shape), a=math.sqrt(5), generator=generator)

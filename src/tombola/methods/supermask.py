@@ -1,0 +1,284 @@
+"""Supermasks: tickets found by training scores over frozen initial weights (edge-popup, Gem-Miner)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.methods.method import DensityKind
+from tombola.methods.searched import Searched, Searching, TopShare, kaiming_uniform, rounded, uniform
+from tombola.structure import Granularity, Prunable, Weights
+from tombola.tickets import InitialWeights, Mask, Provenance, Seed, Ticket, TieWarning, kth_largest, select
+from tombola.training import Observer, Recipe, Run, State, Step, Task, mixed
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+PERIODS = 30
+STEADY = 1.3
+
+
+class SearchWarning(UserWarning):
+    """A search of scores emptied a layer; says which, and what was done."""
+
+
+@dataclass(frozen=True)
+class Supermask:
+    """Train scores over frozen initial weights, and keep the best-scored weights; by default as Gem-Miner.
+
+    keep: how scores become the mask of each step: `half`, those above ½ of scores clamped to [0, 1] (Gem-Miner);
+    `top`, the highest |score| up to the density (edge-popup). scope: whether weights are ranked over the whole network
+    or by layer. gradual: whether the density falls over the search, by the same share each period: `half` freezes
+    the lowest scores for good, `top` keeps fewer. period: as "5ep" or "100it"; a thirtieth of the search if empty.
+    penalty: λ of λ‖score‖²; `auto` is led by the density curve. norm: `l2`, or `l1` for λ‖score‖₁. final: the mask that
+    is kept: all that was not frozen (`alive`, of exactly the density), or of it what rounds to 1 (`rounded`).
+    ties: `exact`, or `paper-code`, where all that equals the last score to be frozen is frozen with it.
+    weights: the initial weights that are searched; hold: norms and biases held at neutral while scores and then
+    the ticket train. length: epochs of the search over the recipe's. lr, optimizer: of the scores. finetune_lr:
+    prescribed to the ticket. floor: weights that each layer keeps at least; with 0 a search that empties a layer
+    stops, with the last mask that did not.
+    """
+
+    density: float = 0.05
+    keep: Literal["half", "top"] = "half"
+    scope: Literal["global", "layerwise"] = "global"
+    gradual: bool = True
+    period: str = ""
+    penalty: float | Literal["auto"] = "auto"
+    norm: Literal["l2", "l1"] = "l2"
+    final: Literal["alive", "rounded"] = "alive"
+    ties: Literal["exact", "paper-code"] = "exact"
+    weights: InitialWeights = "signed-constant"
+    hold: bool = True
+    length: float = 1.0
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = 0.1
+    finetune_lr: float | None = None
+    floor: int = 1
+    prunable: Prunable = Prunable()
+
+    granularity: ClassVar[Granularity] = Weights()
+
+    def __post_init__(self) -> None:
+        if self.period:
+            Step.parse(self.period)
+        if self.penalty == "auto" and self.keep == "top":
+            raise TombolaError("an automatic penalty follows the density, which keep='top' fixes; give a number")
+        if self.penalty != "auto" and not (math.isfinite(self.penalty) and self.penalty >= 0):
+            raise TombolaError(f"the penalty is {self.penalty}; give a number of at least 0, or auto")
+        if not (math.isfinite(self.length) and self.length > 0):
+            raise TombolaError(f"the length is {self.length}; give the search's epochs as a multiple of the recipe's")
+
+    @property
+    def density_kind(self) -> DensityKind:
+        return "bound" if "rounded" in self.final or self.ties == "paper-code" else "exact"
+
+    def search_recipe(self, recipe: Recipe) -> Recipe:
+        """How the scores are trained on a task with this recipe."""
+        return replace(
+            recipe,
+            epochs=max(1, round(self.length * recipe.epochs)),
+            optimizer=self.optimizer,
+            lr=self.lr,
+            momentum=0.9,
+            nesterov=False,
+            weight_decay=0.0,
+            schedule="cosine",
+            warmup=0.0,
+            start="0it",
+        )
+
+    def find(self, task: Task, run: Run) -> Ticket:
+        model = task.build(run.seed)
+        names = tuple(self.prunable(model))
+        held = norms_and_biases(model) if self.hold else ()
+        start = Seed.of(model, run.seed, self.weights, names, held)
+        generator = torch.Generator().manual_seed(mixed(run.seed, 21))
+        top = TopShare(self.density, self.scope, self.floor) if self.keep == "top" else None
+        first = kaiming_uniform if top else uniform
+        searched = Searched(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
+        _check_density(self.density, searched.weights)
+        searched.to(run.device)
+        recipe, searching = self.search_recipe(task.recipe), Searching(task)
+        freezing = Freezing(self, searched, top)
+        run.stage("search", searching, searched, recipe=recipe, observers=[freezing])
+        mask = freezing.result()
+        searched.settle(mask)
+        before = run.validate(searching, searched, recipe)
+        finetune = {} if self.finetune_lr is None else {"lr": self.finetune_lr}
+        return Ticket(mask, start, held, finetune, provenance=Provenance(before=before))
+
+
+class Freezing(Observer):
+    """Lets the density of a search fall period by period, leads the penalty, and watches for empty layers."""
+
+    def __init__(self, own: Supermask, searched: Searched, top: TopShare | None) -> None:
+        self._own = own
+        self._searched = searched
+        self._top = top
+        self._alive = Mask.full(dict(zip(searched.names, searched.weights, strict=True)))
+        self._good = self._alive
+        self._penalty = 0.0 if own.penalty == "auto" else own.penalty
+        self._emptied: dict[str, int] = {}
+        self._events: list[int] = []
+
+    def epoch_begin(self, state: State) -> None:
+        self._events = freezing_steps(self._own.period, state.recipe.epochs * state.steps_per_epoch, state)
+        if self._own.penalty == "auto" and not self._penalty:
+            self._penalty = first_penalty(self._own.density, state.recipe, state.steps_per_epoch)
+        self._lead(state)
+        self._fall(state.step)
+
+    def before_step(self, state: State) -> None:
+        if self._own.norm == "l1":
+            for score in self._searched.scores:
+                if score.grad is not None:
+                    score.grad.add_(score.detach().sign(), alpha=self._penalty)
+
+    def after_step(self, state: State) -> None:
+        if self._top is None:
+            for score in self._searched.scores:
+                score.detach().clamp_(0.0, 1.0)
+        if state.step in self._events and self._own.gradual:
+            self._freeze(state)
+
+    def epoch_end(self, state: State) -> bool:
+        shown = self._look(state.epoch)
+        state.history[-1] |= {"density": shown.density, "penalty": self._penalty}
+        return bool(self._emptied) and not self._own.floor
+
+    def result(self) -> Mask:
+        """The mask that the search came to."""
+        own, scores = self._own, self._searched.named_scores
+        if self._emptied and not own.floor:
+            return self._good
+        if self._top is None:
+            return self._alive if own.final == "alive" else self._shown()
+        magnitudes = {name: score.abs() for name, score in scores.items()}
+        return select(magnitudes, own.density, scope=own.scope, floor=own.floor)
+
+    def state_dict(self) -> dict[str, Any]:
+        masks = {"alive": dict(self._alive), "good": dict(self._good)}
+        return {**masks, "penalty": self._penalty, "emptied": self._emptied}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._alive, self._good = Mask.of(state["alive"]), Mask.of(state["good"])
+        self._penalty, self._emptied = state["penalty"], state["emptied"]
+
+    def _target(self, level: int) -> float:
+        return self._own.density ** (level / len(self._events)) if self._events else self._own.density
+
+    def _level(self, step: int) -> int:
+        return sum(event <= step for event in self._events)
+
+    def _fall(self, step: int) -> None:
+        if self._top is not None and self._own.gradual:
+            self._top.share = self._target(self._level(step))
+
+    def _lead(self, state: State) -> None:
+        if self._own.norm == "l2":
+            for group in state.optimizer.param_groups:
+                group["weight_decay"] = 2 * self._penalty
+
+    def _freeze(self, state: State) -> None:
+        """One period is over: fewer weights from here on."""
+        target = self._target(self._level(state.step))
+        self._fall(state.step)
+        if self._top is not None:
+            return
+        if self._own.penalty == "auto":
+            self._penalty *= STEADY if self._look(state.epoch).density > target else 1 / STEADY
+            self._lead(state)
+        self._alive = self._left(target)
+        self._searched.remove({name: ~self._alive[name] for name in self._alive})
+
+    def _left(self, target: float) -> Mask:
+        """What stays alive at a density."""
+        own, scores = self._own, self._searched.named_scores
+        if own.ties == "exact":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TieWarning)
+                return select(scores, target, scope=own.scope, within=self._alive, floor=own.floor)
+        kept = {name: score[self._alive[name].to(score.device)] for name, score in scores.items()}
+        share = target / self._alive.density
+        groups = [kept] if own.scope == "global" else [{name: values} for name, values in kept.items()]
+        last: dict[str, float] = {}
+        for group in groups:
+            count = math.floor(share * sum(values.numel() for values in group.values()))
+            last |= dict.fromkeys(group, kth_largest(list(group.values()), count + 1))
+        return Mask.of({name: (score > last[name]).cpu() & self._alive[name] for name, score in scores.items()})
+
+    def _shown(self) -> Mask:
+        """The mask at which the network is evaluated now."""
+        scores = self._searched.named_scores
+        if self._top is None:
+            return Mask.of({name: score > 0.5 for name, score in scores.items()}) & self._alive
+        return self._top.mask(scores)
+
+    def _look(self, epoch: int) -> Mask:
+        """The mask of now; empty layers are noted and warned of, and given their best weights if there is a floor."""
+        shown = self._shown()
+        for layer in shown.collapsed:
+            if layer not in self._emptied:
+                self._emptied[layer] = epoch
+                _warn_of_empty(layer, epoch, self._own.floor, shown.density, self._penalty)
+            if self._own.floor and self._top is None:
+                self._revive(layer)
+        if not shown.collapsed:
+            self._good = shown
+        return shown
+
+    def _revive(self, layer: str) -> None:
+        score = self._searched.named_scores[layer]
+        alive = self._alive[layer].to(score.device)
+        best = torch.where(alive, score, -1.0).flatten().topk(min(self._own.floor, int(alive.sum()))).indices
+        score.view(-1)[best] = 1.0
+
+
+def freezing_steps(period: str, steps: int, state: State) -> list[int]:
+    """The optimizer steps after which the density falls.
+
+    Epochs count as in the paper's code: with "5ep" after the epochs that bear the numbers 5, 10, … from 0.
+    """
+    at = Step.parse(period) if period else Step(max(1, steps // PERIODS), "it")
+    every = at.iterations(state.steps_per_epoch)
+    first = every + (state.steps_per_epoch if at.unit == "ep" else 0)
+    return list(range(first, steps + (at.unit == "ep"), every))
+
+
+def first_penalty(density: float, recipe: Recipe, steps_per_epoch: int) -> float:
+    """λ at which the penalty alone would shrink scores by about the density over the whole search.
+
+    The paper's tuned λ for ResNet-20 lie at 0.5 to 1.1 times this.
+    """
+    total = sum(recipe.lr_at(step, steps_per_epoch) for step in range(recipe.epochs * steps_per_epoch))
+    return -math.log(density) * (1 - recipe.momentum) / (2 * total)
+
+
+def norms_and_biases(model: nn.Module) -> tuple[str, ...]:
+    """The parameters of norms, and all biases."""
+    norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
+    named = model.named_parameters()
+    return tuple(name for name, p in named if id(p) in norms or name.rpartition(".")[2].endswith("bias"))
+
+
+def _check_density(density: float, weights: list[Tensor]) -> None:
+    size = sum(weight.numel() for weight in weights)
+    if not (isinstance(density, int | float) and 0 < density <= 1):
+        raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
+    if round(density * size) < 1:
+        raise TombolaError(f"density {density} keeps not one of {size:,} weights; give at least {1 / size:.2g}")
+
+
+def _warn_of_empty(layer: str, epoch: int, floor: int, density: float, penalty: float) -> None:
+    done = f"its best {floor} were kept" if floor else "the search stops with its last mask that keeps some everywhere"
+    warnings.warn(
+        f"'{layer}' lost its last weight in epoch {epoch} of the search, at density {density:.3g} and penalty "
+        f"{penalty:.3g}; {done}: lower the penalty, lengthen the search or raise the density",
+        SearchWarning,
+        stacklevel=2,
+    )
