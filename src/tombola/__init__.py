@@ -5,7 +5,18 @@ from importlib.metadata import version as _version
 from tombola import scores
 from tombola.errors import TombolaError
 from tombola.evidence import Verdict
-from tombola.methods import METHODS, Iterative, OneShot, find, method
+from tombola.methods import (
+    METHODS,
+    ConcreteTicketSearch,
+    ContinuousSparsification,
+    EdgePopup,
+    GemMiner,
+    Iterative,
+    OneShot,
+    Supermask,
+    find,
+    method,
+)
 from tombola.shrink import sparse
 from tombola.structure import NM, Prunable, Slice, UnitGroup, Units, Weights, prunable
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
@@ -17,7 +28,11 @@ __version__ = _version("tombola")
 __all__ = [
     "METHODS",
     "NM",
+    "ConcreteTicketSearch",
+    "ContinuousSparsification",
+    "EdgePopup",
     "Engine",
+    "GemMiner",
     "Iterative",
     "Mask",
     "Observer",
@@ -32,6 +47,7 @@ __all__ = [
     "Step",
     "Store",
     "Study",
+    "Supermask",
     "SupervisedTask",
     "Task",
     "Ticket",

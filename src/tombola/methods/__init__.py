@@ -1,5 +1,7 @@
 """Methods: each turns a task into a ticket."""
 
+from tombola.methods.concrete import ConcreteTicketSearch
+from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.describe import describe
 from tombola.methods.find import find
 from tombola.methods.iterative import Iterative
@@ -7,15 +9,22 @@ from tombola.methods.method import DensityKind, Method
 from tombola.methods.one_shot import OneShot
 from tombola.methods.presets import METHODS, Preset, method, name_of
 from tombola.methods.rounds import Round
+from tombola.methods.supermask import EdgePopup, GemMiner, SearchWarning, Supermask
 
 __all__ = [
     "METHODS",
+    "ConcreteTicketSearch",
+    "ContinuousSparsification",
     "DensityKind",
+    "EdgePopup",
+    "GemMiner",
     "Iterative",
     "Method",
     "OneShot",
     "Preset",
     "Round",
+    "SearchWarning",
+    "Supermask",
     "describe",
     "find",
     "method",

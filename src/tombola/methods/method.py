@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 from tombola.structure import Granularity
 from tombola.tickets import Ticket
@@ -17,7 +17,8 @@ class Method(Protocol):
     density_kind: whether the asked density is met exactly, is a bound, or is what the search comes to.
     """
 
-    density_kind: ClassVar[DensityKind]
+    @property
+    def density_kind(self) -> DensityKind: ...
 
     @property
     def density(self) -> float: ...

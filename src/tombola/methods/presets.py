@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tombola.errors import unknown
+from tombola.methods.concrete import ConcreteTicketSearch
+from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import Method
 from tombola.methods.one_shot import OneShot
+from tombola.methods.supermask import EdgePopup, GemMiner
 from tombola.scores import Grasp, GraspFirstOrder, Magnitude, Random, Snip, SynFlow
 
 
@@ -25,6 +28,8 @@ class Preset:
     def granularity(self) -> str:
         return self.method.granularity.name
 
+
+GEM_MINER = "Sreenivasan et al., NeurIPS 2022"
 
 METHODS: dict[str, Preset] = {
     "imp": Preset(
@@ -44,6 +49,54 @@ METHODS: dict[str, Preset] = {
         "Renda, Frankle, Carbin, ICLR 2020",
         "as imp, keeping the trained weights and rewinding only the learning rate",
         "one full training a round",
+    ),
+    "gem-miner": Preset(
+        GemMiner(),
+        GEM_MINER,
+        "train scores over frozen initial weights, and freeze the lowest for good, period by period",
+        "one training of scores",
+    ),
+    "gem-miner-long": Preset(
+        GemMiner(length=20.0),
+        GEM_MINER,
+        "as gem-miner, for as long as imp takes to 1.4 %",
+        "twenty trainings of scores",
+    ),
+    "edge-popup": Preset(
+        EdgePopup(),
+        "Ramanujan et al., CVPR 2020",
+        "train scores over frozen initial weights, of which each layer always uses the best",
+        "one training of scores",
+    ),
+    "edge-popup-global": Preset(
+        EdgePopup(scope="global"),
+        GEM_MINER,
+        "as edge-popup, ranking all layers together",
+        "one training of scores",
+    ),
+    "edge-popup-gradual": Preset(
+        EdgePopup(scope="global", gradual=True),
+        GEM_MINER,
+        "as edge-popup-global, with a density that falls over the search",
+        "one training of scores",
+    ),
+    "edge-popup-regularised": Preset(
+        EdgePopup(scope="global", gradual=True, penalty=2.5e-3),
+        GEM_MINER,
+        "as edge-popup-gradual, with Gem-Miner's penalty on the scores",
+        "one training of scores",
+    ),
+    "continuous-sparsification": Preset(
+        ContinuousSparsification(),
+        "Savarese, Silva, Maire, NeurIPS 2020",
+        "train weights and a soft mask that hardens, and rewind",
+        "three full trainings",
+    ),
+    "concrete-ticket-search": Preset(
+        ConcreteTicketSearch(),
+        "arXiv 2512.07142",
+        "learn each weight's probability of being kept, against a dense teacher",
+        "one full training, one of probabilities",
     ),
     "snip": Preset(
         OneShot(score=Snip()), Snip.paper, "keep the weights to which the loss is most sensitive", "one batch"

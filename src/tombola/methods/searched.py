@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from tombola.errors import TombolaError
 from tombola.scores import Batch, Called
 from tombola.structure import Prunable
 from tombola.tickets import Mask, kth_largest, plain_name
@@ -51,6 +52,14 @@ class Searched(nn.Module):
         weighed = self._weigh(list(self.scores), self.weights)
         return functional_call(self.called, dict(zip(self._paths, weighed, strict=True)), (inputs,))
 
+    def check_density(self, density: float) -> None:
+        """TombolaError unless it is a share that keeps at least one weight."""
+        size = sum(weight.numel() for weight in self.weights)
+        if not (isinstance(density, int | float) and 0 < density <= 1):
+            raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
+        if round(density * size) < 1:
+            raise TombolaError(f"density {density} keeps not one of {size:,} weights; give at least {1 / size:.2g}")
+
     @torch.no_grad()
     def remove(self, dead: Mapping[str, Tensor]) -> None:
         """Set weights to zero for good: their scores have no effect and no gradient any more."""
@@ -58,10 +67,11 @@ class Searched(nn.Module):
             weight.masked_fill_(dead[name].to(weight.device), 0.0)
 
     @torch.no_grad()
-    def settle(self, mask: Mask) -> None:
-        """From now on the network is the one that the mask keeps."""
-        for name, score in self.named_scores.items():
-            score.copy_(mask[name])
+    def settle(self, mask: Mask, scale: float = 1.0) -> None:
+        """From now on the network is the one that the mask keeps, its weights scaled."""
+        for score, weight, name in zip(self.scores, self.weights, self.names, strict=True):
+            score.detach().copy_(mask[name])
+            weight.mul_(scale)
         self._weigh = rounded
 
 
@@ -125,20 +135,21 @@ def rounded(scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
 
 
 class TopShare:
-    """The weights with the highest |score|: a share of all, or of each layer, and at least `floor` of each layer."""
+    """The weights with the highest |score|: a share of all, or of each layer, and at least `floor` of each layer.
+
+    Whoever changes scores or share empties `thresholds`, which are then found anew.
+    """
 
     def __init__(self, share: float, scope: Literal["global", "layerwise"], floor: int) -> None:
         self.share = share
+        self.thresholds: list[float] = []
         self._scope = scope
         self._floor = floor
-        self._seen: tuple[Any, ...] = ()
-        self._thresholds: list[float] = []
 
     def __call__(self, scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
-        seen = (self.share, *(score._version for score in scores))
-        if seen != self._seen:
-            self._seen, self._thresholds = seen, self._found([score.detach().abs() for score in scores])
-        triples = zip(scores, weights, self._thresholds, strict=True)
+        if not self.thresholds:
+            self.thresholds = self._found([score.detach().abs() for score in scores])
+        triples = zip(scores, weights, self.thresholds, strict=True)
         return [Topmost.apply(score, weight, threshold) for score, weight, threshold in triples]
 
     def mask(self, scores: Mapping[str, Tensor]) -> Mask:
@@ -149,6 +160,8 @@ class TopShare:
         )
 
     def _found(self, values: list[Tensor]) -> list[float]:
+        if values[0].is_meta:
+            return [0.0] * len(values)
         if self._scope == "layerwise":
             return [kth_largest([own], max(1, self._floor, round(self.share * own.numel()))) for own in values]
         common = kth_largest(values, max(1, round(self.share * sum(own.numel() for own in values))))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.methods.method import DensityKind
@@ -101,7 +101,7 @@ class Supermask:
         top = TopShare(self.density, self.scope, self.floor) if self.keep == "top" else None
         first = kaiming_uniform if top else uniform
         searched = Searched(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
-        _check_density(self.density, searched.weights)
+        searched.check_density(self.density)
         searched.to(run.device)
         recipe, searching = self.search_recipe(task.recipe), Searching(task)
         freezing = Freezing(self, searched, top)
@@ -111,6 +111,27 @@ class Supermask:
         before = run.validate(searching, searched, recipe)
         finetune = {} if self.finetune_lr is None else {"lr": self.finetune_lr}
         return Ticket(mask, start, held, finetune, provenance=Provenance(before=before))
+
+
+@dataclass(frozen=True)
+class GemMiner(Supermask):
+    """Scores in [0, 1], rounded, penalised, and frozen period by period: `Supermask` as it is.
+
+    Sreenivasan et al., Rare Gems: Finding Lottery Tickets at Initialization, NeurIPS 2022.
+    """
+
+
+@dataclass(frozen=True)
+class EdgePopup(Supermask):
+    """In each step and layer the weights with the highest |score|, whose number does not change: see `Supermask`.
+
+    Ramanujan et al., What's Hidden in a Randomly Weighted Neural Network?, CVPR 2020.
+    """
+
+    keep: Literal["half", "top"] = "top"
+    scope: Literal["global", "layerwise"] = "layerwise"
+    gradual: bool = False
+    penalty: float | Literal["auto"] = 2.5e-4
 
 
 class Freezing(Observer):
@@ -140,7 +161,9 @@ class Freezing(Observer):
                     score.grad.add_(score.detach().sign(), alpha=self._penalty)
 
     def after_step(self, state: State) -> None:
-        if self._top is None:
+        if self._top is not None:
+            self._top.thresholds.clear()
+        else:
             for score in self._searched.scores:
                 score.detach().clamp_(0.0, 1.0)
         if state.step in self._events and self._own.gradual:
@@ -178,6 +201,7 @@ class Freezing(Observer):
     def _fall(self, step: int) -> None:
         if self._top is not None and self._own.gradual:
             self._top.share = self._target(self._level(step))
+            self._top.thresholds.clear()
 
     def _lead(self, state: State) -> None:
         if self._own.norm == "l2":
@@ -264,14 +288,6 @@ def norms_and_biases(model: nn.Module) -> tuple[str, ...]:
     norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
     named = model.named_parameters()
     return tuple(name for name, p in named if id(p) in norms or name.rpartition(".")[2].endswith("bias"))
-
-
-def _check_density(density: float, weights: list[Tensor]) -> None:
-    size = sum(weight.numel() for weight in weights)
-    if not (isinstance(density, int | float) and 0 < density <= 1):
-        raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
-    if round(density * size) < 1:
-        raise TombolaError(f"density {density} keeps not one of {size:,} weights; give at least {1 / size:.2g}")
 
 
 def _warn_of_empty(layer: str, epoch: int, floor: int, density: float, penalty: float) -> None:

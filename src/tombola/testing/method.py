@@ -50,7 +50,7 @@ class DeadStaysDead(Observer):
 
 
 class WatchedRun(Run):
-    """A run that notes what each stage was given, and can be killed."""
+    """A run that notes what each stage of the task's own network was given, and can be killed."""
 
     def __init__(self, seed: int = 0, folder: Path | None = None, kill_after: int = 0) -> None:
         super().__init__(seed, folder, checkpoint_seconds=0.0)
@@ -63,7 +63,8 @@ class WatchedRun(Run):
         attached, observers = given.get("attached"), given.get("observers", ())
         if attached is not None:
             self.masks.append(attached.mask if isinstance(attached, Ticket) else attached)
-        self.begun.append(digest_of(tensors_of(model)))
+        if tensors_of(model).keys() == tensors_of(task.build(self.seed)).keys():
+            self.begun.append(digest_of(tensors_of(model)))
         given["observers"] = [*observers, self._killer]
         done = super().stage(name, task, model, **given)
         self.fits.append(done)
@@ -139,9 +140,10 @@ def _same(one: Ticket, other: Ticket) -> bool:
 def _check_start(ticket: Ticket, task: Task, run: WatchedRun) -> None:
     own = digest_of(tensors_of(start_of(task, ticket, 0)))
     if isinstance(ticket.start, Seed):
-        law(
-            "rewind", own == digest_of(tensors_of(task.build(ticket.start.seed))), "the start is not the initialisation"
+        built = Seed.of(
+            task.build(ticket.start.seed), ticket.start.seed, ticket.start.weights, ticket.mask, ticket.held
         )
+        law("rewind", own == built.digest, "the start is not the initialisation")
         law("rewind", len(set(run.begun)) <= 1, "a round did not train from the initialisation")
     else:
         law("rewind", own == ticket.start.digest, "the start values are not the ticket's")

@@ -1,6 +1,6 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
-from tombola.training.cost import Cost
+from tombola.training.cost import Cost, SampleFlops
 from tombola.training.loop import Diverged, Fit, evaluate, fit
 from tombola.training.observers import Observer, Snapshot, State
 from tombola.training.progress import Bars, bars
@@ -19,6 +19,7 @@ __all__ = [
     "Observer",
     "Recipe",
     "Run",
+    "SampleFlops",
     "Snapshot",
     "Split",
     "State",
