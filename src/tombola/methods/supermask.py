@@ -153,6 +153,8 @@ class Freezing(Observer):
             self._penalty = first_penalty(self._own.density, state.recipe, state.steps_per_epoch)
         self._lead(state)
         self._fall(state.step)
+        if state.step == 0:
+            self._look(1)
 
     def before_step(self, state: State) -> None:
         if self._own.norm == "l1":
@@ -212,10 +214,11 @@ class Freezing(Observer):
         """One period is over: fewer weights from here on."""
         target = self._target(self._level(state.step))
         self._fall(state.step)
+        shown = self._look(state.epoch + 1)
         if self._top is not None:
             return
         if self._own.penalty == "auto":
-            self._penalty *= STEADY if self._look(state.epoch).density > target else 1 / STEADY
+            self._penalty *= STEADY if shown.density > target else 1 / STEADY
             self._lead(state)
         self._alive = self._left(target)
         self._searched.remove({name: ~self._alive[name] for name in self._alive})
@@ -245,12 +248,15 @@ class Freezing(Observer):
 
     def _look(self, epoch: int) -> Mask:
         """The mask of now; empty layers are noted and warned of, and given their best weights if there is a floor."""
+        for layer, score in self._searched.named_scores.items():
+            if score.isnan().any():
+                raise TombolaError(f"the scores of '{layer}' contain NaN in epoch {epoch} of the search; lower its lr")
         shown = self._shown()
-        for layer in shown.collapsed:
-            if layer not in self._emptied:
-                self._emptied[layer] = epoch
-                _warn_of_empty(layer, epoch, self._own.floor, shown.density, self._penalty)
-            if self._own.floor and self._top is None:
+        if fresh := [layer for layer in shown.collapsed if layer not in self._emptied]:
+            self._emptied |= dict.fromkeys(fresh, epoch)
+            _warn_of_empty(fresh, epoch, self._own.floor, shown.density, self._penalty)
+        if self._own.floor and self._top is None:
+            for layer in shown.collapsed:
                 self._revive(layer)
         if not shown.collapsed:
             self._good = shown
@@ -260,7 +266,8 @@ class Freezing(Observer):
         score = self._searched.named_scores[layer]
         alive = self._alive[layer].to(score.device)
         best = torch.where(alive, score, -1.0).flatten().topk(min(self._own.floor, int(alive.sum()))).indices
-        score.view(-1)[best] = 1.0
+        chosen = torch.zeros(score.numel(), dtype=torch.bool, device=score.device).index_fill_(0, best, value=True)
+        score.masked_fill_(chosen.view(score.shape), 1.0)
 
 
 def freezing_steps(period: str, steps: int, state: State) -> list[int]:
@@ -290,10 +297,11 @@ def norms_and_biases(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, p in named if id(p) in norms or name.rpartition(".")[2].endswith("bias"))
 
 
-def _warn_of_empty(layer: str, epoch: int, floor: int, density: float, penalty: float) -> None:
-    done = f"its best {floor} were kept" if floor else "the search stops with its last mask that keeps some everywhere"
+def _warn_of_empty(layers: list[str], epoch: int, floor: int, density: float, penalty: float) -> None:
+    named = ", ".join(f"'{layer}'" for layer in layers)
+    done = f"the best {floor} of each were kept" if floor else "the search stops at its last mask that keeps some"
     warnings.warn(
-        f"'{layer}' lost its last weight in epoch {epoch} of the search, at density {density:.3g} and penalty "
+        f"nothing was left of {named} in epoch {epoch} of the search, at density {density:.3g} and penalty "
         f"{penalty:.3g}; {done}: lower the penalty, lengthen the search or raise the density",
         SearchWarning,
         stacklevel=2,

@@ -112,4 +112,5 @@ class Recipe:
         """Whether this model's images and weights are laid out channels last."""
         if self.channels_last != "auto":
             return self.channels_last == "on"
-        return any(isinstance(module, nn.Conv2d) for module in model.modules())
+        images = any(isinstance(module, nn.Conv2d) for module in model.modules())
+        return images and not any(parameter.ndim == 5 for parameter in model.parameters())
