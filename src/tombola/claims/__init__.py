@@ -1,10 +1,13 @@
 """Claims: what papers state, re-measured on data that is here."""
 
 from tombola.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
-from tombola.claims.first import CLAIMS
+from tombola.claims.first import FIRST
 from tombola.claims.outcome import Expectation, Finding, Relation, Report, judge
 from tombola.claims.records import load_records, save_records
 from tombola.claims.run import measure
+from tombola.claims.supermasks import SUPERMASKS
+
+CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (*FIRST, *SUPERMASKS)}
 
 __all__ = [
     "CLAIMS",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -10,18 +10,35 @@ from typing import Literal
 from tombola.claims.outcome import Expectation
 from tombola.evidence import MARGIN
 from tombola.methods import Method
-from tombola.studies import RunSpec, TaskOptions, make_task
+from tombola.studies import Result, RunSpec, TaskOptions, make_task
 
 Level = Literal["quick", "standard", "full"]
 LEVELS: tuple[Level, ...] = ("quick", "standard", "full")
 
 
+def after_training(result: Result) -> float:
+    """What a trained network scores on the test split."""
+    return result.metric
+
+
+def before_training(result: Result) -> float:
+    """What a ticket scores on the validation split as its search left it."""
+    assert result.before is not None
+    return result.before
+
+
 @dataclass(frozen=True)
 class ClaimArm:
-    """One arm of a claim: a method's tickets (None: the dense network), or a control of them."""
+    """One arm of a claim: a method's tickets (None: the dense network), or a control of them, and what counts of them.
+
+    lrs: learning rates that are tried in their training in place of the recipe's; the one with the best mean accuracy
+    on the validation split counts.
+    """
 
     method: Method | None
     control: str = ""
+    measured: Callable[[Result], float] = after_training
+    lrs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,11 +50,14 @@ class Protocol:
     seeds: int
     minutes: str
 
-    def specs(self, data_dir: Path | None = None) -> dict[str, list[RunSpec]]:
-        """Each arm's runs, by seed; the data is read here, so TombolaError where it is missing."""
+    def specs(self, data_dir: Path | None = None) -> dict[str, list[list[RunSpec]]]:
+        """Each arm's runs, by learning rate and seed; the data is read here, so TombolaError where it is missing."""
         task = make_task(replace(self.task, data_dir=data_dir))
         return {
-            name: [RunSpec(task, arm.method, arm.control, seed) for seed in range(self.seeds)]
+            name: [
+                [RunSpec(task, arm.method, arm.control, seed, lr=lr) for seed in range(self.seeds)]
+                for lr in arm.lrs or (None,)
+            ]
             for name, arm in self.arms.items()
         }
 

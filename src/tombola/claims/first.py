@@ -143,4 +143,4 @@ REWINDING = Claim(
     ),
 )
 
-CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (LOTTERY, MISSING_THE_MARK, REWINDING)}
+FIRST = (LOTTERY, MISSING_THE_MARK, REWINDING)

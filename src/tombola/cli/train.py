@@ -24,6 +24,8 @@ class Train:
     """train a control of it instead: shuffle, fresh-init, random, inverted, erk, smart-ratio, magnitude-init, narrow"""
     extra_epochs: float = 0.0
     """for the dense network: epochs beyond the recipe"""
+    lr: float | None = None
+    """learning rate of this training, whatever recipe and ticket say; a search before it keeps its own"""
     init_seed: int | None = None
     """for the dense network: the seed of its initialisation, if another than seed"""
     seed: int = 0
@@ -46,7 +48,7 @@ def run(words: Sequence[str]) -> int:
     own = options.train
     if own.density is not None and subject is not None and not isinstance(subject, Ticket):
         subject = replace(subject, density=own.density)  # ty: ignore[invalid-argument-type]
-    spec = RunSpec(make_task(options.task), subject, own.control, own.seed, own.init_seed, own.extra_epochs)
+    spec = RunSpec(make_task(options.task), subject, own.control, own.seed, own.init_seed, own.extra_epochs, own.lr)
     with engine(options.run, Path("runs")) as running:
         result = carry_out(spec, running, RunFolder(own.out) if own.out else None)
     if options.run.json:

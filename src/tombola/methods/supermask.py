@@ -15,10 +15,11 @@ from tombola.methods.method import DensityKind
 from tombola.methods.searched import Searched, Searching, TopShare, kaiming_uniform, rounded, uniform
 from tombola.structure import Granularity, Prunable, Weights
 from tombola.tickets import InitialWeights, Mask, Provenance, Seed, Ticket, TieWarning, kth_largest, select
-from tombola.training import Observer, Recipe, Run, State, Step, Task, mixed
+from tombola.training import Observer, Recipe, Run, State, Step, Task, length_of, mixed
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 PERIODS = 30
+PAPERS_WAY = 0.1 * 150 * 391
 STEADY = 1.3
 
 
@@ -38,7 +39,8 @@ class Supermask:
     is kept: all that was not frozen (`alive`, of exactly the density), or of it what rounds to 1 (`rounded`).
     ties: `exact`, or `paper-code`, where all that equals the last score to be frozen is frozen with it.
     weights: the initial weights that are searched; hold: norms and biases held at neutral while scores and then
-    the ticket train. length: epochs of the search over the recipe's. lr, optimizer: of the scores. finetune_lr:
+    the ticket train. length: epochs of the search over the recipe's. lr, optimizer: of the scores; without
+    an lr SGD gets the paper's 0.1 over 58,650 steps, and over fewer as much more (10 at most), Adam 0.01. finetune_lr:
     prescribed to the ticket. floor: weights that each layer keeps at least; with 0 a search that empties a layer
     stops, with the last mask that did not.
     """
@@ -56,7 +58,7 @@ class Supermask:
     hold: bool = True
     length: float = 1.0
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = 0.1
+    lr: float | None = None
     finetune_lr: float | None = None
     floor: int = 1
     prunable: Prunable = Prunable()
@@ -77,13 +79,15 @@ class Supermask:
     def density_kind(self) -> DensityKind:
         return "bound" if "rounded" in self.final or self.ties == "paper-code" else "exact"
 
-    def search_recipe(self, recipe: Recipe) -> Recipe:
+    def search_recipe(self, recipe: Recipe, steps_per_epoch: int) -> Recipe:
         """How the scores are trained on a task with this recipe."""
+        epochs = max(1, round(self.length * recipe.epochs))
+        usual = 0.01 if self.optimizer == "adam" else min(10.0, PAPERS_WAY / (epochs * steps_per_epoch))
         return replace(
             recipe,
-            epochs=max(1, round(self.length * recipe.epochs)),
+            epochs=epochs,
             optimizer=self.optimizer,
-            lr=self.lr,
+            lr=usual if self.lr is None else self.lr,
             momentum=0.9,
             nesterov=False,
             weight_decay=0.0,
@@ -92,19 +96,24 @@ class Supermask:
             start="0it",
         )
 
+    def prepare(self, task: Task, model: nn.Module, seed: int) -> tuple[Searched, Freezing]:
+        """The model with its first scores, and the observer that leads their training."""
+        generator = torch.Generator().manual_seed(mixed(seed, 21))
+        top = TopShare(self.density, self.scope, self.floor) if self.keep == "top" else None
+        first = kaiming_uniform if top else uniform
+        searched = Searched(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
+        searched.check_density(self.density)
+        return searched, Freezing(self, searched, top)
+
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
         names = tuple(self.prunable(model))
         held = norms_and_biases(model) if self.hold else ()
         start = Seed.of(model, run.seed, self.weights, names, held)
-        generator = torch.Generator().manual_seed(mixed(run.seed, 21))
-        top = TopShare(self.density, self.scope, self.floor) if self.keep == "top" else None
-        first = kaiming_uniform if top else uniform
-        searched = Searched(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
-        searched.check_density(self.density)
+        searched, freezing = self.prepare(task, model, run.seed)
         searched.to(run.device)
-        recipe, searching = self.search_recipe(task.recipe), Searching(task)
-        freezing = Freezing(self, searched, top)
+        steps = length_of(task.batches("train", run.seed, 0))
+        recipe, searching = self.search_recipe(task.recipe, steps), Searching(task)
         run.stage("search", searching, searched, recipe=recipe, observers=[freezing])
         mask = freezing.result()
         searched.settle(mask)
@@ -284,8 +293,11 @@ def freezing_steps(period: str, steps: int, state: State) -> list[int]:
 def first_penalty(density: float, recipe: Recipe, steps_per_epoch: int) -> float:
     """λ at which the penalty alone would shrink scores by about the density over the whole search.
 
-    The paper's tuned λ for ResNet-20 lie at 0.5 to 1.1 times this.
+    With SGD; the paper's tuned λ for ResNet-20 lie at 0.5 to 1.1 times this. Adam divides the penalty by the
+    gradients' size, so there it is a number that was found good here.
     """
+    if recipe.optimizer != "sgd":
+        return 1e-5
     total = sum(recipe.lr_at(step, steps_per_epoch) for step in range(recipe.epochs * steps_per_epoch))
     return -math.log(density) * (1 - recipe.momentum) / (2 * total)
 

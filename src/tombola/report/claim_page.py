@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import vl_convert
@@ -76,11 +77,12 @@ def claim_page(claim: Claim, level: Level, report: Report) -> str:
 | --- | --- | --- | --- | --- |
 {rows}
 
-Differences are of test accuracy, in points, paired over seeds. *A > B* holds if A is better; *A ≥ B* holds if the 90 %
-interval of A − B lies above −{100 * report.margin:g} point. The test split is read once, after training.
+Differences are in points, paired over seeds; of test accuracy, where an arm's name says nothing else. *A > B* holds if A
+is better; *A ≥ B* holds if the 90 % interval of A − B lies above −{100 * report.margin:g} point. The test split is read
+once, after training.
 
-| arm | density | test accuracy, % (95 % interval) | each seed |
-| --- | --- | --- | --- |
+| arm | density | %, mean (95 % interval) | each seed | search |
+| --- | --- | --- | --- | --- |
 {arms}
 """
 
@@ -101,7 +103,12 @@ def _rows(report: Report) -> list[list[str]]:
 def _arm_row(name: str, results: Sequence[Result]) -> str:
     mean, low, high = (100 * value for value in interval([result.metric for result in results]))
     each = ", ".join(f"{100 * result.metric:.2f}" for result in results)
-    return f"| {name} | {results[0].weight_density:.2%} | {mean:.2f} ({low:.2f} … {high:.2f}) | {each} |"
+    rate = f", lr {results[0].settings['lr']:g}" if "lr" in results[0].settings else ""
+    seconds = [result.search["seconds"] for result in results if "seconds" in result.search]
+    search = f"{median(seconds):.3g} s" if seconds else ""
+    return (
+        f"| {name}{rate} | {results[0].weight_density:.2%} | {mean:.2f} ({low:.2f} … {high:.2f}) | {each} | {search} |"
+    )
 
 
 def _recipe(recipe: Recipe) -> str:

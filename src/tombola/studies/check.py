@@ -107,4 +107,4 @@ def _specs(
 
 def _identity(spec: RunSpec) -> tuple[object, ...]:
     subject = spec.subject.digest if isinstance(spec.subject, Ticket) else json.dumps(describe(spec.subject))
-    return subject, spec.control, spec.seed, spec.init_seed, spec.extra_epochs
+    return subject, spec.control, spec.seed, spec.init_seed, spec.extra_epochs, spec.lr

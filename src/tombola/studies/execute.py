@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ def search(
         if ticket is None:
             run = Run(seed, folder.path, engine.device, engine.bars)
             ticket = find(task, method, run=run)
+            folder.write_history(run.history)
             ticket.save(folder.ticket_path)
             run.clear()
     return ticket, folder
@@ -93,7 +94,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             return done
         found, ticket_path = _subject(spec, engine)
         command = command_for(spec, settings, ticket_path)
-        arm = _arm(spec, found)
+        arm = _at_rate(_arm(spec, found), spec.lr)
         run = Run(spec.seed, folder.path, engine.device, engine.bars)
         init = spec.init_seed
         trained = train(arm.task, arm.ticket, seed=spec.seed, init_seed=init, extra_epochs=arm.extra_epochs, run=run)
@@ -121,6 +122,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             collapsed=mask.collapsed,
             effective_density=_effective_density(arm, spec.seed),
             epochs_spent=epochs_spent(arm.ticket) if arm.ticket else 0.0,
+            before=found.provenance.before if found and not spec.control else None,
             ticket=str(ticket_path) if ticket_path else "",
             command=command,
         )
@@ -145,6 +147,7 @@ def command_for(spec: RunSpec, settings: dict[str, Any], ticket_path: Path | Non
     words += ["--seed", str(spec.seed)]
     words += ["--init-seed", str(spec.init_seed)] if spec.init_seed is not None else []
     words += ["--extra-epochs", f"{spec.extra_epochs:g}"] if spec.extra_epochs else []
+    words += ["--lr", f"{spec.lr:g}"] if spec.lr is not None else []
     words += ["--control", spec.control] if spec.control else []
     return " ".join(words)
 
@@ -171,6 +174,15 @@ def _arm(spec: RunSpec, ticket: Ticket | None) -> Arm:
         return Arm(spec.task, ticket)
     method = None if isinstance(spec.subject, Ticket) else spec.subject
     return control(spec.control, Against(spec.task, ticket, spec.seed, method))
+
+
+def _at_rate(arm: Arm, lr: float | None) -> Arm:
+    """The same arm, trained at another learning rate if one is given."""
+    if lr is None:
+        return arm
+    if arm.ticket is not None:
+        return replace(arm, ticket=replace(arm.ticket, recipe={**arm.ticket.recipe, "lr": lr}))
+    return replace(arm, task=replace(arm.task, recipe=replace(arm.task.recipe, lr=lr)))  # ty: ignore[invalid-argument-type]
 
 
 def _effective_density(arm: Arm, seed: int) -> float | None:

@@ -22,7 +22,8 @@ class RunSpec:
     """One run: train a subject (method: found anew with this seed; ticket; None: dense), or a control of it.
 
     density: as asked, for the record. seed: of the search, the data order and all that is random. init_seed:
-    of the dense network's initialisation, if another. extra_epochs: beyond the recipe.
+    of the dense network's initialisation, if another. extra_epochs: beyond the recipe. lr: of the training, if it is
+    neither the recipe's nor the one that the ticket prescribes.
     """
 
     task: Task
@@ -31,6 +32,7 @@ class RunSpec:
     seed: int = 0
     init_seed: int | None = None
     extra_epochs: float = 0.0
+    lr: float | None = None
 
     @property
     def method(self) -> str:
@@ -54,6 +56,7 @@ def settings_of(spec: RunSpec, device: torch.device) -> dict[str, Any]:
     own = {"subject": subject, "control": spec.control, "seed": spec.seed}
     own |= {"init_seed": spec.init_seed} if spec.init_seed is not None else {}
     own |= {"extra_epochs": spec.extra_epochs} if spec.extra_epochs else {}
+    own |= {"lr": spec.lr} if spec.lr is not None else {}
     return own | task_settings(spec.task, spec.seed, device)
 
 

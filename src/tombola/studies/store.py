@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,12 @@ class RunFolder:
         if held is None:
             write_atomically(self.path / "settings.json", json.dumps(settings, indent=2))
 
+    def write_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """One line an epoch."""
+        write_atomically(self.path / "history.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
     def finish(self, result: Result) -> None:
-        rows = "".join(json.dumps(row) + "\n" for row in result.history)
-        write_atomically(self.path / "history.jsonl", rows)
+        self.write_history(result.history)
         write_atomically(self.path / "result.json", result.to_json())
 
     def clear(self) -> None:

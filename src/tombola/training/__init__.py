@@ -1,7 +1,7 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
 from tombola.training.cost import Cost, SampleFlops
-from tombola.training.loop import Diverged, Fit, evaluate, fit
+from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
 from tombola.training.observers import Observer, Snapshot, State
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
@@ -32,6 +32,7 @@ __all__ = [
     "epochs_spent",
     "evaluate",
     "fit",
+    "length_of",
     "mixed",
     "own_randomness",
     "recipe_of",

@@ -57,7 +57,7 @@ def fit(
     last whole epoch and ends with the same values. Raises Diverged, naming the step, if the loss is not finite.
     """
     device = device_of(model)
-    steps_per_epoch = _length(task.batches("train", seed, 0))
+    steps_per_epoch = length_of(task.batches("train", seed, 0))
     begin = Step.parse(recipe.start).iterations(steps_per_epoch)
     layout = recipe.wants_channels_last(model)
     if layout:
@@ -187,7 +187,8 @@ def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=recipe.resolved_precision(device) == "bf16")
 
 
-def _length(batches: Iterable[Batch]) -> int:
+def length_of(batches: Iterable[Batch]) -> int:
+    """How many batches a pass has; TombolaError if they do not say."""
     if not isinstance(batches, Sized) or len(batches) == 0:
         raise TombolaError(
             "the task's training batches have no length; let batches() return a list, DataLoader or the like"
