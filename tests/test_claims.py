@@ -11,7 +11,7 @@ import pytest
 
 from made_up import run
 from tombola import TombolaError
-from tombola.claims import CLAIMS, LEVELS, Claim, ClaimArm, Expectation, Protocol, judge, load_records, measure
+from tombola.claims import CLAIMS, LEVELS, Claim, ClaimArm, Expectation, Protocol, arms_of, judge, load_records, measure
 from tombola.cli import main
 from tombola.methods import method
 from tombola.report.claim_page import claim_page
@@ -139,12 +139,15 @@ def test_every_claim_is_whole(claim):
     assert claim.expected_of("standard") == claim.expected
 
 
-@pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
+MEASURED = [claim for claim in CLAIMS.values() if (ROOT / "docs" / "claims" / f"{claim.id}.md").exists()]
+
+
+@pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
 def test_the_committed_page_follows_from_the_committed_records(claim):
     """Nobody has typed a figure: page and outcome are made again from the records."""
     results = load_records(ROOT / "docs" / "claims" / f"{claim.id}.jsonl")
     protocol = claim.protocols["standard"]
-    arms = {name: results[index :: len(protocol.arms)] for index, name in enumerate(protocol.arms)}
+    arms = arms_of(protocol, results)
     assert all([result.seed for result in own] == list(range(protocol.seeds)) for own in arms.values())
     for name, own in protocol.arms.items():
         assert {result.control for result in arms[name]} == {own.control}

@@ -4,7 +4,7 @@ from tombola.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
 from tombola.claims.first import FIRST
 from tombola.claims.outcome import Expectation, Finding, Relation, Report, judge
 from tombola.claims.records import load_records, save_records
-from tombola.claims.run import measure
+from tombola.claims.run import arms_of, measure
 from tombola.claims.supermasks import SUPERMASKS
 
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (*FIRST, *SUPERMASKS)}
@@ -20,6 +20,7 @@ __all__ = [
     "Protocol",
     "Relation",
     "Report",
+    "arms_of",
     "judge",
     "load_records",
     "measure",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tombola.claims.claim import Claim, ClaimArm, Level
+from tombola.claims.claim import Claim, Level, Protocol
 from tombola.claims.outcome import Report, judge
 from tombola.claims.records import load_records, save_records
 from tombola.studies import Engine, Result, execute
@@ -19,25 +20,29 @@ def measure(
     records: a file of finished runs that is read before and, where all runs are done, written after; a record counts
     for a run of the same settings (network, data, recipe, precision, threads and device among them).
     """
-    plan, seeds = claim.protocols[level].specs(data_dir), claim.protocols[level].seeds
+    protocol = claim.protocols[level]
+    plan = protocol.specs(data_dir)
     if records is not None and not engine.fresh:
         engine.store.adopt(load_records(records))
-    lines = [(name, index) for name, own in plan.items() for index in range(len(own))]
-    results = execute([plan[name][index][seed] for seed in range(seeds) for name, index in lines], engine)
-    runs = {line: results[at :: len(lines)] for at, line in enumerate(lines)}
-    arms = {
-        name: [_measured(result, arm) for result in _best([runs[name, index] for index in range(len(plan[name]))])]
-        for name, arm in claim.protocols[level].arms.items()
-    }
+    results = execute([line[seed] for seed in range(protocol.seeds) for own in plan.values() for line in own], engine)
     if records is not None:
         save_records(records, results)
-    return judge(claim.expected_of(level), arms, claim.margin)
+    return judge(claim.expected_of(level), arms_of(protocol, results), claim.margin)
 
 
-def _best(lines: list[list[Result]]) -> list[Result]:
+def arms_of(protocol: Protocol, results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Each arm's runs by seed, from all runs in the order of the protocol, seed by seed."""
+    lines = [name for name, arm in protocol.arms.items() for _ in arm.lrs or (None,)]
+    runs = [results[at :: len(lines)] for at in range(len(lines))]
+    return {
+        name: [
+            replace(result, metric=arm.measured(result))
+            for result in _best([own for line, own in zip(lines, runs, strict=True) if line == name])
+        ]
+        for name, arm in protocol.arms.items()
+    }
+
+
+def _best(lines: Sequence[Sequence[Result]]) -> Sequence[Result]:
     """The runs at the learning rate with the best mean accuracy on the validation split."""
     return max(lines, key=lambda line: sum(result.validation for result in line))
-
-
-def _measured(result: Result, arm: ClaimArm) -> Result:
-    return replace(result, metric=arm.measured(result))

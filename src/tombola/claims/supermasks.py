@@ -152,8 +152,8 @@ SHAPE = Claim(
     title="Gem-Miner's tickets know something before training, and are dense where they begin and end",
     statement=(
         "Before any training of its weights a Gem-Miner ticket is far better than chance; its first and last layers "
-        "are dense and its deep layers nearly empty (ResNet-20 at 1.44 %: 34.5 % of the first layer, 25.9 % of the last, "
-        "0.3 to 0.7 % of the last stage)."
+        "are dense and its deep layers nearly empty (ResNet-20 at 1.44 %: 34.5 % of the first layer, 25.9 % of the "
+        "last, 0.3 to 0.7 % of the last stage)."
     ),
     source=f"{RARE_GEMS}, figures 6 and 7",
     differs=DIFFERS,

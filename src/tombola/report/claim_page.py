@@ -77,9 +77,9 @@ def claim_page(claim: Claim, level: Level, report: Report) -> str:
 | --- | --- | --- | --- | --- |
 {rows}
 
-Differences are in points, paired over seeds; of test accuracy, where an arm's name says nothing else. *A > B* holds if A
-is better; *A ≥ B* holds if the 90 % interval of A − B lies above −{100 * report.margin:g} point. The test split is read
-once, after training.
+Differences are in points, paired over seeds; of test accuracy, where an arm's name says nothing else. *A > B* holds if
+A is better; *A ≥ B* holds if the 90 % interval of A − B lies above −{100 * report.margin:g} point. The test split is
+read once, after training.
 
 | arm | density | %, mean (95 % interval) | each seed | search |
 | --- | --- | --- | --- | --- |
