@@ -12,6 +12,7 @@ import pytest
 from made_up import run
 from tombola import TombolaError
 from tombola.claims import CLAIMS, LEVELS, Claim, ClaimArm, Expectation, Protocol, arms_of, judge, load_records, measure
+from tombola.claims.claim import before_training
 from tombola.cli import main
 from tombola.methods import method
 from tombola.report.claim_page import claim_page
@@ -157,3 +158,24 @@ def test_the_committed_page_follows_from_the_committed_records(claim):
     table = re.compile(r"^\|.*$", re.MULTILINE)
     assert table.findall(claim_page(claim, "standard", report)) == table.findall(page)
     assert report.sentence.capitalize() in page
+
+
+def test_a_tuned_arm_is_the_one_that_validates_best_and_another_measure_is_taken_from_the_same_runs():
+    arms = {
+        "tuned": ClaimArm(method("imp"), lrs=(0.1, 0.3)),
+        "before": ClaimArm(method("imp"), measured=before_training),
+    }
+    protocol = Protocol(TASK, arms, 2, "0")
+    low, high, plain = (run("imp", "", 0.1, 0, metric=value) for value in (0.9, 0.8, 0.7))
+    low, high = replace(low, validation=0.5), replace(high, validation=0.6)
+    plain = replace(plain, before=0.3)
+    ordered = [low, high, plain, replace(low, seed=1), replace(high, seed=1), replace(plain, seed=1)]
+    found = arms_of(protocol, ordered)
+    assert [result.metric for result in found["tuned"]] == [0.8, 0.8]
+    assert [result.metric for result in found["before"]] == [0.3, 0.3]
+
+
+def test_a_tuned_arms_runs_differ_in_their_learning_rate_alone():
+    arm = ClaimArm(method("magnitude-init", density=0.5), lrs=(0.1, 0.3))
+    plan = Protocol(TASK, {"tuned": arm}, 2, "0").specs()
+    assert [[spec.lr for spec in line] for line in plan["tuned"]] == [[0.1, 0.1], [0.3, 0.3]]

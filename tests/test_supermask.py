@@ -17,7 +17,7 @@ import tombola as tb
 from tombola.evidence import Against, control
 from tombola.methods import SearchWarning
 from tombola.methods.searched import Rounded, Searched, Topmost, TopShare, rounded
-from tombola.methods.supermask import Freezing, freezing_steps, norms_and_biases
+from tombola.methods.supermask import Freezing, first_penalty, freezing_steps, norms_and_biases
 from tombola.testing import toy_task
 from tombola.tickets import Values, kth_largest, tensors_of
 from tombola.training import Run, State, evaluate, start_of, train
@@ -436,3 +436,42 @@ def test_the_searched_network_copies_without_its_task():
     twin = copy.deepcopy(searched)
     inputs = task.data["test"][0]
     assert torch.equal(twin.eval()(inputs), searched.eval()(inputs))
+
+
+@pytest.mark.parametrize(
+    ("network", "density", "penalty", "events", "lr"),
+    [
+        ("resnet20", 0.0059, 1e-4, 29, 0.1),
+        ("mobilenet-v2", 0.014, 1.5e-5, 59, 0.1),
+        ("vgg16", 0.005, 1e-6, 39, 0.01),
+        ("wrn-28-2", 0.2, 1e-5, 14, 0.5),
+        ("resnet18", 0.05, 8e-6, 39, 0.001),
+    ],
+)
+def test_the_papers_settings_are_there(network, density, penalty, events, lr):
+    method, recipe = tb.rare_gems(network, density)
+    assert method.penalty == penalty
+    searching = method.search_recipe(recipe, 391)
+    assert searching.lr == lr
+    assert len(freezing_steps(method.period, recipe.epochs * 391, made_state(391))) == events
+
+
+def test_a_search_of_the_papers_length_gets_the_papers_rate():
+    assert tb.GemMiner().search_recipe(tb.Recipe(epochs=150), 391).lr == pytest.approx(0.1)
+    assert tb.GemMiner().search_recipe(tb.Recipe(epochs=10), 391).lr == pytest.approx(1.5)
+    assert tb.GemMiner(lr=0.2).search_recipe(tb.Recipe(epochs=10), 391).lr == 0.2
+
+
+def test_the_automatic_penalty_begins_near_the_papers():
+    recipe = tb.GemMiner().search_recipe(tb.Recipe(epochs=150), 391)
+    assert 0.5 < 1e-4 / first_penalty(0.0059, recipe, 391) < 1.6
+    assert 0.5 < 3e-5 / first_penalty(0.0372, recipe, 391) < 1.6
+
+
+@pytest.mark.parametrize(
+    ("network", "density", "words"),
+    [("resnet20", 0.02, "there are 0.0059, 0.0144"), ("resnet21", 0.02, "did you mean|resnet20")],
+)
+def test_what_the_paper_did_not_publish_is_refused(network, density, words):
+    with pytest.raises(tb.TombolaError, match=words):
+        tb.rare_gems(network, density)

@@ -16,6 +16,7 @@ from tombola.methods import (
     Supermask,
     find,
     method,
+    rare_gems,
 )
 from tombola.shrink import sparse
 from tombola.structure import NM, Prunable, Slice, UnitGroup, Units, Weights, prunable
@@ -64,6 +65,7 @@ __all__ = [
     "find",
     "method",
     "prunable",
+    "rare_gems",
     "scores",
     "select",
     "sparse",

@@ -8,6 +8,7 @@ from tombola.methods.iterative import Iterative
 from tombola.methods.method import DensityKind, Method
 from tombola.methods.one_shot import OneShot
 from tombola.methods.presets import METHODS, Preset, method, name_of
+from tombola.methods.rare_gems import rare_gems
 from tombola.methods.rounds import Round
 from tombola.methods.supermask import EdgePopup, GemMiner, SearchWarning, Supermask
 
@@ -29,4 +30,5 @@ __all__ = [
     "find",
     "method",
     "name_of",
+    "rare_gems",
 ]
