@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,9 @@ def test_find_writes_a_ticket_with_the_asked_density_for_every_method(capsys, na
     answer = answered(capsys, "find", name, "--density", "0.3", "--out", "t", *SMALL)
     ticket = tb.Ticket.load("t/ticket.safetensors")
     assert answer["digest"] == ticket.digest
-    assert sum(answer["kept"].values()) == ticket.mask.total_kept == round(0.3 * 50_200)
+    asked, kept = round(0.3 * 50_200), ticket.mask.total_kept
+    assert sum(answer["kept"].values()) == kept
+    assert kept <= asked if METHODS[name].method.density_kind == "bound" else kept == asked
     assert ticket.provenance.method == name
     assert ticket.provenance.task == {"data": "digits", "model": "lenet-300-100", "recipe.epochs": "1"}
 
@@ -55,6 +58,42 @@ def test_find_without_json_says_what_was_found_what_it_cost_and_what_to_do_next(
     assert "1.weight" in out
     assert "dense epochs" in out
     assert "tombola check t/ticket.safetensors" in out
+
+
+def test_a_search_of_scores_draws_its_curve_and_says_what_it_knows_before_training(capsys):
+    status, out, err = typed(capsys, "find", "gem-miner", "--density", "0.3", "--out", "t", *SMALL)
+    assert (status, err) == (0, "")
+    assert re.search(r"Before any training of its weights: \d+\.\d\d% on the validation split", out)
+    assert "t/search.svg" in out
+    assert Path("t/search.svg").read_text().startswith("<svg")
+    answer = answered(capsys, "find", "gem-miner", "--density", "0.3", "--out", "t", *SMALL)
+    assert answer["curve"] == "t/search.svg"
+    assert 0 <= answer["before"] <= 1
+    rows = [json.loads(line) for line in Path("t/history.jsonl").read_text().splitlines()]
+    assert [set(row) >= {"stage", "epoch", "density", "penalty", "validation_metric"} for row in rows] == [True]
+    snip = answered(capsys, "find", "snip", "--density", "0.3", "--out", "s", *SMALL)
+    assert (snip["curve"], snip["before"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--keep", "top", "--penalty", "0.001", "--scope", "layerwise", "--no-gradual"],
+        ["--penalty", "auto", "--final", "rounded", "--ties", "paper-code", "--no-hold", "--weights", "own"],
+        ["--optimizer", "adam", "--lr", "0.01", "--norm", "l1", "--penalty", "1e-5", "--period", "5it", "--floor", "0"],
+    ],
+)
+def test_gem_miners_settings_can_be_typed(capsys, words):
+    answer = answered(capsys, "find", "gem-miner", "--density", "0.3", "--length", "2", "--out", "t", *words, *SMALL)
+    assert answer["cost"]["dense_epochs"] == 2
+
+
+def test_a_ticket_can_be_trained_at_another_learning_rate_than_its_search(capsys):
+    own, other = (answered(capsys, "train", "snip", "--density", "0.3", *lr, *SMALL) for lr in ([], ["--lr", "0.01"]))
+    assert own["history"][0]["lr"] != other["history"][0]["lr"]
+    assert other["settings"]["lr"] == 0.01
+    assert "--lr 0.01" in other["command"]
+    assert own["search"] == other["search"]
 
 
 def test_a_ticket_knows_its_task_when_it_is_checked_and_trained(capsys):
@@ -111,7 +150,7 @@ def test_the_demo_prints_a_table_writes_report_and_tickets_and_says_what_to_do_n
 def test_methods_lists_every_method_with_its_paper(capsys):
     rows = answered(capsys, "methods")["methods"]
     assert [row["method"] for row in rows] == list(METHODS)
-    assert all(row["paper"] and row["cost"] and row["density"] == "exact" for row in rows)
+    assert all(row["paper"] and row["cost"] and row["density"] in ("exact", "bound") for row in rows)
     status, out, _ = typed(capsys, "methods")
     assert status == 0
     assert "Frankle & Carbin" in out

@@ -15,7 +15,7 @@ from tombola.cli.parse import parse
 from tombola.methods import method
 from tombola.studies import default_options
 
-METHODS = ("imp", "snip", "grasp", "synflow", "random")
+METHODS = ("gem-miner", "imp", "snip", "synflow", "random")
 DENSITIES = (0.2, 0.05)
 
 

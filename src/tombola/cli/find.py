@@ -12,6 +12,7 @@ from tombola.cli.output import RunOptions, console, engine, print_json
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, preset, settings_class, with_settings
 from tombola.methods import METHODS
+from tombola.report import write_search_curve
 from tombola.studies import RunFolder, default_options, make_task, search
 
 
@@ -42,7 +43,8 @@ def run(words: Sequence[str]) -> int:
     with engine(options.run, Path("runs")) as own:
         folder = RunFolder(options.find.out) if options.find.out else None
         ticket, folder = search(task, method, options.find.seed, own, folder)
-    cost = ticket.provenance.cost
+    cost, before = ticket.provenance.cost, ticket.provenance.before
+    drawn = write_search_curve(folder.history(), folder.curve_path)
     if options.run.json:
         print_json(
             {
@@ -53,6 +55,8 @@ def run(words: Sequence[str]) -> int:
                 "kept": ticket.mask.counts,
                 "ties": ticket.mask.ties,
                 "collapsed": list(ticket.mask.collapsed),
+                "before": before,
+                "curve": str(folder.curve_path) if drawn else None,
                 "cost": dict(cost),
             }
         )
@@ -64,5 +68,9 @@ def run(words: Sequence[str]) -> int:
     out = console()
     out.print(table)
     out.print(f"The search cost {cost['dense_epochs']:.4g} dense epochs, {cost['seconds']:.1f} s.")
+    if before is not None:
+        out.print(f"Before any training of its weights: {before:.2%} on the validation split.")
+    if drawn:
+        out.print(f"How the search went: {folder.curve_path}")
     out.print(f"Ticket: {folder.ticket_path}\nDoes it win? tombola check {folder.ticket_path}")
     return 0

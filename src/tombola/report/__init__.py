@@ -2,6 +2,7 @@
 
 from tombola.report.claim_page import claim_table, write_claim
 from tombola.report.page import write_report
+from tombola.report.search_curve import write_search_curve
 from tombola.report.table import table
 
-__all__ = ["claim_table", "table", "write_claim", "write_report"]
+__all__ = ["claim_table", "table", "write_claim", "write_report", "write_search_curve"]

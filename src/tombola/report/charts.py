@@ -139,7 +139,7 @@ def cost_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
 
 def differences_chart(rows: Sequence[Row], colours: Mapping[str, str]) -> alt.LayerChart:
     """Differences of two arms with their 95 % intervals, one below the other, coloured by what was found."""
-    title = "left − right, points of test accuracy"
+    title = "left − right, points"
     order = [row["expected"] for row in rows]
     encodings: dict[str, Any] = {
         "y": alt.Y("expected:N", sort=order, title=None, axis=alt.Axis(labelLimit=340, grid=True)),

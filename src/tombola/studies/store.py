@@ -19,7 +19,7 @@ from tombola.tickets import Ticket, write_atomically
 
 
 class RunFolder:
-    """One run's folder: settings.json, ticket.safetensors, result.json, history.jsonl, stages/."""
+    """One run's folder: settings.json, ticket.safetensors, result.json, history.jsonl, search.svg, stages/."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,6 +34,15 @@ class RunFolder:
     def result(self) -> Result | None:
         content = self._read("result.json")
         return None if content is None else Result.of(content)
+
+    @property
+    def curve_path(self) -> Path:
+        return self.path / "search.svg"
+
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs of a finished search or training."""
+        path = self.path / "history.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def ticket(self) -> Ticket | None:
         return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
