@@ -31,14 +31,14 @@ def before_training(result: Result) -> float:
 class ClaimArm:
     """One arm of a claim: a method's tickets (None: the dense network), or a control of them, and what counts of them.
 
-    lrs: learning rates that are tried in their training in place of the recipe's; the one with the best mean accuracy
-    on the validation split counts.
+    lrs: learning rates that are tried in their training (None: what recipe and ticket say); the one with the best mean
+    accuracy on the validation split counts.
     """
 
     method: Method | None
     control: str = ""
     measured: Callable[[Result], float] = after_training
-    lrs: tuple[float, ...] = ()
+    lrs: tuple[float | None, ...] = (None,)
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class Protocol:
         task = make_task(replace(self.task, data_dir=data_dir))
         return {
             name: [
-                [RunSpec(task, arm.method, arm.control, seed, lr=lr) for seed in range(self.seeds)]
-                for lr in arm.lrs or (None,)
+                [RunSpec(task, arm.method, arm.control, seed, lr=lr) for seed in range(self.seeds)] for lr in arm.lrs
             ]
             for name, arm in self.arms.items()
         }

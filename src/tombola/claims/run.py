@@ -32,7 +32,7 @@ def measure(
 
 def arms_of(protocol: Protocol, results: Sequence[Result]) -> dict[str, list[Result]]:
     """Each arm's runs by seed, from all runs in the order of the protocol, seed by seed."""
-    lines = [name for name, arm in protocol.arms.items() for _ in arm.lrs or (None,)]
+    lines = [name for name, arm in protocol.arms.items() for _ in arm.lrs]
     runs = [results[at :: len(lines)] for at in range(len(lines))]
     return {
         name: [

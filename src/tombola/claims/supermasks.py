@@ -108,7 +108,7 @@ ACCURACY_CONV4 = Claim(
 )
 
 
-def sanity_arms(density: float, lrs: tuple[float, ...]) -> dict[str, ClaimArm]:
+def sanity_arms(density: float, lrs: tuple[float | None, ...]) -> dict[str, ClaimArm]:
     own = method("gem-miner", density=density)
     named = {"gem-miner": "", "shuffled": "shuffle", "fresh-init": "fresh-init"}
     arms = {name: ClaimArm(own, control) for name, control in named.items()}
@@ -125,7 +125,7 @@ SANITY = Claim(
     ),
     source=f"{RARE_GEMS}, tables 1 and 2",
     differs=f"{DIFFERS} Weights are drawn anew from the same distribution (the public code draws from another).",
-    protocols=protocols(BENCH, CIFAR, sanity_arms(0.014, (0.03, 0.1, 0.3)), "45"),
+    protocols=protocols(BENCH, CIFAR, sanity_arms(0.014, (None, 0.03, 0.3)), "45"),
     expected=tuple(
         Expectation(f"gem-miner{tuned}", ">", f"{control}{tuned}")
         for tuned in ("", ", tuned")
