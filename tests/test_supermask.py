@@ -18,7 +18,7 @@ from tombola.evidence import Against, control
 from tombola.methods import SearchWarning
 from tombola.methods.searched import Rounded, Searched, Topmost, TopShare, rounded
 from tombola.methods.supermask import Freezing, first_penalty, freezing_steps, norms_and_biases
-from tombola.testing import toy_task
+from tombola.testing import check_method, toy_task
 from tombola.tickets import Values, kth_largest, tensors_of
 from tombola.training import Run, State, evaluate, start_of, train
 
@@ -29,6 +29,7 @@ ALL = [
     replace(GEM_MINER, norm="l1"),
     replace(GEM_MINER, scope="layerwise"),
     replace(GEM_MINER, optimizer="adam", lr=0.01),
+    replace(GEM_MINER, gradual=False),
     tb.EdgePopup(density=0.2),
     tb.EdgePopup(density=0.2, scope="global", gradual=True),
     tb.ContinuousSparsification(density=0.2, rounds=2),
@@ -355,6 +356,24 @@ def test_what_cannot_be_searched_is_refused_before_the_search(method, words):
 def test_settings_that_make_no_sense_are_refused(settings, words):
     with pytest.raises(tb.TombolaError, match=words):
         tb.GemMiner(**settings)
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda m: f"{type(m).__name__}-{ALL.index(m)}")
+def test_every_setting_keeps_the_laws(method):
+    check_method(method)
+
+
+def test_a_period_longer_than_the_search_is_refused():
+    with pytest.raises(tb.TombolaError, match="the period 5ep does not fit into a search of 2 epochs"):
+        tb.find(toy_task(), replace(GEM_MINER, period="5ep"))
+
+
+def test_the_papers_code_loses_the_same_share_each_time_and_never_makes_up_for_it():
+    """With a penalty so strong that most scores are 0, the paper's own rule goes below its schedule."""
+    method = replace(GEM_MINER, penalty=0.05, ties="paper-code", floor=1)
+    with pytest.warns(SearchWarning):
+        ticket = tb.find(toy_task(epochs=4), method)
+    assert ticket.mask.total_kept < 0.5 * round(0.2 * 732)
 
 
 def test_scores_that_are_not_numbers_are_refused_by_name():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.methods.method import DensityKind
@@ -39,8 +39,8 @@ class Supermask:
     is kept: all that was not frozen (`alive`, of exactly the density), or of it what rounds to 1 (`rounded`).
     ties: `exact`, or `paper-code`, where all that equals the last score to be frozen is frozen with it.
     weights: the initial weights that are searched; hold: norms and biases held at neutral while scores and then
-    the ticket train. length: epochs of the search over the recipe's. lr, optimizer: of the scores; without
-    an lr SGD gets the paper's 0.1 over 58,650 steps, and over fewer as much more (10 at most), Adam 0.01. finetune_lr:
+    the ticket train. length: epochs of the search over the recipe's. lr, optimizer: of the scores; without an lr
+    Adam gets 0.01, and SGD the paper's 0.1 over 58,650 steps and as much more over fewer (10 at most). finetune_lr:
     prescribed to the ticket. floor: weights that each layer keeps at least; with 0 a search that empties a layer
     stops, with the last mask that did not.
     """
@@ -117,7 +117,7 @@ class Supermask:
         run.stage("search", searching, searched, recipe=recipe, observers=[freezing])
         mask = freezing.result()
         searched.settle(mask)
-        before = run.validate(searching, searched, recipe)
+        before = None if freezing.stopped else run.validate(searching, searched, recipe)
         finetune = {} if self.finetune_lr is None else {"lr": self.finetune_lr}
         return Ticket(mask, start, held, finetune, provenance=Provenance(before=before))
 
@@ -158,6 +158,10 @@ class Freezing(Observer):
 
     def epoch_begin(self, state: State) -> None:
         self._events = freezing_steps(self._own.period, state.recipe.epochs * state.steps_per_epoch, state)
+        if self._own.period and self._own.gradual and not self._events:
+            raise TombolaError(
+                f"the period {self._own.period} does not fit into a search of {state.recipe.epochs} epochs; shorten it"
+            )
         if self._own.penalty == "auto" and not self._penalty:
             self._penalty = first_penalty(self._own.density, state.recipe, state.steps_per_epoch)
         self._lead(state)
@@ -177,23 +181,29 @@ class Freezing(Observer):
         else:
             for score in self._searched.scores:
                 score.detach().clamp_(0.0, 1.0)
-        if state.step in self._events and self._own.gradual:
+        if state.step in self._events and self._own.gradual and not self.stopped:
             self._freeze(state)
 
     def epoch_end(self, state: State) -> bool:
         shown = self._look(state.epoch)
         state.history[-1] |= {"density": shown.density, "penalty": self._penalty}
+        return self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a layer lost its last weight and no floor gave it back."""
         return bool(self._emptied) and not self._own.floor
 
     def result(self) -> Mask:
         """The mask that the search came to."""
         own, scores = self._own, self._searched.named_scores
-        if self._emptied and not own.floor:
+        if self.stopped:
             return self._good
-        if self._top is None:
-            return self._alive if own.final == "alive" else self._shown()
-        magnitudes = {name: score.abs() for name, score in scores.items()}
-        return select(magnitudes, own.density, scope=own.scope, floor=own.floor)
+        if self._top is None and own.final == "rounded":
+            return self._shown()
+        if self._top is None and self._alive.total_kept <= round(own.density * self._alive.size):
+            return self._alive
+        return self._best({name: score.abs() for name, score in scores.items()}, own.density)
 
     def state_dict(self) -> dict[str, Any]:
         masks = {"alive": dict(self._alive), "good": dict(self._good)}
@@ -232,21 +242,27 @@ class Freezing(Observer):
         self._alive = self._left(target)
         self._searched.remove({name: ~self._alive[name] for name in self._alive})
 
+    def _best(self, scores: dict[str, Tensor], density: float) -> Mask:
+        """The highest-scored of what is alive; that clamped scores are often equal is no news."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TieWarning)
+            return select(scores, density, scope=self._own.scope, within=self._alive, floor=self._own.floor)
+
     def _left(self, target: float) -> Mask:
-        """What stays alive at a density."""
+        """What stays alive at a density; in the paper's code, what is above the last score of those that go."""
         own, scores = self._own, self._searched.named_scores
         if own.ties == "exact":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", TieWarning)
-                return select(scores, target, scope=own.scope, within=self._alive, floor=own.floor)
-        kept = {name: score[self._alive[name].to(score.device)] for name, score in scores.items()}
-        share = target / self._alive.density
-        groups = [kept] if own.scope == "global" else [{name: values} for name, values in kept.items()]
-        last: dict[str, float] = {}
+            return self._best(scores, target)
+        alive = {name: score[self._alive[name].to(score.device)] for name, score in scores.items()}
+        groups = [list(alive)] if own.scope == "global" else [[name] for name in alive]
+        kept: dict[str, Tensor] = {}
         for group in groups:
-            count = math.floor(share * sum(values.numel() for values in group.values()))
-            last |= dict.fromkeys(group, kth_largest(list(group.values()), count + 1))
-        return Mask.of({name: (score > last[name]).cpu() & self._alive[name] for name, score in scores.items()})
+            values = [alive[name] for name in group if alive[name].numel()]
+            staying = math.floor(self._target(1) * sum(own.numel() for own in values))
+            last = kth_largest(values, staying + 1) if values else 1.0
+            kept |= {name: (scores[name] > last) & self._alive[name].to(scores[name].device) for name in group}
+        short = [name for name, own in kept.items() if int(own.sum()) < self._own.floor]
+        return Mask.of(kept | {name: kept[name] | self._highest(name) for name in short})
 
     def _shown(self) -> Mask:
         """The mask at which the network is evaluated now."""
@@ -266,17 +282,18 @@ class Freezing(Observer):
             _warn_of_empty(fresh, epoch, self._own.floor, shown.density, self._penalty)
         if self._own.floor and self._top is None:
             for layer in shown.collapsed:
-                self._revive(layer)
+                self._searched.named_scores[layer].masked_fill_(self._highest(layer), 1.0)
         if not shown.collapsed:
             self._good = shown
         return shown
 
-    def _revive(self, layer: str) -> None:
+    def _highest(self, layer: str) -> Tensor:
+        """As many of a layer's living weights as the floor says, those with the highest scores."""
         score = self._searched.named_scores[layer]
         alive = self._alive[layer].to(score.device)
         best = torch.where(alive, score, -1.0).flatten().topk(min(self._own.floor, int(alive.sum()))).indices
-        chosen = torch.zeros(score.numel(), dtype=torch.bool, device=score.device).index_fill_(0, best, value=True)
-        score.masked_fill_(chosen.view(score.shape), 1.0)
+        chosen = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
+        return chosen.index_fill_(0, best, value=True).view(score.shape)
 
 
 def freezing_steps(period: str, steps: int, state: State) -> list[int]:
