@@ -16,8 +16,9 @@ from torch import nn
 import tombola as tb
 from tombola.evidence import Against, control
 from tombola.methods import SearchWarning
+from tombola.methods.freezing import Freezing, first_penalty, freezing_steps
 from tombola.methods.searched import Rounded, Searched, Topmost, TopShare, rounded
-from tombola.methods.supermask import Freezing, first_penalty, freezing_steps, norms_and_biases
+from tombola.methods.supermask import norms_and_biases
 from tombola.testing import check_method, toy_task
 from tombola.tickets import Values, kth_largest, tensors_of
 from tombola.training import Run, State, evaluate, start_of, train

@@ -36,7 +36,13 @@ def run(words: Sequence[str]) -> int:
     method = preset(name)
     settings = settings_class(method)()
     options = parse(
-        f"find {name}", rest, Find.__doc__, method=settings, task=default_options(rest), find=Find(), run=RunOptions()
+        f"find {name}",
+        rest,
+        f"{Find.__doc__}\n\n{settings.__doc__}",
+        method=settings,
+        task=default_options(rest),
+        find=Find(),
+        run=RunOptions(),
     )
     task = make_task(options.task)
     method = with_settings(method, options.method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -30,7 +31,7 @@ def settings_class(method: Method) -> type:
     made = make_dataclass(
         type(method).__name__, [(name, kind, field(default=default)) for name, kind, default in columns], frozen=True
     )
-    made.__doc__ = type(method).__doc__
+    made.__doc__ = "\n\n".join(cleandoc(kind.__doc__ or "") for kind in type(method).__mro__ if is_dataclass(kind))
     return made
 
 

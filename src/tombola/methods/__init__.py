@@ -4,13 +4,14 @@ from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.describe import describe
 from tombola.methods.find import find
+from tombola.methods.freezing import SearchWarning
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import DensityKind, Method
 from tombola.methods.one_shot import OneShot
 from tombola.methods.presets import METHODS, Preset, method, name_of
 from tombola.methods.rare_gems import rare_gems
 from tombola.methods.rounds import Round
-from tombola.methods.supermask import EdgePopup, GemMiner, SearchWarning, Supermask
+from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 
 __all__ = [
     "METHODS",

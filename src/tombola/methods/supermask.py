@@ -3,75 +3,46 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tombola.errors import TombolaError
+from tombola.methods.freezing import Falling, Freezing
 from tombola.methods.method import DensityKind
 from tombola.methods.searched import Searched, Searching, TopShare, kaiming_uniform, rounded, uniform
 from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import InitialWeights, Mask, Provenance, Seed, Ticket, TieWarning, kth_largest, select
-from tombola.training import Observer, Recipe, Run, State, Step, Task, length_of, mixed
+from tombola.tickets import InitialWeights, Provenance, Seed, Ticket
+from tombola.training import Recipe, Run, Task, length_of, mixed
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-PERIODS = 30
 PAPERS_WAY = 0.1 * 150 * 391
-STEADY = 1.3
-
-
-class SearchWarning(UserWarning):
-    """A search of scores emptied a layer; says which, and what was done."""
 
 
 @dataclass(frozen=True)
-class Supermask:
+class Supermask(Falling):
     """Train scores over frozen initial weights, and keep the best-scored weights; by default as Gem-Miner.
 
-    keep: how scores become the mask of each step: `half`, those above ½ of scores clamped to [0, 1] (Gem-Miner);
-    `top`, the highest |score| up to the density (edge-popup). scope: whether weights are ranked over the whole network
-    or by layer. gradual: whether the density falls over the search, by the same share each period: `half` freezes
-    the lowest scores for good, `top` keeps fewer. period: as "5ep" or "100it"; a thirtieth of the search if empty.
-    penalty: λ of λ‖score‖²; `auto` is led by the density curve. norm: `l2`, or `l1` for λ‖score‖₁. final: the mask that
-    is kept: all that was not frozen (`alive`, of exactly the density), or of it what rounds to 1 (`rounded`).
-    ties: `exact`, or `paper-code`, where all that equals the last score to be frozen is frozen with it.
     weights: the initial weights that are searched; hold: norms and biases held at neutral while scores and then
     the ticket train. length: epochs of the search over the recipe's. lr, optimizer: of the scores; without an lr
     Adam gets 0.01, and SGD the paper's 0.1 over 58,650 steps and as much more over fewer (10 at most). finetune_lr:
-    prescribed to the ticket. floor: weights that each layer keeps at least; with 0 a search that empties a layer
-    stops, with the last mask that did not.
+    prescribed to the ticket. The other settings say how the density falls: see `Falling`.
     """
 
-    density: float = 0.05
-    keep: Literal["half", "top"] = "half"
-    scope: Literal["global", "layerwise"] = "global"
-    gradual: bool = True
-    period: str = ""
-    penalty: float | Literal["auto"] = "auto"
-    norm: Literal["l2", "l1"] = "l2"
-    final: Literal["alive", "rounded"] = "alive"
-    ties: Literal["exact", "paper-code"] = "exact"
     weights: InitialWeights = "signed-constant"
     hold: bool = True
     length: float = 1.0
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float | None = None
     finetune_lr: float | None = None
-    floor: int = 1
     prunable: Prunable = Prunable()
 
     granularity: ClassVar[Granularity] = Weights()
 
     def __post_init__(self) -> None:
-        if self.period:
-            Step.parse(self.period)
-        if self.penalty == "auto" and self.keep == "top":
-            raise TombolaError("an automatic penalty follows the density, which keep='top' fixes; give a number")
-        if self.penalty != "auto" and not (math.isfinite(self.penalty) and self.penalty >= 0):
-            raise TombolaError(f"the penalty is {self.penalty}; give a number of at least 0, or auto")
+        super().__post_init__()
         if not (math.isfinite(self.length) and self.length > 0):
             raise TombolaError(f"the length is {self.length}; give the search's epochs as a multiple of the recipe's")
 
@@ -143,195 +114,8 @@ class EdgePopup(Supermask):
     penalty: float | Literal["auto"] = 2.5e-4
 
 
-class Freezing(Observer):
-    """Lets the density of a search fall period by period, leads the penalty, and watches for empty layers."""
-
-    def __init__(self, own: Supermask, searched: Searched, top: TopShare | None) -> None:
-        self._own = own
-        self._searched = searched
-        self._top = top
-        self._alive = Mask.full(dict(zip(searched.names, searched.weights, strict=True)))
-        self._good = self._alive
-        self._penalty = 0.0 if own.penalty == "auto" else own.penalty
-        self._emptied: dict[str, int] = {}
-        self._events: list[int] = []
-
-    def epoch_begin(self, state: State) -> None:
-        self._events = freezing_steps(self._own.period, state.recipe.epochs * state.steps_per_epoch, state)
-        if self._own.period and self._own.gradual and not self._events:
-            raise TombolaError(
-                f"the period {self._own.period} does not fit into a search of {state.recipe.epochs} epochs; shorten it"
-            )
-        if self._own.penalty == "auto" and not self._penalty:
-            self._penalty = first_penalty(self._own.density, state.recipe, state.steps_per_epoch)
-        self._lead(state)
-        self._fall(state.step)
-        if state.step == 0:
-            self._look(1)
-
-    def before_step(self, state: State) -> None:
-        if self._own.norm == "l1":
-            for score in self._searched.scores:
-                if score.grad is not None:
-                    score.grad.add_(score.detach().sign(), alpha=self._penalty)
-
-    def after_step(self, state: State) -> None:
-        if self._top is not None:
-            self._top.thresholds.clear()
-        else:
-            for score in self._searched.scores:
-                score.detach().clamp_(0.0, 1.0)
-        if state.step in self._events and self._own.gradual and not self.stopped:
-            self._freeze(state)
-
-    def epoch_end(self, state: State) -> bool:
-        shown = self._look(state.epoch)
-        state.history[-1] |= {"density": shown.density, "penalty": self._penalty}
-        return self.stopped
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a layer lost its last weight and no floor gave it back."""
-        return bool(self._emptied) and not self._own.floor
-
-    def result(self) -> Mask:
-        """The mask that the search came to."""
-        own, scores = self._own, self._searched.named_scores
-        if self.stopped:
-            return self._good
-        if self._top is None and own.final == "rounded":
-            return self._shown()
-        if self._top is None and self._alive.total_kept <= round(own.density * self._alive.size):
-            return self._alive
-        return self._best({name: score.abs() for name, score in scores.items()}, own.density)
-
-    def state_dict(self) -> dict[str, Any]:
-        masks = {"alive": dict(self._alive), "good": dict(self._good)}
-        return {**masks, "penalty": self._penalty, "emptied": self._emptied}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._alive, self._good = Mask.of(state["alive"]), Mask.of(state["good"])
-        self._penalty, self._emptied = state["penalty"], state["emptied"]
-
-    def _target(self, level: int) -> float:
-        return self._own.density ** (level / len(self._events)) if self._events else self._own.density
-
-    def _level(self, step: int) -> int:
-        return sum(event <= step for event in self._events)
-
-    def _fall(self, step: int) -> None:
-        if self._top is not None and self._own.gradual:
-            self._top.share = self._target(self._level(step))
-            self._top.thresholds.clear()
-
-    def _lead(self, state: State) -> None:
-        if self._own.norm == "l2":
-            for group in state.optimizer.param_groups:
-                group["weight_decay"] = 2 * self._penalty
-
-    def _freeze(self, state: State) -> None:
-        """One period is over: fewer weights from here on."""
-        target = self._target(self._level(state.step))
-        self._fall(state.step)
-        shown = self._look(state.epoch + 1)
-        if self._top is not None:
-            return
-        if self._own.penalty == "auto":
-            self._penalty *= STEADY if shown.density > target else 1 / STEADY
-            self._lead(state)
-        self._alive = self._left(target)
-        self._searched.remove({name: ~self._alive[name] for name in self._alive})
-
-    def _best(self, scores: dict[str, Tensor], density: float) -> Mask:
-        """The highest-scored of what is alive; that clamped scores are often equal is no news."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TieWarning)
-            return select(scores, density, scope=self._own.scope, within=self._alive, floor=self._own.floor)
-
-    def _left(self, target: float) -> Mask:
-        """What stays alive at a density; in the paper's code, what is above the last score of those that go."""
-        own, scores = self._own, self._searched.named_scores
-        if own.ties == "exact":
-            return self._best(scores, target)
-        alive = {name: score[self._alive[name].to(score.device)] for name, score in scores.items()}
-        groups = [list(alive)] if own.scope == "global" else [[name] for name in alive]
-        kept: dict[str, Tensor] = {}
-        for group in groups:
-            values = [alive[name] for name in group if alive[name].numel()]
-            staying = math.floor(self._target(1) * sum(own.numel() for own in values))
-            last = kth_largest(values, staying + 1) if values else 1.0
-            kept |= {name: (scores[name] > last) & self._alive[name].to(scores[name].device) for name in group}
-        short = [name for name, own in kept.items() if int(own.sum()) < self._own.floor]
-        return Mask.of(kept | {name: kept[name] | self._highest(name) for name in short})
-
-    def _shown(self) -> Mask:
-        """The mask at which the network is evaluated now."""
-        scores = self._searched.named_scores
-        if self._top is None:
-            return Mask.of({name: score > 0.5 for name, score in scores.items()}) & self._alive
-        return self._top.mask(scores)
-
-    def _look(self, epoch: int) -> Mask:
-        """The mask of now; empty layers are noted and warned of, and given their best weights if there is a floor."""
-        for layer, score in self._searched.named_scores.items():
-            if score.isnan().any():
-                raise TombolaError(f"the scores of '{layer}' contain NaN in epoch {epoch} of the search; lower its lr")
-        shown = self._shown()
-        if fresh := [layer for layer in shown.collapsed if layer not in self._emptied]:
-            self._emptied |= dict.fromkeys(fresh, epoch)
-            _warn_of_empty(fresh, epoch, self._own.floor, shown.density, self._penalty)
-        if self._own.floor and self._top is None:
-            for layer in shown.collapsed:
-                self._searched.named_scores[layer].masked_fill_(self._highest(layer), 1.0)
-        if not shown.collapsed:
-            self._good = shown
-        return shown
-
-    def _highest(self, layer: str) -> Tensor:
-        """As many of a layer's living weights as the floor says, those with the highest scores."""
-        score = self._searched.named_scores[layer]
-        alive = self._alive[layer].to(score.device)
-        best = torch.where(alive, score, -1.0).flatten().topk(min(self._own.floor, int(alive.sum()))).indices
-        chosen = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
-        return chosen.index_fill_(0, best, value=True).view(score.shape)
-
-
-def freezing_steps(period: str, steps: int, state: State) -> list[int]:
-    """The optimizer steps after which the density falls.
-
-    Epochs count as in the paper's code: with "5ep" after the epochs that bear the numbers 5, 10, … from 0.
-    """
-    at = Step.parse(period) if period else Step(max(1, steps // PERIODS), "it")
-    every = at.iterations(state.steps_per_epoch)
-    first = every + (state.steps_per_epoch if at.unit == "ep" else 0)
-    return list(range(first, steps + (at.unit == "ep"), every))
-
-
-def first_penalty(density: float, recipe: Recipe, steps_per_epoch: int) -> float:
-    """λ at which the penalty alone would shrink scores by about the density over the whole search.
-
-    With SGD; the paper's tuned λ for ResNet-20 lie at 0.5 to 1.1 times this. Adam divides the penalty by the
-    gradients' size, so there it is a number that was found good here.
-    """
-    if recipe.optimizer != "sgd":
-        return 1e-5
-    total = sum(recipe.lr_at(step, steps_per_epoch) for step in range(recipe.epochs * steps_per_epoch))
-    return -math.log(density) * (1 - recipe.momentum) / (2 * total)
-
-
 def norms_and_biases(model: nn.Module) -> tuple[str, ...]:
     """The parameters of norms, and all biases."""
     norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
     named = model.named_parameters()
     return tuple(name for name, p in named if id(p) in norms or name.rpartition(".")[2].endswith("bias"))
-
-
-def _warn_of_empty(layers: list[str], epoch: int, floor: int, density: float, penalty: float) -> None:
-    named = ", ".join(f"'{layer}'" for layer in layers)
-    done = f"the best {floor} of each were kept" if floor else "the search stops at its last mask that keeps some"
-    warnings.warn(
-        f"nothing was left of {named} in epoch {epoch} of the search, at density {density:.3g} and penalty "
-        f"{penalty:.3g}; {done}: lower the penalty, lengthen the search or raise the density",
-        SearchWarning,
-        stacklevel=2,
-    )
