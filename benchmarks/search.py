@@ -43,7 +43,7 @@ def search_step(name: str, method: Supermask, *, sort: bool = False) -> Work:
     searched, observer = method.prepare(task, task.build(0), 0)
     if sort:
         searched._weigh = sorted_top(method.density)
-    recipe = method.search_recipe(replace(task.recipe, epochs=1000))
+    recipe = method.search_recipe(replace(task.recipe, epochs=60), 1000)
     inputs, targets = task.data["train"]
     if name.startswith("resnet"):
         searched.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]

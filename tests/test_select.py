@@ -357,3 +357,16 @@ def test_bad_input_is_refused_in_one_sentence_that_names_the_place(scores, densi
     assert says in text
     assert "\n" not in text
     assert ". " not in text
+
+
+@pytest.mark.parametrize("floor", [0, 1])
+def test_a_large_layer_with_hardly_anything_left_is_chosen_from(floor):
+    """A strided sample of it may hold none of what is alive."""
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        alive = torch.zeros(512 * 512).index_fill_(0, torch.randperm(512 * 512, generator=generator)[:20], 1.0)
+        within = Mask.of({"a": alive.view(512, 512) > 0, "b": torch.ones(10) > 0})
+        scores = {"a": torch.rand(512, 512, generator=generator), "b": torch.rand(10, generator=generator)}
+        mask = select(scores, 15 / (512 * 512 + 10), within=within, floor=floor)
+        assert mask.total_kept == 15
+        assert mask <= within

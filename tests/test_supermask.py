@@ -7,6 +7,7 @@ import math
 import warnings
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -57,15 +58,17 @@ def made_state(steps_per_epoch: int) -> State:
     ],
 )
 def test_freezing_follows_the_papers_schedule(epochs, density, events, share):
-    steps = freezing_steps("5ep", epochs * 391, made_state(391))
+    steps = freezing_steps("5ep", 30, epochs * 391, 391)
     assert len(steps) == events
     assert steps[0] == 6 * 391
     assert 1 - density ** (1 / events) == pytest.approx(share, abs=5e-5)
 
 
-def test_without_a_period_the_density_falls_thirty_times_and_ends_before_the_search():
-    steps = freezing_steps("", 300, made_state(10))
-    assert steps == list(range(10, 300, 10))
+@pytest.mark.parametrize("steps", [29, 59, 100, 300, 1410])
+def test_without_a_period_the_search_has_thirty_equal_ones(steps):
+    events = freezing_steps("", 30, steps, 10)
+    assert len(events) == min(29, steps - 1)
+    assert {later - earlier for earlier, later in pairwise([0, *events, steps])} <= {steps // 30, steps // 30 + 1}
 
 
 def test_rounding_is_strict_and_its_gradient_goes_straight_through():
@@ -218,11 +221,23 @@ def test_what_rounds_to_one_is_part_of_what_is_alive():
     assert alive.mask.total_kept == round(0.2 * 732)
 
 
+def noisy_task() -> tb.SupervisedTask:
+    """Five classes that overlap, so that nothing gets them all right."""
+    generator = torch.Generator().manual_seed(5)
+    targets = torch.arange(900) % 5
+    centres = torch.randn(5, 64, generator=generator)
+    inputs = centres[targets] + 4 * torch.randn(900, 64, generator=generator)
+    data = {"train": (inputs[:800], targets[:800]), "test": (inputs[800:], targets[800:])}
+    recipe = tb.Recipe(epochs=3, batch=40, lr=0.05, precision="float32")
+    return tb.SupervisedTask(lambda: nn.Sequential(nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 5)), data, recipe=recipe)
+
+
 @pytest.mark.parametrize("method", ALL, ids=lambda m: f"{type(m).__name__}-{ALL.index(m)}")
 def test_the_metric_before_training_is_that_of_the_start_at_the_mask(method):
     """But for batch norm's statistics, which are the search's."""
-    task = toy_task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 5)))
+    task = noisy_task()
     ticket = tb.find(task, method)
+    assert 0.2 < ticket.provenance.before < 0.999
     model = start_of(task, ticket, 0)
     with tb.attach(ticket, model):
         metric, _, _ = evaluate(task, model, "validation", task.recipe)
@@ -333,6 +348,9 @@ def test_a_floor_keeps_every_layer_alive_and_says_so():
         (tb.EdgePopup(density=1e-4), "keeps not one of 732 weights"),
         (tb.ConcreteTicketSearch(density=1e-4), "keeps not one of 732 weights"),
         (tb.GemMiner(density=2.0), "density is 2.0"),
+        (tb.GemMiner(density=0.003), "keeps 2 of 732 weights, fewer than a floor of 1 in each of 3 layers"),
+        (tb.EdgePopup(density=0.003), "fewer than a floor of 1"),
+        (tb.ConcreteTicketSearch(density=0.003), "fewer than a floor of 1"),
         (tb.GemMiner(prunable=tb.Prunable(include=("none",))), "nothing to prune"),
         (tb.GemMiner(weights="xavier"), "there are no initial weights 'xavier'"),
     ],
@@ -350,6 +368,9 @@ def test_what_cannot_be_searched_is_refused_before_the_search(method, words):
         ({"penalty": -1.0}, "the penalty is -1.0"),
         ({"penalty": math.nan}, "the penalty is nan"),
         ({"length": 0.0}, "the length is 0.0"),
+        ({"period": "0it"}, "the period is 0it"),
+        ({"periods": 0}, "periods is 0"),
+        ({"floor": -1}, "floor is -1"),
         ({"period": "5"}, "'5' is not a point in training"),
         ({"keep": "top"}, "an automatic penalty follows the density"),
     ],
@@ -410,7 +431,7 @@ def test_continuous_sparsification_keeps_positive_scores_and_at_most_the_density
     bounded = tb.find(task, tb.ContinuousSparsification(density=0.1, start=0.05, rounds=1))
     assert bounded.mask <= free.mask
     assert bounded.mask.total_kept == round(0.1 * 732)
-    sparser = tb.find(task, tb.ContinuousSparsification(density=1.0, start=0.05, rounds=1, penalty=1.0))
+    sparser = tb.find(task, tb.ContinuousSparsification(density=1.0, start=0.05, rounds=1, penalty=0.01))
     assert sparser.mask.density < free.mask.density
 
 
@@ -421,7 +442,7 @@ def test_concrete_ticket_search_learns_from_a_teacher_whose_cost_is_entered():
     tb.find(task, tb.ConcreteTicketSearch(density=0.2, objective="task"), run=bare)
     assert {row["stage"] for row in run.history} == {"teacher", "search"}
     assert run.cost.samples_backward == 2 * bare.cost.samples_backward
-    assert run.cost.dense_epochs == pytest.approx(2 * bare.cost.dense_epochs)
+    assert 2 * bare.cost.dense_epochs < run.cost.dense_epochs < 2.5 * bare.cost.dense_epochs
     assert run.cost.flops > 2 * bare.cost.flops
 
 
@@ -473,7 +494,7 @@ def test_the_papers_settings_are_there(network, density, penalty, events, lr):
     assert method.penalty == penalty
     searching = method.search_recipe(recipe, 391)
     assert searching.lr == lr
-    assert len(freezing_steps(method.period, recipe.epochs * 391, made_state(391))) == events
+    assert len(freezing_steps(method.period, 30, recipe.epochs * 391, 391)) == events
 
 
 def test_a_search_of_the_papers_length_gets_the_papers_rate():
@@ -486,6 +507,7 @@ def test_the_automatic_penalty_begins_near_the_papers():
     recipe = tb.GemMiner().search_recipe(tb.Recipe(epochs=150), 391)
     assert 0.5 < 1e-4 / first_penalty(0.0059, recipe, 391) < 1.6
     assert 0.5 < 3e-5 / first_penalty(0.0372, recipe, 391) < 1.6
+    assert 0.25 < 1e-5 / first_penalty(0.1334, recipe, 391) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -495,3 +517,82 @@ def test_the_automatic_penalty_begins_near_the_papers():
 def test_what_the_paper_did_not_publish_is_refused(network, density, words):
     with pytest.raises(tb.TombolaError, match=words):
         tb.rare_gems(network, density)
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda m: f"{type(m).__name__}-{ALL.index(m)}")
+@pytest.mark.parametrize("kind", ["label smoothing", "float64", "DataParallel", "AdamW"])
+def test_every_search_runs_on(method, kind):
+    task = noisy_task()
+    if kind == "label smoothing":
+        task = replace(task, recipe=replace(task.recipe, label_smoothing=0.1))
+    elif kind == "AdamW":
+        task = replace(task, recipe=replace(task.recipe, optimizer="adamw"))
+    elif kind == "float64":
+        data = {name: (inputs.double(), targets) for name, (inputs, targets) in task.data.items()}
+        task = replace(task, data=data, model=lambda: noisy_task().model().double())
+    else:
+        task = replace(task, model=lambda: nn.DataParallel(noisy_task().model()))
+    ticket = tb.find(task, method)
+    trained = train(task, ticket).model
+    assert not any(p.detach()[~ticket.mask[n]].any() for n, p in tensors_of(trained).items() if n in ticket.mask)
+
+
+@pytest.mark.parametrize("name", ["erk", "smart-ratio", "magnitude-init"])
+def test_random_controls_of_a_gem_start_as_it_does(name):
+    task = toy_task()
+    ticket = tb.find(task, GEM_MINER)
+    arm = control(name, Against(task, ticket, 0, GEM_MINER))
+    mine, its = tensors_of(start_of(task, arm.ticket, 0)), tensors_of(start_of(task, ticket, 0))
+    assert all(torch.equal(mine[key], its[key]) for key in its)
+    assert arm.ticket.held == ticket.held
+    assert arm.ticket.mask != ticket.mask
+    assert arm.ticket.mask.total_kept == pytest.approx(ticket.mask.total_kept, abs=1)
+
+
+def test_what_the_user_froze_stays_frozen_under_continuous_sparsification():
+    def half_frozen() -> nn.Module:
+        model = toy_task().model()
+        model[0].requires_grad_(requires_grad=False)
+        return model
+
+    task = toy_task(half_frozen)
+    ticket = tb.find(task, tb.ContinuousSparsification(density=0.5, rounds=1, rewind="12it", start=0.1))
+    own = tensors_of(task.build(0))
+    assert torch.equal(ticket.start.tensors["0.bias"], own["0.bias"])
+    assert not torch.equal(ticket.start.tensors["8.bias"], own["8.bias"])
+
+
+def test_continuous_sparsification_names_the_layers_that_it_empties_and_keeps_a_weight_in_each():
+    with pytest.warns(SearchWarning, match="nothing was left of '0.weight', '3.weight', '8.weight'"):
+        ticket = tb.find(toy_task(), tb.ContinuousSparsification(density=0.5, start=-0.1))
+    assert set(ticket.mask.counts.values()) == {1}
+
+
+def test_a_teacher_without_classes_is_refused():
+    task = toy_task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1)))
+    task = replace(task, loss=lambda outputs, targets: outputs.mean(), metric=lambda outputs, targets: outputs.mean())
+    with pytest.raises(tb.TombolaError, match="objective='task'"):
+        tb.find(task, tb.ConcreteTicketSearch(density=0.2))
+
+
+def test_a_search_that_begins_empty_is_refused_without_a_floor():
+    method = tb.EdgePopup(density=0.002, scope="global", floor=0)
+    with pytest.warns(SearchWarning), pytest.raises(tb.TombolaError, match="before its first step; set a floor"):
+        tb.find(toy_task(), method)
+
+
+def test_a_longer_search_keeps_its_rate_and_goes_further():
+    recipe = tb.Recipe(epochs=10)
+    short, long = (tb.method(name).search_recipe(recipe, 391) for name in ("gem-miner", "gem-miner-long"))
+    assert long.lr == short.lr
+    assert long.epochs == 20 * short.epochs
+
+
+def test_pretrained_weights_are_searched_as_they_are():
+    method, _ = tb.rare_gems("resnet50-pretrained", 0.02)
+    assert (method.weights, method.hold) == ("own", False)
+
+
+def test_at_full_density_the_papers_code_keeps_everything():
+    ticket = tb.find(toy_task(), tb.GemMiner(density=1.0, ties="paper-code", penalty=0.0))
+    assert ticket.mask.density == 1.0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
 from tombola.claims.claim import Claim, ClaimArm, Protocol, before_training
 from tombola.claims.first import BENCH, CIFAR, FULL, trained
 from tombola.claims.outcome import Expectation
-from tombola.methods import Iterative, method
+from tombola.methods import ContinuousSparsification, GemMiner, Iterative, method, rare_gems
 from tombola.studies import Result, TaskOptions
 
 RARE_GEMS = "Sreenivasan et al., Rare Gems: Finding Lottery Tickets at Initialization, NeurIPS 2022"
@@ -32,17 +35,40 @@ def kept_of(*layers: str):
     return kept
 
 
-def protocols(task: TaskOptions, full: TaskOptions, arms: dict[str, ClaimArm], minutes: str) -> dict:
-    """Three seeds on the bench, two of one epoch for a look, five at the paper's size."""
+Arms = dict[str, ClaimArm]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the arms of a claim take from the size of its protocol: see `protocols`."""
+
+    density: float
+    share: float = 0.38
+    rewind: str = "1ep"
+    published: GemMiner | None = None
+
+    @property
+    def gem(self) -> GemMiner:
+        return self.published or GemMiner(self.density)
+
+    @property
+    def warm_imp(self) -> ClaimArm:
+        return ClaimArm(Iterative(density=self.density, share=self.share, rewind=self.rewind))
+
+
+def protocols(task: TaskOptions, arms: Callable[[Size], Arms], minutes: str, density: float = 0.014) -> dict:
+    """Three seeds on the bench; two of one epoch for a look; five as the paper did it, with its own settings."""
+    published = replace(rare_gems("resnet20", 0.0059 if density < 0.01 else 0.0144)[0], finetune_lr=0.01)
+    full = Size(published.density, 0.2, "1000it", published)
     return {
-        "quick": Protocol(trained(task, 1), arms, 2, "3"),
-        "standard": Protocol(task, arms, 3, minutes),
-        "full": Protocol(full, arms, 5, FULL),
+        "quick": Protocol(trained(task, 1), arms(Size(density, rewind="40it")), 2, "3"),
+        "standard": Protocol(task, arms(Size(density)), 3, minutes),
+        "full": Protocol(replace(CIFAR, model=task.model), arms(full), 5, FULL),
     }
 
 
-def ladder_arms(density: float) -> dict[str, ClaimArm]:
-    own = {name: method(name, density=density) for name in LADDER}
+def ladder_arms(size: Size) -> Arms:
+    own = {name: method(name, density=size.density) for name in LADDER[:-1]} | {LADDER[-1]: size.gem}
     before = {f"{name}, untrained": ClaimArm(own[name], measured=before_training) for name in LADDER}
     return before | {name: ClaimArm(own[name]) for name in LADDER}
 
@@ -57,7 +83,7 @@ LADDER_CLAIM = Claim(
     ),
     source=f"{RARE_GEMS}, table 3",
     differs=DIFFERS,
-    protocols=protocols(BENCH, CIFAR, ladder_arms(0.0059), "45"),
+    protocols=protocols(BENCH, ladder_arms, "45", 0.0059),
     expected=(
         Expectation("edge-popup-global", ">", "edge-popup"),
         Expectation("edge-popup-gradual", ">", "edge-popup-global"),
@@ -70,11 +96,11 @@ LADDER_CLAIM = Claim(
 )
 
 
-def accuracy_arms(density: float) -> dict[str, ClaimArm]:
-    arms = {name: ClaimArm(method(name, density=density)) for name in ("gem-miner", "smart-ratio", "snip", "synflow")}
-    arms["edge-popup"] = ClaimArm(method("edge-popup", density=density))
-    arms["warm imp"] = ClaimArm(Iterative(density=density, share=0.38, rewind="1ep"))
-    return arms | {"dense": ClaimArm(None)}
+def accuracy_arms(size: Size) -> Arms:
+    rivals = {
+        name: ClaimArm(method(name, density=size.density)) for name in ("smart-ratio", "snip", "synflow", "edge-popup")
+    }
+    return {"gem-miner": ClaimArm(size.gem), **rivals, "warm imp": size.warm_imp, "dense": ClaimArm(None)}
 
 
 BETTER = (
@@ -93,7 +119,7 @@ ACCURACY = Claim(
     statement=ACCURACY_STATEMENT,
     source=f"{RARE_GEMS}, table 4 and figure 3",
     differs=IMP_DIFFERS,
-    protocols=protocols(BENCH, CIFAR, accuracy_arms(0.014), "60"),
+    protocols=protocols(BENCH, accuracy_arms, "60"),
     expected=BETTER,
 )
 
@@ -103,16 +129,16 @@ ACCURACY_CONV4 = Claim(
     statement=ACCURACY_STATEMENT,
     source=f"{RARE_GEMS}, figure 3 (other networks there)",
     differs=f"Conv-4 for the paper's networks. {IMP_DIFFERS}",
-    protocols=protocols(CONV4, CONV4, accuracy_arms(0.014), "60"),
+    protocols=protocols(CONV4, accuracy_arms, "60"),
     expected=BETTER,
 )
 
 
-def sanity_arms(density: float, lrs: tuple[float | None, ...]) -> dict[str, ClaimArm]:
-    own = method("gem-miner", density=density)
+def sanity_arms(size: Size) -> Arms:
     named = {"gem-miner": "", "shuffled": "shuffle", "fresh-init": "fresh-init"}
-    arms = {name: ClaimArm(own, control) for name, control in named.items()}
-    return arms | {f"{name}, tuned": ClaimArm(own, control, lrs=lrs) for name, control in named.items()}
+    arms = {name: ClaimArm(size.gem, control) for name, control in named.items()}
+    rates = (None, 0.03, 0.3)
+    return arms | {f"{name}, tuned": ClaimArm(size.gem, control, lrs=rates) for name, control in named.items()}
 
 
 SANITY = Claim(
@@ -125,7 +151,7 @@ SANITY = Claim(
     ),
     source=f"{RARE_GEMS}, tables 1 and 2",
     differs=f"{DIFFERS} Weights are drawn anew from the same distribution (the public code draws from another).",
-    protocols=protocols(BENCH, CIFAR, sanity_arms(0.014, (None, 0.03, 0.3)), "45"),
+    protocols=protocols(BENCH, sanity_arms, "45"),
     expected=tuple(
         Expectation(f"gem-miner{tuned}", ">", f"{control}{tuned}")
         for tuned in ("", ", tuned")
@@ -134,8 +160,7 @@ SANITY = Claim(
 )
 
 
-def shape_arms(density: float) -> dict[str, ClaimArm]:
-    own = method("gem-miner", density=density)
+def shape_arms(size: Size) -> Arms:
     measured = {
         "before training": before_training,
         "chance": chance,
@@ -144,7 +169,7 @@ def shape_arms(density: float) -> dict[str, ClaimArm]:
         "density": kept_of(),
         "density of the last stage": kept_of("layer3."),
     }
-    return {name: ClaimArm(own, measured=what) for name, what in measured.items()}
+    return {name: ClaimArm(size.gem, measured=what) for name, what in measured.items()}
 
 
 SHAPE = Claim(
@@ -157,7 +182,7 @@ SHAPE = Claim(
     ),
     source=f"{RARE_GEMS}, figures 6 and 7",
     differs=DIFFERS,
-    protocols=protocols(BENCH, CIFAR, shape_arms(0.014), "10"),
+    protocols=protocols(BENCH, shape_arms, "10"),
     expected=(
         Expectation("before training", ">", "chance"),
         Expectation("density of the first layer", ">", "density"),
@@ -167,10 +192,11 @@ SHAPE = Claim(
 )
 
 
-def others_arms(density: float) -> dict[str, ClaimArm]:
-    names = ("gem-miner", "concrete-ticket-search", "continuous-sparsification")
-    arms = {name: ClaimArm(method(name, density=density)) for name in names}
-    return arms | {"warm imp": accuracy_arms(density)["warm imp"]}
+def others_arms(size: Size) -> Arms:
+    soft = ContinuousSparsification(size.density, rewind=size.rewind)
+    others = {"concrete-ticket-search": method("concrete-ticket-search", density=size.density)}
+    arms = {name: ClaimArm(own) for name, own in (others | {"continuous-sparsification": soft}).items()}
+    return {"gem-miner": ClaimArm(size.gem), **arms, "warm imp": size.warm_imp}
 
 
 OTHERS = Claim(
@@ -183,7 +209,7 @@ OTHERS = Claim(
     ),
     source="Concrete Ticket Search, arXiv 2512.07142, abstract; Savarese, Silva, Maire, NeurIPS 2020",
     differs=f"{IMP_DIFFERS} Continuous Sparsification's tickets are cut to the density by their scores.",
-    protocols=protocols(BENCH, CIFAR, others_arms(0.014), "60"),
+    protocols=protocols(BENCH, others_arms, "60"),
     expected=(
         Expectation("concrete-ticket-search", ">", "warm imp"),
         Expectation("continuous-sparsification", "≥", "warm imp"),

@@ -140,7 +140,7 @@ def budget_gap(ticket: Ticket) -> float:
 
 
 def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:
-    """An arm on a new initialisation; what was prescribed for trained weights does not apply to it."""
+    """An arm on an initialisation of the ticket's kind; what was prescribed for trained weights does not apply."""
     weights = ticket.start.weights if isinstance(ticket.start, Seed) else "own"
     start = Seed.of(against.task.build(seed), seed, weights, ticket.mask, ticket.held)
     return Arm(against.task, replace(ticket, start=start, recipe=_prescribed(ticket)), budget_gap(against.ticket))
@@ -153,8 +153,7 @@ def _at_init(against: Against, name: str) -> Arm:
     if set(names) != set(Prunable()(against.task.build(against.seed))):
         own = method(name, density=against.ticket.density, prunable=Prunable(include=names, types=(nn.Module,)))
     found = find(against.task, own, seed=against.seed, progress=False)
-    ticket = replace(found, held=against.ticket.held, recipe=_prescribed(against.ticket))
-    return Arm(against.task, ticket, budget_gap(against.ticket))
+    return _from_init(against, replace(against.ticket, mask=found.mask, removed={}), against.seed)
 
 
 def _prescribed(ticket: Ticket) -> Mapping[str, Any]:

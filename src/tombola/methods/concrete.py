@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.methods.method import DensityKind
 from tombola.methods.searched import Searched, Searching
+from tombola.scores import Batch
 from tombola.structure import Granularity, Prunable, Weights
 from tombola.tickets import Mask, Provenance, Seed, Ticket, select
 from tombola.training import Cost, Observer, Recipe, Run, SampleFlops, State, Task
@@ -50,7 +51,15 @@ class ConcreteTicketSearch:
         """How α is trained on a task with this recipe."""
         epochs = max(1, round(self.length * recipe.epochs))
         return replace(
-            recipe, epochs=epochs, optimizer="adam", lr=self.lr, weight_decay=0.0, schedule="cosine", warmup=0.0
+            recipe,
+            epochs=epochs,
+            optimizer="adam",
+            lr=self.lr,
+            nesterov=False,
+            weight_decay=0.0,
+            schedule="cosine",
+            warmup=0.0,
+            start="0it",
         )
 
     def find(self, task: Task, run: Run) -> Ticket:
@@ -58,7 +67,7 @@ class ConcreteTicketSearch:
         start = Seed.of(model, run.seed)
         concrete = Concrete(self.temperature)
         searched = Searched(task, copy.deepcopy(model), self.prunable, torch.zeros_like, concrete)
-        searched.check_density(self.density)
+        searched.check_density(self.density, 1)
         searched.to(run.device)
         searching = Searching(task)
         if self.objective == "reverse-kl":
@@ -68,9 +77,7 @@ class ConcreteTicketSearch:
         recipe = self.search_recipe(task.recipe)
         done = run.stage("search", searching, searched, recipe=recipe, observers=[Balance(self, searched)])
         if self.objective == "reverse-kl":
-            taught = done.cost.samples_backward
-            one = SampleFlops.measure(task, teacher, next(iter(task.batches("train", run.seed, 0)))).forward
-            run.cost += Cost(samples_forward=taught, flops=round(taught * one))
+            run.cost += asking(searching, teacher, searched, done.cost, next(iter(task.batches("train", run.seed, 0))))
         mask = select(searched.named_scores, self.density, floor=1)
         searched.settle(mask)
         before = run.validate(Searching(task), searched, recipe)
@@ -105,16 +112,33 @@ class Imitating(Searching):
         outputs = model(inputs)
         if not torch.is_grad_enabled():
             return outputs
+        if not (isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] > 1):
+            raise TombolaError(
+                "the reverse KL divergence needs outputs of shape (n, classes), which this model does not give; search "
+                "with objective='task'"
+            )
         if outputs.is_meta:
             return outputs, outputs
         with torch.no_grad():
             return outputs, self.task.forward(self.teacher, inputs)
 
-    def loss(self, outputs: Any, targets: Any, /) -> Tensor:
+    def loss(self, outputs: Any, targets: Any, /, **options: Any) -> Tensor:
         if not isinstance(outputs, tuple):
-            return self.task.loss(outputs, targets)
+            return self.task.loss(outputs, targets, **options)
         own, taught = (F.log_softmax(logits.float(), -1) for logits in outputs)
         return F.kl_div(taught, own, reduction="batchmean", log_target=True)
+
+
+def asking(searching: Searching, teacher: nn.Module, searched: Searched, search: Cost, batch: Batch) -> Cost:
+    """What the teacher's forward passes cost in a search, beyond what the search's own cost has of them."""
+    task = searching.task
+    one = SampleFlops.measure(task, teacher, batch)
+    both, alone = (SampleFlops.measure(own, searched, batch).training for own in (searching, Searching(task)))
+    return Cost(
+        samples_forward=search.samples_backward,
+        flops=round(search.samples_backward * (one.forward - (both - alone))),
+        dense_epochs=search.dense_epochs * one.forward / one.training,
+    )
 
 
 class Balance(Observer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.methods.freezing import SearchWarning
 from tombola.methods.method import DensityKind
 from tombola.methods.searched import Searched, Searching
 from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import Mask, Provenance, Ticket, Values, select
+from tombola.tickets import Mask, Provenance, Ticket, Values, plain_name, put_values, select
 from tombola.training import Observer, Run, Snapshot, State, Step, Task
 
 
@@ -45,10 +47,12 @@ class ContinuousSparsification:
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         soft = SoftMask(1 / sigmoid(self.start))
         searched = Searched(task, model, self.prunable, lambda weight: torch.full_like(weight, self.start), soft)
-        searched.check_density(self.density)
-        model.requires_grad_(requires_grad=True)
+        searched.check_density(self.density, 1)
+        for parameter in trained:
+            parameter.requires_grad = True
         searched.to(run.device)
         snapshot, searching = Snapshot(Step.parse(self.rewind)), Searching(task)
         with run.bars.track("rounds", self.rounds) as tick:
@@ -60,19 +64,29 @@ class ContinuousSparsification:
                         score.mul_(self.heat).clamp_(max=self.start)
                 tick(f"density {soft.mask(searched.named_scores).density:.3g}")
         mask = self._best(soft.mask(searched.named_scores), searched)
-        searched.settle(mask, soft.scale)
-        before = run.validate(searching, searched, task.recipe)
         start = Values(self._values(snapshot, soft.scale, mask), self.rewind, snapshot.epochs_spent)
+        put_values(searched.called.model, start.tensors)
+        searched.settle(mask)
+        before = run.validate(searching, searched, task.recipe)
         return Ticket(mask, start, recipe={"start": self.rewind}, provenance=Provenance(before=before))
 
     def _best(self, mask: Mask, searched: Searched) -> Mask:
+        if mask.collapsed:
+            named = ", ".join(f"'{layer}'" for layer in mask.collapsed)
+            warnings.warn(
+                f"nothing was left of {named}; its best weight was kept: lower the penalty or raise the start",
+                SearchWarning,
+                stacklevel=2,
+            )
+            everything = Mask.full(mask.shapes)
+            mask |= Mask.of({layer: searched.highest(layer, everything, 1) for layer in mask})
         if mask.density <= self.density:
             return mask
-        return select(searched.named_scores, self.density, within=mask)
+        return select(searched.named_scores, self.density, within=mask, floor=1)
 
     def _values(self, snapshot: Snapshot, scale: float, mask: Mask) -> dict[str, Tensor]:
         prefix = "called.model."
-        own = {n.removeprefix(prefix): t for n, t in snapshot.taken.items() if n.startswith(prefix)}
+        own = {plain_name(n.removeprefix(prefix)): t for n, t in snapshot.taken.items() if n.startswith(prefix)}
         return {name: tensor * scale if name in mask else tensor for name, tensor in own.items()}
 
 
@@ -95,7 +109,7 @@ class SoftMask:
 
 
 class Heating(Observer):
-    """Lets β grow by the same factor each epoch, adds the penalty, and keeps weight decay from the scores."""
+    """Lets β grow by the same factor each epoch, adds the penalty, and takes back what weight decay does to scores."""
 
     def __init__(self, own: ContinuousSparsification, searched: Searched, soft: SoftMask) -> None:
         self._own = own
@@ -103,7 +117,8 @@ class Heating(Observer):
         self._soft = soft
 
     def epoch_begin(self, state: State) -> None:
-        self._soft.heat = self._own.heat ** (state.epoch / max(1, state.recipe.epochs - 1))
+        last = state.recipe.epochs - 1
+        self._soft.heat = self._own.heat ** (state.epoch / last if last else 1.0)
 
     def before_step(self, state: State) -> None:
         heat, scale = self._soft.heat, self._soft.scale
@@ -111,7 +126,10 @@ class Heating(Observer):
             if score.grad is not None:
                 soft = torch.sigmoid(heat * score.detach())
                 score.grad.add_(soft * (1 - soft), alpha=self._own.penalty * scale * heat)
-                if state.recipe.optimizer != "adamw":
+                if state.recipe.optimizer == "adamw":
+                    rate = state.recipe.lr_at(state.step, state.steps_per_epoch)
+                    score.detach().div_(1 - rate * state.recipe.weight_decay)
+                else:
                     score.grad.sub_(score.detach(), alpha=state.recipe.weight_decay)
 
     def epoch_end(self, state: State) -> None:

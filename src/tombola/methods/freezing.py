@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
@@ -15,7 +14,6 @@ from tombola.methods.searched import Searched, TopShare
 from tombola.tickets import Mask, TieWarning, kth_largest, select
 from tombola.training import Observer, Recipe, State, Step
 
-PERIODS = 30
 STEADY = 1.3
 
 
@@ -30,7 +28,8 @@ class Falling:
     keep: how scores become the mask of each step: `half`, those above ½ of scores clamped to [0, 1] (Gem-Miner);
     `top`, the highest |score| up to the density (edge-popup). scope: whether weights are ranked over the whole network
     or by layer. gradual: whether the density falls over the search, by the same share each period: `half` freezes
-    the lowest scores for good, `top` keeps fewer. period: as "5ep" or "100it"; a thirtieth of the search if empty.
+    the lowest scores for good, `top` keeps fewer. period: as "5ep" or "100it"; if empty, the search has
+    `periods` equal ones.
     penalty: λ of λ‖score‖²; `auto` is led by the density curve. norm: `l2`, or `l1` for λ‖score‖₁. final: the mask that
     is kept: all that was not frozen (`alive`, of exactly the density), or of it what rounds to 1 (`rounded`).
     ties: `exact`, or `paper-code`, where all that equals the last score to be frozen is frozen with it. floor: weights
@@ -42,6 +41,7 @@ class Falling:
     scope: Literal["global", "layerwise"] = "global"
     gradual: bool = True
     period: str = ""
+    periods: int = 30
     penalty: float | Literal["auto"] = "auto"
     norm: Literal["l2", "l1"] = "l2"
     final: Literal["alive", "rounded"] = "alive"
@@ -49,8 +49,11 @@ class Falling:
     floor: int = 1
 
     def __post_init__(self) -> None:
-        if self.period:
-            Step.parse(self.period)
+        if self.period and not Step.parse(self.period).count:
+            raise TombolaError(f"the period is {self.period}; give one of at least a step, as 100it or 5ep")
+        for name, least in (("periods", 1), ("floor", 0)):
+            if getattr(self, name) < least:
+                raise TombolaError(f"{name} is {getattr(self, name)}; give at least {least}")
         if self.penalty == "auto" and self.keep == "top":
             raise TombolaError("an automatic penalty follows the density, which keep='top' fixes; give a number")
         if self.penalty != "auto" and not (math.isfinite(self.penalty) and self.penalty >= 0):
@@ -65,13 +68,14 @@ class Freezing(Observer):
         self._searched = searched
         self._top = top
         self._alive = Mask.full(dict(zip(searched.names, searched.weights, strict=True)))
-        self._good = self._alive
+        self._good: Mask | None = None
         self._penalty = 0.0 if own.penalty == "auto" else own.penalty
         self._emptied: dict[str, int] = {}
         self._events: list[int] = []
 
     def epoch_begin(self, state: State) -> None:
-        self._events = freezing_steps(self._own.period, state.recipe.epochs * state.steps_per_epoch, state)
+        steps, spe = state.recipe.epochs * state.steps_per_epoch, state.steps_per_epoch
+        self._events = freezing_steps(self._own.period, self._own.periods, steps, spe)
         if self._own.period and self._own.gradual and not self._events:
             raise TombolaError(
                 f"the period {self._own.period} does not fit into a search of {state.recipe.epochs} epochs; shorten it"
@@ -112,6 +116,11 @@ class Freezing(Observer):
         """The mask that the search came to."""
         own, scores = self._own, self._searched.named_scores
         if self.stopped:
+            if self._good is None:
+                raise TombolaError(
+                    f"the search had nothing left in '{next(iter(self._emptied))}' before its first step; set a floor, "
+                    "rank by layer or raise the density"
+                )
             return self._good
         if self._top is None and own.final == "rounded":
             return self._shown()
@@ -120,11 +129,12 @@ class Freezing(Observer):
         return self._best({name: score.abs() for name, score in scores.items()}, own.density)
 
     def state_dict(self) -> dict[str, Any]:
-        masks = {"alive": dict(self._alive), "good": dict(self._good)}
+        masks = {"alive": dict(self._alive), "good": None if self._good is None else dict(self._good)}
         return {**masks, "penalty": self._penalty, "emptied": self._emptied}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._alive, self._good = Mask.of(state["alive"]), Mask.of(state["good"])
+        self._alive = Mask.of(state["alive"])
+        self._good = None if state["good"] is None else Mask.of(state["good"])
         self._penalty, self._emptied = state["penalty"], state["emptied"]
 
     def _target(self, level: int) -> float:
@@ -173,10 +183,13 @@ class Freezing(Observer):
         for group in groups:
             values = [alive[name] for name in group if alive[name].numel()]
             staying = math.floor(self._target(1) * sum(own.numel() for own in values))
-            last = kth_largest(values, staying + 1) if values else 1.0
+            going = staying < sum(own.numel() for own in values)
+            last = kth_largest(values, staying + 1) if going else -1.0
             kept |= {name: (scores[name] > last) & self._alive[name].to(scores[name].device) for name in group}
         short = [name for name, own in kept.items() if int(own.sum()) < self._own.floor]
-        return Mask.of(kept | {name: kept[name] | self._highest(name) for name in short})
+        return Mask.of(
+            kept | {name: kept[name] | self._searched.highest(name, self._alive, own.floor) for name in short}
+        )
 
     def _shown(self) -> Mask:
         """The mask at which the network is evaluated now."""
@@ -196,35 +209,35 @@ class Freezing(Observer):
             _warn_of_empty(fresh, epoch, self._own.floor, shown.density, self._penalty)
         if self._own.floor and self._top is None:
             for layer in shown.collapsed:
-                self._searched.named_scores[layer].masked_fill_(self._highest(layer), 1.0)
+                self._searched.named_scores[layer].masked_fill_(
+                    self._searched.highest(layer, self._alive, self._own.floor), 1.0
+                )
         if not shown.collapsed:
             self._good = shown
         return shown
 
-    def _highest(self, layer: str) -> Tensor:
-        """As many of a layer's living weights as the floor says, those with the highest scores."""
-        score = self._searched.named_scores[layer]
-        alive = self._alive[layer].to(score.device)
-        best = torch.where(alive, score, -1.0).flatten().topk(min(self._own.floor, int(alive.sum()))).indices
-        chosen = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
-        return chosen.index_fill_(0, best, value=True).view(score.shape)
 
-
-def freezing_steps(period: str, steps: int, state: State) -> list[int]:
-    """The optimizer steps after which the density falls.
+def freezing_steps(period: str, periods: int, steps: int, steps_per_epoch: int) -> list[int]:
+    """The optimizer steps after which the density falls: between so many equal periods, or after each `period`.
 
     Epochs count as in the paper's code: with "5ep" after the epochs that bear the numbers 5, 10, … from 0.
+
+    Examples:
+        >>> freezing_steps("", 4, 100, 10), freezing_steps("2ep", 4, 60, 10)
+        ([25, 50, 75], [30, 50])
     """
-    at = Step.parse(period) if period else Step(max(1, steps // PERIODS), "it")
-    every = at.iterations(state.steps_per_epoch)
-    first = every + (state.steps_per_epoch if at.unit == "ep" else 0)
+    if not period:
+        return sorted({steps * number // periods for number in range(1, periods)} - {0})
+    at = Step.parse(period)
+    every = at.iterations(steps_per_epoch)
+    first = every + (steps_per_epoch if at.unit == "ep" else 0)
     return list(range(first, steps + (at.unit == "ep"), every))
 
 
 def first_penalty(density: float, recipe: Recipe, steps_per_epoch: int) -> float:
     """λ at which the penalty alone would shrink scores by about the density over the whole search.
 
-    With SGD; the paper's tuned λ for ResNet-20 lie at 0.5 to 1.1 times this. Adam divides the penalty by the
+    With SGD; the paper's tuned λ for ResNet-20 lie at 0.3 to 1.4 times this. Adam divides the penalty by the
     gradients' size, so there it is a number that was found good here.
     """
     if recipe.optimizer != "sgd":

@@ -57,7 +57,7 @@ METHODS: dict[str, Preset] = {
         "one training of scores",
     ),
     "gem-miner-long": Preset(
-        GemMiner(length=20.0),
+        GemMiner(length=20.0, periods=20),
         GEM_MINER,
         "as gem-miner, for as long as imp takes to 1.4 %",
         "twenty trainings of scores",
@@ -83,7 +83,7 @@ METHODS: dict[str, Preset] = {
     "edge-popup-regularised": Preset(
         EdgePopup(scope="global", gradual=True, penalty=2.5e-3),
         GEM_MINER,
-        "as edge-popup-gradual, with Gem-Miner's penalty on the scores",
+        "as edge-popup-gradual, with ten times the penalty on the scores",
         "one training of scores",
     ),
     "continuous-sparsification": Preset(

@@ -23,9 +23,9 @@ class Published:
     period: str = "5ep"
     batch: int = 128
     nesterov: bool = False
+    pretrained: bool = False
 
 
-HALF_AND_THIRDS = (0.5, 2 / 3)
 PUBLISHED: dict[str, Published] = {
     "resnet20": Published({0.0059: 1e-4, 0.0144: 1e-4, 0.0372: 3e-5, 0.1334: 1e-5}, 150, (80 / 150, 0.8), 0.01),
     "mobilenet-v2": Published({0.014: 1.5e-5, 0.05: 7e-6, 0.2: 3e-6}, 300, (0.5, 250 / 300), 0.01),
@@ -38,7 +38,9 @@ PUBLISHED: dict[str, Published] = {
     "resnet50": Published(
         dict.fromkeys((0.005, 0.014, 0.05), 1e-6), 150, (80 / 150, 0.8), 0.1, "adam", 0.01, nesterov=True
     ),
-    "resnet50-pretrained": Published({0.02: 5e-6, 0.05: 2e-6}, 50, HALF_AND_THIRDS, 1e-4, "adam", 0.001, batch=16),
+    "resnet50-pretrained": Published(
+        {0.02: 5e-6, 0.05: 2e-6}, 50, (0.5, 2 / 3), 1e-4, "adam", 0.001, batch=16, pretrained=True
+    ),
 }
 
 
@@ -46,7 +48,8 @@ def rare_gems(network: str, density: float) -> tuple[GemMiner, Recipe]:
     """The search and the recipe of Sreenivasan et al. (NeurIPS 2022, public code) for a network and a density.
 
     On CIFAR-10 (resnet20, mobilenet-v2, vgg16, wrn-28-2), CIFAR-100 (resnet32 at half width), Tiny-ImageNet (resnet18,
-    resnet50) and Caltech-101 (resnet50-pretrained). Raises TombolaError for what they did not publish.
+    resnet50) and Caltech-101 (resnet50-pretrained, which searches the pretrained weights as they are). For densities
+    below one half. Raises TombolaError for what they did not publish.
 
     Examples:
         >>> method, recipe = rare_gems("resnet20", 0.0144)
@@ -59,7 +62,15 @@ def rare_gems(network: str, density: float) -> tuple[GemMiner, Recipe]:
     if density not in own.penalties:
         known = ", ".join(f"{one:g}" for one in own.penalties)
         raise TombolaError(f"no penalty was published for {network} at density {density:g}; there are {known}")
-    method = GemMiner(density, penalty=own.penalties[density], period=own.period, optimizer=own.optimizer, lr=own.lr)
+    method = GemMiner(
+        density,
+        penalty=own.penalties[density],
+        period=own.period,
+        optimizer=own.optimizer,
+        lr=own.lr,
+        weights="own" if own.pretrained else "signed-constant",
+        hold=not own.pretrained,
+    )
     recipe = Recipe(
         epochs=own.epochs,
         batch=own.batch,

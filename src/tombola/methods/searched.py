@@ -35,7 +35,7 @@ class Searched(nn.Module):
         real = {plain_name(name): name for name, _ in model.named_parameters()}
         self.names = tuple(prunable(model))
         self._paths = [f"model.{real[name]}" for name in self.names]
-        self.scores = nn.ParameterList([nn.Parameter(start(weight)) for weight in self.weights])
+        self.scores = nn.ParameterList([nn.Parameter(start(weight).to(weight)) for weight in self.weights])
         self._weigh = weigh
 
     @property
@@ -52,13 +52,27 @@ class Searched(nn.Module):
         weighed = self._weigh(list(self.scores), self.weights)
         return functional_call(self.called, dict(zip(self._paths, weighed, strict=True)), (inputs,))
 
-    def check_density(self, density: float) -> None:
-        """TombolaError unless it is a share that keeps at least one weight."""
+    def check_density(self, density: float, floor: int = 0) -> None:
+        """TombolaError unless it is a share that keeps at least one weight, and `floor` in every layer."""
         size = sum(weight.numel() for weight in self.weights)
         if not (isinstance(density, int | float) and 0 < density <= 1):
             raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
         if round(density * size) < 1:
             raise TombolaError(f"density {density} keeps not one of {size:,} weights; give at least {1 / size:.2g}")
+        least = sum(min(floor, weight.numel()) for weight in self.weights)
+        if least > round(density * size):
+            raise TombolaError(
+                f"density {density} keeps {round(density * size)} of {size:,} weights, fewer than a floor of {floor} "
+                f"in each of {len(self.weights)} layers; lower the floor or raise the density"
+            )
+
+    def highest(self, layer: str, within: Mask, count: int) -> Tensor:
+        """Which `count` of a layer's weights within a mask have the highest scores."""
+        score, inside = self.named_scores[layer], within[layer]
+        ranked = torch.where(inside.to(score.device), score.float(), -torch.inf).flatten()
+        best = ranked.topk(min(count, int(inside.sum()))).indices
+        chosen = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
+        return chosen.index_fill_(0, best, value=True).view(score.shape)
 
     @torch.no_grad()
     def remove(self, dead: Mapping[str, Tensor]) -> None:
@@ -67,11 +81,10 @@ class Searched(nn.Module):
             weight.masked_fill_(dead[name].to(weight.device), 0.0)
 
     @torch.no_grad()
-    def settle(self, mask: Mask, scale: float = 1.0) -> None:
-        """From now on the network is the one that the mask keeps, its weights scaled."""
-        for score, weight, name in zip(self.scores, self.weights, self.names, strict=True):
-            score.detach().copy_(mask[name])
-            weight.mul_(scale)
+    def settle(self, mask: Mask) -> None:
+        """From now on the network is the one that the mask keeps."""
+        for name, score in self.named_scores.items():
+            score.copy_(mask[name])
         self._weigh = rounded
 
 
@@ -94,8 +107,8 @@ class Searching:
     def forward(self, model: nn.Module, inputs: Any, /) -> Any:
         return model(inputs)
 
-    def loss(self, outputs: Any, targets: Any, /) -> Tensor:
-        return self.task.loss(outputs, targets)
+    def loss(self, outputs: Any, targets: Any, /, **options: Any) -> Tensor:
+        return self.task.loss(outputs, targets, **options)
 
     def metric(self, outputs: Any, targets: Any, /) -> Tensor:
         return self.task.metric(outputs, targets)
@@ -163,7 +176,8 @@ class TopShare:
         if values[0].is_meta:
             return [0.0] * len(values)
         if self._scope == "layerwise":
-            return [kth_largest([own], max(1, self._floor, round(self.share * own.numel()))) for own in values]
+            counts = [max(1, min(self._floor, own.numel()), round(self.share * own.numel())) for own in values]
+            return [kth_largest([own], count) for own, count in zip(values, counts, strict=True)]
         common = kth_largest(values, max(1, round(self.share * sum(own.numel() for own in values))))
         if self._floor:
             return [min(common, kth_largest([own], min(self._floor, own.numel()))) for own in values]

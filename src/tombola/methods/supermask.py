@@ -14,7 +14,7 @@ from tombola.methods.freezing import Falling, Freezing
 from tombola.methods.method import DensityKind
 from tombola.methods.searched import Searched, Searching, TopShare, kaiming_uniform, rounded, uniform
 from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import InitialWeights, Provenance, Seed, Ticket
+from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, plain_name
 from tombola.training import Recipe, Run, Task, length_of, mixed
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -25,10 +25,11 @@ PAPERS_WAY = 0.1 * 150 * 391
 class Supermask(Falling):
     """Train scores over frozen initial weights, and keep the best-scored weights; by default as Gem-Miner.
 
-    weights: the initial weights that are searched; hold: norms and biases held at neutral while scores and then
-    the ticket train. length: epochs of the search over the recipe's. lr, optimizer: of the scores; without an lr
-    Adam gets 0.01, and SGD the paper's 0.1 over 58,650 steps and as much more over fewer (10 at most). finetune_lr:
-    prescribed to the ticket. The other settings say how the density falls: see `Falling`.
+    weights: the initial weights that are searched; hold: norms and biases held while scores and then the ticket
+    train, at neutral, or with `own` weights as they were built. length: epochs of the search over the recipe's.
+    lr, optimizer: of the scores; without an lr Adam gets 0.01, and SGD the paper's 0.1 where the recipe has 58,650
+    steps and as much more where it has fewer (10 at most). finetune_lr: prescribed to the ticket. The other
+    settings say how the density falls: see `Falling`.
     """
 
     weights: InitialWeights = "signed-constant"
@@ -48,12 +49,14 @@ class Supermask(Falling):
 
     @property
     def density_kind(self) -> DensityKind:
-        return "bound" if "rounded" in self.final or self.ties == "paper-code" else "exact"
+        if not self.floor:
+            return "outcome"
+        return "bound" if self.final == "rounded" or self.ties == "paper-code" else "exact"
 
     def search_recipe(self, recipe: Recipe, steps_per_epoch: int) -> Recipe:
         """How the scores are trained on a task with this recipe."""
         epochs = max(1, round(self.length * recipe.epochs))
-        usual = 0.01 if self.optimizer == "adam" else min(10.0, PAPERS_WAY / (epochs * steps_per_epoch))
+        usual = 0.01 if self.optimizer == "adam" else min(10.0, PAPERS_WAY / (recipe.epochs * steps_per_epoch))
         return replace(
             recipe,
             epochs=epochs,
@@ -73,7 +76,7 @@ class Supermask(Falling):
         top = TopShare(self.density, self.scope, self.floor) if self.keep == "top" else None
         first = kaiming_uniform if top else uniform
         searched = Searched(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
-        searched.check_density(self.density)
+        searched.check_density(self.density, self.floor)
         return searched, Freezing(self, searched, top)
 
     def find(self, task: Task, run: Run) -> Ticket:
@@ -118,4 +121,4 @@ def norms_and_biases(model: nn.Module) -> tuple[str, ...]:
     """The parameters of norms, and all biases."""
     norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
     named = model.named_parameters()
-    return tuple(name for name, p in named if id(p) in norms or name.rpartition(".")[2].endswith("bias"))
+    return tuple(plain_name(name) for name, p in named if id(p) in norms or name.endswith("bias"))

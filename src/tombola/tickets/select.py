@@ -183,9 +183,9 @@ def _top(flat: Arrays, candidates: Arrays | None, count: int) -> tuple[Arrays, i
 def _kth_largest(parts: list[np.ndarray], candidates: list[np.ndarray], count: int) -> np.floating:
     """The `count`-th largest candidate; a sample of many brackets it, so that few values are partitioned."""
     pairs, size = list(zip(parts, candidates, strict=True)), sum(part.size for part in parts)
-    if size > SAMPLE:
-        stride = max(size // SAMPLE, 16)
-        sample = np.concatenate([part[::stride][own[::stride]] for part, own in pairs])
+    stride = max(size // SAMPLE, 16)
+    sample = np.concatenate([part[::stride][own[::stride]] for part, own in pairs])
+    if size > SAMPLE and sample.size:
         rank = sample.size * (1 - count / sum(int(np.count_nonzero(own)) for own in candidates))
         width = 4 * math.sqrt(sample.size)
         ends = [int(np.clip(rank + side * width, 0, sample.size - 1)) for side in (-1, 1)]
