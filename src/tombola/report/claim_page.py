@@ -45,7 +45,7 @@ def write_claim(claim: Claim, level: Level, report: Report, folder: Path) -> Pat
 
 def claim_page(claim: Claim, level: Level, report: Report) -> str:
     """The page as Markdown."""
-    results = [result for arm in report.arms.values() for result in arm]
+    results = list({result.digest: result for arm in report.arms.values() for result in arm}.values())
     protocol, first = claim.protocols[level], results[0]
     arms = "\n".join(_arm_row(name, own) for name, own in report.arms.items())
     rows = "\n".join(f"| {' | '.join(row)} |" for row in _rows(report))
