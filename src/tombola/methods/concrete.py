@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.methods.method import DensityKind
-from tombola.methods.searched import Searched, Searching
+from tombola.methods.searched import Searched, Searching, check_length, positive, score_recipe
 from tombola.scores import Batch
 from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import Mask, Provenance, Seed, Ticket, select
-from tombola.training import Cost, Observer, Recipe, Run, SampleFlops, State, Task
+from tombola.tickets import Provenance, Seed, Ticket, select
+from tombola.training import Cost, Observer, Run, SampleFlops, State, Task
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,7 @@ class ConcreteTicketSearch:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise TombolaError(f"the temperature is {self.temperature}; give a number above 0, as 0.5")
-        if not (math.isfinite(self.length) and self.length > 0):
-            raise TombolaError(f"the length is {self.length}; give the search's epochs as a multiple of the recipe's")
-
-    def search_recipe(self, recipe: Recipe) -> Recipe:
-        """How α is trained on a task with this recipe."""
-        epochs = max(1, round(self.length * recipe.epochs))
-        return replace(
-            recipe,
-            epochs=epochs,
-            optimizer="adam",
-            lr=self.lr,
-            nesterov=False,
-            weight_decay=0.0,
-            schedule="cosine",
-            warmup=0.0,
-            start="0it",
-        )
+        check_length(self.length)
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
@@ -74,7 +58,7 @@ class ConcreteTicketSearch:
             teacher = model.to(run.device)
             run.stage("teacher", task, teacher)
             searching = Imitating(task, teacher.eval())
-        recipe = self.search_recipe(task.recipe)
+        recipe = score_recipe(task.recipe, self.length, "adam", self.lr)
         done = run.stage("search", searching, searched, recipe=recipe, observers=[Balance(self, searched)])
         if self.objective == "reverse-kl":
             run.cost += asking(searching, teacher, searched, done.cost, next(iter(task.batches("train", run.seed, 0))))
@@ -162,7 +146,7 @@ class Balance(Observer):
             gradient.add_(slope, alpha=push * loss_norm / max(slope_norm, 1e-12))
 
     def epoch_end(self, state: State) -> None:
-        kept = Mask.of({name: score > 0 for name, score in self._searched.named_scores.items()})
+        kept = positive(self._searched.named_scores)
         state.history[-1] |= {"density": kept.density, "target": self._target(state)}
 
     def _target(self, state: State) -> float:

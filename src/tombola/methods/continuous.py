@@ -13,7 +13,7 @@ from torch import Tensor
 from tombola.errors import TombolaError
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.method import DensityKind
-from tombola.methods.searched import Searched, Searching
+from tombola.methods.searched import Searched, Searching, positive
 from tombola.structure import Granularity, Prunable, Weights
 from tombola.tickets import Mask, Provenance, Ticket, Values, plain_name, put_values, select
 from tombola.training import Observer, Run, Snapshot, State, Step, Task
@@ -62,8 +62,8 @@ class ContinuousSparsification:
                 if index < self.rounds - 1:
                     for score in searched.named_scores.values():
                         score.mul_(self.heat).clamp_(max=self.start)
-                tick(f"density {soft.mask(searched.named_scores).density:.3g}")
-        mask = self._best(soft.mask(searched.named_scores), searched)
+                tick(f"density {positive(searched.named_scores).density:.3g}")
+        mask = self._best(positive(searched.named_scores), searched)
         start = Values(self._values(snapshot, soft.scale, mask), self.rewind, snapshot.epochs_spent)
         put_values(searched.called.model, start.tensors)
         searched.settle(mask)
@@ -103,10 +103,6 @@ class SoftMask:
             return [weight * (self.scale * torch.sigmoid(self.heat * score)) for score, weight in pairs]
         return [weight * (self.scale * (score > 0)) for score, weight in pairs]
 
-    @staticmethod
-    def mask(scores: dict[str, Tensor]) -> Mask:
-        return Mask.of({name: score > 0 for name, score in scores.items()})
-
 
 class Heating(Observer):
     """Lets β grow by the same factor each epoch, adds the penalty, and takes back what weight decay does to scores."""
@@ -133,7 +129,7 @@ class Heating(Observer):
                     score.grad.sub_(score.detach(), alpha=state.recipe.weight_decay)
 
     def epoch_end(self, state: State) -> None:
-        state.history[-1]["density"] = self._soft.mask(self._searched.named_scores).density
+        state.history[-1]["density"] = positive(self._searched.named_scores).density
 
 
 def sigmoid(value: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -140,6 +140,33 @@ class Topmost(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         score, weight = ctx.saved_tensors
         return gradients[0] * weight * score.sign(), None, None
+
+
+def check_length(length: float) -> None:
+    """TombolaError unless a search of so many times the recipe's epochs can be run."""
+    if not (math.isfinite(length) and length > 0):
+        raise TombolaError(f"the length is {length}; give the search's epochs as a multiple of the recipe's")
+
+
+def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"], lr: float) -> Recipe:
+    """How scores are trained: the recipe's data and precision, a cosine over `length` times its epochs, no decay."""
+    return replace(
+        recipe,
+        epochs=max(1, round(length * recipe.epochs)),
+        optimizer=optimizer,
+        lr=lr,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=0.0,
+        schedule="cosine",
+        warmup=0.0,
+        start="0it",
+    )
+
+
+def positive(scores: Mapping[str, Tensor]) -> Mask:
+    """The mask of the weights whose scores are above 0."""
+    return Mask.of({name: score > 0 for name, score in scores.items()})
 
 
 def rounded(scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
-from tombola.errors import TombolaError
 from tombola.methods.freezing import Falling, Freezing
 from tombola.methods.method import DensityKind
-from tombola.methods.searched import Searched, Searching, TopShare, kaiming_uniform, rounded, uniform
+from tombola.methods.searched import (
+    Searched,
+    Searching,
+    TopShare,
+    check_length,
+    kaiming_uniform,
+    rounded,
+    score_recipe,
+    uniform,
+)
 from tombola.structure import Granularity, Prunable, Weights
 from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, plain_name
 from tombola.training import Recipe, Run, Task, length_of, mixed
@@ -44,8 +51,7 @@ class Supermask(Falling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (math.isfinite(self.length) and self.length > 0):
-            raise TombolaError(f"the length is {self.length}; give the search's epochs as a multiple of the recipe's")
+        check_length(self.length)
 
     @property
     def density_kind(self) -> DensityKind:
@@ -55,20 +61,8 @@ class Supermask(Falling):
 
     def search_recipe(self, recipe: Recipe, steps_per_epoch: int) -> Recipe:
         """How the scores are trained on a task with this recipe."""
-        epochs = max(1, round(self.length * recipe.epochs))
         usual = 0.01 if self.optimizer == "adam" else min(10.0, PAPERS_WAY / (recipe.epochs * steps_per_epoch))
-        return replace(
-            recipe,
-            epochs=epochs,
-            optimizer=self.optimizer,
-            lr=usual if self.lr is None else self.lr,
-            momentum=0.9,
-            nesterov=False,
-            weight_decay=0.0,
-            schedule="cosine",
-            warmup=0.0,
-            start="0it",
-        )
+        return score_recipe(recipe, self.length, self.optimizer, usual if self.lr is None else self.lr)
 
     def prepare(self, task: Task, model: nn.Module, seed: int) -> tuple[Searched, Freezing]:
         """The model with its first scores, and the observer that leads their training."""
