@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -56,6 +58,23 @@ def test_every_kernel_equals_the_dense_layer(kernel, bias):
     other = SparseLinear(layer.weight * 2, layer.bias, kernel)
     other.load_state_dict(own.state_dict())
     assert torch.allclose(other(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+COUNTING = """
+import torch
+from tombola.shrink import SparseLinear, kernels
+
+for threads in (1, 2, 64):
+    torch.set_num_threads(threads)
+    for kernel in kernels():
+        SparseLinear(torch.eye(8), None, kernel)(torch.randn(4, 8))
+        print(kernel, torch.get_num_threads() == threads)
+"""
+
+
+def test_kernels_leave_pytorchs_number_of_threads_from_their_first_call_on():
+    told = subprocess.run([sys.executable, "-c", COUNTING], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [f"{kernel} True" for kernel in kernels()] * 3
 
 
 def test_a_network_that_gains_nothing_comes_back_as_it_is():

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array
 
 Kernel = Callable[[csr_array, np.ndarray, np.ndarray], np.ndarray]
@@ -22,9 +23,15 @@ def by_scipy(weight: csr_array, features: np.ndarray, bias: np.ndarray) -> np.nd
 
 
 def by_numba(weight: csr_array, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Rows in parallel, each an accumulation of whole batches; the fastest at larger batches."""
+    """Rows in parallel on PyTorch's number of threads, each an accumulation of whole batches; for larger batches."""
+    import numba
+
     outputs = np.empty((weight.shape[0], features.shape[1]), np.float32)
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # ty: ignore[missing-attribute]
     _compiled()(weight.indptr, weight.indices, weight.data, features, bias, outputs)
+    if torch.get_num_threads() != threads:  # Both use one OpenMP, where numba's count becomes everybody's.
+        torch.set_num_threads(threads)
     return outputs
 
 
