@@ -60,7 +60,7 @@ class Filters:
     def check(self, density: float, scope) -> None:
         return
 
-    def units(self, model: nn.Module) -> Units:
+    def units(self, model: nn.Module, probe) -> Units:
         rows = tuple((unit,) for unit in range(4))
         slices = (
             Slice("0.weight", 0, rows),

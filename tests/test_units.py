@@ -147,7 +147,7 @@ def test_a_group_that_no_score_covers_is_refused():
 
 def test_single_weights_are_their_own_units():
     scores = {"w": torch.rand(4)}
-    units = Weights().units(nn.Linear(1, 1))
+    units = Weights().units(nn.Linear(1, 1), lambda model: None)
     kept = units.choose(scores, 0.5, scope="global", within=None, floor=0)
     assert units.expand(kept, scores) == kept
     assert units.removed(kept) == {}

@@ -18,8 +18,8 @@ from tombola.methods import (
     method,
     rare_gems,
 )
-from tombola.shrink import sparse
-from tombola.structure import NM, Prunable, Slice, UnitGroup, Units, Weights, prunable
+from tombola.shrink import SparsityWarning, shrink, shrinking, sparse
+from tombola.structure import NM, Channels, Prunable, Slice, UnitGroup, Units, Weights, prunable
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
 from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
 from tombola.training import Observer, Recipe, Run, Step, SupervisedTask, Task, train
@@ -29,6 +29,7 @@ __version__ = _version("tombola")
 __all__ = [
     "METHODS",
     "NM",
+    "Channels",
     "ConcreteTicketSearch",
     "ContinuousSparsification",
     "EdgePopup",
@@ -45,6 +46,7 @@ __all__ = [
     "RunSpec",
     "Seed",
     "Slice",
+    "SparsityWarning",
     "Step",
     "Store",
     "Study",
@@ -68,6 +70,8 @@ __all__ = [
     "rare_gems",
     "scores",
     "select",
+    "shrink",
+    "shrinking",
     "sparse",
     "train",
 ]

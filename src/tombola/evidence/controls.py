@@ -11,9 +11,9 @@ from torch import nn
 from tombola.errors import TombolaError, unknown
 from tombola.methods import Method, OneShot, find, method
 from tombola.scores import Batches, Loss, Score, Scores
-from tombola.structure import Prunable, Weights
-from tombola.tickets import Scope, Seed, Ticket
-from tombola.training import Task, epochs_spent, mixed
+from tombola.structure import Channels, Prunable, UnitMap, Weights
+from tombola.tickets import Mask, Scope, Seed, Ticket, tensors_of
+from tombola.training import Run, Task, epochs_spent, mixed
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,8 @@ class Inverted:
 
 
 def shuffle(against: Against) -> Arm:
-    """The mask shuffled within each layer; start, recipe and counts stay."""
-    mask = against.ticket.mask.shuffled(mixed(against.seed, 11))
-    return Arm(against.task, replace(against.ticket, mask=mask, removed={}))
+    """The mask shuffled within each layer, in whole units where it has any; start, recipe and counts stay."""
+    return Arm(against.task, _shuffled(against, 11))
 
 
 def fresh_init(against: Against) -> Arm:
@@ -58,12 +57,11 @@ def fresh_init(against: Against) -> Arm:
 
 def random(against: Against) -> Arm:
     """A random mask with the same layer counts on weights drawn anew: a ticket that nobody searched for."""
-    mask = against.ticket.mask.shuffled(mixed(against.seed, 13))
-    return _from_init(against, replace(against.ticket, mask=mask, removed={}), mixed(against.seed, 14))
+    return _from_init(against, _shuffled(against, 13), mixed(against.seed, 14))
 
 
 def inverted(against: Against) -> Arm:
-    """The lowest-scored weights, with the same layer counts; for methods that score the untrained network."""
+    """The lowest-scored weights or units, with the same layer counts; for scores of the untrained network."""
     own = against.method
     if not isinstance(own, OneShot):
         raise TombolaError(
@@ -73,6 +71,9 @@ def inverted(against: Against) -> Arm:
     if own.granularity == Weights():
         mask = against.ticket.mask
         scope = {name: count / mask.bits[name].size for name, count in mask.counts.items()}
+    elif against.ticket.removed:
+        kept = _units(against).kept(against.ticket.removed)
+        scope = {name: count / kept.bits[name].size for name, count in kept.counts.items()}
     turned = replace(own, score=Inverted(own.score), scope=scope, rounds=1)
     lowest = find(against.task, turned, seed=against.seed, progress=False)
     return Arm(against.task, replace(against.ticket, mask=lowest.mask, removed=lowest.removed))
@@ -148,12 +149,35 @@ def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:
 
 def _at_init(against: Against, name: str) -> Arm:
     """A mask found by another method on the parameters that the ticket prunes; the training is the ticket's."""
-    names = tuple(against.ticket.mask)
-    own = method(name, density=against.ticket.density)
-    if set(names) != set(Prunable()(against.task.build(against.seed))):
-        own = method(name, density=against.ticket.density, prunable=Prunable(include=names, types=(nn.Module,)))
+    mask, weights = against.ticket.mask, set(Prunable()(against.task.build(against.seed)))
+    if against.ticket.removed:
+        mask = Mask({name: bits for name, bits in mask.bits.items() if name in weights})
+    own = method(name, density=mask.density)
+    if set(mask) != weights:
+        own = method(name, density=mask.density, prunable=Prunable(include=tuple(mask), types=(nn.Module,)))
     found = find(against.task, own, seed=against.seed, progress=False)
     return _from_init(against, replace(against.ticket, mask=found.mask, removed={}), against.seed)
+
+
+def _shuffled(against: Against, salt: int) -> Ticket:
+    """The ticket with its mask, or where it removed whole units these, at random places of the same layers."""
+    ticket, seed = against.ticket, mixed(against.seed, salt)
+    if not ticket.removed:
+        return replace(ticket, mask=ticket.mask.shuffled(seed))
+    units = _units(against)
+    kept = units.kept(ticket.removed).shuffled(seed)
+    parameters = tensors_of(against.task.build(against.seed))
+    return replace(ticket, mask=units.expand(kept, parameters), removed=units.removed(kept))
+
+
+def _units(against: Against) -> UnitMap:
+    """The units of the ticket's granularity, in the task's network."""
+    own = against.method.granularity if against.method else None
+    if own is None and against.ticket.provenance.settings.get("granularity", {}).get("type") == Channels.__name__:
+        own = Channels()
+    if own is None:
+        raise TombolaError("the ticket does not say what its units are; check its method instead of the ticket")
+    return own.units(against.task.build(against.seed), Run(against.seed).probe(against.task))
 
 
 def _prescribed(ticket: Ticket) -> Mapping[str, Any]:

@@ -14,9 +14,9 @@ from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescri
 from tombola.methods.rounds import Rewinder, Round
 from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at
 from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward
-from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
-from tombola.training import Run, Snapshot, Task, mixed
+from tombola.structure import Granularity, Probe, Prunable, Weights
+from tombola.tickets import Mask, Scope, Seed, Ticket, Values, device_of, digest_of, put_values, tensors_of
+from tombola.training import Run, Snapshot, Task, mixed, move
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Iterative:
         model = task.build(run.seed)
         initial = Values(tensors_of(model), "init")
         model.to(run.device)
-        units = self.granularity.units(model)
+        units = self.granularity.units(model, run.probe(task))
         recipe, later = task.recipe, replace(task.recipe, **prescribed(self.rewind, task.recipe))
         snapshot = Snapshot(step_of(self.rewind))
         kept: Mask | None = None
@@ -85,14 +85,14 @@ class Iterative:
         """Iterative pruning around your own training: train `round.model` in each round, the ticket in the last.
 
         After each round but the last the model is pruned and rewound in place. batches and loss: for a score
-        that needs data. A step to rewind to is counted in your optimizer's steps, as "500it".
+        or a granularity that needs data. A step to rewind to is counted in your optimizer's steps, as "500it".
         """
         if self.rewind in ("fresh", "fine-tune") or self.rewind.endswith("ep"):
             raise TombolaError(
                 f"rewind='{self.rewind}' needs to know the training; in your own loop give "
                 "'init', 'learning-rate' or '500it'"
             )
-        units = self.granularity.units(model)
+        units = self.granularity.units(model, probe_of(batches, forward))
         rewinder = Rewinder(step_of(self.rewind), Values(tensors_of(model), "init"))
         start, kept, mask = rewinder.initial, None, Mask.full(self.prunable(model))
         for index, density in enumerate([1.0, *self.levels]):
@@ -114,3 +114,14 @@ class Iterative:
             own = seed if self.rewind == "init" else mixed(seed, 1)
             return Seed(own, digest_of(initial.tensors if own == seed else tensors_of(task.build(own))))
         return Values(snapshot.taken, self.rewind, snapshot.epochs_spent)
+
+
+def probe_of(batches: Batches, forward: Forward) -> Probe:
+    """Calls a model on the first of some batches; TombolaError, when it is called, if there is none."""
+
+    def probe(model: nn.Module) -> object:
+        for batch in batches:
+            return forward(model, move(batch, device_of(model))[0])
+        raise TombolaError("channels are found by calling the network on a batch; give rounds(model, batches=…)")
+
+    return probe

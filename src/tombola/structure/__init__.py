@@ -1,18 +1,34 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
+from tombola.structure.channels import Channels
 from tombola.structure.granularity import NM, Granularity, UnitMap, Weights, granularity
+from tombola.structure.graph import Probe
+from tombola.structure.layers import NORMS, TRANSPOSED, is_depthwise
+from tombola.structure.moves import MovesChannels
 from tombola.structure.prunable import Prunable, prunable
+from tombola.structure.trace import wiring_of
 from tombola.structure.units import Slice, UnitGroup, Units
+from tombola.structure.wiring import INPUTS, PINNED, Wiring
 
 __all__ = [
+    "INPUTS",
     "NM",
+    "NORMS",
+    "PINNED",
+    "TRANSPOSED",
+    "Channels",
     "Granularity",
+    "MovesChannels",
+    "Probe",
     "Prunable",
     "Slice",
     "UnitGroup",
     "UnitMap",
     "Units",
     "Weights",
+    "Wiring",
     "granularity",
+    "is_depthwise",
     "prunable",
+    "wiring_of",
 ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, get_args
 
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.structure.channels import Channels
+from tombola.structure.graph import Probe
+from tombola.structure.units import Reduction
 from tombola.tickets import Mask, Scope, select, select_pattern
 
 
@@ -24,6 +27,8 @@ class UnitMap(Protocol):
 
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]: ...
 
+    def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask: ...
+
 
 class Granularity(Protocol):
     """A kind of unit; finds the units of a network."""
@@ -34,7 +39,9 @@ class Granularity(Protocol):
     def check(self, density: float, scope: Scope) -> None:
         """TombolaError unless this density and scope can be had."""
 
-    def units(self, model: nn.Module) -> UnitMap: ...
+    def units(self, model: nn.Module, probe: Probe) -> UnitMap:
+        """The units of a network; probe: calls it on an example of its inputs."""
+        ...
 
 
 class Single:
@@ -51,6 +58,9 @@ class Single:
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
         return {}
 
+    def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
+        raise TombolaError("single weights are not listed by number; use the mask itself")
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -61,7 +71,7 @@ class Weights:
     def check(self, density: float, scope: Scope) -> None:
         return
 
-    def units(self, model: nn.Module) -> UnitMap:
+    def units(self, model: nn.Module, probe: Probe) -> UnitMap:
         return Single()
 
 
@@ -108,20 +118,21 @@ class NM:
                 f"{self.name} keeps the same share of every layer, which the scope {scope!r} contradicts; leave it out"
             )
 
-    def units(self, model: nn.Module) -> UnitMap:
+    def units(self, model: nn.Module, probe: Probe) -> UnitMap:
         return Patterned(self.m)
 
 
 def granularity(name: str) -> Granularity:
-    """The granularity of this name: `weight`, or a pattern as `2:4`.
+    """The granularity of this name: `weight`, `channel` (or `channel:mean`, `channel:l2`), or a pattern as `2:4`.
 
     Examples:
         >>> granularity("2:4")
         NM(n=2, m=4)
     """
-    if name == Weights.name:
-        return Weights()
+    plain = {own.name: own for own in (Weights(), *(Channels(reduction) for reduction in get_args(Reduction)))}
+    if name in plain:
+        return plain[name]
     pattern = re.fullmatch(r"(\d+):(\d+)", name)
     if pattern is None:
-        raise TombolaError(f"there is no granularity '{name}'; give weight, or a pattern as 2:4")
+        raise TombolaError(f"there is no granularity '{name}'; give {', '.join(plain)}, or a pattern as 2:4")
     return NM(int(pattern[1]), int(pattern[2]))

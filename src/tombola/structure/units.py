@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,11 +29,14 @@ class Slice:
     positions: tuple[tuple[int, ...], ...] = ()
     scored: bool = True
 
-    def elements(self, tensor: Tensor, unit: int) -> Tensor:
-        """The part of a parameter-shaped tensor that belongs to one unit."""
+    def totals(self, tensor: Tensor, size: int) -> Tensor:
+        """The sum over each of `size` units' elements of a parameter-shaped tensor."""
         if self.dim is None:
-            return tensor
-        return tensor.index_select(self.dim, torch.tensor(self.positions[unit], device=tensor.device))
+            return tensor.sum().reshape(1)
+        owners = torch.tensor([unit for unit, own in enumerate(self.positions) for _ in own], device=tensor.device)
+        places = torch.tensor([place for own in self.positions for place in own], device=tensor.device)
+        sums = tensor.movedim(self.dim, 0).flatten(1).sum(1) if tensor.ndim > 1 else tensor
+        return sums.new_zeros(size).index_add_(0, owners, sums[places])
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,15 @@ class Units:
     reduction: Reduction = "sum"
 
     def reduce(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One score a unit: sum, mean or L2 norm of the scores of its elements, as a vector for each group."""
-        return {g.name: torch.stack([self._score(g, unit, scores) for unit in range(g.size)]) for g in self.groups}
+        """One score a unit: sum, mean or L2 norm of the scores of its elements, as a vector for each group.
+
+        Groups of which nothing is scored are left out: they are kept. TombolaError if that is all of them.
+        """
+        reduced = {group.name: self._reduced(group, scores) for group in self.groups if _covered(group, scores)}
+        if not reduced:
+            names = ", ".join(f"'{group.name}'" for group in self.groups[:3])
+            raise TombolaError(f"no score covers group {names}; use a score of one of its parameters")
+        return reduced
 
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
@@ -106,13 +116,33 @@ class Units:
         """The removed units of each group, by number, as a ticket stores them."""
         return {name: tuple((~kept[name]).nonzero().flatten().tolist()) for name in kept}
 
-    def _score(self, group: UnitGroup, unit: int, scores: Mapping[str, Tensor]) -> Tensor:
-        parts = [
-            part.elements(scores[part.parameter], unit).flatten()
-            for part in group.slices
-            if part.scored and part.parameter in scores
-        ]
-        if not parts:
-            raise TombolaError(f"no score covers group '{group.name}'; use a score of one of its parameters")
-        values = torch.cat(parts)
-        return {"sum": values.sum, "mean": values.mean, "l2": values.norm}[self.reduction]()
+    def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
+        """The kept units of the groups from which these were chosen."""
+        sizes = {group.name: group.size for group in self.groups}
+        kept = {}
+        for name, units in removed.items():
+            if name not in sizes or max(units, default=-1) >= sizes[name]:
+                raise TombolaError(
+                    f"the ticket's units are not this network's: it removes {max(units, default=0)} of '{name}', which "
+                    f"has {sizes.get(name, 'no')} units here; use the network that it was found on"
+                )
+            kept[name] = torch.ones(sizes[name], dtype=torch.bool)
+            kept[name][list(units)] = False
+        return Mask.of(kept)
+
+    def _reduced(self, group: UnitGroup, scores: Mapping[str, Tensor]) -> Tensor:
+        parts = [(part, scores[part.parameter]) for part in _covered(group, scores)]
+        if self.reduction == "l2":
+            return _total([(part, score.square()) for part, score in parts], group.size).sqrt()
+        total = _total(parts, group.size)
+        if self.reduction == "mean":
+            total = total / _total([(part, torch.ones_like(score)) for part, score in parts], group.size)
+        return total
+
+
+def _covered(group: UnitGroup, scores: Mapping[str, Tensor]) -> list[Slice]:
+    return [part for part in group.slices if part.scored and part.parameter in scores]
+
+
+def _total(parts: list[tuple[Slice, Tensor]], size: int) -> Tensor:
+    return torch.stack([part.totals(tensor, size) for part, tensor in parts]).sum(0)

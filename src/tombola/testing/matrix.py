@@ -8,15 +8,15 @@ from collections.abc import Callable
 from tombola.errors import TombolaError
 from tombola.methods import Iterative, Method, OneShot, find
 from tombola.scores import SCORES, Score
-from tombola.structure import NM, Granularity, Weights
+from tombola.structure import NM, Channels, Granularity, Weights
 from tombola.testing.toys import toy_task
 from tombola.tickets import TieWarning
 
-GRANULARITIES: tuple[Granularity, ...] = (Weights(), NM())
+GRANULARITIES: tuple[Granularity, ...] = (Weights(), NM(), Channels())
 SCHEDULES: dict[str, Callable[[Score, Granularity], Method]] = {
-    "one shot": lambda score, own: OneShot(density=0.5, score=score, granularity=own),
-    "rounds": lambda score, own: OneShot(density=0.5, score=score, granularity=own, rounds=3),
-    "iterative": lambda score, own: Iterative(density=0.5, score=score, granularity=own, count=2),
+    "one shot": lambda score, own: OneShot(density=0.5, score=score, granularity=own, floor=1),
+    "rounds": lambda score, own: OneShot(density=0.5, score=score, granularity=own, rounds=3, floor=1),
+    "iterative": lambda score, own: Iterative(density=0.5, score=score, granularity=own, count=2, floor=1),
 }
 
 

@@ -15,7 +15,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.scores import Inputs, Score, Scores, View, batch_size
-from tombola.tickets import Mask, Ticket, put_values, tensors_of
+from tombola.structure import Probe
+from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
+from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, peak_memory, train_samples
 from tombola.training.loop import Fit, evaluate, fit
@@ -124,6 +126,11 @@ class Run:
         dense_epochs = flops / self._flops_of_dense_epoch(task, model) if flops else 0.0
         self.cost += Cost(forwarded, forwarded, flops, seconds, peak_memory(self.device), dense_epochs)
         return scores
+
+    def probe(self, task: Task) -> Probe:
+        """Calls a model on the first training batch, wherever the model is."""
+        batch = next(iter(task.batches("train", self.seed, 0)))
+        return lambda model: task.forward(model, move(batch, device_of(model))[0])
 
     def _flops_of_dense_epoch(self, task: Task, model: nn.Module) -> float:
         if self._dense_epoch is None:

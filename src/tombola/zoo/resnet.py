@@ -9,23 +9,43 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tombola.structure import MovesChannels
 from tombola.zoo.shapes import Shape, image_sides, scaled
 
 Shortcut = Literal["A", "projection"]
 Kind = Literal["basic", "bottleneck", "pre-activation"]
 
 
-class PaddedShortcut(nn.Module):
+class PaddedShortcut(MovesChannels):
     """Option A: every second pixel, and zeros for the channels that are new; no parameters."""
 
-    def __init__(self, new_channels: int, stride: int) -> None:
+    def __init__(self, inputs: int, sources: Sequence[int | None], stride: int) -> None:
         super().__init__()
-        self.new_channels = new_channels
+        self._inputs = inputs
+        self._sources = tuple(sources)
         self.stride = stride
 
+    @property
+    def inputs(self) -> int:
+        return self._inputs
+
+    @property
+    def sources(self) -> tuple[int | None, ...]:
+        return self._sources
+
+    def kept(self, inputs: Sequence[int], outputs: Sequence[int]) -> PaddedShortcut:
+        place = {source: now for now, source in enumerate(inputs)}
+        sources = [self._sources[own] for own in outputs]
+        return PaddedShortcut(len(inputs), [None if s is None else place.get(s) for s in sources], self.stride)
+
     def forward(self, x: Tensor) -> Tensor:
-        before = self.new_channels // 2
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
+        x = x[:, :, :: self.stride, :: self.stride]
+        before = next((place for place, source in enumerate(self._sources) if source is not None), 0)
+        after = len(self._sources) - before - self._inputs
+        if self._sources == (*[None] * before, *range(self._inputs), *[None] * after):
+            return F.pad(x, (0, 0, 0, 0, before, after))
+        chosen = [self._inputs if source is None else source for source in self._sources]
+        return F.pad(x, (0, 0, 0, 0, 0, 1))[:, chosen]
 
 
 class BasicBlock(nn.Module):
@@ -133,7 +153,8 @@ def shortcut_between(inputs: int, outputs: int, stride: int, shortcut: Shortcut,
     if (stride, inputs) == (1, outputs):
         return nn.Identity()
     if shortcut == "A":
-        return PaddedShortcut(outputs - inputs, stride)
+        before = (outputs - inputs) // 2
+        return PaddedShortcut(inputs, [*[None] * before, *range(inputs), *[None] * (outputs - inputs - before)], stride)
     projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
     return nn.Sequential(projection, nn.BatchNorm2d(outputs)) if normed else projection
 

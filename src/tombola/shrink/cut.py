@@ -1,0 +1,156 @@
+"""Cutting channels out of layers, and the same channels out of their optimizer's state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tombola.errors import TombolaError
+from tombola.structure import NORMS, TRANSPOSED, MovesChannels, is_depthwise
+from tombola.tickets import plain_name
+
+Axes = dict[int, Tensor]
+"""By dimension of a tensor, the positions that stay."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What stays of a layer: its input and output channels, by their numbers in the whole network.
+
+    inputs is None where a layer passes its channels through one by one.
+    """
+
+    inputs: tuple[int, ...] | None
+    outputs: tuple[int, ...]
+
+
+def axes_of(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
+    """What stays of each parameter and buffer, by its name; those that stay whole are left out."""
+    named = {plain_name(name): module for name, module in model.named_modules()}
+    found: dict[str, Axes] = {}
+    for name, own in kept.items():
+        module = named[name]
+        for part, axes in _axes(module, own).items():
+            tensor = getattr(module, part, None)
+            if tensor is not None:
+                found[f"{name}.{part}" if name else part] = {dim: at.to(tensor.device) for dim, at in axes.items()}
+    return found
+
+
+def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
+    if isinstance(module, MovesChannels):
+        return {}
+    outputs = torch.tensor(kept.outputs)
+    if isinstance(module, NORMS):
+        return {part: {0: outputs} for part in ("weight", "bias", "running_mean", "running_var")}
+    if kept.inputs is None or getattr(module, "groups", 1) > 1:
+        return {"weight": {0: outputs}, "bias": {0: outputs}}
+    inputs = torch.tensor(kept.inputs)
+    first, second = (inputs, outputs) if isinstance(module, TRANSPOSED) else (outputs, inputs)
+    return {"weight": {0: first, 1: second}, "bias": {0: outputs}}
+
+
+def narrowed(tensor: Tensor, axes: Axes) -> Tensor:
+    """A copy of the positions that stay, in the tensor's memory layout."""
+    for dim, positions in axes.items():
+        tensor = tensor.index_select(dim, positions)
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor.clone(memory_format=torch.channels_last)
+    return tensor.clone()
+
+
+@torch.no_grad()
+def cut(model: nn.Module, kept: Mapping[str, Kept]) -> nn.Module:
+    """A copy of the model without the channels that do not stay; layers keep their classes."""
+    small = copy.deepcopy(model)
+    named = {plain_name(name): module for name, module in small.named_modules()}
+    axes = axes_of(small, kept)
+    for name, own in kept.items():
+        module = named[name]
+        if isinstance(module, MovesChannels):
+            assert own.inputs is not None
+            _replace(small, module, module.kept(own.inputs, own.outputs))
+            continue
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            tensor = getattr(module, part, None)
+            if tensor is None:
+                continue
+            less = narrowed(tensor, axes[f"{name}.{part}" if name else part])
+            is_parameter = isinstance(tensor, nn.Parameter)
+            setattr(module, part, nn.Parameter(less, tensor.requires_grad) if is_parameter else less)
+        _resize(module, own)
+    return small
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if child is old:
+                setattr(parent, name, new)
+
+
+def _resize(module: Any, kept: Kept) -> None:
+    """Make a layer's own account of its size true again."""
+    size = len(kept.outputs)
+    if isinstance(module, nn.Linear):
+        module.in_features, module.out_features = module.weight.shape[1], size
+    elif isinstance(module, nn.GroupNorm):
+        module.num_groups = module.num_groups * size // module.num_channels
+        module.num_channels = size
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = (size,)
+    elif isinstance(module, NORMS):
+        module.num_features = size
+    elif is_depthwise(module):
+        module.in_channels = module.out_channels = module.groups = size
+    else:
+        if module.groups > 1:
+            module.groups = module.groups * size // module.out_channels
+        module.in_channels, module.out_channels = len(kept.inputs or ()), size
+
+
+@torch.no_grad()
+def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, kept: Mapping[str, Kept]) -> None:
+    """Let an optimizer of the model train the smaller one, with what it knows of the channels that stay."""
+    axes, mine = axes_of(model, kept), {plain_name(n): p for n, p in model.named_parameters()}
+    others = {plain_name(n): p for n, p in small.named_parameters()}
+    names = {parameter: name for name, parameter in mine.items()}
+    for group in optimizer.param_groups:
+        foreign = next((p for p in group["params"] if p not in names), None)
+        if foreign is not None:
+            raise TombolaError(
+                f"the optimizer holds a parameter of shape {tuple(foreign.shape)} that is not this model's; "
+                "make it from model.parameters()"
+            )
+    for old, name in names.items():
+        state = optimizer.state.get(old, {})
+        odd = next((key for key, own in state.items() if _is_factored(own, old)), None)
+        if odd and name in axes:
+            raise TombolaError(
+                f"the optimizer's '{odd}' of '{name}' does not have its parameter's shape, so it cannot be cut; "
+                "shrink without optimizer= and make a new one"
+            )
+    for group in optimizer.param_groups:
+        group["params"] = [others[names[parameter]] for parameter in group["params"]]
+    for old, name in names.items():
+        if old in optimizer.state:
+            state = optimizer.state.pop(old)
+            optimizer.state[others[name]] = {
+                key: narrowed(own, axes[name]) if name in axes and _has_shape(own, old) else own
+                for key, own in state.items()
+            }
+
+
+def _has_shape(state: Any, parameter: Tensor) -> bool:
+    return isinstance(state, Tensor) and state.shape == parameter.shape
+
+
+def _is_factored(state: Any, parameter: Tensor) -> bool:
+    parts: Sequence[Any] = state if isinstance(state, list | tuple) else [state]
+    return any(isinstance(p, Tensor) and p.numel() > 1 and p.shape != parameter.shape for p in parts)

@@ -1,0 +1,61 @@
+"""From a mask to what can be cut out of a network, and what stays dead within it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tombola.shrink.cut import Kept, axes_of, narrowed
+from tombola.structure import INPUTS, Probe, UnitGroup, wiring_of
+from tombola.tickets import Mask, check_fits
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """kept: of every layer that becomes smaller what stays; mask: what is dead and stays in the smaller network."""
+
+    kept: Mapping[str, Kept]
+    mask: Mask
+
+
+def plan(model: nn.Module, mask: Mask, probe: Probe) -> Plan:
+    """What a mask lets be cut out: channels of which it keeps nothing, and those that so feed nothing.
+
+    A channel that others share an axis with (a residual stream's) can go only if all of them are dead.
+    """
+    parameters = dict(model.named_parameters())
+    check_fits(mask, parameters)
+    network = wiring_of(model, probe)
+    alive = {name: mask[name] for name in mask}
+    dead = {group.name: _dead(group, alive) for group in network.groups if group.slices}
+    gone = network.removable(network.spread(dead, silencing=False))
+    kept: dict[str, Kept] = {}
+    for group in network.groups:
+        if group.name.endswith(INPUTS):
+            continue
+        entering = gone.get(group.name + INPUTS)
+        if gone[group.name].any() or (entering is not None and entering.any()):
+            outputs = _numbers(~gone[group.name])
+            kept[group.name] = Kept(None if entering is None else _numbers(~entering), outputs)
+            if group.name in network.norms:
+                kept[network.norms[group.name]] = Kept(None, outputs)
+    axes = axes_of(model, kept)
+    left = {name: narrowed(own, axes.get(name, {})) for name, own in alive.items()}
+    return Plan(kept, Mask.of({name: own for name, own in left.items() if not own.all()}))
+
+
+def _dead(group: UnitGroup, alive: Mapping[str, Tensor]) -> Tensor:
+    """Units of which no element is alive."""
+    living = torch.zeros(group.size, dtype=torch.bool)
+    for part in group.slices:
+        if part.parameter not in alive:
+            return torch.zeros(group.size, dtype=torch.bool)
+        living |= part.totals(alive[part.parameter].float(), group.size) > 0
+    return ~living
+
+
+def _numbers(kept: Tensor) -> tuple[int, ...]:
+    return tuple(kept.nonzero().flatten().tolist())

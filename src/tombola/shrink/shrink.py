@@ -1,0 +1,105 @@
+"""A physically smaller network that computes what the masked one does."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tombola.errors import TombolaError
+from tombola.scores import Forward, Inputs, forward
+from tombola.shrink.cut import cut, move_optimizer
+from tombola.shrink.plan import Plan, plan
+from tombola.structure import Probe
+from tombola.tickets import Mask, Ticket, attach
+
+TOLERANCE = 1e-9
+
+
+def shrink(
+    model: nn.Module,
+    what: Mask | Ticket,
+    optimizer: Optimizer | None = None,
+    example: Inputs | None = None,
+    forward: Forward = forward,
+) -> nn.Module:
+    """A plain network of the same classes without the channels that a mask leaves dead.
+
+    model: the masked network, with the weights that are to stay; it is not changed. optimizer: is moved to the smaller
+    network, its state cut the same way. example: inputs on which the network can be called. What is dead and cannot be
+    cut out, as a channel of a residual stream that some layer still writes, stays as zeros: `shrinking(…).mask` keeps
+    it so in training. The result is compared with the masked network in float64; TombolaError, and nothing is changed,
+    if it differs, if the network cannot be traced, or if the optimizer is another model's.
+    """
+    found = shrinking(model, what, example, forward)
+    return shrunk(model, what, found, optimizer, example, forward)
+
+
+def shrinking(model: nn.Module, what: Mask | Ticket, example: Inputs | None = None, forward: Forward = forward) -> Plan:
+    """What `shrink` cuts out of a network, and the mask of what then is still dead."""
+    mask = what.mask if isinstance(what, Ticket) else what
+    return plan(model, mask, _probe(example, forward))
+
+
+def shrunk(
+    model: nn.Module,
+    what: Mask | Ticket,
+    found: Plan,
+    optimizer: Optimizer | None = None,
+    example: Inputs | None = None,
+    forward: Forward = forward,
+) -> nn.Module:
+    """The smaller network of a plan, checked against the masked one."""
+    masked = copy.deepcopy(model)
+    attach(what, masked).detach()
+    small = cut(masked, found.kept)
+    check_equal(masked, small, _probe(example, forward))
+    if optimizer is not None:
+        move_optimizer(optimizer, model, small, found.kept)
+    return small
+
+
+@torch.no_grad()
+def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
+    """TombolaError unless two networks in float64 and evaluation mode give the same outputs, to 1e-9 relative."""
+    one, other = (probe(copy.deepcopy(own).double().eval()) for own in (masked, small))
+    for before, after in zip(_tensors(one), _tensors(other), strict=True):
+        scale = before.abs().max().clamp(min=1e-30)
+        gap = float((before - after).abs().max() / scale) if before.shape == after.shape else float("inf")
+        if not gap <= TOLERANCE:
+            raise TombolaError(
+                f"the smaller network's outputs differ from the masked network's by {gap:.1e} of their size, so it is "
+                "not handed over: an operation between its layers moves or mixes channels; keep the masked network"
+            )
+
+
+def _probe(example: Inputs | None, forward: Forward) -> Probe:
+    if example is None:
+        raise TombolaError("shrinking needs inputs to call the network with; give example=, a batch of a few samples")
+
+    def probe(model: nn.Module) -> Any:
+        like = next(model.parameters())
+        return forward(model, _to(example, like))
+
+    return probe
+
+
+def _to(inputs: Any, like: Tensor) -> Any:
+    """Inputs where a parameter is; numbers with a fraction in its precision."""
+    if isinstance(inputs, dict):
+        return {key: _to(own, like) for key, own in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return tuple(_to(own, like) for own in inputs)
+    if isinstance(inputs, Tensor):
+        return inputs.to(like.device, like.dtype if inputs.is_floating_point() else inputs.dtype)
+    return inputs
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    if isinstance(result, Tensor):
+        return [result]
+    parts = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else ()
+    return [tensor for part in parts for tensor in _tensors(part)]

@@ -1,0 +1,71 @@
+"""Channels: filters and neurons, with all that lives and dies with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.structure.trace import Probe, wiring_of
+from tombola.structure.units import Reduction, Units
+from tombola.structure.wiring import Wiring
+from tombola.tickets import Mask, Scope
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Whole channels: a filter or neuron goes with its bias, its norm's scale and shift, and so emits exactly 0.
+
+    What only removed channels feed, or what feeds only removed channels, goes too. reduction: how the scores of a
+    channel's weights become the channel's. The layers that give the network's outputs keep theirs.
+    """
+
+    reduction: Reduction = "sum"
+
+    @property
+    def name(self) -> str:
+        return "channel" if self.reduction == "sum" else f"channel:{self.reduction}"
+
+    def check(self, density: float, scope: Scope) -> None:
+        if scope in ("erk", "smart-ratio"):
+            raise TombolaError(
+                f"the scope {scope!r} shares weights among layers, not channels; use global or layerwise"
+            )
+
+    def units(self, model: nn.Module, probe: Probe) -> ChannelUnits:
+        return ChannelUnits(wiring_of(model, probe), self.reduction)
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelUnits:
+    """The channels of one network."""
+
+    wiring: Wiring
+    reduction: Reduction = "sum"
+
+    def choose(
+        self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
+    ) -> Mask:
+        """The kept channels; TombolaError if a layer would be left with none."""
+        units = Units(self.wiring.groups, self.reduction)
+        kept = units.choose(scores, density, scope=scope, within=within, floor=floor)
+        if kept.collapsed:
+            raise TombolaError(
+                f"this density leaves no channel of '{kept.collapsed[0]}'; give floor=1, a higher density or "
+                "scope='layerwise'"
+            )
+        return kept
+
+    def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
+        dead = self.wiring.spread({name: ~kept[name] for name in kept}, silencing=True)
+        everything = Units(tuple(group for group in self.wiring.groups if group.slices), self.reduction)
+        alive = {group.name: ~dead[group.name] for group in everything.groups}
+        return everything.expand(Mask.of(alive, kept.ties), parameters)
+
+    def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
+        return Units(self.wiring.groups).removed(kept)
+
+    def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
+        return Units(self.wiring.groups).kept(removed)

@@ -1,0 +1,95 @@
+"""The graph of a network's operations, as torch-pruning traces it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.structure.moves import MovesChannels
+from tombola.tickets import device_of
+
+Probe = Callable[[nn.Module], Any]
+"""Calls a model on an example of its inputs."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A twin of a network in evaluation mode, torch-pruning's graph of it, what it gave, how often it called what."""
+
+    twin: nn.Module
+    graph: Any
+    outputs: list[Tensor]
+    calls: Counter[nn.Module]
+
+
+def traced(model: nn.Module, probe: Probe) -> Traced:
+    """Call a twin of the model without values, or with them where the model needs to see values."""
+    for device in (torch.device("meta"), device_of(model)):
+        twin = copy.deepcopy(model).to(device).eval().requires_grad_(True)
+        try:
+            return _trace(twin, probe)
+        except TombolaError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+    raise TombolaError(f"the network's channels could not be traced ({reason}); prune weights instead of channels")
+
+
+def _trace(twin: nn.Module, probe: Probe) -> Traced:
+    import torch_pruning
+    from torch_pruning.dependency.index_mapping import update_index_mapping
+
+    class Through(torch_pruning.BasePruningFunc):
+        """Where torch-pruning's graph stops: a module whose outputs are not its inputs one by one."""
+
+        def prune_out_channels(self, layer, idxs):
+            return layer
+
+        def prune_in_channels(self, layer, idxs):
+            return layer
+
+        def get_out_channels(self, layer):
+            return len(layer.sources)
+
+        def get_in_channels(self, layer):
+            return layer.inputs
+
+    movers: dict[Any, Any] = {type(module): Through() for module in twin.modules() if isinstance(module, MovesChannels)}
+    outputs: list[Tensor] = []
+    calls: Counter[nn.Module] = Counter()
+
+    def forward(model: nn.Module, _: Any) -> Any:
+        outputs.extend(_tensors(probe(model)))
+        return outputs
+
+    for module in twin.modules():
+        module.register_forward_hook(lambda own, *_: calls.update([own]))
+    graph = torch_pruning.DependencyGraph()
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph.build_dependency(twin, [], forward, customized_pruners=movers, verbose=False)
+        update_index_mapping(graph)
+    return Traced(twin, graph, outputs, calls)
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    """The differentiable tensors of whatever a network returns."""
+    if isinstance(result, Tensor):
+        return [result] if result.grad_fn is not None else []
+    parts = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else ()
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def places(size: int) -> list[Any]:
+    """All positions along an axis, as the graph's index mappings take them."""
+    from torch_pruning._helpers import _HybridIndex
+
+    return [_HybridIndex(idx=place, root_idx=place) for place in range(size)]

@@ -1,0 +1,79 @@
+"""Layers: where their channels enter and leave, and what of their parameters belongs to each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from tombola.structure.moves import MovesChannels
+from tombola.structure.units import Slice
+from tombola.structure.wiring import INPUTS
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
+
+
+def entering(name: str) -> str:
+    return name + INPUTS
+
+
+def is_known(module: Any) -> bool:
+    if isinstance(module, nn.LayerNorm):
+        return len(module.normalized_shape) == 1
+    if isinstance(module, TRANSPOSED):
+        return module.groups == 1
+    return isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS, MovesChannels))
+
+
+def is_producer(module: Any) -> bool:
+    return isinstance(module, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear))
+
+
+def is_depthwise(module: Any) -> bool:
+    return isinstance(module, CONVOLUTIONS) and module.groups == module.in_channels == module.out_channels > 1
+
+
+def has_inputs(module: Any) -> bool:
+    """Whether what leaves a layer is not what entered it, channel by channel."""
+    return is_producer(module) and not is_depthwise(module)
+
+
+def channels(module: Any) -> int:
+    names = ("out_channels", "out_features", "num_features", "num_channels")
+    return next((getattr(module, name) for name in names if hasattr(module, name)), None) or module.normalized_shape[0]
+
+
+def inputs(module: Any) -> int:
+    return module.in_features if isinstance(module, nn.Linear) else module.in_channels
+
+
+def normed_together(module: Any) -> int:
+    """How many channels share a norm's statistics."""
+    if isinstance(module, nn.GroupNorm):
+        return module.num_channels // module.num_groups
+    return module.normalized_shape[0] if isinstance(module, nn.LayerNorm) else 1
+
+
+def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
+    places = tuple((channel,) for channel in range(channels(module)))
+    across = 1 if isinstance(module, TRANSPOSED) else 0
+    own = {"weight": across, "bias": 0}
+    return [
+        Slice(_join(name, part), dim, places, scored)
+        for part, dim in own.items()
+        if getattr(module, part, None) is not None
+    ]
+
+
+def entering_slices(name: str, module: Any) -> list[Slice]:
+    if getattr(module, "groups", 1) > 1:
+        return []
+    places = tuple((channel,) for channel in range(inputs(module)))
+    return [Slice(_join(name, "weight"), 0 if isinstance(module, TRANSPOSED) else 1, places, scored=False)]
+
+
+def _join(name: str, part: str) -> str:
+    return f"{name}.{part}" if name else part

@@ -1,0 +1,266 @@
+"""The wiring of a network, read from one traced forward pass."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola.structure.graph import Probe, places, traced
+from tombola.structure.layers import (
+    NORMS,
+    channels,
+    entering,
+    entering_slices,
+    has_inputs,
+    inputs,
+    is_depthwise,
+    is_known,
+    is_producer,
+    leaving_slices,
+    normed_together,
+)
+from tombola.structure.moves import MovesChannels
+from tombola.structure.units import UnitGroup
+from tombola.structure.wiring import PINNED, Wiring
+from tombola.tickets import plain_name
+
+BY_CHANNEL = {
+    *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Clone", "ToCopy", "Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Mish"),
+    *("Tanh", "Sigmoid", "Hardtanh", "Hardswish", "Hardsigmoid", "Softplus", "Threshold", "Clamp", "Squeeze"),
+    *("MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "UpsampleNearest", "UpsampleBilinear"),
+}
+"""Operations, by the stems of their autograd names, that keep every channel in its place."""
+
+
+@dataclass
+class Draft:
+    """A wiring under construction."""
+
+    groups: list[UnitGroup] = field(default_factory=list)
+    norms: dict[str, str] = field(default_factory=dict)
+    first: dict[str, int] = field(default_factory=dict)
+    flows: list[tuple[int, int]] = field(default_factory=list)
+    ties: list[tuple[int, int]] = field(default_factory=list)
+    size: int = 1
+
+    def add(self, group: UnitGroup) -> None:
+        self.groups.append(group)
+        self.first[group.name] = self.size
+        self.size += group.size
+
+    def connect(self, sources: Iterable[int], targets: Iterable[int]) -> None:
+        """The first feed the second, along the same axis."""
+        pairs = list(zip(sources, targets, strict=True))
+        self.flows += pairs
+        self.ties += pairs
+
+    def numbers(self, name: str) -> range:
+        size = next(group.size for group in self.groups if group.name == name)
+        return range(self.first[name], self.first[name] + size)
+
+    def done(self) -> Wiring:
+        return Wiring(tuple(self.groups), self.norms, _pairs(self.flows), _pairs(self.ties))
+
+
+def wiring_of(model: nn.Module, probe: Probe) -> Wiring:
+    """Every channel of a network and what it feeds, found by calling it once on an example.
+
+    A producing layer (convolution or linear) has a group of its outputs, with the norm that follows it alone, and a
+    group `<name> inputs`; other norms, depthwise convolutions and modules that move channels have one or two of their
+    own. Raises TombolaError if the network cannot be traced.
+    """
+    network = _Traced(model, probe)
+    draft = Draft()
+    for node in network.nodes:
+        for group in network.groups_of(node):
+            draft.add(group)
+    for node in network.nodes:
+        if (norm := network.end(node)) is not node:
+            draft.norms[network.names[node.module]] = network.names[norm.module]
+        network.tie(node, draft)
+        network.follow(node, draft)
+    network.pin(draft)
+    return draft.done()
+
+
+class _Traced:
+    """A twin of the model, and the graph of its operations."""
+
+    def __init__(self, model: nn.Module, probe: Probe) -> None:
+        seen = traced(model, probe)
+        self.graph = seen.graph
+        self.names = {module: plain_name(name) for name, module in seen.twin.named_modules()}
+        self.ends = {tensor.grad_fn for tensor in seen.outputs}
+        shared = _shared(model)
+        own = [
+            node
+            for module, node in self.graph.module2node.items()
+            if is_known(module) and seen.calls[module] == 1 and self.names[module] not in shared
+        ]
+        self._known = set(own)
+        order = {module: place for place, module in enumerate(self.names)}
+        self.nodes = sorted((n for n in own if not self._only_follows(n)), key=lambda node: order[node.module])
+
+    def _only_follows(self, node: Any) -> bool:
+        """Whether this is a norm that one producing layer feeds and nothing else, and that layer feeds nothing else."""
+        before = node.inputs[0] if len(node.inputs) == 1 else node
+        return (
+            isinstance(node.module, NORMS)
+            and before in self._known
+            and is_producer(before.module)
+            and len(before.outputs) == 1
+            and before.grad_fn not in self.ends
+            and channels(before.module) == channels(node.module)
+        )
+
+    def end(self, node: Any) -> Any:
+        """The norm that only follows this node, or else the node."""
+        after = node.outputs[0] if len(node.outputs) == 1 else node
+        return after if after is not node and after in self._known and self._only_follows(after) else node
+
+    def leaves(self, node: Any) -> bool:
+        """Whether the network gives this node's tensor back."""
+        return node.grad_fn in self.ends or not node.outputs
+
+    def groups_of(self, node: Any) -> list[UnitGroup]:
+        """The channels that enter and leave a layer, or pass through it, with what they own of its parameters."""
+        module, end, name = node.module, self.end(node).module, self.names[node.module]
+        if isinstance(module, MovesChannels):
+            return [UnitGroup(entering(name), module.inputs, ()), UnitGroup(name, len(module.sources), ())]
+        slices = leaving_slices(name, module, scored=not (is_depthwise(module) or self.leaves(self.end(node))))
+        if end is not module:
+            slices += leaving_slices(self.names[end], end)
+        group = UnitGroup(name, channels(module), tuple(slices))
+        if not has_inputs(module):
+            return [group]
+        return [UnitGroup(entering(name), inputs(module), tuple(entering_slices(name, module))), group]
+
+    def tie(self, node: Any, draft: Draft) -> None:
+        """What within a layer can only be cut together, and what a module that moves channels passes on."""
+        module, first = node.module, draft.first[self.names[node.module]]
+        if isinstance(module, MovesChannels):
+            into = draft.first[entering(self.names[module])]
+            draft.flows += [(into + s, first + to) for to, s in enumerate(module.sources) if s is not None]
+            return
+        size = max(normed_together(module), normed_together(self.end(node).module))
+        draft.ties += [(first + i - i % size, first + i) for i in range(channels(module))]
+        if has_inputs(module) and getattr(module, "groups", 1) > 1:
+            into = draft.first[entering(self.names[module])]
+            inside, outside = inputs(module) // module.groups, channels(module) // module.groups
+            draft.ties += [(first + i - i % outside, first + i) for i in range(channels(module))]
+            draft.ties += [(first + i // inside * outside, into + i) for i in range(inputs(module))]
+
+    def follow(self, node: Any, draft: Draft) -> None:
+        """Connect what leaves a node with every layer, norm or end that it reaches."""
+        name, last = self.names[node.module], self.end(node)
+        start = draft.numbers(name)
+        if self.leaves(last):
+            draft.connect(start, [PINNED] * len(start))
+        going = [(last, places(len(start)))]
+        seen = set()
+        while going:
+            here, indices = going.pop()
+            for step in self._onward(here):
+                there = indices
+                for mapping in step.index_mapping:
+                    there = there if mapping is None else mapping(there)
+                key = (step.target, tuple(there))
+                if there and key not in seen:
+                    seen.add(key)
+                    if not self._arrives(step.target, there, start, draft):
+                        going.append((step.target, there))
+
+    def pin(self, draft: Draft) -> None:
+        """Keep alive whatever is fed by something that is not known."""
+        going = [node for node in self.graph.module2node.values() if self._is_foreign(node)]
+        seen = set(going)
+        while going:
+            for after in going.pop().outputs:
+                target = self._group_at(after, draft)
+                if target is not None:
+                    draft.connect([PINNED] * len(draft.numbers(target)), draft.numbers(target))
+                elif after not in seen:
+                    seen.add(after)
+                    going.append(after)
+
+    def _is_foreign(self, node: Any) -> bool:
+        """Whether what leaves a node does not follow from what known layers give."""
+        if node in self._known:
+            return False
+        if not node.inputs and node.outputs and all(self._is_linear(after) for after in node.outputs):
+            return False  # the transposed weight of a linear layer
+        return not self._keeps_channels(node) or _has_constant(node)
+
+    def _is_linear(self, node: Any) -> bool:
+        return node in self._known and isinstance(node.module, nn.Linear)
+
+    def _onward(self, node: Any) -> list[Any]:
+        leaving = self.graph.get_pruner_of_module(node.module).prune_out_channels
+        return [s for s in node.dependencies if s.trigger == leaving and any(s.target is own for own in node.outputs)]
+
+    def _arrives(self, node: Any, indices: list[Any], start: range, draft: Draft) -> bool:
+        """Connect the channels that reach a node, unless they only pass through it."""
+        sources, reached = [start[index.root_idx] for index in indices], [index.idx for index in indices]
+        target = self._group_at(node, draft)
+        if target is not None and max(reached) < len(draft.numbers(target)):
+            numbers = draft.numbers(target)
+            draft.connect(sources, [numbers[place] for place in reached])
+        elif target is not None or not self._keeps_channels(node) or node.grad_fn in self.ends:
+            draft.connect(sources, [PINNED] * len(sources))
+        else:
+            return False
+        return True
+
+    def _group_at(self, node: Any, draft: Draft) -> str | None:
+        name = self.names.get(node.module)
+        if name is None or node not in self._known:
+            return None
+        return next((own for own in (entering(name), name) if own in draft.first), None)
+
+    def _keeps_channels(self, node: Any) -> bool:
+        """Whether an operation between layers leaves every channel in a place that is known."""
+        function, kind = node.grad_fn, type(node.module).__name__
+        if node.module in self.names or not hasattr(function, "name"):
+            return False
+        if kind in ("_ConcatOp", "_SplitOp"):
+            return node.module.offsets is not None
+        sizes = (
+            getattr(function, "_saved_self_sym_sizes", None) or getattr(function, "_saved_self", torch.tensor(0)).shape
+        )
+        if kind == "_SliceOp":
+            return True
+        if kind == "_ReshapeOp":
+            mapped = any(step.index_mapping[0] is not None for step in node.dependencies)
+            return mapped or (len(sizes) > 2 and math.prod(sizes[2:]) == 1)
+        stem = re.sub(r"\d+[dD].*$", "", re.sub(r"Backward\d*$", "", function.name()))
+        if stem in ("Mean", "Sum", "Amax"):
+            return len(sizes) > 2 and all(d % 2**64 % len(sizes) > 1 for d in getattr(function, "_saved_dim", (0,)))
+        if stem == "ConstantPadNd":
+            return not any(function._saved_pad[4:])
+        return stem in BY_CHANNEL
+
+
+def _shared(model: nn.Module) -> set[str]:
+    """Modules with a parameter that another module has too."""
+    owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
+    named = {plain_name(name): module for name, module in model.named_modules()}
+    return {name for name, own in named.items() if any(owners[p] > 1 for p in own.parameters(recurse=False))}
+
+
+def _has_constant(node: Any) -> bool:
+    """Whether an operand of an operation is not computed by the network: its input, or a number."""
+    functions = getattr(node.grad_fn, "next_functions", ())
+    return (
+        type(node.module).__name__ == "_ElementWiseOp" and len(functions) > 1 and any(f is None for f, _ in functions)
+    )
+
+
+def _pairs(pairs: list[tuple[int, int]]) -> Tensor:
+    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T

@@ -1,0 +1,85 @@
+"""Wiring: which channels of a network feed which, and so what dies with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from tombola.structure.units import UnitGroup
+
+INPUTS = " inputs"
+"""What the group of a layer's inputs is called after the layer's name."""
+
+PINNED = 0
+"""The channel that always lives: outputs of the network, and whatever passes through operations that are not known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wiring:
+    """All channels of a network, numbered from 1 in the order of their groups; 0 stands for what always lives.
+
+    groups: of every layer its outputs, by the layer's name, and its inputs, as `<name> inputs`. norms: by layer, the
+    norm that follows it alone, whose channels are the layer's. flows: pairs (2, n) of channels of which the first feeds
+    the second. ties: pairs that lie on the same axis of some tensor, and so can only be cut out together.
+    """
+
+    groups: tuple[UnitGroup, ...]
+    norms: Mapping[str, str]
+    flows: Tensor
+    ties: Tensor
+
+    def spread(self, dead: Mapping[str, Tensor], *, silencing: bool) -> dict[str, Tensor]:
+        """Every group's dead channels: the given ones, what only dead ones feed, and what feeds only dead ones.
+
+        silencing: whether a layer or norm that only dead channels feed counts as dead, as when a mask is made that will
+        silence it; when a mask is read, what it gives may be a constant.
+        """
+        known = self._joined(dead)
+        sources, targets = self.flows
+        fed, used = (torch.zeros_like(known).index_fill_(0, own, True) for own in (targets, sources))
+        if not silencing:
+            fed &= self._joined({group.name: _follows(group).expand(group.size) for group in self.groups})
+        while True:
+            from_living, to_living = (
+                torch.zeros_like(known).index_fill_(0, own[~known[other]], True)
+                for own, other in ((targets, sources), (sources, targets))
+            )
+            now = known | (fed & ~from_living) | (used & ~to_living)
+            now[PINNED] = False
+            if torch.equal(now, known):
+                return self._split(known)
+            known = now
+
+    def removable(self, dead: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of every group's dead channels those that can be cut out: all that lies on the same axes is dead too.
+
+        Where that is all of a group, its first stays: no layer can have no channels.
+        """
+        known = self._joined(dead)
+        first, second = self.ties.numpy()
+        graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(known), len(known)))
+        count, component = connected_components(graph, directed=False)
+        component = torch.from_numpy(component).long()
+        lives = torch.zeros(count, dtype=torch.bool).index_fill_(0, component[~known], True)
+        for own in self._split(component).values():
+            lives[own[0]] |= not lives[own].any()
+        return self._split(~lives[component])
+
+    def _joined(self, dead: Mapping[str, Tensor]) -> Tensor:
+        none = torch.zeros(1, dtype=torch.bool)
+        return torch.cat([none, *(dead.get(g.name, none.expand(g.size)).cpu() for g in self.groups)])
+
+    def _split(self, channels: Tensor) -> dict[str, Tensor]:
+        parts = channels[1:].split([group.size for group in self.groups])
+        return {group.name: part for group, part in zip(self.groups, parts, strict=True)}
+
+
+def _follows(group: UnitGroup) -> Tensor:
+    """Whether a group has no parameters of its own that could make something out of nothing."""
+    return torch.tensor(not group.slices or group.name.endswith(INPUTS))

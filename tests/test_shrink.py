@@ -1,0 +1,273 @@
+"""Shrinking: the smaller network is the masked one, in outputs, gradients and after a step of its optimizer."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import tombola as tb
+from tombola import Mask, TombolaError, zoo
+from tombola.shrink.cut import axes_of, narrowed
+
+SMALL = {"lenet-300-100": (20,), "lenet5": (1, 16, 16)}
+
+
+class Concatenated(nn.Module):
+    """A dense block: later layers read what earlier ones gave, side by side, under one norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.second = nn.Conv2d(4, 6, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(10)
+        self.last = nn.Linear(10, 5)
+
+    def forward(self, x):
+        one = F.relu(self.first(x))
+        both = F.relu(self.norm(torch.cat([one, self.second(one)], 1)))
+        return self.last(F.adaptive_avg_pool2d(both, 1).flatten(1))
+
+
+class Separable(nn.Module):
+    """A depthwise convolution between pointwise ones, and a gate on channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Conv2d(3, 8, 1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.depth = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.depth_norm = nn.BatchNorm2d(8)
+        self.gate = nn.Conv2d(8, 8, 1)
+        self.out = nn.Conv2d(8, 4, 1)
+        self.last = nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = F.silu(self.norm(self.into(x)))
+        x = F.hardswish(self.depth_norm(self.depth(x)))
+        x = x * torch.sigmoid(self.gate(F.adaptive_avg_pool2d(x, 1)))
+        return self.last(self.out(x).mean((2, 3)))
+
+
+class Grouped(nn.Module):
+    """Convolutions in groups, norms over groups of channels and over all, and one that enlarges the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 8)
+        self.grouped = nn.Conv2d(8, 12, 3, padding=1, groups=4)
+        self.up = nn.ConvTranspose2d(12, 6, 2, stride=2)
+        self.wide = nn.Linear(6, 9)
+        self.layer_norm = nn.LayerNorm(9)
+        self.last = nn.Linear(9, 5)
+
+    def forward(self, x):
+        x = self.up(F.relu(self.grouped(F.relu(self.norm(self.into(x))))))
+        return self.last(F.gelu(self.layer_norm(self.wide(x.amax((2, 3))))))
+
+
+class Shifted(nn.Module):
+    """A stream to which numbers are added, a network input is, and that an unknown operation rolls round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 3, padding=1)
+        self.inner = nn.Conv2d(3, 7, 3, padding=1)
+        self.second = nn.Conv2d(7, 6, 3, padding=1)
+        self.last = nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = self.first(x) + x
+        return self.last(self.second(F.relu(self.inner(F.relu(x)))).roll(1, 1).mean((2, 3)))
+
+
+MADE_UP = {own.__name__: own for own in (Concatenated, Separable, Grouped, Shifted)}
+
+
+def network(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """A network with lively norms, and inputs."""
+    torch.manual_seed(0)
+    shape = SMALL.get(name, (3, 16, 16))
+    model = MADE_UP[name]() if name in MADE_UP else zoo.model(name, shape, 5)()
+    for module in model.modules():
+        if isinstance(getattr(module, "running_mean", None), torch.Tensor):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+        if type(module).__name__.endswith("Norm2d") or isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            module.weight.data.uniform_(0.5, 2)
+            module.bias.data.normal_()
+    return model.double(), torch.randn(3, *shape, dtype=torch.float64)
+
+
+def channel_mask(model: nn.Module, x: torch.Tensor, density: float = 0.5) -> Mask:
+    units = tb.Channels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
+    kept = units.choose(tb.scores.random(model), density, scope="layerwise", within=None, floor=1)
+    return units.expand(kept, dict(model.named_parameters()))
+
+
+def stepped(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer, x: torch.Tensor) -> torch.Tensor:
+    """One training step with the mask attached; the outputs before it."""
+    with tb.attach(mask, model, optimizer):
+        outputs = model.train()(x)
+        F.cross_entropy(outputs, torch.arange(len(x)) % 5).backward()
+        optimizer.step()
+    return outputs
+
+
+NETWORKS = ("lenet-300-100", "lenet5", "conv2", "vgg11", "resnet20", "resnet20-projection", "preresnet20", *MADE_UP)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=1e-2), torch.optim.Adam])
+def test_the_smaller_network_is_the_masked_one_also_after_a_step(name, make):
+    model, x = network(name)
+    mask = channel_mask(model, x)
+    optimizer = make(model.parameters())
+    stepped(model, mask, optimizer, x)
+    plan = tb.shrinking(model, mask, x)
+    before = copy.deepcopy(model.state_dict())
+    own = make(model.parameters())
+    own.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    small = tb.shrink(model, mask, own, x)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+    optimizer.zero_grad()
+    own.zero_grad()
+    for mode in (True, False):
+        assert torch.allclose(small.train(mode)(x), model.train(mode)(x), rtol=1e-9, atol=1e-9)
+    assert torch.allclose(stepped(small, plan.mask, own, x), stepped(model, mask, optimizer, x), rtol=1e-9, atol=1e-9)
+    axes = axes_of(model, plan.kept)
+    for key, parameter in model.named_parameters():
+        less = small.get_parameter(key)
+        assert torch.allclose(less, narrowed(parameter.data, axes.get(key, {})), rtol=1e-9, atol=1e-9), key
+        assert torch.allclose(less.grad, narrowed(parameter.grad, axes.get(key, {})), rtol=1e-9, atol=1e-9), key
+    held = {p for group in own.param_groups for p in group["params"]}
+    assert held == set(small.parameters())
+    assert set(own.state) <= held
+
+
+@pytest.mark.parametrize("name", [n for n in zoo.MODELS if n not in NETWORKS])
+def test_every_network_of_the_zoo_shrinks(name):
+    shape = (3, 8, 8) if "vgg" not in name else (3, 32, 32)
+    model, x = zoo.model(name, shape, 5, width=0.25)(), torch.randn(2, *shape)
+    small = tb.shrink(model, channel_mask(model, x), example=x)
+    size = sum(p.numel() for p in small.parameters())
+    assert 0.1 < size / sum(p.numel() for p in model.parameters()) < 0.75
+    assert {type(module) for module in small.modules()} == {type(module) for module in model.modules()}
+
+
+def test_what_comes_back_is_a_plain_network_that_can_be_copied_and_stored():
+    model, x = network("resnet20")
+    small = tb.shrink(model, channel_mask(model, x), example=x).eval()
+    for twin in (copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
+        assert torch.equal(twin(x), small(x))
+    again = tb.shrink(small, Mask({}), example=x).eval()
+    assert torch.equal(again(x), small(x))
+
+
+def test_layers_know_their_new_sizes():
+    model, x = network("Separable")
+    mask = channel_mask(model, x)
+    small = tb.shrink(model, mask, example=x)
+    assert isinstance(small, Separable)
+    depth = small.depth
+    assert depth.in_channels == depth.out_channels == depth.groups == small.depth_norm.num_features == len(depth.weight)
+    assert small.last.in_features == small.out.out_channels == 2
+    assert small.last.out_features == 5
+
+
+def test_a_stream_goes_only_where_every_member_drops_it():
+    model, x = network("resnet20-projection")
+    names = ["conv1", *(f"layer1.{block}.conv2" for block in range(3))]
+    units = tb.Channels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
+    alive = torch.ones(16, dtype=torch.bool)
+    alive[[3, 7]] = False
+    some = Mask.of({name: alive for name in names[:-1]})
+    mask = units.expand(some, dict(model.named_parameters()))
+    assert tb.shrinking(model, mask, x).kept == {}
+    assert not mask["bn1.bias"][[3, 7]].any()
+    assert mask["layer2.0.conv1.weight"].all()
+    everyone = Mask.of({name: alive for name in names})
+    mask = units.expand(everyone, dict(model.named_parameters()))
+    assert not mask["layer2.0.conv1.weight"][:, [3, 7]].any()
+    small = tb.shrink(model, mask, example=x)
+    assert small.layer1[2].conv2.out_channels == small.layer2[0].conv1.in_channels == 14
+    assert tb.shrinking(model, mask, x).mask == Mask({})
+
+
+@pytest.mark.parametrize(("dead", "left"), [((0,), 8), ((0, 1), 6), ((1, 2), 8), ((0, 1, 6, 7), 4)])
+def test_what_shares_statistics_or_a_group_of_a_convolution_goes_only_whole(dead, left):
+    model, x = network("Grouped")
+    units = tb.Channels().units(model, lambda own: own(x.to("meta")))
+    alive = torch.ones(8, dtype=torch.bool)
+    alive[list(dead)] = False
+    mask = units.expand(
+        Mask.of({"into": alive, "grouped": alive[::2].repeat_interleave(3)}), dict(model.named_parameters())
+    )
+    small = tb.shrink(model, mask, example=x)
+    assert (small.into.out_channels, small.norm.num_channels, small.grouped.in_channels) == (left,) * 3
+    assert small.norm.num_groups == small.grouped.groups == left // 2
+    assert small.grouped.out_channels == small.up.in_channels
+
+
+def test_weights_that_are_all_dead_free_what_only_they_read():
+    model, x = network("lenet-300-100")
+    mask = Mask.full({name: p for name, p in model.named_parameters() if name.endswith("weight")})
+    names = list(mask)
+    second = mask[names[1]]
+    second[:, :40] = False
+    small = tb.shrink(model, Mask.of({**{n: mask[n] for n in names}, names[1]: second}), example=x)
+    assert small.get_parameter(names[0]).shape[0] == 260
+    assert small.get_parameter(names[1]).shape == (100, 260)
+
+
+@pytest.mark.parametrize("forbidden", [None, "foreign", "factored"])
+def test_an_optimizer_that_cannot_follow_is_refused_and_left_alone(forbidden):
+    model, x = network("lenet5")
+    mask = channel_mask(model, x)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    stepped(model, mask, optimizer, x)
+    if forbidden == "foreign":
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(3))]})
+    if forbidden == "factored":
+        optimizer.state[next(model.parameters())]["row"] = torch.zeros(3)
+    before = copy.deepcopy(optimizer.state_dict())
+    if forbidden is None:
+        tb.shrink(model, mask, optimizer, x)
+        return
+    with pytest.raises(TombolaError, match="not this model's" if forbidden == "foreign" else "'row' of"):
+        tb.shrink(model, mask, optimizer, x)
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+
+
+def test_inputs_to_trace_with_are_asked_for():
+    model, x = network("lenet5")
+    with pytest.raises(TombolaError, match="give example="):
+        tb.shrink(model, channel_mask(model, x))
+
+
+class Mixing(nn.Module):
+    """Multiplies channels by others of the same name in ways that no trace of operations can see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.last = nn.Linear(6, 5)
+
+    def forward(self, x):
+        hidden = self.first(x)
+        return self.last(torch.relu(hidden) + float(self.first.out_features))
+
+
+def test_a_smaller_network_that_differs_is_not_handed_over(monkeypatch):
+    model, x = Mixing().double(), torch.randn(3, 4, dtype=torch.float64)
+    mask = channel_mask(model, x)
+    monkeypatch.setattr("tombola.structure.trace._has_constant", lambda node: False)
+    with pytest.raises(TombolaError, match="outputs differ from the masked network's"):
+        tb.shrink(model, mask, example=x)
