@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tombola as tb
+from tombola import zoo
 from tombola.cli import COMMANDS, main
 from tombola.methods import METHODS
 
@@ -40,7 +41,7 @@ def answered(capsys, *words: str) -> dict:
     return json.loads(out, parse_constant=refuse)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name, own in METHODS.items() if own.granularity == "weight"])
 def test_find_writes_a_ticket_with_the_asked_density_for_every_method(capsys, name):
     answer = answered(capsys, "find", name, "--density", "0.3", "--out", "t", *SMALL)
     ticket = tb.Ticket.load("t/ticket.safetensors")
@@ -50,6 +51,55 @@ def test_find_writes_a_ticket_with_the_asked_density_for_every_method(capsys, na
     assert kept <= asked if METHODS[name].method.density_kind == "bound" else kept == asked
     assert ticket.provenance.method == name
     assert ticket.provenance.task == {"data": "digits", "model": "lenet-300-100", "recipe.epochs": "1"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("early-bird", "--epsilon", "0.9", "--window", "2"),
+        ("worm", "--epsilon", "0.9", "--window", "2", "--truncate", "always"),
+        ("network-slimming",),
+        ("snip", "--granularity", "channel:mean", "--floor", "1"),
+    ],
+)
+def test_find_writes_a_ticket_of_channels(capsys, words):
+    small = ("--model", "resnet20", "--width", "0.25", "--recipe.epochs", "2", "--recipe.batch", "512")
+    answer = answered(capsys, "find", *words, "--density", "0.5", "--out", "t", *small)
+    ticket = tb.Ticket.load("t/ticket.safetensors")
+    assert answer["digest"] == ticket.digest
+    assert answer["removed"] == {group: len(own) for group, own in ticket.removed.items()}
+    assert sum(answer["removed"].values()) == round(0.5 * 4 * (1 + 2 * 3 * (1 + 2 + 4)))
+    status, out, err = typed(capsys, "find", *words, "--density", "0.5", "--out", "t", *small)
+    assert (status, err) == (0, "")
+    assert "86 channels are removed" in " ".join(out.split())
+
+
+def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
+    small = ("--model", "resnet20", "--width", "0.5", "--recipe.epochs", "2", "--recipe.batch", "512")
+    answered(
+        capsys, "find", "early-bird", "--epsilon", "0.9", "--window", "2", "--density", "0.4", "--out", "t", *small
+    )
+    answer = answered(capsys, "shrink", "t", "--out", "s")
+    assert answer["small"]["parameters"] < 0.8 * answer["masked"]["parameters"]
+    assert answer["small"]["flops"] < 0.8 * answer["masked"]["flops"]
+    assert answer["small"]["metric"] == pytest.approx(answer["masked"]["metric"], abs=0.005)
+    assert 0 < answer["left"] < 0.6
+    assert {path.name for path in Path("s").iterdir()} == {"network.json", "weights.safetensors"}
+    facts = json.loads(Path("s/network.json").read_text())["facts"]
+    assert facts["task"]["model"] == "resnet20"
+    again = tb.load_small("s", zoo.model("resnet20", (1, 8, 8), 10, 0.5)())
+    assert sum(p.numel() for p in again.parameters()) == answer["small"]["parameters"]
+    status, out, err = typed(capsys, "shrink", "t", "--out", "s", "--to", "onnx")
+    assert (status, err) == (0, "")
+    assert "For ONNX Runtime: s/network.onnx" in out
+    assert "tb.load_small(folder, model)" in out
+
+
+def test_channels_by_norms_need_a_norm(capsys):
+    status, out, err = typed(capsys, "find", "early-bird", "--out", "t", *SMALL)
+    assert (status, out) == (2, "")
+    assert "no batch norm with a scale" in err
+    assert err.count("\n") == 1
 
 
 def test_find_without_json_says_what_was_found_what_it_cost_and_what_to_do_next(capsys):

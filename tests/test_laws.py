@@ -26,6 +26,7 @@ def test_every_score_keeps_the_laws(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_method_keeps_the_laws(name):
     check_method(tb.method(name, density=0.3))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+import sys
 
 import pytest
 import torch
@@ -271,3 +273,81 @@ def test_a_smaller_network_that_differs_is_not_handed_over(monkeypatch):
     monkeypatch.setattr("tombola.structure.trace._has_constant", lambda node: False)
     with pytest.raises(TombolaError, match="outputs differ from the masked network's"):
         tb.shrink(model, mask, example=x)
+
+
+# Files and exports
+
+
+def small_resnet() -> tuple[nn.Module, nn.Module, tb.Plan, torch.Tensor]:
+    model, x = network("resnet20")
+    model, x = model.float(), x.float()
+    mask = channel_mask(model, x)
+    return model, tb.shrink(model, mask, example=x), tb.shrinking(model, mask, x), x
+
+
+def test_a_stored_network_is_built_again_from_a_whole_one(tmp_path):
+    model, small, plan, x = small_resnet()
+    tb.save_small(tmp_path, small, plan, {"who": "a test"})
+    fresh = zoo.model("resnet20", (3, 16, 16), 5)()
+    again = tb.load_small(tmp_path, fresh)
+    assert torch.equal(again.eval()(x), small.eval()(x))
+    assert sum(p.numel() for p in fresh.parameters()) == sum(p.numel() for p in model.parameters())
+    assert json.loads((tmp_path / "network.json").read_text())["facts"] == {"who": "a test"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: (folder / "network.json").unlink(), "cannot read .*network.json"),
+        (lambda folder: (folder / "weights.safetensors").unlink(), "cannot read .*weights.safetensors"),
+        (lambda folder: (folder / "network.json").write_text("{"), "cannot read .*network.json"),
+        (lambda folder: (folder / "network.json").write_text('{"format": 9}'), "its format is 9"),
+        (
+            lambda folder: (folder / "network.json").write_text(
+                (folder / "network.json").read_text().replace('"outputs": [', '"outputs": [-1, ', 1)
+            ),
+            "does not list channels by number",
+        ),
+        (
+            lambda folder: (folder / "weights.safetensors").write_bytes(
+                (folder / "weights.safetensors").read_bytes()[:-4] + b"\x00\x00\x80\x3f"
+            ),
+            "are not those that network.json describes",
+        ),
+    ],
+)
+def test_spoilt_files_are_refused(tmp_path, spoil, says):
+    _, small, plan, _ = small_resnet()
+    tb.save_small(tmp_path, small, plan)
+    spoil(tmp_path)
+    with pytest.raises(TombolaError, match=says):
+        tb.load_small(tmp_path, zoo.model("resnet20", (3, 16, 16), 5)())
+
+
+@pytest.mark.parametrize("other", ["resnet32", "vgg11", "lenet5"])
+def test_another_network_is_refused(tmp_path, other):
+    _, small, plan, _ = small_resnet()
+    tb.save_small(tmp_path, small, plan)
+    with pytest.raises(TombolaError, match=r"another network|another architecture"):
+        tb.load_small(tmp_path, zoo.model(other, (3, 32, 32), 5)())
+
+
+def test_onnx_runtime_gives_pytorchs_outputs_at_any_batch_size(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    _, small, _, x = small_resnet()
+    assert tb.to_onnx(small, x, tmp_path / "small.onnx") < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "small.onnx")
+    more = torch.randn(7, 3, 16, 16)
+    outputs = session.run(None, {session.get_inputs()[0].name: more.numpy()})[0]
+    assert torch.allclose(torch.from_numpy(outputs), small.eval()(more), atol=1e-4)
+
+
+def test_a_missing_extra_and_a_network_that_cannot_be_exported_are_told(tmp_path, monkeypatch):
+    model = Mixing()
+    model.forward = lambda x: x if x.sum() > 0 else -x
+    with pytest.raises(TombolaError, match="cannot be exported to ONNX"):
+        tb.to_onnx(model, torch.randn(2, 4), tmp_path / "x.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(TombolaError, match=r"pip install 'tombola\[export\]'"):
+        tb.to_onnx(Mixing(), torch.randn(2, 4), tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())

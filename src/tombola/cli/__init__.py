@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a ticket, a method's ticket or the dense network: tombola train TICKET|METHOD|dense",
     "check": "does it win? tombola check TICKET|METHOD",
     "compare": "methods against each other, dense and controls: tombola compare METHOD…",
+    "shrink": "the physically smaller network of a ticket, trained: tombola shrink TICKET",
     "claims": "what papers state, re-measured: tombola claims [ID…] [--quick|--full]",
     "report": "write a study's report again: tombola report DIR",
 }

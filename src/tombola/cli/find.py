@@ -61,6 +61,7 @@ def run(words: Sequence[str]) -> int:
                 "kept": ticket.mask.counts,
                 "ties": ticket.mask.ties,
                 "collapsed": list(ticket.mask.collapsed),
+                "removed": {group: len(units) for group, units in ticket.removed.items()},
                 "before": before,
                 "curve": str(folder.curve_path) if drawn else None,
                 "cost": dict(cost),
@@ -74,6 +75,9 @@ def run(words: Sequence[str]) -> int:
     out = console()
     out.print(table)
     out.print(f"The search cost {cost['dense_epochs']:.4g} dense epochs, {cost['seconds']:.1f} s.")
+    if ticket.removed:
+        gone = sum(len(units) for units in ticket.removed.values())
+        out.print(f"{gone:,} channels are removed, in {len(ticket.removed)} layers.")
     if before is not None:
         out.print(f"Before any training of its weights: {before:.2%} on the validation split.")
     if drawn:

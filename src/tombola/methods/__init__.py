@@ -3,6 +3,7 @@
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.describe import describe
+from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
 from tombola.methods.find import find
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.iterative import Iterative
@@ -18,6 +19,7 @@ __all__ = [
     "ConcreteTicketSearch",
     "ContinuousSparsification",
     "DensityKind",
+    "EarlyBird",
     "EdgePopup",
     "GemMiner",
     "Iterative",
@@ -26,7 +28,10 @@ __all__ = [
     "Preset",
     "Round",
     "SearchWarning",
+    "Slimming",
     "Supermask",
+    "Watch",
+    "Worm",
     "describe",
     "find",
     "method",

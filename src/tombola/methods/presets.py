@@ -8,6 +8,7 @@ from typing import Any
 from tombola.errors import unknown
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
+from tombola.methods.early_bird import EarlyBird, Slimming, Worm
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import Method
 from tombola.methods.one_shot import OneShot
@@ -97,6 +98,24 @@ METHODS: dict[str, Preset] = {
         "arXiv 2512.07142",
         "learn each weight's probability of being kept, against a dense teacher",
         "one full training, one of probabilities",
+    ),
+    "early-bird": Preset(
+        EarlyBird(),
+        "You et al., ICLR 2020",
+        "train until the channels with the largest batch-norm scales have settled, and draw the ticket there",
+        "a few epochs, which count as training",
+    ),
+    "worm": Preset(
+        Worm(),
+        "Vasudev, ENLSP 2024",
+        "as early-bird, holding back the channels to be dropped once they have nearly settled",
+        "a few epochs, which count as training",
+    ),
+    "network-slimming": Preset(
+        Slimming(),
+        "Liu et al., ICCV 2017",
+        "train with a penalty on batch-norm scales, remove the channels with the smallest, train again",
+        "one full training",
     ),
     "snip": Preset(
         OneShot(score=Snip()), Snip.paper, "keep the weights to which the loss is most sensitive", "one batch"

@@ -1,6 +1,6 @@
 """Scores: how much is each weight worth? Pure functions; larger = keep."""
 
-from tombola.scores.data_free import Magnitude, Random, SynFlow
+from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluate import batch_size
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip
 from tombola.scores.types import Batch, Batches, Called, Forward, Inputs, Loss, Score, Scores, View, forward
@@ -17,6 +17,7 @@ SCORES: dict[str, Score] = {score.name: score for score in (random, magnitude, s
 __all__ = [
     "SCORES",
     "Batch",
+    "BatchNormScale",
     "Batches",
     "Called",
     "Forward",

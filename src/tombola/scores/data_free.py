@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.scores.evaluate import take, untouched
 from tombola.scores.types import Batches, Loss, Scores, View
+from tombola.structure import BATCH_NORMS, Prunable, norm_units
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,23 @@ class Magnitude:
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
+        with untouched(model, mode="eval", **view) as network:
+            return {name: weight.detach().abs_() for name, weight in network.weights.items()}
+
+
+@dataclass(frozen=True)
+class BatchNormScale:
+    """|γ| of every batch norm's channel, whatever `prunable` says (network slimming, Liu et al., ICCV 2017)."""
+
+    name: ClassVar[str] = "batch-norm-scale"
+    paper: ClassVar[str] = "Liu et al., ICCV 2017"
+    needs_data: ClassVar[bool] = False
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        norm_units(model)
+        view["prunable"] = Prunable(types=BATCH_NORMS)
         with untouched(model, mode="eval", **view) as network:
             return {name: weight.detach().abs_() for name, weight in network.weights.items()}
 

@@ -1,12 +1,16 @@
 """Running what is left: smaller networks, and sparse layers where they are really faster."""
 
 from tombola.shrink.cut import Kept, cut
+from tombola.shrink.export import to_onnx
+from tombola.shrink.files import NETWORK, WEIGHTS, load_small, save_small
 from tombola.shrink.kernels import kernels
 from tombola.shrink.plan import Plan
 from tombola.shrink.shrink import shrink, shrinking
 from tombola.shrink.sparse import LayerTiming, SparseLinear, SparsityWarning, sparse, timings
 
 __all__ = [
+    "NETWORK",
+    "WEIGHTS",
     "Kept",
     "LayerTiming",
     "Plan",
@@ -14,8 +18,11 @@ __all__ = [
     "SparsityWarning",
     "cut",
     "kernels",
+    "load_small",
+    "save_small",
     "shrink",
     "shrinking",
     "sparse",
     "timings",
+    "to_onnx",
 ]

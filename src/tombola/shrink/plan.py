@@ -30,7 +30,7 @@ def plan(model: nn.Module, mask: Mask, probe: Probe) -> Plan:
     check_fits(mask, parameters)
     network = wiring_of(model, probe)
     alive = {name: mask[name] for name in mask}
-    dead = {group.name: _dead(group, alive) for group in network.groups if group.slices}
+    dead = {group.name: _dead(group, network.norms.get(group.name), alive) for group in network.groups if group.slices}
     gone = network.removable(network.spread(dead, silencing=False))
     kept: dict[str, Kept] = {}
     for group in network.groups:
@@ -47,10 +47,11 @@ def plan(model: nn.Module, mask: Mask, probe: Probe) -> Plan:
     return Plan(kept, Mask.of({name: own for name, own in left.items() if not own.all()}))
 
 
-def _dead(group: UnitGroup, alive: Mapping[str, Tensor]) -> Tensor:
-    """Units of which no element is alive."""
+def _dead(group: UnitGroup, norm: str | None, alive: Mapping[str, Tensor]) -> Tensor:
+    """Units of which no element is alive; of those that a norm follows, no element of the norm."""
     living = torch.zeros(group.size, dtype=torch.bool)
-    for part in group.slices:
+    own = [part for part in group.slices if norm and part.parameter.startswith(f"{norm}.")]
+    for part in own or group.slices:
         if part.parameter not in alive:
             return torch.zeros(group.size, dtype=torch.bool)
         living |= part.totals(alive[part.parameter].float(), group.size) > 0

@@ -3,14 +3,16 @@
 from tombola.structure.channels import Channels
 from tombola.structure.granularity import NM, Granularity, UnitMap, Weights, granularity
 from tombola.structure.graph import Probe
-from tombola.structure.layers import NORMS, TRANSPOSED, is_depthwise
+from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise
 from tombola.structure.moves import MovesChannels
+from tombola.structure.norms import norm_units
 from tombola.structure.prunable import Prunable, prunable
 from tombola.structure.trace import wiring_of
 from tombola.structure.units import Slice, UnitGroup, Units
 from tombola.structure.wiring import INPUTS, PINNED, Wiring
 
 __all__ = [
+    "BATCH_NORMS",
     "INPUTS",
     "NM",
     "NORMS",
@@ -29,6 +31,7 @@ __all__ = [
     "Wiring",
     "granularity",
     "is_depthwise",
+    "norm_units",
     "prunable",
     "wiring_of",
 ]

@@ -64,6 +64,13 @@ class ChannelUnits:
         alive = {group.name: ~dead[group.name] for group in everything.groups}
         return everything.expand(Mask.of(alive, kept.ties), parameters)
 
+    def of_norms(self, kept: Mask) -> Mask:
+        """The kept channels, from those that each norm keeps."""
+        owners = {norm: name for name, norm in self.wiring.norms.items()}
+        groups = {group.name for group in self.wiring.groups}
+        named = {owners.get(norm, norm): kept[norm] for norm in kept}
+        return Mask.of({name: own for name, own in named.items() if name in groups}, kept.ties)
+
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
         return Units(self.wiring.groups).removed(kept)
 

@@ -1,0 +1,152 @@
+"""Early-Bird tickets, WORM and network slimming: channels drawn by the scales of their norms while training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import nn
+from torch.optim import Optimizer
+
+from tombola.errors import TombolaError
+from tombola.methods.freezing import SearchWarning
+from tombola.methods.method import DensityKind
+from tombola.methods.settling import Settling, Watched
+from tombola.scores import Forward, Inputs, forward
+from tombola.structure import Channels, Granularity, Probe
+from tombola.tickets import Mask, Seed, Ticket, Values, device_of, digest_of, plain_name, tensors_of
+from tombola.training import Run, Task, mixed, move
+
+
+@dataclass(frozen=True)
+class EarlyBird(Watched):
+    """Train until the channels that a pruning by batch-norm scale would keep have settled, and draw the ticket there.
+
+    weights: what the ticket trains from: the weights of that epoch, at that point of the schedule (`inherited`); the
+    initialisation (`init`), or another (`fresh`), with the whole schedule. If the masks never settle, the ticket is
+    drawn after the last epoch and trains its weights through the schedule again.
+    """
+
+    weights: Literal["inherited", "init", "fresh"] = "inherited"
+
+    density_kind: ClassVar[DensityKind] = "exact"
+    granularity: ClassVar[Granularity] = Channels()
+
+    def find(self, task: Task, run: Run) -> Ticket:
+        model = task.build(run.seed)
+        initial = digest_of(tensors_of(model))
+        model.to(run.device)
+        settling = Settling(self, model)
+        done = run.stage("search", task, model, observers=[settling])
+        if not settling.settled and self.epsilon:
+            warnings.warn(
+                f"the masks did not settle in {len(done.history)} epochs (the last distance is "
+                f"{max(settling.distances, default=1.0):.2g}, {self.epsilon:g} is wanted), so the ticket is drawn "
+                "after the last; train longer, or give a larger epsilon",
+                SearchWarning,
+                stacklevel=2,
+            )
+        mask, removed = channels_of(settling, model, run.probe(task))
+        if self.weights != "inherited":
+            seed = run.seed if self.weights == "init" else mixed(run.seed, 1)
+            start = Seed(seed, initial if self.weights == "init" else digest_of(tensors_of(task.build(seed))))
+            return Ticket(mask, start, removed=removed)
+        spent = len(done.history)
+        if settling.settled and spent < task.recipe.epochs:
+            point = f"{spent}ep"
+            return Ticket(mask, Values(tensors_of(model), point, spent), recipe={"start": point}, removed=removed)
+        return Ticket(mask, Values(tensors_of(model), "end", spent), removed=removed)
+
+    def watch(
+        self, model: nn.Module, optimizer: Optimizer, example: Inputs | None = None, forward: Forward = forward
+    ) -> Watch:
+        """Watch your own training: call `epoch_end()` after each epoch, and stop when it is True.
+
+        example: inputs on which the network can be called; with them the ticket's mask covers whole channels, without
+        only the γ and β of their norms, from which `tb.shrink` finds the rest.
+        """
+        return Watch(self, model, optimizer, example, forward)
+
+
+@dataclass(frozen=True)
+class Worm(EarlyBird):
+    """Early-Bird that, once the masks have nearly settled, lets the channels to be dropped hardly learn any more."""
+
+    truncation: float = 3e-3
+
+
+@dataclass(frozen=True)
+class Slimming(EarlyBird):
+    """Train to the end with a penalty on the norms' scales, draw the ticket there, and train its weights again."""
+
+    epsilon: float = 0.0
+    penalty: float = 1e-4
+
+
+class Watch:
+    """A search in a user's own loop, carried by hooks of the optimizer alone; `detach()` removes them."""
+
+    def __init__(
+        self,
+        method: EarlyBird,
+        model: nn.Module,
+        optimizer: Optimizer,
+        example: Inputs | None = None,
+        forward: Forward = forward,
+    ) -> None:
+        held = {p for group in optimizer.param_groups for p in group["params"]}
+        self._settling = Settling(method, model)
+        named = {plain_name(name): p for name, p in model.named_parameters()}
+        missing = [name for name in self._settling.mask if named[name] not in held and named[name].requires_grad]
+        if missing:
+            raise TombolaError(
+                f"the optimizer does not hold '{missing[0]}' of this model; make it from model.parameters()"
+            )
+        self._model, self._optimizer, self._epochs = model, optimizer, 0
+        self._probe = None if example is None else lambda own: forward(own, move((example, ()), device_of(own))[0])
+        self._hook = optimizer.register_step_pre_hook(self._before_step)
+
+    def _before_step(self, optimizer: Optimizer, *_: Any) -> None:
+        scale = getattr(optimizer, "grad_scale", None)
+        self._settling.shape_gradients(1.0 if scale is None else scale)
+
+    def epoch_end(self) -> bool:
+        """Look at the masks after an epoch; True when they have settled."""
+        self._epochs += 1
+        return self._settling.look(self._optimizer)
+
+    @property
+    def distance(self) -> float:
+        """The largest of the distances between the last masks; 1 before there are enough of them."""
+        return max(self._settling.distances) if self._settling.full else 1.0
+
+    @property
+    def ticket(self) -> Ticket:
+        """The channels that would be kept now, on the weights of now."""
+        mask, removed = channels_of(self._settling, self._model, self._probe)
+        return Ticket(mask, Values(tensors_of(self._model), f"{self._epochs}ep", self._epochs), removed=removed)
+
+    def detach(self) -> None:
+        self._hook.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"settling": self._settling.state_dict(), "epochs": self._epochs}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._settling.load_state_dict(state["settling"])
+        self._epochs = state["epochs"]
+
+
+def channels_of(settling: Settling, model: nn.Module, probe: Probe | None) -> tuple[Mask, dict[str, tuple[int, ...]]]:
+    """The newest mask of a network's norms as one of whole channels, as far as they can be traced."""
+    norms = settling.mask
+    if probe is None:
+        return norms, {}
+    units = Channels().units(model, probe)
+    kept = units.of_norms(settling.kept)
+    whole = units.expand(kept, tensors_of(model))
+    both = {name: whole[name] & norms[name] if name in norms else whole[name] for name in whole}
+    alone = {name: norms[name] for name in norms if name not in whole}
+    return Mask.of(both | alone, settling.kept.ties), units.removed(kept)

@@ -1,0 +1,165 @@
+"""Watching the masks of a network's norms settle while it trains, and holding back what they drop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tombola.errors import TombolaError
+from tombola.scores import BatchNormScale
+from tombola.structure import norm_units
+from tombola.tickets import Mask, Scope, TieWarning, plain_name
+from tombola.training import Observer, State
+
+MOMENTS = ("momentum_buffer", "exp_avg")
+"""What optimizers call their running mean of gradients."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """When the channels that a network's batch norms would keep have settled, and what happens to the others.
+
+    After each epoch the channels with the largest |γ| up to the density, over all norms together, make a mask.
+    epsilon: the masks have settled when the newest is nearer than this, in normalised Hamming distance, to each other
+    one of the last `window` (rule `window`, as the paper's code), or when the last `window` distances from one to the
+    next were (`consecutive`, as its text). untrained: whether the mask before training is one of them. penalty: times
+    the sign of γ, added to its gradient (network slimming). truncation: the factor on the gradients of γ and β of
+    channels that the newest mask drops (WORM): once their mean distance was below epsilon + margin (`settled`),
+    from the beginning (`always`), or the mean distance itself, each epoch anew (`distance`). momentum: scale the
+    optimizer's running mean of these gradients as well, once an epoch. floor: channels that each norm keeps at least.
+    """
+
+    density: float = 0.5
+    epsilon: float = 0.1
+    window: int = 5
+    rule: Literal["window", "consecutive"] = "window"
+    untrained: bool = True
+    penalty: float = 0.0
+    truncation: float = 1.0
+    truncate: Literal["settled", "always", "distance"] = "settled"
+    margin: float = 0.05
+    momentum: bool = False
+    scope: Scope = "global"
+    floor: int = 1
+
+    def __post_init__(self) -> None:
+        if self.window < 2:
+            raise TombolaError(f"the window is {self.window}; give at least 2 masks, to have a distance")
+        for name in ("epsilon", "penalty", "truncation", "margin"):
+            if not getattr(self, name) >= 0:
+                raise TombolaError(f"{name} is {getattr(self, name)}; give a number of at least 0")
+        if self.truncation > 1:
+            raise TombolaError(f"the truncation is {self.truncation}; give a factor from 0 to 1 (1 truncates nothing)")
+
+
+class Settling(Observer):
+    """The masks of one network's norms, epoch by epoch."""
+
+    def __init__(self, settings: Watched, model: nn.Module) -> None:
+        self.settings = settings
+        self.masks: list[Mask] = []
+        self.distances: list[float] = []
+        self.factor = settings.truncation if settings.truncate == "always" else 1.0
+        self._model = model
+        self._units = norm_units(model)
+        self._parameters = {plain_name(name): p for name, p in model.named_parameters()}
+        self._dropped: dict[str, Tensor] = {}
+        if settings.untrained:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TieWarning)  # Before training a norm's scales are all 1.
+                self.look()
+
+    @property
+    def kept(self) -> Mask:
+        """The channels that the newest mask keeps, by norm."""
+        return self.masks[-1]
+
+    @property
+    def mask(self) -> Mask:
+        """The newest mask, over the norms' γ and β."""
+        return self._units.expand(self.kept, self._parameters)
+
+    @property
+    def full(self) -> bool:
+        return len(self.distances) == self.settings.window - (self.settings.rule == "window")
+
+    @property
+    def settled(self) -> bool:
+        return self.full and max(self.distances) < self.settings.epsilon
+
+    def look(self, optimizer: Optimizer | None = None) -> bool:
+        """Take the mask of this moment; True when the masks have settled."""
+        own = self.settings
+        scores = BatchNormScale()(self._model)
+        kept = self._units.choose(scores, own.density, scope=own.scope, within=None, floor=own.floor)
+        if own.rule == "window":
+            self.masks = [*self.masks, kept][-own.window :]
+            filled = len(self.masks) == own.window
+            self.distances = [kept.distance(other) for other in self.masks[:-1]] if filled else []
+        else:
+            self.distances = [*self.distances, *(kept.distance(other) for other in self.masks)][-own.window :]
+            self.masks = [kept]
+        self._dropped = {
+            name: (~own_mask).to(self._parameters[name].device) for name, own_mask in _tensors(self.mask).items()
+        }
+        self._renew_factor()
+        if own.momentum and optimizer is not None and self.factor != 1:
+            self._scale_moments(optimizer)
+        return self.settled
+
+    def _renew_factor(self) -> None:
+        if not self.full:
+            return
+        mean = sum(self.distances) / len(self.distances)
+        if self.settings.truncate == "distance" and self.settings.truncation < 1:
+            self.factor = min(1.0, mean)
+        elif mean < self.settings.epsilon + self.settings.margin:
+            self.factor = self.settings.truncation
+
+    @torch.no_grad()
+    def shape_gradients(self, scale: Tensor | float = 1.0) -> None:
+        """Add the penalty to the norms' gradients, and hold back those of dropped channels; scale: the loss's."""
+        for name, dropped in self._dropped.items():
+            gradient, value = self._parameters[name].grad, self._parameters[name]
+            if gradient is None:
+                continue
+            if self.settings.penalty and name.endswith("weight"):
+                gradient.add_(value.detach().sign().to(gradient.dtype) * scale, alpha=self.settings.penalty)
+            if self.factor != 1:
+                gradient.copy_(torch.where(dropped, gradient * self.factor, gradient))
+
+    @torch.no_grad()
+    def _scale_moments(self, optimizer: Optimizer) -> None:
+        for name, dropped in self._dropped.items():
+            for key, moment in optimizer.state.get(self._parameters[name], {}).items():
+                if key in MOMENTS and isinstance(moment, Tensor):
+                    moment.copy_(torch.where(dropped, moment * self.factor, moment))
+
+    def before_step(self, state: State) -> None:
+        self.shape_gradients()
+
+    def epoch_end(self, state: State) -> bool:
+        settled = self.look(state.optimizer)
+        state.history[-1]["mask_distance"] = max(self.distances) if self.full else 1.0
+        return settled
+
+    def state_dict(self) -> dict[str, Any]:
+        masks = [_tensors(mask) for mask in self.masks]
+        return {"masks": masks, "distances": self.distances, "factor": self.factor}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.masks = [Mask.of(mask) for mask in state["masks"]]
+        self.distances, self.factor = list(state["distances"]), state["factor"]
+        if self.masks:
+            own = _tensors(self.mask)
+            self._dropped = {name: (~kept).to(self._parameters[name].device) for name, kept in own.items()}
+
+
+def _tensors(mask: Mask) -> dict[str, Tensor]:
+    return {name: mask[name] for name in mask}

@@ -1,0 +1,63 @@
+"""A network as an ONNX file, checked against PyTorch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.tickets import write_atomically
+
+TOLERANCE = 1e-4
+
+
+@contextmanager
+def _quiet(name: str) -> Generator[None]:
+    """Without what a library logs that is no concern of who exports."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@torch.no_grad()
+def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> float:
+    """Write a network for any batch size as ONNX; the largest difference to PyTorch, relative to the largest output.
+
+    Needs the extra `export`. Raises TombolaError if it is missing, if the network cannot be exported, or if ONNX
+    Runtime gives other outputs; then no file is written.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise TombolaError(f"{error.name} is not installed; pip install 'tombola[export]'") from error
+    model = model.cpu().eval()
+    try:
+        with warnings.catch_warnings(), _quiet("torch.onnx"):
+            warnings.simplefilter("ignore")
+            batch = {0: torch.export.Dim("batch")}
+            program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=(batch,), verbose=False)
+        assert program is not None
+        content = program.model_proto.SerializeToString()
+    except Exception as error:
+        raise TombolaError(f"the network cannot be exported to ONNX: {str(error).splitlines()[0]}") from error
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    name, expected = session.get_inputs()[0].name, model(example).numpy()
+    gap = float(np.abs(session.run(None, {name: example.numpy()})[0] - expected).max() / np.abs(expected).max())
+    if not gap <= TOLERANCE:
+        raise TombolaError(
+            f"ONNX Runtime's outputs differ from PyTorch's by {gap:.1e} of their size; no file is written"
+        )
+    write_atomically(Path(path), content)
+    return gap

@@ -1,0 +1,26 @@
+"""The channels of a network's batch norms, by themselves."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tombola.errors import TombolaError
+from tombola.structure.layers import BATCH_NORMS, leaving_slices
+from tombola.structure.units import UnitGroup, Units
+from tombola.tickets import plain_name
+
+
+def norm_units(model: nn.Module) -> Units:
+    """A group for each batch norm that has a scale; TombolaError if there is none."""
+    named = {plain_name(name): module for name, module in model.named_modules()}
+    groups = tuple(
+        UnitGroup(name, module.num_features, tuple(leaving_slices(name, module)))
+        for name, module in named.items()
+        if isinstance(module, BATCH_NORMS) and module.affine
+    )
+    if not groups:
+        raise TombolaError(
+            "the network has no batch norm with a scale, by which these channels are chosen; use one of the scores "
+            "magnitude, snip, grasp, synflow or random with granularity=Channels()"
+        )
+    return Units(groups)
