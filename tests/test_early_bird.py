@@ -229,8 +229,13 @@ def test_slimming_trains_to_the_end_and_says_nothing():
     assert (ticket.start.what, ticket.start.epochs_spent) == ("end", 2)
 
 
-def test_the_smaller_network_begins_as_the_masked_one_and_keeps_its_sparsity():
-    task = toy_task()
+def without_dropout() -> nn.Sequential:
+    """What is drawn for dropout depends on the size of what it drops from."""
+    return nn.Sequential(*(module for module in toy_network() if not isinstance(module, nn.Dropout)))
+
+
+def test_the_smaller_network_begins_and_trains_as_the_masked_one():
+    task = toy_task(without_dropout)
     ticket = tb.find(task, tb.Worm(0.5, **EAGER), progress=False)
     x = torch.randn(4, 1, 8, 8)
     model = task.build(0)
@@ -239,8 +244,13 @@ def test_the_smaller_network_begins_as_the_masked_one_and_keeps_its_sparsity():
     small = tb.shrink(model, ticket, example=x)
     assert torch.allclose(small.eval()(x), model.eval()(x), atol=1e-5)
     assert small[0].out_channels + small[3].out_channels == 5
-    trained = tb.train(task, ticket).model
-    assert all(not trained.get_parameter(name)[~ticket.mask[name]].any() for name in ticket.mask)
+    trained, masked = (tb.train(task, ticket, small=own) for own in (True, False))
+    assert all(not masked.model.get_parameter(name)[~ticket.mask[name]].any() for name in ticket.mask)
+    assert masked.plan is None
+    assert trained.plan.mask == Mask({})
+    assert trained.model[0].weight.shape == small[0].weight.shape
+    assert trained.loss == pytest.approx(masked.loss, rel=1e-3)
+    assert trained.cost.flops < 0.7 * masked.cost.flops
 
 
 # In one's own loop

@@ -275,6 +275,16 @@ def test_a_smaller_network_that_differs_is_not_handed_over(monkeypatch):
         tb.shrink(model, mask, example=x)
 
 
+def test_training_goes_on_masked_where_the_smaller_network_would_differ(monkeypatch):
+    x, y = torch.randn(40, 4), torch.arange(40) % 5
+    task = tb.SupervisedTask(Mixing, {"train": (x, y), "test": (x, y)}, recipe=tb.Recipe(epochs=1, batch=10))
+    ticket = tb.find(task, tb.OneShot(density=0.5, granularity=tb.Channels()), progress=False)
+    assert tb.train(task, ticket).plan.kept == {}
+    monkeypatch.setattr("tombola.structure.trace._has_constant", lambda node: False)
+    with pytest.warns(tb.ShrinkWarning, match="the masked network is trained"):
+        assert tb.train(task, ticket).plan is None
+
+
 # Files and exports
 
 

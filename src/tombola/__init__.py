@@ -21,7 +21,17 @@ from tombola.methods import (
     method,
     rare_gems,
 )
-from tombola.shrink import Plan, SparsityWarning, load_small, save_small, shrink, shrinking, sparse, to_onnx
+from tombola.shrink import (
+    Plan,
+    ShrinkWarning,
+    SparsityWarning,
+    load_small,
+    save_small,
+    shrink,
+    shrinking,
+    sparse,
+    to_onnx,
+)
 from tombola.structure import NM, Channels, Prunable, Slice, UnitGroup, Units, Weights, prunable
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
 from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
@@ -50,6 +60,7 @@ __all__ = [
     "Run",
     "RunSpec",
     "Seed",
+    "ShrinkWarning",
     "Slice",
     "Slimming",
     "SparsityWarning",

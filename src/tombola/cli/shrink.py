@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.table import Table
 from torch import nn
@@ -14,9 +14,10 @@ from tombola.cli.output import RunOptions, console, device_of, print_json
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, task_words, ticket_at
 from tombola.errors import TombolaError
-from tombola.shrink import NETWORK, WEIGHTS, save_small, shrink, shrinking, to_onnx
+from tombola.scores import Batch
+from tombola.shrink import NETWORK, WEIGHTS, Plan, save_small, smaller, to_onnx
 from tombola.studies import default_options, make_task
-from tombola.training import Run, SampleFlops, bars, evaluate, own_randomness, train
+from tombola.training import Run, SampleFlops, Task, bars, train
 
 
 @dataclass(frozen=True)
@@ -43,25 +44,20 @@ def run(words: Sequence[str]) -> int:
         working = Run(own.seed, own.out, device_of(options.run.device), shown)
         if options.run.fresh:
             working.clear()
-        model = train(task, ticket, seed=own.seed, run=working).model.cpu()
-    example = next(iter(task.batches("test", 0, 0)))[0][:8].cpu()
-    plan = shrinking(model, ticket, example, task.forward)
-    small = shrink(model, ticket, example=example, forward=task.forward)
+        trained = train(task, ticket, seed=own.seed, run=working)
+    small, plan = trained.model, trained.plan
+    if plan is None:
+        small, plan = smaller(small, ticket, working.probe(task))
     batch = next(iter(task.batches("test", 0, 0)))
-    with own_randomness(working.device, own.seed):
-        facts = {
-            kind: {
-                "parameters": sum(p.numel() for p in network.parameters()),
-                "flops": SampleFlops.measure(task, network, batch).forward,
-                "metric": evaluate(task, network.to(working.device), "test", task.recipe)[0],
-            }
-            for kind, network in (("masked", model), ("small", small))
-        }
+    facts = {
+        "whole": _size(task, task.build(own.seed), batch),
+        "small": {**_size(task, small, batch), "metric": trained.metric, "dead": _dead(small, plan)},
+    }
     save_small(own.out, small.cpu(), plan, {"task": dict(ticket.provenance.task), **facts})
-    answer = {"network": str(own.out / NETWORK), "weights": str(own.out / WEIGHTS), **facts, "left": _left(small, plan)}
+    answer: dict[str, Any] = {"network": str(own.out / NETWORK), "weights": str(own.out / WEIGHTS), **facts}
     if own.to == "onnx":
         path = own.out / "network.onnx"
-        answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, example, path)}
+        answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, batch[0][:8].cpu(), path)}
     working.clear()
     if options.run.json:
         print_json(answer)
@@ -70,21 +66,26 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _left(small: nn.Module, plan) -> float:
+def _size(task: Task, network: nn.Module, batch: Batch) -> dict[str, float]:
+    flops = SampleFlops.measure(task, network, batch).forward
+    return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops}
+
+
+def _dead(small: nn.Module, plan: Plan) -> float:
     """The share of the smaller network's parameters that is dead and could not be cut out."""
-    dead = plan.mask.size - plan.mask.total_kept
-    return dead / sum(p.numel() for p in small.parameters())
+    return (plan.mask.size - plan.mask.total_kept) / sum(p.numel() for p in small.parameters())
 
 
-def _show(answer: dict) -> None:
+def _show(answer: dict[str, Any]) -> None:
     table = Table("network", "parameters", "FLOPs a sample", "test accuracy")
-    for kind in ("masked", "small"):
+    for kind in ("whole", "small"):
         own = answer[kind]
-        table.add_row(kind, f"{own['parameters']:,}", f"{own['flops']:,.0f}", f"{own['metric']:.2%}")
+        accuracy = f"{own['metric']:.2%}" if "metric" in own else ""
+        table.add_row(kind, f"{own['parameters']:,}", f"{own['flops']:,.0f}", accuracy)
     out = console()
     out.print(table)
-    if answer["left"]:
-        out.print(f"{answer['left']:.1%} of the smaller network's parameters are dead and could not be cut out.")
+    if answer["small"]["dead"]:
+        out.print(f"{answer['small']['dead']:.1%} of the small network's parameters are dead and could not be cut out.")
     if "onnx" in answer:
         out.print(f"For ONNX Runtime: {answer['onnx']} (differs from PyTorch by {answer['onnx_gap']:.0e})")
     out.print(f"Written: {answer['weights']} and {answer['network']}; tb.load_small(folder, model) builds it again.")

@@ -14,10 +14,10 @@ from tombola.errors import TombolaError
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.method import DensityKind
 from tombola.methods.settling import Settling, Watched
-from tombola.scores import Forward, Inputs, forward
+from tombola.scores import Forward, Inputs, forward, suited
 from tombola.structure import Channels, Granularity, Probe
-from tombola.tickets import Mask, Seed, Ticket, Values, device_of, digest_of, plain_name, tensors_of
-from tombola.training import Run, Task, mixed, move
+from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, plain_name, tensors_of
+from tombola.training import Run, Task, mixed
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Watch:
                 f"the optimizer does not hold '{missing[0]}' of this model; make it from model.parameters()"
             )
         self._model, self._optimizer, self._epochs = model, optimizer, 0
-        self._probe = None if example is None else lambda own: forward(own, move((example, ()), device_of(own))[0])
+        self._probe = None if example is None else lambda own: forward(own, suited(example, own))
         self._hook = optimizer.register_step_pre_hook(self._before_step)
 
     def _before_step(self, optimizer: Optimizer, *_: Any) -> None:

@@ -13,10 +13,10 @@ from tombola.methods.method import DensityKind
 from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rewinder, Round
 from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at
-from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward
+from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward, suited
 from tombola.structure import Granularity, Probe, Prunable, Weights
-from tombola.tickets import Mask, Scope, Seed, Ticket, Values, device_of, digest_of, put_values, tensors_of
-from tombola.training import Run, Snapshot, Task, mixed, move
+from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
+from tombola.training import Run, Snapshot, Task, mixed
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def probe_of(batches: Batches, forward: Forward) -> Probe:
     """Calls a model on the first of some batches; TombolaError, when it is called, if there is none."""
 
     def probe(model: nn.Module) -> object:
-        for batch in batches:
-            return forward(model, move(batch, device_of(model))[0])
+        for inputs, _ in batches:
+            return forward(model, suited(inputs, model))
         raise TombolaError("channels are found by calling the network on a batch; give rounds(model, batches=…)")
 
     return probe

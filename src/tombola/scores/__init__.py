@@ -3,7 +3,7 @@
 from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluate import batch_size
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip
-from tombola.scores.types import Batch, Batches, Called, Forward, Inputs, Loss, Score, Scores, View, forward
+from tombola.scores.types import Batch, Batches, Called, Forward, Inputs, Loss, Score, Scores, View, forward, suited
 
 random = Random()
 magnitude = Magnitude()
@@ -39,5 +39,6 @@ __all__ = [
     "magnitude",
     "random",
     "snip",
+    "suited",
     "synflow",
 ]

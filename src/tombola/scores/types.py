@@ -30,6 +30,18 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
     return model(inputs)
 
 
+def suited(inputs: Inputs, model: nn.Module) -> Inputs:
+    """Inputs where a model's parameters are; numbers with a fraction in their precision."""
+    like = next(model.parameters())
+    if isinstance(inputs, dict):
+        return {key: suited(own, model) for key, own in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return tuple(suited(own, model) for own in inputs)
+    if isinstance(inputs, Tensor):
+        return inputs.to(like.device, like.dtype if inputs.is_floating_point() else inputs.dtype)
+    return inputs
+
+
 class Called(nn.Module):
     """A model called the way the task calls it, so that `torch.func.functional_call` can swap its tensors."""
 

@@ -5,7 +5,7 @@ from tombola.shrink.export import to_onnx
 from tombola.shrink.files import NETWORK, WEIGHTS, load_small, save_small
 from tombola.shrink.kernels import kernels
 from tombola.shrink.plan import Plan
-from tombola.shrink.shrink import shrink, shrinking
+from tombola.shrink.shrink import ShrinkWarning, shrink, shrinking, smaller
 from tombola.shrink.sparse import LayerTiming, SparseLinear, SparsityWarning, sparse, timings
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Kept",
     "LayerTiming",
     "Plan",
+    "ShrinkWarning",
     "SparseLinear",
     "SparsityWarning",
     "cut",
@@ -22,6 +23,7 @@ __all__ = [
     "save_small",
     "shrink",
     "shrinking",
+    "smaller",
     "sparse",
     "timings",
     "to_onnx",

@@ -10,13 +10,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.scores import Forward, Inputs, forward
+from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrink.cut import cut, move_optimizer
 from tombola.shrink.plan import Plan, plan
 from tombola.structure import Probe
 from tombola.tickets import Mask, Ticket, attach
 
 TOLERANCE = 1e-9
+
+
+class ShrinkWarning(UserWarning):
+    """A ticket of channels could not be trained as the smaller network that it is."""
 
 
 def shrink(
@@ -34,32 +38,29 @@ def shrink(
     it so in training. The result is compared with the masked network in float64; TombolaError, and nothing is changed,
     if it differs, if the network cannot be traced, or if the optimizer is another model's.
     """
-    found = shrinking(model, what, example, forward)
-    return shrunk(model, what, found, optimizer, example, forward)
+    small, found = smaller(model, what, _probe(example, forward))
+    if optimizer is not None:
+        move_optimizer(optimizer, model, small, found.kept)
+    return small
 
 
 def shrinking(model: nn.Module, what: Mask | Ticket, example: Inputs | None = None, forward: Forward = forward) -> Plan:
     """What `shrink` cuts out of a network, and the mask of what then is still dead."""
-    mask = what.mask if isinstance(what, Ticket) else what
-    return plan(model, mask, _probe(example, forward))
+    return plan(model, _mask(what), _probe(example, forward))
 
 
-def shrunk(
-    model: nn.Module,
-    what: Mask | Ticket,
-    found: Plan,
-    optimizer: Optimizer | None = None,
-    example: Inputs | None = None,
-    forward: Forward = forward,
-) -> nn.Module:
-    """The smaller network of a plan, checked against the masked one."""
+def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Module, Plan]:
+    """The smaller network, checked against the masked one, and what was cut out of it."""
     masked = copy.deepcopy(model)
     attach(what, masked).detach()
+    found = plan(masked, _mask(what), probe)
     small = cut(masked, found.kept)
-    check_equal(masked, small, _probe(example, forward))
-    if optimizer is not None:
-        move_optimizer(optimizer, model, small, found.kept)
-    return small
+    check_equal(masked, small, probe)
+    return small, found
+
+
+def _mask(what: Mask | Ticket) -> Mask:
+    return what.mask if isinstance(what, Ticket) else what
 
 
 @torch.no_grad()
@@ -80,22 +81,7 @@ def _probe(example: Inputs | None, forward: Forward) -> Probe:
     if example is None:
         raise TombolaError("shrinking needs inputs to call the network with; give example=, a batch of a few samples")
 
-    def probe(model: nn.Module) -> Any:
-        like = next(model.parameters())
-        return forward(model, _to(example, like))
-
-    return probe
-
-
-def _to(inputs: Any, like: Tensor) -> Any:
-    """Inputs where a parameter is; numbers with a fraction in its precision."""
-    if isinstance(inputs, dict):
-        return {key: _to(own, like) for key, own in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return tuple(_to(own, like) for own in inputs)
-    if isinstance(inputs, Tensor):
-        return inputs.to(like.device, like.dtype if inputs.is_floating_point() else inputs.dtype)
-    return inputs
+    return lambda model: forward(model, suited(example, model))
 
 
 def _tensors(result: Any) -> list[Tensor]:

@@ -1,6 +1,5 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
-from tombola.training.batches import move
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
 from tombola.training.observers import Observer, Snapshot, State
@@ -35,7 +34,6 @@ __all__ = [
     "fit",
     "length_of",
     "mixed",
-    "move",
     "own_randomness",
     "recipe_of",
     "start_of",

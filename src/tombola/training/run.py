@@ -14,10 +14,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tombola.scores import Inputs, Score, Scores, View, batch_size
+from tombola.scores import Inputs, Score, Scores, View, batch_size, suited
 from tombola.structure import Probe
-from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
-from tombola.training.batches import move
+from tombola.tickets import Mask, Ticket, put_values, tensors_of
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, peak_memory, train_samples
 from tombola.training.loop import Fit, evaluate, fit
@@ -128,9 +127,9 @@ class Run:
         return scores
 
     def probe(self, task: Task) -> Probe:
-        """Calls a model on the first training batch, wherever the model is."""
-        batch = next(iter(task.batches("train", self.seed, 0)))
-        return lambda model: task.forward(model, move(batch, device_of(model))[0])
+        """Calls a model on the first training batch, wherever the model is and in its precision."""
+        inputs, _ = next(iter(task.batches("train", self.seed, 0)))
+        return lambda model: task.forward(model, suited(inputs, model))
 
     def _flops_of_dense_epoch(self, task: Task, model: nn.Module) -> float:
         if self._dense_epoch is None:

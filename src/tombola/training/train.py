@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 
 from torch import nn
 
+from tombola.errors import TombolaError
+from tombola.shrink import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost
 from tombola.training.loop import evaluate
@@ -19,7 +22,10 @@ from tombola.training.task import Task
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: metric and loss on the test split, validation metric, history, cost."""
+    """A trained network: metric and loss on the test split, validation metric, history, cost.
+
+    plan: where a ticket of whole channels trained as the smaller network, what was cut out, and what is still dead.
+    """
 
     model: nn.Module
     metric: float
@@ -28,6 +34,7 @@ class Trained:
     epochs: int
     history: tuple[dict[str, float], ...]
     cost: Cost
+    plan: Plan | None = None
 
 
 def train(
@@ -38,24 +45,32 @@ def train(
     init_seed: int | None = None,
     extra_epochs: float = 0.0,
     run: Run | None = None,
+    small: bool = True,
 ) -> Trained:
     """Train a ticket from its start, or without one the dense network from its initialisation.
 
     seed orders the data and draws all that is random; init_seed is that of the dense network's initialisation,
     `seed` if None; extra_epochs lengthens the schedule, for an arm that must get as much training as another
-    whose start was already trained.
+    whose start was already trained. small: train a ticket of whole channels as the smaller network that it is.
     """
     if run is None:
         with bars() as shown:
             run = Run(seed, bars=shown)
-            return train(task, ticket, seed=seed, init_seed=init_seed, extra_epochs=extra_epochs, run=run)
+            return train(task, ticket, seed=seed, init_seed=init_seed, extra_epochs=extra_epochs, run=run, small=small)
     recipe = recipe_of(task, ticket, extra_epochs)
     model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
-    done = run.stage("train", task, model, recipe=recipe, attached=ticket)
+    attached, plan = ticket, None
+    if ticket is not None and ticket.removed and small:
+        try:
+            model, plan = smaller(model, ticket, run.probe(task))
+            attached = replace(ticket, mask=plan.mask)
+        except TombolaError as error:
+            warnings.warn(f"the masked network is trained, not a smaller one: {error}", ShrinkWarning, stacklevel=2)
+    done = run.stage("train", task, model, recipe=recipe, attached=attached)
     with own_randomness(run.device, seed):
         metric, loss, _ = evaluate(task, model, "test", recipe)
     validation = done.history[-1].get("validation_metric", math.nan) if done.history else math.nan
-    return Trained(model, metric, loss, validation, recipe.epochs, done.history, done.cost)
+    return Trained(model, metric, loss, validation, recipe.epochs, done.history, done.cost, plan)
 
 
 def recipe_of(task: Task, ticket: Ticket | None, extra_epochs: float = 0.0) -> Recipe:
