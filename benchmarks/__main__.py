@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import data, scores, search, sparse, steps
+from benchmarks import data, scores, search, shrinking, sparse, steps
 from benchmarks.measure import Figure
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-PARTS = {"steps": steps, "data": data, "scores": scores, "search": search, "sparse": sparse}
+PARTS = {"steps": steps, "data": data, "scores": scores, "search": search, "shrinking": shrinking, "sparse": sparse}
 NOISY = 0.15
 
 

@@ -1,0 +1,131 @@
+"""A smaller network against the whole and the masked one, and what watching for it costs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import tombola as tb
+from benchmarks.measure import Figure, Times, Work, interleaved
+from benchmarks.scores import step
+from tombola import zoo
+from tombola.scores import suited
+from tombola.structure import Wiring
+from tombola.tickets import tensors_of
+
+SHAPE = (3, 32, 32)
+BARS = {"vgg11": 0.8, "resnet18": 0.8, "resnet20": 0.55}
+REMOVED = {"vgg11": (0.3, 0.5, 0.7), "resnet18": (0.5,), "resnet20": (0.3, 0.5, 0.7)}
+REPEATS = {"vgg11": 7, "resnet18": 3, "resnet20": 15}
+
+
+def figures() -> Iterator[Figure]:
+    for name, shares in REMOVED.items():
+        for share in shares:
+            yield from against_whole(name, share)
+    yield watching()
+
+
+def without(wiring: Wiring, share: float) -> tb.Mask:
+    """Keep the first channels of every layer, so that all who write a residual stream drop the same ones."""
+    kept = {}
+    for group in wiring.groups:
+        if any(part.scored for part in group.slices):
+            kept[group.name] = torch.arange(group.size) < round((1 - share) * group.size)
+    return tb.Mask.of(kept)
+
+
+def training(model: nn.Module, batch: int) -> Work:
+    model = model.to(memory_format=torch.channels_last).train()  # ty: ignore[no-matching-overload]
+    x = torch.randn(batch, *SHAPE).to(memory_format=torch.channels_last)
+    return step(model, (x, torch.randint(0, 10, (batch,))))
+
+
+def inference(model: nn.Module, batch: int) -> Work:
+    model = model.to(memory_format=torch.channels_last).eval()  # ty: ignore[no-matching-overload]
+    x = torch.randn(batch, *SHAPE).to(memory_format=torch.channels_last)
+
+    def work() -> None:
+        with torch.inference_mode():
+            model(x)
+
+    return work
+
+
+def flops(model: nn.Module) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.zeros(1, *SHAPE))
+    return counter.get_total_flops()
+
+
+def against_whole(name: str, share: float) -> Iterator[Figure]:
+    """Time saved against FLOPs saved, turned round so that a bar is an upper one."""
+    whole, example = zoo.model(name, SHAPE, 10)(), torch.randn(4, *SHAPE)
+    units = tb.Channels().units(whole, lambda own: own(suited(example, own)))
+    mask = units.expand(without(units.wiring, share), tensors_of(whole))
+    small = tb.shrink(whole, mask, example=example)
+    saved = 1 - flops(small) / flops(whole)
+    masked = zoo.model(name, SHAPE, 10)()
+    tb.attach(mask, masked).detach()
+    for what, make, batch, bar in (
+        ("training", training, 64, 1 / BARS[name]),
+        ("inference", inference, 64, 1 / BARS[name]),
+        ("inference", inference, 1, None),
+    ):
+        variants = {"whole": make(whole, batch), "masked": make(masked, batch), "small": make(small, batch)}
+        times = interleaved(variants, REPEATS[name] if batch > 1 else 50)
+        yield Figure(
+            f"FLOPs saved ÷ time saved ({name}, {share:.0%} of channels removed, {what}, batch {batch})",
+            saved / max(1 - times.ratio("small", "whole"), 1e-9),
+            bar,
+            _note(times, saved),
+            times.spread,
+        )
+    yield from in_onnx_runtime(name, share, whole, small)
+
+
+def _note(times: Times, saved: float) -> str:
+    seconds = times.seconds
+    return (
+        f"{saved:.0%} of FLOPs; whole {1e3 * seconds['whole']:.3g} ms, masked {1e3 * seconds['masked']:.3g}, "
+        f"small {1e3 * seconds['small']:.3g}"
+    )
+
+
+def in_onnx_runtime(name: str, share: float, whole: nn.Module, small: nn.Module) -> Iterator[Figure]:
+    """The same two networks in ONNX Runtime, where the extra `export` is installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return
+    sessions = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, network in (("whole", whole), ("small", small)):
+            path = Path(folder) / f"{kind}.onnx"
+            tb.to_onnx(network.to(memory_format=torch.contiguous_format), torch.randn(2, *SHAPE), path)  # ty: ignore[no-matching-overload]
+            sessions[kind] = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch in (1, 64):
+        x = {sessions["whole"].get_inputs()[0].name: torch.randn(batch, *SHAPE).numpy()}
+        times = interleaved({kind: partial(own.run, None, x) for kind, own in sessions.items()}, 20)
+        what = f"small ÷ whole in ONNX Runtime ({name}, {share:.0%} of channels removed, batch {batch})"
+        yield times.figure(what, "small", "whole", None, f"whole {1e3 * times.seconds['whole']:.3g} ms")
+
+
+def watching() -> Figure:
+    """What a watch adds to an epoch of 100 steps: its hook in each, and one look at the masks."""
+    model = zoo.model("resnet20", SHAPE, 10)()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    watch = tb.Worm(0.5, truncate="always").watch(model, optimizer)
+    work = training(model, 128)
+    work()
+    times = interleaved({"step": work, "hook": lambda: watch._before_step(optimizer), "look": watch.epoch_end}, 9)
+    own = times.seconds
+    added = (100 * own["hook"] + own["look"]) / (100 * own["step"])
+    note = f"step {1e3 * own['step']:.0f} ms, hook {1e6 * own['hook']:.0f} µs, look {1e3 * own['look']:.1f} ms"
+    return Figure("watching for WORM ÷ an epoch of 100 steps (resnet20, batch 128)", added, 0.01, note, times.spread)
