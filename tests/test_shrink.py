@@ -88,7 +88,24 @@ class Shifted(nn.Module):
         return self.last(self.second(F.relu(self.inner(F.relu(x)))).roll(1, 1).mean((2, 3)))
 
 
-MADE_UP = {own.__name__: own for own in (Concatenated, Separable, Grouped, Shifted)}
+class Gated(nn.Module):
+    """One channel that weighs all others, a mean counted from the end, and channels of which a part is cut away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.gate = nn.Conv2d(8, 1, 1)
+        self.second = nn.Conv2d(8, 6, 1)
+        self.third = nn.Conv1d(4, 7, 1)
+        self.last = nn.Linear(7, 5)
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        x = self.second(x * torch.sigmoid(self.gate(x)))[:, 1:5]
+        return self.last(F.relu(self.third(x.mean(-1))).mean(-1))
+
+
+MADE_UP = {own.__name__: own for own in (Concatenated, Separable, Grouped, Shifted, Gated)}
 
 
 def network(name: str) -> tuple[nn.Module, torch.Tensor]:
@@ -273,6 +290,24 @@ def test_a_smaller_network_that_differs_is_not_handed_over(monkeypatch):
     monkeypatch.setattr("tombola.structure.trace._has_constant", lambda node: False)
     with pytest.raises(TombolaError, match="outputs differ from the masked network's"):
         tb.shrink(model, mask, example=x)
+
+
+class Numbered(nn.Module):
+    """Its code knows how many channels there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 1)
+        self.last = nn.Linear(4 * 4, 5)
+
+    def forward(self, x):
+        return self.last(self.first(x).view(-1, 4 * 2 * 2))
+
+
+def test_a_network_whose_code_counts_its_channels_is_not_handed_over():
+    model, x = Numbered(), torch.randn(3, 3, 2, 2)
+    with pytest.raises(TombolaError, match="has the number of channels written in it"):
+        tb.shrink(model, channel_mask(model, x), example=x)
 
 
 def test_training_goes_on_masked_where_the_smaller_network_would_differ(monkeypatch):

@@ -66,7 +66,14 @@ def _mask(what: Mask | Ticket) -> Mask:
 @torch.no_grad()
 def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     """TombolaError unless two networks in float64 and evaluation mode give the same outputs, to 1e-9 relative."""
-    one, other = (probe(copy.deepcopy(own).double().eval()) for own in (masked, small))
+    one = probe(copy.deepcopy(masked).double().eval())
+    try:
+        other = probe(copy.deepcopy(small).double().eval())
+    except Exception as error:
+        raise TombolaError(
+            f"the smaller network cannot be called ({str(error).splitlines()[0]}), so it is not handed over: its code "
+            "has the number of channels written in it; keep the masked network, or write -1 or flatten() there"
+        ) from error
     for before, after in zip(_tensors(one), _tensors(other), strict=True):
         scale = before.abs().max().clamp(min=1e-30)
         gap = float((before - after).abs().max() / scale) if before.shape == after.shape else float("inf")

@@ -38,6 +38,9 @@ BY_CHANNEL = {
 }
 """Operations, by the stems of their autograd names, that keep every channel in its place."""
 
+FIXED = ("_SliceIndexMapping", "_SplitIndexMapping")
+"""What picks channels by numbers that are written in the network's code, and so cannot follow a cut."""
+
 
 @dataclass
 class Draft:
@@ -55,11 +58,11 @@ class Draft:
         self.first[group.name] = self.size
         self.size += group.size
 
-    def connect(self, sources: Iterable[int], targets: Iterable[int]) -> None:
-        """The first feed the second, along the same axis."""
+    def connect(self, sources: Iterable[int], targets: Iterable[int], *, cuttable: bool = True) -> None:
+        """The first feed the second, along the same axis; one that cannot be cut is tied to what always lives."""
         pairs = list(zip(sources, targets, strict=True))
         self.flows += pairs
-        self.ties += pairs
+        self.ties += pairs if cuttable else [(PINNED, own) for pair in pairs for own in pair]
 
     def numbers(self, name: str) -> range:
         size = next(group.size for group in self.groups if group.name == name)
@@ -163,19 +166,22 @@ class _Traced:
         start = draft.numbers(name)
         if self.leaves(last):
             draft.connect(start, [PINNED] * len(start))
-        going = [(last, places(len(start)))]
+        going = [(last, places(len(start)), True)]
         seen = set()
         while going:
-            here, indices = going.pop()
+            here, indices, cuttable = going.pop()
             for step in self._onward(here):
-                there = indices
+                there, still = indices, cuttable
                 for mapping in step.index_mapping:
                     there = there if mapping is None else mapping(there)
-                key = (step.target, tuple(there))
+                    still &= type(mapping).__name__ not in FIXED
+                if not still:
+                    draft.ties += [(PINNED, own) for own in start]
+                key = (step.target, tuple(there), still)
                 if there and key not in seen:
                     seen.add(key)
-                    if not self._arrives(step.target, there, start, draft):
-                        going.append((step.target, there))
+                    if not self._arrives(step.target, there, start, draft, cuttable=still):
+                        going.append((step.target, there, still))
 
     def pin(self, draft: Draft) -> None:
         """Keep alive whatever is fed by something that is not known."""
@@ -205,13 +211,13 @@ class _Traced:
         leaving = self.graph.get_pruner_of_module(node.module).prune_out_channels
         return [s for s in node.dependencies if s.trigger == leaving and any(s.target is own for own in node.outputs)]
 
-    def _arrives(self, node: Any, indices: list[Any], start: range, draft: Draft) -> bool:
+    def _arrives(self, node: Any, indices: list[Any], start: range, draft: Draft, *, cuttable: bool) -> bool:
         """Connect the channels that reach a node, unless they only pass through it."""
         sources, reached = [start[index.root_idx] for index in indices], [index.idx for index in indices]
         target = self._group_at(node, draft)
         if target is not None and max(reached) < len(draft.numbers(target)):
             numbers = draft.numbers(target)
-            draft.connect(sources, [numbers[place] for place in reached])
+            draft.connect(sources, [numbers[place] for place in reached], cuttable=cuttable)
         elif target is not None or not self._keeps_channels(node) or node.grad_fn in self.ends:
             draft.connect(sources, [PINNED] * len(sources))
         else:
@@ -235,16 +241,28 @@ class _Traced:
             getattr(function, "_saved_self_sym_sizes", None) or getattr(function, "_saved_self", torch.tensor(0)).shape
         )
         if kind == "_SliceOp":
-            return True
+            return len(sizes) == 4
         if kind == "_ReshapeOp":
             mapped = any(step.index_mapping[0] is not None for step in node.dependencies)
             return mapped or (len(sizes) > 2 and math.prod(sizes[2:]) == 1)
         stem = re.sub(r"\d+[dD].*$", "", re.sub(r"Backward\d*$", "", function.name()))
         if stem in ("Mean", "Sum", "Amax"):
-            return len(sizes) > 2 and all(d % 2**64 % len(sizes) > 1 for d in getattr(function, "_saved_dim", (0,)))
+            return len(sizes) > 2 and all(_signed(d) % len(sizes) > 1 for d in getattr(function, "_saved_dim", (0,)))
         if stem == "ConstantPadNd":
             return not any(function._saved_pad[4:])
-        return stem in BY_CHANNEL
+        return stem in BY_CHANNEL and not _broadcasts(function)
+
+
+def _broadcasts(function: Any) -> bool:
+    """Whether an operand has another number of channels than the result, so that one of its channels reaches many."""
+    shape = function._input_metadata[0].shape
+    operands = [own._input_metadata[at].shape for own, at in function.next_functions if own is not None]
+    return len(operands) > 1 and any(len(own) != len(shape) or own[1:2] != shape[1:2] for own in operands)
+
+
+def _signed(dim: int) -> int:
+    """A dimension as autograd saves it, where what counts from the end has wrapped round."""
+    return dim if dim < 2**63 else dim - 2**64
 
 
 def _shared(model: nn.Module) -> set[str]:
