@@ -95,6 +95,14 @@ def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
     assert "tb.load_small(folder, model)" in out
 
 
+def test_a_ticket_of_channels_is_checked_against_shuffled_channels(capsys):
+    small = ("--model", "resnet20", "--width", "0.25", "--recipe.epochs", "1", "--recipe.batch", "512")
+    words = ("find", "snip", "--granularity", "channel", "--floor", "1", "--density", "0.5", "--out", "t", *small)
+    answered(capsys, *words)
+    answer = answered(capsys, "check", "t/ticket.safetensors", "--seeds", "2", "--controls", "shuffle", "random")
+    assert {own["against"] for own in answer["verdicts"][0]["controls"]} == {"shuffle", "random"}
+
+
 def test_channels_by_norms_need_a_norm(capsys):
     status, out, err = typed(capsys, "find", "early-bird", "--out", "t", *SMALL)
     assert (status, out) == (2, "")

@@ -16,7 +16,8 @@ def effective(model: nn.Module, mask: Mask, batches: Batches, forward: Forward =
     """The part of a mask that lies on a path from an input to an output.
 
     A weight is off every path where the flow of SynFlow through it is exactly zero, biases and batch statistics
-    aside. What is kept and not effective takes storage but cannot matter (Vysogorets & Kempe, 2023).
+    aside; what a mask keeps of other parameters counts as it is. What is kept and not effective takes storage but
+    cannot matter (Vysogorets & Kempe, 2023).
     """
     twin = copy.deepcopy(model)
     with torch.no_grad():
@@ -29,4 +30,4 @@ def effective(model: nn.Module, mask: Mask, batches: Batches, forward: Forward =
         for parameter in Prunable()(twin).values():
             parameter.fill_(1 / max(parameter[0].numel(), 1))
     flow = synflow(twin, batches, mask=mask, forward=forward)
-    return mask & Mask.of({name: flow[name] > 0 for name in mask})
+    return mask & Mask.of({name: flow[name] > 0 if name in flow else mask[name] for name in mask})
