@@ -124,7 +124,8 @@ def watching() -> Figure:
     watch = tb.Worm(0.5, truncate="always").watch(model, optimizer)
     work = training(model, 128)
     work()
-    times = interleaved({"step": work, "hook": lambda: watch._before_step(optimizer), "look": watch.epoch_end}, 9)
+    hook = partial(watch._before_step, optimizer, (optimizer,), {})
+    times = interleaved({"step": work, "hook": hook, "look": watch.epoch_end}, 9)
     own = times.seconds
     added = (100 * own["hook"] + own["look"]) / (100 * own["step"])
     note = f"step {1e3 * own['step']:.0f} ms, hook {1e6 * own['hook']:.0f} µs, look {1e3 * own['look']:.1f} ms"

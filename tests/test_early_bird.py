@@ -413,3 +413,60 @@ def test_a_score_of_scales_prunes_channels_by_them():
         method = replace(tb.OneShot(density=0.5, granularity=tb.Channels(), floor=1), score=BatchNormScale())
         ticket = tb.find(toy_task(lambda: copy.deepcopy(model)), method, progress=False)
     assert set(ticket.removed["0"]) >= {0, 2}
+
+
+def test_a_closure_is_watched_too():
+    model, x = lively(), torch.randn(10, 1, 8, 8)
+    twin = copy.deepcopy(model)
+    for own, closes in ((model, False), (twin, True)):
+        optimizer = torch.optim.SGD(own.parameters(), 0.1)
+        tb.Slimming(0.5, penalty=1.0).watch(own, optimizer)
+
+        def closure(own=own, optimizer=optimizer):
+            optimizer.zero_grad()
+            torch.manual_seed(0)
+            loss = own(x).square().mean()
+            loss.backward()
+            return loss
+
+        if closes:
+            optimizer.step(closure)
+        else:
+            closure()
+            optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_a_watch_without_the_untrained_mask_begins_after_an_epoch():
+    model = lively()
+    watch = tb.EarlyBird(0.5, untrained=False).watch(model, torch.optim.SGD(model.parameters(), 0.1))
+    with pytest.raises(TombolaError, match=r"call epoch_end\(\) after an epoch first"):
+        _ = watch.ticket
+    watch.epoch_end()
+    assert watch.ticket.mask.kept("4.weight") >= 1
+
+
+def test_the_norm_that_gives_the_outputs_is_left_alone():
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6), nn.BatchNorm1d(6)), None
+    model[4].weight.data.fill_(0.01)
+    x = torch.randn(5, 4)
+    ticket = tb.EarlyBird(0.5).watch(model, torch.optim.SGD(model.parameters(), 0.1), example=x).ticket
+    assert set(ticket.removed) == {"0"}
+    assert "4.weight" not in ticket.mask or ticket.mask["4.weight"].all()
+
+
+@pytest.mark.parametrize("state", [{}, {"settling": {}, "epochs": 1, "more": 2}])
+def test_a_state_that_is_not_a_watchs_is_refused(state):
+    model = lively()
+    watch = tb.EarlyBird(0.5).watch(model, torch.optim.SGD(model.parameters(), 0.1))
+    with pytest.raises(TombolaError, match="not the state of a watch"):
+        watch.load_state_dict(state)
+
+
+def test_a_state_of_another_networks_watch_is_refused():
+    watches = []
+    for model in (lively(), nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))):
+        watches.append(tb.EarlyBird(0.5).watch(model, torch.optim.SGD(model.parameters(), 0.1)))
+    with pytest.raises(TombolaError, match="another network's norms"):
+        watches[0].load_state_dict(watches[1].state_dict())
+    assert watches[0].ticket.mask.kept("1.weight") >= 1

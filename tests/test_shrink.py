@@ -15,6 +15,7 @@ from torch import nn
 import tombola as tb
 from tombola import Mask, TombolaError, zoo
 from tombola.shrink.cut import axes_of, narrowed
+from tombola.structure import Units
 
 SMALL = {"lenet-300-100": (20,), "lenet5": (1, 16, 16)}
 
@@ -318,6 +319,125 @@ def test_training_goes_on_masked_where_the_smaller_network_would_differ(monkeypa
     monkeypatch.setattr("tombola.structure.trace._has_constant", lambda node: False)
     with pytest.warns(tb.ShrinkWarning, match="the masked network is trained"):
         assert tb.train(task, ticket).plan is None
+
+
+class Odd(nn.Module):
+    """A small network with one thing in it that a trace may misread; see `ODD`."""
+
+    def __init__(self, forward, **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self._forward = forward
+
+    def forward(self, x):
+        return self._forward(self, x)
+
+
+def pooled(x: torch.Tensor) -> torch.Tensor:
+    return x.mean(tuple(range(2, x.ndim)))
+
+
+CONV = {"a": lambda: nn.Conv2d(3, 8, 3, padding=1), "b": lambda: nn.Linear(8, 5)}
+IMAGES, SEQUENCES, ROWS, TOKENS = (3, 8, 8), (3, 10), (4,), (16, 4)
+ODD = {
+    "times a number": (IMAGES, lambda s, x: s.b(pooled(s.a(x) * 0.5)), CONV),
+    "divided": (IMAGES, lambda s, x: s.b(pooled(F.relu(s.a(x)) / 3)), CONV),
+    "hard swish by hand": (IMAGES, lambda s, x: s.b(pooled((y := s.a(x)) * F.relu6(y + 3) / 6)), CONV),
+    "padded sequences": (
+        SEQUENCES,
+        lambda s, x: pooled(s.b(F.pad(s.a(x), (0, 0, 2, 2)))),
+        {"a": lambda: nn.Conv1d(3, 8, 1), "b": lambda: nn.Conv1d(12, 9, 1)},
+    ),
+    "padded rows": (
+        ROWS,
+        lambda s, x: s.b(F.pad(s.a(x), (2, 2))),
+        {"a": lambda: nn.Linear(4, 8), "b": lambda: nn.Linear(12, 5)},
+    ),
+    "narrowed from the end": (IMAGES, lambda s, x: s.b(pooled(s.a(x).narrow(-1, 1, 4))), CONV),
+    "a norm over tokens": (
+        TOKENS,
+        lambda s, x: s.b(s.c(pooled(F.relu(s.norm(s.a(x)))))),
+        {"a": lambda: nn.Linear(4, 8), "norm": lambda: nn.BatchNorm1d(16)}
+        | {"c": lambda: nn.Linear(16, 7), "b": lambda: nn.Linear(7, 5)},
+    ),
+    "a convolution over tokens": (
+        TOKENS,
+        lambda s, x: pooled(s.b(s.a(x))),
+        {"a": lambda: nn.Linear(4, 8), "b": lambda: nn.Conv1d(16, 9, 1)},
+    ),
+    "detached": (
+        IMAGES,
+        lambda s, x: (s.b(pooled(F.relu(s.norm(y := s.a(x))))), s.head(pooled(y.detach()))),
+        CONV | {"norm": lambda: nn.BatchNorm2d(8), "head": lambda: nn.Linear(8, 5)},
+    ),
+    "truths and nothing beside": (IMAGES, lambda s, x: (y := s.b(pooled(s.a(x))), y > 0, y[:0], y.log()), CONV),
+    "another layer's weight computed": (
+        IMAGES,
+        lambda s, x: s.b(s.c(pooled(s.a(x)))),
+        CONV | {"c": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_a_mask_takes_with_removed_channels_did_not_matter_any_more(name):
+    torch.manual_seed(0)
+    shape, forward, layers = ODD[name]
+    model = Odd(forward, **{key: make() for key, make in layers.items()}).double().eval()
+    x = torch.randn(6, *shape, dtype=torch.float64)
+    units = tb.Channels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
+    for seed in range(4):
+        kept = units.choose(tb.scores.random(model, seed=seed), 0.6, scope="layerwise", within=None, floor=1)
+        mask = units.expand(kept, dict(model.named_parameters()))
+        chosen = Units(tuple(group for group in units.wiring.groups if group.name in kept))
+        alone = chosen.expand(kept, dict(model.named_parameters()))
+        outputs = []
+        for what in (alone, mask):
+            twin = copy.deepcopy(model)
+            tb.attach(what, twin).detach()
+            outputs.append(twin(x)[0] if isinstance(twin(x), tuple) else twin(x))
+        assert alone.total_kept > 0
+        assert torch.allclose(*outputs, rtol=1e-9, atol=1e-9)
+        small = tb.shrink(model, mask, example=x)
+        after = small.eval()(x)
+        assert torch.allclose(after[0] if isinstance(after, tuple) else after, outputs[1], rtol=1e-9, atol=1e-9)
+
+
+def test_a_layer_that_is_called_in_training_only_keeps_what_it_reads():
+    def forward(s, x):
+        y = s.a(x)
+        return (s.b(pooled(y)), s.head(pooled(y))) if s.training else s.b(pooled(y))
+
+    model = Odd(forward, head=nn.Linear(8, 5), **{key: make() for key, make in CONV.items()})
+    x = torch.randn(2, *IMAGES)
+    small = tb.shrink(model, channel_mask(model, x), example=x)
+    assert len(small.train()(x)) == 2
+
+
+def test_wrappers_that_hold_on_to_parameters_and_networks_that_cannot_be_copied_are_refused(monkeypatch):
+    model, x = network("lenet5")
+    mask = channel_mask(model, x)
+    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", type(model))
+    with pytest.raises(TombolaError, match="is wrapped in DDP"):
+        tb.shrink(model, mask, example=x)
+    monkeypatch.undo()
+    model.cache = next(model.parameters()) * 2
+    with pytest.raises(TombolaError, match="cannot be copied"):
+        tb.shrink(model, mask, example=x)
+    with pytest.raises(TombolaError, match="could not be traced"):
+        tb.shrinking(model, mask, x)
+
+
+def test_l_bfgs_cannot_follow():
+    model, x = network("lenet5")
+    with pytest.raises(TombolaError, match="L-BFGS remembers"):
+        tb.shrink(model, channel_mask(model, x), torch.optim.LBFGS(model.parameters()), x)
+
+
+def test_a_network_that_gives_nothing_to_trace_is_refused():
+    with pytest.raises(TombolaError, match="gives no tensor from which"):
+        tb.shrinking(Odd(lambda s, x: s.a(x).detach(), a=nn.Linear(4, 3)), Mask({}), torch.randn(2, 4))
 
 
 # Files and exports

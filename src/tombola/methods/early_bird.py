@@ -15,7 +15,7 @@ from tombola.methods.freezing import SearchWarning
 from tombola.methods.method import DensityKind
 from tombola.methods.settling import Settling, Watched
 from tombola.scores import Forward, Inputs, forward, suited
-from tombola.structure import Channels, Granularity, Probe
+from tombola.structure import Channels, ChannelUnits, Granularity
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, plain_name, tensors_of
 from tombola.training import Run, Task, mixed
 
@@ -38,7 +38,8 @@ class EarlyBird(Watched):
         model = task.build(run.seed)
         initial = digest_of(tensors_of(model))
         model.to(run.device)
-        settling = Settling(self, model)
+        units = Channels().units(model, run.probe(task))
+        settling = Settling(self, model, units.output_norms)
         done = run.stage("search", task, model, observers=[settling])
         if not settling.settled and self.epsilon:
             warnings.warn(
@@ -48,7 +49,7 @@ class EarlyBird(Watched):
                 SearchWarning,
                 stacklevel=2,
             )
-        mask, removed = channels_of(settling, model, run.probe(task))
+        mask, removed = channels_of(settling, model, units)
         if self.weights != "inherited":
             seed = run.seed if self.weights == "init" else mixed(run.seed, 1)
             start = Seed(seed, initial if self.weights == "init" else digest_of(tensors_of(task.build(seed))))
@@ -97,20 +98,31 @@ class Watch:
         forward: Forward = forward,
     ) -> None:
         held = {p for group in optimizer.param_groups for p in group["params"]}
-        self._settling = Settling(method, model)
+        probe = None if example is None else lambda own: forward(own, suited(example, own))
+        self._units = None if probe is None else Channels().units(model, probe)
+        self._settling = Settling(method, model, () if self._units is None else self._units.output_norms)
         named = {plain_name(name): p for name, p in model.named_parameters()}
-        missing = [name for name in self._settling.mask if named[name] not in held and named[name].requires_grad]
+        missing = [name for name in self._settling.names if named[name] not in held and named[name].requires_grad]
         if missing:
             raise TombolaError(
                 f"the optimizer does not hold '{missing[0]}' of this model; make it from model.parameters()"
             )
         self._model, self._optimizer, self._epochs = model, optimizer, 0
-        self._probe = None if example is None else lambda own: forward(own, suited(example, own))
         self._hook = optimizer.register_step_pre_hook(self._before_step)
 
-    def _before_step(self, optimizer: Optimizer, *_: Any) -> None:
-        scale = getattr(optimizer, "grad_scale", None)
-        self._settling.shape_gradients(1.0 if scale is None else scale)
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
+        if closure is None:
+            scale = getattr(optimizer, "grad_scale", None)
+            self._settling.shape_gradients(1.0 if scale is None else scale)
+            return None
+
+        def shaped() -> Any:
+            loss = closure()
+            self._settling.shape_gradients()
+            return loss
+
+        return args[:1], {**kwargs, "closure": shaped}
 
     def epoch_end(self) -> bool:
         """Look at the masks after an epoch; True when they have settled."""
@@ -125,7 +137,7 @@ class Watch:
     @property
     def ticket(self) -> Ticket:
         """The channels that would be kept now, on the weights of now."""
-        mask, removed = channels_of(self._settling, self._model, self._probe)
+        mask, removed = channels_of(self._settling, self._model, self._units)
         return Ticket(mask, Values(tensors_of(self._model), f"{self._epochs}ep", self._epochs), removed=removed)
 
     def detach(self) -> None:
@@ -135,16 +147,19 @@ class Watch:
         return {"settling": self._settling.state_dict(), "epochs": self._epochs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if not isinstance(state, Mapping) or state.keys() != {"settling", "epochs"}:
+            raise TombolaError("this is not the state of a watch; give what watch.state_dict() gave")
         self._settling.load_state_dict(state["settling"])
         self._epochs = state["epochs"]
 
 
-def channels_of(settling: Settling, model: nn.Module, probe: Probe | None) -> tuple[Mask, dict[str, tuple[int, ...]]]:
-    """The newest mask of a network's norms as one of whole channels, as far as they can be traced."""
+def channels_of(
+    settling: Settling, model: nn.Module, units: ChannelUnits | None
+) -> tuple[Mask, dict[str, tuple[int, ...]]]:
+    """The newest mask of a network's norms as one of whole channels, as far as they were traced."""
     norms = settling.mask
-    if probe is None:
+    if units is None:
         return norms, {}
-    units = Channels().units(model, probe)
     kept = units.of_norms(settling.kept)
     whole = units.expand(kept, tensors_of(model))
     both = {name: whole[name] & norms[name] if name in norms else whole[name] for name in whole}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,13 +61,13 @@ class Watched:
 class Settling(Observer):
     """The masks of one network's norms, epoch by epoch."""
 
-    def __init__(self, settings: Watched, model: nn.Module) -> None:
+    def __init__(self, settings: Watched, model: nn.Module, without: Collection[str] = ()) -> None:
         self.settings = settings
         self.masks: list[Mask] = []
         self.distances: list[float] = []
         self.factor = settings.truncation if settings.truncate == "always" else 1.0
         self._model = model
-        self._units = norm_units(model)
+        self._units = norm_units(model, without)
         self._parameters = {plain_name(name): p for name, p in model.named_parameters()}
         self._dropped: dict[str, Tensor] = {}
         if settings.untrained:
@@ -76,8 +76,15 @@ class Settling(Observer):
                 self.look()
 
     @property
+    def names(self) -> list[str]:
+        """The scales and shifts that are watched."""
+        return [part.parameter for group in self._units.groups for part in group.slices]
+
+    @property
     def kept(self) -> Mask:
         """The channels that the newest mask keeps, by norm."""
+        if not self.masks:
+            raise TombolaError("no mask was taken yet; call epoch_end() after an epoch first")
         return self.masks[-1]
 
     @property
@@ -105,13 +112,15 @@ class Settling(Observer):
         else:
             self.distances = [*self.distances, *(kept.distance(other) for other in self.masks)][-own.window :]
             self.masks = [kept]
-        self._dropped = {
-            name: (~own_mask).to(self._parameters[name].device) for name, own_mask in _tensors(self.mask).items()
-        }
+        self._renew_dropped()
         self._renew_factor()
         if own.momentum and optimizer is not None and self.factor != 1:
             self._scale_moments(optimizer)
         return self.settled
+
+    def _renew_dropped(self) -> None:
+        mask = self.mask
+        self._dropped = {name: (~mask[name]).to(self._parameters[name].device) for name in mask}
 
     def _renew_factor(self) -> None:
         if not self.full:
@@ -150,16 +159,15 @@ class Settling(Observer):
         return settled
 
     def state_dict(self) -> dict[str, Any]:
-        masks = [_tensors(mask) for mask in self.masks]
-        return {"masks": masks, "distances": self.distances, "factor": self.factor}
+        return {"masks": [dict(mask) for mask in self.masks], "distances": self.distances, "factor": self.factor}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.masks = [Mask.of(mask) for mask in state["masks"]]
-        self.distances, self.factor = list(state["distances"]), state["factor"]
+        masks = [Mask.of(mask) for mask in state["masks"]]
+        sizes = {group.name: (group.size,) for group in self._units.groups}
+        if any(mask.shapes != sizes for mask in masks):
+            raise TombolaError(
+                "the stored masks are of another network's norms; go on with the network of the checkpoint"
+            )
+        self.masks, self.distances, self.factor = masks, list(state["distances"]), state["factor"]
         if self.masks:
-            own = _tensors(self.mask)
-            self._dropped = {name: (~kept).to(self._parameters[name].device) for name, kept in own.items()}
-
-
-def _tensors(mask: Mask) -> dict[str, Tensor]:
-    return {name: mask[name] for name in mask}
+            self._renew_dropped()

@@ -32,7 +32,9 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
 
 def suited(inputs: Inputs, model: nn.Module) -> Inputs:
     """Inputs where a model's parameters are; numbers with a fraction in their precision."""
-    like = next(model.parameters())
+    like = next(model.parameters(), None)
+    if like is None:
+        return inputs
     if isinstance(inputs, dict):
         return {key: suited(own, model) for key, own in inputs.items()}
     if isinstance(inputs, tuple | list):

@@ -118,6 +118,8 @@ def _resize(module: Any, kept: Kept) -> None:
 @torch.no_grad()
 def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, kept: Mapping[str, Kept]) -> None:
     """Let an optimizer of the model train the smaller one, with what it knows of the channels that stay."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TombolaError("L-BFGS remembers all parameters as one vector, which cannot be cut; make a new one")
     axes, mine = axes_of(model, kept), {plain_name(n): p for n, p in model.named_parameters()}
     others = {plain_name(n): p for n, p in small.named_parameters()}
     names = {parameter: name for name, parameter in mine.items()}
@@ -137,7 +139,7 @@ def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, kep
                 "shrink without optimizer= and make a new one"
             )
     for group in optimizer.param_groups:
-        group["params"] = [others[names[parameter]] for parameter in group["params"]]
+        group["params"][:] = [others[names[parameter]] for parameter in group["params"]]
     for old, name in names.items():
         if old in optimizer.state:
             state = optimizer.state.pop(old)

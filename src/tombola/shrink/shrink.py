@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from tombola.errors import TombolaError
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrink.cut import cut, move_optimizer
 from tombola.shrink.plan import Plan, plan
-from tombola.structure import Probe
+from tombola.structure import Probe, tensors_in
 from tombola.tickets import Mask, Ticket, attach
 
 TOLERANCE = 1e-9
@@ -51,7 +50,14 @@ def shrinking(model: nn.Module, what: Mask | Ticket, example: Inputs | None = No
 
 def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Module, Plan]:
     """The smaller network, checked against the masked one, and what was cut out of it."""
-    masked = copy.deepcopy(model)
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise TombolaError(
+            "the model is wrapped in DDP, which holds on to its parameters; shrink model.module, wrap it again"
+        )
+    try:
+        masked = copy.deepcopy(model)
+    except RuntimeError as error:
+        raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
     attach(what, masked).detach()
     found = plan(masked, _mask(what), probe)
     small = cut(masked, found.kept)
@@ -65,23 +71,46 @@ def _mask(what: Mask | Ticket) -> Mask:
 
 @torch.no_grad()
 def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
-    """TombolaError unless two networks in float64 and evaluation mode give the same outputs, to 1e-9 relative."""
-    one = probe(copy.deepcopy(masked).double().eval())
+    """TombolaError unless two networks in float64 give the same outputs in evaluation mode, to 1e-9 relative.
+
+    The smaller one must also run in training mode if the masked one does, where layers may be called that are not else.
+    """
+    one, other = copy.deepcopy(masked).double(), copy.deepcopy(small).double()
+    before, after = tensors_in(probe(one.eval())), _called(other.eval(), probe)
+    gap = max((_gap(*pair) for pair in zip(before, after, strict=True)), default=0.0)
+    if not gap <= TOLERANCE:
+        raise TombolaError(
+            f"the smaller network's outputs differ from the masked network's by {gap:.1e} of their size, so it is not "
+            "handed over: an operation between its layers moves or mixes channels; keep the masked network"
+        )
+    with torch.random.fork_rng():
+        try:
+            probe(one.train())
+        except Exception:
+            return
+        _called(other.train(), probe)
+
+
+def _called(small: nn.Module, probe: Probe) -> list[Tensor]:
     try:
-        other = probe(copy.deepcopy(small).double().eval())
+        return tensors_in(probe(small))
     except Exception as error:
         raise TombolaError(
             f"the smaller network cannot be called ({str(error).splitlines()[0]}), so it is not handed over: its code "
-            "has the number of channels written in it; keep the masked network, or write -1 or flatten() there"
+            "has the number of channels written in it, or uses them where no trace sees it; keep the masked network"
         ) from error
-    for before, after in zip(_tensors(one), _tensors(other), strict=True):
-        scale = before.abs().max().clamp(min=1e-30)
-        gap = float((before - after).abs().max() / scale) if before.shape == after.shape else float("inf")
-        if not gap <= TOLERANCE:
-            raise TombolaError(
-                f"the smaller network's outputs differ from the masked network's by {gap:.1e} of their size, so it is "
-                "not handed over: an operation between its layers moves or mixes channels; keep the masked network"
-            )
+
+
+def _gap(before: Tensor, after: Tensor) -> float:
+    """The largest difference, relative to the largest finite value."""
+    if before.shape != after.shape:
+        return float("inf")
+    if torch.equal(before, after):
+        return 0.0
+    finite = before.isfinite()
+    if not before.is_floating_point() or not torch.allclose(before[~finite], after[~finite], equal_nan=True):
+        return float("inf")
+    return float((before - after)[finite].abs().max() / before[finite].abs().max().clamp(min=1e-30))
 
 
 def _probe(example: Inputs | None, forward: Forward) -> Probe:
@@ -89,10 +118,3 @@ def _probe(example: Inputs | None, forward: Forward) -> Probe:
         raise TombolaError("shrinking needs inputs to call the network with; give example=, a batch of a few samples")
 
     return lambda model: forward(model, suited(example, model))
-
-
-def _tensors(result: Any) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result]
-    parts = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else ()
-    return [tensor for part in parts for tensor in _tensors(part)]

@@ -1,8 +1,8 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
-from tombola.structure.channels import Channels
+from tombola.structure.channels import Channels, ChannelUnits
 from tombola.structure.granularity import NM, Granularity, UnitMap, Weights, granularity
-from tombola.structure.graph import Probe
+from tombola.structure.graph import Probe, tensors_in
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise
 from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
@@ -18,6 +18,7 @@ __all__ = [
     "NORMS",
     "PINNED",
     "TRANSPOSED",
+    "ChannelUnits",
     "Channels",
     "Granularity",
     "MovesChannels",
@@ -33,5 +34,6 @@ __all__ = [
     "is_depthwise",
     "norm_units",
     "prunable",
+    "tensors_in",
     "wiring_of",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.structure.trace import Probe, wiring_of
 from tombola.structure.units import Reduction, Units
-from tombola.structure.wiring import Wiring
+from tombola.structure.wiring import INPUTS, Wiring
 from tombola.tickets import Mask, Scope
 
 
@@ -63,6 +63,12 @@ class ChannelUnits:
         everything = Units(tuple(group for group in self.wiring.groups if group.slices), self.reduction)
         alive = {group.name: ~dead[group.name] for group in everything.groups}
         return everything.expand(Mask.of(alive, kept.ties), parameters)
+
+    @property
+    def output_norms(self) -> set[str]:
+        """The norms that give the network's outputs."""
+        given = {g.name for g in self.wiring.groups if g.slices and not any(part.scored for part in g.slices)}
+        return {self.wiring.norms.get(name, name) for name in given if not name.endswith(INPUTS)}
 
     def of_norms(self, kept: Mask) -> Mask:
         """The kept channels, from those that each norm keeps."""

@@ -22,20 +22,23 @@ Probe = Callable[[nn.Module], Any]
 
 @dataclass(frozen=True)
 class Traced:
-    """A twin of a network in evaluation mode, torch-pruning's graph of it, what it gave, how often it called what."""
+    """A twin of a network in evaluation mode, torch-pruning's graph of it, what it gave, how often it called what.
+
+    untraced: whether a layer was given, or the network gave, numbers with a fraction whose origin is not in the graph.
+    """
 
     twin: nn.Module
     graph: Any
     outputs: list[Tensor]
     calls: Counter[nn.Module]
+    untraced: bool
 
 
 def traced(model: nn.Module, probe: Probe) -> Traced:
     """Call a twin of the model without values, or with them where the model needs to see values."""
     for device in (torch.device("meta"), device_of(model)):
-        twin = copy.deepcopy(model).to(device).eval().requires_grad_(True)
         try:
-            return _trace(twin, probe)
+            return _trace(copy.deepcopy(model).to(device).eval().requires_grad_(True), probe)
         except TombolaError:
             raise
         except Exception as error:
@@ -66,26 +69,49 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
     outputs: list[Tensor] = []
     calls: Counter[nn.Module] = Counter()
 
+    untraced = False
+
     def forward(model: nn.Module, _: Any) -> Any:
-        outputs.extend(_tensors(probe(model)))
+        nonlocal untraced
+        given = tensors_in(probe(model))
+        outputs.extend(own for own in given if own.grad_fn is not None)
+        untraced |= any(own.grad_fn is None and own.is_floating_point() for own in given)
+        if not outputs:
+            raise TombolaError("the network gives no tensor from which its channels could be traced; prune weights")
         return outputs
 
+    def called(module: nn.Module, args: Any, kwargs: Any, _: Any) -> None:
+        nonlocal untraced
+        calls.update([module])
+        if any(True for _ in module.parameters(recurse=False)):
+            untraced |= any(own.is_floating_point() and not own.requires_grad for own in tensors_in((args, kwargs)))
+
+    twin.register_forward_pre_hook(lambda _, args, kwargs: (_traceable(args), _traceable(kwargs)), with_kwargs=True)
     for module in twin.modules():
-        module.register_forward_hook(lambda own, *_: calls.update([own]))
+        module.register_forward_hook(called, with_kwargs=True)
     graph = torch_pruning.DependencyGraph()
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph.build_dependency(twin, [], forward, customized_pruners=movers, verbose=False)
         update_index_mapping(graph)
-    return Traced(twin, graph, outputs, calls)
+    return Traced(twin, graph, outputs, calls, untraced)
 
 
-def _tensors(result: Any) -> list[Tensor]:
-    """The differentiable tensors of whatever a network returns."""
+def _traceable(inputs: Any) -> Any:
+    """A network's inputs as leaves of its graph, so that whatever comes from them has a known origin."""
+    if isinstance(inputs, Tensor):
+        return inputs.detach().requires_grad_(inputs.is_floating_point())
+    if isinstance(inputs, dict):
+        return {key: _traceable(own) for key, own in inputs.items()}
+    return tuple(_traceable(own) for own in inputs) if isinstance(inputs, tuple | list) else inputs
+
+
+def tensors_in(result: Any) -> list[Tensor]:
+    """The tensors of whatever a network returns: one, or any nest of sequences and mappings."""
     if isinstance(result, Tensor):
-        return [result] if result.grad_fn is not None else []
+        return [result]
     parts = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else ()
-    return [tensor for part in parts for tensor in _tensors(part)]
+    return [tensor for part in parts for tensor in tensors_in(part)]
 
 
 def places(size: int) -> list[Any]:

@@ -12,7 +12,7 @@ from tombola.structure.wiring import INPUTS
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -21,6 +21,8 @@ def entering(name: str) -> str:
 
 
 def is_known(module: Any) -> bool:
+    if not isinstance(module, MovesChannels) and "weight" not in getattr(module, "_parameters", ()):
+        return False  # no layer of ours, or its weight is computed anew in each call
     if isinstance(module, nn.LayerNorm):
         return len(module.normalized_shape) == 1
     if isinstance(module, TRANSPOSED):

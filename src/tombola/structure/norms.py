@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import nn
 
 from tombola.errors import TombolaError
@@ -10,13 +12,13 @@ from tombola.structure.units import UnitGroup, Units
 from tombola.tickets import plain_name
 
 
-def norm_units(model: nn.Module) -> Units:
-    """A group for each batch norm that has a scale; TombolaError if there is none."""
+def norm_units(model: nn.Module, without: Collection[str] = ()) -> Units:
+    """A group for each batch norm that has a scale and is not left out; TombolaError if there is none."""
     named = {plain_name(name): module for name, module in model.named_modules()}
     groups = tuple(
         UnitGroup(name, module.num_features, tuple(leaving_slices(name, module)))
         for name, module in named.items()
-        if isinstance(module, BATCH_NORMS) and module.affine
+        if isinstance(module, BATCH_NORMS) and module.affine and name not in without
     )
     if not groups:
         raise TombolaError(

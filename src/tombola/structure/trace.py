@@ -105,9 +105,11 @@ class _Traced:
         own = [
             node
             for module, node in self.graph.module2node.items()
-            if is_known(module) and seen.calls[module] == 1 and self.names[module] not in shared
+            if is_known(module) and seen.calls[module] == 1 and self.names[module] not in shared and _is_by_axis_1(node)
         ]
         self._known = set(own)
+        weighted = [module for module in self.names if is_producer(module) or isinstance(module, NORMS)]
+        self.blind = seen.untraced or any(module not in self.graph.module2node for module in weighted)
         order = {module: place for place, module in enumerate(self.names)}
         self.nodes = sorted((n for n in own if not self._only_follows(n)), key=lambda node: order[node.module])
 
@@ -137,9 +139,10 @@ class _Traced:
         module, end, name = node.module, self.end(node).module, self.names[node.module]
         if isinstance(module, MovesChannels):
             return [UnitGroup(entering(name), module.inputs, ()), UnitGroup(name, len(module.sources), ())]
-        slices = leaving_slices(name, module, scored=not (is_depthwise(module) or self.leaves(self.end(node))))
+        given = self.leaves(self.end(node))
+        slices = leaving_slices(name, module, scored=not (is_depthwise(module) or given))
         if end is not module:
-            slices += leaving_slices(self.names[end], end)
+            slices += leaving_slices(self.names[end], end, scored=not given)
         group = UnitGroup(name, channels(module), tuple(slices))
         if not has_inputs(module):
             return [group]
@@ -180,11 +183,19 @@ class _Traced:
                 key = (step.target, tuple(there), still)
                 if there and key not in seen:
                     seen.add(key)
-                    if not self._arrives(step.target, there, start, draft, cuttable=still):
+                    wide = _shape(here.grad_fn)[1:2]
+                    if not self._arrives(step.target, there, start, draft, wide, cuttable=still):
                         going.append((step.target, there, still))
 
     def pin(self, draft: Draft) -> None:
-        """Keep alive whatever is fed by something that is not known."""
+        """Keep alive whatever is fed by something that is not known; everything if uses may be out of sight.
+
+        What a layer gives may be used without a gradient, or in training only, where layers are not in the graph.
+        """
+        if self.blind:
+            for group in draft.groups:
+                draft.connect(draft.numbers(group.name), [PINNED] * group.size)
+                draft.connect([PINNED] * group.size, draft.numbers(group.name))
         going = [node for node in self.graph.module2node.values() if self._is_foreign(node)]
         seen = set(going)
         while going:
@@ -211,15 +222,19 @@ class _Traced:
         leaving = self.graph.get_pruner_of_module(node.module).prune_out_channels
         return [s for s in node.dependencies if s.trigger == leaving and any(s.target is own for own in node.outputs)]
 
-    def _arrives(self, node: Any, indices: list[Any], start: range, draft: Draft, *, cuttable: bool) -> bool:
-        """Connect the channels that reach a node, unless they only pass through it."""
+    def _arrives(
+        self, node: Any, indices: list[Any], start: range, draft: Draft, wide: tuple[int, ...], *, cuttable: bool
+    ) -> bool:
+        """Connect the channels that reach a node, of as many as arrive there, unless they only pass through it."""
         sources, reached = [start[index.root_idx] for index in indices], [index.idx for index in indices]
         target = self._group_at(node, draft)
-        if target is not None and max(reached) < len(draft.numbers(target)):
+        if target is not None and wide == (len(draft.numbers(target)),):
             numbers = draft.numbers(target)
             draft.connect(sources, [numbers[place] for place in reached], cuttable=cuttable)
         elif target is not None or not self._keeps_channels(node) or node.grad_fn in self.ends:
             draft.connect(sources, [PINNED] * len(sources))
+            if target is not None:
+                draft.connect([PINNED] * len(draft.numbers(target)), draft.numbers(target))
         else:
             return False
         return True
@@ -236,12 +251,10 @@ class _Traced:
         if node.module in self.names or not hasattr(function, "name"):
             return False
         if kind in ("_ConcatOp", "_SplitOp"):
-            return node.module.offsets is not None
-        sizes = (
-            getattr(function, "_saved_self_sym_sizes", None) or getattr(function, "_saved_self", torch.tensor(0)).shape
-        )
+            return node.module.offsets is not None and function._saved_dim == 1
+        sizes = _operands(function)[0]
         if kind == "_SliceOp":
-            return len(sizes) == 4
+            return len(sizes) == 4 and function._saved_dim < 4
         if kind == "_ReshapeOp":
             mapped = any(step.index_mapping[0] is not None for step in node.dependencies)
             return mapped or (len(sizes) > 2 and math.prod(sizes[2:]) == 1)
@@ -249,15 +262,31 @@ class _Traced:
         if stem in ("Mean", "Sum", "Amax"):
             return len(sizes) > 2 and all(_signed(d) % len(sizes) > 1 for d in getattr(function, "_saved_dim", (0,)))
         if stem == "ConstantPadNd":
-            return not any(function._saved_pad[4:])
+            return not any(function._saved_pad[2 * (len(sizes) - 2) :])
         return stem in BY_CHANNEL and not _broadcasts(function)
 
 
 def _broadcasts(function: Any) -> bool:
     """Whether an operand has another number of channels than the result, so that one of its channels reaches many."""
-    shape = function._input_metadata[0].shape
-    operands = [own._input_metadata[at].shape for own, at in function.next_functions if own is not None]
-    return len(operands) > 1 and any(len(own) != len(shape) or own[1:2] != shape[1:2] for own in operands)
+    shape, operands = _shape(function), _operands(function)
+    by_element = len(function.next_functions) > 1
+    return by_element and any(len(own) != len(shape) or own[1:2] != shape[1:2] for own in operands)
+
+
+def _shape(function: Any) -> tuple[int, ...]:
+    """The shape of what an operation gives."""
+    return tuple(function._input_metadata[0].shape)
+
+
+def _operands(function: Any) -> list[tuple[int, ...]]:
+    """The shapes of what an operation takes, numbers and what needs no gradient left out."""
+    return [tuple(own._input_metadata[at].shape) for own, at in function.next_functions if own is not None] or [()]
+
+
+def _is_by_axis_1(node: Any) -> bool:
+    """Whether the channels that a module gives lie along axis 1, as those of a linear layer on rows do."""
+    shape = _shape(node.grad_fn)
+    return len(shape) == 2 or not isinstance(node.module, nn.Linear | nn.LayerNorm)
 
 
 def _signed(dim: int) -> int:
@@ -273,11 +302,13 @@ def _shared(model: nn.Module) -> set[str]:
 
 
 def _has_constant(node: Any) -> bool:
-    """Whether an operand of an operation is not computed by the network: its input, or a number."""
-    functions = getattr(node.grad_fn, "next_functions", ())
-    return (
-        type(node.module).__name__ == "_ElementWiseOp" and len(functions) > 1 and any(f is None for f, _ in functions)
-    )
+    """Whether a term of a sum is not computed by the network: its input, or a number."""
+    function = node.grad_fn
+    if type(node.module).__name__ != "_ElementWiseOp" or not hasattr(function, "name"):
+        return False
+    is_sum = function.name().startswith(("AddBackward", "SubBackward"))
+    operands = [own for own, _ in function.next_functions]
+    return is_sum and len(operands) > 1 and any(own is None or "AccumulateGrad" in own.name() for own in operands)
 
 
 def _pairs(pairs: list[tuple[int, int]]) -> Tensor:
