@@ -82,7 +82,7 @@ def against_whole(name: str, share: float) -> Iterator[Figure]:
         times = interleaved(variants, REPEATS[name] if batch > 1 else 50)
         yield Figure(
             f"FLOPs saved ÷ time saved ({name}, {share:.0%} of channels removed, {what}, batch {batch})",
-            saved / max(1 - times.ratio("small", "whole"), 1e-9),
+            saved / max(1 - times.ratio("small", "whole"), 0.01),
             bar,
             _note(times, saved),
             times.spread,
