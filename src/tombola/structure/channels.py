@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -49,8 +50,7 @@ class ChannelUnits:
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
         """The kept channels; TombolaError if a layer would be left with none."""
-        units = Units(self.wiring.groups, self.reduction)
-        kept = units.choose(scores, density, scope=scope, within=within, floor=floor)
+        kept = self._units.choose(scores, density, scope=scope, within=within, floor=floor)
         if kept.collapsed:
             raise TombolaError(
                 f"this density leaves no channel of '{kept.collapsed[0]}'; give floor=1, a higher density or "
@@ -63,6 +63,10 @@ class ChannelUnits:
         everything = Units(tuple(group for group in self.wiring.groups if group.slices), self.reduction)
         alive = {group.name: ~dead[group.name] for group in everything.groups}
         return everything.expand(Mask.of(alive, kept.ties), parameters)
+
+    @cached_property
+    def _units(self) -> Units:
+        return Units(self.wiring.groups, self.reduction)
 
     @property
     def output_norms(self) -> set[str]:
@@ -78,7 +82,7 @@ class ChannelUnits:
         return Mask.of({name: own for name, own in named.items() if name in groups}, kept.ties)
 
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
-        return Units(self.wiring.groups).removed(kept)
+        return self._units.removed(kept)
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
-        return Units(self.wiring.groups).kept(removed)
+        return self._units.kept(removed)

@@ -48,14 +48,14 @@ class Draft:
 
     groups: list[UnitGroup] = field(default_factory=list)
     norms: dict[str, str] = field(default_factory=dict)
-    first: dict[str, int] = field(default_factory=dict)
+    spans: dict[str, range] = field(default_factory=dict)
     flows: list[tuple[int, int]] = field(default_factory=list)
     ties: list[tuple[int, int]] = field(default_factory=list)
     size: int = 1
 
     def add(self, group: UnitGroup) -> None:
         self.groups.append(group)
-        self.first[group.name] = self.size
+        self.spans[group.name] = range(self.size, self.size + group.size)
         self.size += group.size
 
     def connect(self, sources: Iterable[int], targets: Iterable[int], *, cuttable: bool = True) -> None:
@@ -63,10 +63,6 @@ class Draft:
         pairs = list(zip(sources, targets, strict=True))
         self.flows += pairs
         self.ties += pairs if cuttable else [(PINNED, own) for pair in pairs for own in pair]
-
-    def numbers(self, name: str) -> range:
-        size = next(group.size for group in self.groups if group.name == name)
-        return range(self.first[name], self.first[name] + size)
 
     def done(self) -> Wiring:
         return Wiring(tuple(self.groups), self.norms, _pairs(self.flows), _pairs(self.ties))
@@ -150,15 +146,15 @@ class _Traced:
 
     def tie(self, node: Any, draft: Draft) -> None:
         """What within a layer can only be cut together, and what a module that moves channels passes on."""
-        module, first = node.module, draft.first[self.names[node.module]]
+        module, first = node.module, draft.spans[self.names[node.module]].start
         if isinstance(module, MovesChannels):
-            into = draft.first[entering(self.names[module])]
+            into = draft.spans[entering(self.names[module])].start
             draft.flows += [(into + s, first + to) for to, s in enumerate(module.sources) if s is not None]
             return
         size = max(normed_together(module), normed_together(self.end(node).module))
         draft.ties += [(first + i - i % size, first + i) for i in range(channels(module))]
         if has_inputs(module) and getattr(module, "groups", 1) > 1:
-            into = draft.first[entering(self.names[module])]
+            into = draft.spans[entering(self.names[module])].start
             inside, outside = inputs(module) // module.groups, channels(module) // module.groups
             draft.ties += [(first + i - i % outside, first + i) for i in range(channels(module))]
             draft.ties += [(first + i // inside * outside, into + i) for i in range(inputs(module))]
@@ -166,7 +162,7 @@ class _Traced:
     def follow(self, node: Any, draft: Draft) -> None:
         """Connect what leaves a node with every layer, norm or end that it reaches."""
         name, last = self.names[node.module], self.end(node)
-        start = draft.numbers(name)
+        start = draft.spans[name]
         if self.leaves(last):
             draft.connect(start, [PINNED] * len(start))
         going = [(last, places(len(start)), True)]
@@ -194,15 +190,15 @@ class _Traced:
         """
         if self.blind:
             for group in draft.groups:
-                draft.connect(draft.numbers(group.name), [PINNED] * group.size)
-                draft.connect([PINNED] * group.size, draft.numbers(group.name))
+                draft.connect(draft.spans[group.name], [PINNED] * group.size)
+                draft.connect([PINNED] * group.size, draft.spans[group.name])
         going = [node for node in self.graph.module2node.values() if self._is_foreign(node)]
         seen = set(going)
         while going:
             for after in going.pop().outputs:
                 target = self._group_at(after, draft)
                 if target is not None:
-                    draft.connect([PINNED] * len(draft.numbers(target)), draft.numbers(target))
+                    draft.connect([PINNED] * len(draft.spans[target]), draft.spans[target])
                 elif after not in seen:
                     seen.add(after)
                     going.append(after)
@@ -228,13 +224,13 @@ class _Traced:
         """Connect the channels that reach a node, of as many as arrive there, unless they only pass through it."""
         sources, reached = [start[index.root_idx] for index in indices], [index.idx for index in indices]
         target = self._group_at(node, draft)
-        if target is not None and wide == (len(draft.numbers(target)),):
-            numbers = draft.numbers(target)
+        if target is not None and wide == (len(draft.spans[target]),):
+            numbers = draft.spans[target]
             draft.connect(sources, [numbers[place] for place in reached], cuttable=cuttable)
         elif target is not None or not self._keeps_channels(node) or node.grad_fn in self.ends:
             draft.connect(sources, [PINNED] * len(sources))
             if target is not None:
-                draft.connect([PINNED] * len(draft.numbers(target)), draft.numbers(target))
+                draft.connect([PINNED] * len(draft.spans[target]), draft.spans[target])
         else:
             return False
         return True
@@ -243,7 +239,7 @@ class _Traced:
         name = self.names.get(node.module)
         if name is None or node not in self._known:
             return None
-        return next((own for own in (entering(name), name) if own in draft.first), None)
+        return next((own for own in (entering(name), name) if own in draft.spans), None)
 
     def _keeps_channels(self, node: Any) -> bool:
         """Whether an operation between layers leaves every channel in a place that is known."""

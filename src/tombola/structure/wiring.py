@@ -44,7 +44,7 @@ class Wiring:
         sources, targets = self.flows
         fed, used = (torch.zeros_like(known).index_fill_(0, own, True) for own in (targets, sources))
         if not silencing:
-            fed &= self._joined({group.name: _follows(group).expand(group.size) for group in self.groups})
+            fed &= self._joined({group.name: torch.full((group.size,), _follows(group)) for group in self.groups})
         while True:
             from_living, to_living = (
                 torch.zeros_like(known).index_fill_(0, own[~known[other]], True)
@@ -80,6 +80,6 @@ class Wiring:
         return {group.name: part for group, part in zip(self.groups, parts, strict=True)}
 
 
-def _follows(group: UnitGroup) -> Tensor:
+def _follows(group: UnitGroup) -> bool:
     """Whether a group has no parameters of its own that could make something out of nothing."""
-    return torch.tensor(not group.slices or group.name.endswith(INPUTS))
+    return not group.slices or group.name.endswith(INPUTS)

@@ -9,43 +9,36 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tombola.structure import MovesChannels
 from tombola.zoo.shapes import Shape, image_sides, scaled
 
 Shortcut = Literal["A", "projection"]
 Kind = Literal["basic", "bottleneck", "pre-activation"]
 
 
-class PaddedShortcut(MovesChannels):
+class PaddedShortcut(nn.Module):
     """Option A: every second pixel, and zeros for the channels that are new; no parameters."""
 
     def __init__(self, inputs: int, sources: Sequence[int | None], stride: int) -> None:
         super().__init__()
-        self._inputs = inputs
-        self._sources = tuple(sources)
+        self.inputs = inputs
+        self.sources = tuple(sources)
         self.stride = stride
-
-    @property
-    def inputs(self) -> int:
-        return self._inputs
-
-    @property
-    def sources(self) -> tuple[int | None, ...]:
-        return self._sources
+        before = next((place for place, source in enumerate(self.sources) if source is not None), 0)
+        after = len(self.sources) - before - inputs
+        whole = self.sources == (*[None] * before, *range(inputs), *[None] * after)
+        self._padding = (before, after) if whole else None
+        self._chosen = [inputs if source is None else source for source in self.sources]
 
     def kept(self, inputs: Sequence[int], outputs: Sequence[int]) -> PaddedShortcut:
         place = {source: now for now, source in enumerate(inputs)}
-        sources = [self._sources[own] for own in outputs]
+        sources = [self.sources[own] for own in outputs]
         return PaddedShortcut(len(inputs), [None if s is None else place.get(s) for s in sources], self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x[:, :, :: self.stride, :: self.stride]
-        before = next((place for place, source in enumerate(self._sources) if source is not None), 0)
-        after = len(self._sources) - before - self._inputs
-        if self._sources == (*[None] * before, *range(self._inputs), *[None] * after):
-            return F.pad(x, (0, 0, 0, 0, before, after))
-        chosen = [self._inputs if source is None else source for source in self._sources]
-        return F.pad(x, (0, 0, 0, 0, 0, 1))[:, chosen]
+        if self._padding is not None:
+            return F.pad(x, (0, 0, 0, 0, *self._padding))
+        return F.pad(x, (0, 0, 0, 0, 0, 1))[:, self._chosen]
 
 
 class BasicBlock(nn.Module):
