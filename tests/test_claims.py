@@ -58,7 +58,7 @@ def arm(metrics: list[float]):
     ],
 )
 def test_an_expectation_is_held_against_paired_differences(relation, left, finding, outcome):
-    report = judge([Expectation("a", relation, "b")], {"a": arm(left), "b": arm([0.80, 0.81, 0.82])}, 0.005)
+    report = judge([Expectation("a", relation, "b")], {"a": arm(left), "b": arm([0.80, 0.81, 0.82])})
     assert report.findings == (finding,)
     assert report.outcome == outcome
     assert report.sentence.startswith(outcome)
@@ -66,7 +66,7 @@ def test_an_expectation_is_held_against_paired_differences(relation, left, findi
 
 def test_one_contradiction_outweighs_what_holds():
     arms = {"a": arm([0.9, 0.91, 0.92]), "b": arm([0.8, 0.81, 0.82]), "c": arm([0.95, 0.96, 0.97])}
-    report = judge([Expectation("a", ">", "b"), Expectation("a", ">", "c")], arms, 0.005)
+    report = judge([Expectation("a", ">", "b"), Expectation("a", ">", "c")], arms)
     assert report.findings == ("holds", "contradicted")
     assert report.outcome == "not reproduced"
 
@@ -153,7 +153,7 @@ def test_the_committed_page_follows_from_the_committed_records(claim):
     for name, own in protocol.arms.items():
         assert {result.control for result in arms[name]} == {own.control}
         assert {result.density for result in arms[name]} == {own.method.density if own.method else 1.0}
-    report = judge(claim.expected, arms, claim.margin)
+    report = judge(claim.expected, arms, protocol.units)
     page = (ROOT / "docs" / "claims" / f"{claim.id}.md").read_text()
     table = re.compile(r"^\|.*$", re.MULTILINE)
     assert table.findall(claim_page(claim, "standard", report)) == table.findall(page)

@@ -1,17 +1,19 @@
 """Claims: what papers state, re-measured on data that is here."""
 
 from tombola.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
+from tombola.claims.early_bird import WHILE_TRAINING
 from tombola.claims.first import FIRST
-from tombola.claims.outcome import Expectation, Finding, Relation, Report, judge
+from tombola.claims.outcome import POINTS, Expectation, Finding, Relation, Report, Unit, judge
 from tombola.claims.records import load_records, save_records
 from tombola.claims.run import arms_of, measure
 from tombola.claims.supermasks import SUPERMASKS
 
-CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (*FIRST, *SUPERMASKS)}
+CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (*FIRST, *SUPERMASKS, *WHILE_TRAINING)}
 
 __all__ = [
     "CLAIMS",
     "LEVELS",
+    "POINTS",
     "Claim",
     "ClaimArm",
     "Expectation",
@@ -20,6 +22,7 @@ __all__ = [
     "Protocol",
     "Relation",
     "Report",
+    "Unit",
     "arms_of",
     "judge",
     "load_records",

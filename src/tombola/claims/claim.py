@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tombola.claims.outcome import Expectation
-from tombola.evidence import MARGIN
+from tombola.claims.outcome import POINTS, Expectation, Unit
 from tombola.methods import Method
 from tombola.studies import Result, RunSpec, TaskOptions, make_task
 
@@ -31,13 +30,14 @@ def before_training(result: Result) -> float:
 class ClaimArm:
     """One arm of a claim: a method's tickets (None: the dense network), or a control of them, and what counts of them.
 
-    lrs: learning rates that are tried in their training (None: what recipe and ticket say); the one with the best mean
-    accuracy on the validation split counts.
+    unit: that of what is measured. lrs: learning rates that are tried in their training (None: what recipe and ticket
+    say); the one with the best mean accuracy on the validation split counts.
     """
 
     method: Method | None
     control: str = ""
     measured: Callable[[Result], float] = after_training
+    unit: Unit = POINTS
     lrs: tuple[float | None, ...] = (None,)
 
 
@@ -49,6 +49,11 @@ class Protocol:
     arms: Mapping[str, ClaimArm]
     seeds: int
     minutes: str
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """What each arm's figures are counted in."""
+        return {name: arm.unit for name, arm in self.arms.items()}
 
     def specs(self, data_dir: Path | None = None) -> dict[str, list[list[RunSpec]]]:
         """Each arm's runs, by learning rate and seed; the data is read here, so TombolaError where it is missing."""
@@ -76,7 +81,6 @@ class Claim:
     differs: str
     protocols: Mapping[Level, Protocol]
     expected: tuple[Expectation, ...]
-    margin: float = MARGIN
 
     def expected_of(self, level: Level) -> tuple[Expectation, ...]:
         """The expectations whose arms a protocol has."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tombola.evidence import Comparison, compare, holm
+from tombola.evidence import MARGIN, Comparison, compare, holm
 from tombola.studies import Result
 
 Relation = Literal[">", "≥"]
@@ -15,12 +15,31 @@ Outcome = Literal["reproduced", "not reproduced", "inconclusive"]
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What an arm's figures are counted in: how differences and the figures themselves are called, by what they are
+    multiplied to be shown, and the difference that makes none.
+    """
+
+    name: str
+    sign: str
+    scale: float
+    margin: float
+
+
+POINTS = Unit("points", "%", 100, MARGIN)
+
+
+@dataclass(frozen=True)
 class Expectation:
-    """That the arm `left` is better than `right` (>), or no worse by more than the margin (≥)."""
+    """That the arm `left` is better than `right` (>), or no worse by more than the margin (≥).
+
+    margin: if it is not that of the arms' unit.
+    """
 
     left: str
     relation: Relation
     right: str
+    margin: float | None = None
 
     def __str__(self) -> str:
         return f"{self.left} {self.relation} {self.right}"
@@ -34,7 +53,7 @@ class Report:
     comparisons: tuple[Comparison, ...]
     findings: tuple[Finding, ...]
     arms: Mapping[str, tuple[Result, ...]]
-    margin: float
+    units: Mapping[str, Unit]
 
     @property
     def outcome(self) -> Outcome:
@@ -52,26 +71,35 @@ class Report:
         return f"{self.outcome}: of {len(self.findings)} expectations, {', '.join(counts)}, over {seeds} seeds"
 
 
-def judge(expected: Sequence[Expectation], arms: Mapping[str, Sequence[Result]], margin: float) -> Report:
+def judge(
+    expected: Sequence[Expectation], arms: Mapping[str, Sequence[Result]], units: Mapping[str, Unit] | None = None
+) -> Report:
     """Hold each expectation against the paired differences of its arms, with Holm's correction for their number.
 
     A > B holds if A is better and is contradicted if it is worse or equivalent. A ≥ B holds if the 90 % interval of
-    A − B lies above −margin, and is contradicted if it lies below −margin or A is worse.
+    A − B lies above −margin, and is contradicted if it lies below −margin or A is worse. units: of arms that are not
+    counted in points.
     """
+    known = dict.fromkeys(arms, POINTS) | dict(units or {})
     metrics = {name: [result.metric for result in results] for name, results in arms.items()}
-    raw = [compare(metrics[own.left], metrics[own.right], own.right, margin) for own in expected]
-    comparisons = holm(raw, margin)
-    findings = tuple(_finding(own.relation, result, margin) for own, result in zip(expected, comparisons, strict=True))
+    margins = [known[own.left].margin if own.margin is None else own.margin for own in expected]
+    comparisons = holm(
+        [
+            compare(metrics[own.left], metrics[own.right], own.right, margin)
+            for own, margin in zip(expected, margins, strict=True)
+        ]
+    )
+    findings = tuple(_finding(own.relation, result) for own, result in zip(expected, comparisons, strict=True))
     return Report(
-        tuple(expected), comparisons, findings, {name: tuple(results) for name, results in arms.items()}, margin
+        tuple(expected), comparisons, findings, {name: tuple(results) for name, results in arms.items()}, known
     )
 
 
-def _finding(relation: Relation, comparison: Comparison, margin: float) -> Finding:
+def _finding(relation: Relation, comparison: Comparison) -> Finding:
     if relation == ">":
         if comparison.outcome == "better":
             return "holds"
         return "undecided" if comparison.outcome == "undecided" else "contradicted"
-    if comparison.low90 > -margin:
+    if comparison.low90 > -comparison.margin:
         return "holds"
-    return "contradicted" if comparison.outcome == "worse" or comparison.high90 < -margin else "undecided"
+    return "contradicted" if comparison.outcome == "worse" or comparison.high90 < -comparison.margin else "undecided"

@@ -13,8 +13,13 @@ from tombola.tickets import write_atomically
 
 
 def save_records(path: Path, results: Iterable[Result]) -> None:
-    """Write results beside and rename; the epochs' history stays in the runs' folders."""
-    write_atomically(path, "".join(replace(result, history=()).to_json() + "\n" for result in results))
+    """Write results beside and rename; of the epochs' history what validation gave, the rest stays with the runs."""
+    write_atomically(path, "".join(replace(own, history=_validated(own)).to_json() + "\n" for own in results))
+
+
+def _validated(result: Result) -> tuple[dict[str, float], ...]:
+    rows = [(row["epoch"], row["validation_metric"]) for row in result.history if "validation_metric" in row]
+    return tuple({"epoch": epoch, "validation_metric": round(value, 4)} for epoch, value in rows)
 
 
 def load_records(path: Path) -> list[Result]:

@@ -27,7 +27,7 @@ def measure(
     results = execute([line[seed] for seed in range(protocol.seeds) for own in plan.values() for line in own], engine)
     if records is not None:
         save_records(records, results)
-    return judge(claim.expected_of(level), arms_of(protocol, results), claim.margin)
+    return judge(claim.expected_of(level), arms_of(protocol, results), protocol.units)
 
 
 def arms_of(protocol: Protocol, results: Sequence[Result]) -> dict[str, list[Result]]:

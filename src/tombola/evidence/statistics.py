@@ -20,7 +20,7 @@ class Comparison:
 
     low, high: 95 % interval of the mean difference; low90, high90: 90 % interval; p: two-sided, adjusted for
     the other comparisons it was made with; detectable: the smallest mean difference that these seeds would have
-    shown in any case, after that adjustment.
+    shown in any case, after that adjustment; margin: below it a difference is none.
     """
 
     against: str
@@ -33,6 +33,7 @@ class Comparison:
     p: float
     detectable: float
     outcome: Outcome
+    margin: float = MARGIN
 
     @staticmethod
     def of(content: dict[str, Any]) -> Comparison:
@@ -62,9 +63,8 @@ def compare(ticket: Sequence[float], other: Sequence[float], against: str, margi
     mean = math.fsum(differences) / count
     if count == 1:
         infinite = math.inf
-        return Comparison(
-            against, differences, mean, -infinite, infinite, -infinite, infinite, 1.0, infinite, "undecided"
-        )
+        unknown = (-infinite, infinite, -infinite, infinite, 1.0, infinite)
+        return Comparison(against, differences, mean, *unknown, "undecided", margin)
     error = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (count - 1) / count)
     half95, half90 = (error * _t_quantile(q, count - 1) for q in (0.975, 0.95))
     draft = Comparison(
@@ -78,20 +78,21 @@ def compare(ticket: Sequence[float], other: Sequence[float], against: str, margi
         _two_sided_p(mean, error, count - 1),
         half95,
         "undecided",
+        margin,
     )
-    return replace(draft, outcome=outcome_of(draft, margin))
+    return replace(draft, outcome=outcome_of(draft))
 
 
-def outcome_of(comparison: Comparison, margin: float) -> Outcome:
+def outcome_of(comparison: Comparison) -> Outcome:
     """What intervals and adjusted p allow us to say."""
     if comparison.p < 0.05 and not comparison.low <= 0 <= comparison.high:
         return "better" if comparison.mean > 0 else "worse"
-    if -margin < comparison.low90 and comparison.high90 < margin:
+    if -comparison.margin < comparison.low90 and comparison.high90 < comparison.margin:
         return "equivalent"
     return "undecided"
 
 
-def holm(comparisons: Sequence[Comparison], margin: float = MARGIN) -> tuple[Comparison, ...]:
+def holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """The same comparisons with Holm's correction for their number, and outcomes that follow from it."""
     order = sorted(range(len(comparisons)), key=lambda i: comparisons[i].p)
     adjusted, running = list(comparisons), 0.0
@@ -100,7 +101,7 @@ def holm(comparisons: Sequence[Comparison], margin: float = MARGIN) -> tuple[Com
         own = comparisons[index]
         detectable = own.detectable * _widening(len(comparisons), len(own.differences))
         corrected = replace(own, p=running, detectable=detectable)
-        adjusted[index] = replace(corrected, outcome=outcome_of(corrected, margin))
+        adjusted[index] = replace(corrected, outcome=outcome_of(corrected))
     return tuple(adjusted)
 
 

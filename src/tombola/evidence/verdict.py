@@ -99,8 +99,7 @@ def judge(
     ticket = results["ticket"]
     dense = compare(ticket, results["dense"], "dense", margin)
     controls = holm(
-        [compare(ticket, r, name, margin) for name, r in results.items() if name not in ("ticket", "dense")],
-        margin,
+        [compare(ticket, r, name, margin) for name, r in results.items() if name not in ("ticket", "dense")]
     )
     mandatory = [c for c in controls if c.against in MANDATORY]
     wins: bool | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from tombola.methods.method import DensityKind
 from tombola.methods.settling import Settling, Watched
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.structure import Channels, ChannelUnits, Granularity
-from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, plain_name, tensors_of
+from tombola.tickets import Mask, Provenance, Seed, Ticket, Values, attach, digest_of, plain_name, tensors_of
 from tombola.training import Run, Task, mixed
 
 
@@ -50,15 +51,20 @@ class EarlyBird(Watched):
                 stacklevel=2,
             )
         mask, removed = channels_of(settling, model, units)
+        cut = copy.deepcopy(model)
+        attach(mask, cut).detach()
+        whole = done.history[-1].get("validation_metric")
+        seen = Provenance(whole=whole, before=run.validate(task, cut, task.recipe))
         if self.weights != "inherited":
             seed = run.seed if self.weights == "init" else mixed(run.seed, 1)
             start = Seed(seed, initial if self.weights == "init" else digest_of(tensors_of(task.build(seed))))
-            return Ticket(mask, start, removed=removed)
+            return Ticket(mask, start, removed=removed, provenance=seen)
         spent = len(done.history)
         if settling.settled and spent < task.recipe.epochs:
             point = f"{spent}ep"
-            return Ticket(mask, Values(tensors_of(model), point, spent), recipe={"start": point}, removed=removed)
-        return Ticket(mask, Values(tensors_of(model), "end", spent), removed=removed)
+            start = Values(tensors_of(model), point, spent)
+            return Ticket(mask, start, recipe={"start": point}, removed=removed, provenance=seen)
+        return Ticket(mask, Values(tensors_of(model), "end", spent), removed=removed, provenance=seen)
 
     def watch(
         self, model: nn.Module, optimizer: Optimizer, example: Inputs | None = None, forward: Forward = forward

@@ -137,9 +137,18 @@ def cost_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
     return alt.LayerChart(layer=[bars, figures], height=24 * len(order), width="container")
 
 
-def differences_chart(rows: Sequence[Row], colours: Mapping[str, str]) -> alt.LayerChart:
-    """Differences of two arms with their 95 % intervals, one below the other, coloured by what was found."""
-    title = "left − right, points"
+def differences_chart(rows: Sequence[Row], colours: Mapping[str, str]) -> alt.VConcatChart:
+    """Differences of two arms with their 95 % intervals, one below the other, coloured by what was found.
+
+    Those of one unit share an axis.
+    """
+    units = dict.fromkeys(row["unit"] for row in rows)
+    parts = [_differences([row for row in rows if row["unit"] == unit], unit, colours) for unit in units]
+    return alt.VConcatChart(vconcat=parts)
+
+
+def _differences(rows: Sequence[Row], unit: str, colours: Mapping[str, str]) -> alt.LayerChart:
+    title = f"left − right, {unit}"
     order = [row["expected"] for row in rows]
     encodings: dict[str, Any] = {
         "y": alt.Y("expected:N", sort=order, title=None, axis=alt.Axis(labelLimit=340, grid=True)),

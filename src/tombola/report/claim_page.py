@@ -12,7 +12,7 @@ import vl_convert
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tombola.claims import Claim, Level, Report
+from tombola.claims import POINTS, Claim, Level, Report, Unit
 from tombola.evidence import interval
 from tombola.report.charts import differences_chart, specification
 from tombola.report.theme import LIGHT, vega_config
@@ -47,7 +47,7 @@ def claim_page(claim: Claim, level: Level, report: Report) -> str:
     """The page as Markdown."""
     results = list({result.digest: result for arm in report.arms.values() for result in arm}.values())
     protocol, first = claim.protocols[level], results[0]
-    arms = "\n".join(_arm_row(name, own) for name, own in report.arms.items())
+    arms = "\n".join(_arm_row(name, own, report.units[name]) for name, own in report.arms.items())
     rows = "\n".join(f"| {' | '.join(row)} |" for row in _rows(report))
     command = f"tombola claims {claim.id}" + ("" if level == "standard" else f" --{level}")
     return f"""# {claim.title}
@@ -71,17 +71,17 @@ def claim_page(claim: Claim, level: Level, report: Report) -> str:
 
 ## What came out
 
-![Differences between the arms, in points of test accuracy, with 95 % intervals]({claim.id}.svg)
+![Differences between the arms, with 95 % intervals]({claim.id}.svg)
 
 | expected | difference | 95 % interval | p (Holm) | finding |
 | --- | --- | --- | --- | --- |
 {rows}
 
-Differences are in points, paired over seeds; of test accuracy, where an arm's name says nothing else. *A > B* holds if
-A is better; *A ≥ B* holds if the 90 % interval of A − B lies above −{100 * report.margin:g} point. The test split is
+Differences are paired over seeds; of test accuracy, where an arm's name says nothing else. *A > B* holds if
+A is better; *A ≥ B* holds if the 90 % interval of A − B lies above −{_margins(report)}. The test split is
 read once, after training.
 
-| arm | density | %, mean (95 % interval) | each seed | search |
+| arm | density | mean (95 % interval) | each seed | search |
 | --- | --- | --- | --- | --- |
 {arms}
 """
@@ -91,23 +91,35 @@ def _rows(report: Report) -> list[list[str]]:
     return [
         [
             str(expected),
-            points(100 * own.mean),
-            f"{points(100 * own.low)} … {points(100 * own.high)}",
+            f"{points(unit.scale * own.mean)} {unit.name}",
+            f"{points(unit.scale * own.low)} … {points(unit.scale * own.high)}",
             probability(own),
             finding,
         ]
         for expected, own, finding in zip(report.expected, report.comparisons, report.findings, strict=True)
+        for unit in [report.units[expected.left]]
     ]
 
 
-def _arm_row(name: str, results: Sequence[Result]) -> str:
-    mean, low, high = (100 * value for value in interval([result.metric for result in results]))
-    each = ", ".join(f"{100 * result.metric:.2f}" for result in results)
+def _margins(report: Report) -> str:
+    found = {
+        f"{own.margin * unit.scale:g} {unit.name}"
+        for expected, own in zip(report.expected, report.comparisons, strict=True)
+        if expected.relation == "≥"
+        for unit in [report.units[expected.left]]
+    }
+    return " or ".join(sorted(found or {f"{POINTS.margin * POINTS.scale:g} {POINTS.name}"}))
+
+
+def _arm_row(name: str, results: Sequence[Result], unit: Unit) -> str:
+    mean, low, high = (unit.scale * value for value in interval([result.metric for result in results]))
+    each = ", ".join(f"{unit.scale * result.metric:.2f}" for result in results)
     rate = f", lr {results[0].settings['lr']:g}" if "lr" in results[0].settings else ""
     seconds = [result.search["seconds"] for result in results if "seconds" in result.search]
     search = f"{median(seconds):.3g} s" if seconds else ""
     return (
-        f"| {name}{rate} | {results[0].weight_density:.2%} | {mean:.2f} ({low:.2f} … {high:.2f}) | {each} | {search} |"
+        f"| {name}{rate} | {results[0].weight_density:.2%} | {mean:.2f} {unit.sign} ({low:.2f} … {high:.2f}) | {each} "
+        f"| {search} |"
     )
 
 
@@ -129,10 +141,11 @@ def _sources(results: Sequence[Result]) -> str:
 
 
 def _chart(report: Report) -> dict[str, Any]:
-    rows = [
-        {"expected": str(expected), "mean": 100 * own.mean, "low": 100 * own.low, "high": 100 * own.high, "finding": f}
-        for expected, own, f in zip(report.expected, report.comparisons, report.findings, strict=True)
-    ]
+    rows = []
+    for expected, own, finding in zip(report.expected, report.comparisons, report.findings, strict=True):
+        unit = report.units[expected.left]
+        ends = {name: unit.scale * getattr(own, name) for name in ("mean", "low", "high")}
+        rows.append({"expected": str(expected), "finding": finding, "unit": unit.name} | ends)
     colours = {finding: getattr(LIGHT, name) for finding, name in FINDING.items()}
     look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}
     return specification(differences_chart(rows, colours)) | look

@@ -122,6 +122,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             collapsed=mask.collapsed,
             effective_density=_effective_density(arm, spec.seed),
             epochs_spent=epochs_spent(arm.ticket) if arm.ticket else 0.0,
+            whole=found.provenance.whole if found and not spec.control else None,
             before=found.provenance.before if found and not spec.control else None,
             ticket=str(ticket_path) if ticket_path else "",
             command=command,

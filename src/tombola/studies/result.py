@@ -15,8 +15,9 @@ class Result:
     density: asked share of units; weight_density: kept share of prunable weights; metric and loss: on the test
     split, read once, at the end; history: one row an epoch; layers: tensor → (kept, size); search and
     training: cost as in `training.Cost`; epochs_spent: training that its start already had; effective_density:
-    kept share that lies on a path from input to output; before: a ticket's metric on the validation split before any
-    training, where its search measured it; ticket: its file; command: what makes this result again.
+    kept share that lies on a path from input to output; whole, before: on the validation split, the metric of the
+    network that a ticket was cut out of and the ticket's before any training, where its search measured them; ticket:
+    its file; command: what makes this result again.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Result:
     collapsed: tuple[str, ...] = ()
     effective_density: float | None = None
     epochs_spent: float = 0.0
+    whole: float | None = None
     before: float | None = None
     ticket: str = ""
     command: str = ""

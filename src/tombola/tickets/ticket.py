@@ -24,7 +24,8 @@ from tombola.tickets.tensors import check_fits, digest_of, put_values, tensors_o
 class Provenance:
     """Where a ticket came from: method and its settings, the task as its maker names it, cost of the search.
 
-    before: the subnetwork's metric on the validation split before any training, if the search measured it.
+    whole, before: the metric on the validation split of the network that it was cut out of, and of the subnetwork
+    before any training of its own, where the search measured them.
     """
 
     method: str = ""
@@ -33,6 +34,7 @@ class Provenance:
     cost: Mapping[str, float] = field(default_factory=dict)
     seed: int | None = None
     ties: int = 0
+    whole: float | None = None
     before: float | None = None
     version: str = ""
 
@@ -42,6 +44,7 @@ PROVENANCE: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("settings", "task", "cost"), (dict,)),
     "seed": (int, type(None)),
     "ties": (int,),
+    "whole": (float, type(None)),
     "before": (float, type(None)),
 }
 
@@ -143,7 +146,8 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
     if provenance.keys() != {field.name for field in fields(Provenance)}:
         raise ValueError("its provenance has other fields")
     for key, types in PROVENANCE.items():
-        typed(provenance, key, *types)
+        if key in provenance or type(None) not in types:
+            typed(provenance, key, *types)
     return Ticket(
         mask=Mask(bits, provenance["ties"]),
         start=start,
