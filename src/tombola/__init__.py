@@ -32,7 +32,19 @@ from tombola.shrink import (
     sparse,
     to_onnx,
 )
-from tombola.structure import NM, Channels, Prunable, Slice, UnitGroup, Units, Weights, prunable
+from tombola.structure import (
+    NM,
+    Channels,
+    Inner,
+    Inside,
+    Prunable,
+    QueryKey,
+    Slice,
+    UnitGroup,
+    Units,
+    Weights,
+    prunable,
+)
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
 from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
 from tombola.training import Observer, Recipe, Run, Step, SupervisedTask, Task, train
@@ -49,12 +61,15 @@ __all__ = [
     "EdgePopup",
     "Engine",
     "GemMiner",
+    "Inner",
+    "Inside",
     "Iterative",
     "Mask",
     "Observer",
     "OneShot",
     "Plan",
     "Prunable",
+    "QueryKey",
     "Recipe",
     "Result",
     "Run",

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from tombola.errors import TombolaError, unknown
-from tombola.methods import Method, OneShot, find, method
+from tombola.methods import Method, OneShot, find, granularity_used, method
 from tombola.scores import Batches, Loss, Score, Scores
-from tombola.structure import Channels, Prunable, UnitMap, Weights
+from tombola.structure import Prunable, UnitMap, Weights
 from tombola.tickets import Mask, Scope, Seed, Ticket, tensors_of
 from tombola.training import Run, Task, epochs_spent, mixed
 
@@ -172,9 +172,7 @@ def _shuffled(against: Against, salt: int) -> Ticket:
 
 def _units(against: Against) -> UnitMap:
     """The units of the ticket's granularity, in the task's network."""
-    own = against.method.granularity if against.method else None
-    if own is None and against.ticket.provenance.settings.get("granularity", {}).get("type") == Channels.__name__:
-        own = Channels()
+    own = against.method.granularity if against.method else granularity_used(against.ticket.provenance.settings)
     if own is None:
         raise TombolaError("the ticket does not say what its units are; check its method instead of the ticket")
     return own.units(against.task.build(against.seed), Run(against.seed).probe(against.task))

@@ -9,7 +9,7 @@ from tombola.methods.freezing import SearchWarning
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import DensityKind, Method
 from tombola.methods.one_shot import OneShot
-from tombola.methods.presets import METHODS, Preset, method, name_of
+from tombola.methods.presets import METHODS, Preset, granularity_used, method, name_of
 from tombola.methods.rare_gems import rare_gems
 from tombola.methods.rounds import Round
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
@@ -34,6 +34,7 @@ __all__ = [
     "Worm",
     "describe",
     "find",
+    "granularity_used",
     "method",
     "name_of",
     "rare_gems",

@@ -1,4 +1,4 @@
-"""Early-Bird tickets, WORM and network slimming: channels drawn by the scales of their norms while training."""
+"""Early-Bird tickets, WORM and network slimming: units drawn while the network trains."""
 
 from __future__ import annotations
 
@@ -15,32 +15,43 @@ from tombola.errors import TombolaError
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.method import DensityKind
 from tombola.methods.settling import Settling, Watched
-from tombola.scores import Forward, Inputs, forward, suited
-from tombola.structure import Channels, ChannelUnits, Granularity
+from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
+from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, norm_units
 from tombola.tickets import Mask, Provenance, Seed, Ticket, Values, attach, digest_of, plain_name, tensors_of
 from tombola.training import Run, Task, mixed
 
 
 @dataclass(frozen=True)
 class EarlyBird(Watched):
-    """Train until the channels that a pruning by batch-norm scale would keep have settled, and draw the ticket there.
+    """Train until the units that a pruning would keep have settled, and draw the ticket there.
 
-    weights: what the ticket trains from: the weights of that epoch, at that point of the schedule (`inherited`); the
-    initialisation (`init`), or another (`fresh`), with the whole schedule. If the masks never settle, the ticket is
-    drawn after the last epoch and trains its weights through the schedule again.
+    granularity: channels, by the scales of batch norms; of transformers the single weights of queries and keys
+    (`QueryKey`), heads or hidden neurons (`Inside`), by the size of their weights. weights: what the ticket trains
+    from: the weights of that epoch, at that point of the schedule (`inherited`); the initialisation (`init`), or
+    another (`fresh`), with the whole schedule. If the masks never settle, the ticket is drawn after the last epoch and
+    trains its weights through the schedule again.
     """
 
+    granularity: Granularity = Channels()
     weights: Literal["inherited", "init", "fresh"] = "inherited"
 
     density_kind: ClassVar[DensityKind] = "exact"
-    granularity: ClassVar[Granularity] = Channels()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.granularity.check(self.density, self.scope)
+        if self.penalty and not isinstance(self.granularity, Channels):
+            raise TombolaError(
+                f"the penalty acts on batch norms' scales, which units of kind {self.granularity.name} do not have; "
+                "give penalty=0"
+            )
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
         initial = digest_of(tensors_of(model))
         model.to(run.device)
-        units = Channels().units(model, run.probe(task))
-        settling = Settling(self, model, units.output_norms)
+        units = self.granularity.units(model, run.probe(task))
+        settling = watching(self, model, units)
         done = run.stage("search", task, model, observers=[settling])
         if not settling.settled and self.epsilon:
             warnings.warn(
@@ -50,7 +61,7 @@ class EarlyBird(Watched):
                 SearchWarning,
                 stacklevel=2,
             )
-        mask, removed = channels_of(settling, model, units)
+        mask, removed = drawn(settling, model, units)
         cut = copy.deepcopy(model)
         attach(mask, cut).detach()
         whole = done.history[-1].get("validation_metric")
@@ -71,7 +82,7 @@ class EarlyBird(Watched):
     ) -> Watch:
         """Watch your own training: call `epoch_end()` after each epoch, and stop when it is True.
 
-        example: inputs on which the network can be called; with them the ticket's mask covers whole channels, without
+        example: inputs on which the network can be called; with them a ticket of channels covers them whole, without
         only the γ and β of their norms, from which `tb.shrink` finds the rest.
         """
         return Watch(self, model, optimizer, example, forward)
@@ -79,7 +90,7 @@ class EarlyBird(Watched):
 
 @dataclass(frozen=True)
 class Worm(EarlyBird):
-    """Early-Bird that, once the masks have nearly settled, lets the channels to be dropped hardly learn any more."""
+    """Early-Bird that, once the masks have nearly settled, lets the units to be dropped hardly learn any more."""
 
     truncation: float = 3e-3
 
@@ -104,9 +115,11 @@ class Watch:
         forward: Forward = forward,
     ) -> None:
         held = {p for group in optimizer.param_groups for p in group["params"]}
-        probe = None if example is None else lambda own: forward(own, suited(example, own))
-        self._units = None if probe is None else Channels().units(model, probe)
-        self._settling = Settling(method, model, () if self._units is None else self._units.output_norms)
+        traced = isinstance(method.granularity, Channels)
+        self._units = None
+        if example is not None or not traced:
+            self._units = method.granularity.units(model, lambda own: forward(own, suited(example, own)))
+        self._settling = watching(method, model, self._units)
         named = {plain_name(name): p for name, p in model.named_parameters()}
         missing = [name for name in self._settling.names if named[name] not in held and named[name].requires_grad]
         if missing:
@@ -143,7 +156,7 @@ class Watch:
     @property
     def ticket(self) -> Ticket:
         """The channels that would be kept now, on the weights of now."""
-        mask, removed = channels_of(self._settling, self._model, self._units)
+        mask, removed = drawn(self._settling, self._model, self._units)
         return Ticket(mask, Values(tensors_of(self._model), f"{self._epochs}ep", self._epochs), removed=removed)
 
     def detach(self) -> None:
@@ -159,14 +172,20 @@ class Watch:
         self._epochs = state["epochs"]
 
 
-def channels_of(
-    settling: Settling, model: nn.Module, units: ChannelUnits | None
-) -> tuple[Mask, dict[str, tuple[int, ...]]]:
-    """The newest mask of a network's norms as one of whole channels, as far as they were traced."""
-    norms = settling.mask
+def watching(method: EarlyBird, model: nn.Module, units: UnitMap | None) -> Settling:
+    """What to watch of a network for these units; None stands for channels that were not traced."""
+    if units is None or isinstance(units, ChannelUnits):
+        return Settling(method, model, norm_units(model, units.output_norms if units else ()), BatchNormScale())
+    return Settling(method, model, units, Magnitude())
+
+
+def drawn(settling: Settling, model: nn.Module, units: UnitMap | None) -> tuple[Mask, dict[str, tuple[int, ...]]]:
+    """The newest mask and the units that it removes; that of norms as one of whole channels, as far as was traced."""
     if units is None:
-        return norms, {}
-    kept = units.of_norms(settling.kept)
+        return settling.mask, {}
+    if not isinstance(units, ChannelUnits):
+        return settling.mask, units.removed(settling.kept)
+    norms, kept = settling.mask, units.of_norms(settling.kept)
     whole = units.expand(kept, tensors_of(model))
     both = {name: whole[name] & norms[name] if name in norms else whole[name] for name in whole}
     alone = {name: norms[name] for name in norms if name not in whole}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from tombola.methods.method import Method
 from tombola.methods.one_shot import OneShot
 from tombola.methods.supermask import EdgePopup, GemMiner
 from tombola.scores import Grasp, GraspFirstOrder, Magnitude, Random, Snip, SynFlow
+from tombola.structure import Granularity, QueryKey, granularity_of
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,18 @@ METHODS: dict[str, Preset] = {
         "as early-bird, holding back the channels to be dropped once they have nearly settled",
         "a few epochs, which count as training",
     ),
+    "early-bird-transformer": Preset(
+        EarlyBird(granularity=QueryKey(), epsilon=0.01, window=3),
+        "Chen et al., ACL 2021; Vasudev, ENLSP 2024",
+        "as early-bird, for the largest single weights of attention's queries and keys, in a window of three",
+        "a few epochs, which count as training",
+    ),
+    "worm-transformer": Preset(
+        Worm(granularity=QueryKey(), epsilon=0.01, margin=0.005, window=3),
+        "Vasudev, ENLSP 2024",
+        "as early-bird-transformer, holding back the weights to be dropped once they have nearly settled",
+        "a few epochs, which count as training",
+    ),
     "network-slimming": Preset(
         Slimming(),
         "Liu et al., ICCV 2017",
@@ -180,3 +194,11 @@ def name_of(own: Method) -> str:
         if type(preset.method) is type(own) and replace(preset.method, density=own.density) == own:  # ty: ignore[invalid-argument-type]
             return name
     return type(own).__name__
+
+
+def granularity_used(settings: Mapping[str, Any]) -> Granularity | None:
+    """The granularity of the method that these settings, from a ticket's provenance, describe; None if unknown."""
+    if "granularity" in settings:
+        return granularity_of(settings["granularity"])
+    defaults = {type(preset.method).__name__: type(preset.method)().granularity for preset in METHODS.values()}
+    return defaults.get(settings.get("type", ""))

@@ -1,9 +1,9 @@
-"""Watching the masks of a network's norms settle while it trains, and holding back what they drop."""
+"""Watching masks settle while a network trains, and holding back what they drop."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.scores import BatchNormScale
-from tombola.structure import norm_units
+from tombola.scores import Score
+from tombola.structure import UnitMap
 from tombola.tickets import Mask, Scope, TieWarning, plain_name
 from tombola.training import Observer, State
 
@@ -23,16 +23,18 @@ MOMENTS = ("momentum_buffer", "exp_avg")
 
 @dataclass(frozen=True)
 class Watched:
-    """When the channels that a network's batch norms would keep have settled, and what happens to the others.
+    """When the units that a pruning would keep have settled, and what happens to the others.
 
-    After each epoch the channels with the largest |γ| up to the density, over all norms together, make a mask.
+    After each epoch the channels with the largest batch-norm scales |γ|, or the largest units of another kind by the
+    size of their weights, up to the density and over all layers together, make a mask.
     epsilon: the masks have settled when the newest is nearer than this, in normalised Hamming distance, to each other
     one of the last `window` (rule `window`, as the paper's code), or when the last `window` distances from one to the
     next were (`consecutive`, as its text). untrained: whether the mask before training is one of them. penalty: times
-    the sign of γ, added to its gradient (network slimming). truncation: the factor on the gradients of γ and β of
-    channels that the newest mask drops (WORM): once their mean distance was below epsilon + margin (`settled`),
-    from the beginning (`always`), or the mean distance itself, each epoch anew (`distance`). momentum: scale the
-    optimizer's running mean of these gradients as well, once an epoch. floor: channels that each norm keeps at least.
+    the sign of γ, added to its gradient (network slimming). truncation: the factor on the gradients of what the newest
+    mask drops (WORM), which are a channel's γ and β, or all weights of a unit of another kind: once the mean distance
+    was below epsilon + margin (`settled`), from the beginning (`always`), or the mean distance itself, each epoch anew
+    (`distance`). momentum: scale the optimizer's running mean of these gradients as well, once an epoch. floor: units
+    that each layer keeps at least.
     """
 
     density: float = 0.5
@@ -59,37 +61,35 @@ class Watched:
 
 
 class Settling(Observer):
-    """The masks of one network's norms, epoch by epoch."""
+    """The masks of one network, epoch by epoch: of these units, by this score."""
 
-    def __init__(self, settings: Watched, model: nn.Module, without: Collection[str] = ()) -> None:
+    def __init__(self, settings: Watched, model: nn.Module, units: UnitMap, score: Score) -> None:
         self.settings = settings
         self.masks: list[Mask] = []
         self.distances: list[float] = []
         self.factor = settings.truncation if settings.truncate == "always" else 1.0
         self._model = model
-        self._units = norm_units(model, without)
+        self._units, self._score = units, score
         self._parameters = {plain_name(name): p for name, p in model.named_parameters()}
         self._dropped: dict[str, Tensor] = {}
-        if settings.untrained:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", TieWarning)  # Before training a norm's scales are all 1.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TieWarning)  # Before training a norm's scales are all 1.
+            first = self._choose()
+            self._sizes = first.shapes
+            self.names = list(units.expand(first, self._parameters))
+            if settings.untrained:
                 self.look()
 
     @property
-    def names(self) -> list[str]:
-        """The scales and shifts that are watched."""
-        return [part.parameter for group in self._units.groups for part in group.slices]
-
-    @property
     def kept(self) -> Mask:
-        """The channels that the newest mask keeps, by norm."""
+        """The units that the newest mask keeps."""
         if not self.masks:
             raise TombolaError("no mask was taken yet; call epoch_end() after an epoch first")
         return self.masks[-1]
 
     @property
     def mask(self) -> Mask:
-        """The newest mask, over the norms' γ and β."""
+        """The newest mask, over the parameters that are watched."""
         return self._units.expand(self.kept, self._parameters)
 
     @property
@@ -103,8 +103,7 @@ class Settling(Observer):
     def look(self, optimizer: Optimizer | None = None) -> bool:
         """Take the mask of this moment; True when the masks have settled."""
         own = self.settings
-        scores = BatchNormScale()(self._model)
-        kept = self._units.choose(scores, own.density, scope=own.scope, within=None, floor=own.floor)
+        kept = self._choose()
         if own.rule == "window":
             self.masks = [*self.masks, kept][-own.window :]
             filled = len(self.masks) == own.window
@@ -117,6 +116,10 @@ class Settling(Observer):
         if own.momentum and optimizer is not None and self.factor != 1:
             self._scale_moments(optimizer)
         return self.settled
+
+    def _choose(self) -> Mask:
+        own = self.settings
+        return self._units.choose(self._score(self._model), own.density, scope=own.scope, within=None, floor=own.floor)
 
     def _renew_dropped(self) -> None:
         mask = self.mask
@@ -133,7 +136,7 @@ class Settling(Observer):
 
     @torch.no_grad()
     def shape_gradients(self, scale: Tensor | float = 1.0) -> None:
-        """Add the penalty to the norms' gradients, and hold back those of dropped channels; scale: the loss's."""
+        """Add the penalty to the scales' gradients, and hold back those of what is dropped; scale: the loss's."""
         for name, dropped in self._dropped.items():
             gradient, value = self._parameters[name].grad, self._parameters[name]
             if gradient is None:
@@ -163,11 +166,8 @@ class Settling(Observer):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         masks = [Mask.of(mask) for mask in state["masks"]]
-        sizes = {group.name: (group.size,) for group in self._units.groups}
-        if any(mask.shapes != sizes for mask in masks):
-            raise TombolaError(
-                "the stored masks are of another network's norms; go on with the network of the checkpoint"
-            )
+        if any(mask.shapes != self._sizes for mask in masks):
+            raise TombolaError("the stored masks are of another network; go on with the network of the checkpoint")
         self.masks, self.distances, self.factor = masks, list(state["distances"]), state["factor"]
         if self.masks:
             self._renew_dropped()

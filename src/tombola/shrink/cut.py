@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.structure import NORMS, TRANSPOSED, MovesChannels, is_depthwise
+from tombola.structure import NORMS, TRANSPOSED, MovesChannels, inner_of, is_depthwise, recount
 from tombola.tickets import plain_name
 
 Axes = dict[int, Tensor]
@@ -85,6 +85,8 @@ def cut(model: nn.Module, kept: Mapping[str, Kept]) -> nn.Module:
             is_parameter = isinstance(tensor, nn.Parameter)
             setattr(module, part, nn.Parameter(less, tensor.requires_grad) if is_parameter else less)
         _resize(module, own)
+    for heads in (own for own in inner_of(model) if own.kind == "head" and own.makes[0] in kept):
+        recount(small, heads, len(kept[heads.makes[0]].outputs) // heads.width)
     return small
 
 

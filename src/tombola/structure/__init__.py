@@ -1,8 +1,18 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
 from tombola.structure.channels import Channels, ChannelUnits
-from tombola.structure.granularity import NM, Granularity, UnitMap, Weights, granularity
+from tombola.structure.granularity import (
+    NM,
+    Granularity,
+    Inside,
+    QueryKey,
+    UnitMap,
+    Weights,
+    granularity,
+    granularity_of,
+)
 from tombola.structure.graph import Probe, tensors_in
+from tombola.structure.inner import Inner, inner_of, recount
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise
 from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
@@ -21,9 +31,12 @@ __all__ = [
     "ChannelUnits",
     "Channels",
     "Granularity",
+    "Inner",
+    "Inside",
     "MovesChannels",
     "Probe",
     "Prunable",
+    "QueryKey",
     "Slice",
     "UnitGroup",
     "UnitMap",
@@ -31,9 +44,12 @@ __all__ = [
     "Weights",
     "Wiring",
     "granularity",
+    "granularity_of",
+    "inner_of",
     "is_depthwise",
     "norm_units",
     "prunable",
+    "recount",
     "tensors_in",
     "wiring_of",
 ]

@@ -8,9 +8,8 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from tombola.errors import TombolaError
 from tombola.structure.trace import Probe, wiring_of
-from tombola.structure.units import Reduction, Units
+from tombola.structure.units import Reduction, Units, check_scope, never_empty
 from tombola.structure.wiring import INPUTS, Wiring
 from tombola.tickets import Mask, Scope
 
@@ -30,10 +29,7 @@ class Channels:
         return "channel" if self.reduction == "sum" else f"channel:{self.reduction}"
 
     def check(self, density: float, scope: Scope) -> None:
-        if scope in ("erk", "smart-ratio"):
-            raise TombolaError(
-                f"the scope {scope!r} shares weights among layers, not channels; use global or layerwise"
-            )
+        check_scope(self.name, scope)
 
     def units(self, model: nn.Module, probe: Probe) -> ChannelUnits:
         return ChannelUnits(wiring_of(model, probe), self.reduction)
@@ -50,13 +46,7 @@ class ChannelUnits:
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
         """The kept channels; TombolaError if a layer would be left with none."""
-        kept = self._units.choose(scores, density, scope=scope, within=within, floor=floor)
-        if kept.collapsed:
-            raise TombolaError(
-                f"this density leaves no channel of '{kept.collapsed[0]}'; give floor=1, a higher density or "
-                "scope='layerwise'"
-            )
-        return kept
+        return never_empty(self._units.choose(scores, density, scope=scope, within=within, floor=floor))
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         dead = self.wiring.spread({name: ~kept[name] for name in kept}, silencing=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, get_args
+from typing import Any, ClassVar, Protocol, get_args
 
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.structure.channels import Channels
 from tombola.structure.graph import Probe
-from tombola.structure.units import Reduction
+from tombola.structure.inner import Kind, inner_of, missing, query_key_weights, unit_group
+from tombola.structure.units import Reduction, Units, check_scope, never_empty
 from tombola.tickets import Mask, Scope, select, select_pattern
 
 
@@ -75,6 +76,32 @@ class Weights:
         return Single()
 
 
+class Named(Single):
+    """Single weights of some parameters alone; all others stay."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = names
+
+    def choose(
+        self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
+    ) -> Mask:
+        own = {name: score for name, score in scores.items() if name in self.names}
+        return select(own, density, scope=scope, within=within, floor=floor)
+
+
+@dataclass(frozen=True)
+class QueryKey:
+    """The single weights of attention's query and key projections; the density is kept of these."""
+
+    name: ClassVar[str] = "query-key"
+
+    def check(self, density: float, scope: Scope) -> None:
+        return
+
+    def units(self, model: nn.Module, probe: Probe) -> UnitMap:
+        return Named(query_key_weights(model))
+
+
 class Patterned(Single):
     """Weights that compete within groups of m."""
 
@@ -122,14 +149,68 @@ class NM:
         return Patterned(self.m)
 
 
+@dataclass(frozen=True)
+class Inside:
+    """Units inside the parts of a network that are known by their names or declared (`Inner`), by kind.
+
+    head: an attention head, with its rows of query, key and value and its columns of what mixes the heads. neuron: a
+    hidden neuron of a feed-forward part, with its column of the layer behind. channel: of declared parts alone.
+    """
+
+    kind: Kind = "head"
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+    def check(self, density: float, scope: Scope) -> None:
+        check_scope(self.name, scope)
+
+    def units(self, model: nn.Module, probe: Probe) -> InsideUnits:
+        groups = tuple(unit_group(own, model) for own in inner_of(model) if own.kind == self.kind)
+        if not groups:
+            raise missing(self.kind, f"{self.kind}s")
+        return InsideUnits(groups)
+
+
+class InsideUnits(Units):
+    """Units that compete with those of the same kind in other parts; no part may lose all of its."""
+
+    def choose(
+        self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
+    ) -> Mask:
+        return never_empty(super().choose(scores, density, scope=scope, within=within, floor=floor))
+
+
+KINDS: tuple[type[Granularity], ...] = (Weights, NM, Channels, Inside, QueryKey)
+
+
+def granularity_of(described: Mapping[str, Any]) -> Granularity:
+    """The granularity that settings in a ticket's provenance name by its type and fields."""
+    kinds = {kind.__name__: kind for kind in KINDS}
+    if described.get("type") not in kinds:
+        raise TombolaError(f"there is no granularity of type {described.get('type')!r}; use the ticket's own version")
+    return kinds[described["type"]](**{key: value for key, value in described.items() if key != "type"})
+
+
 def granularity(name: str) -> Granularity:
-    """The granularity of this name: `weight`, `channel` (or `channel:mean`, `channel:l2`), or a pattern as `2:4`.
+    """The granularity of this name.
+
+    `weight`; `channel` (or `channel:mean`, `channel:l2`); `head`, `neuron` or `query-key` of transformers; or a pattern
+    as `2:4`.
 
     Examples:
         >>> granularity("2:4")
         NM(n=2, m=4)
     """
-    plain = {own.name: own for own in (Weights(), *(Channels(reduction) for reduction in get_args(Reduction)))}
+    known = (
+        Weights(),
+        *(Channels(reduction) for reduction in get_args(Reduction)),
+        Inside("head"),
+        Inside("neuron"),
+        QueryKey(),
+    )
+    plain = {own.name: own for own in known}
     if name in plain:
         return plain[name]
     pattern = re.fullmatch(r"(\d+):(\d+)", name)

@@ -64,7 +64,7 @@ def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
     across = 1 if isinstance(module, TRANSPOSED) else 0
     own = {"weight": across, "bias": 0}
     return [
-        Slice(_join(name, part), dim, places, scored)
+        Slice(joined(name, part), dim, places, scored)
         for part, dim in own.items()
         if getattr(module, part, None) is not None
     ]
@@ -74,8 +74,9 @@ def entering_slices(name: str, module: Any) -> list[Slice]:
     if getattr(module, "groups", 1) > 1:
         return []
     places = tuple((channel,) for channel in range(inputs(module)))
-    return [Slice(_join(name, "weight"), 0 if isinstance(module, TRANSPOSED) else 1, places, scored=False)]
+    return [Slice(joined(name, "weight"), 0 if isinstance(module, TRANSPOSED) else 1, places, scored=False)]
 
 
-def _join(name: str, part: str) -> str:
+def joined(name: str, part: str) -> str:
+    """The name of a part of the module of this name."""
     return f"{name}.{part}" if name else part

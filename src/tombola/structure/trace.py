@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tombola.errors import TombolaError
 from tombola.structure.graph import Probe, places, traced
+from tombola.structure.inner import Inner, axis_groups, inner_of
 from tombola.structure.layers import (
     NORMS,
     channels,
@@ -73,10 +75,23 @@ def wiring_of(model: nn.Module, probe: Probe) -> Wiring:
 
     A producing layer (convolution or linear) has a group of its outputs, with the norm that follows it alone, and a
     group `<name> inputs`; other norms, depthwise convolutions and modules that move channels have one or two of their
-    own. Raises TombolaError if the network cannot be traced.
+    own. Attention heads, hidden neurons and declared units are there too where the trace does not reach. Raises
+    TombolaError if the network cannot be traced and has none of these.
     """
-    network = _Traced(model, probe)
-    draft = Draft()
+    inner = inner_of(model)
+    try:
+        draft = _traced(model, probe)
+    except TombolaError:
+        if not inner:
+            raise
+        draft = Draft()
+    for own in inner:
+        _add_inner(draft, own, model)
+    return draft.done()
+
+
+def _traced(model: nn.Module, probe: Probe) -> Draft:
+    network, draft = _Traced(model, probe), Draft()
     for node in network.nodes:
         for group in network.groups_of(node):
             draft.add(group)
@@ -86,7 +101,23 @@ def wiring_of(model: nn.Module, probe: Probe) -> Wiring:
         network.tie(node, draft)
         network.follow(node, draft)
     network.pin(draft)
-    return draft.done()
+    return draft
+
+
+def _add_inner(draft: Draft, inner: Inner, model: nn.Module) -> None:
+    """The axes of units that the trace does not know, of which each unit can only be cut as a whole."""
+    axes = list(axis_groups(inner, model))
+    if any(group.name in draft.spans for group, _ in axes):
+        return
+    for group, norm in axes:
+        draft.add(group)
+        if norm is not None:
+            draft.norms[group.name] = norm
+    *made, taken, given = [draft.spans[group.name] for group, _ in axes]
+    for span in (*made, taken):
+        draft.ties += [(made[0][place - place % inner.width], own) for place, own in enumerate(span)]
+    draft.flows += list(zip(made[-1], taken, strict=True))
+    draft.connect(given, [PINNED] * len(given))
 
 
 class _Traced:

@@ -140,6 +140,23 @@ class Units:
         return total
 
 
+def check_scope(granularity: str, scope: Scope) -> None:
+    """TombolaError for a scope that shares weights, not units, among layers."""
+    if scope in ("erk", "smart-ratio"):
+        raise TombolaError(
+            f"the scope {scope!r} shares weights among layers, not {granularity}s; use global or layerwise"
+        )
+
+
+def never_empty(kept: Mask) -> Mask:
+    """The kept units; TombolaError if of some group there are none."""
+    if kept.collapsed:
+        raise TombolaError(
+            f"this density leaves no unit of '{kept.collapsed[0]}'; give floor=1, a higher density or scope='layerwise'"
+        )
+    return kept
+
+
 def _covered(group: UnitGroup, scores: Mapping[str, Tensor]) -> list[Slice]:
     return [part for part in group.slices if part.scored and part.parameter in scores]
 

@@ -26,6 +26,7 @@ RECIPES: Mapping[str, Recipe] = {
     "fashion-mnist-14": Recipe(epochs=30),
     "cifar10": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
     "cifar100": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
+    "vader": Recipe(epochs=6, batch=32, optimizer="adamw", lr=5e-5, weight_decay=0.01, warmup=0.5),
     "images": Recipe(epochs=30, augment=("flip",)),
 }
 """How each data set is trained on unless the user says otherwise."""

@@ -142,12 +142,11 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
     removed = typed(content, "removed", dict)
     if not all(isinstance(u, list) and all(type(i) is int and i >= 0 for i in u) for u in removed.values()):
         raise ValueError("`removed` does not list units by number")
-    provenance = typed(content, "provenance", dict)
+    provenance = {"whole": None} | typed(content, "provenance", dict)  # Which older files do not have.
     if provenance.keys() != {field.name for field in fields(Provenance)}:
         raise ValueError("its provenance has other fields")
     for key, types in PROVENANCE.items():
-        if key in provenance or type(None) not in types:
-            typed(provenance, key, *types)
+        typed(provenance, key, *types)
     return Ticket(
         mask=Mask(bits, provenance["ties"]),
         start=start,

@@ -17,10 +17,13 @@ from tombola.zoo.digits import digits
 from tombola.zoo.fashion_mnist import fashion_mnist, fashion_mnist_14
 from tombola.zoo.image_folder import image_folder
 from tombola.zoo.lenet import lenet5, lenet_300_100
+from tombola.zoo.minilm import minilm
 from tombola.zoo.mnist1d import mnist1d
 from tombola.zoo.normal import Data
 from tombola.zoo.resnet import large_resnet, small_resnet, wide_resnet
+from tombola.zoo.vader import vader
 from tombola.zoo.vgg import vgg
+from tombola.zoo.vit import vit_tiny
 
 Builder = Callable[..., nn.Module]
 
@@ -39,6 +42,8 @@ MODELS: dict[str, Builder] = {
     "preresnet18": partial(large_resnet, "pre-activation", (2, 2, 2, 2), 1),
     "resnet50": partial(large_resnet, "bottleneck", (3, 4, 6, 3), 4),
     "wrn-28-2": partial(wide_resnet, 28, 2),
+    "vit-tiny": vit_tiny,
+    "minilm": minilm,
 }
 
 GENERATED: dict[str, Callable[[], Data]] = {
@@ -53,6 +58,7 @@ STORED: dict[str, Callable[[Path | None], Data]] = {
     "fashion-mnist-14": fashion_mnist_14,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "vader": vader,
 }
 """Data in files: in the folder given, where the system keeps them, or downloaded into the user's cache."""
 

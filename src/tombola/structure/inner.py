@@ -1,0 +1,186 @@
+"""Units inside a part of a network that no trace is needed for: attention heads, hidden neurons, declared channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from tombola.errors import TombolaError
+from tombola.structure.layers import NORMS, channels, entering, entering_slices, inputs, joined, leaving_slices
+from tombola.structure.units import Slice, UnitGroup
+from tombola.tickets import plain_name
+
+Kind = Literal["head", "neuron", "channel"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"), ("q_proj", "k_proj", "v_proj"))
+"""What the projections of an attention module are called: in BERT and its kin, DistilBERT, most others."""
+
+MIXERS = ("out", "out_lin", "out_proj", "o_proj", "proj")
+"""What the layer that mixes the heads is called, where the attention module has it."""
+
+HIDDEN = (
+    (("intermediate.dense",), "output.dense"),
+    (("gate_proj", "up_proj"), "down_proj"),
+    (("lin1",), "lin2"),
+    (("linear1",), "linear2"),
+    (("fc1",), "fc2"),
+)
+"""What the two layers of a feed-forward part are called, a gate before the layer that it multiplies."""
+
+HEAD_SIZES = ("head_size", "attention_head_size", "head_dim")
+HEAD_COUNTS = ("heads", "num_heads", "num_attention_heads", "n_heads")
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Units of one part of a network that live and die alone: what some layers make and one layer takes.
+
+    makes: the layers of which each unit owns `width` consecutive outputs, the last of them feeding `takes`; a norm
+    among them is the previous layer's. takes: the layer of which each unit owns as many inputs. Names are those of
+    modules. A module of yours that has an attribute `inner`, a sequence of these with names below it, declares them.
+    """
+
+    kind: Kind
+    makes: tuple[str, ...]
+    takes: str
+    width: int = 1
+
+
+def inner_of(model: nn.Module) -> tuple[Inner, ...]:
+    """What is inside the parts of a network: as declared, and the attention and feed-forward parts that are known.
+
+    Raises TombolaError for a declaration that does not fit its module.
+    """
+    named = {plain_name(name): module for name, module in model.named_modules()}
+    found: dict[str, Inner] = {}
+    for name, module in named.items():
+        for own in (*_declared(name, module), *_heads(module), *_neurons(module)):
+            whole = replace(own, makes=tuple(joined(name, m) for m in own.makes), takes=joined(name, own.takes))
+            if whole.takes not in found:
+                _check(whole, named)
+                found[whole.takes] = whole
+    return tuple(found.values())
+
+
+def unit_group(inner: Inner, model: nn.Module) -> UnitGroup:
+    """The units as a group named by the layer that takes them, with their rows, norms and columns."""
+    named = {plain_name(name): module for name, module in model.named_modules()}
+    rows = [part for name in inner.makes for part in leaving_slices(name, named[name])]
+    parts = [*rows, *entering_slices(inner.takes, named[inner.takes])]
+    size = inputs(named[inner.takes]) // inner.width
+    return UnitGroup(inner.takes, size, tuple(_widened(part, inner.width) for part in parts))
+
+
+def axis_groups(inner: Inner, model: nn.Module) -> Iterator[tuple[UnitGroup, str | None]]:
+    """The axes that a cut of these units goes through, each with the norm that follows: as channels, one by one."""
+    named = {plain_name(name): module for name, module in model.named_modules()}
+    for name, norm in _with_norms(inner, named):
+        slices = leaving_slices(name, named[name], scored=inner.width == 1)
+        if norm is not None:
+            slices += leaving_slices(norm, named[norm])
+        yield UnitGroup(name, channels(named[name]), tuple(slices)), norm
+    taker = named[inner.takes]
+    yield UnitGroup(entering(inner.takes), inputs(taker), tuple(entering_slices(inner.takes, taker))), None
+    given = leaving_slices(inner.takes, taker, scored=False)
+    yield UnitGroup(inner.takes, channels(taker), tuple(given)), None
+
+
+def query_key_weights(model: nn.Module) -> tuple[str, ...]:
+    """The weights of all query and key projections, by name; TombolaError if there are none that are known."""
+    heads = [own for own in inner_of(model) if own.kind == "head"]
+    found = tuple(f"{name}.weight" for own in heads for name in own.makes[:2])
+    if not found:
+        raise missing("head", "query and key weights")
+    return found
+
+
+def recount(model: nn.Module, inner: Inner, units: int) -> None:
+    """Let an attention module say how many heads it has."""
+    parent, _, _ = inner.makes[0].rpartition(".")
+    attention = next(module for name, module in model.named_modules() if plain_name(name) == parent)
+    for name, value in {**dict.fromkeys(HEAD_COUNTS, units), "all_head_size": units * inner.width}.items():
+        if isinstance(getattr(attention, name, None), int):
+            setattr(attention, name, value)
+
+
+def missing(kind: Kind, what: str) -> TombolaError:
+    return TombolaError(
+        f"the network has no {what} that are known; give the module that holds them an attribute "
+        f"inner = [tb.Inner({kind!r}, makes=(…), takes=…, width=…)] with the names of its layers"
+    )
+
+
+def _declared(name: str, module: nn.Module) -> Sequence[Inner]:
+    own = getattr(module, "inner", ())
+    if not isinstance(own, tuple | list) or not all(isinstance(part, Inner) for part in own):
+        return ()
+    odd = next((part.kind for part in own if part.kind not in KINDS), None)
+    if odd is not None:
+        raise TombolaError(f"'{name}' declares units of kind {odd!r}; give {', '.join(KINDS)}")
+    return own
+
+
+def _heads(module: nn.Module) -> Iterator[Inner]:
+    """Attention with its own output layer, or inside a module as `self` beside `output.dense`."""
+    held, before = getattr(module, "self", None), "self."
+    if not isinstance(held, nn.Module):
+        held, before = module, ""
+    for names in PROJECTIONS:
+        if not all(isinstance(getattr(held, name, None), nn.Linear) for name in names):
+            continue
+        sizes = {getattr(held, name).out_features for name in names}
+        takes = "output.dense" if before else next((n for n in MIXERS if _linear(module, n) is not None), "")
+        mixer, width = _linear(module, takes), _head_size(held, max(sizes))
+        if mixer is not None and width and sizes == {mixer.in_features}:
+            yield Inner("head", tuple(before + name for name in names), takes, width)
+
+
+def _head_size(attention: Any, total: int) -> int:
+    sizes = [getattr(attention, name, None) for name in HEAD_SIZES]
+    counts = [getattr(attention, name, None) for name in HEAD_COUNTS]
+    sizes += [total // count for count in counts if isinstance(count, int) and count]
+    return next((size for size in sizes if isinstance(size, int) and size and not total % size), 0)
+
+
+def _neurons(module: nn.Module) -> Iterator[Inner]:
+    for makes, takes in HIDDEN:
+        layers, taker = [_linear(module, name) for name in makes], _linear(module, takes)
+        if taker is not None and all(own is not None and own.out_features == taker.in_features for own in layers):
+            yield Inner("neuron", makes, takes)
+
+
+def _linear(module: nn.Module, path: str) -> nn.Linear | None:
+    own: Any = module
+    for part in path.split("."):
+        own = getattr(own, part, None)
+    return own if isinstance(own, nn.Linear) else None
+
+
+def _with_norms(inner: Inner, named: Mapping[str, nn.Module]) -> Iterator[tuple[str, str | None]]:
+    """The layers that make units, each with the norm that is named after it."""
+    for name, after in zip(inner.makes, (*inner.makes[1:], ""), strict=True):
+        if not isinstance(named[name], NORMS):
+            yield name, after if isinstance(named.get(after), NORMS) and after else None
+
+
+def _check(inner: Inner, named: Mapping[str, Any]) -> None:
+    lost = next((name for name in (*inner.makes, inner.takes) if name not in named), None)
+    if lost is not None:
+        raise TombolaError(f"units of kind {inner.kind!r} are declared with '{lost}', which the network does not have")
+    total = inputs(named[inner.takes])
+    odd = next((name for name in inner.makes if channels(named[name]) != total), None)
+    if odd is not None or total % inner.width:
+        other = f"'{odd}' makes {channels(named[odd])}" if odd else f"units are {inner.width} wide"
+        raise TombolaError(
+            f"units of kind {inner.kind!r} are declared into '{inner.takes}', which takes {total}, but {other}; "
+            "declare layers that fit"
+        )
+
+
+def _widened(part: Slice, width: int) -> Slice:
+    flat = [place for own in part.positions for place in own]
+    return replace(part, positions=tuple(tuple(flat[i : i + width]) for i in range(0, len(flat), width)))

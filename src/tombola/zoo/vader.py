@@ -1,0 +1,57 @@
+"""Sentences from film reviews with what twenty readers made of them (Hutto & Gilbert, VADER, ICWSM 2014)."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tombola.zoo.files import Remote, damaged, find
+from tombola.zoo.minilm import tokens
+from tombola.zoo.normal import Data
+
+PACKAGE = Remote(
+    "vaderSentiment-3.3.2.tar.gz",
+    "https://files.pythonhosted.org/packages/source/v/vaderSentiment/vaderSentiment-3.3.2.tar.gz",
+    "sha256:5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+)
+INSIDE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+SENTENCES = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+HINT = (
+    "pip download --no-deps --no-binary :all: -d DIR vaderSentiment==3.3.2 fetches vaderSentiment-3.3.2.tar.gz; "
+    "give that folder as --data-dir"
+)
+LENGTH = 40
+TEST_EVERY = 5
+
+
+def vader(folder: Path | None = None) -> Data:
+    """10,605 sentences as 40 word pieces of MiniLM's tokenizer, 0 where shorter; whether their mean rating is positive.
+
+    Every fifth is in the test split. Needs the extra `text`, and the package that has the tokenizer.
+    """
+    (path,) = find("vader", [PACKAGE], folder, (), HINT)
+    texts, ratings = _sentences(path)
+    pieces, labels = tokens(texts, LENGTH), (ratings > 0).long()
+    aside = torch.arange(len(labels)) % TEST_EVERY == 0
+    return {"train": (pieces[~aside], labels[~aside]), "test": (pieces[aside], labels[aside])}
+
+
+def _sentences(path: Path) -> tuple[list[str], Tensor]:
+    try:
+        lines = _member(_member(path.read_bytes(), INSIDE), SENTENCES).decode("utf-8", "replace").splitlines()
+        rows = [line.split("\t", 2) for line in lines if line.strip()]
+        return [text for _, _, text in rows], torch.tensor([float(rating) for _, rating, _ in rows])
+    except (OSError, EOFError, tarfile.TarError, KeyError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def _member(archive: bytes, name: str) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        found = opened.extractfile(name)
+        if found is None:
+            raise KeyError(f"{name} is no file")
+        return found.read()

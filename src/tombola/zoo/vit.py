@@ -1,0 +1,77 @@
+"""A vision transformer for small images (Dosovitskiy et al., ICLR 2021)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tombola.zoo.shapes import Shape, image_sides, scaled
+
+HEAD_SIZE = 16
+TOKENS_A_SIDE = 8
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; the number of heads follows from the width of its projections."""
+
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.head_size = HEAD_SIZE
+        inside = heads * HEAD_SIZE
+        self.query, self.key, self.value = (nn.Linear(size, inside) for _ in range(3))
+        self.out = nn.Linear(inside, size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = (
+            layer(tokens).unflatten(-1, (-1, self.head_size)).transpose(-2, -3)
+            for layer in (self.query, self.key, self.value)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out(mixed.transpose(-2, -3).flatten(-2))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(size, hidden), nn.Linear(hidden, size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(tokens)))
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward part, each behind a layer norm and beside a shortcut."""
+
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(size), Attention(size, heads)
+        self.norm2, self.mlp = nn.LayerNorm(size), FeedForward(size, 4 * size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attention(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class VisionTransformer(nn.Module):
+    """Patches as tokens with a learned position each, `depth` layers, the mean over tokens classified."""
+
+    def __init__(self, shape: Shape, classes: int, heads: int, depth: int) -> None:
+        super().__init__()
+        channels, height, width = image_sides("vit-tiny", shape, 2)
+        patch, size = -(-max(height, width) // TOKENS_A_SIDE), heads * HEAD_SIZE
+        self.patches = nn.Conv2d(channels, size, patch, stride=patch)
+        self.positions = nn.Parameter(torch.randn((height // patch) * (width // patch), size) * 0.02)
+        self.layers = nn.Sequential(*(Layer(size, heads) for _ in range(depth)))
+        self.norm, self.head = nn.LayerNorm(size), nn.Linear(size, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patches(images).flatten(2).transpose(1, 2) + self.positions
+        return self.head(self.norm(self.layers(tokens)).mean(1))
+
+
+def vit_tiny(input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
+    """Six layers of six heads of 16, so 96 wide, on at most 8×8 patches."""
+    return VisionTransformer(input_shape, classes, scaled(6, width), 6)
