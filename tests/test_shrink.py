@@ -425,7 +425,7 @@ def test_wrappers_that_hold_on_to_parameters_and_networks_that_cannot_be_copied_
     model.cache = next(model.parameters()) * 2
     with pytest.raises(TombolaError, match="cannot be copied"):
         tb.shrink(model, mask, example=x)
-    with pytest.raises(TombolaError, match="could not be traced"):
+    with pytest.raises(TombolaError, match="cannot be copied"):
         tb.shrinking(model, mask, x)
 
 
@@ -516,3 +516,68 @@ def test_a_missing_extra_and_a_network_that_cannot_be_exported_are_told(tmp_path
     with pytest.raises(TombolaError, match=r"pip install 'tombola\[export\]'"):
         tb.to_onnx(Mixing(), torch.randn(2, 4), tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
+
+
+# Blocks with a dead branch
+
+
+def dead_branch(model: nn.Module, *blocks: str) -> Mask:
+    """Every channel that the last layer of a block's branch gives is removed."""
+    dead: dict[str, torch.Tensor] = {}
+    for block in blocks:
+        own = model.get_submodule(block)
+        last = "3" if hasattr(own, "conv3") else "2"
+        parts = {f"{block}.conv{last}.weight": own.get_submodule(f"conv{last}").weight}
+        norm = own.get_submodule(f"bn{last}")
+        if type(own).__name__ != "PreActivationBlock":
+            parts |= {f"{block}.bn{last}.weight": norm.weight, f"{block}.bn{last}.bias": norm.bias}
+        dead |= {name: torch.zeros_like(p, dtype=torch.bool) for name, p in parts.items()}
+    return Mask.of(dead)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "preresnet20", "resnet50"])
+def test_a_block_whose_branch_is_dead_is_left_out(name, tmp_path):
+    model, x = network(name) if name != "resnet50" else (zoo.model(name, (3, 8, 8), 5, 0.25)().double(), None)
+    x = torch.randn(3, 3, 8, 8, dtype=torch.float64) if x is None else x
+    mask = dead_branch(model, "layer1.1", "layer2.1")
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    stepped(model, mask, optimizer, x)
+    plan, own = tb.shrinking(model, mask, x), torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    assert plan.idle == ("layer1.1", "layer2.1")
+    assert plan.mask == Mask({})
+    own.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    small = tb.shrink(model, mask, own, x)
+    assert isinstance(small.layer1[1], nn.Identity)
+    assert {p for group in own.param_groups for p in group["params"]} == set(small.parameters()) >= set(own.state)
+    for _ in range(2):
+        optimizer.zero_grad()
+        own.zero_grad()
+        before = [stepped(net, m, o, x) for net, m, o in ((small, Mask({}), own), (model, mask, optimizer))]
+        assert torch.allclose(*before, rtol=1e-9, atol=1e-9)
+    tb.save_small(tmp_path, small, plan)
+    again = tb.load_small(tmp_path, copy.deepcopy(model))
+    assert torch.equal(again.eval()(x), small.eval()(x))
+
+
+class Dropped(nn.Module):
+    """A branch beside which something happens in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dropout = nn.Conv2d(3, 3, 1), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.dropout(x + self.conv(x))
+
+
+def test_a_block_that_does_more_than_pass_its_input_on_stays():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(3, 3, 1), Dropped(), nn.Flatten(), nn.Linear(48, 5)), torch.randn(4, 3, 4, 4)
+    mask = Mask.of(
+        {f"1.conv.{part}": torch.zeros_like(getattr(model[1].conv, part)).bool() for part in ("weight", "bias")}
+    )
+    assert tb.shrinking(model, mask, x).idle == ()
+    model[1].dropout = nn.Identity()
+    assert tb.shrinking(model, mask, x).idle == ("1",)
+    changing, x = network("resnet20-projection")
+    assert tb.shrinking(changing, dead_branch(changing, "layer2.0"), x).idle == ()

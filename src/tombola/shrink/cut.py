@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,9 +66,11 @@ def narrowed(tensor: Tensor, axes: Axes) -> Tensor:
 
 
 @torch.no_grad()
-def cut(model: nn.Module, kept: Mapping[str, Kept]) -> nn.Module:
-    """A copy of the model without the channels that do not stay; layers keep their classes."""
+def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = ()) -> nn.Module:
+    """A copy of the model without the channels that do not stay and the idle blocks; layers keep their classes."""
     small = copy.deepcopy(model)
+    for name in idle:
+        _replace(small, {plain_name(own): module for own, module in small.named_modules()}[name], nn.Identity())
     named = {plain_name(name): module for name, module in small.named_modules()}
     axes = axes_of(small, kept)
     for name, own in kept.items():
@@ -88,6 +90,11 @@ def cut(model: nn.Module, kept: Mapping[str, Kept]) -> nn.Module:
     for heads in (own for own in inner_of(model) if own.kind == "head" and own.makes[0] in kept):
         recount(small, heads, len(kept[heads.makes[0]].outputs) // heads.width)
     return small
+
+
+def within(name: str, blocks: Collection[str]) -> bool:
+    """Whether what has this name lies in one of the blocks."""
+    return any(name.startswith(f"{block}.") for block in blocks)
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -141,10 +148,10 @@ def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, kep
                 "shrink without optimizer= and make a new one"
             )
     for group in optimizer.param_groups:
-        group["params"][:] = [others[names[parameter]] for parameter in group["params"]]
+        group["params"][:] = [others[names[own]] for own in group["params"] if names[own] in others]
     for old, name in names.items():
-        if old in optimizer.state:
-            state = optimizer.state.pop(old)
+        state = optimizer.state.pop(old, None)
+        if state is not None and name in others:
             optimizer.state[others[name]] = {
                 key: narrowed(own, axes[name]) if name in axes and _has_shape(own, old) else own
                 for key, own in state.items()

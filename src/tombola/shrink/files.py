@@ -28,6 +28,7 @@ def save_small(folder: str | Path, small: nn.Module, plan: Plan, facts: Mapping[
         "format": FORMAT,
         "facts": dict(facts or {}),
         "kept": {name: {"inputs": own.inputs, "outputs": own.outputs} for name, own in plan.kept.items()},
+        "idle": list(plan.idle),
         "weights": digest_of(tensors),
     }
     write_atomically(Path(folder) / WEIGHTS, save_safetensors(tensors))
@@ -47,7 +48,7 @@ def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
     if digest_of(tensors) != content["weights"]:
         raise TombolaError(f"the weights in {folder} are not those that {NETWORK} describes; shrink the ticket again")
     try:
-        small = cut(model, content["kept"])
+        small = cut(model, content["kept"], content["idle"])
     except (KeyError, IndexError, AttributeError, RuntimeError) as error:
         raise TombolaError(
             f"{folder} was cut out of another network ({error}); give a model of the class and size it was found on"
@@ -62,7 +63,10 @@ def _described(path: Path) -> dict[str, Any]:
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, this version of Tombola reads {FORMAT}")
         kept = {name: _kept(own) for name, own in content["kept"].items()}
-        return {"kept": kept, "weights": str(content["weights"])}
+        idle = content.get("idle", [])
+        if not all(isinstance(name, str) for name in idle):
+            raise ValueError("it does not list idle blocks by name")
+        return {"kept": kept, "idle": idle, "weights": str(content["weights"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from error
 

@@ -8,30 +8,40 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tombola.shrink.cut import Kept, axes_of, narrowed
+from tombola.shrink.bypass import idle
+from tombola.shrink.cut import Kept, axes_of, narrowed, within
 from tombola.structure import INPUTS, Probe, UnitGroup, wiring_of
 from tombola.tickets import Mask, check_fits
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """kept: of every layer that becomes smaller what stays; mask: what is dead and stays in the smaller network."""
+    """What can be cut out of a network.
+
+    kept: of every layer that becomes smaller what stays; idle: blocks with a dead branch, which are left out whole;
+    mask: what is dead and stays in the smaller network.
+    """
 
     kept: Mapping[str, Kept]
+    idle: tuple[str, ...]
     mask: Mask
 
 
 def plan(model: nn.Module, mask: Mask, probe: Probe) -> Plan:
     """What a mask lets be cut out: channels of which it keeps nothing, and those that so feed nothing.
 
-    A channel that others share an axis with (a residual stream's) can go only if all of them are dead.
+    model: with what is dead at zero. A channel that others share an axis with (a residual stream's) can go only if all
+    of them are dead.
     """
     parameters = dict(model.named_parameters())
     check_fits(mask, parameters)
     network = wiring_of(model, probe)
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, network.norms.get(group.name), alive) for group in network.groups if group.slices}
-    gone = network.removable(network.spread(dead, silencing=False))
+    spread = network.spread(dead, silencing=False)
+    gone = network.removable(spread)
+    layers = [group.name for group in network.groups if group.slices and not group.name.endswith(INPUTS)]
+    passing = idle(model, [name for name in layers if spread[name].all()], probe)
     kept: dict[str, Kept] = {}
     for group in network.groups:
         if group.name.endswith(INPUTS):
@@ -42,9 +52,10 @@ def plan(model: nn.Module, mask: Mask, probe: Probe) -> Plan:
             kept[group.name] = Kept(None if entering is None else _numbers(~entering), outputs)
             if group.name in network.norms:
                 kept[network.norms[group.name]] = Kept(None, outputs)
+    kept = {name: own for name, own in kept.items() if not within(name, passing)}
     axes = axes_of(model, kept)
-    left = {name: narrowed(own, axes.get(name, {})) for name, own in alive.items()}
-    return Plan(kept, Mask.of({name: own for name, own in left.items() if not own.all()}))
+    left = {name: narrowed(own, axes.get(name, {})) for name, own in alive.items() if not within(name, passing)}
+    return Plan(kept, passing, Mask.of({name: own for name, own in left.items() if not own.all()}))
 
 
 def _dead(group: UnitGroup, norm: str | None, alive: Mapping[str, Tensor]) -> Tensor:

@@ -45,7 +45,7 @@ def shrink(
 
 def shrinking(model: nn.Module, what: Mask | Ticket, example: Inputs | None = None, forward: Forward = forward) -> Plan:
     """What `shrink` cuts out of a network, and the mask of what then is still dead."""
-    return plan(model, _mask(what), _probe(example, forward))
+    return smaller(model, what, _probe(example, forward))[1]
 
 
 def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Module, Plan]:
@@ -60,7 +60,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
     attach(what, masked).detach()
     found = plan(masked, _mask(what), probe)
-    small = cut(masked, found.kept)
+    small = cut(masked, found.kept, found.idle)
     check_equal(masked, small, probe)
     return small, found
 
