@@ -17,6 +17,7 @@ from benchmarks.scores import step
 from tombola import zoo
 from tombola.scores import suited
 from tombola.structure import Wiring
+from tombola.studies import TaskOptions, make_task
 from tombola.tickets import tensors_of
 
 SHAPE = (3, 32, 32)
@@ -30,6 +31,7 @@ def figures() -> Iterator[Figure]:
         for share in shares:
             yield from against_whole(name, share)
     yield watching()
+    yield from to_a_trained_ticket()
 
 
 def without(wiring: Wiring, share: float) -> tb.Mask:
@@ -130,3 +132,22 @@ def watching() -> Figure:
     added = (100 * own["hook"] + own["look"]) / (100 * own["step"])
     note = f"step {1e3 * own['step']:.0f} ms, hook {1e6 * own['hook']:.0f} µs, look {1e3 * own['look']:.1f} ms"
     return Figure("watching for WORM ÷ an epoch of 100 steps (resnet20, batch 128)", added, 0.01, note, times.spread)
+
+
+def to_a_trained_ticket() -> Iterator[Figure]:
+    """All that half of the channels cost, searched and trained, against the dense training; one run on the bench."""
+    recipe = tb.Recipe(epochs=16)
+    task = make_task(TaskOptions(data="fashion-mnist-14", model="vgg11", width=0.25, recipe=recipe))
+    dense = tb.train(task)
+    for name in ("network-slimming", "early-bird", "worm"):
+        ticket = tb.find(task, tb.method(name, density=0.5), progress=False)
+        trained, search = tb.train(task, ticket), ticket.provenance.cost
+        seconds = search["seconds"] + trained.cost.seconds
+        epochs = recipe.epochs * (search["flops"] + trained.cost.flops) / dense.cost.flops
+        note = (
+            f"{seconds:.0f} s, {epochs:.1f} dense epochs, {trained.metric:.1%}; dense {dense.cost.seconds:.0f} s, "
+            f"{recipe.epochs} epochs, {dense.metric:.1%}"
+        )
+        what = f"{name}, search and training ÷ dense training (vgg11, width 0.25, 16 epochs, half of the channels)"
+        yield Figure(f"{what}, in seconds", seconds / dense.cost.seconds, None, note)
+        yield Figure(f"{what}, in dense epochs", epochs / recipe.epochs, None, note)

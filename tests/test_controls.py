@@ -14,11 +14,14 @@ from torch import nn
 from tombola import Mask, OneShot, Prunable, Recipe, Seed, SupervisedTask, Ticket, TombolaError, Values, find, select
 from tombola import train as train_arm
 from tombola.evidence import CONTROLS, Against, budget_gap, control, effective
-from tombola.methods import method
+from tombola.methods import Slimming, method
 from tombola.scores import Magnitude
+from tombola.testing import toy_task
 from tombola.tickets import digest_of, tensors_of
 from tombola.zoo import digits, model
 
+OF_WEIGHTS = [name for name in CONTROLS if name != "scratch-b"]
+FROM_INIT = [name for name in CONTROLS if name not in ("shuffle", "inverted", "scratch-e", "scratch-b")]
 LENET = partial(model, "lenet-300-100", (1, 8, 8), 10)
 
 
@@ -147,8 +150,24 @@ def test_layer_counts_survive_where_the_method_spares_layers(name):
     assert control(name, Against(task, ticket, 3, own)).ticket.mask.counts == ticket.mask.counts
 
 
+def test_scratch_trains_the_smaller_network_anew_for_its_epochs_or_the_dense_networks_work():
+    task = toy_task(epochs=3)
+    ticket = find(task, Slimming(0.5), progress=False)
+    own = Against(task, ticket, 0)
+    once, budget = control("scratch-e", own), control("scratch-b", own)
+    assert (once.extra_epochs, once.ticket.mask) == (0, ticket.mask)
+    assert once.ticket == budget.ticket
+    assert isinstance(once.ticket.start, Seed)
+    dense = train_arm(task)
+    longer = train_arm(budget.task, budget.ticket, extra_epochs=budget.extra_epochs)
+    assert longer.epochs > dense.epochs
+    assert dense.cost.flops <= longer.cost.flops < dense.cost.flops * (1 + 1.1 / dense.epochs)
+    with pytest.raises(TombolaError, match="needs a ticket of whole units"):
+        control("scratch-b", against())
+
+
 @pytest.mark.parametrize(("kind", "gap"), [("init", 0.0), ("step", 0.0), ("end", 6.0)])
-@pytest.mark.parametrize("name", [name for name in CONTROLS if name not in ("shuffle", "inverted")])
+@pytest.mark.parametrize("name", FROM_INIT)
 def test_arms_from_an_initialisation_train_for_what_both_stages_of_the_ticket_took(name, kind, gap):
     own = against(kind)
     assert budget_gap(own.ticket) == gap
@@ -183,7 +202,7 @@ def test_an_unknown_control_is_refused_with_the_nearest():
         control("shufle", against())
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", OF_WEIGHTS)
 def test_controls_are_functions_of_the_seed_and_leave_the_global_random_state(name):
     own, before, numpy_before = against(), torch.get_rng_state(), np.random.get_state()[1].copy()
     one, two = control(name, own), control(name, own)
@@ -197,7 +216,7 @@ def test_controls_are_functions_of_the_seed_and_leave_the_global_random_state(na
 
 
 @pytest.mark.parametrize("kind", ["init", "end"])
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", OF_WEIGHTS)
 def test_every_arm_trains(name, kind):
     arm = control(name, against(kind))
     trained = train_arm(arm.task, arm.ticket, seed=3, extra_epochs=arm.extra_epochs)

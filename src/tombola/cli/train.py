@@ -21,7 +21,8 @@ class Train:
     density: float | None = None
     """for a method: the share of weights to keep"""
     control: str = ""
-    """train a control of it instead: shuffle, fresh-init, random, inverted, erk, smart-ratio, magnitude-init, narrow"""
+    """train a control of it instead: shuffle, fresh-init, random, inverted, erk, smart-ratio, magnitude-init, narrow,
+    scratch-e, scratch-b"""
     extra_epochs: float = 0.0
     """for the dense network: epochs beyond the recipe"""
     lr: float | None = None

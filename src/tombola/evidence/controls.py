@@ -11,9 +11,10 @@ from torch import nn
 from tombola.errors import TombolaError, unknown
 from tombola.methods import Method, OneShot, find, granularity_used, method
 from tombola.scores import Batches, Loss, Score, Scores
+from tombola.shrink import smaller
 from tombola.structure import Prunable, UnitMap, Weights
 from tombola.tickets import Mask, Scope, Seed, Ticket, tensors_of
-from tombola.training import Run, Task, epochs_spent, mixed
+from tombola.training import Run, SampleFlops, Task, epochs_spent, mixed
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,23 @@ def narrow(against: Against) -> Arm:
     return Arm(build(high), None, budget_gap(against.ticket))
 
 
+def scratch_e(against: Against) -> Arm:
+    """The ticket's smaller network on weights drawn anew, for the epochs of the recipe (Liu et al., ICLR 2019)."""
+    return replace(fresh_init(against), extra_epochs=0.0)
+
+
+def scratch_b(against: Against) -> Arm:
+    """As scratch-e, for as many epochs as come to the FLOPs of the dense network's training."""
+    task, ticket = against.task, against.ticket
+    if not ticket.removed:
+        raise TombolaError("the control 'scratch-b' needs a ticket of whole units, which trains smaller; leave it out")
+    model = task.build(against.seed)
+    small, _ = smaller(model, ticket, Run(against.seed).probe(task))
+    batch = next(iter(task.batches("train", against.seed, 0)))
+    whole, less = (SampleFlops.measure(task, network, batch).training for network in (model, small))
+    return replace(scratch_e(against), extra_epochs=task.recipe.epochs * (whole / less - 1))
+
+
 def dense(against: Against) -> Arm:
     """The whole network, trained for as long as ticket and start together."""
     return Arm(against.task, None, budget_gap(against.ticket))
@@ -121,6 +139,8 @@ CONTROLS: dict[str, Callable[[Against], Arm]] = {
     "smart-ratio": smart_ratio,
     "magnitude-init": magnitude_init,
     "narrow": narrow,
+    "scratch-e": scratch_e,
+    "scratch-b": scratch_b,
     "dense": dense,
 }
 

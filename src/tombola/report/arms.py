@@ -7,10 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tombola.evidence import Comparison, Verdict, compare, interval
+from tombola.evidence import CONTROLS, Comparison, Verdict, compare, interval
 from tombola.studies.result import Result
-
-CONTROLS = ("shuffle", "fresh-init", "random", "inverted", "erk", "smart-ratio", "magnitude-init", "narrow")
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class Gathered:
 def role_order(control: str) -> tuple[bool, int, str]:
     """Sort key: the ticket, then the known controls from the most telling, then others by name."""
     known = control in CONTROLS
-    return bool(control), CONTROLS.index(control) if known else len(CONTROLS), control
+    return bool(control), list(CONTROLS).index(control) if known else len(CONTROLS), control
 
 
 def _same(a: float, b: float) -> bool:
