@@ -1,14 +1,15 @@
 """Claims: what papers state, re-measured on data that is here."""
 
 from tombola.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
-from tombola.claims.early_bird import WHILE_TRAINING
+from tombola.claims.early_bird import SETTLING
 from tombola.claims.first import FIRST
 from tombola.claims.outcome import POINTS, Expectation, Finding, Relation, Report, Unit, judge
 from tombola.claims.records import load_records, save_records
 from tombola.claims.run import arms_of, measure
 from tombola.claims.supermasks import SUPERMASKS
+from tombola.claims.worm import AGAINST_EARLY_BIRD
 
-CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (*FIRST, *SUPERMASKS, *WHILE_TRAINING)}
+CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (*FIRST, *SUPERMASKS, *SETTLING, *AGAINST_EARLY_BIRD)}
 
 __all__ = [
     "CLAIMS",

@@ -1,4 +1,4 @@
-"""The claims about tickets drawn while the masks of norms settle: Early-Bird and WORM."""
+"""The claims about tickets drawn while masks settle, and what of a run they measure: Early-Bird."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from tombola.claims.claim import Claim, ClaimArm, Level, Protocol
 from tombola.claims.first import BENCH, CIFAR, FULL, trained
 from tombola.claims.outcome import Expectation, Unit
-from tombola.methods import EarlyBird, Worm
+from tombola.methods import EarlyBird
 from tombola.studies import Result, TaskOptions
 
 EPOCHS = Unit("epochs", "epochs", 1, 0.5)
@@ -19,10 +19,9 @@ RECOVERED = 0.87
 
 RESNET = trained(BENCH, 16)
 VGG = replace(trained(BENCH, 30), model="vgg11", width=0.25)
-SWEPT = (1.0, 0.5, 0.1, 0.05, 0.01, 3e-3, 0.0)
 
 EARLY_BIRD = "You et al., Drawing Early-Bird Tickets, ICLR 2020"
-WORM = "Vasudev et al., WORM, ENLSP at NeurIPS 2024"
+
 IMAGES = "Fashion-MNIST at 14×14 with 20,000 images for CIFAR; the test split for accuracies, once, at the end"
 
 
@@ -55,7 +54,17 @@ def flops(result: Result) -> float:
 
 def epochs_to_recover(result: Result) -> float:
     """Epochs of the ticket's training until `RECOVERED` on the validation split; one more than it had if never."""
-    reached = [row["validation_metric"] >= RECOVERED for row in result.history]
+    return _epochs_to(RECOVERED, result)
+
+
+def epochs_to_regain(result: Result) -> float:
+    """The same until what the whole network had when the ticket was drawn, less half a point."""
+    assert result.whole is not None
+    return _epochs_to(result.whole - 0.005, result)
+
+
+def _epochs_to(accuracy: float, result: Result) -> float:
+    reached = [row["validation_metric"] >= accuracy for row in result.history]
     return 1.0 + (reached.index(True) if any(reached) else len(reached))
 
 
@@ -65,7 +74,9 @@ MEASURES: Mapping[str, tuple[Callable[[Result], float], Unit | None]] = {
     "total work": (flops, TERAFLOPS),
     "lost in pruning": (lost, None),
     "epochs to recover": (epochs_to_recover, EPOCHS),
+    "epochs to regain": (epochs_to_regain, EPOCHS),
 }
+COMPARED = ("ticket epoch", "total time", "total work", "lost in pruning")
 
 
 def measured(method: EarlyBird, name: str) -> ClaimArm:
@@ -90,39 +101,6 @@ SETTLING_EXPECTED = (
     *(Expectation(f"early-bird {d}", "≥", "dense", margin=0.01) for d in ("70%", "50%")),
     Expectation("early-bird 50%", ">", "re-initialised 50%"),
 )
-
-
-def versus_arms() -> dict[str, ClaimArm]:
-    arms: dict[str, ClaimArm] = {}
-    for name, drawn in (("early-bird", EarlyBird(0.5)), ("worm", Worm(0.5))):
-        arms |= {f"{name}, {what}": measured(drawn, what) for what in MEASURES} | {name: ClaimArm(drawn)}
-    return arms
-
-
-VERSUS_EXPECTED = (
-    *(Expectation(f"early-bird, {what}", ">", f"worm, {what}") for what in MEASURES),
-    Expectation("worm", "≥", "early-bird"),
-)
-
-
-def window_arms() -> dict[str, ClaimArm]:
-    arms: dict[str, ClaimArm] = {}
-    for name, drawn in (("early-bird", EarlyBird(0.5)), ("worm", Worm(0.5))):
-        later = replace(drawn, untrained=False)
-        arms |= {
-            f"{name}, ticket epoch": measured(drawn, "ticket epoch"),
-            f"{name} without the first mask, ticket epoch": measured(later, "ticket epoch"),
-        }
-    return arms
-
-
-def sweep_arms() -> dict[str, ClaimArm]:
-    arms: dict[str, ClaimArm] = {}
-    for factor in SWEPT:
-        drawn = EarlyBird(0.5) if factor == 1 else Worm(0.5, truncation=factor, truncate="always")
-        arms |= {f"r = {factor:g}": ClaimArm(drawn)}
-        arms |= {f"r = {factor:g}, {what}": measured(drawn, what) for what in MEASURES}
-    return arms
 
 
 def protocols(
@@ -165,66 +143,3 @@ SETTLING = tuple(
         ("early-bird-vgg11", "VGG-11", VGG, "30 epochs", 3, "15", "A quarter of VGG-11's width."),
     )
 )
-
-PRETRAINED = (
-    "The paper starts from weights trained on ImageNet, which cannot be had here, and its public code measures on "
-    "training images and does not use the mask that it finds: its figures are not comparable with these. Here: from "
-    "scratch, the ticket's own mask, held."
-)
-
-VERSUS = tuple(
-    Claim(
-        id=id,
-        title=f"WORM against Early-Bird from the same seeds ({where})",
-        statement=(
-            "Truncating the gradients of the channels about to be dropped, WORM draws its ticket sooner than "
-            "Early-Bird, takes less time in all, loses less accuracy in pruning and recovers in fewer epochs, "
-            "with no worse accuracy in the end."
-        ),
-        source=f"{WORM}, tables 2 and 3",
-        differs=f"{IMAGES}. {PRETRAINED} Recovered is {RECOVERED:.0%} on the validation split, for 90 %.",
-        protocols=protocols(task, versus_arms, seeds, minutes),
-        expected=VERSUS_EXPECTED,
-    )
-    for id, where, task, seeds, minutes in (
-        ("worm", "ResNet-20", RESNET, 7, "40"),
-        ("worm-vgg11", "VGG-11", VGG, 3, "10"),
-    )
-)
-
-WINDOW = Claim(
-    id="worm-window",
-    title="Is WORM's sooner ticket the mask before training leaving the window?",
-    statement=(
-        "WORM draws its ticket sooner than Early-Bird also where the mask before training is not one of the window's "
-        "five. (In the paper's figure 1 the distances fall exactly when that mask leaves the window.)"
-    ),
-    source=f"{WORM}, figure 1",
-    differs=f"{IMAGES}. {PRETRAINED}",
-    protocols=protocols(VGG, window_arms, 7, "25"),
-    expected=(
-        Expectation("early-bird, ticket epoch", ">", "worm, ticket epoch"),
-        Expectation(
-            "early-bird without the first mask, ticket epoch", ">", "worm without the first mask, ticket epoch"
-        ),
-    ),
-)
-
-SWEEP = Claim(
-    id="worm-sweep",
-    title="The harder gradients are truncated from the start, the sooner the ticket",
-    statement=(
-        "With gradients truncated by r from the first epoch on, a smaller r draws the ticket sooner, in less time, and "
-        "loses less in pruning (VGG-11: epoch 7 at r = 1, 5 at r = 0.01; 237 s and 213 s; 22 and 26 % after pruning), "
-        "for more epochs to recover."
-    ),
-    source=f"{WORM}, table 1",
-    differs=f"{IMAGES}. {PRETRAINED} Values of r below 0.01 are ours.",
-    protocols=protocols(VGG, sweep_arms, 3, "30"),
-    expected=(
-        *(Expectation(f"r = 1, {what}", ">", f"r = 0.01, {what}") for what in list(MEASURES)[:4]),
-        Expectation("r = 0.01", "≥", "r = 1"),
-    ),
-)
-
-WHILE_TRAINING = (*SETTLING, *VERSUS, WINDOW, SWEEP)
