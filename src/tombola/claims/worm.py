@@ -79,7 +79,7 @@ def attention_protocols(task: TaskOptions, epsilon: float, seeds: int, minutes: 
 PRETRAINED = (
     "The paper starts from weights trained on ImageNet, which cannot be had here, and its public code measures on "
     "training images and does not use the mask that it finds: its figures are not comparable with these. Here: from "
-    "scratch, the ticket's own mask, held."
+    "scratch, the ticket's own mask, held; work in FLOPs for time."
 )
 
 VERSUS = tuple(

@@ -1,22 +1,15 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
 from tombola.structure.channels import Channels, ChannelUnits
-from tombola.structure.granularity import (
-    NM,
-    Granularity,
-    Inside,
-    QueryKey,
-    UnitMap,
-    Weights,
-    granularity,
-    granularity_of,
-)
+from tombola.structure.granularity import Granularity, UnitMap, granularity, granularity_of
 from tombola.structure.graph import Probe, tensors_in
 from tombola.structure.inner import Inner, inner_of, recount
+from tombola.structure.inside import Inside
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise
 from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
 from tombola.structure.prunable import Prunable, prunable
+from tombola.structure.single import NM, QueryKey, Weights
 from tombola.structure.trace import wiring_of
 from tombola.structure.units import Slice, UnitGroup, Units
 from tombola.structure.wiring import INPUTS, PINNED, Wiring

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,16 +27,10 @@ from tombola.structure.layers import (
     normed_together,
 )
 from tombola.structure.moves import MovesChannels
+from tombola.structure.operations import has_constant, keeps_channels, shape_of
 from tombola.structure.units import UnitGroup
 from tombola.structure.wiring import PINNED, Wiring
 from tombola.tickets import plain_name
-
-BY_CHANNEL = {
-    *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Clone", "ToCopy", "Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Mish"),
-    *("Tanh", "Sigmoid", "Hardtanh", "Hardswish", "Hardsigmoid", "Softplus", "Threshold", "Clamp", "Squeeze"),
-    *("MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "UpsampleNearest", "UpsampleBilinear"),
-}
-"""Operations, by the stems of their autograd names, that keep every channel in its place."""
 
 FIXED = ("_SliceIndexMapping", "_SplitIndexMapping")
 """What picks channels by numbers that are written in the network's code, and so cannot follow a cut."""
@@ -210,7 +202,7 @@ class _Traced:
                 key = (step.target, tuple(there), still)
                 if there and key not in seen:
                     seen.add(key)
-                    wide = _shape(here.grad_fn)[1:2]
+                    wide = shape_of(here.grad_fn)[1:2]
                     if not self._arrives(step.target, there, start, draft, wide, cuttable=still):
                         going.append((step.target, there, still))
 
@@ -240,7 +232,7 @@ class _Traced:
             return False
         if not node.inputs and node.outputs and all(self._is_linear(after) for after in node.outputs):
             return False  # the transposed weight of a linear layer
-        return not self._keeps_channels(node) or _has_constant(node)
+        return not self._keeps_channels(node) or has_constant(node)
 
     def _is_linear(self, node: Any) -> bool:
         return node in self._known and isinstance(node.module, nn.Linear)
@@ -266,59 +258,20 @@ class _Traced:
             return False
         return True
 
+    def _keeps_channels(self, node: Any) -> bool:
+        return node.module not in self.names and keeps_channels(node)
+
     def _group_at(self, node: Any, draft: Draft) -> str | None:
         name = self.names.get(node.module)
         if name is None or node not in self._known:
             return None
         return next((own for own in (entering(name), name) if own in draft.spans), None)
 
-    def _keeps_channels(self, node: Any) -> bool:
-        """Whether an operation between layers leaves every channel in a place that is known."""
-        function, kind = node.grad_fn, type(node.module).__name__
-        if node.module in self.names or not hasattr(function, "name"):
-            return False
-        if kind in ("_ConcatOp", "_SplitOp"):
-            return node.module.offsets is not None and function._saved_dim == 1
-        sizes = _operands(function)[0]
-        if kind == "_SliceOp":
-            return len(sizes) == 4 and function._saved_dim < 4
-        if kind == "_ReshapeOp":
-            mapped = any(step.index_mapping[0] is not None for step in node.dependencies)
-            return mapped or (len(sizes) > 2 and math.prod(sizes[2:]) == 1)
-        stem = re.sub(r"\d+[dD].*$", "", re.sub(r"Backward\d*$", "", function.name()))
-        if stem in ("Mean", "Sum", "Amax"):
-            return len(sizes) > 2 and all(_signed(d) % len(sizes) > 1 for d in getattr(function, "_saved_dim", (0,)))
-        if stem == "ConstantPadNd":
-            return not any(function._saved_pad[2 * (len(sizes) - 2) :])
-        return stem in BY_CHANNEL and not _broadcasts(function)
-
-
-def _broadcasts(function: Any) -> bool:
-    """Whether an operand has another number of channels than the result, so that one of its channels reaches many."""
-    shape, operands = _shape(function), _operands(function)
-    by_element = len(function.next_functions) > 1
-    return by_element and any(len(own) != len(shape) or own[1:2] != shape[1:2] for own in operands)
-
-
-def _shape(function: Any) -> tuple[int, ...]:
-    """The shape of what an operation gives."""
-    return tuple(function._input_metadata[0].shape)
-
-
-def _operands(function: Any) -> list[tuple[int, ...]]:
-    """The shapes of what an operation takes, numbers and what needs no gradient left out."""
-    return [tuple(own._input_metadata[at].shape) for own, at in function.next_functions if own is not None] or [()]
-
 
 def _is_by_axis_1(node: Any) -> bool:
     """Whether the channels that a module gives lie along axis 1, as those of a linear layer on rows do."""
-    shape = _shape(node.grad_fn)
+    shape = shape_of(node.grad_fn)
     return len(shape) == 2 or not isinstance(node.module, nn.Linear | nn.LayerNorm)
-
-
-def _signed(dim: int) -> int:
-    """A dimension as autograd saves it, where what counts from the end has wrapped round."""
-    return dim if dim < 2**63 else dim - 2**64
 
 
 def _shared(model: nn.Module) -> set[str]:
@@ -326,16 +279,6 @@ def _shared(model: nn.Module) -> set[str]:
     owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
     named = {plain_name(name): module for name, module in model.named_modules()}
     return {name for name, own in named.items() if any(owners[p] > 1 for p in own.parameters(recurse=False))}
-
-
-def _has_constant(node: Any) -> bool:
-    """Whether a term of a sum is not computed by the network: its input, or a number."""
-    function = node.grad_fn
-    if type(node.module).__name__ != "_ElementWiseOp" or not hasattr(function, "name"):
-        return False
-    is_sum = function.name().startswith(("AddBackward", "SubBackward"))
-    operands = [own for own, _ in function.next_functions]
-    return is_sum and len(operands) > 1 and any(own is None or "AccumulateGrad" in own.name() for own in operands)
 
 
 def _pairs(pairs: list[tuple[int, int]]) -> Tensor:
