@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -15,9 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
+from tombola import TombolaError
 from tombola.evidence import Against, control
 from tombola.methods import SearchWarning
 from tombola.methods.freezing import Freezing, first_penalty, freezing_steps
+from tombola.methods.gated import Gated
 from tombola.methods.searched import Rounded, Searched, Topmost, TopShare, rounded
 from tombola.methods.supermask import norms_and_biases
 from tombola.testing import check_method, toy_task
@@ -596,3 +599,61 @@ def test_pretrained_weights_are_searched_as_they_are():
 def test_at_full_density_the_papers_code_keeps_everything():
     ticket = tb.find(toy_task(), tb.GemMiner(density=1.0, ties="paper-code", penalty=0.0))
     assert ticket.mask.density == 1.0
+
+
+# Channels
+
+
+CHANNELS = tb.GemMiner(density=0.5, granularity=tb.Channels(), periods=4)
+
+
+@pytest.mark.parametrize("method", [CHANNELS, replace(CHANNELS, hold=False, weights="own")], ids=["held", "own"])
+@pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
+def test_a_search_of_channels_keeps_the_laws(method):
+    check_method(method)
+
+
+def test_a_channels_score_gets_the_gradient_of_all_that_it_owns():
+    torch.manual_seed(0)
+    task = toy_task()
+    model = task.build(0).eval()
+    inputs, targets = next(iter(task.batches("train", 0, 0)))
+    units = tb.Channels().units(model, lambda own: own(inputs.to(next(own.parameters()).device)))
+    twin = copy.deepcopy(model)
+    gated = Gated(task, model, units.groups, lambda alive: torch.full_like(alive, 0.75), rounded)
+    assert torch.equal(gated(inputs), twin(inputs))
+    F.cross_entropy(gated(inputs), targets).backward()
+    gates = [torch.ones(4, requires_grad=True), torch.ones(6, requires_grad=True)]
+    own = {}
+    for gate, layer, norm in zip(gates, (0, 3), (1, 4), strict=True):
+        for name in (f"{layer}.weight", f"{layer}.bias", f"{norm}.weight", f"{norm}.bias"):
+            if name in dict(twin.named_parameters()):
+                value = twin.get_parameter(name).detach()
+                own[name] = value * gate.view(-1, *[1] * (value.ndim - 1))
+    F.cross_entropy(torch.func.functional_call(twin, own, (inputs,)), targets).backward()
+    for score, gate in zip(gated.scores, gates, strict=True):
+        assert torch.allclose(score.grad, gate.grad, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
+def test_channels_found_before_training_train_as_a_smaller_network():
+    task = toy_task(epochs=4)
+    ticket = tb.find(task, replace(CHANNELS, floor=2), progress=False)
+    trained = tb.train(task, ticket)
+    assert sum(map(len, ticket.removed.values())) == 5
+    assert trained.plan is not None
+    held = dict(trained.model.named_parameters())
+    assert all((held[name] == (1 if "weight" in name else 0)).all() for name in ticket.held if "8" not in name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"keep": "top", "penalty": 0.0}, "not searched with keep='top'; give granularity weight"),
+        ({"granularity": tb.NM(), "density": 0.5}, "scores of 2:4s are not searched"),
+        ({"hold": False}, "hold them, or give weights='own'"),
+    ],
+)
+def test_what_cannot_be_searched_by_channels_is_refused(settings, says):
+    with pytest.raises(TombolaError, match=re.escape(says)):
+        replace(CHANNELS, **settings)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
+from tombola.errors import TombolaError
 from tombola.methods.freezing import Falling, Freezing
+from tombola.methods.gated import Gated
 from tombola.methods.method import DensityKind
 from tombola.methods.searched import (
     Searched,
@@ -20,8 +22,8 @@ from tombola.methods.searched import (
     score_recipe,
     uniform,
 )
-from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, plain_name
+from tombola.structure import Channels, ChannelUnits, Granularity, Prunable, Weights
+from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, plain_name, tensors_of
 from tombola.training import Recipe, Run, Task, length_of, mixed
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -33,7 +35,8 @@ class Supermask(Falling):
     """Train scores over frozen initial weights, and keep the best-scored weights; by default as Gem-Miner.
 
     weights: the initial weights that are searched; hold: norms and biases held while scores and then the ticket
-    train, at neutral, or with `own` weights as they were built. length: epochs of the search over the recipe's.
+    train, at neutral, or with `own` weights as they were built. granularity: single weights, or with keep='half' whole
+    channels, one score each. length: epochs of the search over the recipe's.
     lr, optimizer: of the scores; without an lr Adam gets 0.01, and SGD the paper's 0.1 where the recipe has 58,650
     steps and as much more where it has fewer (10 at most). finetune_lr: prescribed to the ticket. The other
     settings say how the density falls: see `Falling`.
@@ -46,12 +49,22 @@ class Supermask(Falling):
     lr: float | None = None
     finetune_lr: float | None = None
     prunable: Prunable = Prunable()
-
-    granularity: ClassVar[Granularity] = Weights()
+    granularity: Granularity = Weights()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_length(self.length)
+        if isinstance(self.granularity, Weights):
+            return
+        if not isinstance(self.granularity, Channels) or self.keep == "top":
+            raise TombolaError(
+                f"scores of {self.granularity.name}s are not searched with keep={self.keep!r}; give granularity "
+                "weight, or channel with keep='half'"
+            )
+        if not self.hold and self.weights != "own":
+            raise TombolaError(
+                "the scales and biases of channels are not drawn as weights are; hold them, or give weights='own'"
+            )
 
     @property
     def density_kind(self) -> DensityKind:
@@ -64,12 +77,17 @@ class Supermask(Falling):
         usual = 0.01 if self.optimizer == "adam" else min(10.0, PAPERS_WAY / (recipe.epochs * steps_per_epoch))
         return score_recipe(recipe, self.length, self.optimizer, usual if self.lr is None else self.lr)
 
-    def prepare(self, task: Task, model: nn.Module, seed: int) -> tuple[Searched, Freezing]:
-        """The model with its first scores, and the observer that leads their training."""
+    def prepare(
+        self, task: Task, model: nn.Module, seed: int, units: ChannelUnits | None = None
+    ) -> tuple[Searched, Freezing]:
+        """The model with its first scores, of weights or of these channels, and what leads their training."""
         generator = torch.Generator().manual_seed(mixed(seed, 21))
         top = TopShare(self.density, self.scope, self.floor) if self.keep == "top" else None
         first = kaiming_uniform if top else uniform
-        searched = Searched(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
+        if units is None:
+            searched = Searched(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
+        else:
+            searched = Gated(task, model, units.groups, lambda alive: first(alive, generator), rounded)
         searched.check_density(self.density, self.floor)
         return searched, Freezing(self, searched, top)
 
@@ -78,16 +96,20 @@ class Supermask(Falling):
         names = tuple(self.prunable(model))
         held = norms_and_biases(model) if self.hold else ()
         start = Seed.of(model, run.seed, self.weights, names, held)
-        searched, freezing = self.prepare(task, model, run.seed)
+        units = Channels().units(model, run.probe(task)) if isinstance(self.granularity, Channels) else None
+        searched, freezing = self.prepare(task, model, run.seed, units)
         searched.to(run.device)
         steps = length_of(task.batches("train", run.seed, 0))
         recipe, searching = self.search_recipe(task.recipe, steps), Searching(task)
         run.stage("search", searching, searched, recipe=recipe, observers=[freezing])
-        mask = freezing.result()
-        searched.settle(mask)
+        mask = kept = freezing.result()
+        searched.settle(kept)
         before = None if freezing.stopped else run.validate(searching, searched, recipe)
         finetune = {} if self.finetune_lr is None else {"lr": self.finetune_lr}
-        return Ticket(mask, start, held, finetune, provenance=Provenance(before=before))
+        removed = {}
+        if units is not None:
+            mask, removed = units.expand(kept, tensors_of(model)), units.removed(kept)
+        return Ticket(mask, start, held, finetune, removed, Provenance(before=before))
 
 
 @dataclass(frozen=True)

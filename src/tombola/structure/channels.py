@@ -9,7 +9,7 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from tombola.structure.trace import Probe, wiring_of
-from tombola.structure.units import Reduction, Units, check_scope, never_empty
+from tombola.structure.units import Reduction, UnitGroup, Units, check_scope, never_empty
 from tombola.structure.wiring import INPUTS, Wiring
 from tombola.tickets import Mask, Scope
 
@@ -50,9 +50,14 @@ class ChannelUnits:
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         dead = self.wiring.spread({name: ~kept[name] for name in kept}, silencing=True)
-        everything = Units(tuple(group for group in self.wiring.groups if group.slices), self.reduction)
+        everything = Units(self.groups, self.reduction)
         alive = {group.name: ~dead[group.name] for group in everything.groups}
         return everything.expand(Mask.of(alive, kept.ties), parameters)
+
+    @property
+    def groups(self) -> tuple[UnitGroup, ...]:
+        """The channels of every layer, and what they own of its parameters."""
+        return tuple(group for group in self.wiring.groups if group.slices)
 
     @cached_property
     def _units(self) -> Units:

@@ -78,9 +78,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
 
     Dead weights and their optimizer state are zeroed at once; dead gradients as soon as they are accumulated,
     so that clipping, closures and double-step optimizers see the sparse problem; weights and every state
-    tensor of the parameter's shape again after each `optimizer.step`. Model class, state_dict keys and
-    parameters stay the same. Raises TombolaError for another architecture, FSDP, DTensor and optimizers that
-    run inside backward.
+    tensor of the parameter's shape again after each `optimizer.step`; what is dead and held is zero. Model class,
+    state_dict keys and parameters stay the same. Raises TombolaError for another architecture, FSDP, DTensor and
+    optimizers that run inside backward.
     """
     mask, held = (what.mask, what.held) if isinstance(what, Ticket) else (what, ())
     parameters = {plain_name(n): p for n, p in model.named_parameters(remove_duplicate=False)}
@@ -98,6 +98,8 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
             f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on"
         )
     frozen = {parameters[name]: parameters[name].detach().clone() for name in held}
+    for parameter in frozen.keys() & masked.keys():
+        masked[parameter].zero_dead(frozen[parameter])
 
     def guard(stepped: Any = None, *_: object) -> None:
         states = stepped.state if stepped is not None else {}
