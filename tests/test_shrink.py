@@ -559,25 +559,51 @@ def test_a_block_whose_branch_is_dead_is_left_out(name, tmp_path):
     assert torch.equal(again.eval()(x), small.eval()(x))
 
 
-class Dropped(nn.Module):
-    """A branch beside which something happens in training only."""
+class Added(nn.Module):
+    """Something added to the input, which is scaled if one says so."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.dropout = nn.Conv2d(3, 3, 1), nn.Dropout(0.5)
+        self.conv, self.scale = nn.Conv2d(3, 3, 1), 1.0
 
     def forward(self, x):
-        return self.dropout(x + self.conv(x))
+        return self.scale * x + self.conv(x)
 
 
-def test_a_block_that_does_more_than_pass_its_input_on_stays():
+def added() -> tuple[nn.Sequential, Mask, torch.Tensor]:
     torch.manual_seed(0)
-    model, x = nn.Sequential(nn.Conv2d(3, 3, 1), Dropped(), nn.Flatten(), nn.Linear(48, 5)), torch.randn(4, 3, 4, 4)
-    mask = Mask.of(
-        {f"1.conv.{part}": torch.zeros_like(getattr(model[1].conv, part)).bool() for part in ("weight", "bias")}
-    )
+    model, x = nn.Sequential(nn.Conv2d(3, 3, 1), Added(), nn.Flatten(), nn.Linear(48, 5)), torch.randn(4, 3, 4, 4)
+    conv = dict(model[1].conv.named_parameters())
+    return model, Mask.of({f"1.conv.{part}": torch.zeros_like(own).bool() for part, own in conv.items()}), x
+
+
+def test_only_blocks_that_say_what_their_branch_is_are_left_out():
+    model, mask, x = added()
     assert tb.shrinking(model, mask, x).idle == ()
-    model[1].dropout = nn.Identity()
+    model[1].branch = ("conv",)
     assert tb.shrinking(model, mask, x).idle == ("1",)
     changing, x = network("resnet20-projection")
     assert tb.shrinking(changing, dead_branch(changing, "layer2.0"), x).idle == ()
+
+
+def test_a_live_branch_of_zeros_stays():
+    model, _, x = added()
+    model[1].branch = ("conv",)
+    with torch.no_grad():
+        model[1].conv.weight.zero_()
+        model[1].conv.bias.zero_()
+    assert tb.shrinking(model, Mask({}), x).idle == ()
+
+
+def test_a_block_that_says_what_is_not_so_stays_and_is_named():
+    model, mask, x = added()
+    model[1].branch, model[1].scale = ("conv",), 2.0
+    with pytest.warns(tb.ShrinkWarning, match="masked in the smaller network, and not cut out"):
+        assert tb.shrinking(model, mask, x).idle == ()
+
+
+def test_a_block_that_stands_twice_stays():
+    model, mask, x = added()
+    model[1].branch = ("conv",)
+    twice = nn.Sequential(model[0], model[1], model[1], *model[2:])
+    assert tb.shrinking(twice, mask, x).idle == ()

@@ -248,6 +248,74 @@ def test_a_gate_goes_with_what_it_multiplies():
     assert (small.gate_proj.out_features, small.up_proj.out_features, small.down_proj.in_features) == (5, 5, 5)
 
 
+class Normed(nn.Module):
+    """Hidden neurons between which a norm stands, whatever their layers are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.fc1, self.norm, self.fc2 = nn.Linear(6, 8), nn.Linear(8, 16), nn.LayerNorm(16), nn.Linear(16, 8)
+
+    def forward(self, x):
+        return self.fc2(F.relu(self.norm(self.fc1(F.relu(self.into(x)))))).sum((1, 2), keepdim=True)
+
+
+def test_what_only_its_name_says_is_masked_and_not_cut():
+    torch.manual_seed(0)
+    model, x = Normed(), torch.randn(2, 4, 6)
+    with pytest.warns(tb.ShrinkWarning, match="masked in the smaller network, and not cut"):
+        small = tb.shrink(model, mask_of(Inside("neuron"), model), example=x)
+    assert small.fc1.out_features == 16
+
+
+class Attending(nn.Module):
+    """Attention with fewer keys than queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(8, n) for n in (8, 4, 4, 8))
+
+    def forward(self, x):
+        return self.o_proj(self.q_proj(x) * torch.cat([self.k_proj(x) + self.v_proj(x)] * 2, -1))
+
+
+def test_query_and_key_weights_need_no_heads():
+    names = {name for name in QueryKey().units(Attending(), lambda _: None).names}
+    assert names == {"q_proj.weight", "k_proj.weight"}
+    with pytest.raises(TombolaError, match="no heads that are known"):
+        Inside("head").units(Attending(), lambda _: None)
+
+
+class Twins(nn.Module):
+    """Two feed-forward parts that share a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = Gated(), Gated()
+        self.two.up_proj.weight = self.one.up_proj.weight
+
+    def forward(self, x):
+        return self.two(self.one(x))
+
+
+def test_parts_that_share_a_weight_are_left_as_they_are():
+    with pytest.raises(TombolaError, match="no neurons that are known"):
+        Inside("neuron").units(Twins(), lambda _: None)
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda own: nn.Sequential(own)])
+def test_a_wrapped_network_is_known_too(wrap):
+    model = wrap(TOY())
+    assert len(inner_of(model)) == 12
+    assert {own.kind for own in inner_of(model)} == {"head", "neuron"}
+
+
+def test_channels_of_a_network_that_cannot_be_traced_are_refused_whatever_its_layers_are_called():
+    model = Untraceable()
+    model.inner, model.fc1, model.fc2 = (), nn.Linear(3, 4), nn.Linear(4, 3)
+    with pytest.raises(TombolaError, match="could not be traced"):
+        tb.Channels().units(model, lambda own: own(torch.randn(2, 3, 6, 6)))
+
+
 def declaring(*own: Inner) -> nn.Module:
     model = Untraceable()
     model.inner = own
@@ -265,7 +333,12 @@ def declaring(*own: Inner) -> nn.Module:
         ),
         (lambda: inner_of(declaring(Inner("channel", ("conv2",), "conv2"))), "takes 8, but 'conv2' makes 3"),
         (lambda: inner_of(declaring(Inner("channel", ("conv1",), "conv2", 3))), "takes 8, but units are 3 wide"),
-        (lambda: inner_of(declaring(Inner("filter", ("conv1",), "conv2"))), "units of kind 'filter'; give head"),
+        (lambda: Inner("filter", ("conv1",), "conv2"), "no units of kind 'filter'; give head"),
+        (lambda: Inner("channel", "conv1", "conv2"), r"need the names of the layers that make them, as makes=\("),
+        (lambda: Inner("channel", ("conv1",), "conv2", 0), "a width of at least 1"),
+        (lambda: inner_of(declaring(Inner("channel", ("0",), "conv2"))), "with '0', which the network does not have"),
+        (lambda: inner_of(declaring(Inner("channel", ("conv1",), "bn1"))), "with 'bn1', a BatchNorm2d; name"),
+        (lambda: inner_of(declaring(Inner("channel", ("conv1",), "conv2"), "x")), "is not a list of tb.Inner alone"),
         (lambda: tb.Slimming(granularity=Inside("head")), "units of kind head do not have; give penalty=0"),
         (lambda: tb.EarlyBird(granularity=Inside("head"), scope="erk"), "shares weights among layers, not heads"),
         (lambda: mask_of(Inside("head"), network("Bert")[0], 0.1), "the floors ask for 2 units"),

@@ -110,19 +110,19 @@ def narrow(against: Against) -> Arm:
 
 def scratch_e(against: Against) -> Arm:
     """The ticket's smaller network on weights drawn anew, for the epochs of the recipe (Liu et al., ICLR 2019)."""
+    if not against.ticket.removed:
+        raise TombolaError("the scratch controls need a ticket of whole units, which trains smaller; leave them out")
     return replace(fresh_init(against), extra_epochs=0.0)
 
 
 def scratch_b(against: Against) -> Arm:
     """As scratch-e, for as many epochs as come to the FLOPs of the dense network's training."""
     task, ticket = against.task, against.ticket
-    if not ticket.removed:
-        raise TombolaError("the control 'scratch-b' needs a ticket of whole units, which trains smaller; leave it out")
-    model = task.build(against.seed)
+    once, model = scratch_e(against), task.build(against.seed)
     small, _ = smaller(model, ticket, Run(against.seed).probe(task))
     batch = next(iter(task.batches("train", against.seed, 0)))
     whole, less = (SampleFlops.measure(task, network, batch).training for network in (model, small))
-    return replace(scratch_e(against), extra_epochs=task.recipe.epochs * (whole / less - 1))
+    return replace(once, extra_epochs=task.recipe.epochs * (whole / less - 1))
 
 
 def dense(against: Against) -> Arm:

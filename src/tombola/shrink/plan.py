@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from tombola.shrink.bypass import idle
 from tombola.shrink.cut import Kept, axes_of, narrowed, within
-from tombola.structure import INPUTS, Probe, UnitGroup, wiring_of
-from tombola.tickets import Mask, check_fits
+from tombola.structure import INPUTS, Inner, Probe, UnitGroup, joined, shared, wiring_of
+from tombola.tickets import Mask, check_fits, plain_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,21 +26,22 @@ class Plan:
     mask: Mask
 
 
-def plan(model: nn.Module, mask: Mask, probe: Probe) -> Plan:
+def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = (), *, bypass: bool = True) -> Plan:
     """What a mask lets be cut out: channels of which it keeps nothing, and those that so feed nothing.
 
-    model: with what is dead at zero. A channel that others share an axis with (a residual stream's) can go only if all
-    of them are dead.
+    parts: units inside the network that are cut where the trace does not reach; bypass: whether blocks that say what
+    their branch is are left out where it is dead. A channel that others share an axis
+    with (a residual stream's) can go only if all of them are dead.
     """
     parameters = dict(model.named_parameters())
     check_fits(mask, parameters)
-    network = wiring_of(model, probe)
+    network = wiring_of(model, probe, parts, untraced=True)
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, network.norms.get(group.name), alive) for group in network.groups if group.slices}
     spread = network.spread(dead, silencing=False)
     gone = network.removable(spread)
     layers = [group.name for group in network.groups if group.slices and not group.name.endswith(INPUTS)]
-    passing = idle(model, [name for name in layers if spread[name].all()], probe)
+    passing = _idle(model, {name for name in layers if spread[name].all()}) if bypass else ()
     kept: dict[str, Kept] = {}
     for group in network.groups:
         if group.name.endswith(INPUTS):
@@ -56,6 +56,18 @@ def plan(model: nn.Module, mask: Mask, probe: Probe) -> Plan:
     axes = axes_of(model, kept)
     left = {name: narrowed(own, axes.get(name, {})) for name, own in alive.items() if not within(name, passing)}
     return Plan(kept, passing, Mask.of({name: own for name, own in left.items() if not own.all()}))
+
+
+def _idle(model: nn.Module, dead: Collection[str]) -> tuple[str, ...]:
+    """Blocks that say what they add to their input (`branch`), and of which all of that is dead."""
+    elsewhere, found = shared(model), []
+    for name, module in model.named_modules():
+        branch = getattr(module, "branch", ())
+        layers = {joined(plain_name(name), own) for own in branch} if isinstance(branch, tuple) else set()
+        inside = {plain_name(joined(name, own)) for own, _ in module.named_modules()}
+        if name and layers and layers <= set(dead) and not inside & elsewhere:
+            found.append(plain_name(name))
+    return tuple(name for name in found if not within(name, found))
 
 
 def _dead(group: UnitGroup, norm: str | None, alive: Mapping[str, Tensor]) -> Tensor:

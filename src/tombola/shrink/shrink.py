@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +13,14 @@ from tombola.errors import TombolaError
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrink.cut import cut, move_optimizer
 from tombola.shrink.plan import Plan, plan
-from tombola.structure import Probe, tensors_in
+from tombola.structure import Probe, inner_of, tensors_in
 from tombola.tickets import Mask, Ticket, attach
 
 TOLERANCE = 1e-9
 
 
 class ShrinkWarning(UserWarning):
-    """A ticket of channels could not be trained as the smaller network that it is."""
+    """A network is not as small as its mask would let it be, and why."""
 
 
 def shrink(
@@ -59,10 +60,29 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
     attach(what, masked).detach()
-    found = plan(masked, _mask(what), probe)
-    small = cut(masked, found.kept, found.idle)
-    check_equal(masked, small, probe)
-    return small, found
+    mask, parts = _mask(what), inner_of(model)
+
+    def checked(planned: Plan) -> tuple[nn.Module, Plan]:
+        small = cut(masked, planned.kept, planned.idle)
+        check_equal(masked, small, probe)
+        return small, planned
+
+    found = plan(masked, mask, probe, parts)
+    try:
+        return checked(found)
+    except TombolaError as error:
+        if not (parts or found.idle):
+            raise
+        try:
+            larger = checked(plan(masked, mask, probe, bypass=False))
+        except TombolaError:
+            raise error from None
+        warnings.warn(
+            f"what is known by names or declared is masked in the smaller network, and not cut out of it: {error}",
+            ShrinkWarning,
+            stacklevel=3,
+        )
+        return larger
 
 
 def _mask(what: Mask | Ticket) -> Mask:
@@ -81,7 +101,7 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     if not gap <= TOLERANCE:
         raise TombolaError(
             f"the smaller network's outputs differ from the masked network's by {gap:.1e} of their size, so it is not "
-            "handed over: an operation between its layers moves or mixes channels; keep the masked network"
+            "handed over: what stands between its layers is not what their trace or names say; keep the masked network"
         )
     with torch.random.fork_rng():
         try:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
+from tombola.structure.inner import inner_of
 from tombola.structure.trace import Probe, wiring_of
 from tombola.structure.units import Reduction, UnitGroup, Units, check_scope, never_empty
 from tombola.structure.wiring import INPUTS, Wiring
@@ -32,7 +33,9 @@ class Channels:
         check_scope(self.name, scope)
 
     def units(self, model: nn.Module, probe: Probe) -> ChannelUnits:
-        return ChannelUnits(wiring_of(model, probe), self.reduction)
+        parts = inner_of(model)
+        declared = any(own.kind == "channel" for own in parts)
+        return ChannelUnits(wiring_of(model, probe, parts, untraced=declared), self.reduction)
 
 
 @dataclass(frozen=True, eq=False)

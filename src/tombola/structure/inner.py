@@ -9,7 +9,19 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.structure.layers import NORMS, channels, entering, entering_slices, inputs, joined, leaving_slices
+from tombola.structure.layers import (
+    NORMS,
+    channels,
+    entering,
+    entering_slices,
+    inputs,
+    is_known,
+    is_producer,
+    joined,
+    leaving_slices,
+    shared,
+)
+from tombola.structure.moves import MovesChannels
 from tombola.structure.units import Slice, UnitGroup
 from tombola.tickets import plain_name
 
@@ -49,21 +61,39 @@ class Inner:
     takes: str
     width: int = 1
 
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise TombolaError(f"there are no units of kind {self.kind!r}; give {', '.join(KINDS)}")
+        if isinstance(self.makes, str) or not self.makes or self.width < 1:
+            raise TombolaError(
+                f"units into '{self.takes}' need the names of the layers that make them, as makes=('conv1', 'bn1'), "
+                "and a width of at least 1"
+            )
+
 
 def inner_of(model: nn.Module) -> tuple[Inner, ...]:
     """What is inside the parts of a network: as declared, and the attention and feed-forward parts that are known.
 
-    Raises TombolaError for a declaration that does not fit its module.
+    Parts that share a layer or a parameter with others are left out. Raises TombolaError for a declaration that does
+    not fit its module.
     """
     named = {plain_name(name): module for name, module in model.named_modules()}
-    found: dict[str, Inner] = {}
-    for name, module in named.items():
-        for own in (*_declared(name, module), *_heads(module), *_neurons(module)):
-            whole = replace(own, makes=tuple(joined(name, m) for m in own.makes), takes=joined(name, own.takes))
-            if whole.takes not in found:
-                _check(whole, named)
-                found[whole.takes] = whole
+    elsewhere, found = shared(model), {}
+    for name, module in model.named_modules():
+        declared = [_placed(own, name) for own in _declared(name, module)]
+        for own in declared:
+            _check(own, named)
+        known = [_placed(own, name) for own in (*_heads(module), *_neurons(module))]
+        for own in (*declared, *(part for part in known if named.keys() >= {*part.makes, part.takes})):
+            if own.takes not in found and not elsewhere & {*own.makes, own.takes}:
+                found[own.takes] = own
     return tuple(found.values())
+
+
+def _placed(own: Inner, name: str) -> Inner:
+    """With the names that layers below a module of this name have in the network."""
+    makes, takes = (plain_name(joined(name, part)) for part in own.makes), plain_name(joined(name, own.takes))
+    return replace(own, makes=tuple(makes), takes=takes)
 
 
 def unit_group(inner: Inner, model: nn.Module) -> UnitGroup:
@@ -92,10 +122,12 @@ def axis_groups(inner: Inner, model: nn.Module) -> Iterator[tuple[UnitGroup, str
 def query_key_weights(model: nn.Module) -> tuple[str, ...]:
     """The weights of all query and key projections, by name; TombolaError if there are none that are known."""
     heads = [own for own in inner_of(model) if own.kind == "head"]
-    found = tuple(f"{name}.weight" for own in heads for name in own.makes[:2])
+    found = [f"{name}.weight" for own in heads for name in own.makes[:2]]
+    for name, module in model.named_modules():
+        found += [plain_name(f"{joined(name, own)}.weight") for own in _projections(module)[:2]]
     if not found:
         raise missing("head", "query and key weights")
-    return found
+    return tuple(dict.fromkeys(found))
 
 
 def recount(model: nn.Module, inner: Inner, units: int) -> None:
@@ -115,28 +147,32 @@ def missing(kind: Kind, what: str) -> TombolaError:
 
 
 def _declared(name: str, module: nn.Module) -> Sequence[Inner]:
-    own = getattr(module, "inner", ())
-    if not isinstance(own, tuple | list) or not all(isinstance(part, Inner) for part in own):
-        return ()
-    odd = next((part.kind for part in own if part.kind not in KINDS), None)
-    if odd is not None:
-        raise TombolaError(f"'{name}' declares units of kind {odd!r}; give {', '.join(KINDS)}")
-    return own
+    own = vars(module).get("inner", getattr(type(module), "inner", ()))
+    if isinstance(own, Inner) or (isinstance(own, tuple | list) and any(isinstance(part, Inner) for part in own)):
+        if not isinstance(own, tuple | list) or not all(isinstance(part, Inner) for part in own):
+            raise TombolaError(f"the attribute inner of '{name}' is not a list of tb.Inner alone; make it one")
+        return own
+    return ()
 
 
 def _heads(module: nn.Module) -> Iterator[Inner]:
     """Attention with its own output layer, or inside a module as `self` beside `output.dense`."""
-    held, before = getattr(module, "self", None), "self."
-    if not isinstance(held, nn.Module):
-        held, before = module, ""
-    for names in PROJECTIONS:
-        if not all(isinstance(getattr(held, name, None), nn.Linear) for name in names):
-            continue
-        sizes = {getattr(held, name).out_features for name in names}
-        takes = "output.dense" if before else next((n for n in MIXERS if _linear(module, n) is not None), "")
-        mixer, width = _linear(module, takes), _head_size(held, max(sizes))
-        if mixer is not None and width and sizes == {mixer.in_features}:
+    held = module._modules.get("self")
+    before, attention = ("self.", held) if held is not None else ("", module)
+    names = _projections(attention)
+    takes = "output.dense" if before else next((n for n in MIXERS if _linear(module, n) is not None), "")
+    mixer = _linear(module, takes)
+    if names and mixer is not None:
+        sizes = {getattr(attention, name).out_features for name in names}
+        width = _head_size(attention, mixer.in_features)
+        if width and sizes == {mixer.in_features}:
             yield Inner("head", tuple(before + name for name in names), takes, width)
+
+
+def _projections(module: nn.Module) -> tuple[str, ...]:
+    """What an attention module calls its query, key and value; nothing if it is none."""
+    fits = (names for names in PROJECTIONS if all(_linear(module, name) is not None for name in names))
+    return next(fits, ())
 
 
 def _head_size(attention: Any, total: int) -> int:
@@ -154,10 +190,10 @@ def _neurons(module: nn.Module) -> Iterator[Inner]:
 
 
 def _linear(module: nn.Module, path: str) -> nn.Linear | None:
-    own: Any = module
+    own: nn.Module | None = module
     for part in path.split("."):
-        own = getattr(own, part, None)
-    return own if isinstance(own, nn.Linear) else None
+        own = None if own is None else own._modules.get(part)
+    return own if isinstance(own, nn.Linear) and "weight" in own._parameters else None
 
 
 def _with_norms(inner: Inner, named: Mapping[str, nn.Module]) -> Iterator[tuple[str, str | None]]:
@@ -168,9 +204,16 @@ def _with_norms(inner: Inner, named: Mapping[str, nn.Module]) -> Iterator[tuple[
 
 
 def _check(inner: Inner, named: Mapping[str, Any]) -> None:
-    lost = next((name for name in (*inner.makes, inner.takes) if name not in named), None)
+    layers = (*inner.makes, inner.takes)
+    lost = next((name for name in layers if name not in named), None)
     if lost is not None:
         raise TombolaError(f"units of kind {inner.kind!r} are declared with '{lost}', which the network does not have")
+    odd = next((name for name in layers if not is_known(named[name]) or isinstance(named[name], MovesChannels)), None)
+    if odd is not None or not is_producer(named[inner.takes]):
+        raise TombolaError(
+            f"units of kind {inner.kind!r} are declared with '{odd or inner.takes}', a "
+            f"{type(named[odd or inner.takes]).__name__}; name convolutions and linear layers, and norms behind one"
+        )
     total = inputs(named[inner.takes])
     odd = next((name for name in inner.makes if channels(named[name]) != total), None)
     if odd is not None or total % inner.width:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 from tombola.structure.moves import MovesChannels
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
+from tombola.tickets import plain_name
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -75,6 +77,18 @@ def entering_slices(name: str, module: Any) -> list[Slice]:
         return []
     places = tuple((channel,) for channel in range(inputs(module)))
     return [Slice(joined(name, "weight"), 0 if isinstance(module, TRANSPOSED) else 1, places, scored=False)]
+
+
+def shared(model: nn.Module) -> set[str]:
+    """Modules that stand in several places, or have a parameter that another module has too."""
+    owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
+    places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
+    named = {plain_name(name): module for name, module in model.named_modules()}
+    return {
+        name
+        for name, own in named.items()
+        if places[own] > 1 or any(owners[p] > 1 for p in own.parameters(recurse=False))
+    }
 
 
 def joined(name: str, part: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.structure.graph import Probe, places, traced
-from tombola.structure.inner import Inner, axis_groups, inner_of
+from tombola.structure.inner import Inner, axis_groups
 from tombola.structure.layers import (
     NORMS,
     channels,
@@ -25,6 +24,7 @@ from tombola.structure.layers import (
     is_producer,
     leaving_slices,
     normed_together,
+    shared,
 )
 from tombola.structure.moves import MovesChannels
 from tombola.structure.operations import has_constant, keeps_channels, shape_of
@@ -62,22 +62,21 @@ class Draft:
         return Wiring(tuple(self.groups), self.norms, _pairs(self.flows), _pairs(self.ties))
 
 
-def wiring_of(model: nn.Module, probe: Probe) -> Wiring:
+def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Inner] = (), *, untraced: bool = False) -> Wiring:
     """Every channel of a network and what it feeds, found by calling it once on an example.
 
     A producing layer (convolution or linear) has a group of its outputs, with the norm that follows it alone, and a
     group `<name> inputs`; other norms, depthwise convolutions and modules that move channels have one or two of their
-    own. Attention heads, hidden neurons and declared units are there too where the trace does not reach. Raises
-    TombolaError if the network cannot be traced and has none of these.
+    own. parts: units inside it, which are there too where the trace does not reach. Raises TombolaError if the network
+    cannot be traced, unless the parts alone will do (untraced).
     """
-    inner = inner_of(model)
     try:
         draft = _traced(model, probe)
     except TombolaError:
-        if not inner:
+        if not (untraced and parts):
             raise
         draft = Draft()
-    for own in inner:
+    for own in parts:
         _add_inner(draft, own, model)
     return draft.done()
 
@@ -120,11 +119,14 @@ class _Traced:
         self.graph = seen.graph
         self.names = {module: plain_name(name) for name, module in seen.twin.named_modules()}
         self.ends = {tensor.grad_fn for tensor in seen.outputs}
-        shared = _shared(model)
+        elsewhere = shared(model)
         own = [
             node
             for module, node in self.graph.module2node.items()
-            if is_known(module) and seen.calls[module] == 1 and self.names[module] not in shared and _is_by_axis_1(node)
+            if is_known(module)
+            and seen.calls[module] == 1
+            and self.names[module] not in elsewhere
+            and _is_by_axis_1(node)
         ]
         self._known = set(own)
         weighted = [module for module in self.names if is_producer(module) or isinstance(module, NORMS)]
@@ -272,13 +274,6 @@ def _is_by_axis_1(node: Any) -> bool:
     """Whether the channels that a module gives lie along axis 1, as those of a linear layer on rows do."""
     shape = shape_of(node.grad_fn)
     return len(shape) == 2 or not isinstance(node.module, nn.Linear | nn.LayerNorm)
-
-
-def _shared(model: nn.Module) -> set[str]:
-    """Modules with a parameter that another module has too."""
-    owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
-    named = {plain_name(name): module for name, module in model.named_modules()}
-    return {name for name, own in named.items() if any(owners[p] > 1 for p in own.parameters(recurse=False))}
 
 
 def _pairs(pairs: list[tuple[int, int]]) -> Tensor:

@@ -52,6 +52,11 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = shortcut_between(inputs, outputs, stride, shortcut)
 
+    @property
+    def branch(self) -> tuple[str, ...]:
+        """What is added to the input, which is never negative."""
+        return ("conv2",) if isinstance(self.shortcut, nn.Identity) else ()
+
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(x))
@@ -71,6 +76,11 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(outputs)
         self.shortcut = shortcut_between(inputs, outputs, stride, shortcut)
 
+    @property
+    def branch(self) -> tuple[str, ...]:
+        """What is added to the input, which is never negative."""
+        return ("conv3",) if isinstance(self.shortcut, nn.Identity) else ()
+
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.bn1(self.conv1(x)))
         inner = F.relu(self.bn2(self.conv2(inner)))
@@ -87,6 +97,11 @@ class PreActivationBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.shortcut = shortcut_between(inputs, outputs, stride, shortcut, normed=False)
+
+    @property
+    def branch(self) -> tuple[str, ...]:
+        """What is added to the input."""
+        return ("conv2",) if isinstance(self.shortcut, nn.Identity) else ()
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))

@@ -45,6 +45,8 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward part, each behind a layer norm and beside a shortcut."""
 
+    branch = ("attention.out", "mlp.fc2")
+
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(size), Attention(size, heads)
