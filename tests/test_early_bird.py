@@ -339,6 +339,30 @@ def test_gradients_that_overflow_in_mixed_precision_leave_no_trace():
     assert all(torch.equal(after[key], before[key]) for key, _ in model.named_parameters())
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_scaled_training_is_the_plain_one(fused):
+    """A fused optimizer unscales within its step, so that what the watch sees is still scaled."""
+    ends = []
+    for scaled in (False, True):
+        torch.manual_seed(0)
+        model = lively()
+        optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9, fused=fused)
+        watch = tb.Worm(0.5, truncation=0.1, truncate="always", penalty=0.01).watch(model, optimizer)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=scaled)
+        torch.manual_seed(1)
+        for _ in range(3):
+            for _ in range(4):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(torch.randn(10, 1, 8, 8)), torch.arange(10) % 5)
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+            watch.epoch_end()
+        ends.append((tensors_of(model), watch.ticket.mask))
+    assert ends[0][1] == ends[1][1]
+    assert all(torch.allclose(ends[0][0][name], ends[1][0][name], atol=1e-5) for name in ends[0][0])
+
+
 DISTRIBUTED = """
 import sys, torch
 import torch.distributed as dist

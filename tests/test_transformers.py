@@ -117,6 +117,12 @@ def test_a_small_encoder_is_stored_and_built_again(tmp_path):
     assert torch.equal(call(tb.load_small(tmp_path, network("Bert")[0]).eval(), x), call(small, x))
 
 
+def test_a_small_transformer_runs_in_onnx_runtime(tmp_path):
+    model, x = TOY().eval(), torch.randn(3, 1, 8, 8)
+    small = tb.shrink(model, mask_of(Inside("head"), model), example=x)
+    assert tb.to_onnx(small, x, tmp_path / "small.onnx") < 1e-5
+
+
 # Query and key weights
 
 

@@ -44,7 +44,7 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> float:
         raise TombolaError(f"{error.name} is not installed; pip install 'tombola[export]'") from error
     model = model.cpu().eval()
     try:
-        with warnings.catch_warnings(), _quiet("torch.onnx"):
+        with warnings.catch_warnings(), _quiet("torch.onnx"), _quiet("onnxscript"):
             warnings.simplefilter("ignore")
             batch = {0: torch.export.Dim("batch")}
             program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=(batch,), verbose=False)
