@@ -170,6 +170,7 @@ def test_a_ticket_of_heads_or_neurons_trains_as_a_smaller_network(kind):
     assert ticket.removed
     small, masked = (tb.train(task, ticket, small=own) for own in (True, False))
     assert small.cost.flops < masked.cost.flops
+    assert small.cost.dense_epochs < masked.cost.dense_epochs == 2
     assert sum(p.numel() for p in small.model.parameters()) < sum(p.numel() for p in masked.model.parameters())
 
 

@@ -19,7 +19,7 @@ VIT = replace(
     BENCH,
     model="vit-tiny",
     width=0.34,
-    recipe=Recipe(epochs=12, optimizer="adamw", lr=1e-3, weight_decay=0.05, warmup=1, precision="float32"),
+    recipe=Recipe(epochs=8, optimizer="adamw", lr=1e-3, weight_decay=0.05, warmup=1, precision="float32"),
 )
 MINILM = TaskOptions(data="vader", model="minilm", recipe=replace(RECIPES["vader"], epochs=3))
 

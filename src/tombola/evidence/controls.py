@@ -14,7 +14,7 @@ from tombola.scores import Batches, Loss, Score, Scores
 from tombola.shrink import smaller
 from tombola.structure import Prunable, UnitMap, Weights
 from tombola.tickets import Mask, Scope, Seed, Ticket, tensors_of
-from tombola.training import Run, SampleFlops, Task, epochs_spent, mixed
+from tombola.training import Run, Task, epochs_spent, mixed, share_of_work
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,8 @@ def scratch_b(against: Against) -> Arm:
     task, ticket = against.task, against.ticket
     once, model = scratch_e(against), task.build(against.seed)
     small, _ = smaller(model, ticket, Run(against.seed).probe(task))
-    batch = next(iter(task.batches("train", against.seed, 0)))
-    whole, less = (SampleFlops.measure(task, network, batch).training for network in (model, small))
-    return replace(once, extra_epochs=task.recipe.epochs * (whole / less - 1))
+    share = share_of_work(task, small, model, against.seed)
+    return replace(once, extra_epochs=task.recipe.epochs * (1 / share - 1))
 
 
 def dense(against: Against) -> Arm:

@@ -9,7 +9,7 @@ from tombola.training.recipe import Recipe
 from tombola.training.run import Run
 from tombola.training.step import Step
 from tombola.training.task import Split, SupervisedTask, Task, accuracy
-from tombola.training.train import Trained, epochs_spent, recipe_of, start_of, train
+from tombola.training.train import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [
     "Bars",
@@ -36,6 +36,7 @@ __all__ = [
     "mixed",
     "own_randomness",
     "recipe_of",
+    "share_of_work",
     "start_of",
     "train",
 ]

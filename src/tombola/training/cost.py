@@ -23,8 +23,8 @@ from tombola.training.task import Task
 class Cost:
     """Work done: samples forward (validation too) and backward, FLOPs, seconds, peak memory in bytes.
 
-    dense_epochs: the unit that compares methods; passes over the training split for training, and for a score
-    its FLOPs over those of one epoch of dense training.
+    dense_epochs: the unit that compares methods; passes over the training split for training, for that of a smaller
+    network as much less as its FLOPs are, and for a score its FLOPs over those of one epoch of dense training.
     """
 
     samples_forward: int = 0

@@ -11,7 +11,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.shrink import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
-from tombola.training.cost import Cost
+from tombola.training.cost import Cost, SampleFlops
 from tombola.training.loop import evaluate
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
@@ -59,18 +59,27 @@ def train(
             return train(task, ticket, seed=seed, init_seed=init_seed, extra_epochs=extra_epochs, run=run, small=small)
     recipe = recipe_of(task, ticket, extra_epochs)
     model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
-    attached, plan = ticket, None
+    attached, plan, share = ticket, None, 1.0
     if ticket is not None and ticket.removed and small:
         try:
-            model, plan = smaller(model, ticket, run.probe(task))
-            attached = replace(ticket, mask=plan.mask)
+            small_model, plan = smaller(model, ticket, run.probe(task))
+            attached, share = replace(ticket, mask=plan.mask), share_of_work(task, small_model, model, seed)
+            model = small_model
         except TombolaError as error:
             warnings.warn(f"the masked network is trained, not a smaller one: {error}", ShrinkWarning, stacklevel=2)
     done = run.stage("train", task, model, recipe=recipe, attached=attached)
     with own_randomness(run.device, seed):
         metric, loss, _ = evaluate(task, model, "test", recipe)
     validation = done.history[-1].get("validation_metric", math.nan) if done.history else math.nan
-    return Trained(model, metric, loss, validation, recipe.epochs, done.history, done.cost, plan)
+    cost = replace(done.cost, dense_epochs=share * done.cost.dense_epochs)
+    return Trained(model, metric, loss, validation, recipe.epochs, done.history, cost, plan)
+
+
+def share_of_work(task: Task, small: nn.Module, whole: nn.Module, seed: int) -> float:
+    """FLOPs of a training step on a smaller network over those on the whole one."""
+    batch = next(iter(task.batches("train", seed, 0)))
+    less, more = (SampleFlops.measure(task, network, batch).training for network in (small, whole))
+    return less / more
 
 
 def recipe_of(task: Task, ticket: Ticket | None, extra_epochs: float = 0.0) -> Recipe:
