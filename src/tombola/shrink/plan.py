@@ -30,8 +30,8 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = ()
     """What a mask lets be cut out: channels of which it keeps nothing, and those that so feed nothing.
 
     parts: units inside the network that are cut where the trace does not reach; bypass: whether blocks that say what
-    their branch is are left out where it is dead. A channel that others share an axis
-    with (a residual stream's) can go only if all of them are dead.
+    their branch is are left out where it is dead. A channel that others share an axis with (a residual stream's) can go
+    only if all of them are dead.
     """
     parameters = dict(model.named_parameters())
     check_fits(mask, parameters)
