@@ -34,6 +34,7 @@ from tombola.shrink import (
 )
 from tombola.structure import (
     NM,
+    Blocks,
     Channels,
     Inner,
     Inside,
@@ -54,6 +55,7 @@ __version__ = _version("tombola")
 __all__ = [
     "METHODS",
     "NM",
+    "Blocks",
     "Channels",
     "ConcreteTicketSearch",
     "ContinuousSparsification",

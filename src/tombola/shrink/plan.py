@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tombola.shrink.cut import Kept, axes_of, narrowed, within
-from tombola.structure import INPUTS, Inner, Probe, UnitGroup, joined, shared, wiring_of
-from tombola.tickets import Mask, check_fits, plain_name
+from tombola.structure import INPUTS, Inner, Probe, UnitGroup, residual_blocks, wiring_of
+from tombola.tickets import Mask, check_fits
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +38,8 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = ()
     network = wiring_of(model, probe, parts, untraced=True)
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, network.norms.get(group.name), alive) for group in network.groups if group.slices}
-    spread = network.spread(dead, silencing=False)
-    gone = network.removable(spread)
-    layers = [group.name for group in network.groups if group.slices and not group.name.endswith(INPUTS)]
-    passing = _idle(model, {name for name in layers if spread[name].all()}) if bypass else ()
+    gone = network.removable(network.spread(dead, silencing=False))
+    passing = _idle(model, {name for name, own in alive.items() if not own.any()}) if bypass else ()
     kept: dict[str, Kept] = {}
     for group in network.groups:
         if group.name.endswith(INPUTS):
@@ -59,14 +57,12 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = ()
 
 
 def _idle(model: nn.Module, dead: Collection[str]) -> tuple[str, ...]:
-    """Blocks that say what they add to their input (`branch`), and of which all of that is dead."""
-    elsewhere, found = shared(model), []
-    for name, module in model.named_modules():
-        branch = getattr(module, "branch", ())
-        layers = {joined(plain_name(name), own) for own in branch} if isinstance(branch, tuple) else set()
-        inside = {plain_name(joined(name, own)) for own, _ in module.named_modules()}
-        if name and layers and layers <= set(dead) and not inside & elsewhere:
-            found.append(plain_name(name))
+    """Blocks of which every parameter of the layers that give their branch is dead."""
+    found = [
+        block.name
+        for block in residual_blocks(model)
+        if block.gives and all(f"{layer}.{part}" in dead for layer, part in block.gives)
+    ]
     return tuple(name for name in found if not within(name, found))
 
 

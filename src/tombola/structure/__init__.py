@@ -1,5 +1,6 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
+from tombola.structure.blocks import Block, Blocks, residual_blocks
 from tombola.structure.channels import Channels, ChannelUnits
 from tombola.structure.granularity import Granularity, UnitMap, granularity, granularity_of
 from tombola.structure.graph import Probe, tensors_in
@@ -21,6 +22,8 @@ __all__ = [
     "NORMS",
     "PINNED",
     "TRANSPOSED",
+    "Block",
+    "Blocks",
     "ChannelUnits",
     "Channels",
     "Granularity",
@@ -44,6 +47,7 @@ __all__ = [
     "norm_units",
     "prunable",
     "recount",
+    "residual_blocks",
     "shared",
     "tensors_in",
     "wiring_of",

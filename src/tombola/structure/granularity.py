@@ -9,6 +9,7 @@ from typing import Any, Protocol, get_args
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.structure.blocks import Blocks
 from tombola.structure.channels import Channels
 from tombola.structure.graph import Probe
 from tombola.structure.inside import Inside
@@ -45,7 +46,7 @@ class Granularity(Protocol):
         ...
 
 
-KINDS: tuple[type[Granularity], ...] = (Weights, NM, Channels, Inside, QueryKey)
+KINDS: tuple[type[Granularity], ...] = (Weights, NM, Channels, Inside, QueryKey, Blocks)
 
 
 def granularity_of(described: Mapping[str, Any]) -> Granularity:
@@ -59,8 +60,8 @@ def granularity_of(described: Mapping[str, Any]) -> Granularity:
 def granularity(name: str) -> Granularity:
     """The granularity of this name.
 
-    `weight`; `channel` (or `channel:mean`, `channel:l2`); `head`, `neuron` or `query-key` of transformers; or a pattern
-    as `2:4`.
+    `weight`; `channel` (or `channel:mean`, `channel:l2`); `head`, `neuron` or `query-key` of transformers; `block`, or
+    `block:3` to remove three; or a pattern as `2:4`.
 
     Examples:
         >>> granularity("2:4")
@@ -72,10 +73,13 @@ def granularity(name: str) -> Granularity:
         Inside("head"),
         Inside("neuron"),
         QueryKey(),
+        Blocks(),
     )
     plain = {own.name: own for own in known}
     if name in plain:
         return plain[name]
+    if counted := re.fullmatch(r"block:(\d+)", name):
+        return Blocks(int(counted[1]))
     pattern = re.fullmatch(r"(\d+):(\d+)", name)
     if pattern is None:
         raise TombolaError(f"there is no granularity '{name}'; give {', '.join(plain)}, or a pattern as 2:4")

@@ -55,7 +55,7 @@ class BasicBlock(nn.Module):
     @property
     def branch(self) -> tuple[str, ...]:
         """What is added to the input, which is never negative."""
-        return ("conv2",) if isinstance(self.shortcut, nn.Identity) else ()
+        return ("bn2",) if isinstance(self.shortcut, nn.Identity) else ()
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.bn1(self.conv1(x)))
@@ -79,7 +79,7 @@ class Bottleneck(nn.Module):
     @property
     def branch(self) -> tuple[str, ...]:
         """What is added to the input, which is never negative."""
-        return ("conv3",) if isinstance(self.shortcut, nn.Identity) else ()
+        return ("bn3",) if isinstance(self.shortcut, nn.Identity) else ()
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.bn1(self.conv1(x)))

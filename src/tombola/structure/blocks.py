@@ -1,0 +1,158 @@
+"""Residual blocks as units: which can go, and how they are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.structure.graph import Probe
+from tombola.structure.layers import joined, shared
+from tombola.structure.units import check_scope
+from tombola.tickets import Mask, Scope, plain_name, select
+
+
+@dataclass(frozen=True)
+class Block:
+    """A module that adds a branch to its input.
+
+    stage: the module that it stands in. gives: (layer, parameter) of the layers whose outputs are added; none where the
+    input is changed on the way past the branch, or layers stand in several places. parameters: all that it owns.
+    """
+
+    name: str
+    stage: str
+    gives: tuple[tuple[str, str], ...]
+    parameters: tuple[str, ...]
+
+
+def residual_blocks(model: nn.Module) -> tuple[Block, ...]:
+    """The modules with an attribute `branch`: the names of the layers below it whose outputs are added to its input.
+
+    Where that is empty the input is not passed on as it is. TombolaError for a name that the block does not have.
+    """
+    elsewhere, found = shared(model), []
+    for name, module in model.named_modules():
+        branch = getattr(module, "branch", None)
+        if not name or not isinstance(branch, tuple):
+            continue
+        named = {plain_name(joined(name, own)): part for own, part in module.named_modules()}
+        layers = [plain_name(joined(name, own)) for own in branch]
+        if lost := [own for own in layers if own not in named]:
+            raise TombolaError(f"'{name}' says that its branch ends in '{lost[0]}', which it does not have")
+        gives = [(own, part) for own in layers for part, _ in named[own].named_parameters()]
+        parameters = tuple(plain_name(joined(name, own)) for own, _ in module.named_parameters())
+        stage = plain_name(name.rpartition(".")[0])
+        found.append(Block(plain_name(name), stage, () if elsewhere & named.keys() else tuple(gives), parameters))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Residual blocks that give what they are given without their branch; a stage's first stays.
+
+    remove: how many go; if None, the density is the share of those that can go which stays. least: blocks that each
+    stage keeps, its first among them. reduction: how the scores of a block's weights become the block's (Jordao et al.,
+    When Layers Play the Lottery, all Tickets Win at Initialization).
+    """
+
+    remove: int | None = None
+    least: int = 2
+    reduction: Literal["sum", "mean"] = "sum"
+
+    @property
+    def name(self) -> str:
+        return "block" if self.remove is None else f"block:{self.remove}"
+
+    def check(self, density: float, scope: Scope) -> None:
+        check_scope("block", scope)
+        if (self.remove is not None and self.remove < 1) or self.least < 1:
+            raise TombolaError(f"remove={self.remove} with least={self.least}; give numbers of blocks, at least 1")
+
+    def units(self, model: nn.Module, probe: Probe) -> BlockUnits:
+        blocks = residual_blocks(model)
+        stages = dict.fromkeys(block.stage for block in blocks)
+        first = {stage: next(block for block in blocks if block.stage == stage) for stage in stages}
+        free = tuple(block for block in blocks if block.gives and block is not first[block.stage])
+        if not free:
+            raise TombolaError(
+                "the network has no residual block that could be removed: none gives its input without a branch; use "
+                "one with shortcuts, as resnet32 or vit-tiny, or say in your blocks what they add: branch = ('bn2',)"
+            )
+        return BlockUnits(free, {stage: sum(b.stage == stage for b in blocks) for stage in stages}, self)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockUnits:
+    """The blocks of one network that can go, by stage; sizes: how many blocks each stage has in all."""
+
+    blocks: tuple[Block, ...]
+    sizes: Mapping[str, int]
+    own: Blocks
+
+    def choose(
+        self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
+    ) -> Mask:
+        """The kept blocks of each stage; TombolaError if more are to go than can."""
+        floors = {name: self._floor(name, floor) for name in self._stages}
+        going, total = self.own.remove, len(self.blocks)
+        if going is not None:
+            density = (total - going) / total
+            can = total - sum(floors.values())
+            if going > can:
+                raise TombolaError(
+                    f"{going} blocks cannot go: of {total} that could, {can} can where each stage keeps "
+                    f"{self.own.least}; remove fewer, or give least=1"
+                )
+        reduced = {
+            stage: torch.stack([self._worth(block, scores) for block in own]) for stage, own in self._stages.items()
+        }
+        return select(reduced, density, scope=scope, within=within, floor=floors)
+
+    def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
+        """The mask: all that a removed block owns is dead."""
+        alive = {
+            name: torch.full(parameters[name].shape, bool(stays))
+            for stage, own in self._stages.items()
+            for block, stays in zip(own, kept[stage], strict=True)
+            for name in block.parameters
+        }
+        return Mask.of(alive, kept.ties)
+
+    def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
+        return {stage: tuple((~kept[stage]).nonzero().flatten().tolist()) for stage in kept}
+
+    def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
+        """The kept blocks, by stage; TombolaError if the removed ones are another network's."""
+        alive = {stage: torch.ones(len(own), dtype=torch.bool) for stage, own in self._stages.items()}
+        for stage, numbers in removed.items():
+            if stage not in alive or max(numbers, default=-1) >= len(alive[stage]):
+                raise TombolaError(
+                    f"the ticket removes block {max(numbers, default=0)} of '{stage}', which has "
+                    f"{len(alive.get(stage, ()))} that can go here; use the network that it was found on"
+                )
+            alive[stage][list(numbers)] = False
+        return Mask.of(alive)
+
+    @cached_property
+    def _stages(self) -> dict[str, list[Block]]:
+        stages: dict[str, list[Block]] = {}
+        for block in self.blocks:
+            stages.setdefault(block.stage, []).append(block)
+        return stages
+
+    def _floor(self, stage: str, floor: int) -> int:
+        own = len(self._stages[stage])
+        return min(own, max(floor, self.own.least - (self.sizes[stage] - own)))
+
+    def _worth(self, block: Block, scores: Mapping[str, Tensor]) -> Tensor:
+        own = [scores[name] for name in block.parameters if name in scores]
+        if not own:
+            raise TombolaError(f"no score covers block '{block.name}'; use a score of its weights")
+        total = torch.stack([score.sum() for score in own]).sum()
+        return total if self.own.reduction == "sum" else total / sum(score.numel() for score in own)
