@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -12,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import tombola as tb
 from tombola import Blocks, TombolaError, zoo
 from tombola.cli import main
+from tombola.scores import BLOCK_SCORES
+from tombola.scores.blocks import importances
 from tombola.structure import residual_blocks
 from tombola.testing import check_method, toy_task
 from tombola.zoo.resnet import small_resnet
@@ -163,3 +166,117 @@ def test_the_command_line_removes_blocks(tmp_path, monkeypatch, capsys):
     assert "parameters" in capsys.readouterr().out
     assert main(["find", "snip", "--granularity", "block:3", "--model", "vgg11", "--width", "0.25"]) == 2
     assert "no residual block" in capsys.readouterr().err
+
+
+# Scores of blocks
+
+
+def lively(name: str = "resnet20", shape=(3, 16, 16)) -> tuple[nn.Module, list]:
+    torch.manual_seed(0)
+    model = zoo.model(name, shape, 5, width=0.25)()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    return model, [(torch.randn(16, *shape), torch.randint(0, 5, (16,))) for _ in range(2)]
+
+
+@pytest.mark.parametrize("score", BLOCK_SCORES.values(), ids=BLOCK_SCORES)
+def test_scores_of_blocks_are_pure_finite_and_repeatable(score):
+    model, batches = lively()
+    before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    random = torch.get_rng_state()
+    scores = score(model, batches, nn.functional.cross_entropy, seed=3)
+    again = score(model, batches, nn.functional.cross_entropy, seed=3)
+    assert {name for name in scores} >= {block.name for block in units_of(model).blocks}
+    assert all(own.shape == (1,) and own.isfinite().all() for own in scores.values())
+    assert all(torch.equal(own, again[name]) for name, own in scores.items())
+    assert all(torch.equal(own, before[name]) for name, own in model.state_dict().items())
+    assert modes == [m.training for m in model.modules()]
+    assert torch.equal(random, torch.get_rng_state())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("score", [tb.scores.FeatureSimilarity(), tb.scores.OutputDivergence()], ids=lambda s: s.name)
+def test_a_block_that_adds_nothing_is_worth_nothing(score):
+    model, batches = lively()
+    with torch.no_grad():
+        model.layer2[1].bn2.weight.zero_()
+        model.layer2[1].bn2.bias.zero_()
+    scores = score(model, batches)
+    assert scores["layer2.1"].item() == pytest.approx(0, abs=1e-6)
+    assert min(own.item() for name, own in scores.items() if name != "layer2.1") > 1e-5
+
+
+def test_cka_is_that_of_its_definition():
+    torch.manual_seed(0)
+    one, other = torch.randn(30, 7).double(), torch.randn(30, 4).double()
+    x, y = one - one.mean(0), other - other.mean(0)
+    expected = (x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
+    assert float(tb.scores.cka(one, other)) == pytest.approx(float(expected), rel=1e-10)
+    rotation = torch.linalg.qr(torch.randn(7, 7).double())[0]
+    assert float(tb.scores.cka(one, 2 * one @ rotation)) == pytest.approx(1, rel=1e-10)
+
+
+class Constant(nn.Module):
+    """A block that gives maps of a known rank."""
+
+    branch = ("conv",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)
+
+    def forward(self, x):
+        return torch.ones(len(x), 1, 1, 1) * torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0])) + 0 * self.conv(x)
+
+
+def test_the_rank_of_maps_is_counted():
+    scores = tb.scores.FeatureRank()(nn.Sequential(Constant()), [(torch.randn(5, 1, 4, 4), torch.zeros(5))])
+    assert scores["0"].item() == pytest.approx(3 / 4)
+
+
+def test_importances_have_a_mean_square_of_one_and_find_the_feature_that_tells():
+    torch.manual_seed(0)
+    targets = torch.arange(60) % 3
+    features = torch.randn(60, 8)
+    features[:, 5] += 4 * (targets == 1)
+    features[:, 7] = 2.0
+    found = importances(features, nn.functional.one_hot(targets).double(), 2)
+    assert found.shape == (7,)
+    assert float(found.square().mean()) == pytest.approx(1)
+    assert int(found.argmax()) == 5
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (
+            lambda: tb.scores.FeatureSimilarity()(nn.Sequential(Constant()), [(torch.randn(5, 1, 4, 4), 0)]),
+            "there is none",
+        ),
+        (lambda: tb.scores.FeatureRank()(*lively("vit-tiny", (1, 8, 8))), "gives no maps of features"),
+        (lambda: tb.scores.RandomBlocks()(toy_task().build(0)), "no residual block that says what it adds"),
+        (lambda: tb.scores.ExpectedActivation()(lively()[0]), "needs data and got no batch"),
+        (
+            lambda: tb.scores.ProjectedImportance()(lively()[0], [(torch.randn(4, 3, 16, 16), torch.randn(4))]),
+            "is for class numbers",
+        ),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(act, says):
+    with pytest.raises(TombolaError, match=says):
+        act()
+
+
+def test_one_block_a_round_by_similarity():
+    task = toy_task(partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25), epochs=1)
+    method = tb.Iterative(
+        0.75,
+        score=tb.scores.FeatureSimilarity(),
+        granularity=Blocks(),
+        count=3,
+        schedule="linear",
+        rewind="learning-rate",
+    )
+    assert sum(map(len, tb.find(task, method, progress=False).removed.values())) == 3

@@ -27,14 +27,16 @@ def test_every_score_keeps_the_laws(name):
     check_score(SCORES[name])
 
 
+tiny_resnet = partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25)
 tiny_transformer = partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_method_keeps_the_laws(name):
-    of_transformers = name.endswith("-transformer")
-    check_method(tb.method(name, density=0.3), tiny_transformer if of_transformers else toy_network)
+    networks = {"layer-": tiny_resnet, "-transformer": tiny_transformer}
+    network = next((own for part, own in networks.items() if part in name), toy_network)
+    check_method(tb.method(name, density=0.3), network)
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -68,7 +68,8 @@ class Report:
         words = {"holds": "hold", "contradicted": "are contradicted", "undecided": "are undecided"}
         counts = [f"{self.findings.count(own)} {word}" for own, word in words.items() if own in self.findings]
         seeds = len(next(iter(self.arms.values())))
-        return f"{self.outcome}: of {len(self.findings)} expectations, {', '.join(counts)}, over {seeds} seed{'s' if seeds > 1 else ''}"
+        over = f"over {seeds} seed{'s' if seeds > 1 else ''}"
+        return f"{self.outcome}: of {len(self.findings)} expectations, {', '.join(counts)}, {over}"
 
 
 def judge(

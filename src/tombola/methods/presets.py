@@ -14,8 +14,19 @@ from tombola.methods.iterative import Iterative
 from tombola.methods.method import Method
 from tombola.methods.one_shot import OneShot
 from tombola.methods.supermask import EdgePopup, GemMiner
-from tombola.scores import Grasp, GraspFirstOrder, Magnitude, Random, Snip, SynFlow
-from tombola.structure import Granularity, QueryKey, granularity_of
+from tombola.scores import (
+    FeatureSimilarity,
+    FrontToBack,
+    Grasp,
+    GraspFirstOrder,
+    Magnitude,
+    OutputDivergence,
+    Random,
+    RandomBlocks,
+    Snip,
+    SynFlow,
+)
+from tombola.structure import Blocks, Granularity, QueryKey, granularity_of
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,22 @@ METHODS: dict[str, Preset] = {
         "train with a penalty on batch-norm scales, remove the channels with the smallest, train again",
         "one full training",
     ),
+    **{
+        f"layer-{name}": Preset(
+            OneShot(score=score, granularity=Blocks(1)),
+            "Jordao et al., 2023" if score.needs_data else score.paper,
+            f"remove the residual blocks that are worth least before training, by {what}",
+            "one batch" if score.needs_data else "nothing",
+        )
+        for name, score, what in (
+            ("snip", Snip(), "the sum of their weights' sensitivities"),
+            ("grasp", Grasp(), "the sum of what their weights do for the gradient's norm"),
+            ("cka", FeatureSimilarity(), "how little the features change without them"),
+            ("kl", OutputDivergence(), "how little the outputs change without them"),
+            ("random", RandomBlocks(), "a random number"),
+            ("front-to-back", FrontToBack(), "their place, the first ones first"),
+        )
+    },
     "snip": Preset(
         OneShot(score=Snip()), Snip.paper, "keep the weights to which the loss is most sensitive", "one batch"
     ),

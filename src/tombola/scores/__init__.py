@@ -1,5 +1,15 @@
-"""Scores: how much is each weight worth? Pure functions; larger = keep."""
+"""Scores: how much is each weight, or residual block, worth? Pure functions; larger = keep."""
 
+from tombola.scores.blocks import (
+    ExpectedActivation,
+    FeatureRank,
+    FeatureSimilarity,
+    FrontToBack,
+    OutputDivergence,
+    ProjectedImportance,
+    RandomBlocks,
+    cka,
+)
 from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluate import batch_size
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip
@@ -13,26 +23,48 @@ grasp_first_order = GraspFirstOrder()
 synflow = SynFlow()
 
 SCORES: dict[str, Score] = {score.name: score for score in (random, magnitude, snip, grasp, grasp_first_order, synflow)}
+BLOCK_SCORES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        RandomBlocks(),
+        FrontToBack(),
+        ExpectedActivation(),
+        FeatureRank(),
+        ProjectedImportance(),
+        OutputDivergence(),
+        FeatureSimilarity(),
+    )
+}
+"""Scores of residual blocks by name; they go with the granularity of blocks alone."""
 
 __all__ = [
+    "BLOCK_SCORES",
     "SCORES",
     "Batch",
     "BatchNormScale",
     "Batches",
     "Called",
+    "ExpectedActivation",
+    "FeatureRank",
+    "FeatureSimilarity",
     "Forward",
+    "FrontToBack",
     "Grasp",
     "GraspFirstOrder",
     "Inputs",
     "Loss",
     "Magnitude",
+    "OutputDivergence",
+    "ProjectedImportance",
     "Random",
+    "RandomBlocks",
     "Score",
     "Scores",
     "Snip",
     "SynFlow",
     "View",
     "batch_size",
+    "cka",
     "forward",
     "grasp",
     "grasp_first_order",

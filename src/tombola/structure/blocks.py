@@ -151,6 +151,8 @@ class BlockUnits:
         return min(own, max(floor, self.own.least - (self.sizes[stage] - own)))
 
     def _worth(self, block: Block, scores: Mapping[str, Tensor]) -> Tensor:
+        if block.name in scores:
+            return scores[block.name].sum()
         own = [scores[name] for name in block.parameters if name in scores]
         if not own:
             raise TombolaError(f"no score covers block '{block.name}'; use a score of its weights")

@@ -107,11 +107,12 @@ class Run:
 
     def score(self, score: Score, task: Task, model: nn.Module, **view: Unpack[View]) -> Scores:
         """Score the model on the task's training batches, from the run's seed, and enter the cost."""
-        forwarded = 0
+        forwarded = backward = 0
 
         def counting_forward(model: nn.Module, inputs: Inputs) -> Any:
-            nonlocal forwarded
-            forwarded += batch_size((inputs, None))
+            nonlocal forwarded, backward
+            samples = batch_size((inputs, None))
+            forwarded, backward = forwarded + samples, backward + samples * torch.is_grad_enabled()
             return task.forward(model, inputs)
 
         started = time.perf_counter()
@@ -123,7 +124,7 @@ class Run:
             self._score_flops[score] = counted.get_total_flops()
         flops, seconds = self._score_flops[score], time.perf_counter() - started
         dense_epochs = flops / self._flops_of_dense_epoch(task, model) if flops else 0.0
-        self.cost += Cost(forwarded, forwarded, flops, seconds, peak_memory(self.device), dense_epochs)
+        self.cost += Cost(forwarded, backward, flops, seconds, peak_memory(self.device), dense_epochs)
         return scores
 
     def probe(self, task: Task) -> Probe:

@@ -1,0 +1,267 @@
+"""Scores of residual blocks: by what they give, by what the network gives without them, by their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.scores.evaluate import take, untouched
+from tombola.scores.types import Batch, Batches, Loss, Scores, View
+from tombola.structure import Block, residual_blocks
+from tombola.tickets import plain_name
+
+Look = Callable[[Any], Tensor]
+"""Calls a network on inputs and gives what a score compares."""
+
+
+@dataclass(frozen=True)
+class RandomBlocks:
+    """A uniform random number for each residual block, from the seed, whatever its size."""
+
+    name: ClassVar[str] = "random-blocks"
+    paper: ClassVar[str] = "the baseline of every paper"
+    needs_data: ClassVar[bool] = False
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        generator = torch.Generator().manual_seed(view.get("seed", 0))
+        return {name: torch.rand(1, generator=generator) for name in _named(model)}
+
+
+@dataclass(frozen=True)
+class FrontToBack:
+    """A block's place in the network: the first go first, the baseline that every criterion has to beat."""
+
+    name: ClassVar[str] = "front-to-back"
+    paper: ClassVar[str] = "the order of a faulty release (Mugnaini et al., arXiv 2411.14345)"
+    needs_data: ClassVar[bool] = False
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        return {name: torch.tensor([float(place)]) for place, name in enumerate(_named(model))}
+
+
+@dataclass(frozen=True)
+class ExpectedActivation:
+    """The mean of what a block gives, after a ReLU (expectABS: DropNet, Tan & Motani, ICML 2020)."""
+
+    batches: int = 4
+
+    name: ClassVar[str] = "expected-activation"
+    paper: ClassVar[str] = "Tan & Motani, ICML 2020"
+    needs_data: ClassVar[bool] = True
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        taken = take(batches, self.batches, self.name)
+        return {name: own.relu().mean().reshape(1) for name, own in given(model, taken, view).items()}
+
+
+@dataclass(frozen=True)
+class FeatureRank:
+    """The mean rank of the maps that a block gives after a ReLU, over their longer side (HRank, Lin et al., CVPR 2020).
+
+    For networks on images: TombolaError where a block does not give maps.
+    """
+
+    batches: int = 1
+
+    name: ClassVar[str] = "feature-rank"
+    paper: ClassVar[str] = "Lin et al., CVPR 2020"
+    needs_data: ClassVar[bool] = True
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        maps = given(model, take(batches, self.batches, self.name), view)
+        odd = next((name for name, own in maps.items() if own.ndim != 4), None)
+        if odd is not None:
+            raise TombolaError(f"block '{odd}' gives no maps of features, whose rank could be taken; use another score")
+        return {
+            name: (torch.linalg.matrix_rank(own.relu()).float().mean() / max(own.shape[2:])).reshape(1)
+            for name, own in maps.items()
+        }
+
+
+@dataclass(frozen=True)
+class ProjectedImportance:
+    """The mean VIP of what a block gives, averaged over 8×8 fields, in a partial least squares fit of the targets.
+
+    Jordao, Lie, Schwartz, Discriminative Layer Pruning, IEEE JSTSP 2020. For networks on images, and class numbers.
+    """
+
+    batches: int = 4
+    components: int = 2
+
+    name: ClassVar[str] = "projected-importance"
+    paper: ClassVar[str] = "Jordao et al., IEEE JSTSP 2020"
+    needs_data: ClassVar[bool] = True
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        taken = take(batches, self.batches, self.name)
+        targets = torch.cat([batch[1] for batch in taken])
+        if targets.is_floating_point() or targets.ndim != 1:
+            raise TombolaError(f"the score '{self.name}' is for class numbers; use another one for these targets")
+        classes = F.one_hot(targets).double()
+        return {
+            name: importances(_pooled(own), classes, self.components).mean().reshape(1)
+            for name, own in given(model, taken, view).items()
+        }
+
+
+@dataclass(frozen=True)
+class OutputDivergence:
+    """KL divergence of the network's outputs without a block from those with it (CURL, Luo & Wu, CVPR 2020)."""
+
+    batches: int = 4
+
+    name: ClassVar[str] = "output-divergence"
+    paper: ClassVar[str] = "Luo & Wu, CVPR 2020"
+    needs_data: ClassVar[bool] = True
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        def outputs(inputs: Any, network: Look) -> Tensor:
+            return F.log_softmax(network(inputs).float(), -1)
+
+        def divergence(whole: Tensor, without: Tensor) -> Tensor:
+            return (without.exp() * (without - whole)).sum(-1).mean()
+
+        return silenced(model, take(batches, self.batches, self.name), view, outputs, divergence)
+
+
+@dataclass(frozen=True)
+class FeatureSimilarity:
+    """1 − linear CKA of the last linear layer's inputs with and without a block (Pons et al., ICPR 2024)."""
+
+    batches: int = 4
+
+    name: ClassVar[str] = "feature-similarity"
+    paper: ClassVar[str] = "Pons et al., ICPR 2024"
+    needs_data: ClassVar[bool] = True
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        if not heads:
+            raise TombolaError(f"the score '{self.name}' compares what enters the last linear layer, and there is none")
+
+        def features(inputs: Any, network: Look) -> Tensor:
+            seen: list[Tensor] = []
+            hook = heads[-1].register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(1)))
+            with hook:
+                network(inputs)
+            return seen[-1]
+
+        return silenced(
+            model, take(batches, self.batches, self.name), view, features, lambda one, other: 1 - cka(one, other)
+        )
+
+
+def cka(one: Tensor, other: Tensor) -> Tensor:
+    """Linear centred kernel alignment of two sets of features of the same samples (Kornblith et al., ICML 2019).
+
+    one, other: (samples, features). 1 for features that are the same up to rotation and scale.
+
+    Examples:
+        >>> x = torch.randn(20, 5)
+        >>> round(float(cka(x, 3 * x)), 6)
+        1.0
+    """
+    grams = []
+    for features in (one, other):
+        centred = features.double() - features.double().mean(0)
+        grams.append(centred @ centred.T)
+    return (grams[0] * grams[1]).sum() / (grams[0].norm() * grams[1].norm()).clamp(min=1e-30)
+
+
+def importances(features: Tensor, classes: Tensor, components: int) -> Tensor:
+    """VIP of the features that vary in a partial least squares fit of the classes; their mean square is 1.
+
+    features: (samples, features); classes: (samples, classes), one-hot. 0 if nothing varies.
+    """
+    from sklearn.cross_decomposition import PLSRegression
+
+    varying = features[:, features.std(0) > 0].double().cpu().numpy()
+    if not varying.shape[1]:
+        return torch.zeros(1)
+    fitted = PLSRegression(min(components, varying.shape[1], len(varying) - 1)).fit(varying, classes.cpu().numpy())
+    explained = (fitted.x_scores_**2).sum(0) * (fitted.y_loadings_**2).sum(0)
+    weights = fitted.x_weights_**2 / (fitted.x_weights_**2).sum(0)
+    return torch.from_numpy((varying.shape[1] * (weights @ explained) / explained.sum()) ** 0.5)
+
+
+def given(model: nn.Module, taken: list[Batch], view: View) -> dict[str, Tensor]:
+    """What every residual block gives on some batches, sample by sample."""
+    blocks, seen = _named(model), {}
+    with untouched(model, mode="eval", **view) as network, torch.no_grad():
+        hooks = [
+            module.register_forward_hook(lambda _, __, output, name=name: seen.setdefault(name, []).append(output))
+            for name, module in blocks.items()
+        ]
+        try:
+            for inputs, _ in taken:
+                network(inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return {name: torch.cat(seen[name]) for name in blocks if name in seen}
+
+
+def silenced(
+    model: nn.Module,
+    taken: list[Batch],
+    view: View,
+    look: Callable[[Any, Look], Tensor],
+    compare: Callable[[Tensor, Tensor], Tensor],
+) -> Scores:
+    """How what a look gives changes when a block's branch gives zero, for every block that could go."""
+    free = {block.name for block in residual_blocks(model) if block.gives}
+    blocks = {name: module for name, module in _named(model).items() if name in free}
+    with untouched(model, mode="eval", **view) as network, torch.no_grad():
+
+        def seen() -> Tensor:
+            return torch.cat([look(inputs, network) for inputs, _ in taken])
+
+        whole, scores = seen(), {}
+        for name, module in blocks.items():
+            with _passing(module):
+                scores[name] = compare(whole, seen()).reshape(1)
+    return scores
+
+
+@contextmanager
+def _passing(module: nn.Module) -> Generator[None]:
+    """A block that gives what it is given."""
+    with module.register_forward_hook(lambda _, args, __: args[0]):
+        yield
+
+
+def _named(model: nn.Module) -> Mapping[str, nn.Module]:
+    """The network's residual blocks; TombolaError if it has none."""
+    named = {plain_name(name): module for name, module in model.named_modules()}
+    blocks: list[Block] = list(residual_blocks(model))
+    if not blocks:
+        raise TombolaError("the network has no residual block that says what it adds (branch), and so none to score")
+    return {block.name: named[block.name] for block in blocks}
+
+
+def _pooled(features: Tensor) -> Tensor:
+    """Averages over fields of 8×8, or of as much as there is, as one row a sample."""
+    if features.ndim == 4:
+        features = F.avg_pool2d(features, [min(8, side) for side in features.shape[2:]])
+    return features.flatten(1)
