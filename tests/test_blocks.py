@@ -208,6 +208,31 @@ def test_a_block_that_adds_nothing_is_worth_nothing(score):
     assert min(own.item() for name, own in scores.items() if name != "layer2.1") > 1e-5
 
 
+@pytest.mark.parametrize("name", ["resnet20", "preresnet20", "vit-tiny"])
+def test_a_block_is_silenced_exactly_and_what_comes_before_it_is_computed_once(name):
+    model, batches = lively(name, (3, 8, 8))
+    called: list[str] = []
+    named = dict(model.named_modules())
+    for block in residual_blocks(model):
+        part = "conv1" if name != "vit-tiny" else "norm1"
+        named[block.name].get_submodule(part).register_forward_hook(lambda *_, own=block.name: called.append(own))
+    scores = tb.scores.OutputDivergence()(model, batches)
+    count, free = len(residual_blocks(model)), [block for block in residual_blocks(model) if block.gives]
+    assert len(called) <= len(batches) * (count + sum(count - 1 - i for i in range(count)))
+    model.eval()
+    with torch.no_grad():
+        inputs = torch.cat([x for x, _ in batches])
+        whole = model(inputs).log_softmax(-1)
+        for block in free:
+            kept = {key: own.clone() for key, own in model.state_dict().items()}
+            for layer, parameter in block.gives:
+                model.get_parameter(f"{layer}.{parameter}").zero_()
+            without = model(inputs).log_softmax(-1)
+            model.load_state_dict(kept)
+            expected = (without.exp() * (without - whole)).sum(-1).mean()
+            assert scores[block.name].item() == pytest.approx(float(expected), rel=1e-3, abs=1e-6)
+
+
 def test_cka_is_that_of_its_definition():
     torch.manual_seed(0)
     one, other = torch.randn(30, 7).double(), torch.randn(30, 4).double()
