@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import data, scores, search, shrinking, sparse, steps
+from benchmarks import blocks, data, scores, search, shrinking, sparse, steps
 from benchmarks.measure import Figure
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-PARTS = {"steps": steps, "data": data, "scores": scores, "search": search, "shrinking": shrinking, "sparse": sparse}
+PARTS = {own.__name__.rpartition(".")[2]: own for own in (steps, data, scores, search, shrinking, blocks, sparse)}
 NOISY = 0.15
 
 
@@ -28,11 +28,11 @@ def main() -> int:
     loaded = os.getloadavg()[0] / (os.cpu_count() or 1)
     if loaded > 0.5:
         console.print(f"[yellow]This machine is busy (load {loaded:.1f} a core): figures may be off.[/]")
-    figures = [
-        figure
+    parts = {
+        name: list(PARTS[name].figures())
         for name in track(wanted, "benchmarks", console=Console(stderr=True), transient=True)
-        for figure in PARTS[name].figures()
-    ]
+    }
+    figures = [figure for own in parts.values() for figure in own]
     table = Table("figure", "ratio", "bar", "met", "spread", "measured")
     for figure in figures:
         table.add_row(figure.what, *_cells(figure))
@@ -40,22 +40,23 @@ def main() -> int:
     noisy = [figure for figure in figures if figure.spread > NOISY]
     if noisy:
         console.print(f"[yellow]{len(noisy)} figures spread by more than {NOISY:.0%} between quartiles: run again.[/]")
-    if wanted == list(PARTS):
-        PAGE.write_text(page(figures))
+    for name, own in parts.items():
+        PAGE.write_text(page(name, own))
     return 0
 
 
-def page(figures: Sequence[Figure]) -> str:
+def page(part: str, figures: Sequence[Figure]) -> str:
+    """The page with the figures of one part measured anew."""
     rows = "\n".join(f"| {' | '.join((figure.what, *_cells(figure)))} |" for figure in figures)
-    before, _, after = PAGE.read_text().partition("<!-- figures -->\n")
-    after = after.partition("<!-- end of figures -->")[2]
-    return f"""{before}<!-- figures -->
+    before, _, after = PAGE.read_text().partition(f"<!-- {part} -->\n")
+    after = after.partition(f"<!-- end of {part} -->")[2]
+    return f"""{before}<!-- {part} -->
 Measured {date.today()} on {machine()}.
 
 | figure | ratio | bar | met | spread | measured |
 | --- | --- | --- | --- | --- | --- |
 {rows}
-<!-- end of figures -->{after}"""
+<!-- end of {part} -->{after}"""
 
 
 def machine() -> str:

@@ -44,9 +44,9 @@ def test_saved_bytes_are_those_that_backward_needs():
 
 def test_the_page_keeps_its_words_and_names_the_machine(tmp_path, monkeypatch):
     page = tmp_path / "benchmarks.md"
-    page.write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n")
+    page.write_text("before\n<!-- steps -->\nold\n<!-- end of steps -->\nafter\n")
     monkeypatch.setattr(bench, "PAGE", page)
-    text = bench.page([Figure("one", 0.5, 1.0, "note", 0.2)])
+    text = bench.page("steps", [Figure("one", 0.5, 1.0, "note", 0.2)])
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
@@ -54,7 +54,10 @@ def test_the_page_keeps_its_words_and_names_the_machine(tmp_path, monkeypatch):
     assert torch.__version__ in text
 
 
-def test_a_busy_machine_and_a_wide_spread_are_said(monkeypatch, capsys):
+def test_a_busy_machine_and_a_wide_spread_are_said(monkeypatch, capsys, tmp_path):
+    page = tmp_path / "benchmarks.md"
+    page.write_text("<!-- sparse -->\n<!-- end of sparse -->\n")
+    monkeypatch.setattr(bench, "PAGE", page)
     monkeypatch.setattr(sys, "argv", ["benchmarks", "sparse"])
     monkeypatch.setattr(bench.os, "getloadavg", lambda: (100.0, 0, 0))
     monkeypatch.setattr(bench.sparse, "figures", lambda: iter([Figure("one", 0.5, 1.0, "", 0.9)]))
