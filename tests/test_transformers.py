@@ -12,9 +12,10 @@ import transformers
 from torch import nn
 
 import tombola as tb
-from tombola import Inner, Inside, Mask, QueryKey, TombolaError, zoo
+from tombola import Blocks, Inner, Inside, Mask, QueryKey, TombolaError, zoo
 from tombola.cli import main
 from tombola.methods.early_bird import watching
+from tombola.scores import SCORES
 from tombola.shrink.cut import axes_of, narrowed
 from tombola.structure import Granularity, inner_of
 from tombola.testing import check_method, toy_task
@@ -161,6 +162,41 @@ def test_a_frozen_transformer_settles_when_the_window_is_full_and_only_what_is_d
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_early_bird_and_worm_keep_the_laws_on_a_transformer(kind, own):
     check_method(kind(0.5, granularity=own, window=2, epsilon=0.3), TOY)
+
+
+@pytest.mark.parametrize("own", [QueryKey(), Inside("head"), Inside("neuron"), Blocks()], ids=lambda own: own.name)
+@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+@pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")
+def test_every_score_goes_with_every_unit_of_a_transformer(score, own):
+    methods = (
+        tb.OneShot(0.5, score=score, granularity=own, floor=1),
+        tb.OneShot(0.5, score=score, granularity=own, floor=1, rounds=2),
+        tb.Iterative(0.5, score=score, granularity=own, floor=1, count=1),
+    )
+    for method in methods:
+        ticket = tb.find(toy_task(TOY, 1), method, progress=False)
+        assert bool(ticket.removed) == (own.name != "query-key")
+        assert 0 < ticket.density < 1
+
+
+class Once(torch.autograd.Function):
+    """An operation whose gradient has none of its own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("derivative for aten::once_backward is not implemented")
+
+
+def test_an_operation_without_a_second_derivative_is_named():
+    model, batch = nn.Linear(4, 3), (torch.randn(5, 4), torch.arange(5) % 3)
+    with pytest.raises(
+        TombolaError, match="second derivative, which aten::once_backward does not have; use grasp-first"
+    ):
+        tb.scores.grasp(model, [batch], F.cross_entropy, forward=lambda own, x: Once.apply(own(x)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

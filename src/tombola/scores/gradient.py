@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tombola.errors import TombolaError
 from tombola.scores.evaluate import Mode, Pure, batch_size, needed, take, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
 
@@ -94,7 +98,7 @@ class Grasp:
         def cooled(outputs: Tensor, targets: Tensor) -> Tensor:
             return loss(outputs / self.temperature, targets)
 
-        with untouched(model, mode=self.batch_norm, **view) as network:
+        with untouched(model, mode=self.batch_norm, **view) as network, _twice_differentiable(self.name):
             weights = list(network.weights.values())
             fixed = mean_gradients(network, taken, cooled) if len(taken) > 1 else None
             samples = sum(batch_size(batch) for batch in taken)
@@ -111,6 +115,22 @@ class Grasp:
                 agreement = torch.stack([(g * s).sum() for g, s in zip(own, stop, strict=True)]).sum()
                 torch._foreach_add_(products, torch.autograd.grad(agreement, weights, materialize_grads=True))
         return {n: w.detach() * p for (n, w), p in zip(network.weights.items(), products, strict=True)}
+
+
+@contextmanager
+def _twice_differentiable(score: str) -> Generator[None]:
+    """Attention by matrix products, which has a second derivative; TombolaError that names an operation without one."""
+    with sdpa_kernel(SDPBackend.MATH):
+        try:
+            yield
+        except RuntimeError as error:
+            named = re.search(r"derivative for (\S+) is not implemented", str(error))
+            if named is None:
+                raise
+            raise TombolaError(
+                f"the score '{score}' needs a second derivative, which {named[1]} does not have; use grasp-first-order, "
+                "snip or magnitude"
+            ) from error
 
 
 def _loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
