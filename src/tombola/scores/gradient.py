@@ -128,8 +128,8 @@ def _twice_differentiable(score: str) -> Generator[None]:
             if named is None:
                 raise
             raise TombolaError(
-                f"the score '{score}' needs a second derivative, which {named[1]} does not have; use grasp-first-order, "
-                "snip or magnitude"
+                f"the score '{score}' needs a second derivative, which {named[1]} does not have; use "
+                "grasp-first-order, snip or magnitude"
             ) from error
 
 
