@@ -126,7 +126,7 @@ METHODS: dict[str, Preset] = {
     ),
     "early-bird-transformer": Preset(
         EarlyBird(granularity=QueryKey(), epsilon=0.01, window=3),
-        "Chen et al., ACL 2021; Vasudev, ENLSP 2024",
+        "Vasudev, ENLSP 2024",
         "as early-bird, for the largest single weights of attention's queries and keys, in a window of three",
         "a few epochs, which count as training",
     ),
