@@ -71,7 +71,7 @@ def test_find_writes_a_ticket_of_channels(capsys, words):
     assert sum(answer["removed"].values()) == round(0.5 * 4 * (1 + 2 * 3 * (1 + 2 + 4)))
     status, out, err = typed(capsys, "find", *words, "--density", "0.5", "--out", "t", *small)
     assert (status, err) == (0, "")
-    assert "86 channels are removed" in " ".join(out.split())
+    assert "86 channels removed" in " ".join(out.split())
 
 
 def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):

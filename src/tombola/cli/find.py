@@ -11,7 +11,7 @@ from rich.table import Table
 from tombola.cli.output import RunOptions, console, engine, print_json
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, preset, settings_class, with_settings
-from tombola.methods import METHODS
+from tombola.methods import METHODS, granularity_used
 from tombola.report import write_search_curve
 from tombola.studies import RunFolder, default_options, make_task, search
 
@@ -77,7 +77,9 @@ def run(words: Sequence[str]) -> int:
     out.print(f"The search cost {cost['dense_epochs']:.4g} dense epochs, {cost['seconds']:.1f} s.")
     if ticket.removed:
         gone = sum(len(units) for units in ticket.removed.values())
-        out.print(f"{gone:,} channels are removed, in {len(ticket.removed)} layers.")
+        used = granularity_used(ticket.provenance.settings)
+        unit = used.name.partition(":")[0] if used else "unit"
+        out.print(f"{gone:,} {unit}{'s' * (gone != 1)} removed.")
     if before is not None:
         out.print(f"Before any training of its weights: {before:.2%} on the validation split.")
     if drawn:

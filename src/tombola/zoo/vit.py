@@ -63,7 +63,7 @@ class VisionTransformer(nn.Module):
     def __init__(self, shape: Shape, classes: int, heads: int, depth: int) -> None:
         super().__init__()
         channels, height, width = image_sides("vit-tiny", shape, 2)
-        patch, size = -(-max(height, width) // TOKENS_A_SIDE), heads * HEAD_SIZE
+        patch, size = max(2, -(-max(height, width) // TOKENS_A_SIDE)), heads * HEAD_SIZE
         self.patches = nn.Conv2d(channels, size, patch, stride=patch)
         self.positions = nn.Parameter(torch.randn((height // patch) * (width // patch), size) * 0.02)
         self.layers = nn.Sequential(*(Layer(size, heads) for _ in range(depth)))
@@ -75,5 +75,5 @@ class VisionTransformer(nn.Module):
 
 
 def vit_tiny(input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
-    """Six layers of six heads of 16, so 96 wide, on at most 8×8 patches."""
+    """Six layers of six heads of 16, so 96 wide, on at most 8×8 patches of at least 2×2."""
     return VisionTransformer(input_shape, classes, scaled(6, width), 6)
