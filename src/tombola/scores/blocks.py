@@ -15,7 +15,7 @@ from tombola.errors import TombolaError
 from tombola.scores.evaluate import take, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
 from tombola.structure import Block, residual_blocks
-from tombola.tickets import plain_name
+from tombola.tickets import modules_of
 
 Look = Callable[[Any], Tensor]
 """Calls a network on inputs and gives what a score compares."""
@@ -269,7 +269,7 @@ def _replaced(blocks: Mapping[str, nn.Module], known: Mapping[str, Tensor], pass
 
 def _named(model: nn.Module) -> Mapping[str, nn.Module]:
     """The network's residual blocks; TombolaError if it has none."""
-    named = {plain_name(name): module for name, module in model.named_modules()}
+    named = modules_of(model)
     blocks: list[Block] = list(residual_blocks(model))
     if not blocks:
         raise TombolaError("the network has no residual block that says what it adds (branch), and so none to score")

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.structure import NORMS, TRANSPOSED, MovesChannels, inner_of, is_depthwise, recount
-from tombola.tickets import plain_name
+from tombola.tickets import modules_of, plain_name
 
 Axes = dict[int, Tensor]
 """By dimension of a tensor, the positions that stay."""
@@ -32,7 +32,7 @@ class Kept:
 
 def axes_of(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
     """What stays of each parameter and buffer, by its name; those that stay whole are left out."""
-    named = {plain_name(name): module for name, module in model.named_modules()}
+    named = modules_of(model)
     found: dict[str, Axes] = {}
     for name, own in kept.items():
         module = named[name]
@@ -69,9 +69,10 @@ def narrowed(tensor: Tensor, axes: Axes) -> Tensor:
 def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = ()) -> nn.Module:
     """A copy of the model without the channels that do not stay and the idle blocks; layers keep their classes."""
     small = copy.deepcopy(model)
+    whole = modules_of(small)
     for name in idle:
-        _replace(small, {plain_name(own): module for own, module in small.named_modules()}[name], nn.Identity())
-    named = {plain_name(name): module for name, module in small.named_modules()}
+        _replace(small, whole[name], nn.Identity())
+    named = modules_of(small)
     axes = axes_of(small, kept)
     for name, own in kept.items():
         module = named[name]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.shrink.cut import Kept, axes_of, narrowed, within
-from tombola.structure import INPUTS, Inner, Probe, UnitGroup, residual_blocks, wiring_of
+from tombola.structure import INPUTS, Inner, Probe, UnitGroup, numbers_of, residual_blocks, wiring_of
 from tombola.tickets import Mask, check_fits
 
 
@@ -46,8 +46,8 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = ()
             continue
         entering = gone.get(group.name + INPUTS)
         if gone[group.name].any() or (entering is not None and entering.any()):
-            outputs = _numbers(~gone[group.name])
-            kept[group.name] = Kept(None if entering is None else _numbers(~entering), outputs)
+            outputs = numbers_of(~gone[group.name])
+            kept[group.name] = Kept(None if entering is None else numbers_of(~entering), outputs)
             if group.name in network.norms:
                 kept[network.norms[group.name]] = Kept(None, outputs)
     kept = {name: own for name, own in kept.items() if not within(name, passing)}
@@ -75,7 +75,3 @@ def _dead(group: UnitGroup, norm: str | None, alive: Mapping[str, Tensor]) -> Te
             return torch.zeros(group.size, dtype=torch.bool)
         living |= part.totals(alive[part.parameter].float(), group.size) > 0
     return ~living
-
-
-def _numbers(kept: Tensor) -> tuple[int, ...]:
-    return tuple(kept.nonzero().flatten().tolist())

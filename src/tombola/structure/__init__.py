@@ -12,7 +12,7 @@ from tombola.structure.norms import norm_units
 from tombola.structure.prunable import Prunable, prunable
 from tombola.structure.single import NM, QueryKey, Weights
 from tombola.structure.trace import wiring_of
-from tombola.structure.units import Slice, UnitGroup, Units
+from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
 from tombola.structure.wiring import INPUTS, PINNED, Wiring
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "is_depthwise",
     "joined",
     "norm_units",
+    "numbers_of",
     "prunable",
     "recount",
     "residual_blocks",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.structure.graph import Probe
 from tombola.structure.layers import joined, shared
-from tombola.structure.units import check_scope
+from tombola.structure.units import check_scope, numbers_of
 from tombola.tickets import Mask, Scope, plain_name, select
 
 
@@ -125,7 +125,7 @@ class BlockUnits:
         return Mask.of(alive, kept.ties)
 
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
-        return {stage: tuple((~kept[stage]).nonzero().flatten().tolist()) for stage in kept}
+        return {stage: numbers_of(~kept[stage]) for stage in kept}
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
         """The kept blocks, by stage; TombolaError if the removed ones are another network's."""

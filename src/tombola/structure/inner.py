@@ -23,7 +23,7 @@ from tombola.structure.layers import (
 )
 from tombola.structure.moves import MovesChannels
 from tombola.structure.units import Slice, UnitGroup
-from tombola.tickets import plain_name
+from tombola.tickets import modules_of, plain_name
 
 Kind = Literal["head", "neuron", "channel"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -77,7 +77,7 @@ def inner_of(model: nn.Module) -> tuple[Inner, ...]:
     Parts that share a layer or a parameter with others are left out. Raises TombolaError for a declaration that does
     not fit its module.
     """
-    named = {plain_name(name): module for name, module in model.named_modules()}
+    named = modules_of(model)
     elsewhere, found = shared(model), {}
     for name, module in model.named_modules():
         declared = [_placed(own, name) for own in _declared(name, module)]
@@ -98,7 +98,7 @@ def _placed(own: Inner, name: str) -> Inner:
 
 def unit_group(inner: Inner, model: nn.Module) -> UnitGroup:
     """The units as a group named by the layer that takes them, with their rows, norms and columns."""
-    named = {plain_name(name): module for name, module in model.named_modules()}
+    named = modules_of(model)
     rows = [part for name in inner.makes for part in leaving_slices(name, named[name])]
     parts = [*rows, *entering_slices(inner.takes, named[inner.takes])]
     size = inputs(named[inner.takes]) // inner.width
@@ -107,7 +107,7 @@ def unit_group(inner: Inner, model: nn.Module) -> UnitGroup:
 
 def axis_groups(inner: Inner, model: nn.Module) -> Iterator[tuple[UnitGroup, str | None]]:
     """The axes that a cut of these units goes through, each with the norm that follows: as channels, one by one."""
-    named = {plain_name(name): module for name, module in model.named_modules()}
+    named = modules_of(model)
     for name, norm in _with_norms(inner, named):
         slices = leaving_slices(name, named[name], scored=inner.width == 1)
         if norm is not None:
@@ -133,7 +133,7 @@ def query_key_weights(model: nn.Module) -> tuple[str, ...]:
 def recount(model: nn.Module, inner: Inner, units: int) -> None:
     """Let an attention module say how many heads it has."""
     parent, _, _ = inner.makes[0].rpartition(".")
-    attention = next(module for name, module in model.named_modules() if plain_name(name) == parent)
+    attention = modules_of(model)[parent]
     for name, value in {**dict.fromkeys(HEAD_COUNTS, units), "all_head_size": units * inner.width}.items():
         if isinstance(getattr(attention, name, None), int):
             setattr(attention, name, value)

@@ -10,7 +10,7 @@ from torch import nn
 from tombola.structure.moves import MovesChannels
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
-from tombola.tickets import plain_name
+from tombola.tickets import modules_of
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -83,7 +83,7 @@ def shared(model: nn.Module) -> set[str]:
     """Modules that stand in several places, or have a parameter that another module has too."""
     owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
     places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
-    named = {plain_name(name): module for name, module in model.named_modules()}
+    named = modules_of(model)
     return {
         name
         for name, own in named.items()

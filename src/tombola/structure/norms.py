@@ -9,12 +9,12 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.structure.layers import BATCH_NORMS, leaving_slices
 from tombola.structure.units import UnitGroup, Units
-from tombola.tickets import plain_name
+from tombola.tickets import modules_of
 
 
 def norm_units(model: nn.Module, without: Collection[str] = ()) -> Units:
     """A group for each batch norm that has a scale and is not left out; TombolaError if there is none."""
-    named = {plain_name(name): module for name, module in model.named_modules()}
+    named = modules_of(model)
     groups = tuple(
         UnitGroup(name, module.num_features, tuple(leaving_slices(name, module)))
         for name, module in named.items()

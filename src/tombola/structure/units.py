@@ -114,7 +114,7 @@ class Units:
 
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
         """The removed units of each group, by number, as a ticket stores them."""
-        return {name: tuple((~kept[name]).nonzero().flatten().tolist()) for name in kept}
+        return {name: numbers_of(~kept[name]) for name in kept}
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
         """The kept units of the groups from which these were chosen."""
@@ -138,6 +138,11 @@ class Units:
         if self.reduction == "mean":
             total = total / _total([(part, torch.ones_like(score)) for part, score in parts], group.size)
         return total
+
+
+def numbers_of(chosen: Tensor) -> tuple[int, ...]:
+    """The places at which a vector of truths is true."""
+    return tuple(chosen.nonzero().flatten().tolist())
 
 
 def check_scope(granularity: str, scope: Scope) -> None:

@@ -7,7 +7,7 @@ from tombola.tickets.pattern import select_pattern
 from tombola.tickets.select import TieWarning, kth_largest, select
 from tombola.tickets.shares import Scope
 from tombola.tickets.start import InitialWeights, Seed, Values
-from tombola.tickets.tensors import check_fits, device_of, digest_of, plain_name, put_values, tensors_of
+from tombola.tickets.tensors import check_fits, device_of, digest_of, modules_of, plain_name, put_values, tensors_of
 from tombola.tickets.ticket import Provenance, Ticket
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "device_of",
     "digest_of",
     "kth_largest",
+    "modules_of",
     "plain_name",
     "put_values",
     "select",

@@ -30,6 +30,11 @@ def plain_name(name: str) -> str:
     return name
 
 
+def modules_of(model: nn.Module) -> dict[str, nn.Module]:
+    """A model's modules by their plain names, itself as the empty one."""
+    return {plain_name(name): module for name, module in model.named_modules()}
+
+
 @torch.no_grad()
 def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Copy values into a model's own tensors, which must be the same ones; no tensor is shared afterwards."""
