@@ -3,13 +3,16 @@
 from tombola.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
 from tombola.claims.early_bird import SETTLING
 from tombola.claims.first import FIRST
+from tombola.claims.layers import SHALLOWER
 from tombola.claims.outcome import POINTS, Expectation, Finding, Relation, Report, Unit, judge
 from tombola.claims.records import load_records, save_records
 from tombola.claims.run import arms_of, measure
 from tombola.claims.supermasks import SUPERMASKS
 from tombola.claims.worm import AGAINST_EARLY_BIRD
 
-CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (*FIRST, *SUPERMASKS, *SETTLING, *AGAINST_EARLY_BIRD)}
+CLAIMS: dict[str, Claim] = {
+    claim.id: claim for claim in (*FIRST, *SUPERMASKS, *SETTLING, *AGAINST_EARLY_BIRD, *SHALLOWER)
+}
 
 __all__ = [
     "CLAIMS",

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tombola.cli.compare import at_density, publish
+from tombola.cli.compare import publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_word, is_ticket, preset, task_words, ticket_at
+from tombola.cli.subjects import at_size, first_word, is_ticket, preset, task_words, ticket_at
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method
 from tombola.studies import compare, default_options, make_task
@@ -22,6 +22,8 @@ class Check:
 
     density: float | None = None
     """for a method: the share of weights to keep"""
+    remove: int | None = None
+    """for a method that removes whole blocks: how many"""
     seeds: int = 5
     """how many seeds"""
     controls: tuple[str, ...] = MANDATORY
@@ -45,8 +47,8 @@ def run(words: Sequence[str]) -> int:
     options = parse("check", rest, Check.__doc__, check=Check(), task=default_options(rest), run=RunOptions())
     own = options.check
     assert subject is not None
-    if own.density is not None and not isinstance(subject, Ticket):
-        subject = at_density(subject, own.density)
+    if not isinstance(subject, Ticket):
+        subject = at_size(subject, own.density, own.remove)
     task = make_task(options.task)
     with engine(options.run, own.out) as running:
         done = compare(task, [subject], seeds=own.seeds, controls=own.controls, margin=own.margin, engine=running)

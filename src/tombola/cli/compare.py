@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tombola.cli.output import RunOptions, console, engine, print_json, verdicts_json
 from tombola.cli.parse import parse
-from tombola.cli.subjects import preset
+from tombola.cli.subjects import at_size, preset
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
-from tombola.methods import Method
+from tombola.methods import Method, counts_blocks
 from tombola.report import table, write_report
 from tombola.studies import Study, TaskOptions, compare, default_options, make_task
 
@@ -22,6 +22,8 @@ class Compare:
 
     densities: tuple[float, ...] = (0.2, 0.05)
     """shares of weights to keep"""
+    remove: tuple[int, ...] = (1,)
+    """for methods that remove whole blocks: how many"""
     seeds: int = 3
     """how many seeds, each with its own search"""
     controls: tuple[str, ...] = MANDATORY
@@ -39,16 +41,16 @@ def run(words: Sequence[str]) -> int:
         raise TombolaError("say which methods: tombola compare METHOD…, as tombola compare imp snip random")
     options = parse("compare", rest, Compare.__doc__, compare=Compare(), task=default_options(rest), run=RunOptions())
     own = options.compare
-    methods = [at_density(preset(name), density) for name in names for density in own.densities]
+    methods = [method for name in names for method in at_sizes(preset(name), own.densities, own.remove)]
     command = " ".join(["tombola compare", *words])
     return study(own, methods, options.task, options.run, f"{', '.join(names)} on {options.task.data}", command)
 
 
-def at_density(method: Method, density: float) -> Method:
-    """The method with another density, which must be a share."""
-    if not 0 < density <= 1:
-        raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
-    return replace(method, density=density)  # ty: ignore[invalid-argument-type]
+def at_sizes(method: Method, densities: Sequence[float], remove: Sequence[int]) -> list[Method]:
+    """The method at each density, or where it counts blocks with each number of them removed."""
+    if counts_blocks(method):
+        return [at_size(method, None, count) for count in remove]
+    return [at_size(method, density, None) for density in densities]
 
 
 def study(

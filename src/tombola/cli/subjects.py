@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from tombola.errors import TombolaError, unknown
-from tombola.methods import METHODS, Method
+from tombola.methods import METHODS, Method, counts_blocks, name_of, removing
 from tombola.structure import Prunable, granularity
 from tombola.tickets import Ticket
 
@@ -50,6 +50,19 @@ def preset(name: str) -> Method:
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name].method
+
+
+def at_size(method: Method, density: float | None, remove: int | None) -> Method:
+    """The method, keeping this share of its units or removing so many blocks; as it is if neither is given."""
+    if remove is not None:
+        return removing(method, remove)
+    if density is None:
+        return method
+    if counts_blocks(method):
+        raise TombolaError(f"'{name_of(method)}' counts the blocks that go; give --remove 3 instead of a density")
+    if not 0 < density <= 1:
+        raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
+    return replace(method, density=density)  # ty: ignore[invalid-argument-type]
 
 
 def ticket_at(path: str) -> Ticket:

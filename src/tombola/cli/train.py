@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tombola.cli.output import RunOptions, console, engine, print_json
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_word, is_ticket, preset, task_words, ticket_at
+from tombola.cli.subjects import at_size, first_word, is_ticket, preset, task_words, ticket_at
 from tombola.methods import Method
 from tombola.studies import RunFolder, RunSpec, carry_out, default_options, make_task
 from tombola.tickets import Ticket
@@ -20,6 +20,8 @@ class Train:
 
     density: float | None = None
     """for a method: the share of weights to keep"""
+    remove: int | None = None
+    """for a method that removes whole blocks: how many"""
     control: str = ""
     """train a control of it instead: shuffle, fresh-init, random, inverted, erk, smart-ratio, magnitude-init, narrow,
     scratch-e, scratch-b"""
@@ -47,8 +49,8 @@ def run(words: Sequence[str]) -> int:
         subject = preset(name)
     options = parse("train", rest, Train.__doc__, train=Train(), task=default_options(rest), run=RunOptions())
     own = options.train
-    if own.density is not None and subject is not None and not isinstance(subject, Ticket):
-        subject = replace(subject, density=own.density)  # ty: ignore[invalid-argument-type]
+    if subject is not None and not isinstance(subject, Ticket):
+        subject = at_size(subject, own.density, own.remove)
     spec = RunSpec(make_task(options.task), subject, own.control, own.seed, own.init_seed, own.extra_epochs, own.lr)
     with engine(options.run, Path("runs")) as running:
         result = carry_out(spec, running, RunFolder(own.out) if own.out else None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tombola.errors import unknown
+from tombola.errors import TombolaError, unknown
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Worm
@@ -216,11 +216,30 @@ def method(name: str, **settings: Any) -> Method:
 
 
 def name_of(own: Method) -> str:
-    """The name of the preset that a method is, whatever its density; else its type's name."""
+    """The name of the preset that a method is, however much it keeps; else its type's name."""
     for name, preset in METHODS.items():
-        if type(preset.method) is type(own) and replace(preset.method, density=own.density) == own:  # ty: ignore[invalid-argument-type]
+        if type(preset.method) is type(own) and _as_large_as(own, preset.method) == own:
             return name
     return type(own).__name__
+
+
+def _as_large_as(own: Method, preset: Method) -> Method:
+    """The preset, keeping as much as the method does."""
+    if isinstance(preset.granularity, Blocks) and isinstance(own.granularity, Blocks):
+        preset = removing(preset, own.granularity.remove)
+    return replace(preset, density=own.density)  # ty: ignore[invalid-argument-type]
+
+
+def counts_blocks(own: Method) -> bool:
+    """Whether how much a method keeps is the number of blocks that it removes, and not a density."""
+    return isinstance(own.granularity, Blocks) and own.granularity.remove is not None
+
+
+def removing(own: Method, blocks: int | None) -> Method:
+    """A method of whole blocks, which removes so many; TombolaError if its units are others."""
+    if not isinstance(own.granularity, Blocks):
+        raise TombolaError(f"'{name_of(own)}' keeps a share of its {own.granularity.name}s; give a density instead")
+    return replace(own, granularity=replace(own.granularity, remove=blocks))  # ty: ignore[invalid-argument-type]
 
 
 def granularity_used(settings: Mapping[str, Any]) -> Granularity | None:

@@ -74,7 +74,17 @@ class Blocks:
         if (self.remove is not None and self.remove < 1) or self.least < 1:
             raise TombolaError(f"remove={self.remove} with least={self.least}; give numbers of blocks, at least 1")
 
+    def share(self, model: nn.Module, density: float) -> float:
+        """The share of the blocks that can go which stays: where they are not counted, the density."""
+        if self.remove is None:
+            return density
+        total = len(self._found(model).blocks)
+        return (total - self.remove) / total
+
     def units(self, model: nn.Module, probe: Probe) -> BlockUnits:
+        return self._found(model)
+
+    def _found(self, model: nn.Module) -> BlockUnits:
         blocks = residual_blocks(model)
         stages = dict.fromkeys(block.stage for block in blocks)
         first = {stage: next(block for block in blocks if block.stage == stage) for stage in stages}

@@ -90,7 +90,7 @@ def compare(
         metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
         first = arms["ticket"][0]
         collapsed = tuple(dict.fromkeys(layer for result in arms["ticket"] for layer in result.collapsed))
-        verdicts.append(judge(first.method, subject.density, metrics, range(seeds), margin, collapsed))
+        verdicts.append(judge(first.method, first.density, metrics, range(seeds), margin, collapsed))
     return Study(tuple(results.values()), tuple(verdicts))
 
 

@@ -13,7 +13,8 @@ import torch
 
 from tombola.errors import TombolaError
 from tombola.evidence import Against, Arm, control, effective
-from tombola.methods import METHODS, Method, find
+from tombola.methods import METHODS, Method, counts_blocks, find
+from tombola.structure import Blocks
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, settings_of, source_digest
 from tombola.studies.store import RunFolder, Store
@@ -68,7 +69,7 @@ def search(
     """Find a ticket once: in `folder`, or in the store's own for these settings."""
     spec = RunSpec(task, method, "search", seed)
     settings = settings_of(spec, engine.device)
-    folder = folder or engine.store.folder(f"find-{spec.method}-{method.density:g}-s{seed}", settings)
+    folder = folder or engine.store.folder(f"find-{spec.method}-{spec.density:.4g}-s{seed}", settings)
     with folder.locked():
         engine.begin(folder, settings)
         ticket = folder.ticket()
@@ -143,7 +144,7 @@ def command_for(spec: RunSpec, settings: dict[str, Any], ticket_path: Path | Non
     elif isinstance(spec.subject, Ticket):
         words.append(str(ticket_path))
     else:
-        words += [spec.method, "--density", f"{spec.density:g}"]
+        words += [spec.method, *_amount(spec.subject)]
     words += [word for key, value in labels.items() for word in (f"--{key}", value) if word]
     words += ["--seed", str(spec.seed)]
     words += ["--init-seed", str(spec.init_seed)] if spec.init_seed is not None else []
@@ -151,6 +152,13 @@ def command_for(spec: RunSpec, settings: dict[str, Any], ticket_path: Path | Non
     words += ["--lr", f"{spec.lr:g}"] if spec.lr is not None else []
     words += ["--control", spec.control] if spec.control else []
     return " ".join(words)
+
+
+def _amount(method: Method) -> list[str]:
+    """How much a method keeps, as typed."""
+    if isinstance(method.granularity, Blocks) and counts_blocks(method):
+        return ["--remove", str(method.granularity.remove)]
+    return ["--density", f"{method.density:g}"]
 
 
 def _subject(spec: RunSpec, engine: Engine) -> tuple[Ticket | None, Path | None]:

@@ -13,6 +13,7 @@ import torch
 
 from tombola.methods import Method, describe, name_of
 from tombola.scores import batch_size
+from tombola.structure import Blocks
 from tombola.tickets import Ticket, digest_of, tensors_of
 from tombola.training import Task, own_randomness
 
@@ -21,7 +22,7 @@ from tombola.training import Task, own_randomness
 class RunSpec:
     """One run: train a subject (method: found anew with this seed; ticket; None: dense), or a control of it.
 
-    density: as asked, for the record. seed: of the search, the data order and all that is random. init_seed:
+    density: the share of units that is to stay, for the record. seed: of the search, the data order and all that is random. init_seed:
     of the dense network's initialisation, if another. extra_epochs: beyond the recipe. lr: of the training, if it is
     neither the recipe's nor the one that the ticket prescribes.
     """
@@ -45,7 +46,11 @@ class RunSpec:
 
     @property
     def density(self) -> float:
-        return 1.0 if self.subject is None else self.subject.density
+        if self.subject is None:
+            return 1.0
+        if isinstance(self.subject, Ticket) or not isinstance(self.subject.granularity, Blocks):
+            return self.subject.density
+        return self.subject.granularity.share(self.task.build(self.seed), self.subject.density)
 
 
 def settings_of(spec: RunSpec, device: torch.device) -> dict[str, Any]:
