@@ -14,7 +14,7 @@ LAYERS = "Jordao et al., When Layers Play the Lottery, all Tickets Win at Initia
 RESNET = replace(trained(BENCH, 5), model="resnet32")
 DIFFERS = (
     "Fashion-MNIST at 14×14 with 20,000 images for CIFAR-10; 5 epochs for (by the group's usual recipe) 200; five "
-    "seeds with intervals for single runs. Batches and reduction, which the paper leaves open: one batch of 128, the sum."
+    "seeds with intervals for single runs. What the paper leaves open: one batch of 128, the sum over a block."
 )
 CRITERIA = ("snip", "grasp")
 BASELINES = ("random", "front-to-back")

@@ -84,8 +84,8 @@ def compare(
     unique = list({_identity(spec): spec for plan in plans for spec in plan.values()}.values())
     results = dict(zip(map(_identity, unique), execute(unique, engine), strict=True))
     verdicts = []
-    for index, subject in enumerate(subjects):
-        own = plans[index * seeds : (index + 1) * seeds]
+    for start in range(0, len(plans), seeds):
+        own = plans[start : start + seeds]
         arms = {name: [results[_identity(plan[name])] for plan in own] for name in own[0]}
         metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
         first = arms["ticket"][0]

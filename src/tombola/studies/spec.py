@@ -22,9 +22,9 @@ from tombola.training import Task, own_randomness
 class RunSpec:
     """One run: train a subject (method: found anew with this seed; ticket; None: dense), or a control of it.
 
-    density: the share of units that is to stay, for the record. seed: of the search, the data order and all that is random. init_seed:
-    of the dense network's initialisation, if another. extra_epochs: beyond the recipe. lr: of the training, if it is
-    neither the recipe's nor the one that the ticket prescribes.
+    density: the share of units that is to stay, for the record. seed: of the search, the data order and all that is
+    random. init_seed: of the dense network's initialisation, if another. extra_epochs: beyond the recipe. lr: of the
+    training, if it is neither the recipe's nor the one that the ticket prescribes.
     """
 
     task: Task
