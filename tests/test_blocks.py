@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from tombola import Blocks, TombolaError, zoo
 from tombola.cli import main
 from tombola.scores import BLOCK_SCORES
 from tombola.scores.blocks import importances
-from tombola.structure import residual_blocks
+from tombola.structure import kept_share, residual_blocks
 from tombola.testing import check_method, toy_task
 from tombola.zoo.resnet import small_resnet
 
@@ -28,7 +30,9 @@ def units_of(model: nn.Module, own: Blocks | None = None):
 
 def mask_without(model: nn.Module, own: Blocks, seed: int = 0) -> tb.Mask:
     units = units_of(model, own)
-    kept = units.choose(tb.scores.random(model, seed=seed), None, scope="global", within=None, floor=0)
+    kept = units.choose(
+        tb.scores.random(model, seed=seed), kept_share(units, 1.0), scope="global", within=None, floor=0
+    )
     return units.expand(kept, dict(model.named_parameters()))
 
 
@@ -88,7 +92,7 @@ def test_sums_choose_small_blocks_and_each_stage_keeps_two():
     torch.manual_seed(0)
     model = PROJECTED(32)
     units = units_of(model, Blocks(5))
-    kept = units.choose(tb.scores.magnitude(model), None, scope="global", within=None, floor=0)
+    kept = units.choose(tb.scores.magnitude(model), kept_share(units, 1.0), scope="global", within=None, floor=0)
     assert {stage: len(own) for stage, own in units.removed(kept).items()} == {"layer1": 3, "layer2": 2, "layer3": 0}
 
 
@@ -166,6 +170,36 @@ def test_the_command_line_removes_blocks(tmp_path, monkeypatch, capsys):
     assert "parameters" in capsys.readouterr().out
     assert main(["find", "snip", "--granularity", "block:3", "--model", "vgg11", "--width", "0.25"]) == 2
     assert "no residual block" in capsys.readouterr().err
+
+
+def test_methods_of_blocks_are_compared_by_how_many_they_remove(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--model", "resnet20", "--width", "0.25", "--recipe.epochs", "1", "--seeds", "1", "--json"]
+    assert main(["compare", "layer-random", "random", "--remove", "1", "2", "--densities", "0.5", *words]) == 0
+    verdicts = json.loads(capsys.readouterr().out)["verdicts"]
+    assert [(own["subject"], own["density"]) for own in verdicts] == [
+        ("layer-random", 5 / 6),
+        ("layer-random", 4 / 6),
+        ("random", 0.5),
+    ]
+    made = Path("runs/compare").glob("layer-random-0.6667*/result.json")
+    assert "tombola train layer-random --remove 2" in json.loads(next(iter(made)).read_text())["command"]
+    assert main(["train", "layer-random", "--remove", "2", *words[:6], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["density"] == 4 / 6
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["check", "layer-snip", "--density", "0.5"], "'layer-snip' counts the blocks that go; give --remove 3"),
+        (["train", "snip", "--remove", "2"], "'snip' keeps a share of its weights; give a density instead"),
+        (["train", "filter-snip", "--remove", "4", "--model", "resnet20"], "4 blocks cannot go: of 6 that could, 3"),
+    ],
+)
+def test_how_much_goes_is_asked_for_as_the_method_counts(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert says in capsys.readouterr().err
 
 
 # Scores of blocks

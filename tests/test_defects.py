@@ -12,6 +12,7 @@ import tombola as tb
 from tombola.methods import METHODS
 from tombola.methods.schedule import densities
 from tombola.scores import SCORES
+from tombola.structure import Weights
 from tombola.studies import Engine
 from tombola.testing import toy_task
 
@@ -57,9 +58,10 @@ def test_every_schedule_falls_all_the_way_and_ends_exactly_at_the_density(schedu
 
 
 def test_nineteen_rounds_of_a_fifth_are_the_papers_1_44_percent():
-    assert len(tb.Iterative(density=0.0144).levels) == 19
-    assert len(tb.Iterative(density=0.8).levels) == 1
-    assert len(tb.Iterative(density=0.107).levels) == 10
+    units = Weights().units(nn.Linear(1, 1), lambda model: None)
+    assert len(tb.Iterative(density=0.0144).levels(units)) == 19
+    assert len(tb.Iterative(density=0.8).levels(units)) == 1
+    assert len(tb.Iterative(density=0.107).levels(units)) == 10
 
 
 def test_no_default_is_mutable():

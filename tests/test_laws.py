@@ -34,7 +34,7 @@ tiny_transformer = partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_method_keeps_the_laws(name):
-    networks = {"layer-": tiny_resnet, "-transformer": tiny_transformer}
+    networks = {"layer-": tiny_resnet, "filter-": tiny_resnet, "-transformer": tiny_transformer}
     network = next((own for part, own in networks.items() if part in name), toy_network)
     check_method(tb.method(name, density=0.3), network)
 

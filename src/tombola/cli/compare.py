@@ -11,7 +11,7 @@ from tombola.cli.parse import parse
 from tombola.cli.subjects import at_size, preset
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
-from tombola.methods import Method, counts_blocks
+from tombola.methods import Method, blocks_removed
 from tombola.report import table, write_report
 from tombola.studies import Study, TaskOptions, compare, default_options, make_task
 
@@ -48,7 +48,7 @@ def run(words: Sequence[str]) -> int:
 
 def at_sizes(method: Method, densities: Sequence[float], remove: Sequence[int]) -> list[Method]:
     """The method at each density, or where it counts blocks with each number of them removed."""
-    if counts_blocks(method):
+    if blocks_removed(method) is not None:
         return [at_size(method, None, count) for count in remove]
     return [at_size(method, density, None) for density in densities]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from tombola.errors import TombolaError, unknown
-from tombola.methods import METHODS, Method, counts_blocks, name_of, removing
+from tombola.methods import METHODS, Method, blocks_removed, name_of, removing
 from tombola.structure import Prunable, granularity
 from tombola.tickets import Ticket
 
@@ -58,7 +58,7 @@ def at_size(method: Method, density: float | None, remove: int | None) -> Method
         return removing(method, remove)
     if density is None:
         return method
-    if counts_blocks(method):
+    if blocks_removed(method) is not None:
         raise TombolaError(f"'{name_of(method)}' counts the blocks that go; give --remove 3 instead of a density")
     if not 0 < density <= 1:
         raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")

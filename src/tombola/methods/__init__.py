@@ -9,7 +9,7 @@ from tombola.methods.freezing import SearchWarning
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import DensityKind, Method
 from tombola.methods.one_shot import OneShot
-from tombola.methods.presets import METHODS, Preset, counts_blocks, granularity_used, method, name_of, removing
+from tombola.methods.presets import METHODS, Preset, blocks_removed, granularity_used, method, name_of, removing
 from tombola.methods.rare_gems import rare_gems
 from tombola.methods.rounds import Round
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
@@ -32,7 +32,7 @@ __all__ = [
     "Supermask",
     "Watch",
     "Worm",
-    "counts_blocks",
+    "blocks_removed",
     "describe",
     "find",
     "granularity_used",

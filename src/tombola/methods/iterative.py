@@ -14,7 +14,7 @@ from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescri
 from tombola.methods.rounds import Rewinder, Round
 from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at
 from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward, suited
-from tombola.structure import Granularity, Probe, Prunable, Weights
+from tombola.structure import Granularity, Probe, Prunable, UnitMap, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
 from tombola.training import Run, Snapshot, Task, mixed
 
@@ -24,10 +24,10 @@ class Iterative:
     """Train, remove the lowest-scored share, rewind, and again: iterative magnitude pruning by default.
 
     share: removed of what remains each round; the rounds that reach the density are equal, and never more than
-    about this. count: the number of rounds instead. rewind: what each round and the ticket train from: `init`; a step,
-    as "500it" or "1ep" (Frankle et al., 2020); `learning-rate`, the trained weights with the schedule begun
-    again (Renda et al., 2020); `fine-tune`, the trained weights at the final learning rate; `fresh`, rounds
-    from init but the ticket from another initialisation.
+    about this. count: the number of rounds instead; where blocks are counted one block a round if None. rewind: what
+    each round and the ticket train from: `init`; a step, as "500it" or "1ep" (Frankle et al., 2020); `learning-rate`,
+    the trained weights with the schedule begun again (Renda et al., 2020); `fine-tune`, the trained weights at the
+    final learning rate; `fresh`, rounds from init but the ticket from another initialisation.
     """
 
     density: float = 0.1
@@ -47,11 +47,12 @@ class Iterative:
         check_rewind(self.rewind)
         self.granularity.check(self.density, self.scope)
 
-    @property
-    def levels(self) -> list[float]:
+    def levels(self, units: UnitMap) -> list[float]:
         """The density after each round."""
-        rounds = self.count if self.count is not None else rounds_for(self.density, self.share)
-        return densities(self.density, rounds, self.schedule)
+        final, rounds = kept_share(units, self.density), self.count
+        if rounds is None:
+            rounds = getattr(self.granularity, "remove", None) or rounds_for(final, self.share)
+        return densities(final, rounds, self.schedule)
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
@@ -62,13 +63,14 @@ class Iterative:
         snapshot = Snapshot(step_of(self.rewind))
         kept: Mask | None = None
         mask: Mask | None = None
-        with run.bars.track("rounds", len(self.levels)) as tick:
-            for index, density in enumerate(self.levels):
+        levels = self.levels(units)
+        with run.bars.track("rounds", len(levels)) as tick:
+            for index, density in enumerate(levels):
                 observers = [snapshot] if index == 0 else []
                 name = f"round-{index:02d}"
                 run.stage(name, task, model, recipe=later if index else recipe, attached=mask, observers=observers)
                 scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
-                scope, share = scope_at(self.scope, density, self.density)
+                scope, share = scope_at(self.scope, density, levels[-1])
                 kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
                 mask = units.expand(kept, tensors_of(model))
                 if self.rewind not in KEEPS_WEIGHTS:
@@ -76,7 +78,8 @@ class Iterative:
                 tick(f"density {density:.3g}")
         assert kept is not None
         assert mask is not None
-        start = self._start(task, model, run.seed, initial, snapshot)
+        spent = float(len(levels) * task.recipe.epochs)
+        start = self._start(task, model, run.seed, initial, snapshot, spent)
         return Ticket(mask, start, recipe=prescribed(self.rewind, task.recipe), removed=units.removed(kept))
 
     def rounds(
@@ -94,22 +97,25 @@ class Iterative:
             )
         units = self.granularity.units(model, probe_of(batches, forward))
         rewinder = Rewinder(step_of(self.rewind), Values(tensors_of(model), "init"))
+        levels = self.levels(units)
         start, kept, mask = rewinder.initial, None, Mask.full(self.prunable(model))
-        for index, density in enumerate([1.0, *self.levels]):
+        for index, density in enumerate([1.0, *levels]):
             yield Round(index, density, mask, model, start, rewinder.count if index == 0 else None)
-            if index == len(self.levels):
+            if index == len(levels):
                 return
             view = View(mask=mask, prunable=self.prunable, forward=forward)
             scores = self.score(model, batches, loss, **view)
-            scope, share = scope_at(self.scope, self.levels[index], self.density)
+            scope, share = scope_at(self.scope, levels[index], levels[-1])
             kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
             mask = units.expand(kept, tensors_of(model))
             start = Values(tensors_of(model), "end") if self.rewind in KEEPS_WEIGHTS else rewinder.values
             put_values(model, start.tensors)
 
-    def _start(self, task: Task, model: nn.Module, seed: int, initial: Values, snapshot: Snapshot) -> Seed | Values:
+    def _start(
+        self, task: Task, model: nn.Module, seed: int, initial: Values, snapshot: Snapshot, spent: float
+    ) -> Seed | Values:
         if self.rewind in KEEPS_WEIGHTS:
-            return Values(tensors_of(model), "end", epochs_spent=float(len(self.levels) * task.recipe.epochs))
+            return Values(tensors_of(model), "end", epochs_spent=spent)
         if self.rewind in REWINDS:
             own = seed if self.rewind == "init" else mixed(seed, 1)
             return Seed(own, digest_of(initial.tensors if own == seed else tensors_of(task.build(own))))

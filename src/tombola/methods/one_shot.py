@@ -8,7 +8,7 @@ from typing import ClassVar
 from tombola.methods.method import DensityKind
 from tombola.methods.schedule import Schedule, densities, scope_at
 from tombola.scores import Score, Snip
-from tombola.structure import Granularity, Prunable, Weights
+from tombola.structure import Granularity, Prunable, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, tensors_of
 from tombola.training import Run, Task
 
@@ -42,10 +42,11 @@ class OneShot:
         units = self.granularity.units(model, run.probe(task))
         kept: Mask | None = None
         mask: Mask | None = None
+        final = kept_share(units, self.density)
         with run.bars.track("scoring", self.rounds) as tick:
-            for density in densities(self.density, self.rounds, self.schedule):
+            for density in densities(final, self.rounds, self.schedule):
                 scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
-                scope, share = scope_at(self.scope, density, self.density)
+                scope, share = scope_at(self.scope, density, final)
                 kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
                 mask = units.expand(kept, tensors_of(model))
                 tick(f"density {density:.3g}")

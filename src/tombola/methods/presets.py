@@ -26,7 +26,7 @@ from tombola.scores import (
     Snip,
     SynFlow,
 )
-from tombola.structure import Blocks, Granularity, QueryKey, granularity_of
+from tombola.structure import COUNTED, Blocks, Filters, Granularity, QueryKey, granularity_of
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,27 @@ METHODS: dict[str, Preset] = {
             ("front-to-back", FrontToBack(), "their place, the first ones first"),
         )
     },
+    **{
+        f"filter-{score.name}": Preset(
+            OneShot(score=score, granularity=Filters(1), scope="layerwise"),
+            "Jordao et al., 2023",
+            f"remove as many filters from inside the blocks as {of} would take with its block",
+            "one batch",
+        )
+        for score, of in ((Snip(), "layer-snip"), (Grasp(), "layer-grasp"))
+    },
+    "layer-kl-trained": Preset(
+        Iterative(score=OutputDivergence(), granularity=Blocks(1), count=1),
+        "Jordao et al., 2023",
+        "as layer-kl, after training; from the initialisation again, a step, or with the learning rate rewound",
+        "one full training",
+    ),
+    "layer-cka-iterative": Preset(
+        Iterative(score=FeatureSimilarity(), granularity=Blocks(1), schedule="linear", rewind="fine-tune"),
+        "Pons et al., ICPR 2024",
+        "train, remove the block without which the features change least, fine-tune, again",
+        "one full training a block",
+    ),
     "snip": Preset(
         OneShot(score=Snip()), Snip.paper, "keep the weights to which the loss is most sensitive", "one batch"
     ),
@@ -225,19 +246,19 @@ def name_of(own: Method) -> str:
 
 def _as_large_as(own: Method, preset: Method) -> Method:
     """The preset, keeping as much as the method does."""
-    if isinstance(preset.granularity, Blocks) and isinstance(own.granularity, Blocks):
+    if isinstance(preset.granularity, COUNTED) and isinstance(own.granularity, COUNTED):
         preset = removing(preset, own.granularity.remove)
     return replace(preset, density=own.density)  # ty: ignore[invalid-argument-type]
 
 
-def counts_blocks(own: Method) -> bool:
-    """Whether how much a method keeps is the number of blocks that it removes, and not a density."""
-    return isinstance(own.granularity, Blocks) and own.granularity.remove is not None
+def blocks_removed(own: Method) -> int | None:
+    """For how many blocks a method's units go; None where it keeps a density."""
+    return own.granularity.remove if isinstance(own.granularity, COUNTED) else None
 
 
 def removing(own: Method, blocks: int | None) -> Method:
     """A method of whole blocks, which removes so many; TombolaError if its units are others."""
-    if not isinstance(own.granularity, Blocks):
+    if not isinstance(own.granularity, COUNTED):
         raise TombolaError(f"'{name_of(own)}' keeps a share of its {own.granularity.name}s; give a density instead")
     return replace(own, granularity=replace(own.granularity, remove=blocks))  # ty: ignore[invalid-argument-type]
 

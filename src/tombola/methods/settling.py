@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.scores import Score
-from tombola.structure import UnitMap
+from tombola.structure import UnitMap, kept_share
 from tombola.tickets import Mask, Scope, TieWarning, plain_name
 from tombola.training import Observer, State
 
@@ -119,7 +119,13 @@ class Settling(Observer):
 
     def _choose(self) -> Mask:
         own = self.settings
-        return self._units.choose(self._score(self._model), own.density, scope=own.scope, within=None, floor=own.floor)
+        return self._units.choose(
+            self._score(self._model),
+            kept_share(self._units, own.density),
+            scope=own.scope,
+            within=None,
+            floor=own.floor,
+        )
 
     def _renew_dropped(self) -> None:
         mask = self.mask

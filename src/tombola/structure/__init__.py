@@ -2,7 +2,8 @@
 
 from tombola.structure.blocks import Block, Blocks, residual_blocks
 from tombola.structure.channels import Channels, ChannelUnits
-from tombola.structure.granularity import Granularity, UnitMap, granularity, granularity_of
+from tombola.structure.filters import Filters
+from tombola.structure.granularity import COUNTED, Granularity, UnitMap, granularity, granularity_of, kept_share
 from tombola.structure.graph import Probe, tensors_in
 from tombola.structure.inner import Inner, inner_of, recount
 from tombola.structure.inside import Inside
@@ -17,6 +18,7 @@ from tombola.structure.wiring import INPUTS, PINNED, Wiring
 
 __all__ = [
     "BATCH_NORMS",
+    "COUNTED",
     "INPUTS",
     "NM",
     "NORMS",
@@ -26,6 +28,7 @@ __all__ = [
     "Blocks",
     "ChannelUnits",
     "Channels",
+    "Filters",
     "Granularity",
     "Inner",
     "Inside",
@@ -44,6 +47,7 @@ __all__ = [
     "inner_of",
     "is_depthwise",
     "joined",
+    "kept_share",
     "norm_units",
     "numbers_of",
     "prunable",

@@ -74,17 +74,7 @@ class Blocks:
         if (self.remove is not None and self.remove < 1) or self.least < 1:
             raise TombolaError(f"remove={self.remove} with least={self.least}; give numbers of blocks, at least 1")
 
-    def share(self, model: nn.Module, density: float) -> float:
-        """The share of the blocks that can go which stays: where they are not counted, the density."""
-        if self.remove is None:
-            return density
-        total = len(self._found(model).blocks)
-        return (total - self.remove) / total
-
     def units(self, model: nn.Module, probe: Probe) -> BlockUnits:
-        return self._found(model)
-
-    def _found(self, model: nn.Module) -> BlockUnits:
         blocks = residual_blocks(model)
         stages = dict.fromkeys(block.stage for block in blocks)
         first = {stage: next(block for block in blocks if block.stage == stage) for stage in stages}
@@ -108,27 +98,31 @@ class BlockUnits:
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
-        """The kept blocks of each stage; TombolaError if more are to go than can."""
-        floors = {name: self._floor(name, floor) for name in self._stages}
-        going, total = self.own.remove, len(self.blocks)
-        if going is not None:
-            density = (total - going) / total
-            can = total - sum(floors.values())
-            if going > can:
-                raise TombolaError(
-                    f"{going} blocks cannot go: of {total} that could, {can} can where each stage keeps "
-                    f"{self.own.least}; remove fewer, or give least=1"
-                )
+        """The kept blocks of each stage."""
         reduced = {
-            stage: torch.stack([self._worth(block, scores) for block in own]) for stage, own in self._stages.items()
+            stage: torch.stack([self._worth(block, scores) for block in own]) for stage, own in self.stages.items()
         }
+        floors = {name: self._floor(name, floor) for name in self.stages}
         return select(reduced, density, scope=scope, within=within, floor=floors)
+
+    def share(self, density: float) -> float:
+        """The share of the blocks that stays; TombolaError if more are to go than can."""
+        going, total = self.own.remove, len(self.blocks)
+        if going is None:
+            return density
+        can = min(total - 1, total - sum(self._floor(name, 0) for name in self.stages))
+        if going > can:
+            raise TombolaError(
+                f"{going} blocks cannot go: of {total} that could, {can} can where each stage keeps "
+                f"{self.own.least}; remove fewer, or give least=1"
+            )
+        return (total - going) / total
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask: all that a removed block owns is dead."""
         alive = {
             name: torch.full(parameters[name].shape, bool(stays))
-            for stage, own in self._stages.items()
+            for stage, own in self.stages.items()
             for block, stays in zip(own, kept[stage], strict=True)
             for name in block.parameters
         }
@@ -139,7 +133,7 @@ class BlockUnits:
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
         """The kept blocks, by stage; TombolaError if the removed ones are another network's."""
-        alive = {stage: torch.ones(len(own), dtype=torch.bool) for stage, own in self._stages.items()}
+        alive = {stage: torch.ones(len(own), dtype=torch.bool) for stage, own in self.stages.items()}
         for stage, numbers in removed.items():
             if stage not in alive or max(numbers, default=-1) >= len(alive[stage]):
                 raise TombolaError(
@@ -150,14 +144,14 @@ class BlockUnits:
         return Mask.of(alive)
 
     @cached_property
-    def _stages(self) -> dict[str, list[Block]]:
+    def stages(self) -> dict[str, list[Block]]:
         stages: dict[str, list[Block]] = {}
         for block in self.blocks:
             stages.setdefault(block.stage, []).append(block)
         return stages
 
     def _floor(self, stage: str, floor: int) -> int:
-        own = len(self._stages[stage])
+        own = len(self.stages[stage])
         return min(own, max(floor, self.own.least - (self.sizes[stage] - own)))
 
     def _worth(self, block: Block, scores: Mapping[str, Tensor]) -> Tensor:

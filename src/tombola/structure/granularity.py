@@ -9,8 +9,9 @@ from typing import Any, Protocol, get_args
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.structure.blocks import Blocks
+from tombola.structure.blocks import Blocks, BlockUnits
 from tombola.structure.channels import Channels
+from tombola.structure.filters import Filters, FilterUnits
 from tombola.structure.graph import Probe
 from tombola.structure.inside import Inside
 from tombola.structure.single import NM, QueryKey, Weights
@@ -46,7 +47,19 @@ class Granularity(Protocol):
         ...
 
 
-KINDS: tuple[type[Granularity], ...] = (Weights, NM, Channels, Inside, QueryKey, Blocks)
+COUNTED = (Blocks, Filters)
+"""The kinds of which a number goes (`remove`), and not a share."""
+
+
+def kept_share(units: UnitMap, density: float) -> float:
+    """The share of its units that a network keeps: the density, unless what goes is counted.
+
+    TombolaError if more are to go than can.
+    """
+    return units.share(density) if isinstance(units, BlockUnits | FilterUnits) else density
+
+
+KINDS: tuple[type[Granularity], ...] = (Weights, NM, Channels, Inside, QueryKey, Blocks, Filters)
 
 
 def granularity_of(described: Mapping[str, Any]) -> Granularity:
@@ -61,7 +74,7 @@ def granularity(name: str) -> Granularity:
     """The granularity of this name.
 
     `weight`; `channel` (or `channel:mean`, `channel:l2`); `head`, `neuron` or `query-key` of transformers; `block`, or
-    `block:3` to remove three; or a pattern as `2:4`.
+    `block:3` to remove three; `filter:3` for as many filters as those have; or a pattern as `2:4`.
 
     Examples:
         >>> granularity("2:4")
@@ -78,8 +91,8 @@ def granularity(name: str) -> Granularity:
     plain = {own.name: own for own in known}
     if name in plain:
         return plain[name]
-    if counted := re.fullmatch(r"block:(\d+)", name):
-        return Blocks(int(counted[1]))
+    if counted := re.fullmatch(r"(block|filter):(\d+)", name):
+        return {"block": Blocks, "filter": Filters}[counted[1]](int(counted[2]))
     pattern = re.fullmatch(r"(\d+):(\d+)", name)
     if pattern is None:
         raise TombolaError(f"there is no granularity '{name}'; give {', '.join(plain)}, or a pattern as 2:4")

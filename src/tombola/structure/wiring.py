@@ -71,6 +71,14 @@ class Wiring:
             lives[own[0]] |= not lives[own].any()
         return self._split(~lives[component])
 
+    def fed_by(self, name: str) -> set[str]:
+        """The groups to which channels of this one flow; "" among them for what always lives."""
+        owners = ["", *(group.name for group in self.groups for _ in range(group.size))]
+        first = owners.index(name)
+        size = owners.count(name)
+        sources, targets = self.flows
+        return {owners[own] for own in targets[(sources >= first) & (sources < first + size)].tolist()}
+
     def _joined(self, dead: Mapping[str, Tensor]) -> Tensor:
         none = torch.zeros(1, dtype=torch.bool)
         return torch.cat([none, *(dead.get(g.name, none.expand(g.size)).cpu() for g in self.groups)])

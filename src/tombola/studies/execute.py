@@ -13,8 +13,7 @@ import torch
 
 from tombola.errors import TombolaError
 from tombola.evidence import Against, Arm, control, effective
-from tombola.methods import METHODS, Method, counts_blocks, find
-from tombola.structure import Blocks
+from tombola.methods import METHODS, Method, blocks_removed, find
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, settings_of, source_digest
 from tombola.studies.store import RunFolder, Store
@@ -156,9 +155,8 @@ def command_for(spec: RunSpec, settings: dict[str, Any], ticket_path: Path | Non
 
 def _amount(method: Method) -> list[str]:
     """How much a method keeps, as typed."""
-    if isinstance(method.granularity, Blocks) and counts_blocks(method):
-        return ["--remove", str(method.granularity.remove)]
-    return ["--density", f"{method.density:g}"]
+    count = blocks_removed(method)
+    return ["--density", f"{method.density:g}"] if count is None else ["--remove", str(count)]
 
 
 def _subject(spec: RunSpec, engine: Engine) -> tuple[Ticket | None, Path | None]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from tombola.methods import Method, describe, name_of
+from tombola.methods import Method, blocks_removed, describe, name_of
 from tombola.scores import batch_size
-from tombola.structure import Blocks
+from tombola.structure import kept_share
 from tombola.tickets import Ticket, digest_of, tensors_of
-from tombola.training import Task, own_randomness
+from tombola.training import Run, Task, own_randomness
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ class RunSpec:
     def density(self) -> float:
         if self.subject is None:
             return 1.0
-        if isinstance(self.subject, Ticket) or not isinstance(self.subject.granularity, Blocks):
+        if isinstance(self.subject, Ticket) or blocks_removed(self.subject) is None:
             return self.subject.density
-        return self.subject.granularity.share(self.task.build(self.seed), self.subject.density)
+        units = self.subject.granularity.units(self.task.build(self.seed), Run(self.seed).probe(self.task))
+        return kept_share(units, self.subject.density)
 
 
 def settings_of(spec: RunSpec, device: torch.device) -> dict[str, Any]:
