@@ -1,5 +1,6 @@
-"""Evidence: controls, paired statistics, the verdict, and what of a mask is alive."""
+"""Evidence: controls, paired statistics, the verdict, what of a mask is alive, and how a network bears attacks."""
 
+from tombola.evidence.attacks import fgsm, pgd
 from tombola.evidence.controls import CONTROLS, Against, Arm, Inverted, budget_gap, control
 from tombola.evidence.paths import effective
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval
@@ -18,7 +19,9 @@ __all__ = [
     "compare",
     "control",
     "effective",
+    "fgsm",
     "holm",
     "interval",
     "judge",
+    "pgd",
 ]
