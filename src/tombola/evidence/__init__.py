@@ -1,6 +1,8 @@
-"""Evidence: controls, paired statistics, the verdict, and what of a mask is alive."""
+"""Evidence: controls, paired statistics, the verdict, what of a mask is alive, and how a network bears attacks."""
 
+from tombola.evidence.attacks import fgsm, pgd
 from tombola.evidence.controls import CONTROLS, Against, Arm, Inverted, budget_gap, control
+from tombola.evidence.detection import auroc, calibration_error, energy, fpr95, msp
 from tombola.evidence.paths import effective
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
@@ -14,11 +16,18 @@ __all__ = [
     "Comparison",
     "Inverted",
     "Verdict",
+    "auroc",
     "budget_gap",
+    "calibration_error",
     "compare",
     "control",
     "effective",
+    "energy",
+    "fgsm",
+    "fpr95",
     "holm",
     "interval",
     "judge",
+    "msp",
+    "pgd",
 ]
