@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tombola.claims.outcome import POINTS, Expectation, Unit
+from tombola.evidence import Robustness
 from tombola.methods import Method
 from tombola.studies import Result, RunSpec, TaskOptions, make_task
 
@@ -43,12 +44,16 @@ class ClaimArm:
 
 @dataclass(frozen=True)
 class Protocol:
-    """The runs of a claim: every arm on a task, over paired seeds; `minutes` is what they took on two cores."""
+    """The runs of a claim: every arm on a task, over paired seeds.
+
+    minutes: what they took on two cores; robustness: how what they trained is tried beyond the test split.
+    """
 
     task: TaskOptions
     arms: Mapping[str, ClaimArm]
     seeds: int
     minutes: str
+    robustness: Robustness | None = None
 
     @property
     def units(self) -> dict[str, Unit]:
@@ -60,7 +65,11 @@ class Protocol:
         task = make_task(replace(self.task, data_dir=data_dir))
         return {
             name: [
-                [RunSpec(task, arm.method, arm.control, seed, lr=lr) for seed in range(self.seeds)] for lr in arm.lrs
+                [
+                    RunSpec(task, arm.method, arm.control, seed, lr=lr, robustness=self.robustness)
+                    for seed in range(self.seeds)
+                ]
+                for lr in arm.lrs
             ]
             for name, arm in self.arms.items()
         }

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tombola.errors import TombolaError
-from tombola.evidence import MANDATORY, MARGIN, Verdict, budget_gap, judge
+from tombola.evidence import MANDATORY, MARGIN, Robustness, Verdict, budget_gap, judge
 from tombola.methods import Method, describe
 from tombola.studies.execute import Engine, execute, search
 from tombola.studies.result import Result
@@ -68,19 +68,30 @@ def compare(
     seeds: int = 5,
     controls: Sequence[str] = MANDATORY,
     margin: float = MARGIN,
+    robustness: Robustness | None = None,
     engine: Engine | None = None,
 ) -> Study:
     """Each subject with dense and its controls over the same seeds; every arm gets the same total epochs.
 
-    engine: where runs are kept, so that a killed study goes on; without one nothing outlasts the call.
+    robustness: how all of them are tried beyond the test split, if at all. engine: where runs are kept, so that a
+    killed study goes on; without one nothing outlasts the call.
     """
     if seeds < 1:
         raise TombolaError(f"seeds is {seeds}; give at least 1, and at least 3 for an interval worth reading")
     if engine is None:
         with tempfile.TemporaryDirectory(prefix="tombola-") as folder, bars() as shown:
             engine = Engine(Store(folder), bars=shown)
-            return compare(task, subjects, seeds=seeds, controls=controls, margin=margin, engine=engine)
-    plans = [_specs(task, subject, seed, controls, engine) for subject in subjects for seed in range(seeds)]
+            return compare(
+                task, subjects, seeds=seeds, controls=controls, margin=margin, robustness=robustness, engine=engine
+            )
+    plans = [
+        {
+            name: replace(spec, robustness=robustness)
+            for name, spec in _specs(task, subject, seed, controls, engine).items()
+        }
+        for subject in subjects
+        for seed in range(seeds)
+    ]
     unique = list({_identity(spec): spec for plan in plans for spec in plan.values()}.values())
     results = dict(zip(map(_identity, unique), execute(unique, engine), strict=True))
     verdicts = []

@@ -101,6 +101,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
         if spec.control and arm.ticket is not None:
             arm.ticket.save(folder.ticket_path)
             ticket_path = folder.ticket_path
+        tried = spec.robustness.measure(arm.task, trained.model) if spec.robustness else {}
         mask = arm.ticket.mask if arm.ticket else Mask.full({})
         result = Result(
             method=spec.method,
@@ -126,6 +127,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             before=found.provenance.before if found and not spec.control else None,
             ticket=str(ticket_path) if ticket_path else "",
             command=command,
+            robustness=tried,
         )
         folder.finish(result)
         run.clear()

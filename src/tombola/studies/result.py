@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -17,7 +17,7 @@ class Result:
     training: cost as in `training.Cost`; epochs_spent: training that its start already had; effective_density:
     kept share that lies on a path from input to output; whole, before: on the validation split, the metric of the
     network that a ticket was cut out of and the ticket's before any training, where its search measured them; ticket:
-    its file; command: what makes this result again.
+    its file; command: what makes this result again; robustness: what `evidence.Robustness` measured of it, by name.
     """
 
     method: str
@@ -43,6 +43,7 @@ class Result:
     before: float | None = None
     ticket: str = ""
     command: str = ""
+    robustness: dict[str, float] = field(default_factory=dict)
 
     @property
     def arm(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tombola.evidence import Robustness
 from tombola.methods import Method, blocks_removed, describe, name_of
 from tombola.scores import batch_size
 from tombola.structure import kept_share
@@ -24,7 +25,8 @@ class RunSpec:
 
     density: the share of units that is to stay, for the record. seed: of the search, the data order and all that is
     random. init_seed: of the dense network's initialisation, if another. extra_epochs: beyond the recipe. lr: of the
-    training, if it is neither the recipe's nor the one that the ticket prescribes.
+    training, if it is neither the recipe's nor the one that the ticket prescribes. robustness: how the trained network
+    is tried beyond the test split.
     """
 
     task: Task
@@ -34,6 +36,7 @@ class RunSpec:
     init_seed: int | None = None
     extra_epochs: float = 0.0
     lr: float | None = None
+    robustness: Robustness | None = None
 
     @property
     def method(self) -> str:
@@ -63,6 +66,7 @@ def settings_of(spec: RunSpec, device: torch.device) -> dict[str, Any]:
     own |= {"init_seed": spec.init_seed} if spec.init_seed is not None else {}
     own |= {"extra_epochs": spec.extra_epochs} if spec.extra_epochs else {}
     own |= {"lr": spec.lr} if spec.lr is not None else {}
+    own |= {"robustness": describe(spec.robustness)} if spec.robustness is not None else {}
     return own | task_settings(spec.task, spec.seed, device)
 
 

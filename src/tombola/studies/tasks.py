@@ -46,6 +46,8 @@ class TaskOptions:
     """the folder of a named data set's files, where they are not in the usual place; for images, of train/ and test/"""
     image_size: int | None = None
     """for images of your own: the side of the square that each is scaled and cut to"""
+    hold_out: int = 0
+    """how many of the last classes are kept out of training and testing, to see whether they are told apart"""
     recipe: Recipe = Recipe()
 
 
@@ -60,6 +62,8 @@ def default_options(words: Sequence[str]) -> TaskOptions:
 def make_task(options: TaskOptions) -> SupervisedTask:
     """The task; TombolaError for a name that does not exist or an object that does not fit."""
     data = _own(options.data, "data")() if ":" in options.data else _zoo_data(options)
+    if options.hold_out:
+        data = zoo.hold_out(data, options.hold_out)
     labels = _labels(options)
     if ":" in options.model:
         return SupervisedTask(_own(options.model, "model"), data, recipe=options.recipe, labels=labels)
@@ -92,6 +96,7 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     if options.width != 1.0:
         labels["width"] = f"{options.width:g}"
     labels |= {"data-dir": str(options.data_dir)} if options.data_dir else {}
+    labels |= {"hold-out": str(options.hold_out)} if options.hold_out else {}
     labels |= {"image-size": str(options.image_size)} if options.image_size else {}
     usual = RECIPES.get(options.data, Recipe())
     for field in fields(Recipe):

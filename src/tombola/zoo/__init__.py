@@ -15,6 +15,7 @@ from tombola.zoo.convnet import conv_n
 from tombola.zoo.cubist_spiral import cubist_spiral
 from tombola.zoo.digits import digits
 from tombola.zoo.fashion_mnist import fashion_mnist, fashion_mnist_14
+from tombola.zoo.held_out import hold_out
 from tombola.zoo.image_folder import image_folder
 from tombola.zoo.lenet import lenet5, lenet_300_100
 from tombola.zoo.minilm import minilm
@@ -106,4 +107,4 @@ def data(name: str, folder: Path | str | None = None, size: int | None = None) -
     return GENERATED[name]()
 
 
-__all__ = ["DATA", "GENERATED", "MODELS", "STORED", "Data", "data", "model"]
+__all__ = ["DATA", "GENERATED", "MODELS", "STORED", "Data", "data", "hold_out", "model"]

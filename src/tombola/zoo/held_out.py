@@ -1,0 +1,23 @@
+"""Holding out classes, so that what a network has not learned is near what it has."""
+
+from __future__ import annotations
+
+from tombola.errors import TombolaError
+from tombola.zoo.normal import Data
+
+
+def hold_out(data: Data, count: int) -> Data:
+    """The data without its last `count` classes in any split, and their test samples as the split "held-out".
+
+    TombolaError unless at least two classes are left.
+    """
+    classes = int(data["train"][1].max()) + 1
+    if not 0 < count <= classes - 2:
+        raise TombolaError(f"of {classes} classes {count} cannot be held out; hold out 1 to {classes - 2}")
+    splits: Data = {}
+    for name, (inputs, targets) in data.items():
+        known = targets < classes - count
+        splits[name] = inputs[known], targets[known]
+    inputs, targets = data["test"]
+    foreign = targets >= classes - count
+    return splits | {"held-out": (inputs[foreign], targets[foreign])}
