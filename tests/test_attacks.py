@@ -34,8 +34,10 @@ def made(classes: int = 3) -> tuple[nn.Module, Tensor, Tensor]:
 @pytest.mark.parametrize("bounds", BOUNDS)
 @pytest.mark.parametrize("epsilon", EPSILONS)
 @pytest.mark.parametrize("attack", [fgsm, pgd])
-def test_ball_and_bounds_are_kept_exactly(attack, epsilon, bounds):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ball_and_bounds_are_kept_exactly(dtype, attack, epsilon, bounds):
     network, images, targets = made()
+    network, images = network.to(dtype), images.to(dtype)
     reach, (low, high) = EPSILONS[epsilon], BOUNDS[bounds]
     attacked = attack(network, images, targets, F.cross_entropy, reach, (low, high))
     assert attacked.shape == images.shape

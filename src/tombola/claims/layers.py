@@ -142,7 +142,7 @@ ROBUST = Claim(
     protocols={
         "quick": Protocol(
             replace(trained(HELD_OUT, 1), model="resnet20"),
-            {name: arm for name, arm in robust_arms().items() if name.startswith(("dense", "grasp, 1"))},
+            quick_arms(),
             2,
             "3",
             TRIED,

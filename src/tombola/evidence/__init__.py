@@ -1,7 +1,8 @@
-"""Evidence: controls, paired statistics, the verdict, what of a mask is alive, and how a network bears attacks."""
+"""Evidence: controls, paired statistics, the verdict, what of a mask is alive, attacks, corruptions, detection."""
 
 from tombola.evidence.attacks import fgsm, pgd
 from tombola.evidence.controls import CONTROLS, Against, Arm, Inverted, budget_gap, control
+from tombola.evidence.corruptions import SUITES, Suite, corrupt
 from tombola.evidence.detection import auroc, calibration_error, energy, fpr95, msp
 from tombola.evidence.paths import effective
 from tombola.evidence.robustness import Robustness, compared
@@ -12,11 +13,13 @@ __all__ = [
     "CONTROLS",
     "MANDATORY",
     "MARGIN",
+    "SUITES",
     "Against",
     "Arm",
     "Comparison",
     "Inverted",
     "Robustness",
+    "Suite",
     "Verdict",
     "auroc",
     "budget_gap",
@@ -24,6 +27,7 @@ __all__ = [
     "compare",
     "compared",
     "control",
+    "corrupt",
     "effective",
     "energy",
     "fgsm",

@@ -51,11 +51,11 @@ def pgd(
     so are they. The start is uniform in the ball, from the seed. A module is attacked in eval mode, any other
     callable as it is; parameters, gradients, buffers, modes and the global random state are as before the call.
     """
-    reach, low, high = (torch.as_tensor(size).to(images) for size in (epsilon, *bounds))
+    reach, low, high = (_like(images, size) for size in (epsilon, *bounds))
     _check(images, reach, low, high, steps)
     images = images.detach()
     lowest, highest = (images - reach).maximum(low), (images + reach).minimum(high)
-    stride = 2.5 * reach / steps if step is None else torch.as_tensor(step).to(images)
+    stride = 2.5 * reach / steps if step is None else _like(images, step)
     with own_randomness(images.device, seed), _evaluating(network), torch.enable_grad():
         attacked = images
         if random_start:
@@ -65,6 +65,10 @@ def pgd(
             (gradient,) = torch.autograd.grad(loss(network(attacked), targets).sum(), attacked)
             attacked = (attacked.detach() + stride * gradient.sign()).clamp(lowest, highest)
     return attacked
+
+
+def _like(images: Tensor, size: Size) -> Tensor:
+    return torch.as_tensor(size, dtype=images.dtype, device=images.device)
 
 
 def _check(images: Tensor, reach: Tensor, low: Tensor, high: Tensor, steps: int) -> None:
