@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a ticket, a method's ticket or the dense network: tombola train TICKET|METHOD|dense",
     "check": "does it win? tombola check TICKET|METHOD",
     "compare": "methods against each other, dense and controls: tombola compare METHOD…",
+    "robustness": "attacked, corrupted and foreign images: tombola robustness TICKET|METHOD…",
     "shrink": "the physically smaller network of a ticket, trained: tombola shrink TICKET",
     "claims": "what papers state, re-measured: tombola claims [ID…] [--quick|--full]",
     "report": "write a study's report again: tombola report DIR",
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    rows = "\n".join(f"  {name:<9}{what}" for name, what in COMMANDS.items())
+    rows = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
     return (
         "usage: tombola COMMAND [OPTIONS]\n\n"
         "Find winning lottery tickets in PyTorch networks and prove that they win.\n\n"

@@ -12,7 +12,7 @@ from tombola.cli.subjects import at_size, preset
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method, blocks_removed
-from tombola.report import table, write_report
+from tombola.report import Gathered, robustness_table, table, tried, write_report
 from tombola.studies import Study, TaskOptions, compare, default_options, make_task
 
 
@@ -73,12 +73,19 @@ def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, 
     done = replace(done, title=title, command=command, task=labels)
     done.save(out)
     page = write_report(done.results, done.verdicts, out, title=title, command=command, task=labels)
+    gathered = Gathered.of(done.results, done.verdicts)
+    robust = tried(gathered)
     if as_json:
-        print_json({"report": str(page), "runs": len(done.results), "verdicts": verdicts_json(done)})
+        found = {"robustness": [own.to_json() for own in robust]} if robust else {}
+        print_json({"report": str(page), "runs": len(done.results), "verdicts": verdicts_json(done), **found})
         return 0
     to = console()
     to.print(table(done.results, done.verdicts))
     for verdict in done.verdicts:
         to.print(verdict.sentence if len(done.verdicts) == 1 else verdict.summary)
+    if robust:
+        to.print(robustness_table(gathered))
+        for own in robust:
+            to.print(own.summary)
     to.print(f"\nReport: {page}")
     return 0

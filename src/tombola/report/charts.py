@@ -90,19 +90,19 @@ def layers_chart(rows: Sequence[Row], densities: Sequence[str], least: float) ->
     return alt.LayerChart(layer=layers, height=22 * len(order), width="container")
 
 
-def training_chart(rows: Sequence[Row], series: Sequence[str]) -> alt.LayerChart:
-    """Validation accuracy by epoch: ticket and dense in full lines, controls dashed."""
+def curves_chart(rows: Sequence[Row], series: Sequence[str], field: str, x: str, y: str) -> alt.LayerChart:
+    """Accuracy against a field of the rows, on axes with titles: ticket and dense in full lines, controls dashed."""
     encodings: dict[str, Any] = {
-        "x": alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, grid=False, tickCount=6)),
-        "y": alt.Y("value:Q", title="validation accuracy, %", scale=alt.Scale(zero=False)),
+        "x": alt.X(f"{field}:Q", title=x, axis=alt.Axis(tickMinStep=1, grid=False, tickCount=6)),
+        "y": alt.Y("value:Q", title=y, scale=alt.Scale(zero=False)),
         "tooltip": [
             alt.Tooltip("series:N", title="arm"),
-            alt.Tooltip("epoch:Q"),
-            alt.Tooltip("value:Q", title="validation, %", format=".2f"),
+            alt.Tooltip(f"{field}:Q", title=x),
+            alt.Tooltip("value:Q", title=y, format=".2f"),
             alt.Tooltip("seeds:Q", title="seeds"),
         ],
     }
-    seen = 1 if len({row["epoch"] for row in rows}) == 1 else 0
+    seen = 1 if len({row[field] for row in rows}) == 1 else 0
     dense = [row for row in rows if row["series"] == "dense"]
     mine = [row for row in rows if row["series"] == "ticket"]
     controls = [row for row in rows if row["series"] not in ("dense", "ticket")]

@@ -10,15 +10,16 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from tombola.report import frames
+from tombola.report import frames, robustness
 from tombola.report.arms import Gathered
 from tombola.report.charts import (
+    ACCURACY,
     accuracy_chart,
     cost_chart,
+    curves_chart,
     empty_chart,
     layers_chart,
     specification,
-    training_chart,
 )
 from tombola.report.theme import LIGHT, shape, vega_config
 from tombola.report.words import share
@@ -56,13 +57,14 @@ class Figure:
 
 
 def figures(study: Gathered) -> dict[str, Figure]:
-    """All figures by name: overview (empty for one method), accuracy, layers, training, cost."""
+    """All figures by name: overview (empty for one method), accuracy, layers, training, cost, robustness (if tried)."""
     return {
         "overview": _overview(study),
         "accuracy": _accuracy(study),
         "layers": _layers(study),
         "training": _training(study),
         "cost": _cost(study),
+        "robustness": _robustness(study),
     }
 
 
@@ -70,6 +72,7 @@ def pictures(study: Gathered, drawn: dict[str, Figure]) -> dict[str, bytes]:
     """The figures as PNG files by name, in the light theme."""
     config = vega_config(LIGHT, len(study.densities)) | {"background": LIGHT.card}
     rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost")}
+    rows |= {"robustness": [drawn["robustness"]]} if drawn["robustness"].panels else {}
     rows["accuracy"].insert(0, drawn["overview"])
     return {f"{name}.png": _png(parts, config) for name, parts in rows.items()}
 
@@ -126,7 +129,7 @@ def _training(study: Gathered) -> Figure:
             f"training-{i}",
             f"{arm.method}, density {share(arm.density)}",
             f"Validation accuracy by epoch of {arm.method} at density {share(arm.density)}, its controls and dense",
-            training_chart(rows, series),
+            curves_chart(rows, series, "epoch", "epoch", "validation accuracy, %"),
         )
         for i, (arm, rows) in enumerate(curves)
     )
@@ -143,6 +146,27 @@ def _cost(study: Gathered) -> Figure:
         if any(row[field] is not None for row in rows)
     )
     return Figure(panels, ())
+
+
+def _robustness(study: Gathered) -> Figure:
+    series = ["ticket", *study.controls]
+    drawn = [
+        (own, kind, axis, rows)
+        for own in robustness.tried(study)
+        for kind, (_, axis) in robustness.AXES.items()
+        if (rows := robustness.curve_rows(own, kind))
+    ]
+    panels = tuple(
+        _panel(
+            f"robustness-{i}",
+            f"{own.title}: {kind}",
+            f"Accuracy against {axis} of {own.title}, dense and controls",
+            curves_chart(rows, series, "place", axis, ACCURACY),
+        )
+        for i, (own, kind, axis, rows) in enumerate(drawn)
+    )
+    legend = [Entry(name, "series", i, shape="", dashed=i > 0) for i, name in enumerate(series)]
+    return Figure(panels, (*legend, Entry("dense", "dense")) if panels else ())
 
 
 def _panel(key: str, title: str, label: str, chart: alt.LayerChart) -> Panel:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tombola.evidence import Verdict
-from tombola.report import frames, tables, words
+from tombola.report import frames, robustness, tables, words
 from tombola.report.arms import Gathered
 from tombola.report.figures import Figure, figures, pictures
 from tombola.report.settings import common, flat, own
@@ -70,6 +70,7 @@ def render(
         words=words,
         tables=tables,
         frames=frames,
+        robustness=robustness,
         figures=drawn,
         common=common(results),
         own=own,

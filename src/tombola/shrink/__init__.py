@@ -1,6 +1,6 @@
 """Running what is left: smaller networks, and sparse layers where they are really faster."""
 
-from tombola.shrink.cut import Kept, cut
+from tombola.shrink.cut import Kept, cut, within
 from tombola.shrink.export import to_onnx
 from tombola.shrink.files import NETWORK, WEIGHTS, load_small, save_small
 from tombola.shrink.kernels import kernels
@@ -27,4 +27,5 @@ __all__ = [
     "sparse",
     "timings",
     "to_onnx",
+    "within",
 ]

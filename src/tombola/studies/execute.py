@@ -14,6 +14,7 @@ import torch
 from tombola.errors import TombolaError
 from tombola.evidence import Against, Arm, control, effective
 from tombola.methods import METHODS, Method, blocks_removed, find
+from tombola.shrink import within
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, settings_of, source_digest
 from tombola.studies.store import RunFolder, Store
@@ -102,7 +103,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             arm.ticket.save(folder.ticket_path)
             ticket_path = folder.ticket_path
         tried = spec.robustness.measure(arm.task, trained.model) if spec.robustness else {}
-        mask = arm.ticket.mask if arm.ticket else Mask.full({})
+        mask, blocks = arm.ticket.mask if arm.ticket else Mask.full({}), trained.plan.idle if trained.plan else ()
         result = Result(
             method=spec.method,
             control=spec.control,
@@ -120,7 +121,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             settings=settings,
             digest=folder.path.name,
             source=source_digest(),
-            collapsed=mask.collapsed,
+            collapsed=tuple(name for name in mask.collapsed if not within(name, blocks)),
             effective_density=_effective_density(arm, spec.seed),
             epochs_spent=epochs_spent(arm.ticket) if arm.ticket else 0.0,
             whole=found.provenance.whole if found and not spec.control else None,

@@ -1,0 +1,144 @@
+"""Robustness in a report: what each ticket came to beside dense and controls, as rows, table and panels."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from tombola.evidence import Comparison, compared
+from tombola.report.arms import Arm, Gathered
+from tombola.report.frames import Row
+from tombola.report.tables import Grid
+from tombola.report.words import NOTHING, between, outcome_words, percent, points, probability, share
+
+FINDINGS = {"better": "green", "worse": "red", "equivalent": "", "undecided": "yellow"}
+AXES: Mapping[str, tuple[str, str]] = {
+    "FGSM": (r"FGSM (.+)", "ε of FGSM, of 255"),
+    "PGD": (r"PGD (.+)", "ε of PGD, of 255"),
+    "corruptions": (r"severity (\d)", "severity of corruption"),
+}
+"""What robustness is drawn against: the measures' names, and the axis."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A ticket's arm: the mean of each measure by role (ticket, dense, controls), and its comparison with dense."""
+
+    arm: Arm
+    means: Mapping[str, Mapping[str, float]]
+    against_dense: Mapping[str, Comparison]
+
+    @property
+    def title(self) -> str:
+        return f"{self.arm.method}, density {share(self.arm.density)}"
+
+    @property
+    def summary(self) -> str:
+        """What these seeds show, in a line."""
+        found: dict[str, list[str]] = {}
+        for name, own in self.against_dense.items():
+            found.setdefault(own.outcome, []).append(name)
+        parts = [f"{outcome}: {', '.join(found[outcome])}" for outcome in ("worse", "better") if outcome in found]
+        open_ = len(found.get("undecided", ()))
+        parts += [f"{len(found['equivalent'])} equivalent"] if "equivalent" in found else []
+        parts += [f"{open_} undecided"] if open_ else []
+        return f"{self.title}, against dense: {'; '.join(parts)}"
+
+    def to_json(self) -> dict[str, Any]:
+        compared_ = {
+            name: {"more_robust_by": own.mean, "low": own.low, "high": own.high, "p": own.p, "outcome": own.outcome}
+            for name, own in self.against_dense.items()
+        }
+        own = {"method": self.arm.method, "density": self.arm.density, "seeds": list(self.arm.seeds)}
+        return own | {"means": self.means, "against_dense": compared_}
+
+
+def tried(study: Gathered) -> list[Tried]:
+    """The tickets' arms whose networks were tried beyond the test split."""
+    return [own for method in study.methods for arm in study.tickets(method) if (own := _tried(study, arm))]
+
+
+def robustness_table(study: Gathered) -> Table:
+    """For the terminal: each measure of each ticket, dense, and by how much the ticket is more robust."""
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", title="Robustness: ticket beside dense")
+    for heading in ("ticket", "measure", "ticket, %", "dense, %", "more robust by", "95 % interval", "it is"):
+        drawn.add_column(heading, justify="left" if heading in ("ticket", "measure", "it is") else "right")
+    for own in tried(study):
+        for index, (name, found) in enumerate(own.against_dense.items()):
+            drawn.add_row(
+                own.title if index == 0 else "",
+                name,
+                *(f"{100 * own.means[role][name]:.2f}" for role in ("ticket", "dense")),
+                points(100 * found.mean),
+                between(100 * found.low, 100 * found.high, "+"),
+                f"[{FINDINGS[found.outcome]}]{found.outcome}[/]" if FINDINGS[found.outcome] else found.outcome,
+                end_section=index == len(own.against_dense) - 1,
+            )
+    return drawn
+
+
+def grid(own: Tried) -> Grid:
+    """A row a measure: ticket, dense and controls, and the difference to dense."""
+    controls = [role for role in own.means if role not in ("ticket", "dense")]
+    head = ("measure", "ticket", "dense", "more robust by, points", "95 % interval", "p", "it is", *controls)
+    rows = (
+        (
+            name,
+            *(percent(100 * own.means[role][name]) for role in ("ticket", "dense")),
+            points(100 * found.mean),
+            between(100 * found.low, 100 * found.high, "+"),
+            probability(found),
+            outcome_words(found),
+            *(percent(100 * own.means[role][name]) if name in own.means[role] else NOTHING for role in controls),
+        )
+        for name, found in own.against_dense.items()
+    )
+    return Grid(head, tuple(rows))
+
+
+def curve_rows(own: Tried, kind: str) -> list[Row]:
+    """Accuracy by ε or severity of one kind, of each role; 0 is the clean images."""
+    seeds = len(own.arm.results)
+    rows: list[Row] = []
+    for role, means in own.means.items():
+        places = {place: value for name, value in means.items() if (place := _place(name, AXES[kind][0])) is not None}
+        if places:
+            every = {0.0: means["clean"]} | places
+            rows += [{"series": role, "place": p, "value": 100 * every[p], "seeds": seeds} for p in sorted(every)]
+    return rows
+
+
+def _tried(study: Gathered, arm: Arm) -> Tried | None:
+    dense = study.dense(arm)
+    others = [own for own in study.arms if own.method == arm.method and own.density == arm.density and own.control]
+    roles = {"ticket": arm, "dense": dense, **{own.control: own for own in others}}
+    known = {role: _by_seed(own) for role, own in roles.items() if own is not None and _by_seed(own)}
+    if not {"ticket", "dense"} <= known.keys():
+        return None
+    shared = sorted(known["ticket"].keys() & known["dense"].keys())
+    mine, other = ([known[role][seed] for seed in shared] for role in ("ticket", "dense"))
+    means = {role: _means(own.values()) for role, own in known.items()}
+    return Tried(arm, means, compared(mine, other, "dense")) if shared else None
+
+
+def _by_seed(arm: Arm) -> dict[int, Mapping[str, float]]:
+    return {result.seed: result.robustness for result in arm.results if result.robustness}
+
+
+def _means(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    every: Sequence[Mapping[str, float]] = list(measured)
+    return {name: math.fsum(own[name] for own in every) / len(every) for name in every[0]}
+
+
+def _place(name: str, pattern: str) -> float | None:
+    found = re.fullmatch(pattern, name)
+    if found is None:
+        return None
+    part, _, whole = found[1].partition("/")
+    return float(part) if whole or pattern.startswith("severity") else 255 * float(part)
