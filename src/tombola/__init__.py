@@ -4,7 +4,7 @@ from importlib.metadata import version as _version
 
 from tombola import scores
 from tombola.errors import TombolaError
-from tombola.evidence import Verdict
+from tombola.evidence import Robustness, Verdict, corrupt, fgsm, pgd
 from tombola.methods import (
     METHODS,
     ConcreteTicketSearch,
@@ -36,6 +36,7 @@ from tombola.structure import (
     NM,
     Blocks,
     Channels,
+    Filters,
     Inner,
     Inside,
     Prunable,
@@ -62,6 +63,7 @@ __all__ = [
     "EarlyBird",
     "EdgePopup",
     "Engine",
+    "Filters",
     "GemMiner",
     "Inner",
     "Inside",
@@ -74,6 +76,7 @@ __all__ = [
     "QueryKey",
     "Recipe",
     "Result",
+    "Robustness",
     "Run",
     "RunSpec",
     "Seed",
@@ -98,10 +101,13 @@ __all__ = [
     "attach",
     "check",
     "compare",
+    "corrupt",
     "execute",
+    "fgsm",
     "find",
     "load_small",
     "method",
+    "pgd",
     "prunable",
     "rare_gems",
     "save_small",
