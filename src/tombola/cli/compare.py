@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tombola.cli.output import RunOptions, console, engine, print_json, verdicts_json
@@ -12,7 +12,7 @@ from tombola.cli.subjects import at_size, preset
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method, counts_blocks
-from tombola.report import table, write_report
+from tombola.report import Gathered, estimate, savings_table, table, write_report
 from tombola.studies import Study, TaskOptions, compare, default_options, make_task
 
 
@@ -73,11 +73,16 @@ def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, 
     done = replace(done, title=title, command=command, task=labels)
     done.save(out)
     page = write_report(done.results, done.verdicts, out, title=title, command=command, task=labels)
+    gathered = Gathered.of(done.results, done.verdicts)
     if as_json:
-        print_json({"report": str(page), "runs": len(done.results), "verdicts": verdicts_json(done)})
+        saved = [asdict(own) for own in gathered.saved]
+        print_json({"report": str(page), "runs": len(done.results), "verdicts": verdicts_json(done), "savings": saved})
         return 0
     to = console()
     to.print(table(done.results, done.verdicts))
+    to.print(savings_table(gathered))
+    if gathered.countries:
+        to.print(f"{estimate(gathered)}\n")
     for verdict in done.verdicts:
         to.print(verdict.sentence if len(done.verdicts) == 1 else verdict.summary)
     to.print(f"\nReport: {page}")

@@ -1,8 +1,19 @@
 """Reports: one self-contained HTML page with its charts, the table for the terminal, and a claim's page."""
 
+from tombola.report.arms import Gathered
 from tombola.report.claim_page import claim_table, write_claim
 from tombola.report.page import write_report
 from tombola.report.search_curve import write_search_curve
-from tombola.report.table import table
+from tombola.report.table import savings_table, table
+from tombola.report.words import estimate
 
-__all__ = ["claim_table", "table", "write_claim", "write_report", "write_search_curve"]
+__all__ = [
+    "Gathered",
+    "claim_table",
+    "estimate",
+    "savings_table",
+    "table",
+    "write_claim",
+    "write_report",
+    "write_search_curve",
+]

@@ -17,11 +17,12 @@ from tombola.report.charts import (
     cost_chart,
     empty_chart,
     layers_chart,
+    savings_chart,
     specification,
     training_chart,
 )
 from tombola.report.theme import LIGHT, shape, vega_config
-from tombola.report.words import share
+from tombola.report.words import MEASURES, share
 
 PNG_WIDTH = 340
 
@@ -56,20 +57,21 @@ class Figure:
 
 
 def figures(study: Gathered) -> dict[str, Figure]:
-    """All figures by name: overview (empty for one method), accuracy, layers, training, cost."""
+    """All figures by name: overview (empty for one method), accuracy, layers, training, cost, savings."""
     return {
         "overview": _overview(study),
         "accuracy": _accuracy(study),
         "layers": _layers(study),
         "training": _training(study),
         "cost": _cost(study),
+        "savings": _savings(study),
     }
 
 
 def pictures(study: Gathered, drawn: dict[str, Figure]) -> dict[str, bytes]:
     """The figures as PNG files by name, in the light theme."""
     config = vega_config(LIGHT, len(study.densities)) | {"background": LIGHT.card}
-    rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost")}
+    rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost", "savings")}
     rows["accuracy"].insert(0, drawn["overview"])
     return {f"{name}.png": _png(parts, config) for name, parts in rows.items()}
 
@@ -140,6 +142,22 @@ def _cost(study: Gathered) -> Figure:
     panels = tuple(
         _panel(f"cost-{field}", f"In {title}", f"Cost of each search in {title}", cost_chart(rows, field, title))
         for field, title in measures
+        if any(row[field] is not None for row in rows)
+    )
+    return Figure(panels, ())
+
+
+def _savings(study: Gathered) -> Figure:
+    rows = frames.saving_rows(study)
+    measures = {key: title for key, title in MEASURES.items() if key != "peak_memory"}
+    panels = tuple(
+        _panel(
+            f"savings-{field}",
+            f"{title[0].upper()}{title[1:]}",
+            f"Share of dense training's {title} that tickets save",
+            savings_chart(rows, field, title),
+        )
+        for field, title in measures.items()
         if any(row[field] is not None for row in rows)
     )
     return Figure(panels, ())
