@@ -7,17 +7,18 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from made_up import OFFSETS, QUALITY, run, study
+from made_up import OFFSETS, QUALITY, ledger, run, study
 from tombola.evidence import Verdict, interval, judge
-from tombola.report import table, write_report
+from tombola.report import savings_table, table, write_report
 from tombola.report.arms import Gathered
 from tombola.report.page import bundle
-from tombola.report.words import number, reason, summary
+from tombola.report.words import number, reason, saved, summary
 from tombola.studies.result import Result
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -117,6 +118,8 @@ def test_every_figure_of_a_chart_stands_in_a_table(whole):
                 assert f"{row['value']:.2f}" in cells
             elif key.startswith("layers"):
                 assert f"{row['value']:.4g}\u00a0%" in cells
+            elif key.startswith("savings"):
+                assert not row or saved(row[key.removeprefix("savings-")] / 100) in cells
             else:
                 assert number(row["dense_epochs"]) in cells
                 assert f"{row['seconds']:,.{0 if row['seconds'] >= 100 else 2}f}" in cells
@@ -134,7 +137,7 @@ def test_verdicts_are_told_in_words(whole):
 
 
 def test_pictures_lie_beside_the_page(whole):
-    for name in ("accuracy.png", "layers.png", "training.png", "cost.png"):
+    for name in ("accuracy.png", "layers.png", "training.png", "cost.png", "savings.png"):
         picture = whole[2].with_name(name).read_bytes()
         assert picture.startswith(PNG)
         assert len(picture) > 5000
@@ -162,6 +165,7 @@ def test_odd_inputs_make_a_page(tmp_path, results, verdicts):
         "layers.png",
         "training.png",
         "cost.png",
+        "savings.png",
     }
     Console(file=io.StringIO()).print(table(results, verdicts))
 
@@ -232,6 +236,74 @@ def test_without_a_verdict_dense_is_the_one_trained_as_long():
     arms = Gathered.of([short, long, rewound, plain], [])
     used = {arm.name: arms.dense(arm) for arm in arms.arms if arm.method}
     assert {name: dense.epochs for name, dense in used.items() if dense} == {"lrr": 16, "imp": 8}
+
+
+def spent(**changes: float) -> dict[str, float]:
+    return ledger(8) | changes
+
+
+def metered(seed: int, ticket: float, dense: float, search: float) -> list[Result]:
+    """One seed's dense run and ticket, whose training takes so many seconds and a hundredth as many kWh."""
+    work = [{"seconds": own, "energy": own / 100, "carbon": own / 250} for own in (dense, ticket, search)]
+    return [
+        run("", "", 1.0, seed, training=spent(**work[0]), country="DEU"),
+        run(
+            "snip",
+            "",
+            0.1,
+            seed,
+            training=spent(**work[1], flops=6e12, step_memory=1.5e6),
+            search=spent(**work[2], flops=0),
+            country="DEU",
+        ),
+    ]
+
+
+def test_savings_are_medians_over_the_seeds_that_both_have(tmp_path):
+    results = [own for seed, work in enumerate([(5, 10, 1), (6, 10, 2), (30, 10, 100)]) for own in metered(seed, *work)]
+    results.append(run("snip", "", 0.1, 3))
+    gathered = Gathered.of(results, [])
+    (own,) = gathered.saved
+    assert (own.subject, own.density, own.seeds) == ("snip", 0.1, (0, 1, 2))
+    time = pytest.approx(0.4)
+    assert own.training == {
+        "seconds": time,
+        "flops": pytest.approx(0.75),
+        "step_memory": pytest.approx(0.25),
+        "peak_memory": 0,
+        "energy": time,
+        "carbon": time,
+    }
+    net = pytest.approx(0.2)
+    assert own.net == {"seconds": net, "flops": pytest.approx(0.75), "energy": net, "carbon": net}
+    page = write_report(results, [], tmp_path, title="Savings")
+    assert "kWh = mean power × seconds, kg CO₂e = kWh × the intensity of the grid of DEU." in page.read_text()
+    assert '<a href="#savings">Savings</a>' in page.read_text()
+    charts = data_of(page)["charts"]
+    assert {key for key in charts if key.startswith("savings")} == {
+        f"savings-{key}" for key in ("seconds", "flops", "step_memory", "energy", "carbon")
+    }
+    assert {"40.0\u00a0%", "75.0\u00a0%", "25.0\u00a0%", "20.0\u00a0%"} <= set(cells_of(page))
+    output = io.StringIO()
+    Console(file=output, width=80).print(savings_table(gathered))
+    assert "20.0" in output.getvalue()
+    assert max(map(len, output.getvalue().splitlines())) <= 80
+
+
+def test_what_was_not_metered_is_not_known(tmp_path):
+    dense, ticket = metered(0, 5, 10, 1)
+    unmetered = replace(ticket, search=spent(energy=0.0, carbon=0.0))
+    (own,) = Gathered.of([dense, unmetered], []).saved
+    assert own.training["energy"] == own.training["carbon"] == 0.5
+    assert own.net["energy"] is own.net["carbon"] is None
+    free = replace(ticket, search=dict.fromkeys(spent(), 0.0) | {"energy": 0.0, "carbon": 0.0})
+    (own,) = Gathered.of([dense, free], []).saved
+    assert own.net["energy"] == own.training["energy"]
+    (own,) = Gathered.of([run("", "", 1.0, 0, training={}), replace(ticket, search={})], []).saved
+    assert {*own.training.values(), *own.net.values()} == {None}
+    page = write_report([run("", "", 1.0, 0), run("snip", "", 0.1, 0)], [], tmp_path, title="Unmetered")
+    assert "Energy and carbon were not metered" in page.read_text()
+    assert "savings-energy" not in data_of(page)["charts"]
 
 
 def test_the_summary_is_two_honest_sentences():

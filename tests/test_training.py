@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from torch import nn
 import tombola as tb
 from tombola.testing import toy_network, toy_task
 from tombola.tickets import put_values, tensors_of
-from tombola.training import Cost, Observer, Snapshot, Step, evaluate
+from tombola.training import Cost, Observer, Snapshot, Step, evaluate, peak_memory, reset_peak_memory, step_memory
 from tombola.training.batches import MemoryBatches, crop, flip
 from tombola.training.loop import fit
 
@@ -125,6 +126,51 @@ def test_the_ledger_counts_samples_epochs_and_flops_of_an_mlp_by_hand():
     assert (cost.samples_forward, cost.samples_backward, cost.dense_epochs) == (3 * 100, 3 * 80, 3.0)
     assert cost.flops == 3 * (80 * (forward + backward) + 20 * forward)
     assert Cost(1, 2, 3, 4.0, 5, 6.0) + Cost(1, 1, 1, 1.0, 9, 1.0) == Cost(2, 3, 4, 5.0, 9, 7.0)
+
+
+@pytest.mark.parametrize(("optimizer", "momentum", "state"), [("sgd", 0.9, 1), ("sgd", 0.0, 0), ("adam", 0.9, 2)])
+def test_the_memory_of_a_step_is_counted_by_hand(optimizer, momentum, state):
+    batch = torch.randn(30, 6), torch.randint(0, 3, (30,))
+    model = lambda: nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3))  # noqa: E731
+    recipe = tb.Recipe(epochs=1, batch=30, optimizer=optimizer, momentum=momentum)
+    task = tb.SupervisedTask(model, dict.fromkeys(("train", "validation", "test"), batch), recipe=recipe)
+    weights, rest = (6 * 20 + 20) * 4, (20 * 3 + 3) * 4
+    inputs, hidden, outputs, targets, total = 30 * 6 * 4, 30 * 20 * 4, 30 * 3 * 4, 30 * 8, 4
+    kept = inputs + hidden + outputs + targets + total
+    assert step_memory(task, task.build(0), batch, recipe) == (2 + state) * (weights + rest) + kept
+    assert tb.train(task).cost.step_memory == (2 + state) * (weights + rest) + kept
+    held = task.build(0)
+    held[0].requires_grad_(False)
+    assert step_memory(task, held, batch, recipe) == weights + (2 + state) * rest + kept - inputs
+
+
+def test_the_memory_of_a_step_counts_real_values_where_it_must():
+    task = toy_task()
+    batch = next(iter(task.batches("train", 0, 0)))
+    seeing = replace(task, loss=lambda outputs, targets: task.loss(outputs, targets) + 0 * float(outputs.sum()))
+    model = task.build(0)
+    assert step_memory(seeing, model, batch, task.recipe) == step_memory(task, model, batch, task.recipe)
+
+
+def test_a_smaller_network_needs_less_memory_for_a_step():
+    task = toy_task(epochs=1)
+    ticket = tb.find(task, tb.OneShot(density=0.5, score=tb.scores.snip, granularity=tb.Channels(), floor=1))
+    small, masked, dense = (tb.train(task, own, small=cut).cost for own, cut in ((ticket, 1), (ticket, 0), (None, 1)))
+    assert small.step_memory < masked.step_memory == dense.step_memory
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="only Linux forgets the highest size")
+def test_peak_memory_is_that_of_the_stage_and_not_of_what_was_before():
+    task, big = toy_task(epochs=1), torch.ones(100_000_000)
+    assert tb.train(task).cost.peak_memory > big.nbytes
+    del big
+    assert tb.train(task).cost.peak_memory < peak_memory(torch.device("cpu")) + 1e8
+    reset_peak_memory(torch.device("cpu"))
+    before = peak_memory(torch.device("cpu"))
+    big = torch.ones(50_000_000)
+    assert peak_memory(torch.device("cpu")) > before + 0.9 * big.nbytes
+    del big
+    assert tb.train(task).cost.peak_memory < before + 1e8
 
 
 class Diary(Observer):

@@ -49,7 +49,7 @@ from tombola.structure import (
 )
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
 from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
-from tombola.training import Observer, Recipe, Run, Step, SupervisedTask, Task, train
+from tombola.training import Meter, Observer, Recipe, Run, Step, SupervisedTask, Task, train
 
 __version__ = _version("tombola")
 
@@ -69,6 +69,7 @@ __all__ = [
     "Inside",
     "Iterative",
     "Mask",
+    "Meter",
     "Observer",
     "OneShot",
     "Plan",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tombola.cli.output import RunOptions, console, engine, print_json, verdicts_json
@@ -12,7 +12,15 @@ from tombola.cli.subjects import at_size, preset
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method, blocks_removed
-from tombola.report import Gathered, robustness_table, table, tried, write_report
+from tombola.report import (
+    Gathered,
+    estimate,
+    robustness_table,
+    savings_table,
+    table,
+    tried,
+    write_report,
+)
 from tombola.studies import Study, TaskOptions, compare, default_options, make_task
 
 
@@ -76,11 +84,19 @@ def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, 
     gathered = Gathered.of(done.results, done.verdicts)
     robust = tried(gathered)
     if as_json:
-        found = {"robustness": [own.to_json() for own in robust]} if robust else {}
-        print_json({"report": str(page), "runs": len(done.results), "verdicts": verdicts_json(done), **found})
+        found = {
+            "report": str(page),
+            "runs": len(done.results),
+            "verdicts": verdicts_json(done),
+            "savings": [asdict(own) for own in gathered.saved],
+        }
+        print_json(found | ({"robustness": [own.to_json() for own in robust]} if robust else {}))
         return 0
     to = console()
     to.print(table(done.results, done.verdicts))
+    to.print(savings_table(gathered))
+    if gathered.countries:
+        to.print(f"{estimate(gathered)}\n")
     for verdict in done.verdicts:
         to.print(verdict.sentence if len(done.verdicts) == 1 else verdict.summary)
     if robust:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.output import RunOptions, console, engine, print_json, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, preset, settings_class, with_settings
 from tombola.methods import METHODS, granularity_used
@@ -74,7 +74,7 @@ def run(words: Sequence[str]) -> int:
         table.add_row(layer, f"{kept:,}", f"{size:,}", f"{kept / size:.2%}" if kept else "nothing left")
     out = console()
     out.print(table)
-    out.print(f"The search cost {cost['dense_epochs']:.4g} dense epochs, {cost['seconds']:.1f} s.")
+    out.print(f"The search cost {cost['dense_epochs']:.4g} dense epochs, {work(cost)}.")
     if ticket.removed:
         gone = sum(len(units) for units in ticket.removed.values())
         used = granularity_used(ticket.provenance.settings)

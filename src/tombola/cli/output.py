@@ -14,8 +14,9 @@ import torch
 from rich.console import Console
 
 from tombola.errors import TombolaError
+from tombola.report.words import number
 from tombola.studies import Engine, Store, Study
-from tombola.training import bars
+from tombola.training import Meter, bars
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,19 @@ class RunOptions:
     """print one machine-readable line and nothing else"""
     fresh: bool = False
     """make finished runs again"""
+    country: str = ""
+    """ISO code of the country whose grid powers this machine, as DEU, to estimate energy and carbon (extra `energy`)"""
+
+    @property
+    def meter(self) -> Meter | None:
+        return Meter(self.country) if self.country else None
 
 
 @contextmanager
 def engine(options: RunOptions, root: Path) -> Generator[Engine]:
     """The engine that the options ask for."""
     with bars(not options.json) as shown:
-        yield Engine(Store(root), device_of(options.device), shown, options.fresh)
+        yield Engine(Store(root), device_of(options.device), shown, options.fresh, meter=options.meter)
 
 
 def device_of(name: str) -> torch.device:
@@ -58,6 +65,13 @@ def console() -> Console:
 def print_json(content: Mapping[str, Any]) -> None:
     """One line of strict JSON; what is not a finite number becomes null."""
     print(json.dumps(_strict(content)))
+
+
+def work(cost: Mapping[str, float]) -> str:
+    """Seconds of a cost, and its energy and carbon where they were estimated."""
+    seconds, energy, carbon = (cost.get(key, 0.0) for key in ("seconds", "energy", "carbon"))
+    estimated = f", about {number(1000 * energy)} Wh and {number(1000 * carbon)} g CO₂e" if energy else ""
+    return f"{seconds:.1f} s{estimated}"
 
 
 def verdicts_json(study: Study) -> list[dict[str, Any]]:

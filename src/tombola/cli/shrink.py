@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.table import Table
 from torch import nn
 
-from tombola.cli.output import RunOptions, console, device_of, print_json
+from tombola.cli.output import RunOptions, console, device_of, print_json, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, task_words, ticket_at
 from tombola.errors import TombolaError
@@ -41,7 +41,7 @@ def run(words: Sequence[str]) -> int:
         raise TombolaError("say what: tombola shrink TICKET")
     own, task = options.shrink, make_task(options.task)
     with bars(not options.run.json) as shown:
-        working = Run(own.seed, own.out, device_of(options.run.device), shown)
+        working = Run(own.seed, own.out, device_of(options.run.device), shown, meter=options.run.meter)
         if options.run.fresh:
             working.clear()
         trained = train(task, ticket, seed=own.seed, run=working)
@@ -55,6 +55,7 @@ def run(words: Sequence[str]) -> int:
     }
     save_small(own.out, small.cpu(), plan, {"task": dict(ticket.provenance.task), **facts})
     answer: dict[str, Any] = {"network": str(own.out / NETWORK), "weights": str(own.out / WEIGHTS), **facts}
+    answer["cost"] = asdict(trained.cost)
     if own.to == "onnx":
         path = own.out / "network.onnx"
         answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, batch[0][:8].cpu(), path)}
@@ -84,6 +85,7 @@ def _show(answer: dict[str, Any]) -> None:
         table.add_row(kind, f"{own['parameters']:,}", f"{own['flops']:,.0f}", accuracy)
     out = console()
     out.print(table)
+    out.print(f"Its training took {work(answer['cost'])}.")
     if answer["small"]["dead"]:
         out.print(f"{answer['small']['dead']:.1%} of the small network's parameters are dead and could not be cut out.")
     if "onnx" in answer:

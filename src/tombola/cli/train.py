@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.output import RunOptions, console, engine, print_json, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import at_size, first_word, is_ticket, preset, task_words, ticket_at
 from tombola.methods import Method
@@ -59,6 +59,6 @@ def run(words: Sequence[str]) -> int:
         return 0
     console().print(
         f"{result.arm}: test accuracy {result.metric:.2%} after {result.epochs} epochs at density "
-        f"{result.weight_density:.4g}, seed {result.seed}, {result.training['seconds']:.1f} s."
+        f"{result.weight_density:.4g}, seed {result.seed}, {work(result.training)}."
     )
     return 0

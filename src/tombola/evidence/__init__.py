@@ -1,4 +1,4 @@
-"""Evidence: controls, paired statistics, the verdict, what of a mask is alive, attacks, corruptions, detection."""
+"""Evidence: controls, paired statistics, the verdict, what of a mask is alive, robustness, savings."""
 
 from tombola.evidence.attacks import fgsm, pgd
 from tombola.evidence.controls import CONTROLS, Against, Arm, Inverted, budget_gap, control
@@ -6,6 +6,7 @@ from tombola.evidence.corruptions import SUITES, Suite, corrupt
 from tombola.evidence.detection import auroc, calibration_error, energy, fpr95, msp
 from tombola.evidence.paths import effective
 from tombola.evidence.robustness import Robustness, compared
+from tombola.evidence.savings import NET, TRAINING, Savings, Spent, known, savings
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
@@ -13,12 +14,16 @@ __all__ = [
     "CONTROLS",
     "MANDATORY",
     "MARGIN",
+    "NET",
     "SUITES",
+    "TRAINING",
     "Against",
     "Arm",
     "Comparison",
     "Inverted",
     "Robustness",
+    "Savings",
+    "Spent",
     "Suite",
     "Verdict",
     "auroc",
@@ -35,6 +40,8 @@ __all__ = [
     "holm",
     "interval",
     "judge",
+    "known",
     "msp",
     "pgd",
+    "savings",
 ]

@@ -5,13 +5,16 @@ from tombola.report.claim_page import claim_table, write_claim
 from tombola.report.page import write_report
 from tombola.report.robustness import Tried, robustness_table, tried
 from tombola.report.search_curve import write_search_curve
-from tombola.report.table import table
+from tombola.report.table import savings_table, table
+from tombola.report.words import estimate
 
 __all__ = [
     "Gathered",
     "Tried",
     "claim_table",
+    "estimate",
     "robustness_table",
+    "savings_table",
     "table",
     "tried",
     "write_claim",

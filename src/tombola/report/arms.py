@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tombola.evidence import CONTROLS, Comparison, Verdict, compare, interval
+from tombola.evidence import CONTROLS, Comparison, Savings, Spent, Verdict, compare, interval, known, savings
 from tombola.studies.result import Result
 
 
@@ -57,10 +57,10 @@ class Arm:
         return tuple(dict.fromkeys(name for r in self.results for name in r.collapsed))
 
     def cost(self, of: str, key: str) -> float | None:
-        """Mean over seeds of one entry of `Result.search` or `Result.training`; None where no seed has it."""
+        """Mean over seeds of one entry of `Result.search` or `Result.training`; None where no seed knows it."""
         ledgers: list[Mapping[str, float]] = [getattr(r, of) for r in self.results]
-        known = [ledger[key] for ledger in ledgers if key in ledger]
-        return math.fsum(known) / len(known) if known else None
+        values = [value for ledger in ledgers if (value := known(ledger, key)) is not None]
+        return math.fsum(values) / len(values) if values else None
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,24 @@ class Gathered:
         mine, other = ({r.seed: r.metric for r in a.results} for a in (arm, dense))
         shared = sorted(mine.keys() & other.keys())
         return compare([mine[s] for s in shared], [other[s] for s in shared], "dense") if shared else None
+
+    def savings(self, ticket: Arm) -> Savings | None:
+        """What a ticket saves of its dense network's training; None where they share no seed."""
+        dense = self.dense(ticket)
+        beside = {} if dense is None else {r.seed: r.training for r in dense.results}
+        spent = {r.seed: Spent(r.search, r.training, beside[r.seed]) for r in ticket.results if r.seed in beside}
+        return savings(ticket.method, ticket.density, spent) if spent else None
+
+    @property
+    def saved(self) -> list[Savings]:
+        """The savings of every method's tickets."""
+        tickets = (ticket for method in self.methods for ticket in self.tickets(method))
+        return [own for ticket in tickets if (own := self.savings(ticket)) is not None]
+
+    @property
+    def countries(self) -> list[str]:
+        """Those for whose grids energy and carbon were estimated."""
+        return sorted({r.country for arm in self.arms for r in arm.results if r.country})
 
 
 def role_order(control: str) -> tuple[bool, int, str]:

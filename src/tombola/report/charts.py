@@ -137,6 +137,34 @@ def cost_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
     return alt.LayerChart(layer=[bars, figures], height=24 * len(order), width="container")
 
 
+def savings_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
+    """One bar a ticket with its figure at the end, to the left of 0 where it spends more than dense."""
+    known = [row for row in rows if row[field] is not None]
+    least, most = (pick([row[field] for row in known]) for pick in (min, max))
+    least, most = min(least, 0.0), max(most, 10.0)
+    room = 0.25 * (most - least)
+    order = [row["label"] for row in known]
+    encodings: dict[str, Any] = {
+        "x": alt.X(
+            f"{field}:Q",
+            title=f"{title} saved, %",
+            scale=alt.Scale(domain=(least - room * (least < 0), most + room), nice=False),
+            axis=alt.Axis(tickCount=5, labelOverlap="greedy"),
+        ),
+        "y": alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=150, ticks=False)),
+        "tooltip": [alt.Tooltip("label:N", title="ticket"), alt.Tooltip(f"{field}:Q", title="saved, %", format=".1f")],
+    }
+    layers = [
+        _draw(known, "bar", height={"band": 0.62}).encode(**encodings),
+        _draw([{}], "rule", style="dense").encode(x=alt.datum(0)),
+    ]
+    for align, shown in (("right", [r for r in known if r[field] < 0]), ("left", [r for r in known if r[field] >= 0])):
+        if shown:
+            figures = _draw(shown, "text", align=align, dx=5 if align == "left" else -5)
+            layers.append(figures.encode(**encodings, text=alt.Text(f"{field}:Q", format=".1f")))
+    return alt.LayerChart(layer=layers, height=24 * len(order), width="container")
+
+
 def differences_chart(rows: Sequence[Row], colours: Mapping[str, str]) -> alt.VConcatChart:
     """Differences of two arms with their 95 % intervals, one below the other, coloured by what was found.
 

@@ -19,10 +19,11 @@ from tombola.report.charts import (
     curves_chart,
     empty_chart,
     layers_chart,
+    savings_chart,
     specification,
 )
 from tombola.report.theme import LIGHT, shape, vega_config
-from tombola.report.words import share
+from tombola.report.words import MEASURES, share
 
 PNG_WIDTH = 340
 
@@ -57,7 +58,7 @@ class Figure:
 
 
 def figures(study: Gathered) -> dict[str, Figure]:
-    """All figures by name: overview (empty for one method), accuracy, layers, training, cost, robustness (if tried)."""
+    """All figures by name: overview (of several methods), accuracy, layers, training, cost, savings, robustness."""
     return {
         "overview": _overview(study),
         "accuracy": _accuracy(study),
@@ -65,13 +66,14 @@ def figures(study: Gathered) -> dict[str, Figure]:
         "training": _training(study),
         "cost": _cost(study),
         "robustness": _robustness(study),
+        "savings": _savings(study),
     }
 
 
 def pictures(study: Gathered, drawn: dict[str, Figure]) -> dict[str, bytes]:
     """The figures as PNG files by name, in the light theme."""
     config = vega_config(LIGHT, len(study.densities)) | {"background": LIGHT.card}
-    rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost")}
+    rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost", "savings")}
     rows |= {"robustness": [drawn["robustness"]]} if drawn["robustness"].panels else {}
     rows["accuracy"].insert(0, drawn["overview"])
     return {f"{name}.png": _png(parts, config) for name, parts in rows.items()}
@@ -167,6 +169,22 @@ def _robustness(study: Gathered) -> Figure:
     )
     legend = [Entry(name, "series", i, shape="", dashed=i > 0) for i, name in enumerate(series)]
     return Figure(panels, (*legend, Entry("dense", "dense")) if panels else ())
+
+
+def _savings(study: Gathered) -> Figure:
+    rows = frames.saving_rows(study)
+    measures = {key: title for key, title in MEASURES.items() if key != "peak_memory"}
+    panels = tuple(
+        _panel(
+            f"savings-{field}",
+            f"{title[0].upper()}{title[1:]}",
+            f"Share of dense training's {title} that tickets save",
+            savings_chart(rows, field, title),
+        )
+        for field, title in measures.items()
+        if any(row[field] is not None for row in rows)
+    )
+    return Figure(panels, ())
 
 
 def _panel(key: str, title: str, label: str, chart: alt.LayerChart) -> Panel:

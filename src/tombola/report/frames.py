@@ -83,6 +83,15 @@ def cost_rows(study: Gathered) -> list[Row]:
     ]
 
 
+def saving_rows(study: Gathered) -> list[Row]:
+    """What each method's tickets save of dense training, in percent."""
+    return [
+        {"label": f"{own.subject}, {share(own.density)}"}
+        | {key: None if value is None else finite(100 * value) for key, value in own.training.items()}
+        for own in study.saved
+    ]
+
+
 def finite(value: float | None) -> float | None:
     """The value if JSON can hold it."""
     return value if value is not None and math.isfinite(value) else None

@@ -17,6 +17,8 @@ from tombola.studies.result import Result
 STYLES = {"wins": "bold green", "does not win": "red", "undecided": "yellow"}
 FIGURES = ("density", "sparsity", "accuracy, %", "to\ndense", "search,\nepochs", "search,\ntime")
 
+SAVED = ("density", "time", "FLOPs", "step\nmemory", "energy", "net\ntime", "net\nFLOPs", "net\nenergy")
+
 
 def table(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Table:
     """Accuracy with its 95 % interval, difference to dense, cost of the search and verdict of each arm.
@@ -45,6 +47,19 @@ def table(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Table:
             Text(word, style=STYLES.get(word, "")),
             end_section=any((a.method, a.density) != (arm.method, arm.density) for a in after),
         )
+    return drawn
+
+
+def savings_table(study: Gathered) -> Table:
+    """What each ticket saves of dense training, and net of its search, in percent; energy's share is carbon's too."""
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), title="saved of dense, %")
+    drawn.add_column("ticket", overflow="fold", min_width=12)
+    for heading in SAVED:
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for own in study.saved:
+        shares = [own.training[key] for key in ("seconds", "flops", "step_memory", "energy")]
+        shares += [own.net[key] for key in ("seconds", "flops", "energy")]
+        drawn.add_row(own.subject, share(own.density), *(NOTHING if s is None else f"{100 * s:.1f}" for s in shares))
     return drawn
 
 

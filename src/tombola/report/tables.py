@@ -5,9 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tombola.evidence import NET, TRAINING
 from tombola.report import frames
 from tombola.report.arms import Arm, Gathered
-from tombola.report.words import NOTHING, between, duration, number, percent, points, share, verdict_word
+from tombola.report.words import (
+    MEASURES,
+    NOTHING,
+    between,
+    duration,
+    number,
+    percent,
+    points,
+    saved,
+    share,
+    verdict_word,
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,8 @@ def costs(study: Gathered) -> Grid:
         "peak memory, bytes",
         "training, dense epochs",
         "training, seconds",
+        "memory of a step, bytes",
+        *(f"{stage}, {unit}" for stage in ("search", "training") for unit in ("Wh", "g CO₂e")),
     )
     body = (
         (
@@ -110,11 +124,35 @@ def costs(study: Gathered) -> Grid:
             ),
             number(arm.cost("training", "dense_epochs")),
             _seconds(arm.cost("training", "seconds")),
+            number(arm.cost("training", "step_memory")),
+            *(_thousandths(arm.cost(of, key)) for of in ("search", "training") for key in ("energy", "carbon")),
         )
         for arm in study.arms
         if arm.role in ("ticket", "dense")
     )
     return Grid(head, tuple(body))
+
+
+def savings(study: Gathered) -> Grid:
+    """One row a ticket: what it saves of dense training, alone and with its search."""
+    head = (
+        "ticket",
+        "density",
+        "seeds",
+        *(MEASURES[key] for key in TRAINING),
+        *(f"{MEASURES[key]}, with search" for key in NET),
+    )
+    rows = (
+        (
+            own.subject,
+            share(own.density),
+            str(len(own.seeds)),
+            *(saved(own.training[key]) for key in TRAINING),
+            *(saved(own.net[key]) for key in NET),
+        )
+        for own in study.saved
+    )
+    return Grid(head, tuple(rows))
 
 
 def runs(arm: Arm) -> Grid:
@@ -134,6 +172,10 @@ def runs(arm: Arm) -> Grid:
         for r in arm.results
     )
     return Grid(head, tuple(body), text=0)
+
+
+def _thousandths(value: float | None) -> str:
+    return number(None if value is None else 1000 * value)
 
 
 def _seconds(value: float | None) -> str:

@@ -12,6 +12,14 @@ NOTHING = "–"
 WORDS = {True: "wins", False: "does not win", None: "undecided"}
 MARKS = {True: "✓", False: "✗", None: "?"}
 SPACE = "\u00a0"
+MEASURES = {
+    "seconds": "time",
+    "flops": "FLOPs",
+    "step_memory": "memory of a step",
+    "peak_memory": "peak memory",
+    "energy": "energy",
+    "carbon": "CO₂e",
+}
 
 
 def share(value: float) -> str:
@@ -33,6 +41,16 @@ def between(low: float | None, high: float | None, sign: str = "") -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return NOTHING
     return f"[{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−").replace(" ", SPACE)
+
+
+def saved(value: float | None) -> str:
+    """A share that was saved, in percent; below 0 where more was spent.
+
+    Examples:
+        >>> saved(0.125), saved(-2.0), saved(None)
+        ('12.5\\xa0%', '−200.0\\xa0%', '–')
+    """
+    return NOTHING if value is None else f"{100 * value:.1f}{SPACE}%".replace("-", "−")
 
 
 def points(value: float | None) -> str:
@@ -126,6 +144,16 @@ def reason(verdict: Verdict) -> str:
         causes.append(f"they cannot tell it from {_and(groups['undecided'])}")
     text = _and(causes) or "the evidence is mixed"
     return f"{text[0].upper()}{text[1:]}."
+
+
+def estimate(study: Gathered) -> str:
+    """How energy and carbon were estimated, or how they can be."""
+    if not study.countries:
+        return "Energy and carbon were not metered; --country with a country's ISO code, as DEU, estimates them."
+    return (
+        "Energy and carbon are estimates by codecarbon: kWh = mean power × seconds, kg CO₂e = kWh × the intensity of "
+        f"the grid of {_and(study.countries)}."
+    )
 
 
 def outcome_words(comparison: Comparison) -> str:

@@ -19,7 +19,7 @@ from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, settings_of, source_digest
 from tombola.studies.store import RunFolder, Store
 from tombola.tickets import Mask, Ticket
-from tombola.training import Bars, Run, Task, epochs_spent, own_randomness, start_of, train
+from tombola.training import Bars, Meter, Run, Task, epochs_spent, own_randomness, start_of, train
 
 
 class StaleWarning(UserWarning):
@@ -28,13 +28,14 @@ class StaleWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how runs are carried out: store, device, bars, and whether finished runs are made anew, once."""
+    """Where and how runs are carried out: store, device, bars, meter, and whether finished runs are made anew, once."""
 
     store: Store
     device: torch.device = torch.device("cpu")
     bars: Bars = Bars()
     fresh: bool = False
     renewed: set[Path] = field(default_factory=set)
+    meter: Meter | None = None
 
     def begin(self, folder: RunFolder, settings: dict[str, Any]) -> None:
         """Begin, or go on with, the run of these settings in a folder that is locked."""
@@ -74,7 +75,7 @@ def search(
         engine.begin(folder, settings)
         ticket = folder.ticket()
         if ticket is None:
-            run = Run(seed, folder.path, engine.device, engine.bars)
+            run = Run(seed, folder.path, engine.device, engine.bars, meter=engine.meter)
             ticket = find(task, method, run=run)
             folder.write_history(run.history)
             ticket.save(folder.ticket_path)
@@ -96,7 +97,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
         found, ticket_path = _subject(spec, engine)
         command = command_for(spec, settings, ticket_path)
         arm = _at_rate(_arm(spec, found), spec.lr)
-        run = Run(spec.seed, folder.path, engine.device, engine.bars)
+        run = Run(spec.seed, folder.path, engine.device, engine.bars, meter=engine.meter)
         init = spec.init_seed
         trained = train(arm.task, arm.ticket, seed=spec.seed, init_seed=init, extra_epochs=arm.extra_epochs, run=run)
         if spec.control and arm.ticket is not None:
@@ -129,6 +130,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             ticket=str(ticket_path) if ticket_path else "",
             command=command,
             robustness=tried,
+            country=engine.meter.country if engine.meter else "",
         )
         folder.finish(result)
         run.clear()

@@ -17,7 +17,8 @@ class Result:
     training: cost as in `training.Cost`; epochs_spent: training that its start already had; effective_density:
     kept share that lies on a path from input to output; whole, before: on the validation split, the metric of the
     network that a ticket was cut out of and the ticket's before any training, where its search measured them; ticket:
-    its file; command: what makes this result again; robustness: what `evidence.Robustness` measured of it, by name.
+    its file; command: what makes this result again; country: the one whose grid energy and carbon are estimated for, ""
+    where they are not; robustness: what `evidence.Robustness` measured of it, by name.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Result:
     before: float | None = None
     ticket: str = ""
     command: str = ""
+    country: str = ""
     robustness: dict[str, float] = field(default_factory=dict)
 
     @property

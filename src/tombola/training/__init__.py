@@ -1,7 +1,9 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
 from tombola.training.cost import Cost, SampleFlops
+from tombola.training.energy import Meter
 from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
+from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.observers import Observer, Snapshot, State
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
@@ -16,6 +18,7 @@ __all__ = [
     "Cost",
     "Diverged",
     "Fit",
+    "Meter",
     "Observer",
     "Recipe",
     "Run",
@@ -35,8 +38,11 @@ __all__ = [
     "length_of",
     "mixed",
     "own_randomness",
+    "peak_memory",
     "recipe_of",
+    "reset_peak_memory",
     "share_of_work",
     "start_of",
+    "step_memory",
     "train",
 ]

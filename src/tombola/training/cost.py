@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import resource
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -18,11 +17,15 @@ from tombola.training.batches import move
 from tombola.training.randomness import own_randomness
 from tombola.training.task import Task
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Cost:
     """Work done: samples forward (validation too) and backward, FLOPs, seconds, peak memory in bytes.
 
+    energy in kWh and carbon in kg of CO₂e are a `Meter`'s estimates, 0 where there was none; step_memory is the bytes
+    of one training step, as `step_memory` counts them, the most of what trained, 0 where nothing did.
     dense_epochs: the unit that compares methods; passes over the training split for training, for that of a smaller
     network as much less as its FLOPs are, and for a score its FLOPs over those of one epoch of dense training.
     """
@@ -33,6 +36,9 @@ class Cost:
     seconds: float = 0.0
     peak_memory: int = 0
     dense_epochs: float = 0.0
+    energy: float = 0.0
+    carbon: float = 0.0
+    step_memory: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -42,6 +48,9 @@ class Cost:
             self.seconds + other.seconds,
             max(self.peak_memory, other.peak_memory),
             self.dense_epochs + other.dense_epochs,
+            self.energy + other.energy,
+            self.carbon + other.carbon,
+            max(self.step_memory, other.step_memory),
         )
 
 
@@ -54,32 +63,32 @@ class SampleFlops:
 
     @staticmethod
     def measure(task: Task, model: nn.Module, batch: Batch) -> SampleFlops:
-        """Count one batch on a copy of the model without values, or with them where the model needs to see values."""
-        try:
-            return _count(task, model, batch, torch.device("meta"))
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):
-            return _count(task, model, batch, device_of(model))
+        """Count one batch."""
+
+        def count(twin: nn.Module, batch: Batch) -> SampleFlops:
+            with FlopCounterMode(display=False) as counter:
+                loss = task.loss(task.forward(twin, batch[0]), batch[1])
+                forward = counter.get_total_flops()
+                loss.backward()
+            return SampleFlops(forward / batch_size(batch), counter.get_total_flops() / batch_size(batch))
+
+        return on_a_twin(count, model, batch)
 
 
-def _count(task: Task, model: nn.Module, batch: Batch, device: torch.device) -> SampleFlops:
-    with own_randomness(device_of(model), 0), FlopCounterMode(display=False) as counter:
-        twin = copy.deepcopy(model).to(device).train()
-        inputs, targets = move(batch, device)
-        loss = task.loss(task.forward(twin, inputs), targets)
-        forward = counter.get_total_flops()
-        loss.backward()
-    return SampleFlops(forward / batch_size(batch), counter.get_total_flops() / batch_size(batch))
+def on_a_twin(count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch) -> T:
+    """What is counted on a copy of the model without values, or with them where the model needs to see values."""
+    try:
+        return _count(count, model, batch, torch.device("meta"))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return _count(count, model, batch, device_of(model))
+
+
+def _count(count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch, device: torch.device) -> T:
+    with own_randomness(device_of(model), 0):
+        return count(copy.deepcopy(model).to(device).train(), move(batch, device))
 
 
 def train_samples(batches: Iterable[Batch]) -> int:
     """Samples in one pass over the training split."""
     known = getattr(batches, "count", None) or getattr(getattr(batches, "dataset", None), "__len__", lambda: None)()
     return known if isinstance(known, int) else sum(batch_size(batch) for batch in batches)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that was allocated on a CUDA device, else the process's largest resident size so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -16,7 +16,8 @@ from tombola.scores import Batch, batch_size
 from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors_of
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
-from tombola.training.cost import Cost, SampleFlops, peak_memory, train_samples
+from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.memory import peak_memory, step_memory
 from tombola.training.observers import Observer, State
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
@@ -66,12 +67,15 @@ def fit(
     state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch)
     run = torch.compile(model) if recipe.compile else model
     loss = smoothed(task.loss, recipe.label_smoothing)
+    with own_randomness(device, seed):
+        first = next(iter(task.batches("train", seed, 0)))
+        step_bytes = step_memory(task, model, first, recipe)
     cost, started = Cost(), time.perf_counter()
 
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None):
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             cost = _restore(saved, state, observers)
-        flops = SampleFlops.measure(task, model, next(iter(task.batches("train", seed, 0))))
+        flops = SampleFlops.measure(task, model, first)
         samples = train_samples(task.batches("train", seed, 0))
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
@@ -88,6 +92,7 @@ def fit(
                     seconds=now - started,
                     peak_memory=peak_memory(device),
                     dense_epochs=seen / samples,
+                    step_memory=step_bytes,
                 )
                 started = now
                 state.history.append(row | {"seconds": cost.seconds})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,8 +18,10 @@ from tombola.scores import Inputs, Score, Scores, View, batch_size, suited
 from tombola.structure import Probe
 from tombola.tickets import Mask, Ticket, put_values, tensors_of
 from tombola.training.checkpoint import Checkpoint
-from tombola.training.cost import Cost, SampleFlops, peak_memory, train_samples
+from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.energy import Meter, Reading
 from tombola.training.loop import Fit, evaluate, fit
+from tombola.training.memory import peak_memory, reset_peak_memory
 from tombola.training.observers import Observer
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness
@@ -31,7 +33,8 @@ class Run:
     """Carries out the stages of one search or training.
 
     A finished stage is never repeated and a killed one goes on from its checkpoint, as long as the folder is the
-    same; without a folder everything stays in memory.
+    same; without a folder everything stays in memory. meter: estimates the energy and carbon of each cost; those of a
+    stage that was killed are its mean power since then × the seconds of the whole stage.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Run:
         device: torch.device | str = "cpu",
         bars: Bars | None = None,
         checkpoint_seconds: float = 5.0,
+        meter: Meter | None = None,
     ) -> None:
         self.seed = seed
         self.folder = folder
@@ -48,6 +52,7 @@ class Run:
         self.cost = Cost()
         self.history: list[dict[str, Any]] = []
         self.bars = bars or Bars()
+        self.meter = meter
         self._checkpoint_seconds = checkpoint_seconds
         self._score_flops: dict[Score, int] = {}
         self._dense_epoch: float | None = None
@@ -71,17 +76,20 @@ class Run:
             done = Fit(tuple(saved["history"]), Cost(**saved["cost"]))
         else:
             going = self._file(f"{name}.going")
-            done = fit(
-                task,
-                model,
-                recipe or task.recipe,
-                seed=self.seed,
-                attached=attached,
-                observers=observers,
-                checkpoint=going,
-                bars=self.bars,
-                name=name,
-            )
+            reset_peak_memory(self.device)
+            with self._reading() as reading:
+                done = fit(
+                    task,
+                    model,
+                    recipe or task.recipe,
+                    seed=self.seed,
+                    attached=attached,
+                    observers=observers,
+                    checkpoint=going,
+                    bars=self.bars,
+                    name=name,
+                )
+            done = replace(done, cost=reading.price(done.cost))
             if end is not None and going is not None:
                 end.save(
                     {
@@ -98,11 +106,13 @@ class Run:
 
     def validate(self, task: Task, model: nn.Module, recipe: Recipe) -> float | None:
         """The model's metric on the validation split, entered into the cost; None without validation samples."""
-        started = time.perf_counter()
-        flops = SampleFlops.measure(task, model, next(iter(task.batches("train", self.seed, 0)))).forward
-        with own_randomness(self.device, self.seed):
-            metric, _, samples = evaluate(task, model, "validation", recipe)
-        self.cost += Cost(samples, 0, round(samples * flops), time.perf_counter() - started)
+        with self._reading() as reading:
+            started = time.perf_counter()
+            flops = SampleFlops.measure(task, model, next(iter(task.batches("train", self.seed, 0)))).forward
+            with own_randomness(self.device, self.seed):
+                metric, _, samples = evaluate(task, model, "validation", recipe)
+            seconds = time.perf_counter() - started
+        self.cost += reading.price(Cost(samples, 0, round(samples * flops), seconds))
         return metric if samples else None
 
     def score(self, score: Score, task: Task, model: nn.Module, **view: Unpack[View]) -> Scores:
@@ -115,16 +125,20 @@ class Run:
             forwarded, backward = forwarded + samples, backward + samples * torch.is_grad_enabled()
             return task.forward(model, inputs)
 
-        started = time.perf_counter()
         view = View(forward=counting_forward, seed=self.seed) | view
         counter = nullcontext() if score in self._score_flops else FlopCounterMode(display=False)
-        with own_randomness(self.device, self.seed), counter as counted:
-            scores = score(model, task.batches("train", self.seed, 0), task.loss, **view)
+        reset_peak_memory(self.device)
+        with self._reading() as reading:
+            started = time.perf_counter()
+            with own_randomness(self.device, self.seed), counter as counted:
+                scores = score(model, task.batches("train", self.seed, 0), task.loss, **view)
+            seconds = time.perf_counter() - started
         if counted is not None:
             self._score_flops[score] = counted.get_total_flops()
-        flops, seconds = self._score_flops[score], time.perf_counter() - started
+        flops = self._score_flops[score]
         dense_epochs = flops / self._flops_of_dense_epoch(task, model) if flops else 0.0
-        self.cost += Cost(forwarded, backward, flops, seconds, peak_memory(self.device), dense_epochs)
+        cost = Cost(forwarded, backward, flops, seconds, peak_memory(self.device), dense_epochs)
+        self.cost += reading.price(cost)
         return scores
 
     def probe(self, task: Task) -> Probe:
@@ -139,6 +153,9 @@ class Run:
                 sample = SampleFlops.measure(task, model, next(iter(batches))).training
                 self._dense_epoch = sample * train_samples(batches)
         return self._dense_epoch
+
+    def _reading(self) -> AbstractContextManager[Reading]:
+        return nullcontext(Reading()) if self.meter is None else self.meter.reading()
 
     def clear(self) -> None:
         """Remove the stages' files, once what they were for is safe elsewhere."""
