@@ -46,7 +46,8 @@ class ClaimArm:
 class Protocol:
     """The runs of a claim: every arm on a task, over paired seeds.
 
-    minutes: what they took on two cores; robustness: how what they trained is tried beyond the test split.
+    minutes: what they took on two cores; robustness: how what they trained is tried beyond the test split;
+    metered: whether energy is measured, so that runs need a meter.
     """
 
     task: TaskOptions
@@ -54,6 +55,7 @@ class Protocol:
     seeds: int
     minutes: str
     robustness: Robustness | None = None
+    metered: bool = False
 
     @property
     def units(self) -> dict[str, Unit]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tombola.claims.claim import Claim, Level, Protocol
 from tombola.claims.outcome import Report, judge
 from tombola.claims.records import load_records, save_records
+from tombola.errors import TombolaError
 from tombola.studies import Engine, Result, execute
 
 
@@ -21,6 +22,8 @@ def measure(
     for a run of the same settings (network, data, recipe, precision, threads and device among them).
     """
     protocol = claim.protocols[level]
+    if protocol.metered and engine.meter is None and not (records is not None and records.exists()):
+        raise TombolaError(f"the claim {claim.id} is about energy too; say on which country's grid, as --country DEU")
     plan = protocol.specs(data_dir)
     if records is not None and not engine.fresh:
         engine.store.adopt(load_records(records))
