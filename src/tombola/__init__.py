@@ -44,6 +44,7 @@ from tombola.structure import (
     UnitGroup,
     Units,
     Weights,
+    declare_blocks,
     prunable,
 )
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
@@ -98,6 +99,7 @@ __all__ = [
     "attach",
     "check",
     "compare",
+    "declare_blocks",
     "execute",
     "find",
     "load_small",

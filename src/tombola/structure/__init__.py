@@ -1,6 +1,6 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
-from tombola.structure.blocks import Block, Blocks, residual_blocks
+from tombola.structure.blocks import Blocks
 from tombola.structure.channels import Channels, ChannelUnits
 from tombola.structure.granularity import Granularity, UnitMap, granularity, granularity_of
 from tombola.structure.graph import Probe, tensors_in
@@ -10,6 +10,7 @@ from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwis
 from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
 from tombola.structure.prunable import Prunable, prunable
+from tombola.structure.residual import Block, declare_blocks, residual_blocks
 from tombola.structure.single import NM, QueryKey, Weights
 from tombola.structure.trace import wiring_of
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
@@ -39,6 +40,7 @@ __all__ = [
     "Units",
     "Weights",
     "Wiring",
+    "declare_blocks",
     "granularity",
     "granularity_of",
     "inner_of",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tombola.methods import Method, describe, name_of
 from tombola.scores import batch_size
 from tombola.structure import Blocks
 from tombola.tickets import Ticket, digest_of, tensors_of
-from tombola.training import Task, own_randomness
+from tombola.training import Run, Task, own_randomness
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,17 @@ class RunSpec:
             return self.subject.provenance.method or "ticket"
         return name_of(self.subject)
 
-    @property
+    @cached_property
     def density(self) -> float:
         if self.subject is None:
             return 1.0
         if isinstance(self.subject, Ticket) or not isinstance(self.subject.granularity, Blocks):
             return self.subject.density
-        return self.subject.granularity.share(self.task.build(self.seed), self.subject.density)
+
+        def probe(model: nn.Module) -> Any:
+            return Run(self.seed).probe(self.task)(model)
+
+        return self.subject.granularity.share(self.task.build(self.seed), self.subject.density, probe)
 
 
 def settings_of(spec: RunSpec, device: torch.device) -> dict[str, Any]:
