@@ -6,7 +6,7 @@ from tombola.structure.granularity import Granularity, UnitMap, granularity, gra
 from tombola.structure.graph import Probe, tensors_in
 from tombola.structure.inner import Inner, inner_of, recount
 from tombola.structure.inside import Inside
-from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, joined, shared
+from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, joined, shared
 from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
 from tombola.structure.prunable import Prunable, prunable
@@ -45,6 +45,7 @@ __all__ = [
     "granularity_of",
     "inner_of",
     "is_depthwise",
+    "is_producer",
     "joined",
     "norm_units",
     "numbers_of",
