@@ -16,7 +16,7 @@ import tombola as tb
 from tombola import Blocks, TombolaError, zoo
 from tombola.cli import main
 from tombola.scores import BLOCK_SCORES
-from tombola.scores.blocks import importances
+from tombola.scores.features import importances
 from tombola.structure import kept_share, residual_blocks
 from tombola.testing import check_method, toy_task
 from tombola.zoo.resnet import small_resnet
@@ -315,7 +315,11 @@ def test_importances_have_a_mean_square_of_one_and_find_the_feature_that_tells()
             "there is none",
         ),
         (lambda: tb.scores.FeatureRank()(*lively("vit-tiny", (1, 8, 8))), "gives no maps of features"),
-        (lambda: tb.scores.RandomBlocks()(toy_task().build(0)), "no residual block that says what it adds"),
+        (lambda: tb.scores.RandomBlocks()(toy_task().build(0)), "found by calling the network on a batch; give"),
+        (
+            lambda: tb.scores.RandomBlocks()(toy_task().build(0), [(torch.randn(2, 1, 8, 8), 0)]),
+            "no residual block, and so none to score",
+        ),
         (lambda: tb.scores.ExpectedActivation()(lively()[0]), "needs data and got no batch"),
         (
             lambda: tb.scores.ProjectedImportance()(lively()[0], [(torch.randn(4, 3, 16, 16), torch.randn(4))]),

@@ -179,7 +179,10 @@ class Branching(nn.Module):
             lambda: tb.find(toy_task(), tb.OneShot(density=0.2, score=tb.scores.Random(), granularity=tb.Channels())),
             "no unit of '0'; give floor=1",
         ),
-        (lambda: next(tb.Iterative(granularity=tb.Channels()).rounds(toy_network())), r"give rounds\(model, batches="),
+        (
+            lambda: next(tb.Iterative(granularity=tb.Channels()).rounds(toy_network())),
+            "calling the network on a batch; give batches=",
+        ),
         (lambda: kept(units_of("lenet5")[1], {"0": [6]}), "removes 6 of '0', which has 6 units here"),
         (lambda: kept(units_of("lenet5")[1], {"nowhere": [1]}), "which has no units here"),
         (lambda: granularity("channels"), "no granularity 'channels'"),

@@ -577,10 +577,12 @@ def added() -> tuple[nn.Sequential, Mask, torch.Tensor]:
     return model, Mask.of({f"1.conv.{part}": torch.zeros_like(own).bool() for part, own in conv.items()}), x
 
 
-def test_only_blocks_that_say_what_their_branch_is_are_left_out():
+def test_blocks_with_a_dead_branch_are_left_out_where_they_give_their_input():
     model, mask, x = added()
+    assert tb.shrinking(model, mask, x).idle == ("1",)
+    model[1].scale = 2.0
     assert tb.shrinking(model, mask, x).idle == ()
-    model[1].branch = ("conv",)
+    model[1].scale, model[1].branch = 1.0, ("conv",)
     assert tb.shrinking(model, mask, x).idle == ("1",)
     changing, x = network("resnet20-projection")
     assert tb.shrinking(changing, dead_branch(changing, "layer2.0"), x).idle == ()

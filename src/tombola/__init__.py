@@ -45,6 +45,7 @@ from tombola.structure import (
     UnitGroup,
     Units,
     Weights,
+    declare_blocks,
     prunable,
 )
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
@@ -103,6 +104,7 @@ __all__ = [
     "check",
     "compare",
     "corrupt",
+    "declare_blocks",
     "execute",
     "fgsm",
     "find",

@@ -13,8 +13,8 @@ from tombola.methods.method import DensityKind
 from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rewinder, Round
 from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at
-from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward, suited
-from tombola.structure import Granularity, Probe, Prunable, UnitMap, Weights, kept_share
+from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward, probe_of
+from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
 from tombola.training import Run, Snapshot, Task, mixed
 
@@ -58,7 +58,7 @@ class Iterative:
         model = task.build(run.seed)
         initial = Values(tensors_of(model), "init")
         model.to(run.device)
-        units = self.granularity.units(model, run.probe(task))
+        units = run.units(self.granularity, task, model)
         recipe, later = task.recipe, replace(task.recipe, **prescribed(self.rewind, task.recipe))
         snapshot = Snapshot(step_of(self.rewind))
         kept: Mask | None = None
@@ -120,14 +120,3 @@ class Iterative:
             own = seed if self.rewind == "init" else mixed(seed, 1)
             return Seed(own, digest_of(initial.tensors if own == seed else tensors_of(task.build(own))))
         return Values(snapshot.taken, self.rewind, snapshot.epochs_spent)
-
-
-def probe_of(batches: Batches, forward: Forward) -> Probe:
-    """Calls a model on the first of some batches; TombolaError, when it is called, if there is none."""
-
-    def probe(model: nn.Module) -> object:
-        for inputs, _ in batches:
-            return forward(model, suited(inputs, model))
-        raise TombolaError("channels are found by calling the network on a batch; give rounds(model, batches=…)")
-
-    return probe

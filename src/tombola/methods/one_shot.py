@@ -39,7 +39,7 @@ class OneShot:
         model = task.build(run.seed)
         start = Seed.of(model, run.seed)
         model.to(run.device)
-        units = self.granularity.units(model, run.probe(task))
+        units = run.units(self.granularity, task, model)
         kept: Mask | None = None
         mask: Mask | None = None
         final = kept_share(units, self.density)

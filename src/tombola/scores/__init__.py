@@ -1,19 +1,24 @@
 """Scores: how much is each weight, or residual block, worth? Pure functions; larger = keep."""
 
-from tombola.scores.blocks import (
-    ExpectedActivation,
-    FeatureRank,
-    FeatureSimilarity,
-    FrontToBack,
-    OutputDivergence,
-    ProjectedImportance,
-    RandomBlocks,
-    cka,
-)
+from tombola.scores.blocks import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
 from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluate import batch_size
+from tombola.scores.features import ExpectedActivation, FeatureRank, ProjectedImportance
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip
-from tombola.scores.types import Batch, Batches, Called, Forward, Inputs, Loss, Score, Scores, View, forward, suited
+from tombola.scores.types import (
+    Batch,
+    Batches,
+    Called,
+    Forward,
+    Inputs,
+    Loss,
+    Score,
+    Scores,
+    View,
+    forward,
+    probe_of,
+    suited,
+)
 
 random = Random()
 magnitude = Magnitude()
@@ -69,6 +74,7 @@ __all__ = [
     "grasp",
     "grasp_first_order",
     "magnitude",
+    "probe_of",
     "random",
     "snip",
     "suited",

@@ -1,4 +1,4 @@
-"""Scores of residual blocks: by what they give, by what the network gives without them, by their place."""
+"""Scores of residual blocks: by what the network gives without them, by their place, by chance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores.evaluate import take, untouched
-from tombola.scores.types import Batch, Batches, Loss, Scores, View
+from tombola.scores.types import Batch, Batches, Loss, Scores, View, forward, probe_of
 from tombola.structure import Block, residual_blocks
 from tombola.tickets import modules_of
 
@@ -33,7 +33,7 @@ class RandomBlocks:
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
         generator = torch.Generator().manual_seed(view.get("seed", 0))
-        return {name: torch.rand(1, generator=generator) for name in _named(model)}
+        return {block.name: torch.rand(1, generator=generator) for block in blocks_of(model, batches, view)}
 
 
 @dataclass(frozen=True)
@@ -47,78 +47,8 @@ class FrontToBack:
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
-        return {name: torch.tensor([float(place)]) for place, name in enumerate(_named(model))}
-
-
-@dataclass(frozen=True)
-class ExpectedActivation:
-    """The mean of what a block gives, after a ReLU (expectABS: DropNet, Tan & Motani, ICML 2020)."""
-
-    batches: int = 4
-
-    name: ClassVar[str] = "expected-activation"
-    paper: ClassVar[str] = "Tan & Motani, ICML 2020"
-    needs_data: ClassVar[bool] = True
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        taken = take(batches, self.batches, self.name)
-        return {name: own.relu().mean().reshape(1) for name, own in given(model, taken, view).items()}
-
-
-@dataclass(frozen=True)
-class FeatureRank:
-    """The mean rank of the maps that a block gives after a ReLU, over their longer side (HRank, Lin et al., CVPR 2020).
-
-    For networks on images: TombolaError where a block does not give maps.
-    """
-
-    batches: int = 1
-
-    name: ClassVar[str] = "feature-rank"
-    paper: ClassVar[str] = "Lin et al., CVPR 2020"
-    needs_data: ClassVar[bool] = True
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        maps = given(model, take(batches, self.batches, self.name), view)
-        odd = next((name for name, own in maps.items() if own.ndim != 4), None)
-        if odd is not None:
-            raise TombolaError(f"block '{odd}' gives no maps of features, whose rank could be taken; use another score")
-        return {
-            name: (torch.linalg.matrix_rank(own.relu()).float().mean() / max(own.shape[2:])).reshape(1)
-            for name, own in maps.items()
-        }
-
-
-@dataclass(frozen=True)
-class ProjectedImportance:
-    """The mean VIP of what a block gives, averaged over 8×8 fields, in a partial least squares fit of the targets.
-
-    Jordao, Lie, Schwartz, Discriminative Layer Pruning, IEEE JSTSP 2020. For networks on images, and class numbers.
-    """
-
-    batches: int = 4
-    components: int = 2
-
-    name: ClassVar[str] = "projected-importance"
-    paper: ClassVar[str] = "Jordao et al., IEEE JSTSP 2020"
-    needs_data: ClassVar[bool] = True
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        taken = take(batches, self.batches, self.name)
-        targets = torch.cat([batch[1] for batch in taken])
-        if targets.is_floating_point() or targets.ndim != 1:
-            raise TombolaError(f"the score '{self.name}' is for class numbers; use another one for these targets")
-        classes = F.one_hot(targets).double()
-        return {
-            name: importances(_pooled(own), classes, self.components).mean().reshape(1)
-            for name, own in given(model, taken, view).items()
-        }
+        blocks = blocks_of(model, batches, view)
+        return {block.name: torch.tensor([float(place)]) for place, block in enumerate(blocks)}
 
 
 @dataclass(frozen=True)
@@ -189,25 +119,20 @@ def cka(one: Tensor, other: Tensor) -> Tensor:
     return (grams[0] * grams[1]).sum() / (grams[0].norm() * grams[1].norm()).clamp(min=1e-30)
 
 
-def importances(features: Tensor, classes: Tensor, components: int) -> Tensor:
-    """VIP of the features that vary in a partial least squares fit of the classes; their mean square is 1.
-
-    features: (samples, features); classes: (samples, classes), one-hot. 0 if nothing varies.
-    """
-    from sklearn.cross_decomposition import PLSRegression
-
-    varying = features[:, features.std(0) > 0].double().cpu().numpy()
-    if not varying.shape[1]:
-        return torch.zeros(1)
-    fitted = PLSRegression(min(components, varying.shape[1], len(varying) - 1)).fit(varying, classes.cpu().numpy())
-    explained = (fitted.x_scores_**2).sum(0) * (fitted.y_loadings_**2).sum(0)
-    weights = fitted.x_weights_**2 / (fitted.x_weights_**2).sum(0)
-    return torch.from_numpy((varying.shape[1] * (weights @ explained) / explained.sum()) ** 0.5)
+def blocks_of(model: nn.Module, batches: Batches, view: View) -> tuple[Block, ...]:
+    """The network's residual blocks, found on the first batch where none declares itself; TombolaError for none."""
+    blocks = residual_blocks(model, probe_of(batches, view.get("forward", forward)))
+    if not blocks:
+        raise TombolaError(
+            "the network has no residual block, and so none to score: none says what it adds (branch), and none gives "
+            "its input without a branch; use a score of weights or filters, or tb.declare_blocks"
+        )
+    return blocks
 
 
 def given(model: nn.Module, taken: list[Batch], view: View) -> dict[str, Tensor]:
     """What every residual block gives on some batches, sample by sample."""
-    blocks = _named(model)
+    blocks = _modules(model, blocks_of(model, taken, view))
     with untouched(model, mode="eval", **view) as network, torch.no_grad():
         seen = [_noted(blocks, lambda inputs=inputs: network(inputs))[1] for inputs, _ in taken]
     return {name: torch.cat([own[name] for own in seen]) for name in seen[0]}
@@ -224,8 +149,8 @@ def silenced(
 
     What comes before that block is computed once: the passes without one of L blocks take about half of L passes.
     """
-    blocks = _named(model)
-    free = [block.name for block in residual_blocks(model) if block.gives]
+    found = blocks_of(model, taken, view)
+    blocks, free = _modules(model, found), [block.name for block in found if block.gives]
     whole: list[Tensor] = []
     without: dict[str, list[Tensor]] = {name: [] for name in free}
     with untouched(model, mode="eval", **view) as network, torch.no_grad():
@@ -246,7 +171,7 @@ def _noted(blocks: Mapping[str, nn.Module], call: Callable[[], Tensor]) -> tuple
     with ExitStack() as hooks:
         for name, module in blocks.items():
             hooks.enter_context(
-                module.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
+                module.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output.clone()))
             )
         return call(), outputs
 
@@ -267,17 +192,6 @@ def _replaced(blocks: Mapping[str, nn.Module], known: Mapping[str, Tensor], pass
                 blocks[name].forward = forward
 
 
-def _named(model: nn.Module) -> Mapping[str, nn.Module]:
-    """The network's residual blocks; TombolaError if it has none."""
+def _modules(model: nn.Module, blocks: tuple[Block, ...]) -> dict[str, nn.Module]:
     named = modules_of(model)
-    blocks: list[Block] = list(residual_blocks(model))
-    if not blocks:
-        raise TombolaError("the network has no residual block that says what it adds (branch), and so none to score")
     return {block.name: named[block.name] for block in blocks}
-
-
-def _pooled(features: Tensor) -> Tensor:
-    """Averages over fields of 8×8, or of as much as there is, as one row a sample."""
-    if features.ndim == 4:
-        features = F.avg_pool2d(features, [min(8, side) for side in features.shape[2:]])
-    return features.flatten(1)

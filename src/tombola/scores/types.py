@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Protocol, TypedDict, Unpack
 
 from torch import Tensor, nn
 
-from tombola.structure import Prunable
+from tombola.errors import TombolaError
+from tombola.structure import Probe, Prunable
 from tombola.tickets import Mask
 
 Inputs = Any
@@ -42,6 +43,20 @@ def suited(inputs: Inputs, model: nn.Module) -> Inputs:
     if isinstance(inputs, Tensor):
         return inputs.to(like.device, like.dtype if inputs.is_floating_point() else inputs.dtype)
     return inputs
+
+
+def probe_of(batches: Batches, forward: Forward) -> Probe:
+    """Calls a model on the first of some batches; TombolaError, when it is called, if there is none."""
+
+    def probe(model: nn.Module) -> Any:
+        for inputs, _ in batches:
+            return forward(model, suited(inputs, model))
+        raise TombolaError(
+            "channels, and residual blocks that do not say what they add, are found by calling the network on a batch; "
+            "give batches=…"
+        )
+
+    return probe
 
 
 class Called(nn.Module):

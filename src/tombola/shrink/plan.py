@@ -29,8 +29,8 @@ class Plan:
 def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = (), *, bypass: bool = True) -> Plan:
     """What a mask lets be cut out: channels of which it keeps nothing, and those that so feed nothing.
 
-    parts: units inside the network that are cut where the trace does not reach; bypass: whether blocks that say what
-    their branch is are left out where it is dead. A channel that others share an axis with (a residual stream's) can go
+    parts: units inside the network that are cut where the trace does not reach; bypass: whether residual blocks are
+    left out where their branch is dead. A channel that others share an axis with (a residual stream's) can go
     only if all of them are dead.
     """
     parameters = dict(model.named_parameters())
@@ -39,7 +39,7 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = ()
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, network.norms.get(group.name), alive) for group in network.groups if group.slices}
     gone = network.removable(network.spread(dead, silencing=False))
-    passing = _idle(model, {name for name, own in alive.items() if not own.any()}) if bypass else ()
+    passing = _idle(model, probe, {name for name, own in alive.items() if not own.any()}) if bypass else ()
     kept: dict[str, Kept] = {}
     for group in network.groups:
         if group.name.endswith(INPUTS):
@@ -56,11 +56,11 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = ()
     return Plan(kept, passing, Mask.of({name: own for name, own in left.items() if not own.all()}))
 
 
-def _idle(model: nn.Module, dead: Collection[str]) -> tuple[str, ...]:
+def _idle(model: nn.Module, probe: Probe, dead: Collection[str]) -> tuple[str, ...]:
     """Blocks of which every parameter of the layers that give their branch is dead."""
     found = [
         block.name
-        for block in residual_blocks(model)
+        for block in (residual_blocks(model, probe) if dead else ())
         if block.gives and all(f"{layer}.{part}" in dead for layer, part in block.gives)
     ]
     return tuple(name for name in found if not within(name, found))

@@ -1,16 +1,17 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
-from tombola.structure.blocks import Block, Blocks, residual_blocks
+from tombola.structure.blocks import Blocks
 from tombola.structure.channels import Channels, ChannelUnits
 from tombola.structure.filters import Filters
 from tombola.structure.granularity import COUNTED, Granularity, UnitMap, granularity, granularity_of, kept_share
 from tombola.structure.graph import Probe, tensors_in
 from tombola.structure.inner import Inner, inner_of, recount
 from tombola.structure.inside import Inside
-from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, joined, shared
+from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, joined, shared
 from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
 from tombola.structure.prunable import Prunable, prunable
+from tombola.structure.residual import Block, declare_blocks, residual_blocks
 from tombola.structure.single import NM, QueryKey, Weights
 from tombola.structure.trace import wiring_of
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
@@ -42,10 +43,12 @@ __all__ = [
     "Units",
     "Weights",
     "Wiring",
+    "declare_blocks",
     "granularity",
     "granularity_of",
     "inner_of",
     "is_depthwise",
+    "is_producer",
     "joined",
     "kept_share",
     "norm_units",

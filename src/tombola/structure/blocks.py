@@ -12,44 +12,9 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.structure.graph import Probe
-from tombola.structure.layers import joined, shared
+from tombola.structure.residual import Block, residual_blocks
 from tombola.structure.units import check_scope, numbers_of
-from tombola.tickets import Mask, Scope, plain_name, select
-
-
-@dataclass(frozen=True)
-class Block:
-    """A module that adds a branch to its input.
-
-    stage: the module that it stands in. gives: (layer, parameter) of the layers whose outputs are added; none where the
-    input is changed on the way past the branch, or layers stand in several places. parameters: all that it owns.
-    """
-
-    name: str
-    stage: str
-    gives: tuple[tuple[str, str], ...]
-    parameters: tuple[str, ...]
-
-
-def residual_blocks(model: nn.Module) -> tuple[Block, ...]:
-    """The modules with an attribute `branch`: the names of the layers below it whose outputs are added to its input.
-
-    Where that is empty the input is not passed on as it is. TombolaError for a name that the block does not have.
-    """
-    elsewhere, found = shared(model), []
-    for name, module in model.named_modules():
-        branch = getattr(module, "branch", None)
-        if not name or not isinstance(branch, tuple):
-            continue
-        named = {plain_name(joined(name, own)): part for own, part in module.named_modules()}
-        layers = [plain_name(joined(name, own)) for own in branch]
-        if lost := [own for own in layers if own not in named]:
-            raise TombolaError(f"'{name}' says that its branch ends in '{lost[0]}', which it does not have")
-        gives = [(own, part) for own in layers for part, _ in named[own].named_parameters()]
-        parameters = tuple(plain_name(joined(name, own)) for own, _ in module.named_parameters())
-        stage = plain_name(name.rpartition(".")[0])
-        found.append(Block(plain_name(name), stage, () if elsewhere & named.keys() else tuple(gives), parameters))
-    return tuple(found)
+from tombola.tickets import Mask, Scope, select
 
 
 @dataclass(frozen=True)
@@ -75,14 +40,16 @@ class Blocks:
             raise TombolaError(f"remove={self.remove} with least={self.least}; give numbers of blocks, at least 1")
 
     def units(self, model: nn.Module, probe: Probe) -> BlockUnits:
-        blocks = residual_blocks(model)
+        """The blocks that can go; TombolaError if there are none."""
+        blocks = residual_blocks(model, probe)
         stages = dict.fromkeys(block.stage for block in blocks)
         first = {stage: next(block for block in blocks if block.stage == stage) for stage in stages}
         free = tuple(block for block in blocks if block.gives and block is not first[block.stage])
         if not free:
+            why = "each is the first of its stage" if blocks else "none gives its input without a branch"
             raise TombolaError(
-                "the network has no residual block that could be removed: none gives its input without a branch; use "
-                "one with shortcuts, as resnet32 or vit-tiny, or say in your blocks what they add: branch = ('bn2',)"
+                f"the network has no residual block that could be removed: {why}; use one with shortcuts, as resnet32 "
+                "or vit-tiny, or say what your blocks add: tb.declare_blocks(model, {'layer1.1': ('bn2',)})"
             )
         return BlockUnits(free, {stage: sum(b.stage == stage for b in blocks) for stage in stages}, self)
 

@@ -47,7 +47,7 @@ class Filters:
         every, named = Channels().units(model, probe), modules_of(model)
         filters: dict[str, int] = {}
         inner: list[UnitGroup] = []
-        for block in residual_blocks(model):
+        for block in residual_blocks(model, probe):
             own = {name for name, module in named.items() if name.startswith(f"{block.name}.")}
             convolutions = [name for name in own if isinstance(named[name], CONVOLUTIONS)]
             filters[block.name] = sum(channels(named[name]) for name in convolutions)

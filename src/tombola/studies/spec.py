@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tombola.evidence import Robustness
 from tombola.methods import Method, blocks_removed, describe, name_of
@@ -47,14 +48,17 @@ class RunSpec:
             return self.subject.provenance.method or "ticket"
         return name_of(self.subject)
 
-    @property
+    @cached_property
     def density(self) -> float:
         if self.subject is None:
             return 1.0
         if isinstance(self.subject, Ticket) or blocks_removed(self.subject) is None:
             return self.subject.density
-        units = self.subject.granularity.units(self.task.build(self.seed), Run(self.seed).probe(self.task))
-        return kept_share(units, self.subject.density)
+
+        def probe(model: nn.Module) -> Any:
+            return Run(self.seed).probe(self.task)(model)
+
+        return kept_share(self.subject.granularity.units(self.task.build(self.seed), probe), self.subject.density)
 
 
 def settings_of(spec: RunSpec, device: torch.device) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.scores import Inputs, Score, Scores, View, batch_size, suited
-from tombola.structure import Probe
-from tombola.tickets import Mask, Ticket, put_values, tensors_of
+from tombola.structure import Granularity, Probe, UnitMap
+from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.energy import Meter, Reading
@@ -140,6 +140,28 @@ class Run:
         cost = Cost(forwarded, backward, flops, seconds, peak_memory(self.device), dense_epochs)
         self.cost += reading.price(cost)
         return scores
+
+    def units(self, granularity: Granularity, task: Task, model: nn.Module) -> UnitMap:
+        """The units of a network, found on the first training batch; what that computes, unless on meta, is entered."""
+        probe, started = self.probe(task), time.perf_counter()
+        forwarded = backward = flops = 0
+
+        def counting(twin: nn.Module) -> Any:
+            nonlocal forwarded, backward, flops
+            if device_of(twin).type == "meta":
+                return probe(twin)
+            samples = batch_size(next(iter(task.batches("train", self.seed, 0))))
+            forwarded, backward = forwarded + samples, backward + samples * torch.is_grad_enabled()
+            with FlopCounterMode(display=False) as counted:
+                outputs = probe(twin)
+            flops += counted.get_total_flops()
+            return outputs
+
+        units = granularity.units(model, counting)
+        if forwarded:
+            seconds, dense_epochs = time.perf_counter() - started, flops / self._flops_of_dense_epoch(task, model)
+            self.cost += Cost(forwarded, backward, flops, seconds, peak_memory(self.device), dense_epochs)
+        return units
 
     def probe(self, task: Task) -> Probe:
         """Calls a model on the first training batch, wherever the model is and in its precision."""
