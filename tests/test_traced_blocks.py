@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import tombola as tb
 from tombola import Blocks, TombolaError, zoo
-from tombola.structure import Block, residual_blocks
+from tombola.structure import Block, kept_share, residual_blocks
 from tombola.studies import RunSpec
 from tombola.testing import check_method, toy_task
 from tombola.zoo.resnet import BLOCKS
@@ -149,7 +149,7 @@ def test_blocks_in_one_sequence_stand_in_runs():
     assert branches(model)["6"] == ["6.conv.3"]
     assert stages(model) == {"1": "1", "2": "2", "3": "2", "4": "2", "5": "5", "6": "5", "7": "5"}
     units = Blocks(2).units(model, lambda own: own(IMAGES))
-    kept = units.choose(tb.scores.magnitude(model), None, scope="global", within=None, floor=0)
+    kept = units.choose(tb.scores.magnitude(model), kept_share(units, 1.0), scope="global", within=None, floor=0)
     assert {stage: len(own) for stage, own in units.removed(kept).items()} == {"2": 1, "5": 1}
 
 
