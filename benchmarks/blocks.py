@@ -33,12 +33,16 @@ def without_blocks(name: str, count: int) -> Iterator[Figure]:
     removed = {stage: tuple(range(count // 3)) for stage in units.sizes}
     small = tb.shrink(whole, units.expand(units.kept(removed), tensors_of(whole)), example=example)
     saved = 1 - flops(small) / flops(whole)
-    for what, make in (("training", training), ("inference", inference)):
-        times = interleaved({"whole": make(whole, BATCH), "small": make(small, BATCH)}, 15)
+    for what, make, batch in (
+        ("training", training, BATCH),
+        ("inference", inference, BATCH),
+        ("inference", inference, 1),
+    ):
+        times = interleaved({"whole": make(whole, batch), "small": make(small, batch)}, 15)
         yield Figure(
-            f"FLOPs saved ÷ time saved ({name} without {count} blocks, {what}, batch {BATCH})",
+            f"FLOPs saved ÷ time saved ({name} without {count} blocks, {what}, batch {batch})",
             saved / max(1 - times.ratio("small", "whole"), 0.01),
-            1 / 0.85,
+            1 / 0.85 if batch == BATCH else None,
             f"{saved:.0%} of FLOPs; whole {1e3 * times.seconds['whole']:.0f} ms",
             times.spread,
         )
