@@ -17,6 +17,7 @@ from tombola.tickets import tensors_of
 REMOVED = {"resnet56": (3, 12), "resnet110": (6, 24)}
 BATCH, EPOCH = 64, 20_000
 """Images of a step, and of an epoch of the standard bench."""
+USES = (("training", training, BATCH), ("inference", inference, BATCH), ("inference", inference, 1))
 
 
 def figures() -> Iterator[Figure]:
@@ -33,11 +34,7 @@ def without_blocks(name: str, count: int) -> Iterator[Figure]:
     removed = {stage: tuple(range(count // 3)) for stage in units.sizes}
     small = tb.shrink(whole, units.expand(units.kept(removed), tensors_of(whole)), example=example)
     saved = 1 - flops(small) / flops(whole)
-    for what, make, batch in (
-        ("training", training, BATCH),
-        ("inference", inference, BATCH),
-        ("inference", inference, 1),
-    ):
+    for what, make, batch in USES:
         times = interleaved({"whole": make(whole, batch), "small": make(small, batch)}, 15)
         yield Figure(
             f"FLOPs saved ÷ time saved ({name} without {count} blocks, {what}, batch {batch})",
