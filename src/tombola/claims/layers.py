@@ -59,8 +59,8 @@ CRITERION = Claim(
     id="layer-criterion",
     title="Which layers go is worth choosing",
     statement=(
-        "Tickets without five layers, chosen by SNIP or GraSP, are better than those from which random blocks, or simply "
-        "the first ones, were removed. (The paper takes this for granted and does not test it.)"
+        "Tickets without five layers, chosen by SNIP or GraSP, are better than those from which random blocks, or "
+        "simply the first ones, were removed. (The paper takes this for granted and does not test it.)"
     ),
     source=f"{LAYERS}, algorithm 2",
     differs=DIFFERS,
