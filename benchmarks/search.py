@@ -49,7 +49,7 @@ def search_step(name: str, method: Supermask, *, sort: bool = False) -> Work:
         searched.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         inputs = inputs.to(memory_format=torch.channels_last)
     optimizer = recipe.make_optimizer(searched.parameters())
-    state = State(searched, optimizer, recipe, 1000, 0, 0)
+    state = State(searched, optimizer, recipe, 1000, 0, 0, tb.attach(tb.Mask({}), searched))
     observer.epoch_begin(state)
 
     def work() -> None:

@@ -322,6 +322,86 @@ def test_a_weight_shared_by_two_layers_has_one_mask(names):
                 assert (layer.weight.detach()[kept] != 0).all()
 
 
+# A mask exchanged for another
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_dead_stays_dead_when_the_mask_is_exchanged(make):
+    model = make_net()
+    optimizer, mask, other = make(model.parameters()), mask_of(model), mask_of(model).shuffled(0)
+    with attach(mask, model, optimizer) as handle:
+        for seed in range(2):
+            optimizer.zero_grad()
+            loss_of(model, seed).backward()
+            optimizer.step()
+        before = values_of(model)
+        handle.exchange(other)
+        assert handle.mask == other
+        assert_dead(mask & other, model, optimizer)
+        for name in mask:
+            parameter = model.get_parameter(name)
+            assert is_positive_zero(parameter.grad[~(mask & other)[name]])
+            assert torch.equal(parameter.detach()[other[name]], before[name][other[name]])
+        for seed in range(2):
+            optimizer.zero_grad()
+            loss_of(model, seed).backward()
+            optimizer.step()
+            assert_dead(other, model, optimizer)
+        for name in other:
+            grown = (other - mask)[name]
+            assert (model.get_parameter(name).detach()[grown] != 0).any()
+
+
+def test_dense_gradients_are_there_where_they_are_asked_for_and_nowhere_else():
+    model = make_net()
+    mask, dense = mask_of(model), copy.deepcopy(model)
+    with attach(mask, model) as handle:
+        attach(mask, dense).detach()
+        loss_of(dense).backward()
+        with handle.dense_gradients():
+            loss_of(model).backward()
+        for name in mask:
+            gradient = model.get_parameter(name).grad
+            assert torch.equal(gradient, dense.get_parameter(name).grad)
+            assert gradient[~mask[name]].any()
+        handle.exchange(~mask)
+        for name in mask:
+            assert is_positive_zero(model.get_parameter(name).grad[mask[name]])
+        model.zero_grad()
+        loss_of(model).backward()
+        for name in mask:
+            assert is_positive_zero(model.get_parameter(name).grad[mask[name]])
+
+
+def test_what_is_held_and_dead_is_zero_and_has_its_start_value_when_it_lives_again():
+    model = make_net()
+    optimizer, mask, before = OPTIMIZERS["momentum"](model.parameters()), mask_of(model), values_of(model)
+    with attach(Ticket(mask, Seed(0, ""), held=("5.weight",)), model, optimizer) as handle:
+        assert_dead(mask, model)
+        handle.exchange(~mask)
+        assert_dead(~mask, model)
+        loss_of(model).backward()
+        optimizer.step()
+        weight = model.get_parameter("5.weight").detach()
+        assert torch.equal(weight, torch.where(mask["5.weight"], 0.0, before["5.weight"]))
+
+
+def test_an_exchanged_mask_counts_for_every_name_of_a_shared_weight():
+    first, second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+    second.weight = first.weight
+    model, kept = nn.Sequential(first, second), torch.eye(3, dtype=torch.bool)
+    with attach(Mask.full({"0.weight": (3, 3), "1.weight": (3, 3)}), model) as handle:
+        handle.exchange(Mask.of({"0.weight": kept, "1.weight": torch.ones(3, 3)}))
+        assert not first.weight.detach()[~kept].any()
+        assert first.weight.detach()[kept].all()
+
+
+def test_a_mask_is_exchanged_only_for_one_of_the_same_parameters():
+    model = make_net()
+    with attach(mask_of(model), model) as handle, pytest.raises(TombolaError, match="covers other parameters"):
+        handle.exchange(Mask.full({"5.weight": (5, 16)}))
+
+
 # Law 4: live weights move
 
 

@@ -45,7 +45,9 @@ ALL = [
 
 def made_state(steps_per_epoch: int) -> State:
     model = nn.Linear(1, 1)
-    return State(model, torch.optim.SGD(model.parameters()), tb.Recipe(), steps_per_epoch, 0, 0)
+    return State(
+        model, torch.optim.SGD(model.parameters()), tb.Recipe(), steps_per_epoch, 0, 0, tb.attach(tb.Mask({}), model)
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tombola.methods.method import DensityKind, Method
 from tombola.methods.one_shot import OneShot
 from tombola.methods.presets import METHODS, Preset, blocks_removed, granularity_used, method, name_of, removing
 from tombola.methods.rare_gems import rare_gems
+from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 
@@ -26,6 +27,7 @@ __all__ = [
     "Method",
     "OneShot",
     "Preset",
+    "RigL",
     "Round",
     "SearchWarning",
     "Slimming",

@@ -13,6 +13,7 @@ from tombola.methods.early_bird import EarlyBird, Slimming, Worm
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import Method
 from tombola.methods.one_shot import OneShot
+from tombola.methods.rigl import RigL
 from tombola.methods.supermask import EdgePopup, GemMiner
 from tombola.scores import (
     FeatureSimilarity,
@@ -135,6 +136,18 @@ METHODS: dict[str, Preset] = {
         "Vasudev, ENLSP 2024",
         "as early-bird-transformer, holding back the weights to be dropped once they have nearly settled",
         "a few epochs, which count as training",
+    ),
+    "rigl": Preset(
+        RigL(),
+        "Evci et al., ICML 2020",
+        "train a random sparse network, moving its smallest weights to where the gradient is largest",
+        "one full training, which is the ticket's own",
+    ),
+    "set": Preset(
+        RigL(grow="random"),
+        "Mocanu et al., Nature Communications 2018",
+        "as rigl, moving its smallest weights anywhere",
+        "one full training, which is the ticket's own",
     ),
     "network-slimming": Preset(
         Slimming(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +30,11 @@ class KeptWords:
     """
 
     def __init__(self, kept: Tensor) -> None:
+        self.keep(kept)
+        self.dense_gradients = False
+
+    def keep(self, kept: Tensor) -> None:
+        """Follow this mask from here on."""
         self.kept = kept
         self._words: dict[tuple[Any, ...], Tensor] = {}
 
@@ -47,15 +53,45 @@ class KeptWords:
             return
         if gradient.layout != torch.strided:
             raise TombolaError("a masked parameter got a sparse gradient; make its layer with sparse=False")
-        self.zero_dead(gradient)
+        if not self.dense_gradients:
+            self.zero_dead(gradient)
 
 
 class Handle:
     """A mask attached to a model; a context manager whose end, or `detach()`, leaves a plain module."""
 
-    def __init__(self, mask: Mask, removers: list[Callable[[], None]]) -> None:
+    def __init__(
+        self,
+        mask: Mask,
+        masked: Mapping[nn.Parameter, KeptWords],
+        follow: Callable[[Mask], None],
+        removers: list[Callable[[], None]],
+    ) -> None:
         self.mask = mask
+        self._masked = masked
+        self._follow = follow
         self._removers = removers
+
+    def exchange(self, mask: Mask) -> None:
+        """Keep another mask of the same parameters from here on.
+
+        What dies with it is zeroed at once: weights, gradients and optimizer state; what comes alive starts from zeros.
+        """
+        if mask.shapes != self.mask.shapes:
+            raise TombolaError("the new mask covers other parameters; exchange the attached mask for one of its shapes")
+        self._follow(mask)
+        self.mask = mask
+
+    @contextmanager
+    def dense_gradients(self) -> Generator[None]:
+        """Inside, backward leaves the gradients of dead weights too, for a method that looks where to grow."""
+        for words in self._masked.values():
+            words.dense_gradients = True
+        try:
+            yield
+        finally:
+            for words in self._masked.values():
+                words.dense_gradients = False
 
     def also(self, remover: Callable[[], None]) -> None:
         """Call `remover` too when the mask is detached."""
@@ -86,30 +122,29 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
     parameters = {plain_name(n): p for n, p in model.named_parameters(remove_duplicate=False)}
     check_fits(mask, parameters)
     _refuse_unfit(model, parameters, optimizer)
-    masked: dict[nn.Parameter, KeptWords] = {}
-    for name in mask:
-        kept = mask[name]
-        parameter = parameters[name]
-        if parameter in masked:
-            kept &= masked[parameter].kept
-        masked[parameter] = KeptWords(kept)
+    masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
     if missing := [name for name in held if name not in parameters]:
         raise TombolaError(
             f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on"
         )
     frozen = {parameters[name]: parameters[name].detach().clone() for name in held}
-    for parameter in frozen.keys() & masked.keys():
-        masked[parameter].zero_dead(frozen[parameter])
 
     def guard(stepped: Any = None, *_: object) -> None:
         states = stepped.state if stepped is not None else {}
+        for parameter, value in frozen.items():
+            parameter.detach().copy_(value)
         for parameter, words in masked.items():
             words.zero_dead(parameter)
             for state in states.get(parameter, {}).values():
                 if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
                     words.zero_dead(state)
-        for parameter, value in frozen.items():
-            parameter.detach().copy_(value)
+
+    def follow(other: Mask) -> None:
+        for parameter, kept in _kept_of(other, parameters).items():
+            masked[parameter].keep(kept)
+            if parameter.grad is not None:
+                masked[parameter].zero_dead(parameter.grad)
+        guard(optimizer)
 
     guard(optimizer)
     removers = [
@@ -126,7 +161,16 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
             removers.append(
                 _after_first_step(optimizer, lambda: _warn_of_factored_state(optimizer, masked, fresh=True))
             )
-    return Handle(mask, removers)
+    return Handle(mask, masked, follow, removers)
+
+
+def _kept_of(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> dict[nn.Parameter, Tensor]:
+    """What a mask keeps of each parameter; of one with several names, what all of them keep."""
+    kept: dict[nn.Parameter, Tensor] = {}
+    for name in mask:
+        parameter, own = parameters[name], mask[name]
+        kept[parameter] = kept[parameter] & own if parameter in kept else own
+    return kept
 
 
 def _no_gradient(parameter: Tensor) -> None:

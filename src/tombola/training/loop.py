@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence, Sized
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -64,7 +65,6 @@ def fit(
     if layout:
         model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
     optimizer = recipe.make_optimizer(model.parameters())
-    state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch)
     run = torch.compile(model) if recipe.compile else model
     loss = smoothed(task.loss, recipe.label_smoothing)
     with own_randomness(device, seed):
@@ -72,7 +72,8 @@ def fit(
         step_bytes = step_memory(task, model, first, recipe)
     cost, started = Cost(), time.perf_counter()
 
-    with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None):
+    with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
+        state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             cost = _restore(saved, state, observers)
         flops = SampleFlops.measure(task, model, first)
@@ -149,7 +150,9 @@ def _epoch(
         with _autocast(recipe, device):
             value = loss(task.forward(run, inputs), targets)
         optimizer.zero_grad()
-        value.backward()
+        dense = any(observer.wants_dense_gradients(state) for observer in observers)
+        with state.attached.dense_gradients() if dense else nullcontext():
+            value.backward()
         for observer in observers:
             observer.before_step(state)
         for group in optimizer.param_groups:

@@ -9,14 +9,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.tickets import tensors_of
+from tombola.tickets import Handle, tensors_of
 from tombola.training.recipe import Recipe
 from tombola.training.step import Step
 
 
 @dataclass
 class State:
-    """Where the loop is: `step` counts optimizer steps and `epoch` passes, both over the recipe's whole schedule."""
+    """Where the loop is: `step` counts optimizer steps and `epoch` passes, both over the recipe's whole schedule.
+
+    attached: the mask that training keeps to, which an observer may exchange for another.
+    """
 
     model: nn.Module
     optimizer: Optimizer
@@ -24,6 +27,7 @@ class State:
     steps_per_epoch: int
     step: int
     epoch: int
+    attached: Handle
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -32,6 +36,10 @@ class Observer:
 
     def epoch_begin(self, state: State) -> None:
         """Before the first batch of an epoch."""
+
+    def wants_dense_gradients(self, state: State) -> bool:
+        """Whether the coming backward shall leave the gradients of dead weights too."""
+        return False
 
     def before_step(self, state: State) -> None:
         """After backward, before the optimizer's step."""

@@ -1,0 +1,59 @@
+"""Sparse training from a random mask that moves: RigL and SET."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from tombola.errors import TombolaError
+from tombola.methods.method import DensityKind
+from tombola.methods.one_shot import OneShot
+from tombola.methods.regrowing import Regrowing, Regrowth
+from tombola.scores import Random
+from tombola.structure import Granularity, Prunable, Weights
+from tombola.tickets import Provenance, Scope, Ticket, Values, tensors_of
+from tombola.training import Run, Task, start_of
+
+
+@dataclass(frozen=True)
+class RigL(Regrowth):
+    """Train a random sparse network; drop its smallest weights and grow as many others, again and again.
+
+    Evci et al., ICML 2020; with grow="random" SET (Mocanu et al., Nature Communications 2018). scope: how the density
+    is shared among layers, which keep these counts, at least one weight each. rewind: the ticket is the network as it
+    was trained (`end`), with no training left, or its last mask on the initialisation (`init`).
+    """
+
+    scope: Scope = "erk"
+    rewind: Literal["end", "init"] = "end"
+    granularity: Granularity = Weights()
+    prunable: Prunable = Prunable()
+
+    density_kind: ClassVar[DensityKind] = "exact"
+    regrows: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.granularity != Weights():
+            raise TombolaError(
+                f"sparse training moves single weights, and units of kind {self.granularity.name} cannot be grown yet; "
+                "leave the granularity at weight"
+            )
+        self.granularity.check(self.density, self.scope)
+        if self.rewind not in ("end", "init"):
+            raise TombolaError(f"rewind is '{self.rewind}'; give end or init")
+
+    def find(self, task: Task, run: Run) -> Ticket:
+        drawn = OneShot(self.density, Random(), scope=self.scope, floor=1, prunable=self.prunable).find(task, run)
+        model = start_of(task, drawn, run.seed).to(run.device)
+        regrowing = Regrowing(self, drawn.mask, run.seed)
+        done = run.stage("search", task, model, attached=drawn.mask, observers=[regrowing])
+        if self.rewind == "init":
+            return replace(drawn, mask=regrowing.mask)
+        epochs = task.recipe.epochs
+        return Ticket(
+            regrowing.mask,
+            Values(tensors_of(model), "end", epochs),
+            recipe={"start": f"{epochs}ep"},
+            provenance=Provenance(before=done.history[-1].get("validation_metric")),
+        )
