@@ -163,6 +163,11 @@ def test_a_ticket_goes_on_with_the_schedule_from_where_it_was_scored(score):
     assert [row["lr"] for row in rest.history] == [row["lr"] for row in whole.history[1:]]
 
 
+def test_where_no_epoch_is_left_the_ticket_goes_through_the_schedule_again():
+    ticket = tb.find(toy_task(), tb.OneShot(after=3))
+    assert (ticket.start.what, ticket.start.epochs_spent, ticket.recipe) == ("end", 2, {})
+
+
 def test_a_rewound_ticket_has_the_same_mask_and_the_initialisation():
     task = toy_task()
     going_on, rewound = (tb.find(task, tb.method(f"weight-gradient-{own}")) for own in ("continue", "rewind"))
@@ -214,8 +219,6 @@ def test_gradients_that_say_nothing_are_refused(gradient, says):
         (lambda: tb.find(toy_task(), tb.OneShot(score=IN_TRAINING[0])), "tb.OneShot with after=1"),
         (lambda: next(tb.Iterative(score=IN_TRAINING[0]).rounds(toy_network())), "in your own loop give"),
         (lambda: tb.OneShot(after=-1), "after is -1"),
-        (lambda: tb.find(toy_task(), tb.OneShot(after=2)), "give at most 1"),
-        (lambda: tb.find(toy_task(), tb.OneShot(after=3, weights="init")), "give at most 2"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(act, says):

@@ -1,6 +1,7 @@
 """Claims: what papers state, re-measured on data that is here."""
 
 from tombola.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
+from tombola.claims.data_dependent import DATA_DEPENDENT
 from tombola.claims.early_bird import SETTLING
 from tombola.claims.first import FIRST
 from tombola.claims.layers import SHALLOWER
@@ -11,7 +12,7 @@ from tombola.claims.supermasks import SUPERMASKS
 from tombola.claims.worm import AGAINST_EARLY_BIRD
 
 CLAIMS: dict[str, Claim] = {
-    claim.id: claim for claim in (*FIRST, *SUPERMASKS, *SETTLING, *AGAINST_EARLY_BIRD, *SHALLOWER)
+    claim.id: claim for claim in (*FIRST, *SUPERMASKS, *SETTLING, *AGAINST_EARLY_BIRD, *SHALLOWER, *DATA_DEPENDENT)
 }
 
 __all__ = [

@@ -11,7 +11,7 @@ from tombola.methods.schedule import Schedule, densities, scope_at
 from tombola.scores import Score, Snip
 from tombola.structure import Granularity, Prunable, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
-from tombola.training import Run, Task, Until, gathering
+from tombola.training import Gathered, Run, Task, Until, gathering
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class OneShot:
 
     density: kept share of units. rounds: with more than one, the rest is scored again after each cut.
     floor: units that each layer keeps at least. after: epochs of the recipe's schedule that train the network before it
-    is scored; the ticket then goes on from there with those weights (`inherited`), or begins again with the
-    initialisation (`init`).
+    is scored; the ticket then goes on from there with those weights (`inherited`; where no epoch is left, through the
+    schedule again), or begins again with the initialisation (`init`).
     """
 
     density: float = 0.1
@@ -43,24 +43,20 @@ class OneShot:
             raise TombolaError(f"after is {self.after}; give the epochs of training before the score, 0 for none")
 
     def find(self, task: Task, run: Run) -> Ticket:
-        most = task.recipe.epochs - (self.weights == "inherited")
-        if self.after > max(most, 0):
-            raise TombolaError(
-                f"after is {self.after} of the recipe's {task.recipe.epochs} epochs; give at most {most}"
-            )
         model = task.build(run.seed)
         start: Seed | Values = Seed.of(model, run.seed)
         model.to(run.device)
         units = run.units(self.granularity, task, model)
+        noted: Gathered | None = None
         prescribed: dict[str, Any] = {}
-        noted = None
         if self.after:
             noted = gathering(self.score, self.prunable(model))
             observers = [own for own in (noted, Until(self.after)) if own is not None]
-            run.stage("search", task, model, observers=observers)
+            spent = len(run.stage("search", task, model, observers=observers).history)
             if self.weights == "inherited":
-                point = f"{self.after}ep"
-                start, prescribed = Values(tensors_of(model), point, self.after), {"start": point}
+                going_on = spent < task.recipe.epochs
+                start = Values(tensors_of(model), f"{spent}ep" if going_on else "end", spent)
+                prescribed = {"start": start.what} if going_on else {}
         kept: Mask | None = None
         mask: Mask | None = None
         final = kept_share(units, self.density)
