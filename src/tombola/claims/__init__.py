@@ -2,6 +2,7 @@
 
 from tombola.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
 from tombola.claims.collapse import COLLAPSE
+from tombola.claims.data_dependent import DATA_DEPENDENT
 from tombola.claims.early_bird import SETTLING
 from tombola.claims.first import FIRST
 from tombola.claims.layers import SHALLOWER
@@ -12,7 +13,16 @@ from tombola.claims.supermasks import SUPERMASKS
 from tombola.claims.worm import AGAINST_EARLY_BIRD
 
 CLAIMS: dict[str, Claim] = {
-    claim.id: claim for claim in (*FIRST, *SUPERMASKS, *SETTLING, *AGAINST_EARLY_BIRD, *SHALLOWER, *COLLAPSE)
+    claim.id: claim
+    for claim in (
+        *FIRST,
+        *SUPERMASKS,
+        *SETTLING,
+        *AGAINST_EARLY_BIRD,
+        *SHALLOWER,
+        *DATA_DEPENDENT,
+        *COLLAPSE,
+    )
 }
 
 __all__ = [

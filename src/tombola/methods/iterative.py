@@ -13,10 +13,10 @@ from tombola.methods.method import DensityKind
 from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rewinder, Round
 from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at
-from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward, probe_of
+from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward, needs_training, probe_of
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
-from tombola.training import Run, Snapshot, Task, mixed
+from tombola.training import Run, Snapshot, Task, gathering, mixed
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,11 @@ class Iterative:
         levels = self.levels(units)
         with run.bars.track("rounds", len(levels)) as tick:
             for index, density in enumerate(levels):
-                observers = [snapshot] if index == 0 else []
+                noted = gathering(self.score, self.prunable(model))
+                observers = [own for own in (snapshot if index == 0 else None, noted) if own is not None]
                 name = f"round-{index:02d}"
                 run.stage(name, task, model, recipe=later if index else recipe, attached=mask, observers=observers)
-                scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
+                scores = run.score(self.score, task, model, noted, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, levels[-1])
                 kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
                 mask = units.expand(kept, tensors_of(model))
@@ -94,6 +95,11 @@ class Iterative:
             raise TombolaError(
                 f"rewind='{self.rewind}' needs to know the training; in your own loop give "
                 "'init', 'learning-rate' or '500it'"
+            )
+        if needs_training(self.score):
+            raise TombolaError(
+                f"the score '{self.score.name}' as it is set gathers gradients while Tombola trains; in your own loop "
+                "give one that needs no more than batches, as WeightGradient(gather='pass')"
             )
         units = self.granularity.units(model, probe_of(batches, forward))
         rewinder = Rewinder(step_of(self.rewind), Values(tensors_of(model), "init"))

@@ -1,16 +1,17 @@
-"""Tickets from scores of the untrained network."""
+"""Tickets from scores of the untrained network, or of one that has just begun to train."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
+from tombola.errors import TombolaError
 from tombola.methods.method import DensityKind
 from tombola.methods.schedule import Schedule, densities, scope_at
 from tombola.scores import Score, Snip
 from tombola.structure import Granularity, Prunable, Weights, kept_share
-from tombola.tickets import Mask, Scope, Seed, Ticket, tensors_of
-from tombola.training import Run, Task
+from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
+from tombola.training import Gathered, Run, Task, Until, gathering
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,9 @@ class OneShot:
     """Score the untrained network and keep its best units, in one go or in rounds.
 
     density: kept share of units. rounds: with more than one, the rest is scored again after each cut.
-    floor: units that each layer keeps at least.
+    floor: units that each layer keeps at least. after: epochs of the recipe's schedule that train the network before it
+    is scored; the ticket then goes on from there with those weights (`inherited`; where no epoch is left, through the
+    schedule again), or begins again with the initialisation (`init`).
     """
 
     density: float = 0.1
@@ -29,27 +32,41 @@ class OneShot:
     schedule: Schedule = "exponential"
     floor: int = 0
     prunable: Prunable = Prunable()
+    after: int = 0
+    weights: Literal["inherited", "init"] = "inherited"
 
     density_kind: ClassVar[DensityKind] = "exact"
 
     def __post_init__(self) -> None:
         self.granularity.check(self.density, self.scope)
+        if self.after < 0:
+            raise TombolaError(f"after is {self.after}; give the epochs of training before the score, 0 for none")
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
-        start = Seed.of(model, run.seed)
+        start: Seed | Values = Seed.of(model, run.seed)
         model.to(run.device)
         units = run.units(self.granularity, task, model)
+        noted: Gathered | None = None
+        prescribed: dict[str, Any] = {}
+        if self.after:
+            noted = gathering(self.score, self.prunable(model))
+            observers = [own for own in (noted, Until(self.after)) if own is not None]
+            spent = len(run.stage("search", task, model, observers=observers).history)
+            if self.weights == "inherited":
+                going_on = spent < task.recipe.epochs
+                start = Values(tensors_of(model), f"{spent}ep" if going_on else "end", spent)
+                prescribed = {"start": start.what} if going_on else {}
         kept: Mask | None = None
         mask: Mask | None = None
         final = kept_share(units, self.density)
         with run.bars.track("scoring", self.rounds) as tick:
             for density in densities(final, self.rounds, self.schedule):
-                scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
+                scores = run.score(self.score, task, model, noted, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, final)
                 kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
                 mask = units.expand(kept, tensors_of(model))
                 tick(f"density {density:.3g}")
         assert kept is not None
         assert mask is not None
-        return Ticket(mask, start, removed=units.removed(kept))
+        return Ticket(mask, start, recipe=prescribed, removed=units.removed(kept))

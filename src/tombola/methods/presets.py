@@ -26,6 +26,7 @@ from tombola.scores import (
     RandomBlocks,
     Snip,
     SynFlow,
+    WeightGradient,
 )
 from tombola.structure import COUNTED, Blocks, Filters, Granularity, QueryKey, granularity_of
 
@@ -203,6 +204,30 @@ METHODS: dict[str, Preset] = {
         GraspFirstOrder.paper,
         "keep the largest signed weight × gradient",
         "one batch",
+    ),
+    "weight-gradient": Preset(
+        Iterative(score=WeightGradient(gather="all-steps"), share=0.5),
+        WeightGradient.paper,
+        "as imp, by weight × gradient summed over all steps of training, half of the weights a round",
+        "one full training a round",
+    ),
+    "weight-gradient-init": Preset(
+        OneShot(score=WeightGradient()),
+        WeightGradient.paper,
+        "keep the largest initial weight × gradient, summed over one pass",
+        "one epoch",
+    ),
+    "weight-gradient-continue": Preset(
+        OneShot(score=WeightGradient(gather="all-steps"), after=1),
+        WeightGradient.paper,
+        "train for an epoch, keep the largest weight × gradient summed over its steps, and go on",
+        "one epoch, which counts as training",
+    ),
+    "weight-gradient-rewind": Preset(
+        OneShot(score=WeightGradient(gather="all-steps"), after=1, weights="init"),
+        WeightGradient.paper,
+        "as weight-gradient-continue, rewinding to the initialisation",
+        "one epoch",
     ),
     "synflow": Preset(
         OneShot(score=SynFlow(), rounds=100),

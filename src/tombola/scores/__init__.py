@@ -14,11 +14,14 @@ from tombola.scores.types import (
     Loss,
     Score,
     Scores,
+    TrainingScore,
     View,
     forward,
+    needs_training,
     probe_of,
     suited,
 )
+from tombola.scores.weight_gradient import ScoreWarning, WeightGradient
 
 random = Random()
 magnitude = Magnitude()
@@ -26,8 +29,11 @@ snip = Snip()
 grasp = Grasp()
 grasp_first_order = GraspFirstOrder()
 synflow = SynFlow()
+weight_gradient = WeightGradient()
 
-SCORES: dict[str, Score] = {score.name: score for score in (random, magnitude, snip, grasp, grasp_first_order, synflow)}
+SCORES: dict[str, Score] = {
+    score.name: score for score in (random, magnitude, snip, grasp, grasp_first_order, synflow, weight_gradient)
+}
 BLOCK_SCORES: dict[str, Score] = {
     score.name: score
     for score in (
@@ -64,19 +70,24 @@ __all__ = [
     "Random",
     "RandomBlocks",
     "Score",
+    "ScoreWarning",
     "Scores",
     "Snip",
     "SynFlow",
+    "TrainingScore",
     "View",
+    "WeightGradient",
     "batch_size",
     "cka",
     "forward",
     "grasp",
     "grasp_first_order",
     "magnitude",
+    "needs_training",
     "probe_of",
     "random",
     "snip",
     "suited",
     "synflow",
+    "weight_gradient",
 ]

@@ -24,7 +24,7 @@ def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[
     total = [torch.zeros_like(weight) for weight in weights]
     for batch in batches:
         share = batch_size(batch) / samples
-        gradients = torch.autograd.grad(_loss_of(network, batch, loss) * share, weights, materialize_grads=True)
+        gradients = torch.autograd.grad(loss_of(network, batch, loss) * share, weights, materialize_grads=True)
         torch._foreach_add_(total, gradients)
     return total
 
@@ -106,7 +106,7 @@ class Grasp:
             for batch in taken:
                 share = batch_size(batch) / samples
                 own = torch.autograd.grad(
-                    _loss_of(network, batch, cooled) * share,
+                    loss_of(network, batch, cooled) * share,
                     weights,
                     create_graph=True,
                     materialize_grads=True,
@@ -133,7 +133,7 @@ def _twice_differentiable(score: str) -> Generator[None]:
             ) from error
 
 
-def _loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
+def loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
     inputs, targets = batch
     outputs = network(inputs)
     device = next(iter(network.weights.values())).device

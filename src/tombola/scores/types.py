@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Protocol, TypedDict, Unpack
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Protocol, TypedDict, TypeGuard, Unpack
 
 from torch import Tensor, nn
 
@@ -101,3 +101,23 @@ class Score(Protocol):
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores: ...
+
+
+class TrainingScore(Score, Protocol):
+    """A score that may, as it is set, gather gradients from the steps of a training instead of reading batches.
+
+    note: takes a step's gradient of one parameter into what was gathered of that, in place; it begins with zeros, in
+    float32. from_gathered: the scores once the training has ended.
+    """
+
+    @property
+    def needs_training(self) -> bool: ...
+
+    def note(self, gathered: Tensor, gradient: Tensor) -> None: ...
+
+    def from_gathered(self, model: nn.Module, gathered: Mapping[str, Tensor], **view: Unpack[View]) -> Scores: ...
+
+
+def needs_training(score: Score) -> TypeGuard[TrainingScore]:
+    """Whether a score gathers gradients from the steps of a training."""
+    return getattr(score, "needs_training", False)

@@ -4,7 +4,7 @@ from tombola.training.cost import Cost, SampleFlops
 from tombola.training.energy import Meter
 from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
-from tombola.training.observers import Observer, Snapshot, State
+from tombola.training.observers import Gathered, Observer, Snapshot, State, Until, gathering
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
@@ -18,6 +18,7 @@ __all__ = [
     "Cost",
     "Diverged",
     "Fit",
+    "Gathered",
     "Meter",
     "Observer",
     "Recipe",
@@ -30,11 +31,13 @@ __all__ = [
     "SupervisedTask",
     "Task",
     "Trained",
+    "Until",
     "accuracy",
     "bars",
     "epochs_spent",
     "evaluate",
     "fit",
+    "gathering",
     "length_of",
     "mixed",
     "own_randomness",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.scores import Batches, Loss, Score, Scores, TrainingScore, View, needs_training
 from tombola.tickets import Handle, tensors_of
 from tombola.training.recipe import Recipe
 from tombola.training.step import Step
@@ -90,3 +93,47 @@ class Snapshot(Observer):
         if state.step == self.at.iterations(state.steps_per_epoch) and not self._values:
             self._values = {name: tensor.cpu().clone() for name, tensor in tensors_of(state.model).items()}
             self.epochs_spent = state.step / state.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Until(Observer):
+    """Ends training after so many epochs of the schedule."""
+
+    epochs: int
+
+    def epoch_end(self, state: State) -> bool:
+        return state.epoch >= self.epochs
+
+
+class Gathered(Observer):
+    """What a score gathers of the gradients of some parameters, step by step and on their device.
+
+    Called as a score once the training has ended, it gives that score.
+    """
+
+    def __init__(self, score: TrainingScore, parameters: Mapping[str, nn.Parameter]) -> None:
+        self._gathered = {name: torch.zeros_like(p.detach(), dtype=torch.float32) for name, p in parameters.items()}
+        self._score, self._parameters = score, dict(parameters)
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        return self._score.from_gathered(model, self._gathered, **view)
+
+    @torch.no_grad()
+    def before_step(self, state: State) -> None:
+        for name, parameter in self._parameters.items():
+            if parameter.grad is not None:
+                self._score.note(self._gathered[name], parameter.grad)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"gathered": self._gathered}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, tensor in state["gathered"].items():
+            self._gathered[name].copy_(tensor)
+
+
+def gathering(score: Score, parameters: Mapping[str, nn.Parameter]) -> Gathered | None:
+    """The observer that a score needs in a training, if it needs one."""
+    return Gathered(score, parameters) if needs_training(score) else None

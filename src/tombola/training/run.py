@@ -22,7 +22,7 @@ from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.energy import Meter, Reading
 from tombola.training.loop import Fit, evaluate, fit
 from tombola.training.memory import peak_memory, reset_peak_memory
-from tombola.training.observers import Observer
+from tombola.training.observers import Gathered, Observer
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
@@ -115,8 +115,13 @@ class Run:
         self.cost += reading.price(Cost(samples, 0, round(samples * flops), seconds))
         return metric if samples else None
 
-    def score(self, score: Score, task: Task, model: nn.Module, **view: Unpack[View]) -> Scores:
-        """Score the model on the task's training batches, from the run's seed, and enter the cost."""
+    def score(
+        self, score: Score, task: Task, model: nn.Module, noted: Gathered | None = None, **view: Unpack[View]
+    ) -> Scores:
+        """Score the model on the task's training batches, from the run's seed, and enter the cost.
+
+        noted: what the score gathered in the stage before, where it needs training.
+        """
         forwarded = backward = 0
 
         def counting_forward(model: nn.Module, inputs: Inputs) -> Any:
@@ -131,7 +136,7 @@ class Run:
         with self._reading() as reading:
             started = time.perf_counter()
             with own_randomness(self.device, self.seed), counter as counted:
-                scores = score(model, task.batches("train", self.seed, 0), task.loss, **view)
+                scores = (noted or score)(model, task.batches("train", self.seed, 0), task.loss, **view)
             seconds = time.perf_counter() - started
         if counted is not None:
             self._score_flops[score] = counted.get_total_flops()
