@@ -1,6 +1,7 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
-from tombola.training.cost import Cost, SampleFlops
+from tombola.training.batches import MemoryBatches, pick
+from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.energy import Meter
 from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
@@ -10,7 +11,7 @@ from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run
 from tombola.training.step import Step
-from tombola.training.task import Split, SupervisedTask, Task, accuracy
+from tombola.training.task import Split, SupervisedTask, Task, Varied, accuracy
 from tombola.training.train import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Cost",
     "Diverged",
     "Fit",
+    "MemoryBatches",
     "Meter",
     "Observer",
     "Recipe",
@@ -30,6 +32,7 @@ __all__ = [
     "SupervisedTask",
     "Task",
     "Trained",
+    "Varied",
     "accuracy",
     "bars",
     "epochs_spent",
@@ -39,10 +42,12 @@ __all__ = [
     "mixed",
     "own_randomness",
     "peak_memory",
+    "pick",
     "recipe_of",
     "reset_peak_memory",
     "share_of_work",
     "start_of",
     "step_memory",
     "train",
+    "train_samples",
 ]
