@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -21,10 +22,10 @@ from tombola.evidence.verdict import MEANING
 from tombola.methods import METHODS
 from tombola.report import Gathered, sanity_table, write_report
 from tombola.report.words import summary
-from tombola.studies import Study
+from tombola.studies import RunSpec, Study, carry_out
 from tombola.testing import toy_task
 from tombola.tickets import tensors_of
-from tombola.training import start_of
+from tombola.training import fit, start_of
 
 SNIP = tb.method("snip", density=0.2)
 WORDS = ["--data", "digits", "--width", "0.1", "--recipe.epochs", "2", "--seeds", "2"]
@@ -178,6 +179,26 @@ def test_the_global_random_state_stays(name):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_controls_own_search_goes_on_where_it_was(tmp_path, monkeypatch):
+    spec = RunSpec(toy_task(), tb.Iterative(density=0.2, share=0.8), "half-data")
+    engine, begun = tb.Engine(tb.Store(tmp_path)), []
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    def counted(*args, name, **kwargs):
+        begun.append(name)
+        return fit(*args, name=name, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["tombola.studies.execute"], "train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(spec, engine)
+    monkeypatch.setattr("tombola.training.run.fit", counted)
+    carry_out(spec, engine)
+    assert begun == ["train"]
+
+
 @pytest.mark.parametrize(
     ("name", "method", "says"),
     [
@@ -289,7 +310,7 @@ def test_the_command_says_which_method_passes_which_check(tmp_path, monkeypatch,
     assert random["checks"]["corrupted-labels"]["finding"] == "does not apply"
     assert "reads no data" in random["checks"]["corrupted-labels"]["meaning"]
     assert "corrupted-labels" in (tmp_path / "runs/sanity/report.html").read_text()
-    assert not list((tmp_path / "runs/sanity").glob("*/search/stages"))
+    assert not list((tmp_path / "runs/sanity").glob("*/stages"))
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     assert main(words) == 0
     out = capsys.readouterr().out

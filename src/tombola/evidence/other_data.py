@@ -117,7 +117,7 @@ def classes_of(task: Task, seed: int) -> int:
     with own_randomness(torch.device("cpu"), seed), torch.no_grad():
         outputs = Run(seed).probe(task)(task.build(seed))
     numbers = isinstance(targets, Tensor) and not targets.is_floating_point()
-    if not (numbers and isinstance(outputs, Tensor) and outputs.ndim > 1):
+    if not (numbers and isinstance(outputs, Tensor) and outputs.ndim > 1 and outputs.shape[1] > 1):
         raise TombolaError("labels can be drawn at random where targets are class numbers alone; leave the control out")
     return outputs.shape[1]
 

@@ -96,7 +96,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             return done
         found, ticket_path = _subject(spec, engine)
         command = command_for(spec, settings, ticket_path)
-        searching = Run(spec.seed, folder.path / "search", engine.device, engine.bars, meter=engine.meter)
+        searching = Run(spec.seed, folder.path / "stages" / "search", engine.device, engine.bars, meter=engine.meter)
         arm = _at_rate(_arm(spec, found, searching), spec.lr)
         run = Run(spec.seed, folder.path, engine.device, engine.bars, meter=engine.meter)
         init = spec.init_seed
@@ -135,7 +135,6 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
         )
         folder.finish(result)
         run.clear()
-        searching.clear()
     return result
 
 
