@@ -4,7 +4,7 @@ from importlib.metadata import version as _version
 
 from tombola import scores
 from tombola.errors import TombolaError
-from tombola.evidence import Robustness, Verdict, corrupt, fgsm, pgd
+from tombola.evidence import Robustness, Sanity, Verdict, corrupt, fgsm, pgd
 from tombola.methods import (
     METHODS,
     ConcreteTicketSearch,
@@ -49,7 +49,7 @@ from tombola.structure import (
     declare_blocks,
     prunable,
 )
-from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute
+from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute, sanity
 from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
 from tombola.training import Meter, Observer, Recipe, Run, Step, SupervisedTask, Task, train
 
@@ -83,6 +83,7 @@ __all__ = [
     "Robustness",
     "Run",
     "RunSpec",
+    "Sanity",
     "Seed",
     "ShrinkWarning",
     "Slice",
@@ -115,6 +116,7 @@ __all__ = [
     "pgd",
     "prunable",
     "rare_gems",
+    "sanity",
     "save_small",
     "scores",
     "select",

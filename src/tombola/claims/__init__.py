@@ -9,6 +9,7 @@ from tombola.claims.layers import SHALLOWER
 from tombola.claims.outcome import POINTS, Expectation, Finding, Relation, Report, Unit, judge
 from tombola.claims.records import load_records, save_records
 from tombola.claims.run import arms_of, measure
+from tombola.claims.sanity import SANITY
 from tombola.claims.supermasks import SUPERMASKS
 from tombola.claims.worm import AGAINST_EARLY_BIRD
 
@@ -16,6 +17,7 @@ CLAIMS: dict[str, Claim] = {
     claim.id: claim
     for claim in (
         *FIRST,
+        SANITY,
         *SUPERMASKS,
         *SETTLING,
         *AGAINST_EARLY_BIRD,

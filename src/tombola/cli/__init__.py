@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a ticket, a method's ticket or the dense network: tombola train TICKET|METHOD|dense",
     "check": "does it win? tombola check TICKET|METHOD",
     "compare": "methods against each other, dense and controls: tombola compare METHOD…",
+    "sanity": "does a search use what it is given? tombola sanity METHOD…",
     "robustness": "attacked, corrupted and foreign images: tombola robustness TICKET|METHOD…",
     "shrink": "the physically smaller network of a ticket, trained: tombola shrink TICKET",
     "claims": "what papers state, re-measured: tombola claims [ID…] [--quick|--full]",

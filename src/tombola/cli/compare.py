@@ -16,6 +16,7 @@ from tombola.report import (
     Gathered,
     estimate,
     robustness_table,
+    sanity_table,
     savings_table,
     table,
     tried,
@@ -80,8 +81,8 @@ def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, 
     """Save a study, write its report, and print its table and verdicts, or one line of JSON."""
     done = replace(done, title=title, command=command, task=labels)
     done.save(out)
-    page = write_report(done.results, done.verdicts, out, title=title, command=command, task=labels)
-    gathered = Gathered.of(done.results, done.verdicts)
+    page = write_report(done.results, done.verdicts, out, title=title, command=command, task=labels, checks=done.sanity)
+    gathered = Gathered.of(done.results, done.verdicts, done.sanity)
     robust = tried(gathered)
     if as_json:
         found = {
@@ -90,7 +91,8 @@ def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, 
             "verdicts": verdicts_json(done),
             "savings": [asdict(own) for own in gathered.saved],
         }
-        print_json(found | ({"robustness": [own.to_json() for own in robust]} if robust else {}))
+        found |= {"robustness": [own.to_json() for own in robust]} if robust else {}
+        print_json(found | ({"sanity": [own.to_json() for own in done.sanity]} if done.sanity else {}))
         return 0
     to = console()
     to.print(table(done.results, done.verdicts))
@@ -103,5 +105,9 @@ def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, 
         to.print(robustness_table(gathered))
         for own in robust:
             to.print(own.summary)
+    if done.sanity:
+        to.print(sanity_table(gathered))
+        for own in done.sanity:
+            to.print(f"{own.summary}.")
     to.print(f"\nReport: {page}")
     return 0

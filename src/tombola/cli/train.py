@@ -23,8 +23,8 @@ class Train:
     remove: int | None = None
     """for a method that removes whole blocks: how many"""
     control: str = ""
-    """train a control of it instead: shuffle, fresh-init, random, inverted, erk, smart-ratio, magnitude-init, narrow,
-    scratch-e, scratch-b"""
+    """train a control of it instead: shuffle, fresh-init, weight-shuffle, random, inverted, corrupted-labels,
+    corrupted-pixels, half-data, later, erk, smart-ratio, magnitude-init, narrow, scratch-e, scratch-b"""
     extra_epochs: float = 0.0
     """for the dense network: epochs beyond the recipe"""
     lr: float | None = None

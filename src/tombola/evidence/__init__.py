@@ -1,16 +1,19 @@
 """Evidence: controls, paired statistics, the verdict, what of a mask is alive, robustness, savings."""
 
+from tombola.evidence.arm import Against, Arm, budget_gap
 from tombola.evidence.attacks import fgsm, pgd
-from tombola.evidence.controls import CONTROLS, Against, Arm, Inverted, budget_gap, control
+from tombola.evidence.controls import CONTROLS, Inverted, control, obstacle
 from tombola.evidence.corruptions import SUITES, Suite, corrupt
 from tombola.evidence.detection import auroc, calibration_error, energy, fpr95, msp
 from tombola.evidence.paths import effective
 from tombola.evidence.robustness import Robustness, compared
+from tombola.evidence.sanity import CHECKS, Checked, Sanity
 from tombola.evidence.savings import NET, TRAINING, Savings, Spent, known, savings
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
+    "CHECKS",
     "CONTROLS",
     "MANDATORY",
     "MARGIN",
@@ -19,9 +22,11 @@ __all__ = [
     "TRAINING",
     "Against",
     "Arm",
+    "Checked",
     "Comparison",
     "Inverted",
     "Robustness",
+    "Sanity",
     "Savings",
     "Spent",
     "Suite",
@@ -42,6 +47,7 @@ __all__ = [
     "judge",
     "known",
     "msp",
+    "obstacle",
     "pgd",
     "savings",
 ]

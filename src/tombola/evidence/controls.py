@@ -6,34 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from tombola.errors import TombolaError, unknown
+from tombola.evidence.arm import Against, Arm, budget_gap
+from tombola.evidence.searched_anew import corrupted_labels, corrupted_pixels, half_data, later, reads_data
 from tombola.methods import Method, OneShot, find, granularity_used, method
 from tombola.scores import Batches, Loss, Score, Scores
 from tombola.shrink import smaller
 from tombola.structure import Prunable, UnitMap, Weights
-from tombola.tickets import Mask, Scope, Seed, Ticket, tensors_of
-from tombola.training import Run, Task, epochs_spent, mixed, share_of_work
+from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
+from tombola.training import Run, mixed, share_of_work, start_of
 
-
-@dataclass(frozen=True)
-class Arm:
-    """What one arm of a comparison trains: a ticket (None: dense) on a task, for some epochs more than its recipe."""
-
-    task: Task
-    ticket: Ticket | None
-    extra_epochs: float = 0.0
-
-
-@dataclass(frozen=True)
-class Against:
-    """What a control is made from: the ticket, its task, the run's seed, and the method where one searched."""
-
-    task: Task
-    ticket: Ticket
-    seed: int
-    method: Method | None = None
+SCORED = ("inverted", "later")
+"""Controls of methods that score the untrained network."""
+ON_OTHER_DATA = ("corrupted-labels", "corrupted-pixels", "half-data")
+"""Controls that search anew, on other data."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +45,21 @@ def fresh_init(against: Against) -> Arm:
     return _from_init(against, against.ticket, mixed(against.seed, 12))
 
 
+def weight_shuffle(against: Against) -> Arm:
+    """The same mask on the same start, whose kept weights changed places within each layer."""
+    own = against.ticket
+    tensors = tensors_of(start_of(against.task, own, against.seed))
+    generator = torch.Generator().manual_seed(mixed(against.seed, 15))
+    for name, kept in own.mask.items():
+        if kept.ndim > 1:
+            weights = tensors[name].clone()
+            order = torch.randperm(own.mask.kept(name), generator=generator)
+            weights[kept] = weights[kept][order]
+            tensors[name] = weights
+    what, spent = (own.start.what, own.start.epochs_spent) if isinstance(own.start, Values) else ("init", 0.0)
+    return Arm(against.task, replace(own, start=Values(tensors, what, spent)))
+
+
 def random(against: Against) -> Arm:
     """A random mask with the same layer counts on weights drawn anew: a ticket that nobody searched for."""
     return _from_init(against, _shuffled(against, 13), mixed(against.seed, 14))
@@ -64,10 +68,7 @@ def random(against: Against) -> Arm:
 def inverted(against: Against) -> Arm:
     """The lowest-scored weights or units, with the same layer counts; for scores of the untrained network."""
     own = against.method
-    if not isinstance(own, OneShot):
-        raise TombolaError(
-            "the control 'inverted' needs scores of the untrained network, which this method does not use; leave it out"
-        )
+    assert isinstance(own, OneShot)
     scope: Scope = own.scope
     if own.granularity == Weights():
         mask = against.ticket.mask
@@ -132,8 +133,13 @@ def dense(against: Against) -> Arm:
 CONTROLS: dict[str, Callable[[Against], Arm]] = {
     "shuffle": shuffle,
     "fresh-init": fresh_init,
+    "weight-shuffle": weight_shuffle,
     "random": random,
     "inverted": inverted,
+    "corrupted-labels": corrupted_labels,
+    "corrupted-pixels": corrupted_pixels,
+    "half-data": half_data,
+    "later": later,
     "erk": erk,
     "smart-ratio": smart_ratio,
     "magnitude-init": magnitude_init,
@@ -148,15 +154,20 @@ def control(name: str, against: Against) -> Arm:
     """The arm that a control of this name trains."""
     if name not in CONTROLS:
         raise unknown("control", name, CONTROLS)
+    if why := obstacle(name, against.method):
+        raise TombolaError(f"the control '{name}' {why}; leave it out")
     return CONTROLS[name](against)
 
 
-def budget_gap(ticket: Ticket) -> float:
-    """Epochs by which an arm from the initialisation must train longer to get what ticket and start got together.
-
-    A ticket rewound to a step goes on from that point of the schedule, so its start is within the recipe.
-    """
-    return 0.0 if "start" in ticket.recipe else epochs_spent(ticket)
+def obstacle(name: str, own: Method | None) -> str:
+    """Why a control cannot be made of this method's tickets; nothing where it can. None: the method is not known."""
+    if name in SCORED and not isinstance(own, OneShot):
+        return "needs scores of the untrained network, which this method does not use"
+    if name in ON_OTHER_DATA and own is None:
+        return "searches anew, with a method that the ticket's file does not hold"
+    if name in ON_OTHER_DATA and not reads_data(own):
+        return "changes the data of the search, and this one reads no data"
+    return ""
 
 
 def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:

@@ -15,8 +15,13 @@ _TO = {"better": "than", "worse": "than", "equivalent": "to", "undecided": "agai
 MEANING = {
     "shuffle": "the search found only how many weights each layer needs, not which",
     "fresh-init": "the weights that the ticket starts from do not matter",
+    "weight-shuffle": "which weight of a layer stands where does not matter",
     "random": "a random mask of the same layer counts does as well",
     "inverted": "keeping the lowest scores does as well",
+    "corrupted-labels": "the search does as well on random labels",
+    "corrupted-pixels": "the search does as well on random labels and scrambled images",
+    "half-data": "the search does as well on half of the data",
+    "later": "scores of the network after an epoch of training do as well",
     "erk": "an ERK random mask does as well",
     "smart-ratio": "a smart-ratio random mask does as well",
     "magnitude-init": "keeping the largest initial weights does as well",

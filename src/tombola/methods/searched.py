@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tombola.errors import TombolaError
-from tombola.scores import Batch, Called
+from tombola.scores import Called
 from tombola.structure import Prunable
 from tombola.tickets import Mask, kth_largest, plain_name
-from tombola.training import Recipe, Split, Task
+from tombola.training import Recipe, Task, Varied
 
 Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
 """From the scores and the weights of all layers to the weights that the network is evaluated at."""
@@ -89,29 +89,11 @@ class Searched(nn.Module):
 
 
 @dataclass(frozen=True)
-class Searching:
+class Searching(Varied):
     """The task of a search: the user's own, with the searched network called in place of the model."""
-
-    task: Task
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.task.recipe
-
-    def build(self, seed: int) -> nn.Module:
-        return self.task.build(seed)
-
-    def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
-        return self.task.batches(split, seed, epoch)
 
     def forward(self, model: nn.Module, inputs: Any, /) -> Any:
         return model(inputs)
-
-    def loss(self, outputs: Any, targets: Any, /, **options: Any) -> Tensor:
-        return self.task.loss(outputs, targets, **options)
-
-    def metric(self, outputs: Any, targets: Any, /) -> Tensor:
-        return self.task.metric(outputs, targets)
 
 
 class Rounded(torch.autograd.Function):

@@ -4,6 +4,7 @@ from tombola.report.arms import Gathered
 from tombola.report.claim_page import claim_table, write_claim
 from tombola.report.page import write_report
 from tombola.report.robustness import Tried, robustness_table, tried
+from tombola.report.sanity import sanity_table
 from tombola.report.search_curve import write_search_curve
 from tombola.report.table import savings_table, table
 from tombola.report.words import estimate
@@ -14,6 +15,7 @@ __all__ = [
     "claim_table",
     "estimate",
     "robustness_table",
+    "sanity_table",
     "savings_table",
     "table",
     "tried",

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tombola.evidence import CONTROLS, Comparison, Savings, Spent, Verdict, compare, interval, known, savings
+from tombola.evidence import CONTROLS, Comparison, Sanity, Savings, Spent, Verdict, compare, interval, known, savings
 from tombola.studies.result import Result
 
 
@@ -65,13 +65,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What a report is about: arms in reading order, and the verdict on each method and density."""
+    """What a report is about: arms in reading order, verdict and sanity checks of each method and density."""
 
     arms: tuple[Arm, ...]
     verdicts: tuple[Verdict, ...]
+    sanity: tuple[Sanity, ...] = ()
 
     @staticmethod
-    def of(results: Iterable[Result], verdicts: Sequence[Verdict]) -> Gathered:
+    def of(results: Iterable[Result], verdicts: Sequence[Verdict], sanity: Sequence[Sanity] = ()) -> Gathered:
         groups: dict[tuple, list[Result]] = defaultdict(list)
         for result in results:
             groups[result.method, result.control, result.density, 0 if result.method else result.epochs].append(result)
@@ -89,7 +90,7 @@ class Gathered:
             for method, control, density, epochs in keys
             if (group := groups[method, control, density, epochs]) and (first := group[0])
         ]
-        return Gathered(tuple(arms), tuple(verdicts))
+        return Gathered(tuple(arms), tuple(verdicts), tuple(sanity))
 
     @property
     def methods(self) -> list[str]:

@@ -165,18 +165,17 @@ def savings_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart
     return alt.LayerChart(layer=layers, height=24 * len(order), width="container")
 
 
-def differences_chart(rows: Sequence[Row], colours: Mapping[str, str]) -> alt.VConcatChart:
+def differences_chart(rows: Sequence[Row], colours: Mapping[str, str], what: str = "left − right") -> alt.VConcatChart:
     """Differences of two arms with their 95 % intervals, one below the other, coloured by what was found.
 
-    Those of one unit share an axis.
+    Those of one unit share an axis, which says what was subtracted from what.
     """
     units = dict.fromkeys(row["unit"] for row in rows)
-    parts = [_differences([row for row in rows if row["unit"] == unit], unit, colours) for unit in units]
+    parts = [_differences([row for row in rows if row["unit"] == unit], f"{what}, {unit}", colours) for unit in units]
     return alt.VConcatChart(vconcat=parts)
 
 
-def _differences(rows: Sequence[Row], unit: str, colours: Mapping[str, str]) -> alt.LayerChart:
-    title = f"left − right, {unit}"
+def _differences(rows: Sequence[Row], title: str, colours: Mapping[str, str]) -> alt.LayerChart:
     order = [row["expected"] for row in rows]
     encodings: dict[str, Any] = {
         "y": alt.Y("expected:N", sort=order, title=None, axis=alt.Axis(labelLimit=340, grid=True)),

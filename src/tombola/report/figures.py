@@ -10,13 +10,14 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from tombola.report import frames, robustness
+from tombola.report import frames, robustness, sanity
 from tombola.report.arms import Gathered
 from tombola.report.charts import (
     ACCURACY,
     accuracy_chart,
     cost_chart,
     curves_chart,
+    differences_chart,
     empty_chart,
     layers_chart,
     savings_chart,
@@ -76,7 +77,8 @@ def pictures(study: Gathered, drawn: dict[str, Figure]) -> dict[str, bytes]:
     rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost", "savings")}
     rows |= {"robustness": [drawn["robustness"]]} if drawn["robustness"].panels else {}
     rows["accuracy"].insert(0, drawn["overview"])
-    return {f"{name}.png": _png(parts, config) for name, parts in rows.items()}
+    drawn_rows = {f"{name}.png": _png(parts, config) for name, parts in rows.items()}
+    return drawn_rows | ({"sanity.png": _sanity(study, config)} if study.sanity else {})
 
 
 def _overview(study: Gathered) -> Figure:
@@ -207,6 +209,13 @@ def _png(parts: Sequence[Figure], config: dict[str, Any]) -> bytes:
     resolve = {"scale": {"color": "independent", "shape": "independent"}}
     whole = {"vconcat": rows, "spacing": 40, "resolve": resolve, "config": config, "padding": 20}
     return vl_convert.vegalite_to_png(json.dumps(whole), vl_version="6.4", scale=2)
+
+
+def _sanity(study: Gathered, config: dict[str, Any]) -> bytes:
+    """Ticket minus control of every check, with its interval."""
+    colours = {finding: getattr(LIGHT, name) for finding, name in sanity.COLOURS.items()}
+    chart = specification(differences_chart(sanity.difference_rows(study), colours, "ticket − control"))
+    return vl_convert.vegalite_to_png(json.dumps(chart | {"config": config, "padding": 20}), vl_version="6.4", scale=2)
 
 
 def _row(figure: Figure) -> dict[str, Any]:

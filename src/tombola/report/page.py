@@ -12,8 +12,8 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tombola.evidence import Verdict
-from tombola.report import frames, robustness, tables, words
+from tombola.evidence import Sanity, Verdict
+from tombola.report import frames, robustness, sanity, tables, words
 from tombola.report.arms import Gathered
 from tombola.report.figures import Figure, figures, pictures
 from tombola.report.settings import common, flat, own
@@ -33,12 +33,14 @@ def write_report(
     title: str,
     command: str = "",
     task: Mapping[str, Any] = {},
+    checks: Sequence[Sanity] = (),
 ) -> Path:
     """Write report.html and its charts as PNG files into a folder; returns the page's path.
 
-    command: what makes the whole report again; task: what was learned, as names and values to show.
+    command: what makes the whole report again; task: what was learned, as names and values to show; checks: the sanity
+    checks that were made.
     """
-    study = Gathered.of(results, verdicts)
+    study = Gathered.of(results, verdicts, checks)
     drawn = figures(study)
     page = Path(folder) / "report.html"
     write_atomically(page, render(study, drawn, title=title, command=command, task=task))
@@ -71,6 +73,7 @@ def render(
         tables=tables,
         frames=frames,
         robustness=robustness,
+        sanity=sanity,
         figures=drawn,
         common=common(results),
         own=own,

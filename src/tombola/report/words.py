@@ -106,6 +106,11 @@ def summary(study: Gathered) -> str:
     """Two sentences: what was compared with what result, and the sparsest winner if there is one."""
     densities = counted(len(study.densities), "density", "densities")
     scope = f"{counted(len(study.methods), 'method')} at {densities} over {counted(len(study.seeds), 'seed')}"
+    if study.sanity:
+        found = [check.finding for own in study.sanity for check in own.checks if check.comparison is not None]
+        tally = (("passed", "passes"), ("failed", "fails"), ("undecided", "undecided"))
+        counts = [f"{found.count(own)} {word}" for word, own in tally if own in found]
+        return f"Of {counted(len(found), 'sanity check')} ({scope}), {_and(counts)}."
     if not study.verdicts:
         return f"This report shows {scope}. No verdict was asked for, so nothing is proven here yet."
     first = f"Of {counted(len(study.verdicts), 'ticket')} tried ({scope}), {_and(_tally(study))}."

@@ -3,6 +3,7 @@
 from tombola.studies.check import Study, check, compare
 from tombola.studies.execute import Engine, carry_out, execute, search
 from tombola.studies.result import Result
+from tombola.studies.sanity import sanity
 from tombola.studies.spec import RunSpec, digest, settings_of, source_digest
 from tombola.studies.store import RunFolder, Store
 from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task
@@ -23,6 +24,7 @@ __all__ = [
     "digest",
     "execute",
     "make_task",
+    "sanity",
     "search",
     "settings_of",
     "source_digest",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tombola.errors import TombolaError
-from tombola.evidence import MANDATORY, MARGIN, Robustness, Verdict, budget_gap, judge
+from tombola.evidence import MANDATORY, MARGIN, Robustness, Sanity, Verdict, budget_gap, judge
 from tombola.methods import Method, describe
 from tombola.studies.execute import Engine, execute, search
 from tombola.studies.result import Result
@@ -21,13 +21,17 @@ from tombola.training import Task, bars
 
 @dataclass(frozen=True)
 class Study:
-    """Finished runs and the verdicts on them; what was asked, as title, command and the task's labels."""
+    """Finished runs and the verdicts on them; what was asked, as title, command and the task's labels.
+
+    sanity: which sanity checks each method passes, where these were asked.
+    """
 
     results: tuple[Result, ...]
     verdicts: tuple[Verdict, ...]
     title: str = ""
     command: str = ""
     task: Mapping[str, str] = field(default_factory=dict)
+    sanity: tuple[Sanity, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write study.json into a folder."""
@@ -43,6 +47,7 @@ class Study:
             content = json.loads(path.read_text())
             content["results"] = tuple(Result.of(result) for result in content["results"])
             content["verdicts"] = tuple(Verdict.of(verdict) for verdict in content["verdicts"])
+            content["sanity"] = tuple(Sanity.of(own) for own in content.get("sanity", ()))
             return Study(**content)
         except (ValueError, TypeError, KeyError) as error:
             raise TombolaError(f"{path} is damaged ({error}); run the study's command again") from error

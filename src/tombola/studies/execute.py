@@ -96,7 +96,8 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             return done
         found, ticket_path = _subject(spec, engine)
         command = command_for(spec, settings, ticket_path)
-        arm = _at_rate(_arm(spec, found), spec.lr)
+        searching = Run(spec.seed, folder.path / "stages" / "search", engine.device, engine.bars, meter=engine.meter)
+        arm = _at_rate(_arm(spec, found, searching), spec.lr)
         run = Run(spec.seed, folder.path, engine.device, engine.bars, meter=engine.meter)
         init = spec.init_seed
         trained = train(arm.task, arm.ticket, seed=spec.seed, init_seed=init, extra_epochs=arm.extra_epochs, run=run)
@@ -177,7 +178,8 @@ def _subject(spec: RunSpec, engine: Engine) -> tuple[Ticket | None, Path | None]
     return ticket, folder.ticket_path
 
 
-def _arm(spec: RunSpec, ticket: Ticket | None) -> Arm:
+def _arm(spec: RunSpec, ticket: Ticket | None, run: Run) -> Arm:
+    """What is trained; run: of the search that a control may need."""
     if ticket is None:
         if spec.control:
             raise TombolaError(f"the dense network has no control '{spec.control}'; give a ticket or a method")
@@ -185,7 +187,7 @@ def _arm(spec: RunSpec, ticket: Ticket | None) -> Arm:
     if not spec.control:
         return Arm(spec.task, ticket)
     method = None if isinstance(spec.subject, Ticket) else spec.subject
-    return control(spec.control, Against(spec.task, ticket, spec.seed, method))
+    return control(spec.control, Against(spec.task, ticket, spec.seed, method, run))
 
 
 def _at_rate(arm: Arm, lr: float | None) -> Arm:

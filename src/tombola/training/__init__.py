@@ -1,6 +1,7 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
-from tombola.training.cost import Cost, SampleFlops
+from tombola.training.batches import MemoryBatches, pick
+from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.energy import Meter
 from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
@@ -10,7 +11,7 @@ from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run
 from tombola.training.step import Step
-from tombola.training.task import Split, SupervisedTask, Task, accuracy
+from tombola.training.task import Split, SupervisedTask, Task, Varied, accuracy
 from tombola.training.train import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Diverged",
     "Fit",
     "Gathered",
+    "MemoryBatches",
     "Meter",
     "Observer",
     "Recipe",
@@ -32,6 +34,7 @@ __all__ = [
     "Task",
     "Trained",
     "Until",
+    "Varied",
     "accuracy",
     "bars",
     "epochs_spent",
@@ -42,10 +45,12 @@ __all__ = [
     "mixed",
     "own_randomness",
     "peak_memory",
+    "pick",
     "recipe_of",
     "reset_peak_memory",
     "share_of_work",
     "start_of",
     "step_memory",
     "train",
+    "train_samples",
 ]

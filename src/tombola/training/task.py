@@ -126,6 +126,36 @@ class SupervisedTask:
         return {key: value for key, value in self.__dict__.items() if key not in ("_splits", "data_digest")}
 
 
+@dataclass(frozen=True)
+class Varied:
+    """Another task, but for what a subclass makes different."""
+
+    task: Task
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.task.recipe
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return getattr(self.task, "labels", {})
+
+    def build(self, seed: int) -> nn.Module:
+        return self.task.build(seed)
+
+    def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
+        return self.task.batches(split, seed, epoch)
+
+    def forward(self, model: nn.Module, inputs: Any, /) -> Any:
+        return self.task.forward(model, inputs)
+
+    def loss(self, outputs: Any, targets: Any, /, **options: Any) -> Tensor:
+        return self.task.loss(outputs, targets, **options)
+
+    def metric(self, outputs: Any, targets: Any, /) -> Tensor:
+        return self.task.metric(outputs, targets)
+
+
 def smoothed(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Callable[[Any, Any], Tensor]:
     """The loss with label smoothing, which it must take as an argument if it is not zero."""
     if not smoothing:

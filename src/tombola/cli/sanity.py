@@ -1,0 +1,49 @@
+"""tombola sanity METHOD…: does a search use what it is given?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tombola.cli.compare import at_sizes, publish
+from tombola.cli.output import RunOptions, engine
+from tombola.cli.parse import parse
+from tombola.cli.subjects import preset
+from tombola.errors import TombolaError
+from tombola.evidence import MARGIN
+from tombola.studies import default_options, make_task, sanity
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """Destroy what a search should have used, one thing a check, and see whether its tickets are worse for it."""
+
+    densities: tuple[float, ...] = (0.05,)
+    """shares of weights to keep"""
+    remove: tuple[int, ...] = (1,)
+    """for methods that remove whole blocks: how many"""
+    seeds: int = 3
+    """how many seeds, each with its own search"""
+    checks: tuple[str, ...] = ()
+    """shuffle, fresh-init, weight-shuffle, inverted, corrupted-labels, corrupted-pixels, half-data, later; if none is
+    named, all that apply to the method"""
+    margin: float = MARGIN
+    """the difference in accuracy that counts as none"""
+    out: Path = Path("runs/sanity")
+    """the folder of the runs and the report"""
+
+
+def run(words: Sequence[str]) -> int:
+    split = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    names, rest = list(words[:split]), list(words[split:])
+    if not names and rest[:1] not in (["--help"], ["-h"]):
+        raise TombolaError("say which methods: tombola sanity METHOD…, as tombola sanity snip grasp imp")
+    presets = [preset(name) for name in names]
+    options = parse("sanity", rest, Sanity.__doc__, sanity=Sanity(), task=default_options(rest), run=RunOptions())
+    own, task = options.sanity, make_task(options.task)
+    methods = [sized for method in presets for sized in at_sizes(method, own.densities, own.remove)]
+    with engine(options.run, own.out) as running:
+        done = sanity(task, methods, checks=own.checks, seeds=own.seeds, margin=own.margin, engine=running)
+    title = f"What do {', '.join(names)} look at on {options.task.data}?"
+    return publish(done, own.out, title, f"tombola sanity {' '.join(words)}", dict(task.labels), options.run.json)

@@ -1,0 +1,101 @@
+"""Sanity checks: does it harm a ticket if what its search should have used is destroyed?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tombola.evidence.statistics import Comparison, Outcome
+from tombola.evidence.verdict import MEANING
+
+Finding = Literal["passes", "fails", "undecided", "does not apply"]
+
+MATTERS: Mapping[str, str] = {
+    "shuffle": "which weights of a layer are kept matters",
+    "fresh-init": "the weights that the ticket starts from matter",
+    "weight-shuffle": "which weight of a layer stands where matters",
+    "inverted": "the highest scores are worth more than the lowest",
+    "corrupted-labels": "the labels matter to the search",
+    "corrupted-pixels": "labels and images matter to the search",
+    "half-data": "the other half of the data matters to the search",
+    "later": "the scores find more at the initialisation than after an epoch of training",
+}
+"""What each check means where it is passed; where it is failed, `verdict.MEANING` says it."""
+
+CHECKS = tuple(MATTERS)
+
+FINDINGS: Mapping[Outcome, Finding] = {
+    "better": "passes",
+    "worse": "fails",
+    "equivalent": "fails",
+    "undecided": "undecided",
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one check came to: the ticket compared with its control, or why there is none."""
+
+    check: str
+    comparison: Comparison | None
+    why: str = ""
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> Checked:
+        """A check from what JSON made of it."""
+        comparison = content["comparison"]
+        return Checked(content["check"], Comparison.of(comparison) if comparison else None, content["why"])
+
+    @property
+    def finding(self) -> Finding:
+        """Passed if the ticket is better than its control, failed if it is equivalent or worse."""
+        return "does not apply" if self.comparison is None else FINDINGS[self.comparison.outcome]
+
+    @property
+    def meaning(self) -> str:
+        """The finding in plain words."""
+        if self.finding == "passes":
+            return MATTERS[self.check]
+        return {"fails": MEANING[self.check], "undecided": "these seeds cannot tell", "does not apply": self.why}[
+            self.finding
+        ]
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """Which sanity checks the tickets of a method pass at one density, over these seeds."""
+
+    subject: str
+    density: float
+    seeds: tuple[int, ...]
+    checks: tuple[Checked, ...]
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> Sanity:
+        """The checks from what JSON made of them."""
+        checks = tuple(Checked.of(own) for own in content["checks"])
+        return Sanity(content["subject"], content["density"], tuple(content["seeds"]), checks)
+
+    def to_json(self) -> dict[str, Any]:
+        checks = {
+            own.check: {
+                "finding": own.finding,
+                "meaning": own.meaning,
+                "comparison": asdict(own.comparison) if own.comparison else None,
+            }
+            for own in self.checks
+        }
+        return {"method": self.subject, "density": self.density, "seeds": list(self.seeds), "checks": checks}
+
+    @property
+    def summary(self) -> str:
+        """What was found, in plain words."""
+        told = [own for own in self.checks if own.finding in ("passes", "fails")]
+        parts = [f"{own.finding} {own.check} ({own.meaning})" for own in told]
+        rest: dict[str, list[str]] = {}
+        for own in self.checks:
+            if own not in told:
+                rest.setdefault(own.why or own.finding, []).append(own.check)
+        parts += [f"{what}: {', '.join(checks)}" for what, checks in rest.items()]
+        return f"{self.subject} at {self.density:.4g}: {'; '.join(parts)}"
