@@ -59,13 +59,13 @@ EARLY = tuple(
         ),
         statement=(
             "A network pruned once by weight × gradient, the gradients summed over the first epoch, and trained on is "
-            "more accurate than one pruned by magnitude at initialisation at densities from 1/4 to 1/64 (VGG-11: by 0.7 "
-            "to 2.3 points), and at 1/256 it does not train while the other does."
+            "more accurate than one pruned by magnitude at initialisation at densities from 1/4 to 1/64 (VGG-11: by "
+            "0.7 to 2.3 points), and at 1/256 it does not train while the other does."
         ),
         source=f"{SOURCE}; the logs of 18 June 2020 in the authors' code",
         differs=(
-            f"Fashion-MNIST at 14×14 with 20,000 images for CIFAR-10; {epochs} epochs with a cosine and momentum 0.9 for "
-            "60 with a step and 0.1. The logs sum gradients with their signs, as the arms weight × gradient here; the "
+            f"Fashion-MNIST at 14×14 with 20,000 images for CIFAR-10; {epochs} epochs with a cosine and momentum 0.9 "
+            "for 60 with a step and 0.1. The logs sum gradients with their signs, as the arms weight × gradient here; the "
             "paper's later code sums their absolute values. Magnitude after an epoch shows what the epoch alone does. "
             f"{note}"
         ),
@@ -84,8 +84,8 @@ EARLY = tuple(
             15,
             "3",
             "25",
-            "A quarter of VGG-11's width. On such small images the last two stages see maps of one pixel, where 8 of the "
-            "9 weights of a filter (79 % of the network's) meet padding alone: only a criterion with gradients knows it.",
+            "A quarter of VGG-11's width. On such small images the last two stages see maps of one pixel, where 8 of "
+            "the 9 weights of a filter (79 % of the network's) meet padding alone: only gradients know it.",
         ),
         (
             "weight-gradient-resnet20",
