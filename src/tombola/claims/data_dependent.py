@@ -66,7 +66,7 @@ EARLY = tuple(
         differs=(
             f"Fashion-MNIST at 14×14 with 20,000 images for CIFAR-10; {epochs} epochs with a cosine and momentum 0.9 "
             "for 60 with a step and 0.1. The logs sum gradients with their signs, as the arms weight × gradient here; "
-            "the paper's later code sums their absolute values. Magnitude after an epoch shows what the epoch alone does. "
+            "the paper's later code sums their absolute values. Magnitude after an epoch shows what that alone does. "
             f"{note}"
         ),
         protocols={
