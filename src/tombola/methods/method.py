@@ -14,7 +14,8 @@ DensityKind = Literal["exact", "bound", "outcome"]
 class Method(Protocol):
     """A frozen dataclass that turns a task into a ticket.
 
-    density_kind: whether the asked density is met exactly, is a bound, or is what the search comes to.
+    density_kind: whether the asked density is met exactly, is a bound, or is what the search comes to. Where what is
+    removed may come back it says so by an attribute `regrow` that is True.
     """
 
     @property

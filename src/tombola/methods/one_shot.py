@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from tombola.methods.method import DensityKind
 from tombola.methods.schedule import Schedule, densities, scope_at
-from tombola.scores import Score, Snip
+from tombola.scores import Score, Snip, View
 from tombola.structure import Granularity, Prunable, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, tensors_of
 from tombola.training import Run, Task
@@ -17,8 +17,9 @@ from tombola.training import Run, Task
 class OneShot:
     """Score the untrained network and keep its best units, in one go or in rounds.
 
-    density: kept share of units. rounds: with more than one, the rest is scored again after each cut.
-    floor: units that each layer keeps at least.
+    density: kept share of units. rounds: with more than one, the rest is scored again after each cut; regrow: each
+    round chooses among all weights, by gradients of the network that the last one left, so that what was removed may
+    come back. floor: units that each layer keeps at least.
     """
 
     density: float = 0.1
@@ -27,6 +28,7 @@ class OneShot:
     scope: Scope = "global"
     rounds: int = 1
     schedule: Schedule = "exponential"
+    regrow: bool = False
     floor: int = 0
     prunable: Prunable = Prunable()
 
@@ -45,9 +47,12 @@ class OneShot:
         final = kept_share(units, self.density)
         with run.bars.track("scoring", self.rounds) as tick:
             for density in densities(final, self.rounds, self.schedule):
-                scores = run.score(self.score, task, model, mask=mask, prunable=self.prunable)
+                view = View(mask=mask, prunable=self.prunable)
+                if self.regrow:
+                    view["regrow"] = True
+                scores = run.score(self.score, task, model, **view)
                 scope, share = scope_at(self.scope, density, final)
-                kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
+                kept = units.choose(scores, share, scope=scope, within=None if self.regrow else kept, floor=self.floor)
                 mask = units.expand(kept, tensors_of(model))
                 tick(f"density {density:.3g}")
         assert kept is not None

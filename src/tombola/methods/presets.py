@@ -24,6 +24,7 @@ from tombola.scores import (
     Random,
     RandomBlocks,
     Snip,
+    SquaredGradient,
     SynFlow,
 )
 from tombola.structure import COUNTED, Blocks, Filters, Granularity, QueryKey, granularity_of
@@ -190,6 +191,24 @@ METHODS: dict[str, Preset] = {
         GraspFirstOrder.paper,
         "keep the largest signed weight × gradient",
         "one batch",
+    ),
+    "iter-snip": Preset(
+        OneShot(score=Snip(), rounds=60),
+        SquaredGradient.paper,
+        "as snip, in 60 rounds, each on what the last one left",
+        "60 batches",
+    ),
+    "force": Preset(
+        OneShot(score=Snip(), rounds=60, regrow=True),
+        SquaredGradient.paper,
+        "as iter-snip, but what was removed may come back, with its own value",
+        "60 batches",
+    ),
+    "grasp-it": Preset(
+        OneShot(score=SquaredGradient(), rounds=60),
+        SquaredGradient.paper,
+        "as iter-snip, keeping the weights with the largest gradients",
+        "60 batches",
     ),
     "synflow": Preset(
         OneShot(score=SynFlow(), rounds=100),

@@ -2,9 +2,9 @@
 
 from tombola.scores.blocks import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
 from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
-from tombola.scores.evaluate import batch_size
+from tombola.scores.evaluate import UnusedWarning, batch_size
 from tombola.scores.features import ExpectedActivation, FeatureRank, ProjectedImportance
-from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip
+from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip, SquaredGradient
 from tombola.scores.types import (
     Batch,
     Batches,
@@ -26,8 +26,11 @@ snip = Snip()
 grasp = Grasp()
 grasp_first_order = GraspFirstOrder()
 synflow = SynFlow()
+squared_gradient = SquaredGradient()
 
-SCORES: dict[str, Score] = {score.name: score for score in (random, magnitude, snip, grasp, grasp_first_order, synflow)}
+SCORES: dict[str, Score] = {
+    score.name: score for score in (random, magnitude, snip, grasp, grasp_first_order, synflow, squared_gradient)
+}
 BLOCK_SCORES: dict[str, Score] = {
     score.name: score
     for score in (
@@ -66,7 +69,9 @@ __all__ = [
     "Score",
     "Scores",
     "Snip",
+    "SquaredGradient",
     "SynFlow",
+    "UnusedWarning",
     "View",
     "batch_size",
     "cka",
@@ -77,6 +82,7 @@ __all__ = [
     "probe_of",
     "random",
     "snip",
+    "squared_gradient",
     "suited",
     "synflow",
 ]
