@@ -118,6 +118,62 @@ def test_a_weight_that_may_come_back_is_scored_with_its_own_value(score):
         assert back[name][~mask[name]].any()
 
 
+def test_taylor_is_the_mean_over_batches_of_squared_gradients_in_the_mask():
+    model = small()
+    whole = {name: torch.ones_like(weight) for name, weight in tb.prunable(model).items()}
+    first, second = (gradients_in_the_mask(model, whole, batch) for batch in (BATCH, OTHER))
+    scores = tb.scores.Taylor(batches=2)(model, [BATCH, OTHER], F.cross_entropy)
+    for name in whole:
+        torch.testing.assert_close(scores[name], (first[name].square() + second[name].square()) / 2)
+
+
+LAYERS = [
+    (nn.Linear(5, 4), (7, 3, 5)),
+    (nn.Conv1d(4, 6, 3, padding=2, stride=2, groups=2), (2, 4, 9)),
+    (nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), (2, 2, 5, 5)),
+    (nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), (2, 4, 3, 3)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda own: type(own).__name__)
+def test_wanda_multiplies_by_the_norm_of_what_each_weight_multiplies(layer, shape):
+    """A weight multiplies what its layer gives when it is 1 and all others are 0."""
+    torch.manual_seed(0)
+    given = torch.randn(shape)
+    expected = torch.zeros_like(layer.weight)
+    for at in range(layer.weight.numel()):
+        probe = torch.zeros_like(layer.weight)
+        probe.view(-1)[at] = 1
+        names = {"weight": probe, "bias": torch.zeros_like(layer.bias)}
+        expected.view(-1)[at] = layer.weight.view(-1)[at].abs() * functional_call(layer, names, (given,)).norm()
+    scores = tb.scores.wanda(nn.Sequential(layer), [(given, None)])["0.weight"]
+    assert torch.equal(rows_of(layer, scores).argsort(1), rows_of(layer, expected).argsort(1))
+
+
+def rows_of(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """Values of weights, one row an output."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        halves = values.detach().chunk(layer.groups)
+        return torch.cat([half.transpose(0, 1).flatten(1) for half in halves])
+    return values.detach().flatten(1)
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_wanda_keeps_the_same_share_of_each_outputs_weights_at_every_scope(scope):
+    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.Flatten(), nn.Linear(8, 20))
+    mask = tb.select(tb.scores.wanda(model, [(torch.randn(9, 2, 3, 3), None)]), 0.25, scope=scope)
+    assert set(mask["0.weight"].flatten(1).sum(1).tolist()) == {4, 5}
+    assert mask["2.weight"].sum(1).tolist() == [2] * 20
+
+
+def test_wanda_names_a_weight_whose_inputs_it_cannot_read():
+    model = nn.MultiheadAttention(4, 2)
+    with pytest.raises(
+        TombolaError, match=r"'in_proj_weight' is not the weight of one; leave it out: Prunable\(exclude"
+    ):
+        tb.scores.wanda(model, [((torch.randn(3, 2, 4),) * 3, None)])
+
+
 # What cannot be ranked
 
 
@@ -137,6 +193,7 @@ SCORES = [
     tb.scores.grasp,
     tb.scores.synflow,
     tb.scores.squared_gradient,
+    tb.scores.taylor,
 ]
 
 

@@ -4,7 +4,7 @@ from tombola.scores.blocks import FeatureSimilarity, FrontToBack, OutputDivergen
 from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluate import UnusedWarning, batch_size
 from tombola.scores.features import ExpectedActivation, FeatureRank, ProjectedImportance
-from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip, SquaredGradient
+from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
 from tombola.scores.types import (
     Batch,
     Batches,
@@ -19,6 +19,7 @@ from tombola.scores.types import (
     probe_of,
     suited,
 )
+from tombola.scores.wanda import Wanda
 
 random = Random()
 magnitude = Magnitude()
@@ -27,9 +28,12 @@ grasp = Grasp()
 grasp_first_order = GraspFirstOrder()
 synflow = SynFlow()
 squared_gradient = SquaredGradient()
+taylor = Taylor()
+wanda = Wanda()
 
 SCORES: dict[str, Score] = {
-    score.name: score for score in (random, magnitude, snip, grasp, grasp_first_order, synflow, squared_gradient)
+    score.name: score
+    for score in (random, magnitude, snip, grasp, grasp_first_order, synflow, squared_gradient, taylor, wanda)
 }
 BLOCK_SCORES: dict[str, Score] = {
     score.name: score
@@ -71,8 +75,10 @@ __all__ = [
     "Snip",
     "SquaredGradient",
     "SynFlow",
+    "Taylor",
     "UnusedWarning",
     "View",
+    "Wanda",
     "batch_size",
     "cka",
     "forward",
@@ -85,4 +91,6 @@ __all__ = [
     "squared_gradient",
     "suited",
     "synflow",
+    "taylor",
+    "wanda",
 ]

@@ -94,6 +94,32 @@ class SquaredGradient:
 
 
 @dataclass(frozen=True)
+class Taylor:
+    """First-order Taylor importance (w · ∂L/∂w)², the mean over batches (Molchanov et al., CVPR 2019).
+
+    Of one batch and single weights it ranks as SNIP does; over batches signs do not cancel, and units add up squares.
+    """
+
+    batches: int = 1
+    batch_norm: Mode = "train"
+
+    name: ClassVar[str] = "taylor"
+    paper: ClassVar[str] = "Molchanov et al., CVPR 2019"
+    needs_data: ClassVar[bool] = True
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
+        with untouched(model, mode=self.batch_norm, **view) as network:
+            squares = [torch.zeros_like(weight) for weight in network.weights.values()]
+            for batch in taken:
+                gradients = mean_gradients(network, [batch], loss)
+                torch._foreach_addcmul_(squares, gradients, gradients, 1 / len(taken))
+        return {n: v.square() * s for (n, v), s in zip(network.values.items(), squares, strict=True)}
+
+
+@dataclass(frozen=True)
 class Grasp:
     """Gradient signal preservation: w · (H g), so that the gradient's norm survives (Wang et al., ICLR 2020).
 
