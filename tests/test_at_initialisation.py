@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import pytest
@@ -127,6 +128,79 @@ def test_taylor_is_the_mean_over_batches_of_squared_gradients_in_the_mask():
         torch.testing.assert_close(scores[name], (first[name].square() + second[name].square()) / 2)
 
 
+def normed() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5, bias=False), nn.BatchNorm1d(5), nn.Dropout(0.2), nn.Tanh(), nn.Linear(5, 3))
+
+
+def unrolled(model: nn.Module, batches, score: tb.scores.ProsPr) -> dict[str, torch.Tensor]:
+    """|∂L/∂m| at m = 1 through one graph of all steps; first-order: one in which the steps' gradients are constants."""
+    names = list(tb.prunable(model))
+    gates = {name: torch.ones_like(model.get_parameter(name), requires_grad=True) for name in names}
+    point = {name: own * gates[name] if name in gates else own * 1 for name, own in model.named_parameters()}
+    full, velocity = score.gradient == "full", dict.fromkeys(point, 0.0)
+    for step in range(score.steps + 1):
+        inputs, targets = batches[step % len(batches)]
+        torch.manual_seed(step)
+        value = F.cross_entropy(functional_call(model, point, (inputs,)), targets)
+        if step < score.steps:
+            found = torch.autograd.grad(value, list(point.values()), create_graph=full, retain_graph=True)
+            velocity = {n: score.momentum * velocity[n] + g for n, g in zip(point, found, strict=True)}
+            point = {n: own - score.lr * velocity[n] for n, own in point.items()}
+    return dict(zip(names, (g.abs() for g in torch.autograd.grad(value, list(gates.values()))), strict=True))
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        tb.scores.ProsPr(),
+        tb.scores.ProsPr(lr=0.5, momentum=0.9),
+        tb.scores.ProsPr(new_data=False),
+        tb.scores.ProsPr(gradient="first-order", lr=0.5, momentum=0.9),
+        tb.scores.ProsPr(steps=1, lr=1.0),
+    ],
+    ids=str,
+)
+def test_prospr_is_the_gradient_in_the_mask_through_the_steps(score):
+    model, batches = normed(), [BATCH, OTHER]
+    expected = unrolled(copy.deepcopy(model), batches if score.new_data else batches[:1], score)
+    found = score(model, batches, F.cross_entropy)
+    for name, own in expected.items():
+        torch.testing.assert_close(found[name], own, rtol=1e-4, atol=1e-7)
+        assert (found[name] - tb.scores.snip(model, batches, F.cross_entropy)[name]).abs().max() > 1e-3
+
+
+def test_prospr_without_a_step_is_refused():
+    with pytest.raises(TombolaError, match="steps is 0; give at least 1, or use snip"):
+        tb.scores.ProsPr(steps=0)
+
+
+class Once(torch.autograd.Function):
+    """An operation whose author says that its gradient has none."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return gradient
+
+
+@pytest.mark.parametrize("score", [tb.scores.prospr, tb.scores.grasp], ids=lambda own: own.name)
+def test_a_function_that_is_differentiable_once_is_refused_with_what_remains(score):
+    def call(model, inputs):
+        return Once.apply(model(inputs))
+
+    sentence = (
+        f"'{score.name}' needs a second derivative, which a function marked @once_differentiable does not have; use"
+    )
+    with pytest.raises(TombolaError, match=f"{sentence} .*prospr with gradient='first-order'"):
+        score(small(), [BATCH], F.cross_entropy, forward=call)
+    assert tb.scores.ProsPr(gradient="first-order")(small(), [BATCH], F.cross_entropy, forward=call)
+
+
 LAYERS = [
     (nn.Linear(5, 4), (7, 3, 5)),
     (nn.Conv1d(4, 6, 3, padding=2, stride=2, groups=2), (2, 4, 9)),
@@ -194,12 +268,13 @@ SCORES = [
     tb.scores.synflow,
     tb.scores.squared_gradient,
     tb.scores.taylor,
+    tb.scores.prospr,
 ]
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda own: own.name)
 def test_a_layer_without_a_gradient_is_named_and_scores_nothing(score):
-    with pytest.warns(UnusedWarning, match=r"depend on 'unused.weight'.*exclude=\('unused.weight',\)"):
+    with pytest.warns(UnusedWarning, match=r"depend on 'unused.weight'.*exclude=\('unused.weight',"):
         scores = score(Branched(), [BATCH], F.cross_entropy)
     assert not scores["unused.weight"].any()
     assert scores["used.weight"].any()

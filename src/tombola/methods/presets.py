@@ -21,6 +21,7 @@ from tombola.scores import (
     GraspFirstOrder,
     Magnitude,
     OutputDivergence,
+    ProsPr,
     Random,
     RandomBlocks,
     Snip,
@@ -209,6 +210,12 @@ METHODS: dict[str, Preset] = {
         SquaredGradient.paper,
         "as iter-snip, keeping the weights with the largest gradients",
         "60 batches",
+    ),
+    "prospr": Preset(
+        OneShot(score=ProsPr()),
+        ProsPr.paper,
+        "keep the weights to which the loss is most sensitive after three steps of training",
+        "seven batches, three of them through a second derivative",
     ),
     "synflow": Preset(
         OneShot(score=SynFlow(), rounds=100),

@@ -5,6 +5,7 @@ from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluate import UnusedWarning, batch_size
 from tombola.scores.features import ExpectedActivation, FeatureRank, ProjectedImportance
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
+from tombola.scores.prospr import ProsPr
 from tombola.scores.types import (
     Batch,
     Batches,
@@ -29,11 +30,12 @@ grasp_first_order = GraspFirstOrder()
 synflow = SynFlow()
 squared_gradient = SquaredGradient()
 taylor = Taylor()
+prospr = ProsPr()
 wanda = Wanda()
 
 SCORES: dict[str, Score] = {
     score.name: score
-    for score in (random, magnitude, snip, grasp, grasp_first_order, synflow, squared_gradient, taylor, wanda)
+    for score in (random, magnitude, snip, grasp, grasp_first_order, synflow, squared_gradient, taylor, prospr, wanda)
 }
 BLOCK_SCORES: dict[str, Score] = {
     score.name: score
@@ -68,6 +70,7 @@ __all__ = [
     "Magnitude",
     "OutputDivergence",
     "ProjectedImportance",
+    "ProsPr",
     "Random",
     "RandomBlocks",
     "Score",
@@ -86,6 +89,7 @@ __all__ = [
     "grasp_first_order",
     "magnitude",
     "probe_of",
+    "prospr",
     "random",
     "snip",
     "squared_gradient",

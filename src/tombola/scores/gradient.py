@@ -10,6 +10,7 @@ from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tombola.errors import TombolaError
@@ -157,6 +158,8 @@ class Grasp:
 def hessian_product(value: Tensor, weights: Mapping[str, Tensor], direction: Sequence[Tensor] | None) -> list[Tensor]:
     """The Hessian of a value times a direction, one tensor a weight; None: the value's own gradient."""
     gradients = gradients_of(value, weights, create_graph=True)
+    if any(node.name() == "torch::autograd::Error" for node in _nodes(gradients)):
+        raise RuntimeError("derivative of a function marked @once_differentiable")  # autograd would take it for 0
     along = [g.detach() for g in gradients] if direction is None else direction
     curved = [(g, d) for g, d in zip(gradients, along, strict=True) if g.requires_grad]
     own = list(weights.values())
@@ -164,6 +167,18 @@ def hessian_product(value: Tensor, weights: Mapping[str, Tensor], direction: Seq
         return [torch.zeros_like(weight) for weight in own]
     ends, starts = zip(*curved, strict=True)
     return list(torch.autograd.grad(ends, own, starts, materialize_grads=True))
+
+
+def _nodes(tensors: Sequence[Tensor]) -> set[Node]:
+    """All operations from which tensors were computed, as autograd records them."""
+    reached: set[Node] = set()
+    waiting = [tensor.grad_fn for tensor in tensors]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in reached:
+            reached.add(node)
+            waiting += [earlier for earlier, _ in node.next_functions]
+    return reached
 
 
 @contextmanager
