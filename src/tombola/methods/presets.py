@@ -215,7 +215,7 @@ METHODS: dict[str, Preset] = {
         OneShot(score=ProsPr()),
         ProsPr.paper,
         "keep the weights to which the loss is most sensitive after three steps of training",
-        "seven batches, three of them through a second derivative",
+        "13 batches",
     ),
     "synflow": Preset(
         OneShot(score=SynFlow(), rounds=100),
