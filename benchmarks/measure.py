@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
+from torch.autograd.profiler import profile
 
 Work = Callable[[], object]
 
@@ -74,6 +75,10 @@ def saved_bytes(work: Work) -> int:
     return sum(storages.values())
 
 
-def resident() -> int:
-    """The process's largest resident size so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_bytes(work: Work) -> int:
+    """The most bytes that `work` holds at once on the CPU beyond what was there before, as torch's profiler counts."""
+    with profile(profile_memory=True) as profiled:
+        work()
+    found = [event for event in profiled.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(found, key=lambda event: event.start_ns())]
+    return max(accumulate(sizes), default=0)

@@ -1,19 +1,24 @@
-"""SNIP, GraSP and SynFlow in units of one training step, and their memory."""
+"""Every score in units of one training step, in time and memory; SynFlow's rounds."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
-from benchmarks.measure import Figure, Work, interleaved, resident, saved_bytes
+from benchmarks.measure import Figure, Work, interleaved, peak_bytes
 from tombola import zoo
+from tombola.scores import SCORES, Batch, ProsPr, Score
+from tombola.training.memory import step_memory
 
 ROUNDS = 100
+TIMES = {"snip": 1.1, "grasp": 3.5}
+MEMORY = {"prospr": 3.0}
+ALL: dict[str, Score] = SCORES | {"prospr, first-order": ProsPr(gradient="first-order")}
 
 
 def step(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Work:
@@ -46,31 +51,43 @@ def synflow_rounds(model: nn.Module, shape: tuple[int, ...], rounds: int) -> Wor
     return work
 
 
+def memory(score: Score, model: nn.Module, batches: Sequence[Batch]) -> int:
+    """Bytes that scoring holds at most: the network, and what is allocated beside it."""
+    own = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    return own + peak_bytes(lambda: score(model, batches, F.cross_entropy))
+
+
+def memory_of_step(model: nn.Module, batch: Batch) -> int:
+    """Bytes that a training step holds, as Tombola counts them."""
+    task = tb.SupervisedTask(lambda: model, {"train": batch, "test": batch})
+    return step_memory(task, model, batch, task.recipe)
+
+
 def figures() -> Iterator[Figure]:
     yield from of_network("resnet20", 10, batch_size=128, repeats=7, rounds=20)
+    yield from of_network("wrn-28-2", 10, batch_size=64, repeats=4, rounds=10)
     yield from of_network("resnet50", 1000, batch_size=16, repeats=4, rounds=3)
 
 
 def of_network(name: str, classes: int, *, batch_size: int, repeats: int, rounds: int) -> Iterator[Figure]:
     shape = (3, 32, 32)
     model = zoo.model(name, shape, classes)()
-    batch = torch.randn(batch_size, *shape), torch.randint(0, classes, (batch_size,))
+    batches = [(torch.randn(batch_size, *shape), torch.randint(0, classes, (batch_size,))) for _ in range(4)]
     work: dict[str, Work] = {
-        "step": step(model, batch),
-        "SNIP": lambda: tb.scores.snip(model, [batch], F.cross_entropy),
-        "GraSP": lambda: tb.scores.grasp(model, [batch], F.cross_entropy),
+        own: lambda score=score: score(model, batches, F.cross_entropy) for own, score in ALL.items()
     }
-    times, own = interleaved(work, repeats, warm=1), f"{name}, batch {batch_size}"
-    note = f"step {1e3 * times.seconds['step']:.0f} ms"
-    for score, bar in (("SNIP", 1.1), ("GraSP", 3.5)):
-        yield times.figure(f"{score}, one batch, ÷ training step ({own})", score, "step", bar, note)
+    times = interleaved({"step": step(model, batches[0]), **work}, repeats, warm=1)
+    at, note = f"{name}, batch {batch_size}", f"step {1e3 * times.seconds['step']:.0f} ms"
+    for own in ALL:
+        yield times.figure(f"{own} ÷ training step ({at})", own, "step", TIMES.get(own), note)
 
     flow = interleaved({"pass": synflow_pass(model, shape), "rounds": synflow_rounds(model, shape, rounds)}, 3, warm=1)
     note = f"float64 forward-backward {1e3 * flow.seconds['pass']:.0f} ms; {rounds} of {ROUNDS} rounds timed"
     passes = flow.ratio("rounds", "pass") * ROUNDS / rounds
     yield Figure(f"SynFlow's 100 rounds, in float64 forward-backwards ({name})", passes, 160, note, flow.spread)
 
-    base = saved_bytes(work["step"])
-    for score in ("SNIP", "GraSP"):
-        note = f"step saves {base / 2**20:.0f} MiB; largest RSS so far {resident() / 2**30:.1f} GiB"
-        yield Figure(f"{score}: bytes saved ÷ training step's ({own})", saved_bytes(work[score]) / base, None, note)
+    model.zero_grad()
+    base = memory_of_step(model, batches[0])
+    for own, score in ALL.items():
+        held = memory(score, model, batches) / base
+        yield Figure(f"{own}: memory ÷ training step's ({at})", held, MEMORY.get(own), f"step {base / 2**20:.0f} MiB")

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import tombola as tb
+from tombola import zoo
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as bench
-from benchmarks.measure import Figure, Times, interleaved, saved_bytes
+from benchmarks.measure import Figure, Times, interleaved, peak_bytes, saved_bytes
+from benchmarks.scores import memory, memory_of_step
 from benchmarks.sparse import at
 
 
@@ -40,6 +44,27 @@ def test_saved_bytes_are_those_that_backward_needs():
     weight = torch.randn(10, 10, requires_grad=True)
     x = torch.randn(4, 10)
     assert saved_bytes(lambda: (x @ weight).square().sum()) == 4 * (4 * 10) * 2
+
+
+def test_peak_bytes_are_the_most_that_is_held_at_once():
+    def work() -> None:
+        for _ in range(3):
+            torch.zeros(1000, 250)
+        kept = torch.zeros(1000, 500) + 1
+        del kept
+
+    assert peak_bytes(work) == pytest.approx(2 * 2_000_000, rel=0.01)
+
+
+def test_prospr_takes_at_most_three_times_the_memory_of_a_training_step():
+    model = zoo.model("resnet20", (3, 32, 32), 10)()
+    batches = [(torch.randn(4, 3, 32, 32), torch.arange(4)) for _ in range(4)]
+    step, (one, three) = (
+        memory_of_step(model, batches[0]),
+        (memory(tb.scores.ProsPr(own), model, batches) for own in (1, 3)),
+    )
+    assert 1 < three / step < 3
+    assert three - one < 3 * sum(parameter.nbytes for parameter in model.parameters())
 
 
 def test_the_page_keeps_its_words_and_names_the_machine(tmp_path, monkeypatch):

@@ -212,7 +212,7 @@ def test_the_laws_hold_where_the_mask_moves(grow, rewind):
 
 def test_a_method_that_regrows_and_does_not_say_so_breaks_the_law():
     class Silent(tb.RigL):
-        regrows = False
+        regrow = False
 
     with pytest.raises(LawBroken) as caught:
         check_method(Silent(density=0.3, every="2it"))

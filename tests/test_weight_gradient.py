@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tombola as tb
 from tombola import TombolaError, zoo
-from tombola.scores import ScoreWarning, WeightGradient
+from tombola.scores import UnusedWarning, WeightGradient
 from tombola.testing import check_method, check_score, toy_network, toy_task
 from tombola.training import Observer, Run, gathering
 from tombola.training.checkpoint import Checkpoint
@@ -190,7 +190,7 @@ class Idle(nn.Module):
 @pytest.mark.parametrize("gather", ["all-steps", "pass"])
 def test_a_layer_that_the_outputs_do_not_depend_on_is_named(gather):
     method = tb.Iterative(density=0.3, count=1, score=WeightGradient(gather=gather))
-    with pytest.warns(ScoreWarning, match=r"the loss does not depend on 'idle\.weight'"):
+    with pytest.warns(UnusedWarning, match=r"the loss does not depend on 'idle\.weight'"):
         ticket = tb.find(toy_task(Idle), method)
     assert ticket.mask.collapsed == ("idle.weight",)
 

@@ -14,8 +14,8 @@ DensityKind = Literal["exact", "bound", "outcome"]
 class Method(Protocol):
     """A frozen dataclass that turns a task into a ticket.
 
-    density_kind: whether the asked density is met exactly, is a bound, or is what the search comes to. A method that
-    brings removed weights back says so with `regrows = True`.
+    density_kind: whether the asked density is met exactly, is a bound, or is what the search comes to. A method whose
+    masks bring removed weights back says so by an attribute `regrow` that is True.
     """
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from tombola.errors import TombolaError
 from tombola.methods.method import DensityKind
 from tombola.methods.schedule import Schedule, densities, scope_at
-from tombola.scores import Score, Snip
+from tombola.scores import Score, Snip, View
 from tombola.structure import Granularity, Prunable, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
 from tombola.training import Gathered, Run, Task, Until, gathering
@@ -18,10 +18,11 @@ from tombola.training import Gathered, Run, Task, Until, gathering
 class OneShot:
     """Score the untrained network and keep its best units, in one go or in rounds.
 
-    density: kept share of units. rounds: with more than one, the rest is scored again after each cut.
-    floor: units that each layer keeps at least. after: epochs of the recipe's schedule that train the network before it
-    is scored; the ticket then goes on from there with those weights (`inherited`; where no epoch is left, through the
-    schedule again), or begins again with the initialisation (`init`).
+    density: kept share of units. rounds: with more than one, the rest is scored again after each cut; regrow: each
+    round chooses among all weights, by gradients of the network that the last one left, so that what was removed may
+    come back. floor: units that each layer keeps at least. after: epochs of the recipe's schedule that train the
+    network before it is scored; the ticket then goes on from there with those weights (`inherited`; where no epoch is
+    left, through the schedule again), or begins again with the initialisation (`init`).
     """
 
     density: float = 0.1
@@ -30,6 +31,7 @@ class OneShot:
     scope: Scope = "global"
     rounds: int = 1
     schedule: Schedule = "exponential"
+    regrow: bool = False
     floor: int = 0
     prunable: Prunable = Prunable()
     after: int = 0
@@ -62,9 +64,12 @@ class OneShot:
         final = kept_share(units, self.density)
         with run.bars.track("scoring", self.rounds) as tick:
             for density in densities(final, self.rounds, self.schedule):
-                scores = run.score(self.score, task, model, noted, mask=mask, prunable=self.prunable)
+                view = View(mask=mask, prunable=self.prunable)
+                if self.regrow:
+                    view["regrow"] = True
+                scores = run.score(self.score, task, model, noted, **view)
                 scope, share = scope_at(self.scope, density, final)
-                kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
+                kept = units.choose(scores, share, scope=scope, within=None if self.regrow else kept, floor=self.floor)
                 mask = units.expand(kept, tensors_of(model))
                 tick(f"density {density:.3g}")
         assert kept is not None

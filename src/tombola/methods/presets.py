@@ -22,9 +22,11 @@ from tombola.scores import (
     GraspFirstOrder,
     Magnitude,
     OutputDivergence,
+    ProsPr,
     Random,
     RandomBlocks,
     Snip,
+    SquaredGradient,
     SynFlow,
     WeightGradient,
 )
@@ -228,6 +230,30 @@ METHODS: dict[str, Preset] = {
         WeightGradient.paper,
         "as weight-gradient-continue, rewinding to the initialisation",
         "one epoch",
+    ),
+    "iter-snip": Preset(
+        OneShot(score=Snip(), rounds=60),
+        SquaredGradient.paper,
+        "as snip, in 60 rounds, each on what the last one left",
+        "60 batches",
+    ),
+    "force": Preset(
+        OneShot(score=Snip(), rounds=60, regrow=True),
+        SquaredGradient.paper,
+        "as iter-snip, but what was removed may come back, with its own value",
+        "60 batches",
+    ),
+    "grasp-it": Preset(
+        OneShot(score=SquaredGradient(), rounds=60),
+        SquaredGradient.paper,
+        "as iter-snip, keeping the weights with the largest gradients",
+        "60 batches",
+    ),
+    "prospr": Preset(
+        OneShot(score=ProsPr()),
+        ProsPr.paper,
+        "keep the weights to which the loss is most sensitive after three steps of training",
+        "13 batches",
     ),
     "synflow": Preset(
         OneShot(score=SynFlow(), rounds=100),

@@ -30,7 +30,7 @@ class RigL(Regrowth):
     prunable: Prunable = Prunable()
 
     density_kind: ClassVar[DensityKind] = "exact"
-    regrows: ClassVar[bool] = True
+    regrow: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

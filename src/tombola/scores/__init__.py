@@ -2,9 +2,10 @@
 
 from tombola.scores.blocks import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
 from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
-from tombola.scores.evaluate import batch_size
+from tombola.scores.evaluate import UnusedWarning, batch_size
 from tombola.scores.features import ExpectedActivation, FeatureRank, ProjectedImportance
-from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip
+from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
+from tombola.scores.prospr import ProsPr
 from tombola.scores.types import (
     Batch,
     Batches,
@@ -21,7 +22,8 @@ from tombola.scores.types import (
     probe_of,
     suited,
 )
-from tombola.scores.weight_gradient import ScoreWarning, WeightGradient
+from tombola.scores.wanda import Wanda
+from tombola.scores.weight_gradient import WeightGradient
 
 random = Random()
 magnitude = Magnitude()
@@ -29,10 +31,27 @@ snip = Snip()
 grasp = Grasp()
 grasp_first_order = GraspFirstOrder()
 synflow = SynFlow()
+squared_gradient = SquaredGradient()
+taylor = Taylor()
+prospr = ProsPr()
+wanda = Wanda()
 weight_gradient = WeightGradient()
 
 SCORES: dict[str, Score] = {
-    score.name: score for score in (random, magnitude, snip, grasp, grasp_first_order, synflow, weight_gradient)
+    score.name: score
+    for score in (
+        random,
+        magnitude,
+        snip,
+        grasp,
+        grasp_first_order,
+        synflow,
+        squared_gradient,
+        taylor,
+        prospr,
+        wanda,
+        weight_gradient,
+    )
 }
 BLOCK_SCORES: dict[str, Score] = {
     score.name: score
@@ -67,15 +86,19 @@ __all__ = [
     "Magnitude",
     "OutputDivergence",
     "ProjectedImportance",
+    "ProsPr",
     "Random",
     "RandomBlocks",
     "Score",
-    "ScoreWarning",
     "Scores",
     "Snip",
+    "SquaredGradient",
     "SynFlow",
+    "Taylor",
     "TrainingScore",
+    "UnusedWarning",
     "View",
+    "Wanda",
     "WeightGradient",
     "batch_size",
     "cka",
@@ -85,9 +108,13 @@ __all__ = [
     "magnitude",
     "needs_training",
     "probe_of",
+    "prospr",
     "random",
     "snip",
+    "squared_gradient",
     "suited",
     "synflow",
+    "taylor",
+    "wanda",
     "weight_gradient",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluate import take, untouched
+from tombola.scores.evaluate import gradients_of, ranking, take, untouched
 from tombola.scores.types import Batches, Loss, Scores, View
 from tombola.structure import BATCH_NORMS, Prunable, norm_units
 
@@ -45,7 +45,7 @@ class Magnitude:
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
         with untouched(model, mode="eval", **view) as network:
-            return {name: weight.detach().abs_() for name, weight in network.weights.items()}
+            return {name: value.abs_() for name, value in network.values.items()}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class BatchNormScale:
         norm_units(model)
         view["prunable"] = Prunable(types=BATCH_NORMS)
         with untouched(model, mode="eval", **view) as network:
-            return {name: weight.detach().abs_() for name, weight in network.weights.items()}
+            return {name: value.abs_() for name, value in network.values.items()}
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,8 @@ class SynFlow:
             network.weights = {n: w.detach().abs_().requires_grad_() for n, w in network.weights.items()}
             network.others = {n: t.abs() if t.is_floating_point() else t for n, t in network.others.items()}
             flow = _total(network(_ones(inputs)))
-            gradients = torch.autograd.grad(flow, list(network.weights.values()), materialize_grads=True)
-        return {
-            name: weight.detach().mul_(gradient).abs_()
-            for (name, weight), gradient in zip(network.weights.items(), gradients, strict=True)
-        }
+            gradients = ranking(gradients_of(flow, network.weights), network)
+        return {n: v.mul_(g).abs_() for (n, v), g in zip(network.values.items(), gradients, strict=True)}
 
 
 def _ones(inputs: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import warnings
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Literal
@@ -19,14 +20,25 @@ from tombola.tickets import Mask, check_fits, device_of, plain_name
 Mode = Literal["train", "eval"]
 
 
+class UnusedWarning(UserWarning):
+    """What the network gives does not depend on a prunable weight, which so has no gradient."""
+
+
 class Pure:
     """A network that is evaluated at copies: `weights` are its prunable parameters, fresh leaves that want gradients.
 
+    values: the same numbers, for a score to multiply with; with `regrow` those of the model itself, without the mask.
     Everything floating is in `dtype`, whatever the model's own precision. Entered through `untouched`.
     """
 
     def __init__(
-        self, model: nn.Module, forward: Forward, mask: Mask | None, prunable: Prunable, dtype: torch.dtype
+        self,
+        model: nn.Module,
+        forward: Forward,
+        mask: Mask | None,
+        regrow: bool,
+        prunable: Prunable,
+        dtype: torch.dtype,
     ) -> None:
         self._called = Called(model, forward)
         self._device, self._dtype = device_of(model), dtype
@@ -42,6 +54,8 @@ class Pure:
             else:
                 value = torch.where(mask[name].to(parameter.device), parameter.detach(), 0.0).to(dtype)
             self.weights[name] = value.requires_grad_()
+        values = chosen if regrow else self.weights
+        self.values = {name: value.detach().to(dtype, copy=regrow) for name, value in values.items()}
         fixed = {name: self._cast(p.detach()) for name, p in own.items() if plain_name(name) not in chosen}
         buffers = {
             name: b.detach().to(dtype if b.is_floating_point() else b.dtype, copy=True)
@@ -71,6 +85,7 @@ def untouched(
     mode: Mode,
     dtype: torch.dtype = torch.float32,
     mask: Mask | None = None,
+    regrow: bool = False,
     prunable: Prunable = Prunable(),
     forward: Forward = forward,
     seed: int = 0,
@@ -87,10 +102,47 @@ def untouched(
         torch.manual_seed(seed)
         try:
             model.train(mode == "train")
-            yield Pure(model, forward, mask, prunable, dtype)
+            yield Pure(model, forward, mask, regrow, prunable, dtype)
         finally:
             for module, training in modes.items():
                 module.training = training
+
+
+def gradients_of(value: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> list[Tensor]:
+    """The gradient of a value with respect to each weight; 0, with an UnusedWarning, where it does not depend on one.
+
+    TombolaError if it depends on none of them.
+    """
+    own = list(weights.values())
+    found: Sequence[Tensor | None] = [None] * len(own)
+    if value.requires_grad:
+        found = torch.autograd.grad(value, own, create_graph=create_graph, allow_unused=True)
+    unused = [name for name, gradient in zip(weights, found, strict=True) if gradient is None]
+    if len(unused) == len(own):
+        raise TombolaError(
+            f"what the network gives depends on no prunable weight, as '{unused[0]}', so that nothing can be ranked; "
+            "check how it is called, and that neither outputs nor loss are detached"
+        )
+    if unused:
+        names = ", ".join(f"'{name}'" for name in unused)
+        warnings.warn(
+            f"what the network gives does not depend on {names}, which therefore scores 0; leave it out with "
+            f"Prunable(exclude={tuple(unused)})",
+            UnusedWarning,
+            stacklevel=2,
+        )
+    return [torch.zeros_like(w) if g is None else g for w, g in zip(own, found, strict=True)]
+
+
+def ranking(totals: list[Tensor], network: Pure) -> list[Tensor]:
+    """Gradients as they are; TombolaError, naming the layers of which nothing is left, if all are 0."""
+    if not any(total.any() for total in totals):
+        empty = ", ".join(f"'{name}'" for name, weight in network.weights.items() if not weight.any())
+        raise TombolaError(
+            "the gradient of every prunable weight is 0, so that nothing can be ranked; "
+            + (f"{empty} is 0 throughout: give floor=1 or a higher density" if empty else "check the loss and the data")
+        )
+    return totals
 
 
 def take(batches: Batches, count: int, score: str) -> list[Batch]:

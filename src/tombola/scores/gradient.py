@@ -1,32 +1,31 @@
-"""Scores from gradients of the training loss: SNIP, GraSP and its signed first-order reading."""
+"""Scores from gradients of the training loss: SNIP and its kin, first-order Taylor, GraSP."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluate import Mode, Pure, batch_size, needed, take, untouched
+from tombola.scores.evaluate import Mode, Pure, batch_size, gradients_of, needed, ranking, take, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
 
 
 def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[Tensor]:
     """The gradient of the mean loss over all samples of the batches, one tensor a prunable weight."""
-    weights = list(network.weights.values())
     samples = sum(batch_size(batch) for batch in batches)
-    total = [torch.zeros_like(weight) for weight in weights]
+    total = [torch.zeros_like(weight) for weight in network.weights.values()]
     for batch in batches:
         share = batch_size(batch) / samples
-        gradients = torch.autograd.grad(loss_of(network, batch, loss) * share, weights, materialize_grads=True)
-        torch._foreach_add_(total, gradients)
-    return total
+        torch._foreach_add_(total, gradients_of(loss_of(network, batch, loss) * share, network.weights))
+    return ranking(total, network)
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class GraspFirstOrder:
         loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
         with untouched(model, mode=self.batch_norm, **view) as network:
             gradients = mean_gradients(network, taken, loss)
-        return {n: w.detach() * g for (n, w), g in zip(network.weights.items(), gradients, strict=True)}
+        return {n: v * g for (n, v), g in zip(network.values.items(), gradients, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ class Snip:
     """Connection sensitivity |w · ∂L/∂w| at the given weights (Lee, Ajanthan, Torr, ICLR 2019).
 
     batches: how many of the batches given are averaged, signs and all, before the absolute value;
-    batch_norm: the mode of batch norm and dropout while scoring.
+    batch_norm: the mode of batch norm and dropout while scoring. In rounds it is Iterative SNIP, and with `regrow`
+    FORCE (de Jorge et al., ICLR 2021).
     """
 
     batches: int = 1
@@ -72,6 +72,52 @@ class Snip:
     ) -> Scores:
         first_order = GraspFirstOrder(self.batches, self.batch_norm)(model, batches, loss, **view)
         return {name: score.abs() for name, score in first_order.items()}
+
+
+@dataclass(frozen=True)
+class SquaredGradient:
+    """(∂L/∂w)², whatever the weight: GRASP-It, which keeps the gradient's norm (de Jorge et al., ICLR 2021)."""
+
+    batches: int = 1
+    batch_norm: Mode = "train"
+
+    name: ClassVar[str] = "squared-gradient"
+    paper: ClassVar[str] = "de Jorge et al., ICLR 2021"
+    needs_data: ClassVar[bool] = True
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
+        with untouched(model, mode=self.batch_norm, **view) as network:
+            gradients = mean_gradients(network, taken, loss)
+        return {name: gradient.square() for name, gradient in zip(network.values, gradients, strict=True)}
+
+
+@dataclass(frozen=True)
+class Taylor:
+    """First-order Taylor importance (w · ∂L/∂w)², the mean over batches (Molchanov et al., CVPR 2019).
+
+    Of one batch and single weights it ranks as SNIP does; over batches signs do not cancel, and units add up squares.
+    """
+
+    batches: int = 1
+    batch_norm: Mode = "train"
+
+    name: ClassVar[str] = "taylor"
+    paper: ClassVar[str] = "Molchanov et al., CVPR 2019"
+    needs_data: ClassVar[bool] = True
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
+        with untouched(model, mode=self.batch_norm, **view) as network:
+            squares = [torch.zeros_like(weight) for weight in network.weights.values()]
+            for batch in taken:
+                gradients = mean_gradients(network, [batch], loss)
+                torch._foreach_addcmul_(squares, gradients, gradients, 1 / len(taken))
+        return {n: v.square() * s for (n, v), s in zip(network.values.items(), squares, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -98,42 +144,62 @@ class Grasp:
         def cooled(outputs: Tensor, targets: Tensor) -> Tensor:
             return loss(outputs / self.temperature, targets)
 
-        with untouched(model, mode=self.batch_norm, **view) as network, _twice_differentiable(self.name):
-            weights = list(network.weights.values())
+        with untouched(model, mode=self.batch_norm, **view) as network, twice_differentiable(self.name):
             fixed = mean_gradients(network, taken, cooled) if len(taken) > 1 else None
             samples = sum(batch_size(batch) for batch in taken)
-            products = [torch.zeros_like(weight) for weight in weights]
+            products = [torch.zeros_like(weight) for weight in network.weights.values()]
             for batch in taken:
-                share = batch_size(batch) / samples
-                own = torch.autograd.grad(
-                    loss_of(network, batch, cooled) * share,
-                    weights,
-                    create_graph=True,
-                    materialize_grads=True,
-                )
-                stop = [g.detach() for g in own] if fixed is None else fixed
-                agreement = torch.stack([(g * s).sum() for g, s in zip(own, stop, strict=True)]).sum()
-                torch._foreach_add_(products, torch.autograd.grad(agreement, weights, materialize_grads=True))
-        return {n: w.detach() * p for (n, w), p in zip(network.weights.items(), products, strict=True)}
+                value = loss_of(network, batch, cooled) * (batch_size(batch) / samples)
+                torch._foreach_add_(products, hessian_product(value, network.weights, fixed))
+            ranking(products, network)
+        return {n: v * p for (n, v), p in zip(network.values.items(), products, strict=True)}
+
+
+def hessian_product(value: Tensor, weights: Mapping[str, Tensor], direction: Sequence[Tensor] | None) -> list[Tensor]:
+    """The Hessian of a value times a direction, one tensor a weight; None: the value's own gradient."""
+    gradients = gradients_of(value, weights, create_graph=True)
+    if any(node.name() == "torch::autograd::Error" for node in _nodes(gradients)):
+        raise RuntimeError("derivative of a function marked @once_differentiable")  # autograd would take it for 0
+    along = [g.detach() for g in gradients] if direction is None else direction
+    curved = [(g, d) for g, d in zip(gradients, along, strict=True) if g.requires_grad]
+    own = list(weights.values())
+    if not curved:
+        return [torch.zeros_like(weight) for weight in own]
+    ends, starts = zip(*curved, strict=True)
+    return list(torch.autograd.grad(ends, own, starts, materialize_grads=True))
+
+
+def _nodes(tensors: Sequence[Tensor]) -> set[Node]:
+    """All operations from which tensors were computed, as autograd records them."""
+    reached: set[Node] = set()
+    waiting = [tensor.grad_fn for tensor in tensors]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in reached:
+            reached.add(node)
+            waiting += [earlier for earlier, _ in node.next_functions]
+    return reached
 
 
 @contextmanager
-def _twice_differentiable(score: str) -> Generator[None]:
+def twice_differentiable(score: str) -> Generator[None]:
     """Attention by matrix products, which has a second derivative; TombolaError that names an operation without one."""
     with sdpa_kernel(SDPBackend.MATH):
         try:
             yield
         except RuntimeError as error:
-            named = re.search(r"derivative for (\S+) is not implemented", str(error))
+            named = re.search(r"derivative for (\S+) is not implemented|(@once_differentiable)", str(error))
             if named is None:
                 raise
+            operation = named[1] or f"a function marked {named[2]}"
             raise TombolaError(
-                f"the score '{score}' needs a second derivative, which {named[1]} does not have; use "
-                "grasp-first-order, snip or magnitude"
+                f"the score '{score}' needs a second derivative, which {operation} does not have; use "
+                "grasp-first-order, snip, synflow, magnitude or prospr with gradient='first-order'"
             ) from error
 
 
 def loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
+    """The loss of a batch, its targets put where the network is."""
     inputs, targets = batch
     outputs = network(inputs)
     device = next(iter(network.weights.values())).device

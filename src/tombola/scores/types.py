@@ -77,11 +77,13 @@ class Called(nn.Module):
 class View(TypedDict, total=False):
     """How a score looks at the model; every field may be left out.
 
-    mask: at weights · mask; prunable: the rule for which parameters are scored; forward: how the model is called
-    on inputs; seed: all that is random in the score comes from it.
+    mask: at weights · mask; regrow: there, what the mask removes is scored too, as if it came back with its own value;
+    prunable: the rule for which parameters are scored; forward: how the model is called on inputs; seed: all that is
+    random in the score comes from it.
     """
 
     mask: Mask | None
+    regrow: bool
     prunable: Prunable
     forward: Forward
     seed: int

@@ -13,15 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError, unknown
-from tombola.scores.evaluate import needed, take, untouched
+from tombola.scores.evaluate import UnusedWarning, needed, take, untouched
 from tombola.scores.gradient import loss_of
 from tombola.scores.types import Batches, Loss, Scores, View
 
 Gather = Literal["all-steps", "last-batch", "pass", "first-batch"]
-
-
-class ScoreWarning(UserWarning):
-    """A score says nothing about some layers."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class WeightGradient:
 
 
 def _check(gathered: Mapping[str, Tensor], weights: Mapping[str, Tensor], score: str) -> None:
-    """TombolaError if the gradients are no numbers or all 0; a ScoreWarning that names the layers of which they are 0.
+    """TombolaError if the gradients are no numbers or all 0; an UnusedWarning that names the layers where they are 0.
 
     A layer of which no weight is left has none, and is no news.
     """
@@ -114,6 +110,6 @@ def _check(gathered: Mapping[str, Tensor], weights: Mapping[str, Tensor], score:
     if named := ", ".join(f"'{name}'" for name in idle if weights[name].any()):
         warnings.warn(
             f"the loss does not depend on {named}: the gradient is 0 there, so all of it is worth 0 and goes first",
-            ScoreWarning,
+            UnusedWarning,
             stacklevel=4,
         )

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 
 from tombola.methods import Method, find
+from tombola.scores import Score, Scores, View
 from tombola.structure import QueryKey, prunable
 from tombola.testing.laws import law
 from tombola.testing.toys import toy_network, toy_task
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, tensors_of
-from tombola.training import Fit, Observer, Run, State, SupervisedTask, Task, evaluate, start_of, train
+from tombola.training import Fit, Gathered, Observer, Run, State, SupervisedTask, Task, evaluate, start_of, train
 
 
 class Killed(BaseException):
@@ -51,7 +52,7 @@ class DeadStaysDead(Observer):
 
 
 class WatchedRun(Run):
-    """A run that notes what each stage of the task's own network was given, and can be killed."""
+    """A run that notes the masks of all stages and scores, what each stage was given, and can be killed."""
 
     def __init__(self, seed: int = 0, folder: Path | None = None, kill_after: int = 0) -> None:
         super().__init__(seed, folder, checkpoint_seconds=0.0)
@@ -71,15 +72,22 @@ class WatchedRun(Run):
         self.fits.append(done)
         return done
 
+    def score(
+        self, score: Score, task: Task, model: nn.Module, noted: Gathered | None = None, **view: Unpack[View]
+    ) -> Scores:
+        if (mask := view.get("mask")) is not None:
+            self.masks.append(mask)
+        return super().score(score, task, model, noted, **view)
+
 
 def check_method(method: Method, network: Callable[[], nn.Module] = toy_network) -> None:
     """Raise LawBroken, naming the law, unless the method keeps every law of methods on a small task.
 
-    exact: the density that its kind promises. nested: masks only shrink from stage to stage; if the method `regrows`,
-    they never get denser. rewind: the ticket's start values are what it says, bit for bit. round trip: its file gives
-    it back. dead stays dead: while it trains. same seed: same ticket, and other weights or another mask for another
-    seed. resume: killed in mid-epoch and begun again, the same ticket, history and ledger. costs: the ledger equals
-    what ran. network: one that the method can prune, from inputs (n, 1, 8, 8) to 5 outputs.
+    exact: the density that its kind promises. nested: masks only shrink from stage to stage and from score to score; if
+    the method may `regrow`, they never get denser. rewind: the ticket's start values are what it says, bit for bit.
+    round trip: its file gives it back. dead stays dead: while it trains. same seed: same ticket, and other weights or
+    another mask for another seed. resume: killed in mid-epoch and begun again, the same ticket, history and ledger.
+    costs: the ledger equals what ran. network: one that the method can prune, from inputs (n, 1, 8, 8) to 5 outputs.
     """
     plain = toy_task(network)
     task = CountingTask(**{name: value for name, value in vars(plain).items() if not name.startswith("_")})
@@ -87,10 +95,10 @@ def check_method(method: Method, network: Callable[[], nn.Module] = toy_network)
     ticket = find(task, method, run=run)
     _check_density(method, ticket, task)
     for earlier, later in pairwise([*run.masks, ticket.mask]):
-        if getattr(method, "regrows", False):
+        if getattr(method, "regrow", False):
             law("nested", later.total_kept <= earlier.total_kept, "the mask got denser")
         else:
-            law("nested", later <= earlier, "a weight that was removed came back")
+            law("nested", later <= earlier, "a weight that was removed came back, and the method has no regrow=True")
     law("costs", run.cost.samples_backward == task.counted["backward"], _ledger(run, task, "backward"))
     law("costs", run.cost.samples_forward == task.counted["forward"], _ledger(run, task, "forward"))
     again = find(task, method, run=WatchedRun())
