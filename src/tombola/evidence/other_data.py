@@ -19,6 +19,7 @@ from tombola.training import train_samples as samples_of
 
 Alter = Callable[[Batch, torch.Generator], Batch]
 AT_ONCE = 1000
+"""Images permuted together, so that their orders take little memory."""
 
 
 @dataclass(frozen=True)
