@@ -58,7 +58,7 @@ def test_peak_bytes_are_the_most_that_is_held_at_once():
 
 def test_prospr_takes_at_most_three_times_the_memory_of_a_training_step():
     model = zoo.model("resnet20", (3, 32, 32), 10)()
-    batches = [(torch.randn(4, 3, 32, 32), torch.arange(4)) for _ in range(4)]
+    batches = [(torch.randn(8, 3, 32, 32), torch.arange(8)) for _ in range(4)]
     step, (one, three) = (
         memory_of_step(model, batches[0]),
         (memory(tb.scores.ProsPr(own), model, batches) for own in (1, 3)),
