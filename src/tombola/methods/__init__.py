@@ -1,6 +1,5 @@
 """Methods: each turns a task into a ticket."""
 
-from tombola.methods.by_name import blocks_removed, granularity_used, method, name_of, removing
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.describe import describe
@@ -9,6 +8,7 @@ from tombola.methods.find import find
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import DensityKind, Method
+from tombola.methods.names import blocks_removed, granularity_used, method, name_of, removing
 from tombola.methods.one_shot import OneShot
 from tombola.methods.presets import METHODS, Preset
 from tombola.methods.rare_gems import rare_gems

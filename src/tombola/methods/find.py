@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from importlib.metadata import version
 
-from tombola.methods.by_name import name_of
 from tombola.methods.describe import describe
 from tombola.methods.method import Method
+from tombola.methods.names import name_of
 from tombola.tickets import Ticket
 from tombola.training import Run, Task, bars, own_randomness
 
