@@ -64,35 +64,34 @@ EARLY = tuple(
         ),
         source=f"{SOURCE}; the logs of 18 June 2020 in the authors' code",
         differs=(
-            f"Fashion-MNIST at 14×14 with 20,000 images for CIFAR-10; {epochs} epochs with a cosine and momentum 0.9 "
-            "for 60 with a step and 0.1. The logs sum gradients with their signs, as the arms weight × gradient here; "
-            "the paper's later code sums their absolute values. Magnitude after an epoch shows what that alone does. "
+            f"Fashion-MNIST at 14×14 with 20,000 images for CIFAR-10; {task.recipe.epochs} epochs with a cosine and "
+            "momentum 0.9 for 60 with a step and 0.1. The logs sum gradients with their signs, as the arms weight × "
+            "gradient here; the paper's later code sums their absolute values. Magnitude after an epoch shows what "
+            "the epoch alone does. "
             f"{note}"
         ),
         protocols={
-            "quick": Protocol(trained(task, 2), early_arms("1/4", "1/256"), 2, quick),
+            "quick": Protocol(trained(task, 2), early_arms(*looked_at), 2, "3"),
             "standard": Protocol(task, early_arms(*DENSITIES), 3, minutes),
             "full": Protocol(replace(VGG_PAPER, model=task.model), early_arms(*DENSITIES), 16, FULL),
         },
         expected=EARLY_EXPECTED,
     )
-    for id, where, task, epochs, quick, minutes, note in (
+    for id, where, task, looked_at, minutes, note in (
         (
             "weight-gradient-vgg11",
             "VGG-11",
             VGG,
-            15,
-            "3",
+            ("1/4", "1/256"),
             "25",
             "A quarter of VGG-11's width. On such small images the last two stages see maps of one pixel, where 8 of "
-            "the 9 weights of a filter (79 % of the network's) meet padding alone: only gradients know it.",
+            "the 9 weights of a filter (79 % of the network's) meet padding alone: only gradients tell it.",
         ),
         (
             "weight-gradient-resnet20",
             "ResNet-20",
             trained(BENCH, 8),
-            8,
-            "5",
+            ("1/256",),
             "40",
             "ResNet-20 for VGG-11, since it has no weights that no image reaches.",
         ),
