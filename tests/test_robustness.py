@@ -164,7 +164,8 @@ def test_the_command_tries_tickets_beside_dense_and_controls(tmp_path, monkeypat
     assert main(["robustness", "snip", "--densities", "0.3", *words, *few]) == 0
     (found,) = json.loads(capsys.readouterr().out)["robustness"]
     assert found["means"].keys() == {"ticket", "dense", "random"}
-    assert {"held-out, MSP AUROC", "FGSM 0.05"} <= found["against_dense"].keys()
+    assert found["against"].keys() == {"dense", "random"}
+    assert {"held-out, MSP AUROC", "FGSM 0.05"} <= found["against"]["dense"].keys()
     assert main(["find", "snip", "--density", "0.3", *words[:-2], "--out", "run"]) == 0
     capsys.readouterr()
     assert main(["robustness", "run", "--seeds", "2", "--controls", "shuffle", *few]) == 0

@@ -28,11 +28,15 @@ AXES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Tried:
-    """A ticket's arm: the mean of each measure by role (ticket, dense, controls), and its comparison with dense."""
+    """A ticket's arm: the mean of each measure by role (ticket, dense, controls), and how the ticket compares."""
 
     arm: Arm
     means: Mapping[str, Mapping[str, float]]
-    against_dense: Mapping[str, Comparison]
+    against: Mapping[str, Mapping[str, Comparison]]
+
+    @property
+    def against_dense(self) -> Mapping[str, Comparison]:
+        return self.against["dense"]
 
     @property
     def title(self) -> str:
@@ -51,12 +55,15 @@ class Tried:
         return f"{self.title}, against dense: {'; '.join(parts)}"
 
     def to_json(self) -> dict[str, Any]:
-        compared_ = {
-            name: {"more_robust_by": own.mean, "low": own.low, "high": own.high, "p": own.p, "outcome": own.outcome}
-            for name, own in self.against_dense.items()
+        against = {
+            role: {
+                name: {"more_robust_by": own.mean, "low": own.low, "high": own.high, "p": own.p, "outcome": own.outcome}
+                for name, own in found.items()
+            }
+            for role, found in self.against.items()
         }
         own = {"method": self.arm.method, "density": self.arm.density, "seeds": list(self.arm.seeds)}
-        return own | {"means": self.means, "against_dense": compared_}
+        return own | {"means": self.means, "against": against}
 
 
 def tried(study: Gathered) -> list[Tried]:
@@ -84,22 +91,32 @@ def robustness_table(study: Gathered) -> Table:
 
 
 def grid(own: Tried) -> Grid:
-    """A row a measure: ticket, dense and controls, and the difference to dense."""
-    controls = [role for role in own.means if role not in ("ticket", "dense")]
-    head = ("measure", "ticket", "dense", "more robust by, points", "95 % interval", "p", "it is", *controls)
+    """A row a measure: the ticket, and of dense and each control its value and how much more robust the ticket is."""
+    head = ["measure", "ticket"]
+    for role in own.against:
+        head += [role, "more robust by, points", "95 % interval", "p", "it is"]
     rows = (
         (
             name,
-            *(percent(100 * own.means[role][name]) for role in ("ticket", "dense")),
-            points(100 * found.mean),
-            between(100 * found.low, 100 * found.high, "+"),
-            probability(found),
-            outcome_words(found),
-            *(percent(100 * own.means[role][name]) if name in own.means[role] else NOTHING for role in controls),
+            percent(100 * own.means["ticket"][name]),
+            *(cell for role in own.against for cell in _cells(own, role, name)),
         )
-        for name, found in own.against_dense.items()
+        for name in own.against_dense
     )
-    return Grid(head, tuple(rows))
+    return Grid(tuple(head), tuple(rows))
+
+
+def _cells(own: Tried, role: str, name: str) -> tuple[str, ...]:
+    found = own.against[role].get(name)
+    if found is None:
+        return (NOTHING,) * 5
+    return (
+        percent(100 * own.means[role][name]),
+        points(100 * found.mean),
+        between(100 * found.low, 100 * found.high, "+"),
+        probability(found),
+        outcome_words(found),
+    )
 
 
 def curve_rows(own: Tried, kind: str) -> list[Row]:
@@ -121,10 +138,19 @@ def _tried(study: Gathered, arm: Arm) -> Tried | None:
     known = {role: _by_seed(own) for role, own in roles.items() if own is not None and _by_seed(own)}
     if not {"ticket", "dense"} <= known.keys():
         return None
-    shared = sorted(known["ticket"].keys() & known["dense"].keys())
-    mine, other = ([known[role][seed] for seed in shared] for role in ("ticket", "dense"))
+    against = {
+        role: found for role in known if role != "ticket" and (found := _against(known["ticket"], known[role], role))
+    }
     means = {role: _means(own.values()) for role, own in known.items()}
-    return Tried(arm, means, compared(mine, other, "dense")) if shared else None
+    return Tried(arm, means, against) if "dense" in against else None
+
+
+def _against(
+    ticket: Mapping[int, Mapping[str, float]], other: Mapping[int, Mapping[str, float]], role: str
+) -> dict[str, Comparison]:
+    """The ticket compared with another arm over the seeds that both have."""
+    shared = sorted(ticket.keys() & other.keys())
+    return compared([ticket[seed] for seed in shared], [other[seed] for seed in shared], role) if shared else {}
 
 
 def _by_seed(arm: Arm) -> dict[int, Mapping[str, float]]:
