@@ -51,7 +51,7 @@ TICKETS = Claim(
     ),
     source=f"{LAYERS}, table 2",
     differs=DIFFERS,
-    protocols=protocols({"dense": ClaimArm(None)} | arms_for(CRITERIA, COUNTS), "50"),
+    protocols=protocols({"dense": ClaimArm(None)} | arms_for(CRITERIA, COUNTS), "40"),
     expected=tuple(Expectation(f"{name}, {count}", "≥", "dense", margin=0.01) for name in CRITERIA for count in COUNTS),
 )
 
@@ -64,7 +64,7 @@ CRITERION = Claim(
     ),
     source=f"{LAYERS}, algorithm 2",
     differs=DIFFERS,
-    protocols=protocols(arms_for((*CRITERIA, *BASELINES), (MANY,)), "20"),
+    protocols=protocols(arms_for((*CRITERIA, *BASELINES), (MANY,)), "15"),
     expected=tuple(Expectation(f"{name}, {MANY}", ">", f"{other}, {MANY}") for name in CRITERIA for other in BASELINES),
 )
 
@@ -87,7 +87,7 @@ FILTERS = Claim(
     ),
     source=f"{LAYERS}, table 3",
     differs=f"{DIFFERS} Five blocks beside one. Filters as in the group's code: the same share of every layer.",
-    protocols=protocols(contrast_arms(), "50"),
+    protocols=protocols(contrast_arms(), "30"),
     expected=tuple(
         Expectation(f"layers by {name}, {count}", ">", f"filters by {name}, {count}")
         for count in CONTRASTED
@@ -138,7 +138,7 @@ ROBUST = Claim(
             "3",
             TRIED,
         ),
-        "standard": Protocol(HELD_OUT, robust_arms(), 5, "40", TRIED),
+        "standard": Protocol(HELD_OUT, robust_arms(), 5, "35", TRIED),
         "full": Protocol(replace(CIFAR, model="resnet32", hold_out=2), robust_arms(), 5, FULL, TRIED),
     },
     expected=tuple(
@@ -187,7 +187,7 @@ SAVINGS = Claim(
     ),
     protocols={
         "quick": Protocol(replace(trained(BENCH, 1), model="resnet56"), saving_arms(12), 1, "2", metered=True),
-        "standard": Protocol(replace(trained(BENCH, 1), model="resnet56"), saving_arms(12), 5, "5", metered=True),
+        "standard": Protocol(replace(trained(BENCH, 1), model="resnet56"), saving_arms(12), 5, "3", metered=True),
         "full": Protocol(replace(CIFAR, model="resnet56"), saving_arms(12), 5, FULL, metered=True),
     },
     expected=tuple(Expectation(f"{MOST:.0%} of dense: {what}", ">", f"grasp, 12: {what}") for what in SAVED),
