@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tombola as tb
 from tombola import TombolaError, zoo
-from tombola.scores import UnusedWarning, WeightGradient
+from tombola.scores import Movement, UnusedWarning, WeightGradient
 from tombola.testing import check_method, check_score, toy_network, toy_task
 from tombola.training import Observer, Run, gathering
 from tombola.training.checkpoint import Checkpoint
@@ -71,6 +71,15 @@ def test_every_way_of_gathering_is_what_a_pencil_finds(settings, gathered):
         score, share = WeightGradient(exponent, **settings), (second / first) ** exponent
         assert after_training(score, pencil_task()) == pytest.approx([7.5, 1.5 * share])
         assert after_training(replace(score, weighted=False), pencil_task()) == pytest.approx([1, share])
+
+
+def test_movement_is_what_a_pencil_finds_and_needs_a_training():
+    assert after_training(Movement(), pencil_task()) == pytest.approx([1 - 1.5 * 18, -2 - 1.5 * 6])
+    assert tb.find(toy_task(), tb.OneShot(density=0.3, score=Movement(), after=1)).density == pytest.approx(
+        0.3, abs=0.01
+    )
+    with pytest.raises(TombolaError, match="watches a network train"):
+        Movement()(pencil_network())
 
 
 def test_a_first_batch_of_the_untrained_network_is_snips():

@@ -18,6 +18,7 @@ from tombola.scores import (
     Grasp,
     GraspFirstOrder,
     Magnitude,
+    Movement,
     OutputDivergence,
     ProsPr,
     Random,
@@ -227,6 +228,12 @@ METHODS: dict[str, Preset] = {
         WeightGradient.paper,
         "as weight-gradient-continue, rewinding to the initialisation",
         "one epoch",
+    ),
+    "movement": Preset(
+        Iterative(score=Movement(), share=0.5, rewind="learning-rate"),
+        Movement.paper,
+        "train, remove the half of the weights that moved most towards 0, and train on with the learning rate rewound",
+        "one full training a round",
     ),
     "iter-snip": Preset(
         OneShot(score=Snip(), rounds=60),

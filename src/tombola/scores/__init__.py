@@ -5,6 +5,7 @@ from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluate import UnusedWarning, batch_size
 from tombola.scores.features import ExpectedActivation, FeatureRank, ProjectedImportance
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
+from tombola.scores.movement import Movement
 from tombola.scores.prospr import ProsPr
 from tombola.scores.types import (
     Batch,
@@ -84,6 +85,7 @@ __all__ = [
     "Inputs",
     "Loss",
     "Magnitude",
+    "Movement",
     "OutputDivergence",
     "ProjectedImportance",
     "ProsPr",

@@ -108,14 +108,14 @@ class Score(Protocol):
 class TrainingScore(Score, Protocol):
     """A score that may, as it is set, gather gradients from the steps of a training instead of reading batches.
 
-    note: takes a step's gradient of one parameter into what was gathered of that, in place; it begins with zeros, in
-    float32. from_gathered: the scores once the training has ended.
+    note: takes a step's gradient of one parameter, at the weight that it has, into what was gathered of that, in place;
+    it begins with zeros, in float32. from_gathered: the scores once the training has ended.
     """
 
     @property
     def needs_training(self) -> bool: ...
 
-    def note(self, gathered: Tensor, gradient: Tensor) -> None: ...
+    def note(self, gathered: Tensor, gradient: Tensor, weight: Tensor) -> None: ...
 
     def from_gathered(self, model: nn.Module, gathered: Mapping[str, Tensor], **view: Unpack[View]) -> Scores: ...
 

@@ -52,8 +52,8 @@ class WeightGradient:
     def needs_training(self) -> bool:
         return self.gather in ("all-steps", "last-batch")
 
-    def note(self, gathered: Tensor, gradient: Tensor) -> None:
-        """Add a batch's gradient of one parameter to what was gathered of it, in place."""
+    def note(self, gathered: Tensor, gradient: Tensor, weight: Tensor) -> None:
+        """Add a batch's gradient of one parameter to what was gathered of it, in place, whatever the weight."""
         if self.gather == "last-batch":
             gathered.copy_(gradient)
         else:
@@ -75,8 +75,8 @@ class WeightGradient:
                 own = torch.autograd.grad(
                     loss_of(network, batch, loss), list(network.weights.values()), materialize_grads=True
                 )
-                for total, gradient in zip(gathered.values(), own, strict=True):
-                    self.note(total, gradient)
+                for total, gradient, weight in zip(gathered.values(), own, network.weights.values(), strict=True):
+                    self.note(total, gradient, weight)
         return self._scores(network.weights, gathered)
 
     def from_gathered(self, model: nn.Module, gathered: Mapping[str, Tensor], **view: Unpack[View]) -> Scores:

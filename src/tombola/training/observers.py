@@ -124,7 +124,7 @@ class Gathered(Observer):
     def before_step(self, state: State) -> None:
         for name, parameter in self._parameters.items():
             if parameter.grad is not None:
-                self._score.note(self._gathered[name], parameter.grad)
+                self._score.note(self._gathered[name], parameter.grad, parameter)
 
     def state_dict(self) -> dict[str, Any]:
         return {"gathered": self._gathered}
