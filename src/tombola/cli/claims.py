@@ -11,6 +11,7 @@ from rich.table import Table
 from tombola.claims import CLAIMS, LEVELS, Level, Report, measure
 from tombola.cli.output import RunOptions, console, engine, print_json
 from tombola.cli.parse import parse
+from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError, unknown
 from tombola.report import claim_table, write_claim
 
@@ -32,8 +33,7 @@ class Claims:
 
 
 def run(words: Sequence[str]) -> int:
-    split = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    ids, rest = list(words[:split]), list(words[split:])
+    ids, rest = first_words(words)
     options = parse("claims", rest, Claims.__doc__, claims=Claims(), run=RunOptions())
     for own in ids:
         if own not in CLAIMS and own != "all":

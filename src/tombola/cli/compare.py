@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tombola.cli.output import RunOptions, console, engine, print_json, verdicts_json
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, preset
+from tombola.cli.subjects import at_size, first_words, preset
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method, blocks_removed
@@ -44,8 +44,7 @@ class Compare:
 
 
 def run(words: Sequence[str]) -> int:
-    split = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    names, rest = list(words[:split]), list(words[split:])
+    names, rest = first_words(words)
     if not names and rest[:1] != ["--help"] and rest[:1] != ["-h"]:
         raise TombolaError("say which methods: tombola compare METHOD…, as tombola compare imp snip random")
     options = parse("compare", rest, Compare.__doc__, compare=Compare(), task=default_options(rest), run=RunOptions())

@@ -9,7 +9,7 @@ from pathlib import Path
 from tombola.cli.compare import at_sizes, publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import is_ticket, preset, task_words, ticket_at
+from tombola.cli.subjects import first_words, is_ticket, preset, task_words, ticket_at
 from tombola.errors import TombolaError
 from tombola.evidence import Robustness
 from tombola.methods import Method
@@ -40,8 +40,7 @@ class Tried:
 
 
 def run(words: Sequence[str]) -> int:
-    split = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    names, rest = list(words[:split]), list(words[split:])
+    names, rest = first_words(words)
     if not names and rest[:1] not in (["--help"], ["-h"]):
         raise TombolaError("say what: tombola robustness TICKET|METHOD…, as tombola robustness layer-grasp --remove 3")
     tickets = [ticket_at(name) for name in names if is_ticket(name)]

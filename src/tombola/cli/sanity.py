@@ -9,7 +9,7 @@ from pathlib import Path
 from tombola.cli.compare import at_sizes, publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import preset
+from tombola.cli.subjects import first_words, preset
 from tombola.errors import TombolaError
 from tombola.evidence import MARGIN
 from tombola.studies import default_options, make_task, sanity
@@ -35,8 +35,7 @@ class Sanity:
 
 
 def run(words: Sequence[str]) -> int:
-    split = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    names, rest = list(words[:split]), list(words[split:])
+    names, rest = first_words(words)
     if not names and rest[:1] not in (["--help"], ["-h"]):
         raise TombolaError("say which methods: tombola sanity METHOD…, as tombola sanity snip grasp imp")
     presets = [preset(name) for name in names]

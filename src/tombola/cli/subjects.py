@@ -87,3 +87,9 @@ def first_word(words: Sequence[str], what: str) -> tuple[str, list[str]]:
             return "--help", []
         raise TombolaError(f"say what: {what}")
     return words[0], list(words[1:])
+
+
+def first_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command's subjects, which stand before its first option, and the rest."""
+    split = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    return list(words[:split]), list(words[split:])
