@@ -47,9 +47,9 @@ def page(request, browser, report) -> Generator:
     opened.on("console", lambda message: opened.complaints.append(f"{message.type}: {message.text}"))
     opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
     opened.on("request", lambda own: opened.requests.append(own.url))
-    opened.goto(report[1].as_uri())
+    opened.goto(report[1].as_uri(), timeout=120_000)
     opened.wait_for_function(
-        "[...document.querySelectorAll('[data-chart]')].every(place => place.view)", timeout=60_000
+        "[...document.querySelectorAll('[data-chart]')].every(place => place.view)", timeout=120_000
     )
     yield opened
     context.close()
