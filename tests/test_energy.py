@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import tombola as tb
+from killed import Kill
 from tombola.cli import main
 from tombola.studies import RunSpec, carry_out, search
 from tombola.testing import toy_task
@@ -34,16 +35,6 @@ class Steady:
         reading = Reading()
         yield reading
         reading.power, reading.intensity = 0.1, 0.4
-
-
-class Kill(Observer):
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def after_step(self, state):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 def priced(cost: Cost) -> bool:

@@ -18,8 +18,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import tombola as tb
+from killed import Kill
 from tombola.testing import toy_task
-from tombola.training import Diverged, Observer, Run
+from tombola.training import Diverged, Run
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.loop import fit
 
@@ -64,16 +65,6 @@ def test_a_search_killed_at_any_moment_and_run_again_gives_the_equal_ticket_and_
             os.kill(process.pid, signal.SIGKILL)
     for rounds in (1, 5, 9):
         assert _find(tmp_path / str(rounds)) == undisturbed
-
-
-class Kill(Observer):
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def after_step(self, state):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])

@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 import torch
-from tests.made_up import study
 from torch import nn
 
 import tombola as tb
+from made_up import study
 from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.evidence import SUITES, Robustness, compared

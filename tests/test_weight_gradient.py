@@ -11,10 +11,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tombola as tb
+from killed import Kill
 from tombola import TombolaError, zoo
 from tombola.scores import Movement, UnusedWarning, WeightGradient
 from tombola.testing import check_method, check_score, toy_network, toy_task
-from tombola.training import Observer, Run, gathering
+from tombola.training import Run, gathering
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.loop import fit
 
@@ -132,16 +133,6 @@ def test_by_the_gradient_alone_nothing_comes_back_at_any_granularity(gather, gra
 )
 def test_what_is_gathered_in_training_goes_with_every_granularity(granularity, network):
     check_method(tb.OneShot(density=0.5, score=IN_TRAINING[0], granularity=granularity, floor=1, after=1), network)
-
-
-class Kill(Observer):
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def after_step(self, state):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("score", IN_TRAINING, ids=lambda own: own.gather)

@@ -40,8 +40,10 @@ class Blocks:
             raise TombolaError(f"remove={self.remove} with least={self.least}; give numbers of blocks, at least 1")
 
     def units(self, model: nn.Module, probe: Probe) -> BlockUnits:
-        """The blocks that can go; TombolaError if there are none."""
-        blocks = residual_blocks(model, probe)
+        return self.among(residual_blocks(model, probe))
+
+    def among(self, blocks: Sequence[Block]) -> BlockUnits:
+        """Those of a network's blocks that can go; TombolaError if there are none."""
         stages = dict.fromkeys(block.stage for block in blocks)
         first = {stage: next(block for block in blocks if block.stage == stage) for stage in stages}
         free = tuple(block for block in blocks if block.gives and block is not first[block.stage])

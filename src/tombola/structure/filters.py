@@ -45,14 +45,15 @@ class Filters:
 
     def units(self, model: nn.Module, probe: Probe) -> FilterUnits:
         every, named = Channels().units(model, probe), modules_of(model)
+        blocks = residual_blocks(model, probe)
         filters: dict[str, int] = {}
         inner: list[UnitGroup] = []
-        for block in residual_blocks(model, probe):
+        for block in blocks:
             own = {name for name, module in named.items() if name.startswith(f"{block.name}.")}
             convolutions = [name for name in own if isinstance(named[name], CONVOLUTIONS)]
             filters[block.name] = sum(channels(named[name]) for name in convolutions)
             inner += [g for g in every.wiring.groups if g.name in convolutions and _stays(g, own, every.wiring)]
-        return FilterUnits(self.blocks.units(model, probe), every, tuple(inner), filters)
+        return FilterUnits(self.blocks.among(blocks), every, tuple(inner), filters)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,17 @@
+"""A training that is killed in the middle."""
+
+from __future__ import annotations
+
+from tombola.training import Observer
+
+
+class Kill(Observer):
+    """Ends training, as a kill does, after so many steps."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def after_step(self, state):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
