@@ -13,7 +13,7 @@ from tombola.studies import Result, TaskOptions
 LAYERS = Unit("layers", "layers", 1, 0.5)
 DENSITY = 1e-3
 METHODS = ("synflow", "snip", "magnitude-init", "random")
-VGG = replace(trained(BENCH, 5), model="vgg11")
+VGG = replace(trained(BENCH, 3), model="vgg11")
 
 
 def collapsed(result: Result) -> float:
@@ -45,7 +45,7 @@ COLLAPSE = (
         ),
         source="Tanaka et al., Pruning neural networks without any data, NeurIPS 2020, figures 1, 3 and 6",
         differs=(
-            "VGG-11 for VGG-16, Fashion-MNIST at 14×14 with 20,000 images for CIFAR, 5 epochs for 160; accuracy at the "
+            "VGG-11 for VGG-16, Fashion-MNIST at 14×14 with 20,000 images for CIFAR, 3 epochs for 160; accuracy at the "
             "end for the best epoch's."
         ),
         protocols={
