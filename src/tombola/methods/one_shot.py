@@ -18,11 +18,11 @@ from tombola.training import Gathered, Run, Task, Until, gathering
 class OneShot:
     """Score the untrained network and keep its best units, in one go or in rounds.
 
-    density: kept share of units. rounds: with more than one, the rest is scored again after each cut; regrow: each
-    round chooses among all weights, by gradients of the network that the last one left, so that what was removed may
-    come back. floor: units that each layer keeps at least. after: epochs of the recipe's schedule that train the
-    network before it is scored; the ticket then goes on from there with those weights (`inherited`; where no epoch is
-    left, through the schedule again), or begins again with the initialisation (`init`).
+    density: kept share of units. rounds: with more than one, the rest is scored again after each cut, on the batches of
+    another epoch; regrow: each round chooses among all weights, by gradients of the network that the last one left, so
+    that what was removed may come back. floor: units that each layer keeps at least. after: epochs of the recipe's
+    schedule that train the network before it is scored; the ticket then goes on from there with those weights
+    (`inherited`; where no epoch is left, through the schedule again), or begins again with the initialisation (`init`).
     """
 
     density: float = 0.1
@@ -63,11 +63,11 @@ class OneShot:
         mask: Mask | None = None
         final = kept_share(units, self.density)
         with run.bars.track("scoring", self.rounds) as tick:
-            for density in densities(final, self.rounds, self.schedule):
+            for turn, density in enumerate(densities(final, self.rounds, self.schedule)):
                 view = View(mask=mask, prunable=self.prunable)
                 if self.regrow:
                     view["regrow"] = True
-                scores = run.score(self.score, task, model, noted, **view)
+                scores = run.score(self.score, task, model, noted, epoch=turn, **view)
                 scope, share = scope_at(self.scope, density, final)
                 kept = units.choose(scores, share, scope=scope, within=None if self.regrow else kept, floor=self.floor)
                 mask = units.expand(kept, tensors_of(model))

@@ -116,11 +116,18 @@ class Run:
         return metric if samples else None
 
     def score(
-        self, score: Score, task: Task, model: nn.Module, noted: Gathered | None = None, **view: Unpack[View]
+        self,
+        score: Score,
+        task: Task,
+        model: nn.Module,
+        noted: Gathered | None = None,
+        *,
+        epoch: int = 0,
+        **view: Unpack[View],
     ) -> Scores:
         """Score the model on the task's training batches, from the run's seed, and enter the cost.
 
-        noted: what the score gathered in the stage before, where it needs training.
+        noted: what the score gathered in the stage before, where it needs training. epoch: whose order of batches.
         """
         forwarded = backward = 0
 
@@ -136,7 +143,7 @@ class Run:
         with self._reading() as reading:
             started = time.perf_counter()
             with own_randomness(self.device, self.seed), counter as counted:
-                scores = (noted or score)(model, task.batches("train", self.seed, 0), task.loss, **view)
+                scores = (noted or score)(model, task.batches("train", self.seed, epoch), task.loss, **view)
             seconds = time.perf_counter() - started
         if counted is not None:
             self._score_flops[score] = counted.get_total_flops()
