@@ -172,6 +172,22 @@ def test_later_scores_and_goes_on_from_the_weights_of_that_step():
     assert len(trained.history) == own.task.recipe.epochs - 1
 
 
+@pytest.mark.parametrize("step", ["5it", "2ep"])
+def test_later_is_at_the_step_that_its_name_says(step):
+    own = against(tb.method("magnitude-init", density=0.2))
+    arm = control(f"later@{step}", own)
+    reached = tb.find(own.task, tb.Iterative(density=1.0, rewind=step, count=1), seed=3, progress=False).start
+    assert (arm.ticket.start, arm.ticket.recipe) == (reached, {"start": step})
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("later@soon", "'soon' is not a point in training"), ("shuffle@1ep", "no control 'shuffle@1ep'")]
+)
+def test_a_step_is_for_later_alone_and_must_be_one(name, says):
+    with pytest.raises(TombolaError, match=says):
+        control(name, against())
+
+
 @pytest.mark.parametrize("name", [name for name in CHECKS if name not in ("inverted", "later")])
 def test_the_global_random_state_stays(name):
     own, before = against(), torch.get_rng_state()

@@ -26,8 +26,8 @@ class Sanity:
     seeds: int = 3
     """how many seeds, each with its own search"""
     checks: tuple[str, ...] = ()
-    """shuffle, fresh-init, weight-shuffle, inverted, corrupted-labels, corrupted-pixels, half-data, later; if none is
-    named, all that apply to the method"""
+    """shuffle, fresh-init, weight-shuffle, inverted, corrupted-labels, corrupted-pixels, half-data, later (after an
+    epoch; later@500it and later@3ep elsewhere); if none is named, all that apply to the method"""
     margin: float = MARGIN
     """the difference in accuracy that counts as none"""
     out: Path = Path("runs/sanity")

@@ -1,6 +1,6 @@
 """Evidence: controls, paired statistics, the verdict, what of a mask is alive, robustness, savings."""
 
-from tombola.evidence.arm import Against, Arm, budget_gap
+from tombola.evidence.arm import Against, Arm, budget_gap, control_kind
 from tombola.evidence.attacks import fgsm, pgd
 from tombola.evidence.controls import CONTROLS, Inverted, control, obstacle
 from tombola.evidence.corruptions import SUITES, Suite, corrupt
@@ -37,6 +37,7 @@ __all__ = [
     "compare",
     "compared",
     "control",
+    "control_kind",
     "corrupt",
     "effective",
     "energy",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tombola.methods import Method
 from tombola.tickets import Ticket
-from tombola.training import Run, Task, epochs_spent
+from tombola.training import Run, Step, Task, epochs_spent
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,14 @@ class Against:
     seed: int
     method: Method | None = None
     run: Run | None = None
+
+
+def control_kind(name: str) -> str:
+    """The control that a name asks for: `later` by `later@500it`; TombolaError for what is no point in training."""
+    kind, at, step = name.partition("@")
+    if at:
+        Step.parse(step)
+    return kind
 
 
 def budget_gap(ticket: Ticket) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError, unknown
-from tombola.evidence.arm import Against, Arm, budget_gap
+from tombola.evidence.arm import Against, Arm, budget_gap, control_kind
 from tombola.evidence.searched_anew import corrupted_labels, corrupted_pixels, half_data, later, reads_data
 from tombola.methods import Method, OneShot, find, granularity_used, method
 from tombola.scores import Batches, Loss, Score, Scores
@@ -151,17 +151,18 @@ CONTROLS: dict[str, Callable[[Against], Arm]] = {
 
 
 def control(name: str, against: Against) -> Arm:
-    """The arm that a control of this name trains."""
-    if name not in CONTROLS:
+    """The arm that a control of this name trains; `later@500it` is `later` at that step."""
+    own, _, step = name.partition("@")
+    if own not in CONTROLS or (step and own != "later"):
         raise unknown("control", name, CONTROLS)
     if why := obstacle(name, against.method):
         raise TombolaError(f"the control '{name}' {why}; leave it out")
-    return CONTROLS[name](against)
+    return later(against, step) if step else CONTROLS[own](against)
 
 
 def obstacle(name: str, own: Method | None) -> str:
     """Why a control cannot be made of this method's tickets; nothing where it can. None: the method is not known."""
-    if name in SCORED and not isinstance(own, OneShot):
+    if control_kind(name) in SCORED and not isinstance(own, OneShot):
         return "needs scores of the untrained network, which this method does not use"
     if name in ON_OTHER_DATA and own is None:
         return "searches anew, with a method that the ticket's file does not hold"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from tombola.evidence.arm import control_kind
 from tombola.evidence.statistics import Comparison, Outcome
 from tombola.evidence.verdict import MEANING
 
@@ -19,7 +20,7 @@ MATTERS: Mapping[str, str] = {
     "corrupted-labels": "the labels matter to the search",
     "corrupted-pixels": "labels and images matter to the search",
     "half-data": "the other half of the data matters to the search",
-    "later": "the scores find more at the initialisation than after an epoch of training",
+    "later": "the scores find more at the initialisation than later in training",
 }
 """What each check means where it is passed; where it is failed, `verdict.MEANING` says it."""
 
@@ -55,11 +56,14 @@ class Checked:
     @property
     def meaning(self) -> str:
         """The finding in plain words."""
-        if self.finding == "passes":
-            return MATTERS[self.check]
-        return {"fails": MEANING[self.check], "undecided": "these seeds cannot tell", "does not apply": self.why}[
-            self.finding
-        ]
+        kind = control_kind(self.check)
+        says = {
+            "passes": MATTERS[kind],
+            "fails": MEANING[kind],
+            "undecided": "these seeds cannot tell",
+            "does not apply": self.why,
+        }
+        return says[self.finding]
 
 
 @dataclass(frozen=True)

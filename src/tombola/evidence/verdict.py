@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tombola.evidence.arm import control_kind
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm
 
 MANDATORY = ("shuffle", "fresh-init", "random")
@@ -21,7 +22,7 @@ MEANING = {
     "corrupted-labels": "the search does as well on random labels",
     "corrupted-pixels": "the search does as well on random labels and scrambled images",
     "half-data": "the search does as well on half of the data",
-    "later": "scores of the network after an epoch of training do as well",
+    "later": "scores of the network later in training do as well",
     "erk": "an ERK random mask does as well",
     "smart-ratio": "a smart-ratio random mask does as well",
     "magnitude-init": "keeping the largest initial weights does as well",
@@ -120,7 +121,7 @@ def _words(comparison: Comparison, margin: float) -> str:
     what = {"dense": "the dense network"}.get(comparison.against, f"its control '{comparison.against}'")
     points = f"{100 * comparison.mean:+.2f} points [{100 * comparison.low:+.2f}, {100 * comparison.high:+.2f}]"
     if comparison.outcome == "equivalent":
-        means = MEANING.get(comparison.against)
+        means = MEANING.get(control_kind(comparison.against))
         return (
             f"It is equivalent to {what} ({points}){': ' + means if means else f', within ±{100 * margin:g} points'}."
         )

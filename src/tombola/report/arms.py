@@ -7,7 +7,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tombola.evidence import CONTROLS, Comparison, Sanity, Savings, Spent, Verdict, compare, interval, known, savings
+from tombola.evidence import (
+    CONTROLS,
+    Comparison,
+    Sanity,
+    Savings,
+    Spent,
+    Verdict,
+    compare,
+    control_kind,
+    interval,
+    known,
+    savings,
+)
 from tombola.studies.result import Result
 
 
@@ -159,8 +171,8 @@ class Gathered:
 
 def role_order(control: str) -> tuple[bool, int, str]:
     """Sort key: the ticket, then the known controls from the most telling, then others by name."""
-    known = control in CONTROLS
-    return bool(control), list(CONTROLS).index(control) if known else len(CONTROLS), control
+    known = control_kind(control) in CONTROLS
+    return bool(control), list(CONTROLS).index(control_kind(control)) if known else len(CONTROLS), control
 
 
 def _same(a: float, b: float) -> bool:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 
 from tombola.errors import TombolaError, unknown
-from tombola.evidence import CHECKS, MARGIN, Checked, Sanity, obstacle
+from tombola.evidence import CHECKS, MARGIN, Checked, Sanity, control_kind, obstacle
 from tombola.methods import Method
 from tombola.studies.check import Study, compare
 from tombola.studies.execute import Engine
@@ -33,7 +33,7 @@ def sanity(
             engine = Engine(Store(folder), bars=shown)
             return sanity(task, methods, checks=checks, seeds=seeds, margin=margin, engine=engine)
     for name in checks:
-        if name not in CHECKS:
+        if control_kind(name) not in CHECKS:
             raise unknown("check", name, CHECKS)
         if all(obstacle(name, own) for own in methods):
             raise TombolaError(f"the check '{name}' {obstacle(name, methods[0])}; leave it out")
