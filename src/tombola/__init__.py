@@ -51,7 +51,7 @@ from tombola.structure import (
 )
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute, sanity
 from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
-from tombola.training import Meter, Observer, Recipe, Run, Step, SupervisedTask, Task, train
+from tombola.training import Member, Meter, Observer, Recipe, Run, Step, SupervisedTask, Task, train, train_together
 
 __version__ = _version("tombola")
 
@@ -71,6 +71,7 @@ __all__ = [
     "Inside",
     "Iterative",
     "Mask",
+    "Member",
     "Meter",
     "Observer",
     "OneShot",
@@ -125,4 +126,5 @@ __all__ = [
     "sparse",
     "to_onnx",
     "train",
+    "train_together",
 ]

@@ -25,6 +25,8 @@ class Trained:
     """A trained network: metric and loss on the test split, validation metric, history, cost.
 
     plan: where a ticket of whole channels trained as the smaller network, what was cut out, and what is still dead.
+    together: how many networks trained at once, 1 if this one trained alone; alone: why, where others were to train
+    with it; diverged: at which step the loss stopped being finite, where that does not stop the others.
     """
 
     model: nn.Module
@@ -35,6 +37,9 @@ class Trained:
     history: tuple[dict[str, float], ...]
     cost: Cost
     plan: Plan | None = None
+    together: int = 1
+    alone: str = ""
+    diverged: str = ""
 
 
 def train(
