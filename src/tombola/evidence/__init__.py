@@ -9,7 +9,7 @@ from tombola.evidence.paths import effective
 from tombola.evidence.robustness import Robustness, compared
 from tombola.evidence.sanity import CHECKS, Checked, Sanity
 from tombola.evidence.savings import NET, TRAINING, Savings, Spent, known, savings
-from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval
+from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval, proportion
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
@@ -49,5 +49,6 @@ __all__ = [
     "msp",
     "obstacle",
     "pgd",
+    "proportion",
     "savings",
 ]
