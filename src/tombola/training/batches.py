@@ -64,13 +64,18 @@ class MemoryBatches:
         whole, rest = divmod(self.count, self.size)
         return whole + (rest > (self.seed is not None and whole > 0) and not (self.drop_last and whole))
 
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Which samples come one after another in a shuffled pass; the generator goes on to augment them."""
+        assert self.seed is not None
+        return torch.randperm(self.count, generator=generator.manual_seed(self.seed))
+
     def __iter__(self) -> Iterator[Batch]:
         if self.seed is None:
             for start in range(0, len(self) * self.size, self.size):
                 yield pick(self.inputs, slice(start, start + self.size)), self.targets[start : start + self.size]
             return
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(self.count, generator=generator)
+        generator = torch.Generator()
+        order = self.order(generator)
         for start in range(0, len(self) * self.size, self.size):
             index = order[start : start + self.size]
             inputs = pick(self.inputs, index)

@@ -78,7 +78,7 @@ def train(
     last = done.history[-1].get("validation_metric") if done.history else run.validate(task, model, recipe)
     validation = math.nan if last is None else last
     cost = replace(done.cost, dense_epochs=share * done.cost.dense_epochs)
-    return Trained(model, metric, loss, validation, recipe.epochs, done.history, cost, plan)
+    return Trained(model, metric, loss, validation, recipe.epochs, done.history, cost, plan, done.together)
 
 
 def share_of_work(task: Task, small: nn.Module, whole: nn.Module, seed: int) -> float:

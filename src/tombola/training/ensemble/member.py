@@ -32,6 +32,10 @@ class Member:
     def ticket(self) -> Ticket | None:
         return self.attached if isinstance(self.attached, Ticket) else None
 
+    @property
+    def mask(self) -> Mask:
+        return self.attached if isinstance(self.attached, Mask) else self.ticket.mask if self.ticket else Mask({})
+
     def recipe_on(self, task: Task) -> Recipe:
         """The recipe that it trains by; TombolaError for a field that no recipe has."""
         Recipe.check_fields(self.recipe)
