@@ -6,6 +6,7 @@ from tombola.report.page import write_report
 from tombola.report.robustness import Tried, robustness_table, tried
 from tombola.report.sanity import sanity_table
 from tombola.report.search_curve import write_search_curve
+from tombola.report.sparsest import pruned_table, rates_table, write_sparsest
 from tombola.report.table import savings_table, table
 from tombola.report.words import estimate
 
@@ -14,6 +15,8 @@ __all__ = [
     "Tried",
     "claim_table",
     "estimate",
+    "pruned_table",
+    "rates_table",
     "robustness_table",
     "sanity_table",
     "savings_table",
@@ -22,4 +25,5 @@ __all__ = [
     "write_claim",
     "write_report",
     "write_search_curve",
+    "write_sparsest",
 ]

@@ -53,19 +53,12 @@ def render(
     study: Gathered, drawn: Mapping[str, Figure], *, title: str, command: str = "", task: Mapping[str, Any] = {}
 ) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    steps = len(study.densities)
     results = [result for arm in study.arms for result in arm.results]
-    return environment.get_template("template.html.j2").render(
+    return fill(
+        "template.html.j2",
+        {p.key: p.chart | {"autosize": FIT} for figure in drawn.values() for p in figure.panels},
+        len(study.densities),
         title=title,
-        version=version("tombola"),
-        font=Markup(FONT),
         command=command,
         task=flat(task),
         study=study,
@@ -77,9 +70,25 @@ def render(
         figures=drawn,
         common=common(results),
         own=own,
+    )
+
+
+def fill(template: str, charts: Mapping[str, Any], steps: int, **content: Any) -> str:
+    """A page in the layout that all have; charts: Vega-Lite by key; steps: densities that a colour ramp tells apart."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(
+        **content,
+        version=version("tombola"),
+        font=Markup(FONT),
         looks={name: (theme, ramp(theme.ramp, steps)) for name, theme in (("light", LIGHT), ("dark", DARK))},
         data={
-            "charts": {p.key: p.chart | {"autosize": FIT} for figure in drawn.values() for p in figure.panels},
+            "charts": charts,
             "themes": {
                 name: vega_config(theme, steps) | {"legend": {"disable": True}}
                 for name, theme in (("light", LIGHT), ("dark", DARK))

@@ -103,7 +103,7 @@ def narrow(
     _check(method, tolerance, densities, halvings, seeds)
     blind = Blind(task)
     if not list(itertools.islice(blind.batches("test", 0, 0), 1)):
-        raise TombolaError("the task has no validation samples, and the test split must not choose a density; give some")
+        raise TombolaError("the task has no validation samples, and the test split must not choose; give some")
     points: list[Point] = []
 
     def try_at(density: float) -> None:
@@ -139,7 +139,7 @@ def _point(task: Task, blind: Task, method: Method, engine: Engine, tolerance: f
 
 
 def _gap(points: Sequence[Point]) -> tuple[float, float] | None:
-    """The sparsest density within the tolerance and the next sparser one, which is not; None where there are not both."""
+    """The sparsest density within the tolerance and the next sparser one, which is not; None without both."""
     found = min((point.density for point in points if point.within), default=None)
     below = max((point.density for point in points if found is not None and point.density < found), default=None)
     return None if found is None or below is None else (found, below)

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import nn
+
+from tombola import zoo
 from tombola.evidence import proportion
 from tombola.studies.sparsest.runs import Setting, Values
 from tombola.studies.sparsest.structures import Structure
@@ -40,6 +44,12 @@ class Found:
     seed: int
     setting: Setting
     values: Values
+
+    def network(self) -> nn.Sequential:
+        """The trained network, in evaluation mode."""
+        model = zoo.spiral_block(self.structure.widths)
+        model.load_state_dict({name: torch.tensor(own) for name, own in self.values.items()})
+        return model.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tombola.errors import unknown
@@ -9,7 +10,7 @@ from tombola.studies.execute import Engine
 from tombola.studies.sparsest.outcome import Sparsest
 from tombola.studies.sparsest.runs import Trainer
 from tombola.studies.sparsest.searching import Search, searching
-from tombola.studies.sparsest.structures import WHOLE, downwards, structured
+from tombola.studies.sparsest.structures import WHOLE, Structure, downwards, structured
 
 
 def sparsest(search: Search, engine: Engine, train: Trainer | None = None) -> Sparsest:
@@ -31,6 +32,16 @@ def sparsest(search: Search, engine: Engine, train: Trainer | None = None) -> Sp
         answers = list(dict.fromkeys([dense.structure, found.structure]))
         own.rounds("rates", answers, lambda size, best: True)
         return own.result([*candidates, *inner], dense, found)
+
+
+def hit_rates(
+    rounds: Mapping[Structure, int], search: Search, engine: Engine, train: Trainer | None = None
+) -> Sparsest:
+    """How often each structure reaches the accuracy when it is trained so many times at every setting."""
+    with searching(search, engine, train) as own:
+        for structure, seeds in rounds.items():
+            own.rounds("rates", [structure], lambda size, best: True, seeds=seeds)
+        return own.result(rounds, None, own.best(rounds))
 
 
 def whole(name: str, search: Search, engine: Engine, train: Trainer | None = None) -> Sparsest:

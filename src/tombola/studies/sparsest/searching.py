@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,19 @@ class Search:
         settings(self.lrs, self.schedules)
 
 
+def seconds_of(budget: str) -> float:
+    """A time as typed, in seconds.
+
+    Examples:
+        >>> seconds_of("90s"), seconds_of("5min"), seconds_of("2h"), seconds_of("none")
+        (90.0, 300.0, 7200.0, inf)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", budget)
+    if budget != "none" and found is None:
+        raise TombolaError(f"'{budget}' is no time; give one as 90s, 5min or 2h, or none")
+    return math.inf if found is None else float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]]
+
+
 @contextmanager
 def searching(search: Search, engine: Engine, train: Trainer | None = None) -> Generator[Searching]:
     """A search whose records nobody else writes; train: what trains a group, all of it together if None."""
@@ -76,7 +90,7 @@ def searching(search: Search, engine: Engine, train: Trainer | None = None) -> G
     folder = engine.store.folder("sparsest", identity)
     with folder.locked():
         engine.begin(folder, identity)
-        yield Searching(search, tried, engine, Records(folder.path / "tried.jsonl"), train)
+        yield Searching(search, tried, engine, Records(folder.path / "tried.jsonl", Row), train)
 
 
 @dataclass
@@ -86,16 +100,23 @@ class Searching:
     search: Search
     tried: Sequence[Setting]
     engine: Engine
-    records: Records
+    records: Records[Row]
     train: Trainer | None = None
     started: float = field(default_factory=time.monotonic)
     ended: dict[str, bool] = field(default_factory=dict)
     runs: int = 0
 
-    def rounds(self, part: str, structures: Sequence[Structure], wanted: Wanted, below: float = math.inf) -> None:
+    def rounds(
+        self,
+        part: str,
+        structures: Sequence[Structure],
+        wanted: Wanted,
+        below: float = math.inf,
+        seeds: int | None = None,
+    ) -> None:
         """Try structures in their order, once a round for each of the search's seeds, for as long as time is left.
 
-        below: the size that counts as the best one before any of these reaches the accuracy.
+        below: the size that counts as the best one before any of these reaches the accuracy. seeds: another number.
         """
         named = {own.name: own.size for own in structures}
         known = [
@@ -104,7 +125,7 @@ class Searching:
         best = min([below, *known])
         until = self.started + ENDS[part] * self.search.budget
         self.ended[part] = False
-        rounds = [(structure, seed) for seed in range(self.search.seeds) for structure in structures]
+        rounds = [(structure, seed) for seed in range(seeds or self.search.seeds) for structure in structures]
         group: list[tuple[Structure, int]] = []
         with self.engine.bars.track(part, len(rounds)) as tick:
             for index, (structure, seed) in enumerate(rounds, start=1):
@@ -160,7 +181,7 @@ class Searching:
             best = max(own, key=lambda each: each.metric)
             hit = best.metric >= self.search.accuracy
             values = values_of(best, structure) if hit else None
-            rows.append(Row(structure.name, seed, tuple(each.metric for each in own), values))
+            rows.append(Row(structure.name, seed, [each.metric for each in own], values))
             sizes += [structure.size] * hit
         self.records.add(rows)
         return sizes
