@@ -10,6 +10,7 @@ from tombola.evidence.robustness import Robustness, compared
 from tombola.evidence.sanity import CHECKS, Checked, Sanity
 from tombola.evidence.savings import NET, TRAINING, Savings, Spent, known, savings
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval
+from tombola.evidence.theory import Growth, Hull
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Arm",
     "Checked",
     "Comparison",
+    "Growth",
+    "Hull",
     "Inverted",
     "Robustness",
     "Sanity",

@@ -75,13 +75,11 @@ class Formula:
             >>> round(Formula().steps(inputs=784, examples=1000, picks=100))
             5872
         """
-        share = self.constant * self._share(inputs, examples)
-        if not 0 < share < 1:
-            raise TombolaError(
-                f"the formula needs c · d/{'m²' if self.descent == 'sgd' else 'm'} between 0 and 1, but it is "
-                f"{share:.3g} for {inputs} inputs and {examples} examples; give more examples or a smaller c"
-            )
-        return -math.log(picks) / math.log1p(-share)
+        return -math.log(picks) / math.log1p(-self._rate(inputs, examples))
+
+    def remaining(self, steps: int, inputs: int, examples: int) -> float:
+        """The share of the initial loss that the theory leaves after so many steps, (1 − c · d/m²)^steps."""
+        return (1 - self._rate(inputs, examples)) ** steps
 
     def told(self, inputs: int, examples: int, picks: int) -> str:
         """What it says, in a sentence that does not take a formula for a prediction."""
@@ -101,6 +99,15 @@ class Formula:
         plain = Formula(descent=descent)
         each = [-math.expm1(-math.log(picks) / steps) / plain._share(inputs, m) for m, steps in measured]
         return Formula(math.exp(fmean(map(math.log, each))), descent)
+
+    def _rate(self, inputs: int, examples: int) -> float:
+        rate = self.constant * self._share(inputs, examples)
+        if not 0 < rate < 1:
+            raise TombolaError(
+                f"the formula needs c · d/{'m²' if self.descent == 'sgd' else 'm'} between 0 and 1, but it is "
+                f"{rate:.3g} for {inputs} inputs and {examples} examples; give more examples or a smaller c"
+            )
+        return rate
 
     def _share(self, inputs: int, examples: int) -> float:
         return inputs / (examples**2 if self.descent == "sgd" else examples)

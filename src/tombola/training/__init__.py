@@ -11,7 +11,7 @@ from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run
 from tombola.training.step import Step
-from tombola.training.task import Split, SupervisedTask, Task, Varied, accuracy
+from tombola.training.task import Split, SupervisedTask, Task, Varied, accuracy, half_squared_error
 from tombola.training.train import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "evaluate",
     "fit",
     "gathering",
+    "half_squared_error",
     "length_of",
     "mixed",
     "own_randomness",
