@@ -19,7 +19,7 @@ from tombola.claims.claim import Claim
 from tombola.claims.measurement import Measurement
 from tombola.claims.outcome import Expectation
 from tombola.claims.units import POINTS, Unit
-from tombola.evidence.theory import Hull, logless, paper, telescoped
+from tombola.evidence.theory import diameter, logless, paper, telescoped
 from tombola.methods import Enough, forward_selection
 from tombola.studies import Engine, EnoughStudy, enough
 from tombola.training import Recipe, SupervisedTask, half_squared_error
@@ -72,13 +72,13 @@ class Bounds:
         for number in range(self.instances):
             kind, signs = kinds[number % len(kinds)]
             hidden, outgoing, targets = instance(generator, kind, signs)
-            losses = forward_selection(hidden, outgoing, targets, self.picks).losses
-            hull, first = Hull.of(hidden, outgoing, targets), float(losses[0])
+            picked = forward_selection(hidden, outgoing, targets, self.picks)
             bounds = {
-                "A": paper(self.picks, first, hull),
-                "B": telescoped(self.picks, first, hull),
-                "C": logless(self.picks, hull),
+                "A": paper(picked, diameter(hidden, outgoing)),
+                "B": telescoped(picked),
+                "C": logless(picked),
             }
+            losses = picked.losses
             for name, bound in bounds.items():
                 ratio = float((losses / bound)[1:].max())
                 worst[name] = max(worst[name], ratio)

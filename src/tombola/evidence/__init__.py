@@ -10,7 +10,7 @@ from tombola.evidence.robustness import Robustness, compared
 from tombola.evidence.sanity import CHECKS, Checked, Sanity
 from tombola.evidence.savings import NET, TRAINING, Savings, Spent, known, savings
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval
-from tombola.evidence.theory import Growth, Hull
+from tombola.evidence.theory import Growth, bound_rows
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "Checked",
     "Comparison",
     "Growth",
-    "Hull",
     "Inverted",
     "Robustness",
     "Sanity",
@@ -35,6 +34,7 @@ __all__ = [
     "Suite",
     "Verdict",
     "auroc",
+    "bound_rows",
     "budget_gap",
     "calibration_error",
     "compare",

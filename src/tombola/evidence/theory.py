@@ -7,6 +7,7 @@ it, D the diameter of their hull; l(k) is the loss after k picks, l(1) after the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,56 +20,48 @@ from tombola.errors import TombolaError
 from tombola.methods import Formula, Picked
 
 
-@dataclass(frozen=True)
-class Hull:
-    """L, V and D² of a two-layer network on its examples."""
+@torch.no_grad()
+def diameter(hidden: Tensor, outgoing: Tensor) -> float:
+    """D² of neurons' activations and outgoing weights, as `forward_selection` takes them.
 
-    loss: float
-    variance: float
-    diameter: float
-
-    @staticmethod
-    @torch.no_grad()
-    def of(hidden: Tensor, outgoing: Tensor, targets: Tensor) -> Hull:
-        """From activations, outgoing weights and targets, as `forward_selection` takes them.
-
-        D² takes the activations' Gram matrix (neurons × neurons), which the selection itself never makes.
-        """
-        examples, neurons = hidden.shape
-        given, weights = hidden.double(), neurons * outgoing.double()
-        gram = (given.T @ given) * (weights @ weights.T) / examples
-        norms = gram.diagonal()
-        apart = norms[:, None] + norms[None] - 2 * gram
-        loss = (given @ outgoing.double() - targets.double()).square().sum() / (2 * examples)
-        return Hull(float(loss), float(norms.mean() - gram.mean()), float(apart.max()))
+    It takes the Gram matrix (neurons × neurons), which the selection itself never makes.
+    """
+    examples, neurons = hidden.shape
+    given, weights = hidden.double(), neurons * outgoing.double()
+    gram = (given.T @ given) * (weights @ weights.T) / examples
+    norms = gram.diagonal()
+    return float((norms[:, None] + norms[None] - 2 * gram).max())
 
 
-def telescoped(picks: int, first: float, hull: Hull) -> Tensor:
-    """The bound (B): l(k) ≤ l(1)/k + (k−1)/k · L + V · (H_k − 1)/(2k), with the harmonic number H_k; proved.
+def telescoped(picked: Picked) -> Tensor:
+    """The bound (B) on each loss: l(k) ≤ l(1)/k + (k−1)/k · L + V · (H_k − 1)/(2k), H_k the harmonic number; proved.
 
     Averaging the step's objective over a uniformly drawn neuron gives k · l(k) ≤ (k−1) · l(k−1) + L + V/(2k).
     """
-    count = torch.arange(1, picks + 1, dtype=torch.float64)
+    count = _counted(picked)
     harmonic = (1 / count).cumsum(0)
-    return first / count + (count - 1) / count * hull.loss + hull.variance * (harmonic - 1) / (2 * count)
+    log = picked.variance * (harmonic - 1) / (2 * count)
+    return float(picked.losses[0]) / count + (count - 1) / count * picked.whole + log
 
 
-def logless(picks: int, hull: Hull) -> Tensor:
+def logless(picked: Picked) -> Tensor:
     """The bound (C): √l(k) ≤ √L + √(V/(2k)), which has no logarithm; proved, by induction over k · ‖u_k − y‖."""
-    count = torch.arange(1, picks + 1, dtype=torch.float64)
-    return (hull.loss**0.5 + (hull.variance / (2 * count)).sqrt()).square()
+    return (picked.whole**0.5 + (picked.variance / (2 * _counted(picked))).sqrt()).square()
 
 
-def paper(picks: int, first: float, hull: Hull) -> Tensor:
-    """The bound (A) as the paper is remembered to have it: l(k) ≤ l(1)/k + D²/(2k) + (k−1)/k · L; not proved here."""
-    count = torch.arange(1, picks + 1, dtype=torch.float64)
-    return first / count + hull.diameter / (2 * count) + (count - 1) / count * hull.loss
+def paper(picked: Picked, diameter: float, whole: float | None = None) -> Tensor:
+    """The bound (A) as the paper is remembered to have it: l(k) ≤ l(1)/k + D²/(2k) + (k−1)/k · L; not proved here.
+
+    whole: in the place of L.
+    """
+    count = _counted(picked)
+    loss = picked.whole if whole is None else whole
+    return (float(picked.losses[0]) + diameter / 2) / count + (count - 1) / count * loss
 
 
 def after_pretraining(
-    picks: int,
-    first: float,
-    hull: Hull,
+    picked: Picked,
+    diameter: float,
     *,
     initial: float,
     steps: int,
@@ -83,24 +76,24 @@ def after_pretraining(
     descent is stochastic or full, with d/m for d/m². The theory leaves c and ζ open. TombolaError where c · d is too
     large for so few examples.
     """
-    left = zeta * (formula or Formula()).remaining(steps, inputs, examples) * initial
-    return paper(picks, first, Hull(left, hull.variance, hull.diameter))
+    left = (formula or Formula()).remaining(steps, inputs, examples)
+    return paper(picked, diameter, zeta * left * initial)
 
 
-def rows(picked: Picked, hull: Hull) -> list[dict[str, float | str]]:
-    """What was measured and what the bounds allow after each pick, as a chart wants it."""
-    losses, picks = picked.losses.cpu(), len(picked.losses)
-    series = {
-        "measured": losses,
-        "bound (B)": telescoped(picks, float(losses[0]), hull),
-        "bound (C)": logless(picks, hull),
-        "the paper's form (A)": paper(picks, float(losses[0]), hull),
-    }
+def bound_rows(picked: Picked, diameter: float | None = None) -> list[dict[str, float | str]]:
+    """What was measured and what the bounds allow after each pick, as a chart wants it; (A) where D² is known."""
+    series = {"measured": picked.losses.cpu(), "bound (B)": telescoped(picked), "bound (C)": logless(picked)}
+    if diameter is not None:
+        series["the paper's form (A)"] = paper(picked, diameter)
     return [
         {"series": name, "picks": place, "loss": float(loss)}
         for name, own in series.items()
         for place, loss in enumerate(own, start=1)
     ]
+
+
+def _counted(picked: Picked) -> Tensor:
+    return torch.arange(1, len(picked.losses) + 1, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -116,6 +109,14 @@ class Growth:
     offset: float
     slope: float
     logarithm_misfit: float
+
+    def power_law(self, examples: int) -> float:
+        """What the power law says for a size."""
+        return self.factor * examples**self.exponent
+
+    def logarithm(self, examples: int) -> float:
+        """What the logarithm says for it."""
+        return self.offset + self.slope * math.log(examples)
 
     @staticmethod
     def of(measured: Sequence[tuple[int, float]]) -> Growth:

@@ -15,11 +15,17 @@ ROWS = 256
 
 @dataclass(frozen=True, eq=False)
 class Picked:
-    """The neurons in the order in which they were picked, and ½ of the mean squared error after each."""
+    """The neurons in the order in which they were picked, and ½ of the mean squared error after each.
+
+    whole: that of all neurons together; variance: of what single neurons give about what all give together. Bounds on
+    the losses follow from the two (`evidence.theory`).
+    """
 
     order: Tensor
     losses: Tensor
     neurons: int
+    whole: float
+    variance: float
 
     @property
     def counts(self) -> Tensor:
@@ -54,12 +60,15 @@ def forward_selection(hidden: Tensor, outgoing: Tensor, targets: Tensor, picks: 
             f"ask for at most {neurons}, or let neurons repeat"
         )
     weights, wanted = neurons * outgoing.double(), targets.double()
+    mean = torch.stack([hidden @ own for own in outgoing.T.contiguous()], 1).double()
     columns = targets.T.to(hidden.dtype).contiguous()
     towards = (torch.stack([hidden.T @ column for column in columns], 1).double() * weights).sum(1)
     sizes = torch.stack([part.square().sum(0, dtype=torch.float64) for part in hidden.split(ROWS)])
     norms = sizes.sum(0) * weights.square().sum(1)
     if not norms.isfinite().all():
         raise TombolaError("the hidden neurons give values that are not finite; train at a lower learning rate")
+    whole = float((mean - wanted).square().sum() / (2 * examples))
+    variance = float(norms.mean() - mean.square().sum()) / examples
     overlaps = torch.zeros_like(norms)
     total = torch.zeros_like(wanted)
     order, losses = [], []
@@ -72,4 +81,4 @@ def forward_selection(hidden: Tensor, outgoing: Tensor, targets: Tensor, picks: 
         losses.append((total / count - wanted).square().sum() / (2 * examples))
         if not repeat:
             norms.index_fill_(0, best, torch.inf)
-    return Picked(torch.cat(order), torch.stack(losses), neurons)
+    return Picked(torch.cat(order), torch.stack(losses), neurons, whole, variance)

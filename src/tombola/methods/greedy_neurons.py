@@ -61,7 +61,8 @@ class GreedyNeurons:
         draws = Draws.of(replace(self.until, picks=picks), task, run, units.layers) if self.until else None
         done = run.stage("pretrain", task, model, observers=observers + ([draws] if draws else []))
         found = run.score(Drawing(units.layers, picks, self.repeat, self.examples), task, model)
-        run.history.append({"stage": "selection", "losses": found["losses"].tolist()})
+        figures = {name: found[name].tolist() for name in ("losses", "whole", "variance")}
+        run.history.append({"stage": "selection", **figures})
         if draws:
             run.history.append({"stage": "enough", "curve": [asdict(own) for own in draws.curve]})
         ticket = ticket_of(model, units, found["scales"], len(done.history))

@@ -20,8 +20,8 @@ from tombola.tickets import Mask, Ticket, Values, tensors_of
 class Drawing:
     """Pick so many hidden neurons on the first `examples` training examples, against their targets.
 
-    Called as a score is: `losses` (½ of the mean squared error after each pick) and `scales` (what each neuron's
-    outgoing weights are multiplied with). Classes count as one-hot vectors.
+    Called as a score is: `losses`, `whole` and `variance` of what was `Picked`, and its `scales`. Classes count as
+    one-hot vectors.
     """
 
     layers: TwoLayers
@@ -37,7 +37,8 @@ class Drawing:
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
         picked = self.of(model, batches, view.get("forward", forward))
-        return {"losses": picked.losses, "scales": picked.scales}
+        numbers = {"whole": torch.tensor(picked.whole), "variance": torch.tensor(picked.variance)}
+        return {"losses": picked.losses, "scales": picked.scales, **numbers}
 
     @torch.no_grad()
     def of(self, model: nn.Module, batches: Batches, call: Forward) -> Picked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,12 +22,16 @@ JUDGED = 3000
 
 @dataclass(frozen=True)
 class Pretrained:
-    """One network trained on so many examples: the tickets drawn on the way, and when they stopped getting better."""
+    """One network trained on so many examples: the tickets drawn on the way, and when they stopped getting better.
+
+    last: of the ticket drawn at the end the losses after each pick, the whole network's, and the neurons' variance.
+    """
 
     examples: int
     seed: int
     curve: tuple[Drawn, ...]
     saturation: Saturation
+    last: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,11 @@ def enough(
     with engine.bars.track("networks", len(sizes) * len(seeds)) as tick:
         for seed in seeds:
             for size in sizes:
-                curve = _curve(part(task, size, seed, steps), own, seed, engine)
+                curve, last = _drawn(part(task, size, seed, steps), own, seed, engine)
                 found = saturation(curve, own.tolerance, own.patience)
                 if found is None:
                     raise TombolaError(f"{steps} steps are over before the first ticket is drawn; train longer")
-                runs.append(Pretrained(size, seed, curve, found))
+                runs.append(Pretrained(size, seed, curve, found, last))
                 tick(f"{size:,} examples, seed {seed}: enough after {found.step:,} steps")
     return EnoughStudy(layers.inputs, own.picks, tuple(runs))
 
@@ -167,12 +171,13 @@ def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> Supervis
     return replace(smaller, recipe=replace(task.recipe, epochs=epochs))
 
 
-def _curve(task: SupervisedTask, own: Enough, seed: int, engine: Engine) -> tuple[Drawn, ...]:
-    """The tickets drawn while one network trains; what was drawn before is read."""
+def _drawn(task: SupervisedTask, own: Enough, seed: int, engine: Engine) -> tuple[tuple[Drawn, ...], dict[str, Any]]:
+    """The tickets drawn while one network trains, and the last one's losses; what was drawn before is read."""
     method = GreedyNeurons(picks=own.picks, repeat=own.repeat, examples=own.examples, until=own)
     _, folder = search(task, method, seed, engine)
-    (row,) = (row for row in folder.history() if row["stage"] == "enough")
-    return tuple(Drawn(**drawn) for drawn in row["curve"])
+    rows = {row["stage"]: row for row in folder.history()}
+    last = {name: rows["selection"][name] for name in ("losses", "whole", "variance")}
+    return tuple(Drawn(**drawn) for drawn in rows["enough"]["curve"]), last
 
 
 def _mean(values: Sequence[float]) -> float:
