@@ -10,6 +10,7 @@ from tombola.evidence.robustness import Robustness, compared
 from tombola.evidence.sanity import CHECKS, Checked, Sanity
 from tombola.evidence.savings import NET, TRAINING, Savings, Spent, known, savings
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval, proportion
+from tombola.evidence.theory import Growth, bound_rows
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Arm",
     "Checked",
     "Comparison",
+    "Growth",
     "Inverted",
     "Robustness",
     "Sanity",
@@ -32,6 +34,7 @@ __all__ = [
     "Suite",
     "Verdict",
     "auroc",
+    "bound_rows",
     "budget_gap",
     "calibration_error",
     "compare",

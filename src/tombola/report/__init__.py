@@ -2,6 +2,7 @@
 
 from tombola.report.arms import Gathered
 from tombola.report.claim_page import claim_table, write_claim
+from tombola.report.enough import enough_sentences, enough_table, write_enough
 from tombola.report.page import write_report
 from tombola.report.robustness import Tried, robustness_table, tried
 from tombola.report.sanity import sanity_table
@@ -14,6 +15,8 @@ __all__ = [
     "Gathered",
     "Tried",
     "claim_table",
+    "enough_sentences",
+    "enough_table",
     "estimate",
     "pruned_table",
     "rates_table",
@@ -23,6 +26,7 @@ __all__ = [
     "table",
     "tried",
     "write_claim",
+    "write_enough",
     "write_report",
     "write_search_curve",
     "write_sparsest",

@@ -54,48 +54,57 @@ def render(
 ) -> str:
     """The page's HTML."""
     results = [result for arm in study.arms for result in arm.results]
-    return fill(
-        "template.html.j2",
-        {p.key: p.chart | {"autosize": FIT} for figure in drawn.values() for p in figure.panels},
-        len(study.densities),
-        title=title,
-        command=command,
-        task=flat(task),
-        study=study,
-        words=words,
-        tables=tables,
-        frames=frames,
-        robustness=robustness,
-        sanity=sanity,
-        figures=drawn,
-        common=common(results),
-        own=own,
+    charts = {p.key: p.chart for figure in drawn.values() for p in figure.panels}
+    return (
+        environment()
+        .get_template("template.html.j2")
+        .render(
+            title=title,
+            command=command,
+            task=flat(task),
+            study=study,
+            words=words,
+            tables=tables,
+            frames=frames,
+            robustness=robustness,
+            sanity=sanity,
+            figures=drawn,
+            common=common(results),
+            own=own,
+            **dressed(charts, len(study.densities)),
+        )
     )
 
 
-def fill(template: str, charts: Mapping[str, Any], steps: int, **content: Any) -> str:
-    """A page in the layout that all have; charts: Vega-Lite by key; steps: densities that a colour ramp tells apart."""
-    environment = Environment(
+def environment() -> Environment:
+    """Where the templates are read from."""
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(
-        **content,
-        version=version("tombola"),
-        font=Markup(FONT),
-        looks={name: (theme, ramp(theme.ramp, steps)) for name, theme in (("light", LIGHT), ("dark", DARK))},
-        data={
-            "charts": charts,
+
+
+def dressed(charts: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, Any]:
+    """What every page needs beside its content: version, looks in light and dark, charts and what draws them.
+
+    steps: how many densities a chart's ramp must tell apart.
+    """
+    looks = {"light": LIGHT, "dark": DARK}
+    return {
+        "version": version("tombola"),
+        "font": Markup(FONT),
+        "looks": {name: (theme, ramp(theme.ramp, steps)) for name, theme in looks.items()},
+        "data": {
+            "charts": {key: {**chart, "autosize": FIT} for key, chart in charts.items()},
             "themes": {
-                name: vega_config(theme, steps) | {"legend": {"disable": True}}
-                for name, theme in (("light", LIGHT), ("dark", DARK))
+                name: vega_config(theme, steps) | {"legend": {"disable": True}} for name, theme in looks.items()
             },
         },
-        vega=Markup(bundle()),
-    )
+        "vega": Markup(bundle()),
+    }
 
 
 @functools.cache

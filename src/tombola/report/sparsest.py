@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tombola.report.charts import specification
-from tombola.report.page import FIT, fill
+from tombola.report.page import dressed, environment
 from tombola.report.sparsest_charts import NEGATIVE, POSITIVE, boundary_chart, network_chart, pruned_chart, rates_chart
 from tombola.report.tables import Grid
 from tombola.report.theme import LIGHT, vega_config
@@ -32,7 +32,7 @@ CAPTIONS = {
 
 
 def write_sparsest(done: Sparsest, others: Sequence[Fewest], folder: Path, *, command: str) -> Path:
-    """Write report.html, its pictures as SVG and sparsest.json into a folder; returns the page's path."""
+    """Write sparsest.html, its pictures as SVG and sparsest.json into a folder; returns the page's path."""
     charts = _charts(done, others)
     drawn = {key: specification(chart) | {"description": CAPTIONS[key]} for key, chart in charts.items()}
     look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}
@@ -41,21 +41,23 @@ def write_sparsest(done: Sparsest, others: Sequence[Fewest], folder: Path, *, co
         write_atomically(folder / f"{key}.svg", picture)
     content = done.to_json() | {"pruning": [own.to_json(done.accuracy) for own in others]}
     write_atomically(folder / "sparsest.json", json.dumps(content))
-    page = folder / "report.html"
-    text = fill(
-        "sparsest.html.j2",
-        {key: chart | {"autosize": FIT} for key, chart in drawn.items()},
-        1,
-        title=f"The sparsest network that learns {share(done.accuracy)} of the spiral",
-        done=done,
-        captions=CAPTIONS,
-        colours=(POSITIVE, NEGATIVE),
-        rates=_rates(done, len(done.tried)),
-        counts=_by_count(done),
-        values=_values(done.found),
-        needed=_needed(others, done),
-        command=command,
+    text = (
+        environment()
+        .get_template("sparsest.html.j2")
+        .render(
+            title=f"The sparsest network that learns {share(done.accuracy)} of the spiral",
+            done=done,
+            captions=CAPTIONS,
+            colours=(POSITIVE, NEGATIVE),
+            rates=_rates(done, len(done.tried)),
+            counts=_by_count(done),
+            values=_values(done.found),
+            needed=_needed(others, done),
+            command=command,
+            **dressed(drawn, 1),
+        )
     )
+    page = folder / "sparsest.html"
     write_atomically(page, text)
     return page
 

@@ -1,6 +1,7 @@
 """Studies: runs, the store of their results, and the one engine that carries them out."""
 
 from tombola.studies.check import Study, check, compare
+from tombola.studies.enough import EnoughStudy, Pretrained, enough, part
 from tombola.studies.execute import Engine, carry_out, execute, search
 from tombola.studies.result import Result
 from tombola.studies.sanity import sanity
@@ -11,6 +12,8 @@ from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_ta
 __all__ = [
     "RECIPES",
     "Engine",
+    "EnoughStudy",
+    "Pretrained",
     "Result",
     "RunFolder",
     "RunSpec",
@@ -22,8 +25,10 @@ __all__ = [
     "compare",
     "default_options",
     "digest",
+    "enough",
     "execute",
     "make_task",
+    "part",
     "sanity",
     "search",
     "settings_of",

@@ -12,7 +12,16 @@ from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run
 from tombola.training.step import Step
-from tombola.training.task import Split, SupervisedTask, Task, Varied, accuracy, binary_accuracy, binary_cross_entropy
+from tombola.training.task import (
+    Split,
+    SupervisedTask,
+    Task,
+    Varied,
+    accuracy,
+    binary_accuracy,
+    binary_cross_entropy,
+    half_squared_error,
+)
 from tombola.training.train import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [
@@ -45,6 +54,7 @@ __all__ = [
     "evaluate",
     "fit",
     "gathering",
+    "half_squared_error",
     "length_of",
     "mixed",
     "own_randomness",

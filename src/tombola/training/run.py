@@ -90,6 +90,9 @@ class Run:
                     name=name,
                 )
             done = replace(done, cost=reading.price(done.cost))
+            for spent in (observer.spent for observer in observers if observer.spent.flops):
+                share = spent.flops / self._flops_of_dense_epoch(task, model)
+                done = replace(done, cost=done.cost + replace(spent, dense_epochs=share))
             self.keep(name, model, done, observers)
             if going is not None:
                 going.remove()

@@ -59,6 +59,12 @@ def binary_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return ((outputs.squeeze(-1) > 0) == targets.bool()).float().mean()
 
 
+def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """½ of the squared distance to the targets, mean over samples; classes are one-hot vectors."""
+    wanted = targets if targets.is_floating_point() else F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
+    return (outputs - wanted).square().sum(-1).mean() / 2
+
+
 @dataclass(frozen=True)
 class SupervisedTask:
     """A task from a network's factory and data.

@@ -23,6 +23,7 @@ from tombola.zoo.mnist1d import mnist1d
 from tombola.zoo.normal import Data
 from tombola.zoo.resnet import large_resnet, small_resnet, wide_resnet
 from tombola.zoo.spiral_mlp import SPIRAL_WIDTH, spiral_block, spiral_mlp
+from tombola.zoo.two_layer import two_layer
 from tombola.zoo.vader import vader
 from tombola.zoo.vgg import vgg
 from tombola.zoo.vit import vit_tiny
@@ -30,6 +31,7 @@ from tombola.zoo.vit import vit_tiny
 Builder = Callable[..., nn.Module]
 
 MODELS: dict[str, Builder] = {
+    "two-layer": two_layer,
     "lenet-300-100": lenet_300_100,
     "lenet5": lenet5,
     "conv2": partial(conv_n, 2),
