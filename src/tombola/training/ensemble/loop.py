@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -136,8 +137,10 @@ def evaluate_together(stack: Stack, split: Split) -> tuple[list[float], list[flo
 def _of_each(measure: Any, outputs: Tensor, targets: Tensor) -> Tensor:
     """A loss or metric of each member's outputs, at once where vmap can."""
     try:
-        return vmap(measure, in_dims=(0, None))(outputs, targets).float()
-    except RuntimeError:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="There is a performance drop")
+            return vmap(measure, in_dims=(0, None))(outputs, targets).float()
+    except (RuntimeError, UserWarning):
         return torch.stack([torch.as_tensor(measure(own, targets), device=outputs.device) for own in outputs]).float()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -103,9 +104,10 @@ def _try(
     with own_randomness(source.device, 0):
         inputs, targets = next(source.epoch(0))
         try:
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.filterwarnings("error", message="There is a performance drop")
                 network.gradients(inputs, targets)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, UserWarning) as error:
             raise Unbatched(f"an operation of it cannot be batched: {str(error).splitlines()[0]}") from error
         smoothed(task.loss, recipe.label_smoothing)(task.forward(model, inputs[0]), targets[0]).backward()
     for name, parameter in model.named_parameters():
