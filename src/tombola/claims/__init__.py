@@ -12,6 +12,7 @@ from tombola.claims.outcome import Expectation, Finding, Relation, Report, judge
 from tombola.claims.records import load_records, save_records
 from tombola.claims.run import arms_of, measure
 from tombola.claims.sanity import SANITY
+from tombola.claims.sparsest import SPARSEST
 from tombola.claims.supermasks import SUPERMASKS
 from tombola.claims.units import POINTS, Unit
 from tombola.claims.worm import AGAINST_EARLY_BIRD
@@ -27,6 +28,7 @@ CLAIMS: dict[str, Claim] = {
         *SHALLOWER,
         *DATA_DEPENDENT,
         *COLLAPSE,
+        SPARSEST,
         *GREEDY,
     )
 }
