@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import replace
 from itertools import product
 
@@ -12,12 +14,17 @@ import torch
 
 import tombola as tb
 from tombola import TombolaError, zoo
+from tombola.cli import main
 from tombola.studies import RECIPES, Engine, Store
 from tombola.studies.sparsest import (
     WHOLE,
+    Pruning,
     Search,
     Structure,
+    hit_rates,
     how_many,
+    narrow,
+    pruned,
     refined,
     settings,
     sparsest,
@@ -26,8 +33,12 @@ from tombola.studies.sparsest import (
     supports,
     whole,
 )
-from tombola.studies.sparsest.structures import downwards
-from tombola.training import Trained
+from tombola.studies.sparsest.narrowing import Narrowed, Point
+from tombola.studies.sparsest.pruning import with_biases
+from tombola.studies.sparsest.structures import LAYERS, downwards
+from tombola.testing import toy_task
+from tombola.tickets import Mask
+from tombola.training import Member, Trained, Varied, train_together
 
 PRUNED = {name: own.pruned.runs() for name, own in WHOLE.items()}
 
@@ -277,3 +288,219 @@ def test_the_studys_own_search_tries_every_structure_once(tmp_path):
 def test_what_cannot_be_sought_is_refused(search, says):
     with pytest.raises(TombolaError, match=says):
         search()
+
+
+FAST = replace(RECIPES["cubist-spiral"], epochs=1, batch=8192)
+
+
+def test_networks_are_really_trained_and_the_one_found_computes_what_it_did(tmp_path):
+    search = replace(QUICK, accuracy=0.51, recipe=replace(FAST, epochs=2, batch=256))
+    done = hit_rates({Structure((16, 16, 16)): 6, Structure((4, 3, 2)): 1}, search, engine(tmp_path))
+    assert done.found is not None
+    inputs, targets = zoo.data("cubist-spiral")["train"]
+    right = ((done.found.network()(inputs)[:, 0] > 0) == targets.bool()).float().mean()
+    assert float(right) == pytest.approx(done.found.accuracy, abs=1e-6)
+    again = hit_rates({Structure((4, 3, 2)): 1}, search, engine(tmp_path))
+    assert again.runs == 0
+    assert again.tried == tuple(own for own in done.tried if own.structure == Structure((4, 3, 2)))
+
+
+def test_a_structure_trains_as_it_would_inside_a_wider_network():
+    """What stands around its block changes nothing."""
+    task, wider = spiral_task((3, 2, 2), FAST), spiral_task((5, 4, 3), FAST)
+    structure = Structure((3, 2, 2), ((3, 2, 1), (6, 1), (3, 1)))
+    own, other = (
+        train_together(each, [Member(seed, structure.mask(widths)) for seed in range(2)])
+        for each, widths in ((task, (3, 2, 2)), (wider, (5, 4, 3)))
+    )
+    for one, two in zip(own, other, strict=True):
+        assert one.metric == pytest.approx(two.metric, abs=1e-3)
+        for small, large in zip(one.model.parameters(), two.model.parameters(), strict=True):
+            assert torch.allclose(small, large[tuple(slice(size) for size in small.shape)], atol=1e-5)
+
+
+def test_a_hidden_bias_goes_with_the_weights_out_of_its_unit():
+    mask = {f"{layer}.weight": torch.ones(2, 2, dtype=torch.bool) for layer in LAYERS[:-1]}
+    mask["7.weight"] = torch.tensor([[True, False]])
+    mask["3.weight"][:, 0] = False
+    mask["5.weight"][1] = False  # without inputs, but its bias goes on
+    kept = with_biases(Mask.of(mask))
+    assert [kept[f"{layer}.bias"].tolist() for layer in LAYERS] == [
+        [False, True],
+        [True, True],
+        [True, False],
+        [True],
+    ]
+
+
+GRID = Pruning(("snip", "random", "imp"), (40, 300), lrs=(0.1,), schedules=("constant",), recipe=FAST)
+
+
+def test_pruning_keeps_what_is_asked_for_and_trains_nothing_twice(tmp_path, monkeypatch):
+    found = pruned(GRID, engine(tmp_path))
+    assert [own.method for own in found] == list(GRID.methods)
+    assert all([cell.weights for cell in own.cells] == [40, 300] for own in found)
+    assert all(40 < own.cells[0].size <= 40 + 49 for own in found)
+    monkeypatch.setattr("tombola.studies.sparsest.pruning.train_together", None)
+    assert pruned(replace(GRID, methods=("snip",)), engine(tmp_path)) == found[:1]
+    assert found[0].reaching(0.4) == found[0].cells[0]
+    assert found[0].reaching(1.0) is None
+
+
+def test_pruning_iteratively_together_is_what_the_method_does_alone(tmp_path):
+    (own,) = pruned(replace(GRID, methods=("imp",), requests=(500,)), engine(tmp_path))
+    task = replace(spiral_task((16, 16, 16), FAST), recipe=replace(FAST, lr=0.1, schedule="constant"))
+    ticket = tb.find(task, tb.Iterative(500 / 560, count=4), seed=0, progress=False)
+    assert own.cells[0].accuracy == pytest.approx(tb.train(task, ticket, seed=0).metric, abs=2e-3)
+
+
+def test_sparse_training_is_measured_as_it_was_left(tmp_path):
+    recipe = replace(FAST, batch=128)
+    (own,) = pruned(replace(GRID, methods=("rigl",), requests=(300,), recipe=recipe), engine(tmp_path))
+    assert own.cells[0].weights == 300
+    assert own.best > 0.6
+
+
+@pytest.mark.parametrize(
+    ("grid", "says"),
+    [
+        ({"requests": (560,)}, "numbers from 1 to 559"),
+        ({"requests": ()}, "at least one number of weights"),
+        ({"methods": ("layer-snip",)}, "does not keep exactly"),
+        ({"methods": ("snp",)}, "did you mean 'snip'"),
+    ],
+)
+def test_a_grid_that_cannot_be_pruned_is_refused(grid, says):
+    with pytest.raises(TombolaError, match=says):
+        replace(GRID, **grid)
+
+
+class Watched(Varied):
+    """A task that notes each reading of its test split."""
+
+    read = 0
+
+    def batches(self, split, seed, epoch):
+        Watched.read += split == "test"
+        return self.task.batches(split, seed, epoch)
+
+
+def test_densities_are_chosen_without_the_test_split(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing.compare", lambda *_, **__: None)
+    Watched.read = 0
+    own = narrow(Watched(toy_task()), tb.method("magnitude-init"), engine(tmp_path), densities=(0.8, 0.3), seeds=2)
+    tried = [point.density for point in own.points]
+    assert tried[:2] == [0.8, 0.3]
+    # The digest of the data that names a run's folder looks at one batch; no metric is taken of it.
+    assert Watched.read == 0 or all(point.differences for point in own.points)
+
+
+def point(density: float, difference: float) -> Point:
+    return Point(density, (difference, difference), difference >= -0.005)
+
+
+def test_the_answer_says_what_was_tried_and_where_accuracy_does_not_just_fall():
+    own = Narrowed("imp", 0.005, (point(0.5, 0.0), point(0.2, -0.01), point(0.1, 0.001), point(0.05, -0.2)))
+    assert own.density == 0.1
+    assert [each.density for each in own.exceptions] == [0.2]
+    assert "keeps 0.1; the next sparser one, 0.05, is not; denser ones are not, though (0.2)" in own.sentence
+    nothing = Narrowed("imp", 0.005, (point(0.5, -0.1), point(0.2, -0.2)))
+    assert nothing.sentence.startswith("no ticket of imp is within 0.5 points")
+    assert "no sparser one was tried" in Narrowed("imp", 0.005, (point(0.5, 0.0),)).sentence
+
+
+def test_the_gap_below_the_sparsest_is_halved(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing.compare", lambda *_, **__: None)
+
+    def made_up(task, blind, method, *_):
+        return point(method.density, 0.0 if method.density > 0.11 else -1.0)
+
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing._point", made_up)
+    found = narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1), halvings=3)
+    assert [own.density for own in found.points] == pytest.approx([0.4, 0.1, 0.2, 0.1414, 0.1189], abs=1e-4)
+    assert found.density == pytest.approx(0.1189, abs=1e-4)
+
+
+def standin(monkeypatch, least: int) -> Standin:
+    """What trains groups in the command."""
+    own = Standin(least)
+    monkeypatch.setattr("tombola.studies.sparsest.searching.train_together", lambda task, nets, run: own(task, nets))
+    return own
+
+
+def test_the_command_draws_what_it_found_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tombola.studies.sparsest.searching.TOGETHER", 240)
+    train = standin(monkeypatch, 22)
+    assert main(["sparsest", "--seeds", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["found"]["weights"] + told["found"]["biases"] == 22
+    assert told["ended"] == {"widths": True, "weights": True, "rates": True}
+    assert sum(own["runs"] for own in told["tried"]) == told["runs"] == len(train.trained)
+    page = (tmp_path / told["report"]).read_text()
+    assert told["sentence"][1:] in page
+    assert set(re.findall(r'data-chart="(\w+)"', page)) == {"network", "boundary", "rates"}
+    assert len(json.loads((tmp_path / "runs/sparsest/sparsest.json").read_text())["tried"]) == len(told["tried"])
+    drawn = (tmp_path / "runs/sparsest/network.svg").read_text()
+    assert drawn.count('aria-roledescription="circle"') == 3 + sum(told["found"]["widths"])
+    assert drawn.count('aria-roledescription="rule mark"') == told["found"]["weights"]
+    again = len(train.trained)
+    assert main(["sparsest", "--seeds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert told["sentence"][1:] in out.replace("\n", " ")
+    assert len(train.trained) == again
+
+
+def test_the_command_prunes_beside_the_search(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    standin(monkeypatch, 22)
+    words = ["--pruning", "random", "--requests", "40", "--recipe.epochs", "1", "--recipe.batch", "8192"]
+    assert main(["sparsest", "--seeds", "1", "--budget", "5s", *words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(own["method"], own["runs"]) for own in told["pruning"]] == [("random", 9)]
+    assert 'data-chart="pruned"' in (tmp_path / told["report"]).read_text()
+
+
+def test_the_sparsest_ticket_of_a_method_is_found_checked_and_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    task = ["--data", "digits", "--model", "lenet-300-100", "--width", "0.1", "--recipe.epochs", "1"]
+    words = ["sparsest", "magnitude-init", *task, "--seeds", "2", "--densities", "0.6", "0.01", "--halvings", "1"]
+    words += ["--tolerance", "10", "--controls", "random"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["density"] in [own["density"] for own in told["tried"]]
+    assert len(told["tried"]) == 3
+    assert told["verdicts"][0]["density"] == told["density"]
+    assert (tmp_path / told["report"]).exists()
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    assert main(words) == 0
+    assert "magnitude-init: ticket minus dense" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == stamps
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--accuracy", "1.2"], "at most 1, as 0.95"),
+        (["--accuracy", "0.4"], "which guessing reaches"),
+        (["--budget", "soon"], "'soon' is no time; give one as 90s, 5min or 2h, or none"),
+        (["--seeds", "0"], "seeds is 0"),
+        (["--whole", "random"], "no search of the study 'random'"),
+        (["--pruning", "snip", "--requests", "600"], "numbers from 1 to 559"),
+        (["--pruning", "layer-snip"], "does not keep exactly"),
+        (["snip", "grasp"], "give one method"),
+        (["snp"], "did you mean 'snip'"),
+        (["layer-snip"], "counts the blocks that go"),
+        (["snip", "--tolerance", "-1"], "0 or more, as 0.5"),
+        (["snip", "--tolerance", "200"], "below 1"),
+        (["snip", "--densities", "1.5"], "above 0 and below 1"),
+        (["snip", "--densities"], "there is no density to try"),
+        (["snip", "--seeds", "0"], "give at least 0 and 1"),
+    ],
+)
+def test_bad_words_get_one_sentence(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sparsest", *words]) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1

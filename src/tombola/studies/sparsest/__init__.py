@@ -2,7 +2,7 @@
 
 from tombola.studies.sparsest.narrowing import DENSITIES, Narrowed, narrow
 from tombola.studies.sparsest.outcome import Found, Sparsest, Tried
-from tombola.studies.sparsest.pruned import STUDY, Cell, Fewest, Pruning, pruned
+from tombola.studies.sparsest.pruning import STUDY, Cell, Fewest, Pruning, pruned
 from tombola.studies.sparsest.runs import RECIPE, SCHEDULES, Schedule, Setting, settings, spiral_task
 from tombola.studies.sparsest.search import hit_rates, sparsest, whole
 from tombola.studies.sparsest.searching import Search, seconds_of

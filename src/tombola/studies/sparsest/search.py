@@ -54,7 +54,8 @@ def whole(name: str, search: Search, engine: Engine, train: Trainer | None = Non
     own = WHOLE[name]
     first = replace(search, accuracy=own.accuracy, seeds=1, init=0 if own.fixed else None, lrs=(0.05, 0.1))
     with searching(first, engine, train) as going:
-        going.rounds("widths", own.structured, lambda size, best: True)
+        alike = sorted(own.structured, key=lambda each: each.widths)
+        going.rounds("widths", alike, lambda size, best: True)
         one = going.result(own.structured, None, going.best(own.structured))
     left = search.budget - one.seconds
     if left <= 0:
@@ -63,9 +64,10 @@ def whole(name: str, search: Search, engine: Engine, train: Trainer | None = Non
         inner = list(own.refined)
         going.rounds("weights", inner, lambda size, best: True)
         two = going.result(inner, None, going.best(inner))
+    found = [each for each in (one.found, two.found) if each is not None]
     return replace(
         two,
-        found=two.found or one.found,
+        found=min(found, key=lambda each: each.structure.size, default=None),
         dense=one.found,
         tried=(*one.tried, *two.tried),
         ended={**one.ended, **two.ended},
