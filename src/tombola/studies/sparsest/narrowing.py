@@ -13,7 +13,7 @@ from tombola.evidence import MANDATORY, MARGIN, budget_gap
 from tombola.methods import Method, blocks_removed, name_of
 from tombola.scores import Batch
 from tombola.studies.check import Study, compare
-from tombola.studies.execute import Engine, carry_out, search
+from tombola.studies.execute import Engine, execute, search
 from tombola.studies.spec import RunSpec
 from tombola.training import Split, Task, Varied
 
@@ -129,13 +129,13 @@ def narrow(
 
 def _point(task: Task, blind: Task, method: Method, engine: Engine, tolerance: float, seeds: int) -> Point:
     """The tickets of a density against dense: found on the task as ever, trained on the blind one."""
-    differences = []
+    specs = []
     for seed in range(seeds):
         ticket, _ = search(task, method, seed, engine)
-        own = carry_out(RunSpec(blind, ticket, seed=seed), engine)
-        dense = carry_out(RunSpec(blind, seed=seed, extra_epochs=budget_gap(ticket)), engine)
-        differences.append(own.metric - dense.metric)
-    return Point(method.density, tuple(differences), math.fsum(differences) / seeds >= -tolerance)
+        specs += [RunSpec(blind, ticket, seed=seed), RunSpec(blind, seed=seed, extra_epochs=budget_gap(ticket))]
+    metrics = [result.metric for result in execute(specs, engine)]
+    differences = tuple(own - dense for own, dense in zip(metrics[::2], metrics[1::2], strict=True))
+    return Point(method.density, differences, math.fsum(differences) / seeds >= -tolerance)
 
 
 def _gap(points: Sequence[Point]) -> tuple[float, float] | None:
