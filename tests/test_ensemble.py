@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tombola as tb
+from made_up import run
+from tombola.report.tables import _company
 from tombola.training import Diverged, Varied, binary_accuracy, binary_cross_entropy
 from tombola.training.ensemble.stack import stacked
 from tombola.training.ensemble.together import pieces
@@ -328,3 +330,41 @@ def tensors_within(value: object, seen: set[int] | None = None) -> list[Tensor]:
 def test_a_chunk_of_nothing_is_refused():
     with pytest.raises(tb.TombolaError, match="chunk is 0"):
         tb.train_together(task_of(), [tb.Member()], chunk=0)
+
+
+def test_a_killed_training_of_many_goes_on_and_leaves_the_callers_random_state(tmp_path, monkeypatch):
+    task = task_of()
+    members = [tb.Member(seed, masked(task, seed)) for seed in range(3)]
+    monkeypatch.setattr("tombola.training.checkpoint.Checkpoint.due", lambda _: True)
+    state = torch.get_rng_state()
+    with monkeypatch.context() as patched:
+        patched.setattr(*killing("tombola.training.checkpoint.Checkpoint", "save", 5))
+        with pytest.raises(KeyboardInterrupt):
+            tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+    undisturbed = tb.train_together(task, members)
+    for _ in range(2):
+        again = tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+        for one, other in zip(again, undisturbed, strict=True):
+            assert all(
+                torch.equal(own, expected)
+                for own, expected in zip(one.model.parameters(), other.model.parameters(), strict=True)
+            )
+            assert [row["train_loss"] for row in one.history] == [row["train_loss"] for row in other.history]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_ticket_of_whole_channels_trains_as_a_smaller_network_and_alone():
+    task = task_of(conv, (1, 6, 6), epochs=1)
+    method = tb.OneShot(density=0.5, score=tb.scores.magnitude, granularity=tb.Channels())
+    ticket = tb.find(task, method, progress=False)
+    trained = tb.train_together(task, [tb.Member(0, ticket), tb.Member(1, ticket)])
+    assert {one.alone for one in trained} == {"a ticket of whole units trains as a smaller network of its own"}
+    assert trained[0].model[0].out_channels == 2
+    assert trained[0].metric == tb.train(task, ticket).metric
+
+
+def test_the_report_says_with_how_many_a_run_trained():
+    result = run("imp", "", 0.2, 0)
+    rows = [(1, ""), (3, ""), (1, "its recipe compiles it")]
+    said = [_company(replace(result, together=together, alone=alone)) for together, alone in rows]
+    assert said == ["alone", "with 2 others", "alone: its recipe compiles it"]

@@ -65,9 +65,13 @@ def _of_one_task(specs: Sequence[RunSpec]) -> list[list[int]]:
 
 
 def _small(task: Task, seed: int) -> bool:
+    """Whether a training step takes few FLOPs; six a weight and sample at least, so that large networks are not run."""
+    model = task.build(seed)
+    if 6 * sum(p.numel() for p in model.parameters()) * task.recipe.batch > SMALL:
+        return False
     with own_randomness(torch.device("cpu"), seed):
         batch = next(iter(task.batches("train", seed, 0)))
-    return SampleFlops.measure(task, task.build(seed), batch).training * task.recipe.batch <= SMALL
+    return SampleFlops.measure(task, model, batch).training * task.recipe.batch <= SMALL
 
 
 def _waiting(at: int, spec: RunSpec, engine: Engine) -> Waiting | None:
