@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import pkgutil
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tombola as tb
-from tombola.training import Run, Varied, binary_accuracy, binary_cross_entropy
-from tombola.training.ensemble import together
-from tombola.training.ensemble.together import chunk_size, pieces
-
-STEPS = 100
+from made_up import run
+from tombola.report.tables import _company
+from tombola.training import Diverged, Varied, binary_accuracy, binary_cross_entropy
+from tombola.training.ensemble.stack import stacked
+from tombola.training.ensemble.together import pieces
 
 
 def mlp(inputs: int = 6, classes: int = 3) -> nn.Module:
@@ -95,8 +96,8 @@ def assert_equal_alone(task: tb.Task, members: list[tb.Member]) -> list[tb.train
     at_once, alone = tb.train_together(task, members), tb.train_together(task, members, chunk=1)
     for member, one, other in zip(members, at_once, alone, strict=True):
         assert (one.together, one.alone, other.together) == (len(members), "", 1)
-        for (name, own), (_, expected) in zip(one.model.state_dict().items(), other.model.state_dict().items()):
-            torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-5, msg=lambda words: f"{name}: {words}")
+        for name, expected in other.model.state_dict().items():
+            torch.testing.assert_close(one.model.state_dict()[name], expected, rtol=1e-5, atol=1e-5)
         for name in member.mask:
             assert not one.model.state_dict()[name][~member.mask[name]].any()
         assert len(one.history) == len(other.history) > 0
@@ -194,3 +195,176 @@ def test_what_cannot_be_batched_trains_one_after_another_and_says_why(task, word
     trained = tb.train_together(task, [tb.Member(0), tb.Member(1)])
     assert [one.together for one in trained] == [1, 1]
     assert all(words in one.alone for one in trained)
+
+
+def small_study(task: tb.Task, seeds: int = 3) -> list[tb.RunSpec]:
+    """Dense networks, tickets with a control, and a learning rate of its own."""
+    method = tb.method("snip", density=0.4)
+    own = [tb.RunSpec(task, seed=seed) for seed in range(seeds)]
+    own += [tb.RunSpec(task, method, control, seed) for seed in range(seeds) for control in ("", "shuffle")]
+    return [*own, tb.RunSpec(task, seed=0, lr=0.2), tb.RunSpec(task, seed=0, extra_epochs=2)]
+
+
+def untimed(result: tb.Result) -> dict:
+    """A result but for its times, the memory of the process, and where its ticket is."""
+    content = asdict(result) | {"ticket": "", "command": ""}
+    content["training"] |= {"seconds": 0.0, "peak_memory": 0}
+    content["search"] = {key: 0 for key in content["search"]}
+    content["history"] = [{k: v for k, v in row.items() if k != "seconds"} for row in content["history"]]
+    return content
+
+
+def test_small_networks_of_a_study_train_at_once_and_its_results_say_so(tmp_path, monkeypatch):
+    task = task_of()
+    engine = tb.Engine(tb.Store(tmp_path / "at-once"))
+    at_once = tb.execute(small_study(task), engine)
+    assert [result.together for result in at_once] == [10] * 10 + [1]
+    assert not list(engine.store.root.glob("together-*"))
+    monkeypatch.setattr("tombola.studies.ahead.SMALL", 0.0)
+    alone = tb.execute(small_study(task), tb.Engine(tb.Store(tmp_path / "alone")))
+    for one, other in zip(at_once, alone, strict=True):
+        assert (other.together, other.alone) == (1, "")
+        assert one.metric == pytest.approx(other.metric, abs=0.011)
+        assert one.digest == other.digest
+        for row, expected in zip(one.history, other.history, strict=True):
+            assert row.keys() == expected.keys()
+            assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4)
+        same = {"settings", "training", "epochs", "layers", "weight_density", "effective_density"}
+        assert {k: v for k, v in untimed(one).items() if k in same} == {
+            k: v for k, v in untimed(other).items() if k in same
+        }
+    assert tb.execute(small_study(task), engine) == at_once
+
+
+def test_a_study_of_small_networks_killed_anywhere_ends_as_if_undisturbed(tmp_path, monkeypatch):
+    task = task_of()
+    undisturbed = tb.execute(small_study(task), tb.Engine(tb.Store(tmp_path / "undisturbed")))
+    engine = tb.Engine(tb.Store(tmp_path / "killed"))
+    monkeypatch.setattr("tombola.training.checkpoint.Checkpoint.due", lambda _: True)
+    for name, calls in (("tombola.training.checkpoint.Checkpoint.save", 4), ("tombola.training.Run.keep", 3)):
+        module, _, attribute = name.rpartition(".")
+        with monkeypatch.context() as patched:
+            patched.setattr(*killing(module, attribute, calls))
+            with pytest.raises(KeyboardInterrupt):
+                tb.execute(small_study(task), engine)
+        assert len(list(engine.store.root.glob("together-*"))) == 1
+    again = tb.execute(small_study(task), engine)
+    assert [untimed(result) for result in again] == [untimed(result) for result in undisturbed]
+    assert not list(engine.store.root.glob("together-*"))
+
+
+def killing(module: str, attribute: str, calls: int) -> tuple[object, str, object]:
+    """What patches a method so that its nth call is a kill."""
+    owner = pkgutil.resolve_name(module)
+    usual, left = getattr(owner, attribute), [calls]
+
+    def method(*values, **named):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return usual(*values, **named)
+
+    return owner, attribute, method
+
+
+def test_what_is_finished_is_not_trained_again_and_what_is_new_trains_together(tmp_path):
+    task = task_of()
+    engine = tb.Engine(tb.Store(tmp_path))
+    first = tb.execute([tb.RunSpec(task, seed=seed) for seed in range(2)], engine)
+    more = tb.execute([tb.RunSpec(task, seed=seed) for seed in range(5)], engine)
+    assert more[:2] == first
+    assert [result.together for result in more] == [2, 2, 3, 3, 3]
+
+
+def test_a_study_says_why_its_small_networks_train_alone(tmp_path):
+    task = task_of(dropped, (1, 6, 6), epochs=1)
+    results = tb.execute([tb.RunSpec(task, seed=seed) for seed in range(2)], tb.Engine(tb.Store(tmp_path)))
+    assert {result.together for result in results} == {1}
+    assert {result.alone for result in results} == {"'1' (Dropout) draws at random for each network"}
+
+
+def test_one_network_that_diverges_stops_no_other():
+    task = task_of()
+    trained = tb.train_together(task, [tb.Member(0, recipe={"lr": 1e30}), tb.Member(1)])
+    assert trained[0].diverged.startswith("the loss became")
+    assert len(trained[0].history) < len(trained[1].history) == task.recipe.epochs
+    assert trained[1].diverged == ""
+    assert trained[1].metric > 0.5
+
+
+def test_a_study_with_a_network_that_diverges_says_so_after_the_others_before_it(tmp_path):
+    task, engine = task_of(), tb.Engine(tb.Store(tmp_path))
+    with pytest.raises(Diverged, match="the loss became"):
+        tb.execute([tb.RunSpec(task, seed=0), tb.RunSpec(task, seed=1), tb.RunSpec(task, seed=1, lr=1e30)], engine)
+    assert [result.together for result in engine.store.results()] == [3, 3]
+
+
+def test_chunks_are_as_even_as_they_come_and_memory_is_linear_in_their_members():
+    assert [len(piece) for piece in pieces(range(10), 4)] == [3, 3, 4]
+    task = task_of()
+    held = []
+    for count in (4, 8, 16):
+        members = [tb.Member(seed) for seed in range(count)]
+        recipes = [member.recipe_on(task) for member in members]
+        models = [member.build(task) for member in members]
+        stack = stacked(task, members, models, recipes, torch.device("cpu"))
+        list(stack.feed.epoch(0))
+        kept = {id(t.untyped_storage()): t.untyped_storage().nbytes() for t in tensors_within(stack)}
+        held.append(sum(kept.values()))
+    assert held[2] - held[1] == 2 * (held[1] - held[0])
+
+
+def tensors_within(value: object, seen: set[int] | None = None) -> list[Tensor]:
+    """Every tensor that an object of this package holds, but for the data."""
+    seen = set() if seen is None else seen
+    if id(value) in seen or isinstance(value, nn.Module | tb.SupervisedTask):
+        return []
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    own = vars(value).values() if type(value).__module__.startswith("tombola") else ()
+    return [tensor for part in (*parts, *own) for tensor in tensors_within(part, seen)]
+
+
+def test_a_chunk_of_nothing_is_refused():
+    with pytest.raises(tb.TombolaError, match="chunk is 0"):
+        tb.train_together(task_of(), [tb.Member()], chunk=0)
+
+
+def test_a_killed_training_of_many_goes_on_and_leaves_the_callers_random_state(tmp_path, monkeypatch):
+    task = task_of()
+    members = [tb.Member(seed, masked(task, seed)) for seed in range(3)]
+    monkeypatch.setattr("tombola.training.checkpoint.Checkpoint.due", lambda _: True)
+    state = torch.get_rng_state()
+    with monkeypatch.context() as patched:
+        patched.setattr(*killing("tombola.training.checkpoint.Checkpoint", "save", 5))
+        with pytest.raises(KeyboardInterrupt):
+            tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+    undisturbed = tb.train_together(task, members)
+    for _ in range(2):
+        again = tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+        for one, other in zip(again, undisturbed, strict=True):
+            assert all(
+                torch.equal(own, expected)
+                for own, expected in zip(one.model.parameters(), other.model.parameters(), strict=True)
+            )
+            assert [row["train_loss"] for row in one.history] == [row["train_loss"] for row in other.history]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_ticket_of_whole_channels_trains_as_a_smaller_network_and_alone():
+    task = task_of(conv, (1, 6, 6), epochs=1)
+    method = tb.OneShot(density=0.5, score=tb.scores.magnitude, granularity=tb.Channels())
+    ticket = tb.find(task, method, progress=False)
+    trained = tb.train_together(task, [tb.Member(0, ticket), tb.Member(1, ticket)])
+    assert {one.alone for one in trained} == {"a ticket of whole units trains as a smaller network of its own"}
+    assert trained[0].model[0].out_channels == 2
+    assert trained[0].metric == tb.train(task, ticket).metric
+
+
+def test_the_report_says_with_how_many_a_run_trained():
+    result = run("imp", "", 0.2, 0)
+    rows = [(1, ""), (3, ""), (1, "its recipe compiles it")]
+    said = [_company(replace(result, together=together, alone=alone)) for together, alone in rows]
+    assert said == ["alone", "with 2 others", "alone: its recipe compiles it"]

@@ -2,7 +2,8 @@
 
 from tombola.studies.check import Study, check, compare
 from tombola.studies.enough import EnoughStudy, Pretrained, enough, part
-from tombola.studies.execute import Engine, carry_out, execute, search
+from tombola.studies.execute import carry_out, execute
+from tombola.studies.prepare import Engine, search
 from tombola.studies.result import Result
 from tombola.studies.sanity import sanity
 from tombola.studies.spec import RunSpec, digest, settings_of, source_digest

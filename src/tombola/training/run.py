@@ -73,7 +73,7 @@ class Run:
             put_values(model, saved["values"])
             for observer, own in zip(observers, saved["observers"], strict=True):
                 observer.load_state_dict(own)
-            done = Fit(tuple(saved["history"]), Cost(**saved["cost"]), saved["together"])
+            done = Fit(tuple(saved["history"]), Cost(**saved["cost"]), saved.get("together", 1))
         else:
             going = self.file(f"{name}.going")
             reset_peak_memory(self.device)

@@ -14,7 +14,7 @@ from tombola.methods import Iterative, Method, OneShot, blocks_removed, find, me
 from tombola.methods.schedule import densities
 from tombola.scores import ProsPr
 from tombola.structure import prunable
-from tombola.studies.execute import Engine
+from tombola.studies.prepare import Engine
 from tombola.studies.sparsest.records import Records
 from tombola.studies.sparsest.runs import RECIPE, SCHEDULES, Schedule, Setting, settings, spiral_task
 from tombola.studies.sparsest.structures import LAYERS, Structure, Widths

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tombola.errors import TombolaError
-from tombola.studies.execute import Engine
+from tombola.studies.prepare import Engine
 from tombola.studies.sparsest.outcome import Found, Sparsest, Tried
 from tombola.studies.sparsest.records import Records, Row
 from tombola.studies.sparsest.runs import (

@@ -27,6 +27,7 @@ from tombola.training.task import Task, smoothed
 
 RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 CLOSE = 1e-3
+"""Share of the whole gradient by which that of a parameter may differ from the network's own, on the first batch."""
 
 
 class Unbatched(TombolaError):
@@ -110,9 +111,10 @@ def _try(
         except (RuntimeError, NotImplementedError, TypeError, ValueError, UserWarning) as error:
             raise Unbatched(f"an operation of it cannot be batched: {str(error).splitlines()[0]}") from error
         smoothed(task.loss, recipe.label_smoothing)(task.forward(model, inputs[0]), targets[0]).backward()
+    whole = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
     for name, parameter in model.named_parameters():
-        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        if (grads[name][0] - expected).norm() > CLOSE * expected.norm() + 1e-6:
+        expected = 0 if parameter.grad is None else parameter.grad
+        if (grads[name][0] - expected).norm() > CLOSE * whole:
             raise Unbatched(f"batched, the gradient of its '{name}' is another")
         parameter.grad = None
     for name, buffer in network.buffers.items():

@@ -29,6 +29,10 @@ CACHE = 4 * 2**20
 """Bytes that a chunk's training steps may touch on the CPU: measured, not derived; more members leave the caches."""
 
 
+MOST = 256
+"""Networks in a chunk, beyond which calls are no longer what takes the time."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """One member after its training: network, what it came to, where it diverged, metric and loss on the test split."""
@@ -96,7 +100,7 @@ def chunk_size(task: Task, member: Member, device: torch.device) -> int:
     recipe, model = member.recipe_on(task), member.build(task).to(device)
     bytes_each = step_memory(task, model, next(iter(task.batches("train", member.seed, 0))), recipe)
     room = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CACHE
-    return max(2, room // max(bytes_each, 1))
+    return min(max(2, room // max(bytes_each, 1)), MOST)
 
 
 def fit_members(task: Task, members: Sequence[Member], run: Run, name: str, *, test: bool = False) -> list[Fitted]:
