@@ -13,7 +13,7 @@ from tombola.errors import TombolaError
 from tombola.evidence import Growth
 from tombola.methods import Drawn, Enough, Formula, GreedyNeurons, Saturation, saturation
 from tombola.structure import two_layers
-from tombola.studies.execute import Engine, search
+from tombola.studies.prepare import Engine, search
 from tombola.training import MemoryBatches, SupervisedTask, length_of, pick
 
 JUDGED = 3000
