@@ -36,7 +36,7 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         raise Understood
 
     monkeypatch.chdir(tmp_path)
-    for command in ("find", "train", "check", "compare", "sanity", "robustness", "shrink", "sparsest"):
+    for command in ("find", "train", "check", "compare", "sanity", "robustness", "enough", "shrink", "sparsest"):
         module = importlib.import_module(f"tombola.cli.{command}")
         monkeypatch.setattr(module, "make_task", understood)
         if hasattr(module, "ticket_at"):

@@ -141,7 +141,8 @@ class Draws(Observer):
         totals = torch.zeros(2, device=last.weight.device)
         for hidden, targets in activations(self.layers, model, self.validation, call):
             theirs = targets.to(hidden.device)
-            both = [F.linear(hidden, weight, last.bias) for weight in (last.weight * scales, last.weight)]
+            weights = last.weight * scales.to(last.weight.dtype), last.weight
+            both = [F.linear(hidden, weight, last.bias) for weight in weights]
             totals += len(hidden) * torch.stack([self.metric(outputs, theirs) for outputs in both])
             count += len(hidden)
         if not count:

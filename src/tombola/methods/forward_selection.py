@@ -35,7 +35,7 @@ class Picked:
     @property
     def scales(self) -> Tensor:
         """What the outgoing weights of each neuron are multiplied with: count · neurons / picks."""
-        return self.counts * (self.neurons / len(self.order))
+        return self.counts.double() * (self.neurons / len(self.order))
 
 
 @torch.no_grad()

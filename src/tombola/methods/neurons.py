@@ -82,5 +82,6 @@ def ticket_of(model: nn.Module, units: NeuronUnits, scales: Tensor, epochs: floa
     """The picked neurons on the weights of now, with their scales folded into their outgoing weights."""
     kept = Mask.of({units.layers.hidden: scales > 0})
     tensors, outgoing = tensors_of(model), joined(units.layers.output, "weight")
-    start = Values({**tensors, outgoing: tensors[outgoing] * scales}, "transformed", epochs)
+    scaled = tensors[outgoing] * scales.to(tensors[outgoing].dtype)
+    start = Values({**tensors, outgoing: scaled}, "transformed", epochs)
     return Ticket(units.expand(kept, tensors), start, removed=units.removed(kept))

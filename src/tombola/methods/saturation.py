@@ -31,8 +31,9 @@ class Drawn:
 class Saturation:
     """When tickets stopped getting better: the first draw within the tolerance of the best.
 
-    Both are judged by medians of three neighbouring draws, so that one lucky or unlucky draw decides nothing. settled:
-    whether as many draws as patience asks for came after it.
+    Both are judged by medians of a draw and its two neighbours, so that one lucky or unlucky draw decides nothing; the
+    first counts as it is, and the last waits for a neighbour. settled: whether as many draws as patience asks for came
+    after it.
     """
 
     step: int
@@ -51,7 +52,8 @@ def saturation(curve: Sequence[Drawn], tolerance: float, patience: int) -> Satur
     """
     if not curve:
         return None
-    smooth = [median(own.ticket for own in curve[max(at - 1, 0) : at + 2]) for at in range(len(curve))]
+    inner = [median(own.ticket for own in curve[at - 1 : at + 2]) for at in range(1, len(curve) - 1)]
+    smooth = [curve[0].ticket, *inner]
     best = max(smooth)
     first = next(at for at, metric in enumerate(smooth) if metric >= best - tolerance)
     return Saturation(curve[first].step, smooth[first], best, len(curve) - 1 - first >= patience)

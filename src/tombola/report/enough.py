@@ -54,10 +54,10 @@ def enough_sentences(done: EnoughStudy) -> list[str]:
     if growth is not None:
         sign = "−" if growth.slope < 0 else "+"
         nearer = "power law" if growth.power_misfit < growth.logarithm_misfit else "logarithm"
+        line = f"{growth.offset:,.0f} {sign} {abs(growth.slope):,.0f} · ln examples"
         found.append(
-            f"The steps grow as examples^{growth.exponent:.2f} (misfit {growth.power_misfit:.2f}) or as "
-            f"{growth.offset:,.0f} {sign} {abs(growth.slope):,.0f} · ln examples (misfit {growth.logarithm_misfit:.2f}); the "
-            f"{nearer} is nearer."
+            f"The steps grow as examples^{growth.exponent:.2f} (misfit {growth.power_misfit:.2f}) or as {line} (misfit "
+            f"{growth.logarithm_misfit:.2f}); the {nearer} is nearer."
         )
     largest = done.sizes[-1]
     alone, fitted = done.said(largest, Formula()), done.fitted(largest)
