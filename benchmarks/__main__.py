@@ -14,11 +14,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import blocks, data, scores, search, shrinking, sparse, steps
+from benchmarks import blocks, data, ensemble, greedy, scores, search, shrinking, sparse, spiral, steps
 from benchmarks.measure import Figure
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-PARTS = {own.__name__.rpartition(".")[2]: own for own in (steps, data, scores, search, shrinking, blocks, sparse)}
+PARTS = {
+    own.__name__.rpartition(".")[2]: own
+    for own in (steps, data, scores, search, shrinking, blocks, sparse, ensemble, spiral, greedy)
+}
 NOISY = 0.15
 
 

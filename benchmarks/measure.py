@@ -53,10 +53,11 @@ def interleaved(variants: Mapping[str, Work], repeats: int, warm: int = 2) -> Ti
             if turn >= warm:
                 taken[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(own) for name, own in taken.items()}
-    return Times(medians, max(_spread(own) for own in taken.values()))
+    return Times(medians, max(spread(own) for own in taken.values()))
 
 
-def _spread(taken: list[float]) -> float:
+def spread(taken: list[float]) -> float:
+    """Distance between quartiles over the median."""
     low, middle, high = statistics.quantiles(taken, n=4)
     return (high - low) / middle
 

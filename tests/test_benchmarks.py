@@ -15,6 +15,7 @@ from tombola import zoo
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as bench
+from benchmarks.greedy import selection
 from benchmarks.measure import Figure, Times, interleaved, peak_bytes, saved_bytes
 from benchmarks.scores import memory, memory_of_step
 from benchmarks.sparse import at
@@ -95,3 +96,10 @@ def test_a_busy_machine_and_a_wide_spread_are_said(monkeypatch, capsys, tmp_path
 @pytest.mark.parametrize("batch", [1, 256])
 def test_the_sparse_benchmark_runs(batch):
     assert 0 < at(0.98, batch).ratio < 3
+
+
+def test_the_greedy_benchmark_runs():
+    figure = selection(300, 200, 3, 5, repeats=2)
+    assert figure.bar == 1.3
+    assert "5 of 200 neurons" in figure.what
+    assert figure.ratio > 0

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from made_up import run
 from tombola import TombolaError
-from tombola.claims import CLAIMS, LEVELS, Claim, ClaimArm, Expectation, Protocol, arms_of, judge, load_records, measure
+from tombola.claims import (
+    CLAIMS,
+    LEVELS,
+    Claim,
+    ClaimArm,
+    Expectation,
+    Measurement,
+    Protocol,
+    Unit,
+    arms_of,
+    judge,
+    load_records,
+    load_taken,
+    measure,
+)
 from tombola.claims.claim import before_training
 from tombola.cli import main
-from tombola.methods import blocks_removed, method
+from tombola.methods import blocks_removed, describe, method
 from tombola.report.claim_page import claim_page
 from tombola.studies import Engine, Store, TaskOptions
 from tombola.training import Recipe
@@ -136,8 +151,26 @@ def test_every_claim_is_whole(claim):
     for level in LEVELS:
         arms = claim.protocols[level].arms
         assert claim.expected_of(level)
-        assert all(own.method is not None or not own.control for own in arms.values())
+        if isinstance(claim.protocols[level], Protocol):
+            assert all(own.method is not None or not own.control for own in arms.values())
     assert claim.expected_of("standard") == claim.expected
+
+
+def figures_on_record(protocol: Measurement, records: Path):
+    taken = load_taken(records)
+    assert [own.seed for own in taken] == list(range(protocol.seeds))
+    assert all(own.settings["take"] == json.loads(json.dumps(describe(protocol.take))) for own in taken)
+    return protocol.figures(taken)
+
+
+def runs_on_record(protocol: Protocol, records: Path):
+    arms = arms_of(protocol, load_records(records))
+    assert all([result.seed for result in own] == list(range(protocol.seeds)) for own in arms.values())
+    for name, own in protocol.arms.items():
+        assert {result.control for result in arms[name]} == {own.control}
+        if own.method is None or blocks_removed(own.method) is None:
+            assert {result.density for result in arms[name]} == {own.method.density if own.method else 1.0}
+    return arms
 
 
 MEASURED = [claim for claim in CLAIMS.values() if (ROOT / "docs" / "claims" / f"{claim.id}.md").exists()]
@@ -146,14 +179,10 @@ MEASURED = [claim for claim in CLAIMS.values() if (ROOT / "docs" / "claims" / f"
 @pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
 def test_the_committed_page_follows_from_the_committed_records(claim):
     """Nobody has typed a figure: page and outcome are made again from the records."""
-    results = load_records(ROOT / "docs" / "claims" / f"{claim.id}.jsonl")
-    protocol = claim.protocols["standard"]
-    arms = arms_of(protocol, results)
-    assert all([result.seed for result in own] == list(range(protocol.seeds)) for own in arms.values())
-    for name, own in protocol.arms.items():
-        assert {result.control for result in arms[name]} == {own.control}
-        if own.method is None or blocks_removed(own.method) is None:
-            assert {result.density for result in arms[name]} == {own.method.density if own.method else 1.0}
+    records, protocol = ROOT / "docs" / "claims" / f"{claim.id}.jsonl", claim.protocols["standard"]
+    arms = (
+        figures_on_record(protocol, records) if isinstance(protocol, Measurement) else runs_on_record(protocol, records)
+    )
     report = judge(claim.expected, arms, protocol.units)
     page = (ROOT / "docs" / "claims" / f"{claim.id}.md").read_text()
     table = re.compile(r"^\|.*$", re.MULTILINE)
@@ -180,3 +209,59 @@ def test_a_tuned_arms_runs_differ_in_their_learning_rate_alone():
     arm = ClaimArm(method("magnitude-init", density=0.5), lrs=(0.1, 0.3))
     plan = Protocol(TASK, {"tuned": arm}, 2, "0").specs()
     assert [[spec.lr for spec in line] for line in plan["tuned"]] == [[0.1, 0.1], [0.3, 0.3]]
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Figures of a seed, and how often they were taken."""
+
+    factor: float = 0.5
+    asked: ClassVar[list[int]] = []
+
+    def __call__(self, seed, engine, data_dir):
+        self.asked.append(seed)
+        return {"half": self.factor * (seed + 2), "whole": seed + 2.0}
+
+
+UNIT = Unit("apples", "apples", 1, 0.1)
+COUNTED = Claim(
+    id="counted",
+    title="Halves are smaller",
+    statement="A half is less than the whole.",
+    source="Nobody",
+    differs="in nothing",
+    protocols={
+        level: Measurement(Halves(), {"half": UNIT, "whole": UNIT}, 3, "0", "Halves were counted.") for level in LEVELS
+    },
+    expected=(Expectation("whole", ">", "half"),),
+)
+
+
+def test_a_claim_may_be_figures_of_a_function_which_are_taken_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(CLAIMS, "counted", COUNTED)
+    Halves.asked.clear()
+    assert main(["claims", "counted", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["claims"]["counted"]
+    assert told["outcome"] == "reproduced"
+    assert told["arms"]["half"] == [1.0, 1.5, 2.0]
+    page = Path("docs/claims/counted.md").read_text()
+    assert "Halves were counted." in page
+    assert "| half | 1.50 apples (0.26 … 2.74) | 1.00, 1.50, 2.00 |" in page
+    assert main(["claims", "counted"]) == 0
+    assert Halves.asked == [0, 1, 2]
+    figures_on_record(COUNTED.protocols["standard"], Path("docs/claims/counted.jsonl"))
+    assert main(["claims", "counted", "--fresh"]) == 0
+    assert Halves.asked == [0, 1, 2] * 2
+
+
+def test_figures_of_other_settings_do_not_count_and_damaged_ones_are_named(tmp_path):
+    path, engine = tmp_path / "counted.jsonl", Engine(Store(tmp_path))
+    measure(COUNTED, "standard", engine, records=path)
+    protocol = replace(COUNTED.protocols["standard"], take=Halves(0.25))
+    other = replace(COUNTED, protocols=dict.fromkeys(LEVELS, protocol))
+    report = measure(other, "standard", engine, records=path)
+    assert [own.metric for own in report.arms["half"]] == [0.5, 0.75, 1.0]
+    path.write_text(path.read_text() + "{")
+    with pytest.raises(TombolaError, match=r"counted\.jsonl is damaged in line 4"):
+        load_taken(path)

@@ -36,11 +36,13 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         raise Understood
 
     monkeypatch.chdir(tmp_path)
-    for command in ("find", "train", "check", "compare", "sanity", "robustness", "shrink"):
+    for command in ("find", "train", "check", "compare", "sanity", "robustness", "enough", "shrink", "sparsest"):
         module = importlib.import_module(f"tombola.cli.{command}")
         monkeypatch.setattr(module, "make_task", understood)
         if hasattr(module, "ticket_at"):
             monkeypatch.setattr(module, "ticket_at", understood)
+    for name in ("sparsest", "whole"):
+        monkeypatch.setattr(f"tombola.cli.sparsest.{name}", understood)
     monkeypatch.setattr("tombola.cli.claims.measure", understood)
     monkeypatch.setattr("tombola.cli.report.publish", understood)
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL):

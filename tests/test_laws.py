@@ -28,6 +28,7 @@ def test_every_score_keeps_the_laws(name):
 
 
 tiny_resnet = partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25)
+tiny_two_layer = partial(zoo.MODELS["two-layer"], (1, 8, 8), 5, 0.05)
 tiny_transformer = partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)
 
 
@@ -35,6 +36,7 @@ tiny_transformer = partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_method_keeps_the_laws(name):
     networks = {"layer-": tiny_resnet, "filter-": tiny_resnet, "-transformer": tiny_transformer}
+    networks |= {"greedy-neurons": tiny_two_layer}
     network = next((own for part, own in networks.items() if part in name), toy_network)
     check_method(tb.method(name, density=0.3), network)
 

@@ -11,7 +11,10 @@ from tombola.methods import (
     ContinuousSparsification,
     EarlyBird,
     EdgePopup,
+    Enough,
+    Formula,
     GemMiner,
+    GreedyNeurons,
     Iterative,
     OneShot,
     RigL,
@@ -19,6 +22,7 @@ from tombola.methods import (
     Supermask,
     Worm,
     find,
+    forward_selection,
     method,
     rare_gems,
 )
@@ -51,7 +55,7 @@ from tombola.structure import (
 )
 from tombola.studies import Engine, Result, RunSpec, Store, Study, check, compare, execute, sanity
 from tombola.tickets import Mask, Seed, Ticket, Values, attach, select
-from tombola.training import Meter, Observer, Recipe, Run, Step, SupervisedTask, Task, train
+from tombola.training import Member, Meter, Observer, Recipe, Run, Step, SupervisedTask, Task, train, train_together
 
 __version__ = _version("tombola")
 
@@ -65,12 +69,16 @@ __all__ = [
     "EarlyBird",
     "EdgePopup",
     "Engine",
+    "Enough",
     "Filters",
+    "Formula",
     "GemMiner",
+    "GreedyNeurons",
     "Inner",
     "Inside",
     "Iterative",
     "Mask",
+    "Member",
     "Meter",
     "Observer",
     "OneShot",
@@ -111,6 +119,7 @@ __all__ = [
     "execute",
     "fgsm",
     "find",
+    "forward_selection",
     "load_small",
     "method",
     "pgd",
@@ -125,4 +134,5 @@ __all__ = [
     "sparse",
     "to_onnx",
     "train",
+    "train_together",
 ]

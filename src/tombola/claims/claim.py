@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tombola.claims.outcome import POINTS, Expectation, Unit
+from tombola.claims.measurement import Measurement
+from tombola.claims.outcome import Expectation
+from tombola.claims.units import POINTS, Unit
 from tombola.evidence import Robustness
 from tombola.methods import Method
 from tombola.studies import Result, RunSpec, TaskOptions, make_task
@@ -62,6 +64,10 @@ class Protocol:
         """What each arm's figures are counted in."""
         return {name: arm.unit for name, arm in self.arms.items()}
 
+    @property
+    def runs(self) -> int:
+        return len(self.arms) * self.seeds
+
     def specs(self, data_dir: Path | None = None) -> dict[str, list[list[RunSpec]]]:
         """Each arm's runs, by learning rate and seed; the data is read here, so TombolaError where it is missing."""
         task = make_task(replace(self.task, data_dir=data_dir))
@@ -90,7 +96,7 @@ class Claim:
     statement: str
     source: str
     differs: str
-    protocols: Mapping[Level, Protocol]
+    protocols: Mapping[Level, Protocol | Measurement]
     expected: tuple[Expectation, ...]
 
     def expected_of(self, level: Level) -> tuple[Expectation, ...]:

@@ -6,27 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tombola.evidence import MARGIN, Comparison, compare, holm
+from tombola.claims.measurement import Figure
+from tombola.claims.units import POINTS, Unit
+from tombola.evidence import Comparison, compare, holm
 from tombola.studies import Result
 
 Relation = Literal[">", "≥"]
 Finding = Literal["holds", "contradicted", "undecided"]
 Outcome = Literal["reproduced", "not reproduced", "inconclusive"]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What an arm's figures are counted in: how differences and the figures themselves are called, by what they are
-    multiplied to be shown, and the difference that makes none.
-    """
-
-    name: str
-    sign: str
-    scale: float
-    margin: float
-
-
-POINTS = Unit("points", "%", 100, MARGIN)
 
 
 @dataclass(frozen=True)
@@ -47,12 +34,12 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Report:
-    """What came out: for each expectation its paired comparison and finding; each arm's runs."""
+    """What came out: for each expectation its paired comparison and finding; each arm's runs, or its figures."""
 
     expected: tuple[Expectation, ...]
     comparisons: tuple[Comparison, ...]
     findings: tuple[Finding, ...]
-    arms: Mapping[str, tuple[Result, ...]]
+    arms: Mapping[str, tuple[Result, ...] | tuple[Figure, ...]]
     units: Mapping[str, Unit]
 
     @property
@@ -73,7 +60,9 @@ class Report:
 
 
 def judge(
-    expected: Sequence[Expectation], arms: Mapping[str, Sequence[Result]], units: Mapping[str, Unit] | None = None
+    expected: Sequence[Expectation],
+    arms: Mapping[str, Sequence[Result] | Sequence[Figure]],
+    units: Mapping[str, Unit] | None = None,
 ) -> Report:
     """Hold each expectation against the paired differences of its arms, with Holm's correction for their number.
 

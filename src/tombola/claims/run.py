@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tombola.claims.claim import Claim, Level, Protocol
+from tombola.claims.measurement import Measurement
 from tombola.claims.outcome import Report, judge
 from tombola.claims.records import load_records, save_records
 from tombola.errors import TombolaError
@@ -22,6 +23,9 @@ def measure(
     for a run of the same settings (network, data, recipe, precision, threads and device among them).
     """
     protocol = claim.protocols[level]
+    if isinstance(protocol, Measurement):
+        taken = protocol.carry_out(engine, records, data_dir)
+        return judge(claim.expected_of(level), protocol.figures(taken), protocol.units)
     if protocol.metered and engine.meter is None and not (records is not None and records.exists()):
         raise TombolaError(f"the claim {claim.id} is about energy too; say on which country's grid, as --country DEU")
     plan = protocol.specs(data_dir)

@@ -17,6 +17,8 @@ COMMANDS = {
     "check": "does it win? tombola check TICKET|METHOD",
     "compare": "methods against each other, dense and controls: tombola compare METHOD…",
     "sanity": "does a search use what it is given? tombola sanity METHOD…",
+    "sparsest": "how few weights will do? tombola sparsest [METHOD]",
+    "enough": "how much pre-training is enough, by size of the data? tombola enough",
     "robustness": "attacked, corrupted and foreign images: tombola robustness TICKET|METHOD…",
     "shrink": "the physically smaller network of a ticket, trained: tombola shrink TICKET",
     "claims": "what papers state, re-measured: tombola claims [ID…] [--quick|--full]",

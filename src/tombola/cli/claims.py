@@ -53,7 +53,7 @@ def _list(as_json: bool) -> int:
             "title": claim.title,
             "source": claim.source,
             "minutes": {level: claim.protocols[level].minutes for level in LEVELS},
-            "runs": sum(len(p.arms) * p.seeds for name, p in claim.protocols.items() if name == "standard"),
+            "runs": claim.protocols["standard"].runs,
         }
         for claim in CLAIMS.values()
     ]

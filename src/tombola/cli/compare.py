@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tombola.cli.output import RunOptions, console, engine, print_json, verdicts_json
 from tombola.cli.parse import parse
@@ -76,8 +77,19 @@ def study(
     return publish(done, own.out, title, command, dict(task.labels), run_options.json)
 
 
-def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, str], as_json: bool) -> int:
-    """Save a study, write its report, and print its table and verdicts, or one line of JSON."""
+def publish(
+    done: Study,
+    out: Path,
+    title: str,
+    command: str,
+    labels: dict[str, str],
+    as_json: bool,
+    more: Mapping[str, Any] = {},
+) -> int:
+    """Save a study, write its report, and print its table and verdicts, or one line of JSON.
+
+    more: what else the line tells.
+    """
     done = replace(done, title=title, command=command, task=labels)
     done.save(out)
     page = write_report(done.results, done.verdicts, out, title=title, command=command, task=labels, checks=done.sanity)
@@ -91,7 +103,7 @@ def publish(done: Study, out: Path, title: str, command: str, labels: dict[str, 
             "savings": [asdict(own) for own in gathered.saved],
         }
         found |= {"robustness": [own.to_json() for own in robust]} if robust else {}
-        print_json(found | ({"sanity": [own.to_json() for own in done.sanity]} if done.sanity else {}))
+        print_json({**more, **found} | ({"sanity": [own.to_json() for own in done.sanity]} if done.sanity else {}))
         return 0
     to = console()
     to.print(table(done.results, done.verdicts))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from tombola.errors import TombolaError, unknown
 from tombola.methods import METHODS, Method, blocks_removed, name_of, removing
@@ -15,7 +15,10 @@ from tombola.tickets import Ticket
 
 
 def settings_class(method: Method) -> type:
-    """A dataclass of a method's settings as the command line can take them, with the method's own as defaults."""
+    """A dataclass of a method's settings as the command line can take them, with the method's own as defaults.
+
+    A setting that is another dataclass or None, as what stops a search, is for Python alone.
+    """
     hints, columns = get_type_hints(type(method)), []
     for own in fields(method):  # ty: ignore[invalid-argument-type]
         value = getattr(method, own.name)
@@ -26,7 +29,7 @@ def settings_class(method: Method) -> type:
         elif is_dataclass(value):
             if fields(value):
                 columns.append((own.name, type(value), value))
-        else:
+        elif value is not None or not any(map(is_dataclass, get_args(hints[own.name]))):
             columns.append((own.name, hints[own.name], value))
     made = make_dataclass(
         type(method).__name__, [(name, kind, field(default=default)) for name, kind, default in columns], frozen=True

@@ -9,7 +9,8 @@ from tombola.evidence.paths import effective
 from tombola.evidence.robustness import Robustness, compared
 from tombola.evidence.sanity import CHECKS, Checked, Sanity
 from tombola.evidence.savings import NET, TRAINING, Savings, Spent, known, savings
-from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval
+from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval, proportion
+from tombola.evidence.theory import Growth, bound_rows
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Arm",
     "Checked",
     "Comparison",
+    "Growth",
     "Inverted",
     "Robustness",
     "Sanity",
@@ -32,6 +34,7 @@ __all__ = [
     "Suite",
     "Verdict",
     "auroc",
+    "bound_rows",
     "budget_gap",
     "calibration_error",
     "compare",
@@ -50,5 +53,6 @@ __all__ = [
     "msp",
     "obstacle",
     "pgd",
+    "proportion",
     "savings",
 ]

@@ -115,6 +115,21 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def proportion(hits: int, runs: int) -> tuple[float, float, float]:
+    """The share of runs that hit, and its 95 % interval after Wilson.
+
+    Examples:
+        >>> [round(share, 3) for share in proportion(3, 120)]
+        [0.025, 0.009, 0.071]
+    """
+    from scipy.stats import binomtest
+
+    if not 0 <= hits <= runs or not runs:
+        raise TombolaError(f"{hits} hits of {runs} runs have no share; give at least one run, and no more hits")
+    found = binomtest(hits, runs).proportion_ci(method="wilson")
+    return hits / runs, float(found.low), float(found.high)
+
+
 def _widening(comparisons: int, count: int) -> float:
     """How much larger a difference must be to show among several comparisons than alone."""
     return _t_quantile(1 - 0.025 / comparisons, count - 1) / _t_quantile(0.975, count - 1) if count > 1 else 1.0

@@ -4,8 +4,11 @@ from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.describe import describe
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
+from tombola.methods.enough import Draws, Enough, EnoughWatch
 from tombola.methods.find import find
+from tombola.methods.forward_selection import Picked, forward_selection
 from tombola.methods.freezing import SearchWarning
+from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import DensityKind, Method
 from tombola.methods.names import blocks_removed, granularity_used, method, name_of, removing
@@ -14,6 +17,7 @@ from tombola.methods.presets import METHODS, Preset
 from tombola.methods.rare_gems import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
+from tombola.methods.saturation import Drawn, Formula, Saturation, saturation
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 
 __all__ = [
@@ -21,15 +25,23 @@ __all__ = [
     "ConcreteTicketSearch",
     "ContinuousSparsification",
     "DensityKind",
+    "Drawn",
+    "Draws",
     "EarlyBird",
     "EdgePopup",
+    "Enough",
+    "EnoughWatch",
+    "Formula",
     "GemMiner",
+    "GreedyNeurons",
     "Iterative",
     "Method",
     "OneShot",
+    "Picked",
     "Preset",
     "RigL",
     "Round",
+    "Saturation",
     "SearchWarning",
     "Slimming",
     "Supermask",
@@ -38,9 +50,11 @@ __all__ = [
     "blocks_removed",
     "describe",
     "find",
+    "forward_selection",
     "granularity_used",
     "method",
     "name_of",
     "rare_gems",
     "removing",
+    "saturation",
 ]

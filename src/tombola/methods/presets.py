@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Worm
+from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import Method
 from tombola.methods.one_shot import OneShot
@@ -137,6 +138,12 @@ METHODS: dict[str, Preset] = {
         "Vasudev, ENLSP 2024",
         "as early-bird-transformer, holding back the weights to be dropped once they have nearly settled",
         "a few epochs, which count as training",
+    ),
+    "greedy-neurons": Preset(
+        GreedyNeurons(),
+        "Wolfe et al., TMLR 2024",
+        "pre-train a network of one hidden layer, pick its neurons one by one by what they give together, scale them",
+        "one full training, which counts as training",
     ),
     "rigl": Preset(
         RigL(),

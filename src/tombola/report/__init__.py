@@ -2,10 +2,12 @@
 
 from tombola.report.arms import Gathered
 from tombola.report.claim_page import claim_table, write_claim
+from tombola.report.enough import enough_sentences, enough_table, write_enough
 from tombola.report.page import write_report
 from tombola.report.robustness import Tried, robustness_table, tried
 from tombola.report.sanity import sanity_table
 from tombola.report.search_curve import write_search_curve
+from tombola.report.sparsest import pruned_table, rates_table, write_sparsest
 from tombola.report.table import savings_table, table
 from tombola.report.words import estimate
 
@@ -13,13 +15,19 @@ __all__ = [
     "Gathered",
     "Tried",
     "claim_table",
+    "enough_sentences",
+    "enough_table",
     "estimate",
+    "pruned_table",
+    "rates_table",
     "robustness_table",
     "sanity_table",
     "savings_table",
     "table",
     "tried",
     "write_claim",
+    "write_enough",
     "write_report",
     "write_search_curve",
+    "write_sparsest",
 ]

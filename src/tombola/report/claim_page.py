@@ -12,7 +12,7 @@ import vl_convert
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tombola.claims import POINTS, Claim, Level, Report, Unit
+from tombola.claims import POINTS, Claim, Figure, Level, Measurement, Report, Taken, Unit
 from tombola.evidence import interval
 from tombola.report.charts import differences_chart, specification
 from tombola.report.theme import LIGHT, vega_config
@@ -45,11 +45,10 @@ def write_claim(claim: Claim, level: Level, report: Report, folder: Path) -> Pat
 
 def claim_page(claim: Claim, level: Level, report: Report) -> str:
     """The page as Markdown."""
-    results = list({result.digest: result for arm in report.arms.values() for result in arm}.values())
-    protocol, first = claim.protocols[level], results[0]
-    arms = "\n".join(_arm_row(name, own, report.units[name]) for name, own in report.arms.items())
+    protocol = claim.protocols[level]
     rows = "\n".join(f"| {' | '.join(row)} |" for row in _rows(report))
     command = f"tombola claims {claim.id}" + ("" if level == "standard" else f" --{level}")
+    ran, arms = (_measured if isinstance(protocol, Measurement) else _trained)(claim, protocol, report, command)
     return f"""# {claim.title}
 
 **{report.sentence.capitalize()}.**
@@ -60,14 +59,7 @@ def claim_page(claim: Claim, level: Level, report: Report) -> str:
 
 ## What was run
 
-{counted(len(results), "run")}: {counted(len(report.arms), "arm")} over {counted(protocol.seeds, "seed")}, on
-{protocol.task.data} with {protocol.task.model}; `{command}`.
-
-- Recipe: {_recipe(protocol.task.recipe)}; {first.settings["precision"]} on {first.settings["device"]},
-  {counted(first.settings["threads"], "thread")}.
-- Otherwise than in the paper: {claim.differs}
-- Time: {_time(results)} of searching and training, beside other work on the same machine.
-- Made by {_sources(results)}.
+{ran}
 
 ## What came out
 
@@ -77,14 +69,62 @@ def claim_page(claim: Claim, level: Level, report: Report) -> str:
 | --- | --- | --- | --- | --- |
 {rows}
 
-Differences are paired over seeds; of test accuracy, where an arm's name says nothing else. *A > B* holds if
+{arms}
+"""
+
+
+def _trained(claim: Claim, protocol: Any, report: Report, command: str) -> tuple[str, str]:
+    """What was run of a protocol that trains arms, and the table of what they came to."""
+    own = {name: [one for one in arm if isinstance(one, Result)] for name, arm in report.arms.items()}
+    results = list({result.digest: result for arm in own.values() for result in arm}.values())
+    first = results[0]
+    arms = "\n".join(_arm_row(name, arm, report.units[name]) for name, arm in own.items())
+    ran = f"""{counted(len(results), "run")}: {counted(len(own), "arm")} over {counted(protocol.seeds, "seed")}, on
+{protocol.task.data} with {protocol.task.model}; `{command}`.
+
+- Recipe: {_recipe(protocol.task.recipe)}; {first.settings["precision"]} on {first.settings["device"]},
+  {counted(first.settings["threads"], "thread")}.
+- Otherwise than in the paper: {claim.differs}
+- Time: {_time(results)} of searching and training, beside other work on the same machine.
+- Made by {_sources(results)}."""
+    return (
+        ran,
+        f"""Differences are paired over seeds; of test accuracy, where an arm's name says nothing else. *A > B* holds if
 A is better; *A ≥ B* holds if the 90 % interval of A − B lies above −{_margins(report)}. The test split is
 read once, after training.
 
 | arm | density | mean (95 % interval) | each seed | search |
 | --- | --- | --- | --- | --- |
-{arms}
-"""
+{arms}""",
+    )
+
+
+def _measured(claim: Claim, protocol: Any, report: Report, command: str) -> tuple[str, str]:
+    """The same of a protocol that gives figures."""
+    own = {name: [one for one in arm if isinstance(one, Figure)] for name, arm in report.arms.items()}
+    taken = [figure.taken for figure in next(iter(own.values()))]
+    first = taken[0].settings
+    arms = "\n".join(
+        f"| {name} | {mean} | {each} |"
+        for name, arm in own.items()
+        for mean, each in [_figures(arm, report.units[name])]
+    )
+    ran = f"""{counted(len(own), "figure")} over {counted(protocol.seeds, "seed")}; `{command}`.
+
+- {protocol.ran}
+- On {first["device"]}, {counted(first["threads"], "thread")}.
+- Otherwise than in the paper: {claim.differs}
+- Time: {sum(seed.seconds for seed in taken) / 60:.0f} minutes, beside other work on the same machine.
+- Made by {_sources(taken)}."""
+    return (
+        ran,
+        f"""Differences are paired over seeds. *A > B* holds if A is larger; *A ≥ B* holds if the 90 % interval of A − B
+lies above −{_margins(report)}.
+
+| figure | mean (95 % interval) | each seed |
+| --- | --- | --- |
+{arms}""",
+    )
 
 
 def _rows(report: Report) -> list[list[str]]:
@@ -112,15 +152,18 @@ def _margins(report: Report) -> str:
 
 
 def _arm_row(name: str, results: Sequence[Result], unit: Unit) -> str:
-    mean, low, high = (unit.scale * value for value in interval([result.metric for result in results]))
-    each = ", ".join(f"{unit.scale * result.metric:.2f}" for result in results)
+    mean, each = _figures(results, unit)
     rate = f", lr {results[0].settings['lr']:g}" if "lr" in results[0].settings else ""
     seconds = [result.search["seconds"] for result in results if "seconds" in result.search]
     search = f"{median(seconds):.3g} s" if seconds else ""
-    return (
-        f"| {name}{rate} | {results[0].weight_density:.2%} | {mean:.2f} {unit.sign} ({low:.2f} … {high:.2f}) | {each} "
-        f"| {search} |"
-    )
+    return f"| {name}{rate} | {results[0].weight_density:.2%} | {mean} | {each} | {search} |"
+
+
+def _figures(arm: Sequence[Result] | Sequence[Figure], unit: Unit) -> tuple[str, str]:
+    """The mean of an arm with its interval, and what each seed came to."""
+    mean, low, high = (unit.scale * value for value in interval([own.metric for own in arm]))
+    each = ", ".join(f"{unit.scale * own.metric:.2f}" for own in arm)
+    return f"{mean:.2f} {unit.sign} ({low:.2f} … {high:.2f})", each
 
 
 def _recipe(recipe: Recipe) -> str:
@@ -134,7 +177,7 @@ def _time(results: Sequence[Result]) -> str:
     return f"{minutes:.0f} minutes"
 
 
-def _sources(results: Sequence[Result]) -> str:
+def _sources(results: Sequence[Result] | Sequence[Taken]) -> str:
     made = sorted({result.source for result in results})
     own = "this source" if made == [source_digest()] else "another version of the source"
     return f"{own} ({', '.join(made)})"

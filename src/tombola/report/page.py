@@ -53,40 +53,58 @@ def render(
     study: Gathered, drawn: Mapping[str, Figure], *, title: str, command: str = "", task: Mapping[str, Any] = {}
 ) -> str:
     """The page's HTML."""
-    environment = Environment(
+    results = [result for arm in study.arms for result in arm.results]
+    charts = {p.key: p.chart for figure in drawn.values() for p in figure.panels}
+    return (
+        environment()
+        .get_template("template.html.j2")
+        .render(
+            title=title,
+            command=command,
+            task=flat(task),
+            study=study,
+            words=words,
+            tables=tables,
+            frames=frames,
+            robustness=robustness,
+            sanity=sanity,
+            figures=drawn,
+            common=common(results),
+            own=own,
+            **dressed(charts, len(study.densities)),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Where the templates are read from."""
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    steps = len(study.densities)
-    results = [result for arm in study.arms for result in arm.results]
-    return environment.get_template("template.html.j2").render(
-        title=title,
-        version=version("tombola"),
-        font=Markup(FONT),
-        command=command,
-        task=flat(task),
-        study=study,
-        words=words,
-        tables=tables,
-        frames=frames,
-        robustness=robustness,
-        sanity=sanity,
-        figures=drawn,
-        common=common(results),
-        own=own,
-        looks={name: (theme, ramp(theme.ramp, steps)) for name, theme in (("light", LIGHT), ("dark", DARK))},
-        data={
-            "charts": {p.key: p.chart | {"autosize": FIT} for figure in drawn.values() for p in figure.panels},
+
+
+def dressed(charts: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, Any]:
+    """What every page needs beside its content: version, looks in light and dark, charts and what draws them.
+
+    steps: how many densities a chart's ramp must tell apart.
+    """
+    looks = {"light": LIGHT, "dark": DARK}
+    return {
+        "version": version("tombola"),
+        "font": Markup(FONT),
+        "looks": {name: (theme, ramp(theme.ramp, steps)) for name, theme in looks.items()},
+        "data": {
+            "charts": {key: {**chart, "autosize": FIT} for key, chart in charts.items()},
             "themes": {
-                name: vega_config(theme, steps) | {"legend": {"disable": True}}
-                for name, theme in (("light", LIGHT), ("dark", DARK))
+                name: vega_config(theme, steps) | {"legend": {"disable": True}} for name, theme in looks.items()
             },
         },
-        vega=Markup(bundle()),
-    )
+        "vega": Markup(bundle()),
+    }
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from tombola.report.words import (
     share,
     verdict_word,
 )
+from tombola.studies import Result
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def savings(study: Gathered) -> Grid:
 
 def runs(arm: Arm) -> Grid:
     """A row a seed: what it came to and what identifies it."""
-    head = ("seed", "accuracy", "loss", "validation", "epochs", "nothing left of", "digest", "source")
+    head = ("seed", "accuracy", "loss", "validation", "epochs", "trained", "nothing left of", "digest", "source")
     body = (
         (
             str(r.seed),
@@ -165,6 +166,7 @@ def runs(arm: Arm) -> Grid:
             f"{r.loss:.4g}",
             percent(100 * r.validation if math.isfinite(r.validation) else None),
             str(r.epochs),
+            _company(r),
             ", ".join(r.collapsed) or NOTHING,
             r.digest,
             r.source,
@@ -172,6 +174,13 @@ def runs(arm: Arm) -> Grid:
         for r in arm.results
     )
     return Grid(head, tuple(body), text=0)
+
+
+def _company(result: Result) -> str:
+    """How many others a network trained with, or why with none where small networks were to."""
+    if result.together > 1:
+        return f"with {result.together - 1} others"
+    return f"alone: {result.alone}" if result.alone else "alone"
 
 
 def _thousandths(value: float | None) -> str:

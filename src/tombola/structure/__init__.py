@@ -14,6 +14,7 @@ from tombola.structure.prunable import Prunable, prunable
 from tombola.structure.residual import Block, declare_blocks, residual_blocks
 from tombola.structure.single import NM, QueryKey, Weights
 from tombola.structure.trace import wiring_of
+from tombola.structure.two_layer import Neurons, NeuronUnits, TwoLayers, two_layers
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
 from tombola.structure.wiring import INPUTS, PINNED, Wiring
 
@@ -34,10 +35,13 @@ __all__ = [
     "Inner",
     "Inside",
     "MovesChannels",
+    "NeuronUnits",
+    "Neurons",
     "Probe",
     "Prunable",
     "QueryKey",
     "Slice",
+    "TwoLayers",
     "UnitGroup",
     "UnitMap",
     "Units",
@@ -58,5 +62,6 @@ __all__ = [
     "residual_blocks",
     "shared",
     "tensors_in",
+    "two_layers",
     "wiring_of",
 ]

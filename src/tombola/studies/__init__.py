@@ -1,7 +1,9 @@
 """Studies: runs, the store of their results, and the one engine that carries them out."""
 
 from tombola.studies.check import Study, check, compare
-from tombola.studies.execute import Engine, carry_out, execute, search
+from tombola.studies.enough import EnoughStudy, Pretrained, enough, part
+from tombola.studies.execute import carry_out, execute
+from tombola.studies.prepare import Engine, search
 from tombola.studies.result import Result
 from tombola.studies.sanity import sanity
 from tombola.studies.spec import RunSpec, digest, settings_of, source_digest
@@ -11,6 +13,8 @@ from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_ta
 __all__ = [
     "RECIPES",
     "Engine",
+    "EnoughStudy",
+    "Pretrained",
     "Result",
     "RunFolder",
     "RunSpec",
@@ -22,8 +26,10 @@ __all__ = [
     "compare",
     "default_options",
     "digest",
+    "enough",
     "execute",
     "make_task",
+    "part",
     "sanity",
     "search",
     "settings_of",

@@ -11,7 +11,8 @@ from pathlib import Path
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN, Robustness, Sanity, Verdict, budget_gap, judge
 from tombola.methods import Method, describe
-from tombola.studies.execute import Engine, execute, search
+from tombola.studies.execute import execute
+from tombola.studies.prepare import Engine, search
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
 from tombola.studies.store import Store

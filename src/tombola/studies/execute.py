@@ -5,52 +5,39 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tombola.errors import TombolaError
-from tombola.evidence import Against, Arm, control, effective
-from tombola.methods import METHODS, Method, blocks_removed, find
+from tombola.evidence import Arm, effective
+from tombola.methods import METHODS, Method, blocks_removed
 from tombola.shrink import within
+from tombola.studies.ahead import train_ahead
+from tombola.studies.prepare import Engine, arm_of, folder_of, subject_of
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, settings_of, source_digest
-from tombola.studies.store import RunFolder, Store
+from tombola.studies.store import RunFolder
 from tombola.tickets import Mask, Ticket
-from tombola.training import Bars, Meter, Run, Task, epochs_spent, own_randomness, start_of, train
+from tombola.training import Run, epochs_spent, own_randomness, start_of, train
 
 
 class StaleWarning(UserWarning):
     """Results that are read were made by another version of the package's source."""
 
 
-@dataclass(frozen=True)
-class Engine:
-    """Where and how runs are carried out: store, device, bars, meter, and whether finished runs are made anew, once."""
-
-    store: Store
-    device: torch.device = torch.device("cpu")
-    bars: Bars = Bars()
-    fresh: bool = False
-    renewed: set[Path] = field(default_factory=set)
-    meter: Meter | None = None
-
-    def begin(self, folder: RunFolder, settings: dict[str, Any]) -> None:
-        """Begin, or go on with, the run of these settings in a folder that is locked."""
-        if self.fresh and folder.path not in self.renewed:
-            folder.clear()
-            self.renewed.add(folder.path)
-        folder.begin(settings)
-
-
 def execute(specs: Sequence[RunSpec], engine: Engine) -> list[Result]:
-    """Carry out runs one after another, in order; a finished one is read, a killed one goes on where it was."""
+    """Carry out runs, in order; a finished one is read, a killed one goes on where it was.
+
+    Small networks that can be are trained at once beforehand; the results say so.
+    """
     with engine.bars.track("runs", len(specs)) as tick:
+        alone = train_ahead(specs, engine)
         results = []
-        for spec in specs:
-            result = carry_out(spec, engine)
+        for at, spec in enumerate(specs):
+            result = carry_out(spec, engine, alone=alone.get(at, ""))
             results.append(result)
             tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {result.metric:.1%}")
     stale = sum(result.source != source_digest() for result in results)
@@ -64,40 +51,21 @@ def execute(specs: Sequence[RunSpec], engine: Engine) -> list[Result]:
     return results
 
 
-def search(
-    task: Task, method: Method, seed: int, engine: Engine, folder: RunFolder | None = None
-) -> tuple[Ticket, RunFolder]:
-    """Find a ticket once: in `folder`, or in the store's own for these settings."""
-    spec = RunSpec(task, method, "search", seed)
-    settings = settings_of(spec, engine.device)
-    folder = folder or engine.store.folder(f"find-{spec.method}-{spec.density:.4g}-s{seed}", settings)
-    with folder.locked():
-        engine.begin(folder, settings)
-        ticket = folder.ticket()
-        if ticket is None:
-            run = Run(seed, folder.path, engine.device, engine.bars, meter=engine.meter)
-            ticket = find(task, method, run=run)
-            folder.write_history(run.history)
-            ticket.save(folder.ticket_path)
-            run.clear()
-    return ticket, folder
+def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None, alone: str = "") -> Result:
+    """One run: find or take the ticket, make the control if one is asked, train, read the test split once.
 
-
-def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) -> Result:
-    """One run: find or take the ticket, make the control if one is asked, train, read the test split once."""
+    alone: why it could not train with others, for the record.
+    """
     settings = settings_of(spec, engine.device)
-    if folder is None:
-        parts = [spec.method or "dense", spec.control, f"{spec.density:.4g}", f"s{spec.seed}"]
-        folder = engine.store.folder("-".join(part for part in parts if part), settings)
+    folder = folder or folder_of(spec, engine, settings)
     with folder.locked():
         engine.begin(folder, settings)
         done = folder.result()
         if done is not None:
             return done
-        found, ticket_path = _subject(spec, engine)
+        found, ticket_path = subject_of(spec, engine)
         command = command_for(spec, settings, ticket_path)
-        searching = Run(spec.seed, folder.path / "stages" / "search", engine.device, engine.bars, meter=engine.meter)
-        arm = _at_rate(_arm(spec, found, searching), spec.lr)
+        arm = _at_rate(arm_of(spec, found, engine, folder), spec.lr)
         run = Run(spec.seed, folder.path, engine.device, engine.bars, meter=engine.meter)
         init = spec.init_seed
         trained = train(arm.task, arm.ticket, seed=spec.seed, init_seed=init, extra_epochs=arm.extra_epochs, run=run)
@@ -132,6 +100,8 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None) ->
             command=command,
             robustness=tried,
             country=engine.meter.country if engine.meter else "",
+            together=trained.together,
+            alone=alone,
         )
         folder.finish(result)
         run.clear()
@@ -163,31 +133,6 @@ def _amount(method: Method) -> list[str]:
     """How much a method keeps, as typed."""
     count = blocks_removed(method)
     return ["--density", f"{method.density:g}"] if count is None else ["--remove", str(count)]
-
-
-def _subject(spec: RunSpec, engine: Engine) -> tuple[Ticket | None, Path | None]:
-    """The ticket that the run is about, and its file; a ticket that was given is kept beside the runs."""
-    if spec.subject is None:
-        return None, None
-    if isinstance(spec.subject, Ticket):
-        path = engine.store.root / f"ticket-{spec.subject.digest[:12]}.safetensors"
-        if not path.exists():
-            spec.subject.save(path)
-        return spec.subject, path
-    ticket, folder = search(spec.task, spec.subject, spec.seed, engine)
-    return ticket, folder.ticket_path
-
-
-def _arm(spec: RunSpec, ticket: Ticket | None, run: Run) -> Arm:
-    """What is trained; run: of the search that a control may need."""
-    if ticket is None:
-        if spec.control:
-            raise TombolaError(f"the dense network has no control '{spec.control}'; give a ticket or a method")
-        return Arm(spec.task, None, spec.extra_epochs)
-    if not spec.control:
-        return Arm(spec.task, ticket)
-    method = None if isinstance(spec.subject, Ticket) else spec.subject
-    return control(spec.control, Against(spec.task, ticket, spec.seed, method, run))
 
 
 def _at_rate(arm: Arm, lr: float | None) -> Arm:

@@ -18,7 +18,9 @@ class Result:
     kept share that lies on a path from input to output; whole, before: on the validation split, the metric of the
     network that a ticket was cut out of and the ticket's before any training, where its search measured them; ticket:
     its file; command: what makes this result again; country: the one whose grid energy and carbon are estimated for, ""
-    where they are not; robustness: what `evidence.Robustness` measured of it, by name.
+    where they are not; robustness: what `evidence.Robustness` measured of it, by name; together: how many networks
+    trained at once with this one counted, which shared seconds, energy and carbon evenly; alone: why it could not be
+    trained with others, where small networks were.
     """
 
     method: str
@@ -46,6 +48,8 @@ class Result:
     command: str = ""
     country: str = ""
     robustness: dict[str, float] = field(default_factory=dict)
+    together: int = 1
+    alone: str = ""
 
     @property
     def arm(self) -> str:

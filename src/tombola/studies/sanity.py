@@ -9,7 +9,7 @@ from tombola.errors import TombolaError, unknown
 from tombola.evidence import CHECKS, MARGIN, Checked, Sanity, control_kind, obstacle
 from tombola.methods import Method
 from tombola.studies.check import Study, compare
-from tombola.studies.execute import Engine
+from tombola.studies.prepare import Engine
 from tombola.studies.store import Store
 from tombola.training import Task, bars
 

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +16,19 @@ from torch import Tensor, nn
 
 from tombola import zoo
 from tombola.errors import TombolaError
-from tombola.training import Recipe, SupervisedTask
+from tombola.training import Recipe, SupervisedTask, binary_accuracy, binary_cross_entropy
 
 RECIPES: Mapping[str, Recipe] = {
     "digits": Recipe(epochs=20, batch=64, precision="float32"),
     "mnist1d": Recipe(epochs=20, batch=64, precision="float32"),
-    "cubist-spiral": Recipe(epochs=50, weight_decay=5e-4, precision="float32"),
+    "cubist-spiral": Recipe(
+        epochs=50,
+        weight_decay=5e-4,
+        schedule="cosine-by-epoch",
+        milestones=(0.3, 0.6),
+        precision="float32",
+        drop_last=True,
+    ),
     "fashion-mnist": Recipe(epochs=5),
     "fashion-mnist-14": Recipe(epochs=30),
     "cifar10": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
@@ -67,8 +74,11 @@ def make_task(options: TaskOptions) -> SupervisedTask:
     labels = _labels(options)
     if ":" in options.model:
         return SupervisedTask(_own(options.model, "model"), data, recipe=options.recipe, labels=labels)
-    narrower = partial(_zoo_model, options.model, *_sizes(data), options.width)
-    return SupervisedTask(narrower(1.0), data, recipe=options.recipe, narrower=narrower, labels=labels)
+    shape, classes = _sizes(data)
+    narrower = partial(_zoo_model, options.model, shape, classes, options.width)
+    task = SupervisedTask(narrower(1.0), data, recipe=options.recipe, narrower=narrower, labels=labels)
+    single = options.model in zoo.SINGLE_OUTPUT and classes == 2
+    return replace(task, loss=binary_cross_entropy, metric=binary_accuracy) if single else task
 
 
 def _zoo_data(options: TaskOptions) -> zoo.Data:

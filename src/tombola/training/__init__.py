@@ -3,6 +3,7 @@
 from tombola.training.batches import MemoryBatches, pick
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.energy import Meter
+from tombola.training.ensemble import Member, train_together
 from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.observers import Gathered, Observer, Snapshot, State, Until, gathering
@@ -11,7 +12,16 @@ from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run
 from tombola.training.step import Step
-from tombola.training.task import Split, SupervisedTask, Task, Varied, accuracy
+from tombola.training.task import (
+    Split,
+    SupervisedTask,
+    Task,
+    Varied,
+    accuracy,
+    binary_accuracy,
+    binary_cross_entropy,
+    half_squared_error,
+)
 from tombola.training.train import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [
@@ -20,6 +30,7 @@ __all__ = [
     "Diverged",
     "Fit",
     "Gathered",
+    "Member",
     "MemoryBatches",
     "Meter",
     "Observer",
@@ -37,10 +48,13 @@ __all__ = [
     "Varied",
     "accuracy",
     "bars",
+    "binary_accuracy",
+    "binary_cross_entropy",
     "epochs_spent",
     "evaluate",
     "fit",
     "gathering",
+    "half_squared_error",
     "length_of",
     "mixed",
     "own_randomness",
@@ -53,4 +67,5 @@ __all__ = [
     "step_memory",
     "train",
     "train_samples",
+    "train_together",
 ]

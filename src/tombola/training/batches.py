@@ -41,7 +41,8 @@ AUGMENTATIONS: dict[str, Augmentation] = {"crop": crop, "flip": flip}
 class MemoryBatches:
     """One pass over tensors in batches; shuffled and augmented if there is a seed for it.
 
-    A last batch of a single sample is left out when shuffled, since batch norm cannot train on it.
+    drop_last: leave out a last batch that is not whole. When shuffled, one of a single sample is always left out, since
+    batch norm cannot train on it.
     """
 
     inputs: Any
@@ -49,6 +50,7 @@ class MemoryBatches:
     size: int
     seed: int | None = None
     augment: tuple[str, ...] = ()
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         if self.augment and not (isinstance(self.inputs, Tensor) and self.inputs.ndim == 4):
@@ -60,15 +62,20 @@ class MemoryBatches:
 
     def __len__(self) -> int:
         whole, rest = divmod(self.count, self.size)
-        return whole + (rest > (self.seed is not None and whole > 0))
+        return whole + (rest > (self.seed is not None and whole > 0) and not (self.drop_last and whole))
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Which samples come one after another in a shuffled pass; the generator goes on to augment them."""
+        assert self.seed is not None
+        return torch.randperm(self.count, generator=generator.manual_seed(self.seed))
 
     def __iter__(self) -> Iterator[Batch]:
         if self.seed is None:
-            for start in range(0, self.count, self.size):
+            for start in range(0, len(self) * self.size, self.size):
                 yield pick(self.inputs, slice(start, start + self.size)), self.targets[start : start + self.size]
             return
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(self.count, generator=generator)
+        generator = torch.Generator()
+        order = self.order(generator)
         for start in range(0, len(self) * self.size, self.size):
             index = order[start : start + self.size]
             inputs = pick(self.inputs, index)

@@ -35,10 +35,11 @@ class Diverged(TombolaError):
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training came to: one history row an epoch, and its cost."""
+    """What a training came to: one history row an epoch, its cost, and how many networks trained at once."""
 
     history: tuple[dict[str, float], ...]
     cost: Cost
+    together: int = 1
 
 
 def fit(

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from tombola.errors import TombolaError
 from tombola.scores import Batches, Loss, Score, Scores, TrainingScore, View, needs_training
 from tombola.tickets import Handle, tensors_of
+from tombola.training.cost import Cost
 from tombola.training.recipe import Recipe
 from tombola.training.step import Step
 
@@ -35,7 +36,12 @@ class State:
 
 
 class Observer:
-    """Override what you need. `state_dict` and `load_state_dict` carry it over a kill."""
+    """Override what you need. `state_dict` and `load_state_dict` carry it over a kill.
+
+    spent: the samples and FLOPs that it computes itself, for the run's ledger; its seconds are the training's.
+    """
+
+    spent: Cost = Cost()
 
     def epoch_begin(self, state: State) -> None:
         """Before the first batch of an epoch."""

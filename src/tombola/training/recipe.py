@@ -18,11 +18,12 @@ from tombola.training.step import Step
 class Recipe:
     """A way to train.
 
-    epochs: length of the whole schedule. batch: samples a step. milestones: for `multistep`, the shares of all
-    epochs at which the learning rate is multiplied by gamma. warmup: epochs of linear warm-up. augment: `crop`
-    (4 pixels of padding) and `flip`, as batched tensor operations. precision: `auto` is bf16 autocast where
-    the processor has it. channels_last: `auto` is where it pays, in networks with 2-D convolutions. start: the point of
-    the schedule where training begins, as a rewound ticket needs it.
+    epochs: length of the whole schedule. batch: samples a step. drop_last: leave out an epoch's last batch if it is not
+    whole. schedule: of the learning rate, which changes with each step, in `cosine-by-epoch` with each epoch.
+    milestones: for `multistep`, the shares of all epochs at which the learning rate is multiplied by gamma. warmup:
+    epochs of linear warm-up. augment: `crop` (4 pixels of padding) and `flip`, as batched tensor operations. precision:
+    `auto` is bf16 autocast where the processor has it. channels_last: `auto` is where it pays, in networks with 2-D
+    convolutions. start: the point of the schedule where training begins, as a rewound ticket needs it.
     """
 
     epochs: int = 10
@@ -32,7 +33,7 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
-    schedule: Literal["cosine", "multistep", "constant", "one-cycle"] = "cosine"
+    schedule: Literal["cosine", "multistep", "constant", "one-cycle", "cosine-by-epoch"] = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
     warmup: float = 0.0
@@ -42,6 +43,7 @@ class Recipe:
     channels_last: Literal["auto", "on", "off"] = "auto"
     compile: bool = False
     start: str = "0it"
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
@@ -76,6 +78,8 @@ class Recipe:
         done = step / total
         if self.schedule == "cosine":
             return self.lr * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
+        if self.schedule == "cosine-by-epoch":
+            return self.lr * (1 + math.cos(math.pi * (step // steps_per_epoch) / self.epochs)) / 2
         if self.schedule == "multistep":
             return self.lr * self.gamma ** sum(done >= share for share in self.milestones)
         if self.schedule == "one-cycle":

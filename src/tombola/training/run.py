@@ -68,16 +68,16 @@ class Run:
         observers: Sequence[Observer] = (),
     ) -> Fit:
         """Train `model` in place as the stage `name`, or put there what that stage came to when it was done before."""
-        end = self._file(f"{name}.end")
+        end = self.file(f"{name}.end")
         if end is not None and (saved := end.load()) is not None:
             put_values(model, saved["values"])
             for observer, own in zip(observers, saved["observers"], strict=True):
                 observer.load_state_dict(own)
-            done = Fit(tuple(saved["history"]), Cost(**saved["cost"]))
+            done = Fit(tuple(saved["history"]), Cost(**saved["cost"]), saved.get("together", 1))
         else:
-            going = self._file(f"{name}.going")
+            going = self.file(f"{name}.going")
             reset_peak_memory(self.device)
-            with self._reading() as reading:
+            with self.reading() as reading:
                 done = fit(
                     task,
                     model,
@@ -90,23 +90,26 @@ class Run:
                     name=name,
                 )
             done = replace(done, cost=reading.price(done.cost))
-            if end is not None and going is not None:
-                end.save(
-                    {
-                        "values": tensors_of(model),
-                        "observers": [observer.state_dict() for observer in observers],
-                        "history": list(done.history),
-                        "cost": asdict(done.cost),
-                    }
-                )
+            for spent in (observer.spent for observer in observers if observer.spent.flops):
+                share = spent.flops / self._flops_of_dense_epoch(task, model)
+                done = replace(done, cost=done.cost + replace(spent, dense_epochs=share))
+            self.keep(name, model, done, observers)
+            if going is not None:
                 going.remove()
         self.cost += done.cost
         self.history += [{"stage": name, **row} for row in done.history]
         return done
 
+    def keep(self, name: str, model: nn.Module, done: Fit, observers: Sequence[Observer] = ()) -> None:
+        """Note the stage `name` as finished with this network, so that it is not trained again."""
+        end = self.file(f"{name}.end")
+        if end is not None:
+            watched = [observer.state_dict() for observer in observers]
+            end.save({"values": tensors_of(model), "observers": watched} | asdict(done))
+
     def validate(self, task: Task, model: nn.Module, recipe: Recipe) -> float | None:
         """The model's metric on the validation split, entered into the cost; None without validation samples."""
-        with self._reading() as reading:
+        with self.reading() as reading:
             started = time.perf_counter()
             flops = SampleFlops.measure(task, model, next(iter(task.batches("train", self.seed, 0)))).forward
             with own_randomness(self.device, self.seed):
@@ -140,7 +143,7 @@ class Run:
         view = View(forward=counting_forward, seed=self.seed) | view
         counter = nullcontext() if score in self._score_flops else FlopCounterMode(display=False)
         reset_peak_memory(self.device)
-        with self._reading() as reading:
+        with self.reading() as reading:
             started = time.perf_counter()
             with own_randomness(self.device, self.seed), counter as counted:
                 scores = (noted or score)(model, task.batches("train", self.seed, epoch), task.loss, **view)
@@ -188,7 +191,8 @@ class Run:
                 self._dense_epoch = sample * train_samples(batches)
         return self._dense_epoch
 
-    def _reading(self) -> AbstractContextManager[Reading]:
+    def reading(self) -> AbstractContextManager[Reading]:
+        """Read the meter, if there is one."""
         return nullcontext(Reading()) if self.meter is None else self.meter.reading()
 
     def clear(self) -> None:
@@ -196,7 +200,8 @@ class Run:
         if self.folder is not None:
             shutil.rmtree(self.folder / "stages", ignore_errors=True)
 
-    def _file(self, name: str) -> Checkpoint | None:
+    def file(self, name: str) -> Checkpoint | None:
+        """Where a stage keeps something; None without a folder."""
         if self.folder is None:
             return None
         return Checkpoint(self.folder / "stages" / f"{name}.pt", self._checkpoint_seconds)

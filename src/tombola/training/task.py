@@ -49,6 +49,22 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(-1) == targets).float().mean()
 
 
+def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss of one output a sample, the logit of class 1; targets are 0 or 1."""
+    return F.binary_cross_entropy_with_logits(outputs.squeeze(-1), targets.to(outputs.dtype))
+
+
+def binary_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of samples whose one output is positive where the target is 1, and not where it is 0."""
+    return ((outputs.squeeze(-1) > 0) == targets.bool()).float().mean()
+
+
+def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """½ of the squared distance to the targets, mean over samples; classes are one-hot vectors."""
+    wanted = targets if targets.is_floating_point() else F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
+    return (outputs - wanted).square().sum(-1).mean() / 2
+
+
 @dataclass(frozen=True)
 class SupervisedTask:
     """A task from a network's factory and data.
@@ -94,7 +110,7 @@ class SupervisedTask:
             return source
         if split != "train":
             return MemoryBatches(*source, size=max(self.recipe.batch, EVALUATION_BATCH))
-        return MemoryBatches(*source, self.recipe.batch, mixed(seed, epoch), self.recipe.augment)
+        return MemoryBatches(*source, self.recipe.batch, mixed(seed, epoch), self.recipe.augment, self.recipe.drop_last)
 
     def narrow(self, width: float) -> SupervisedTask:
         """The same task with a network of `width` times the hidden units."""

@@ -25,6 +25,8 @@ class Trained:
     """A trained network: metric and loss on the test split, validation metric, history, cost.
 
     plan: where a ticket of whole channels trained as the smaller network, what was cut out, and what is still dead.
+    together: how many networks trained at once, 1 if this one trained alone; alone: why, where others were to train
+    with it; diverged: at which step the loss stopped being finite, where that does not stop the others.
     """
 
     model: nn.Module
@@ -35,6 +37,9 @@ class Trained:
     history: tuple[dict[str, float], ...]
     cost: Cost
     plan: Plan | None = None
+    together: int = 1
+    alone: str = ""
+    diverged: str = ""
 
 
 def train(
@@ -73,7 +78,7 @@ def train(
     last = done.history[-1].get("validation_metric") if done.history else run.validate(task, model, recipe)
     validation = math.nan if last is None else last
     cost = replace(done.cost, dense_epochs=share * done.cost.dense_epochs)
-    return Trained(model, metric, loss, validation, recipe.epochs, done.history, cost, plan)
+    return Trained(model, metric, loss, validation, recipe.epochs, done.history, cost, plan, done.together)
 
 
 def share_of_work(task: Task, small: nn.Module, whole: nn.Module, seed: int) -> float:

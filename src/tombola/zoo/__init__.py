@@ -22,6 +22,8 @@ from tombola.zoo.minilm import minilm
 from tombola.zoo.mnist1d import mnist1d
 from tombola.zoo.normal import Data
 from tombola.zoo.resnet import large_resnet, small_resnet, wide_resnet
+from tombola.zoo.spiral_mlp import SPIRAL_WIDTH, spiral_block, spiral_mlp
+from tombola.zoo.two_layer import two_layer
 from tombola.zoo.vader import vader
 from tombola.zoo.vgg import vgg
 from tombola.zoo.vit import vit_tiny
@@ -29,6 +31,7 @@ from tombola.zoo.vit import vit_tiny
 Builder = Callable[..., nn.Module]
 
 MODELS: dict[str, Builder] = {
+    "two-layer": two_layer,
     "lenet-300-100": lenet_300_100,
     "lenet5": lenet5,
     "conv2": partial(conv_n, 2),
@@ -43,9 +46,13 @@ MODELS: dict[str, Builder] = {
     "preresnet18": partial(large_resnet, "pre-activation", (2, 2, 2, 2), 1),
     "resnet50": partial(large_resnet, "bottleneck", (3, 4, 6, 3), 4),
     "wrn-28-2": partial(wide_resnet, 28, 2),
+    "spiral-mlp": spiral_mlp,
     "vit-tiny": vit_tiny,
     "minilm": minilm,
 }
+
+SINGLE_OUTPUT = ("spiral-mlp",)
+"""Models that have one output for two classes, the log-odds of the second."""
 
 GENERATED: dict[str, Callable[[], Data]] = {
     "digits": digits,
@@ -107,4 +114,17 @@ def data(name: str, folder: Path | str | None = None, size: int | None = None) -
     return GENERATED[name]()
 
 
-__all__ = ["DATA", "GENERATED", "MODELS", "STORED", "Data", "data", "hold_out", "model"]
+__all__ = [
+    "DATA",
+    "GENERATED",
+    "MODELS",
+    "SINGLE_OUTPUT",
+    "SPIRAL_WIDTH",
+    "STORED",
+    "Data",
+    "data",
+    "hold_out",
+    "model",
+    "spiral_block",
+    "spiral_mlp",
+]

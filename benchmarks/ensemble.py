@@ -1,0 +1,91 @@
+"""Networks trained together against the same networks one after another, and complete runs a minute."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+import tombola as tb
+from benchmarks.measure import Figure, Times, spread
+from tombola import zoo
+from tombola.training import binary_accuracy, binary_cross_entropy
+from tombola.training.ensemble.together import chunk_size
+
+SPIRAL = tb.Recipe(epochs=50, weight_decay=5e-4, schedule="cosine-by-epoch", precision="float32", drop_last=True)
+
+
+def perceptron() -> nn.Module:
+    """2-16-16-16-1."""
+    sizes = (2, 16, 16, 16)
+    hidden = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(16, 1))
+
+
+def spiral() -> tb.SupervisedTask:
+    """The Cubist Spiral, accuracy measured on all points once, at the end; 390 steps an epoch."""
+    data = zoo.data("cubist-spiral")
+    data["validation"] = tuple(part[:0] for part in data["test"])
+    return tb.SupervisedTask(perceptron, data, binary_cross_entropy, SPIRAL, binary_accuracy)
+
+
+def lenet() -> tb.SupervisedTask:
+    """784-300-100-10 on random images, 100 steps an epoch."""
+    inputs, targets = torch.randn(12_800, 1, 28, 28), torch.randint(0, 10, (12_800,))
+    data = {"train": (inputs, targets), "validation": (inputs[:0], targets[:0]), "test": (inputs[:128], targets[:128])}
+    recipe = tb.Recipe(lr=0.05, precision="float32")
+    return tb.SupervisedTask(zoo.model("lenet-300-100", (1, 28, 28), 10), data, recipe=recipe)
+
+
+def epochs_apart(trained: list[tb.training.Trained]) -> list[float]:
+    """Seconds that one network's epochs took, but for the first."""
+    rows = [row["seconds"] for row in trained[-1].history]
+    return [later - sooner for sooner, later in pairwise(rows)]
+
+
+def compared(task: tb.SupervisedTask, members: int, turns: int, epochs: int) -> Times:
+    """One network's epoch among `members` that train together, and alone; in turn."""
+    task = replace(task, recipe=replace(task.recipe, epochs=epochs))
+    taken: dict[str, list[float]] = {"together": [], "alone": []}
+    for _ in range(turns):
+        own = [tb.Member(seed, recipe={"lr": 0.05 * (1 + seed % 3)}) for seed in range(members)]
+        taken["together"] += epochs_apart(tb.train_together(task, own))
+        taken["alone"] += epochs_apart(tb.train_together(task, own[:1]))
+    medians = {name: statistics.median(own) for name, own in taken.items()}
+    return Times(medians, max(spread(own) for own in taken.values()))
+
+
+def figures() -> Iterator[Figure]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from of_spiral()
+    finally:
+        torch.set_num_threads(threads)
+    for members in (1, 2, 4, 8, 16):
+        times = compared(lenet(), members, turns=3 if members < 8 else 2, epochs=4)
+        note = f"alone {1e3 * times.seconds['alone'] / 100:.2f} ms a step"
+        what = f"together ÷ one after another (784-300-100-10, batch 128, {members} at once)"
+        yield times.figure(what, "together", "alone", 1 / 0.95, note)
+
+
+def of_spiral() -> Iterator[Figure]:
+    task = spiral()
+    members = chunk_size(task, tb.Member(), torch.device("cpu"))
+    times = compared(task, members, turns=3, epochs=4)
+    each = 1e6 * times.seconds["together"] / 390
+    note = f"alone {1e6 * times.seconds['alone'] / 390:.0f} µs a step, together {each:.1f} µs a network's step"
+    what = f"together ÷ one after another (2-16-16-16-1, batch 128, {members} at once, one thread)"
+    yield times.figure(what, "together", "alone", 1 / 15, note)
+    started = time.perf_counter()
+    trained = tb.train_together(task, [tb.Member(seed) for seed in range(members)])
+    seconds = time.perf_counter() - started
+    per_minute = 60 * members / seconds
+    accuracy = statistics.median(one.metric for one in trained)
+    note = f"{per_minute:.0f} a minute, {members} runs in {seconds:.0f} s, median accuracy {accuracy:.1%}"
+    yield Figure("minutes for 200 complete runs of 50 epochs (2-16-16-16-1, one thread)", 200 / per_minute, 1.0, note)

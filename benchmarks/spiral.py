@@ -1,0 +1,119 @@
+"""The study of the Cubist Spiral: its two search phases and its pruning grid, measured in part and extrapolated."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+
+from benchmarks.measure import Figure
+from tombola.studies.sparsest import RECIPE, WHOLE, Structure, settings, spiral_task
+from tombola.studies.sparsest.runs import inside, members
+from tombola.studies.sparsest.searching import TOGETHER
+from tombola.training import Member, train_together
+
+RUNS = int(os.environ.get("SPIRAL_RUNS", "5040"))
+"""How many complete runs of the search are measured; SPIRAL_RUNS=480 python -m benchmarks spiral measures fewer."""
+
+CORES, HOURS = 2, 24
+TRAININGS = 13
+"""Trainings that the study's nine methods take for one ticket each: iterative pruning takes five."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One phase of one of the study's searches: how many runs it has, and at which learning rates."""
+
+    name: str
+    phase: int
+    lrs: tuple[float, ...]
+
+    @property
+    def structures(self) -> list[Structure]:
+        return listed(self.name, self.phase)
+
+    @property
+    def runs(self) -> int:
+        return len(self.structures) * len(settings(self.lrs))
+
+    def seconds(self, share: float) -> float:
+        """Processor seconds of one run, by one group of runs, which begins after this share of the phase."""
+        tried, whole = settings(self.lrs), self.structures
+        count = min(TOGETHER // len(tried), len(whole))
+        group = whole[int(share * (len(whole) - count)) :][:count]
+        widths = inside(group)
+        networks = [own for structure in group for own in members(structure, widths, 0, tried)]
+        return timed(networks, widths) / len(networks)
+
+
+def timed(networks: Sequence[Member], widths: tuple[int, int, int], epochs: int = RECIPE.epochs, of: int = 16) -> float:
+    """Processor seconds of training these together on one thread, as if for all the study's epochs."""
+    torch.set_num_threads(1)
+    task = spiral_task(widths, replace(RECIPE, epochs=epochs), of=of)
+    train_together(replace(task, recipe=replace(task.recipe, epochs=1, batch=8192)), networks[:2])
+    started = time.process_time()
+    train_together(task, networks)
+    return (time.process_time() - started) * RECIPE.epochs / epochs
+
+
+@cache
+def listed(name: str, phase: int) -> list[Structure]:
+    own = WHOLE[name]
+    return sorted(own.structured, key=lambda each: each.widths) if phase == 1 else list(own.refined)
+
+
+def parts() -> list[Part]:
+    """Both phases of the four searches; those from random initialisations share the first."""
+    first = [Part(name, 1, (0.05, 0.1)) for name in WHOLE if name != "random-99.5"]
+    return [*first, *(Part(name, 2, own.lrs) for name, own in WHOLE.items())]
+
+
+def of_width(width: int) -> float:
+    """Processor seconds of one dense training at a width of the pruning grid, by a few networks for one epoch."""
+    networks = [Member(seed) for seed in range(8)]
+    return timed(networks, (width, width, width), epochs=1, of=width) / len(networks)
+
+
+def figures() -> Iterator[Figure]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(CORES, mp_context=context) as pool:
+        yield searches(pool)
+        yield grid(pool)
+
+
+def searches(pool: ProcessPoolExecutor) -> Figure:
+    """Groups spread over each phase in proportion to its runs, at least one of each."""
+    whole = parts()
+    total = sum(part.runs for part in whole)
+    groups = {part: max(1, round(RUNS * part.runs / total / TOGETHER)) for part in whole}
+    work = {
+        part: [pool.submit(part.seconds, (place + 0.5) / count) for place in range(count)]
+        for part, count in groups.items()
+    }
+    each = {part: sum(own.result() for own in done) / len(done) for part, done in work.items()}
+    hours = sum(part.runs * seconds for part, seconds in each.items()) / CORES / 3600
+    measured = sum(min(TOGETHER, part.runs) * count for part, count in groups.items())
+    a_minute = total / hours / 60 / CORES
+    note = f"{hours:.1f} h for {total:,} runs, by {measured:,} runs measured; {a_minute:.0f} a minute a core"
+    return Figure(f"the spiral's two search phases on {CORES} cores ÷ {HOURS} h", hours / HOURS, 1.0, note)
+
+
+def grid(pool: ProcessPoolExecutor) -> Figure:
+    """Every training of the pruning methods, each width by itself; what their scores take is not in it."""
+    cells: dict[int, int] = {}
+    for pruned in {own.pruned for own in WHOLE.values()}:
+        for width, _ in pruned.cells:
+            cells[width] = cells.get(width, 0) + pruned.repeats
+    each = dict(zip(cells, pool.map(of_width, cells), strict=True))
+    seconds = sum(9 * TRAININGS * count * each[width] for width, count in cells.items())
+    wide = 9 * TRAININGS * sum(count * each[width] for width, count in cells.items() if width > 16)
+    tickets = 9 * 9 * sum(cells.values())
+    note = f"{tickets:,} tickets; {wide / seconds:.0%} of it beyond width 16; by an epoch of 8 networks a width"
+    hours = seconds / CORES / 3600
+    return Figure(f"the spiral's pruning grid on {CORES} cores, in hours, scores not counted", hours, None, note)

@@ -1,0 +1,73 @@
+"""Greedy tickets of two-layer networks: pre-train, pick hidden neurons one by one, scale what they give."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
+
+from tombola.errors import TombolaError
+from tombola.methods.enough import Draws, Enough
+from tombola.methods.method import DensityKind
+from tombola.methods.neurons import Drawing, ticket_of
+from tombola.methods.rewind import prescribed
+from tombola.structure import Channels, Granularity, Neurons, NeuronUnits
+from tombola.tickets import Provenance, Ticket
+from tombola.training import Observer, Run, Task, Until
+
+
+@dataclass(frozen=True)
+class GreedyNeurons:
+    """Greedy forward selection from a pre-trained network of two linear layers, neuron by neuron.
+
+    density: picks, as a share of the hidden neurons; picks: their number, in its place. repeat: whether a neuron may be
+    picked again, which gives it more weight, so that fewer are kept; else each is picked at most once. examples: how
+    many of the first training examples it is chosen on. epochs: of pre-training, the recipe's if 0. until: stops the
+    pre-training where tickets stop getting better. A neuron picked r of k times has its outgoing weights multiplied
+    with r · neurons / k, and the ticket fine-tunes from there.
+    """
+
+    density: float = 0.1
+    picks: int = 0
+    repeat: bool = True
+    examples: int = 5000
+    epochs: int = 0
+    until: Enough | None = None
+
+    granularity: ClassVar[Granularity] = Channels()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise TombolaError(f"density is {self.density}; give the share of neurons to pick, above 0 and at most 1")
+        for name, least in (("picks", 0), ("examples", 1), ("epochs", 0)):
+            if getattr(self, name) < least:
+                raise TombolaError(f"{name} is {getattr(self, name)}; give at least {least}")
+
+    @property
+    def density_kind(self) -> DensityKind:
+        return "bound" if self.repeat else "exact"
+
+    def find(self, task: Task, run: Run) -> Ticket:
+        model = task.build(run.seed).to(run.device)
+        units = run.units(Neurons(), task, model)
+        assert isinstance(units, NeuronUnits)
+        neurons = units.layers.neurons
+        picks = self.picks or max(round(self.density * neurons), 1)
+        if not self.repeat and picks > neurons:
+            raise TombolaError(
+                f"{picks} neurons are to be picked without repetition, but '{units.layers.hidden}' has {neurons}; "
+                f"ask for at most {neurons}, or let neurons repeat"
+            )
+        observers: list[Observer] = [Until(self.epochs)] if self.epochs else []
+        draws = Draws.of(replace(self.until, picks=picks), task, run, units.layers) if self.until else None
+        done = run.stage("pretrain", task, model, observers=observers + ([draws] if draws else []))
+        found = run.score(Drawing(units.layers, picks, self.repeat, self.examples), task, model)
+        figures = {name: found[name].tolist() for name in ("losses", "whole", "variance")}
+        run.history.append({"stage": "selection", **figures})
+        if draws:
+            run.history.append({"stage": "enough", "curve": [asdict(own) for own in draws.curve]})
+        ticket = ticket_of(model, units, found["scales"], len(done.history))
+        ticket.put_into(model)
+        seen = Provenance(
+            whole=done.history[-1].get("validation_metric"), before=run.validate(task, model, task.recipe)
+        )
+        return replace(ticket, recipe=prescribed("fine-tune", task.recipe), provenance=seen)

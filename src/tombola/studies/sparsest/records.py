@@ -1,0 +1,64 @@
+"""What a study has tried, one line each, so that a killed one goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from tombola.errors import TombolaError
+from tombola.studies.sparsest.runs import Values
+
+
+class Line(Protocol):
+    """A frozen dataclass of plain values; key: what no two lines share."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def key(self) -> Hashable: ...
+
+
+L = TypeVar("L", bound=Line)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One structure once at each setting: accuracies, and the values of the best network if they are to be kept."""
+
+    structure: str
+    seed: int
+    accuracies: list[float]
+    values: Values | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.structure, self.seed
+
+
+class Records(Generic[L]):
+    """Lines of one kind in a file: a group's are written when it is finished, and read where a study goes on."""
+
+    def __init__(self, path: Path, kind: type[L]) -> None:
+        self.path = path
+        self.rows: dict[Hashable, L] = {}
+        text = path.read_text() if path.exists() else ""
+        whole, end, half = text.rpartition("\n")
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                row = kind(**json.loads(line))
+            except (ValueError, TypeError, KeyError) as error:
+                raise TombolaError(f"{path} is damaged in line {number} ({error}); remove that line") from error
+            self.rows[row.key] = row
+        if half:  # a kill in the middle of a line
+            path.write_text(whole + end)
+
+    def add(self, rows: Iterable[L]) -> None:
+        """Write a finished group; a kill after that loses nothing of it."""
+        new = {row.key: row for row in rows}
+        lines = [json.dumps({k: v for k, v in asdict(row).items() if v is not None}) for row in new.values()]
+        with self.path.open("a") as file:
+            file.write("".join(line + "\n" for line in lines))
+        self.rows |= new

@@ -1,0 +1,200 @@
+"""A search under way: groups of runs trained together, what they came to on disk, and the time that is left."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tombola.errors import TombolaError
+from tombola.studies.prepare import Engine
+from tombola.studies.sparsest.outcome import Found, Sparsest, Tried
+from tombola.studies.sparsest.records import Records, Row
+from tombola.studies.sparsest.runs import (
+    RECIPE,
+    SCHEDULES,
+    Schedule,
+    Setting,
+    Trainer,
+    inside,
+    members,
+    settings,
+    spiral_task,
+    values_of,
+)
+from tombola.studies.sparsest.structures import Structure
+from tombola.studies.spec import task_settings
+from tombola.training import Recipe, Run, train_together
+
+TOGETHER = 240
+"""How many runs make a group: what a kill loses, and how late a search sees what it found."""
+
+ENDS = {"widths": 0.4, "weights": 0.9, "rates": 1.0}
+"""By what share of the budget each part of a search must have ended."""
+
+Wanted = Callable[[int, float], bool]
+"""Whether a structure of this size is still worth a run, given the size of the best one so far."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is sought, and how long.
+
+    accuracy: to be reached, on all points. lrs, schedules: each structure is trained at all of them, `seeds` times.
+    budget: seconds after which nothing new is begun. init: the seed of one initialisation for all runs; their own if
+    None.
+    """
+
+    accuracy: float = 0.95
+    seeds: int = 20
+    budget: float = math.inf
+    lrs: tuple[float, ...] = (0.05, 0.1)
+    schedules: tuple[Schedule, ...] = SCHEDULES
+    init: int | None = None
+    recipe: Recipe = RECIPE
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.accuracy <= 1:
+            raise TombolaError(
+                f"accuracy is {self.accuracy:g}; give a share above 0.5, which guessing reaches, and at most 1, as 0.95"
+            )
+        if self.seeds < 1:
+            raise TombolaError(f"seeds is {self.seeds}; give at least 1")
+        if not self.budget > 0:
+            raise TombolaError(f"the budget is {self.budget:g} seconds; give a time above 0, as 5min")
+        settings(self.lrs, self.schedules)
+
+
+def seconds_of(budget: str) -> float:
+    """A time as typed, in seconds.
+
+    Examples:
+        >>> seconds_of("90s"), seconds_of("5min"), seconds_of("2h"), seconds_of("none")
+        (90.0, 300.0, 7200.0, inf)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", budget)
+    if budget != "none" and found is None:
+        raise TombolaError(f"'{budget}' is no time; give one as 90s, 5min or 2h, or none")
+    return math.inf if found is None else float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]]
+
+
+@contextmanager
+def searching(search: Search, engine: Engine, train: Trainer | None = None) -> Generator[Searching]:
+    """A search whose records nobody else writes; train: what trains a group, all of it together if None."""
+    tried = settings(search.lrs, search.schedules)
+    identity = {"search": "sparsest", "settings": [setting.name for setting in tried], "init": search.init}
+    identity |= task_settings(spiral_task((16, 16, 16), search.recipe), 0, engine.device)
+    folder = engine.store.folder("sparsest", identity)
+    with folder.locked():
+        engine.begin(folder, identity)
+        yield Searching(search, tried, engine, Records(folder.path / "tried.jsonl", Row), train)
+
+
+@dataclass
+class Searching:
+    """The state of one search."""
+
+    search: Search
+    tried: Sequence[Setting]
+    engine: Engine
+    records: Records[Row]
+    train: Trainer | None = None
+    started: float = field(default_factory=time.monotonic)
+    ended: dict[str, bool] = field(default_factory=dict)
+    runs: int = 0
+
+    def rounds(
+        self,
+        part: str,
+        structures: Sequence[Structure],
+        wanted: Wanted,
+        below: float = math.inf,
+        seeds: int | None = None,
+    ) -> None:
+        """Try structures in their order, once a round for each of the search's seeds, for as long as time is left.
+
+        below: the size that counts as the best one before any of these reaches the accuracy. seeds: another number.
+        """
+        named = {own.name: own.size for own in structures}
+        known = [
+            named[row.structure] for row in self.records.rows.values() if row.structure in named and self._hits(row)
+        ]
+        best = min([below, *known])
+        until = self.started + ENDS[part] * self.search.budget
+        self.ended[part] = False
+        rounds = [(structure, seed) for seed in range(seeds or self.search.seeds) for structure in structures]
+        group: list[tuple[Structure, int]] = []
+        with self.engine.bars.track(part, len(rounds)) as tick:
+            for index, (structure, seed) in enumerate(rounds, start=1):
+                if wanted(structure.size, best) and not self._done(structure, seed):
+                    group.append((structure, seed))
+                if group and (len(group) * len(self.tried) >= TOGETHER or index == len(rounds)):
+                    if time.monotonic() > until:
+                        return
+                    best = min([best, *self._try(group)])
+                    group = []
+                tick(f"round {seed + 1}, the smallest so far {best:g}")
+        self.ended[part] = True
+
+    def best(self, structures: Iterable[Structure]) -> Found | None:
+        """The smallest network that reached the accuracy, among equals the most accurate."""
+        named = {own.name: own for own in structures}
+        found = [
+            Found(named[row.structure], max(row.accuracies), *self._which(row), row.values)
+            for row in self.records.rows.values()
+            if row.structure in named and row.values is not None and self._hits(row)
+        ]
+        return min(found, key=lambda own: (own.structure.size, -own.accuracy), default=None)
+
+    def result(self, structures: Iterable[Structure], dense: Found | None, found: Found | None) -> Sparsest:
+        """What was tried of these structures, and the answer."""
+        named, accuracies = {own.name: own for own in structures}, {}
+        for row in sorted(self.records.rows.values(), key=lambda own: own.seed):
+            if row.structure in named:
+                accuracies.setdefault(row.structure, []).extend(row.accuracies)
+        tried = [Tried(named[name], tuple(own)) for name, own in accuracies.items()]
+        tried.sort(key=lambda own: (own.structure.size, own.structure.name))
+        seconds = time.monotonic() - self.started
+        return Sparsest(self.search.accuracy, found, dense, tuple(tried), self.ended, self.runs, seconds)
+
+    def _try(self, group: Sequence[tuple[Structure, int]]) -> list[int]:
+        """Train a group and write down what came of it; the sizes of what reached the accuracy."""
+        widths = inside([structure for structure, _ in group])
+        task = spiral_task(widths, self.search.recipe)
+        networks = [
+            network
+            for structure, seed in group
+            for network in members(structure, widths, seed, self.tried, self.search.init)
+        ]
+        if self.train is None:
+            run = Run(device=self.engine.device, bars=self.engine.bars, meter=self.engine.meter)
+            trained = train_together(task, networks, run=run)
+        else:
+            trained = self.train(task, networks)
+        self.runs += len(trained)
+        rows, sizes = [], []
+        for place, (structure, seed) in enumerate(group):
+            own = trained[place * len(self.tried) : (place + 1) * len(self.tried)]
+            best = max(own, key=lambda each: each.metric)
+            hit = best.metric >= self.search.accuracy
+            values = values_of(best, structure) if hit else None
+            rows.append(Row(structure.name, seed, [each.metric for each in own], values))
+            sizes += [structure.size] * hit
+        self.records.add(rows)
+        return sizes
+
+    def _hits(self, row: Row | None) -> bool:
+        return row is not None and row.values is not None and max(row.accuracies) >= self.search.accuracy
+
+    def _done(self, structure: Structure, seed: int) -> bool:
+        """Whether this was trained before, and its values kept if they are wanted: of another accuracy others are."""
+        row = self.records.rows.get((structure.name, seed))
+        return row is not None and (max(row.accuracies) < self.search.accuracy or row.values is not None)
+
+    def _which(self, row: Row) -> tuple[int, Setting]:
+        """Seed and setting of the best network of a row."""
+        place = row.accuracies.index(max(row.accuracies))
+        return row.seed * len(self.tried) + place, self.tried[place]

@@ -1,0 +1,46 @@
+"""What the networks of an ensemble may differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from tombola.tickets import Mask, Ticket
+from tombola.training.recipe import Recipe
+from tombola.training.task import Task
+from tombola.training.train import recipe_of, start_of
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble, as `train` would be asked for it.
+
+    seed: of the data order; attached: a mask (of any parameters, biases too) on the dense network's initialisation, or
+    a ticket with its own start, held parameters and recipe; None: the dense network. init_seed: of that initialisation,
+    `seed` if None. recipe: fields of the task's recipe, or of the ticket's, to replace.
+    """
+
+    seed: int = 0
+    attached: Mask | Ticket | None = None
+    init_seed: int | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ticket(self) -> Ticket | None:
+        return self.attached if isinstance(self.attached, Ticket) else None
+
+    @property
+    def mask(self) -> Mask:
+        return self.attached if isinstance(self.attached, Mask) else self.ticket.mask if self.ticket else Mask({})
+
+    def recipe_on(self, task: Task) -> Recipe:
+        """The recipe that it trains by; TombolaError for a field that no recipe has."""
+        Recipe.check_fields(self.recipe)
+        return replace(recipe_of(task, self.ticket), **self.recipe)
+
+    def build(self, task: Task) -> nn.Module:
+        """The network at the values from which it trains, on the CPU; a mask's dead weights are not yet zero."""
+        return start_of(task, self.ticket, self.seed if self.init_seed is None else self.init_seed)

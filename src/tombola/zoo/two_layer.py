@@ -1,0 +1,35 @@
+"""A network of one hidden layer, as the theory of greedy selection has it."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from tombola.zoo.shapes import Shape, scaled
+
+
+class Share(nn.Module):
+    """Divides by the number of neurons, so that the layer after takes their mean."""
+
+    def __init__(self, neurons: int) -> None:
+        super().__init__()
+        self.neurons = neurons
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden / self.neurons
+
+    def extra_repr(self) -> str:
+        return str(self.neurons)
+
+
+def two_layer(input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
+    """The mean of 1,000 tanh neurons, f(x) = (1/N) Σ bᵢ tanh(⟨aᵢ, x⟩ + cᵢ), on flattened inputs of any shape.
+
+    bᵢ is drawn from [−1, 1]. A neuron's gradient is N times smaller than that of a sum: with SGD, learning rates are as
+    much larger, in the tens to hundreds.
+    """
+    neurons = scaled(1000, width)
+    last = nn.Linear(neurons, classes, bias=False)
+    nn.init.uniform_(last.weight, -1.0, 1.0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), neurons), nn.Tanh(), Share(neurons), last)

@@ -1,0 +1,506 @@
+"""The sparsest network that learns: structures counted, the search, what it keeps, and what the user sees."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+import tombola as tb
+from tombola import TombolaError, zoo
+from tombola.cli import main
+from tombola.studies import RECIPES, Engine, Store
+from tombola.studies.sparsest import (
+    WHOLE,
+    Pruning,
+    Search,
+    Structure,
+    hit_rates,
+    how_many,
+    narrow,
+    pruned,
+    refined,
+    settings,
+    sparsest,
+    spiral_task,
+    structured,
+    supports,
+    whole,
+)
+from tombola.studies.sparsest.narrowing import Narrowed, Point
+from tombola.studies.sparsest.pruning import with_biases
+from tombola.studies.sparsest.structures import LAYERS, downwards
+from tombola.testing import toy_task
+from tombola.tickets import Mask
+from tombola.training import Member, Trained, Varied, train_together
+
+PRUNED = {name: own.pruned.runs() for name, own in WHOLE.items()}
+
+
+def phases(name: str) -> tuple[int, int]:
+    """Runs of both phases: three schedules, two learning rates in the first."""
+    own = WHOLE[name]
+    return len(own.structured) * 2 * 3, sum(1 for _ in own.refined) * len(own.lrs) * 3
+
+
+def test_the_study_has_as_many_runs_as_it_says():
+    found = {name: phases(name) for name in WHOLE}
+    assert found == {
+        "random-95": (24_576, 155_952),
+        "random-99.5": (24_576, 189_624),
+        "fixed-95": (558, 2_496),
+        "fixed-99.5": (2_034, 70_584),
+    }
+    assert PRUNED == {"random-95": 18_954, "random-99.5": 18_954, "fixed-95": 9_720, "fixed-99.5": 11_340}
+    random = PRUNED["random-95"] + found["random-95"][0] + found["random-95"][1] + found["random-99.5"][1]
+    fixed = [sum(found[name]) + PRUNED[name] for name in ("fixed-95", "fixed-99.5")]
+    assert (random, *fixed) == (389_106, 12_774, 83_958)
+    assert random + sum(fixed) == 485_838
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (3, 2), (2, 3), (3, 3), (4, 2)])
+def test_supports_are_all_matrices_without_empty_rows_or_columns_modulo_the_order_of_rows(rows, columns):
+    """Against brute force over every binary matrix."""
+    classes: dict[int, set] = {}
+    for bits in range(2 ** (rows * columns)):
+        matrix = np.array([(bits >> i) & 1 for i in range(rows * columns)]).reshape(rows, columns)
+        if matrix.any(0).all() and matrix.any(1).all():
+            classes.setdefault(int(matrix.sum()), set()).add(tuple(sorted(map(tuple, matrix.tolist()))))
+    listed = {kept: list(supports(rows, columns, kept)) for kept in range(rows * columns + 1)}
+    assert {kept: len(own) for kept, own in listed.items() if own} == {k: len(own) for k, own in classes.items()}
+    assert sum(map(len, listed.values())) == how_many(rows, columns)
+    for own in (own for group in listed.values() for own in group):
+        assert list(own) == sorted(own, key=lambda row: (-row.bit_count(), -row))
+
+
+def test_to_permute_units_is_to_permute_columns_of_the_next_layer():
+    """Why rows modulo their order lose nothing: every network of a triple is one of those listed, its units renamed."""
+    listed = {own.supports for own in refined((2, 2, 2))}
+    rows = [(3, 3), (3, 2), (3, 1), (2, 3), (1, 3), (2, 1), (1, 2)]  # all 2×2 matrices without an empty row or column
+    for layers in product(rows, repeat=3):
+        renamed, order = [], (0, 1)
+        for support in layers:
+            moved = [sum((row >> 1 - i & 1) << 1 - place for place, i in enumerate(order)) for row in support]
+            order = tuple(sorted((0, 1), key=lambda i: (-moved[i].bit_count(), -moved[i])))
+            renamed.append(tuple(moved[i] for i in order))
+        assert tuple(renamed) in listed
+
+
+def test_smaller_structures_come_first_and_downwards_the_larger_ones():
+    sizes = [own.size for own in structured()]
+    assert sizes == sorted(sizes)
+    assert len(sizes) == 4096
+    up = [own.weights for own in refined((3, 2, 2))]
+    down = [own.weights for own in downwards((3, 2, 2))]
+    assert up == sorted(up)
+    assert down == up[::-1]
+    assert {own.name for own in downwards((3, 2, 2))} == {own.name for own in refined((3, 2, 2))}
+    assert next(iter(downwards((7, 4, 4)))).weights == Structure((7, 4, 4)).weights
+
+
+def test_a_structure_counts_weights_and_biases_as_the_study_does():
+    assert [(Structure(w).weights, Structure(w).size) for w in ((3, 3, 3), (7, 3, 3), (3, 2, 2), (6, 3, 2))] == [
+        (27, 37),
+        (47, 61),
+        (18, 26),
+        (38, 50),
+    ]
+    assert (Structure((16, 16, 16)).weights, Structure((16, 16, 16)).size) == (560, 609)
+    for own in [*structured(4), *refined((3, 2, 2))]:
+        mask = own.mask((5, 5, 5))
+        assert sum(mask.kept(name) for name in mask if name.endswith("weight")) == own.weights
+        assert mask.total_kept == own.size
+        assert Structure.parse(own.name) == own
+
+
+def test_a_support_keeps_the_weights_that_it_names():
+    mask = Structure((3, 2, 2), ((3, 2, 1), (4, 3), (2, 1))).mask((3, 2, 2))
+    assert mask["1.weight"].int().tolist() == [[1, 1], [1, 0], [0, 1]]
+    assert mask["3.weight"].int().tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert mask["7.weight"].all()
+
+
+def test_the_network_and_its_recipe_are_the_studys():
+    net = zoo.model("spiral-mlp", (2,), 2)()
+    assert [tuple(p.shape) for p in net.parameters() if p.ndim == 2] == [(16, 2), (16, 16), (16, 16), (1, 16)]
+    assert sum(p.numel() for p in net.parameters()) == 609
+    recipe = RECIPES["cubist-spiral"]
+    task = spiral_task((3, 2, 2))
+    assert len(task.batches("train", 0, 0)) == 390
+    steps = [epoch * 390 + within for epoch in (0, 14, 15, 29, 30, 49) for within in (0, 389)]
+    drops = [0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.001, 0.001, 0.001, 0.001]
+    assert [replace(recipe, schedule="multistep").lr_at(step, 390) for step in steps] == pytest.approx(drops)
+    cosine = [0.05 * (1 + math.cos(math.pi * (step // 390) / 50)) for step in steps]
+    assert [recipe.lr_at(step, 390) for step in steps] == pytest.approx(cosine)
+    assert (recipe.batch, recipe.epochs, recipe.momentum, recipe.weight_decay) == (128, 50, 0.9, 5e-4)
+
+
+@pytest.mark.parametrize("widths", [(3, 2, 2), (16, 4, 1)])
+def test_a_block_is_what_the_wide_network_computes_with_the_rest_at_zero(widths):
+    wide, block = spiral_task((16, 16, 16)).build(3), spiral_task(widths).build(3)
+    mask = Structure(widths).mask((16, 16, 16))
+    with tb.attach(mask, wide):
+        inputs = torch.randn(50, 2)
+        assert torch.allclose(wide(inputs), block(inputs), atol=1e-6)
+    assert max(p.abs().max() for p in block[3].parameters()) <= 0.25
+
+
+@pytest.fixture(autouse=True)
+def small_groups(monkeypatch):
+    monkeypatch.setattr("tombola.studies.sparsest.searching.TOGETHER", 12)
+
+
+QUICK = Search(seeds=2, schedules=("constant",), lrs=(0.1,))
+
+
+class Standin:
+    """Trains nothing: a network reaches 96 % if it has so many weights and biases, and its seed is not the odd one."""
+
+    def __init__(self, least: int, of: int = 3, groups: float = math.inf) -> None:
+        self.least, self.of, self.groups = least, of, groups
+        self.trained: list[tuple[str, int]] = []
+
+    def __call__(self, task, members):
+        if self.groups <= 0:
+            raise KeyboardInterrupt
+        self.groups -= 1
+        model = task.build(0)
+        self.trained += [(own.attached.digest, own.seed) for own in members]
+        return [Trained(model, self.metric(own), 0.0, math.nan, 1, (), tb.training.Cost()) for own in members]
+
+    def metric(self, own) -> float:
+        hit = own.attached.total_kept >= self.least and own.seed % self.of == 0
+        return 0.96 if hit else 0.6
+
+
+def engine(tmp_path, **settings) -> Engine:
+    return Engine(Store(tmp_path), **settings)
+
+
+def test_the_search_finds_the_smallest_widths_and_then_the_fewest_weights(tmp_path):
+    train = Standin(22)
+    found = sparsest(QUICK, engine(tmp_path), train)
+    assert found.dense.structure.size == found.dense.structure.weights + sum(found.dense.structure.widths) + 1 == 22
+    assert found.found.structure == found.dense.structure
+    assert found.ended == {"widths": True, "weights": True, "rates": True}
+    assert "9" in found.sentence
+    tried = [own for own in found.tried if own.structure.supports is None]
+    assert max(own.structure.size for own in tried) < 40  # the first hit ended what costs more
+
+
+def test_single_weights_are_left_out_where_fewer_will_do(tmp_path):
+    class Fewer(Standin):
+        def metric(self, own):
+            masks = [own.attached[f"{layer}.weight"] for layer in (1, 3, 5)]
+            whole = all(torch.equal(mask, mask.any(1)[:, None] & mask.any(0)) for mask in masks)
+            return 0.96 if own.attached.total_kept >= (26 if whole else 23) else 0.6
+
+    found = sparsest(replace(QUICK, seeds=1), engine(tmp_path), Fewer(26))
+    assert found.dense.structure.size == 26
+    assert found.found.structure.size == 23
+    assert found.found.structure.widths == found.dense.structure.widths
+    assert [own.hits(0.95) for own in found.tried if own.structure == found.found.structure] == [1]
+
+
+def test_a_killed_search_goes_on_and_trains_nothing_twice(tmp_path):
+    whole_way = Standin(30)
+    expected = sparsest(QUICK, engine(tmp_path / "one"), whole_way)
+    killed = Standin(30, groups=2)
+    with pytest.raises(KeyboardInterrupt):
+        sparsest(QUICK, engine(tmp_path / "two"), killed)
+    going_on = Standin(30)
+    found = sparsest(QUICK, engine(tmp_path / "two"), going_on)
+    assert not set(killed.trained) & set(going_on.trained)
+    assert (found.found.structure, found.tried) == (expected.found.structure, expected.tried)
+    again = Standin(30)
+    assert sparsest(QUICK, engine(tmp_path / "two"), again).tried == found.tried
+    assert again.trained == []
+    assert sparsest(QUICK, engine(tmp_path / "two", fresh=True), again).runs == len(again.trained) > 0
+
+
+def test_a_line_that_a_kill_cut_short_is_tried_again_and_damage_is_named(tmp_path):
+    done = sparsest(QUICK, engine(tmp_path), Standin(30))
+    (path,) = tmp_path.rglob("tried.jsonl")
+    whole_text = path.read_text()
+    path.write_text(whole_text[:-20])
+    again = Standin(30)
+    assert sparsest(QUICK, engine(tmp_path), again).tried == done.tried
+    assert len(again.trained) == 1
+    path.write_text("{}\n" + whole_text)
+    with pytest.raises(TombolaError, match=r"tried\.jsonl is damaged in line 1"):
+        sparsest(QUICK, engine(tmp_path), again)
+
+
+def test_when_the_time_is_up_the_answer_says_what_is_left_and_the_next_search_goes_on(tmp_path):
+    out_of_time = sparsest(replace(QUICK, budget=1e-9), engine(tmp_path), Standin(22))
+    assert out_of_time.ended == {"widths": False}
+    assert out_of_time.found is None
+    assert out_of_time.sentence.startswith("no network of 0 tried")
+    assert sparsest(QUICK, engine(tmp_path), Standin(22)).found.structure.size == 22
+
+
+def test_another_accuracy_goes_by_the_same_runs(tmp_path):
+    sparsest(replace(QUICK, accuracy=0.95), engine(tmp_path), Standin(22))
+    train = Standin(22)
+    assert sparsest(replace(QUICK, accuracy=0.96), engine(tmp_path), train).found.structure.size == 22
+    assert train.trained == []
+
+
+def test_hit_rates_come_with_wilsons_interval(tmp_path):
+    from statsmodels.stats.proportion import proportion_confint
+
+    found = sparsest(replace(QUICK, seeds=12), engine(tmp_path), Standin(22))
+    own = found.rate(found.found.structure)
+    assert (own.hits(0.95), len(own.accuracies)) == (4, 12)
+    assert own.rate(0.95)[1:] == pytest.approx(proportion_confint(4, 12, method="wilson"))
+    with pytest.raises(TombolaError, match="at least one run"):
+        tb.evidence.proportion(0, 0)
+
+
+def test_the_studys_own_search_tries_every_structure_once(tmp_path):
+    train = Standin(1000)
+    found = whole("fixed-95", Search(), engine(tmp_path), train)
+    assert found.runs == len(set(train.trained)) == 558 + 2_496
+    assert found.found is None
+
+
+@pytest.mark.parametrize(
+    ("search", "says"),
+    [
+        (lambda: Search(accuracy=0.5), "above 0.5, which guessing reaches"),
+        (lambda: Search(accuracy=95), "at most 1, as 0.95"),
+        (lambda: Search(seeds=0), "give at least 1"),
+        (lambda: Search(budget=0), "give a time above 0"),
+        (lambda: Search(lrs=()), "at least one learning rate"),
+        (lambda: settings((0.1,), ()), "one schedule"),
+        (lambda: whole("random", Search(), None), "no search of the study 'random'"),
+        (lambda: Structure.parse("3,3"), "'3,3' is no structure"),
+        (lambda: Structure((1, 1, 1), ((4,), (1,), (1,))), "no support of 1×2 weights"),
+        (lambda: zoo.spiral_block((17, 3, 3)), "three numbers from 1 to 16"),
+    ],
+)
+def test_what_cannot_be_sought_is_refused(search, says):
+    with pytest.raises(TombolaError, match=says):
+        search()
+
+
+FAST = replace(RECIPES["cubist-spiral"], epochs=1, batch=8192)
+
+
+def test_networks_are_really_trained_and_the_one_found_computes_what_it_did(tmp_path):
+    search = replace(QUICK, accuracy=0.51, recipe=replace(FAST, epochs=2, batch=256))
+    done = hit_rates({Structure((16, 16, 16)): 6, Structure((4, 3, 2)): 1}, search, engine(tmp_path))
+    assert done.found is not None
+    inputs, targets = zoo.data("cubist-spiral")["train"]
+    right = ((done.found.network()(inputs)[:, 0] > 0) == targets.bool()).float().mean()
+    assert float(right) == pytest.approx(done.found.accuracy, abs=1e-6)
+    again = hit_rates({Structure((4, 3, 2)): 1}, search, engine(tmp_path))
+    assert again.runs == 0
+    assert again.tried == tuple(own for own in done.tried if own.structure == Structure((4, 3, 2)))
+
+
+def test_a_structure_trains_as_it_would_inside_a_wider_network():
+    """What stands around its block changes nothing."""
+    task, wider = spiral_task((3, 2, 2), FAST), spiral_task((5, 4, 3), FAST)
+    structure = Structure((3, 2, 2), ((3, 2, 1), (6, 1), (3, 1)))
+    own, other = (
+        train_together(each, [Member(seed, structure.mask(widths)) for seed in range(2)])
+        for each, widths in ((task, (3, 2, 2)), (wider, (5, 4, 3)))
+    )
+    for one, two in zip(own, other, strict=True):
+        assert one.metric == pytest.approx(two.metric, abs=1e-3)
+        for small, large in zip(one.model.parameters(), two.model.parameters(), strict=True):
+            assert torch.allclose(small, large[tuple(slice(size) for size in small.shape)], atol=1e-5)
+
+
+def test_a_hidden_bias_goes_with_the_weights_out_of_its_unit():
+    mask = {f"{layer}.weight": torch.ones(2, 2, dtype=torch.bool) for layer in LAYERS[:-1]}
+    mask["7.weight"] = torch.tensor([[True, False]])
+    mask["3.weight"][:, 0] = False
+    mask["5.weight"][1] = False  # without inputs, but its bias goes on
+    kept = with_biases(Mask.of(mask))
+    assert [kept[f"{layer}.bias"].tolist() for layer in LAYERS] == [
+        [False, True],
+        [True, True],
+        [True, False],
+        [True],
+    ]
+
+
+GRID = Pruning(("snip", "random", "imp"), (40, 300), lrs=(0.1,), schedules=("constant",), recipe=FAST)
+
+
+def test_pruning_keeps_what_is_asked_for_and_trains_nothing_twice(tmp_path, monkeypatch):
+    found = pruned(GRID, engine(tmp_path))
+    assert [own.method for own in found] == list(GRID.methods)
+    assert all([cell.weights for cell in own.cells] == [40, 300] for own in found)
+    assert all(40 < own.cells[0].size <= 40 + 49 for own in found)
+    monkeypatch.setattr("tombola.studies.sparsest.pruning.train_together", None)
+    assert pruned(replace(GRID, methods=("snip",)), engine(tmp_path)) == found[:1]
+    assert found[0].reaching(0.4) == found[0].cells[0]
+    assert found[0].reaching(1.0) is None
+
+
+def test_pruning_iteratively_together_is_what_the_method_does_alone(tmp_path):
+    (own,) = pruned(replace(GRID, methods=("imp",), requests=(500,)), engine(tmp_path))
+    task = replace(spiral_task((16, 16, 16), FAST), recipe=replace(FAST, lr=0.1, schedule="constant"))
+    ticket = tb.find(task, tb.Iterative(500 / 560, count=4), seed=0, progress=False)
+    assert own.cells[0].accuracy == pytest.approx(tb.train(task, ticket, seed=0).metric, abs=2e-3)
+
+
+def test_sparse_training_is_measured_as_it_was_left(tmp_path):
+    recipe = replace(FAST, batch=128)
+    (own,) = pruned(replace(GRID, methods=("rigl",), requests=(300,), recipe=recipe), engine(tmp_path))
+    assert own.cells[0].weights == 300
+    assert own.best > 0.6
+
+
+@pytest.mark.parametrize(
+    ("grid", "says"),
+    [
+        ({"requests": (560,)}, "numbers from 1 to 559"),
+        ({"requests": ()}, "at least one number of weights"),
+        ({"methods": ("layer-snip",)}, "does not keep exactly"),
+        ({"methods": ("snp",)}, "did you mean 'snip'"),
+    ],
+)
+def test_a_grid_that_cannot_be_pruned_is_refused(grid, says):
+    with pytest.raises(TombolaError, match=says):
+        replace(GRID, **grid)
+
+
+class Watched(Varied):
+    """A task that notes each reading of its test split."""
+
+    read = 0
+
+    def batches(self, split, seed, epoch):
+        Watched.read += split == "test"
+        return self.task.batches(split, seed, epoch)
+
+
+def test_densities_are_chosen_without_the_test_split(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing.compare", lambda *_, **__: None)
+    Watched.read = 0
+    own = narrow(Watched(toy_task()), tb.method("magnitude-init"), engine(tmp_path), densities=(0.8, 0.3), seeds=2)
+    tried = [point.density for point in own.points]
+    assert tried[:2] == [0.8, 0.3]
+    # The digest of the data that names a run's folder looks at one batch; no metric is taken of it.
+    assert Watched.read == 0 or all(point.differences for point in own.points)
+
+
+def point(density: float, difference: float) -> Point:
+    return Point(density, (difference, difference), difference >= -0.005)
+
+
+def test_the_answer_says_what_was_tried_and_where_accuracy_does_not_just_fall():
+    own = Narrowed("imp", 0.005, (point(0.5, 0.0), point(0.2, -0.01), point(0.1, 0.001), point(0.05, -0.2)))
+    assert own.density == 0.1
+    assert [each.density for each in own.exceptions] == [0.2]
+    assert "keeps 0.1; the next sparser one, 0.05, is not; denser ones are not, though (0.2)" in own.sentence
+    nothing = Narrowed("imp", 0.005, (point(0.5, -0.1), point(0.2, -0.2)))
+    assert nothing.sentence.startswith("no ticket of imp is within 0.5 points")
+    assert "no sparser one was tried" in Narrowed("imp", 0.005, (point(0.5, 0.0),)).sentence
+
+
+def test_the_gap_below_the_sparsest_is_halved(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing.compare", lambda *_, **__: None)
+
+    def made_up(task, blind, method, *_):
+        return point(method.density, 0.0 if method.density > 0.11 else -1.0)
+
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing._point", made_up)
+    found = narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1), halvings=3)
+    assert [own.density for own in found.points] == pytest.approx([0.4, 0.1, 0.2, 0.1414, 0.1189], abs=1e-4)
+    assert found.density == pytest.approx(0.1189, abs=1e-4)
+
+
+def standin(monkeypatch, least: int) -> Standin:
+    """What trains groups in the command."""
+    own = Standin(least)
+    monkeypatch.setattr("tombola.studies.sparsest.searching.train_together", lambda task, nets, run: own(task, nets))
+    return own
+
+
+def test_the_command_draws_what_it_found_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tombola.studies.sparsest.searching.TOGETHER", 240)
+    train = standin(monkeypatch, 22)
+    assert main(["sparsest", "--seeds", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["found"]["weights"] + told["found"]["biases"] == 22
+    assert told["ended"] == {"widths": True, "weights": True, "rates": True}
+    assert sum(own["runs"] for own in told["tried"]) == told["runs"] == len(train.trained)
+    page = (tmp_path / told["report"]).read_text()
+    assert told["sentence"][1:] in page
+    assert set(re.findall(r'data-chart="(\w+)"', page)) == {"network", "boundary", "rates"}
+    assert len(json.loads((tmp_path / "runs/sparsest/sparsest.json").read_text())["tried"]) == len(told["tried"])
+    drawn = (tmp_path / "runs/sparsest/network.svg").read_text()
+    assert drawn.count('aria-roledescription="circle"') == 3 + sum(told["found"]["widths"])
+    assert drawn.count('aria-roledescription="rule mark"') == told["found"]["weights"]
+    again = len(train.trained)
+    assert main(["sparsest", "--seeds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert told["sentence"][1:] in out.replace("\n", " ")
+    assert len(train.trained) == again
+
+
+def test_the_command_prunes_beside_the_search(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    standin(monkeypatch, 22)
+    words = ["--pruning", "random", "--requests", "40", "--recipe.epochs", "1", "--recipe.batch", "8192"]
+    assert main(["sparsest", "--seeds", "1", "--budget", "5s", *words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(own["method"], own["runs"]) for own in told["pruning"]] == [("random", 9)]
+    assert 'data-chart="pruned"' in (tmp_path / told["report"]).read_text()
+
+
+def test_the_sparsest_ticket_of_a_method_is_found_checked_and_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    task = ["--data", "digits", "--model", "lenet-300-100", "--width", "0.1", "--recipe.epochs", "1"]
+    words = ["sparsest", "magnitude-init", *task, "--seeds", "2", "--densities", "0.6", "0.01", "--halvings", "1"]
+    words += ["--tolerance", "10", "--controls", "random"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["density"] in [own["density"] for own in told["tried"]]
+    assert len(told["tried"]) == 3
+    assert told["verdicts"][0]["density"] == told["density"]
+    assert (tmp_path / told["report"]).exists()
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    assert main(words) == 0
+    assert "magnitude-init: ticket minus dense" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == stamps
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--accuracy", "1.2"], "at most 1, as 0.95"),
+        (["--accuracy", "0.4"], "which guessing reaches"),
+        (["--budget", "soon"], "'soon' is no time; give one as 90s, 5min or 2h, or none"),
+        (["--seeds", "0"], "seeds is 0"),
+        (["--whole", "random"], "no search of the study 'random'"),
+        (["--pruning", "snip", "--requests", "600"], "numbers from 1 to 559"),
+        (["--pruning", "layer-snip"], "does not keep exactly"),
+        (["snip", "grasp"], "give one method"),
+        (["snp"], "did you mean 'snip'"),
+        (["layer-snip"], "counts the blocks that go"),
+        (["snip", "--tolerance", "-1"], "0 or more, as 0.5"),
+        (["snip", "--tolerance", "200"], "below 1"),
+        (["snip", "--densities", "1.5"], "above 0 and below 1"),
+        (["snip", "--densities"], "there is no density to try"),
+        (["snip", "--seeds", "0"], "give at least 0 and 1"),
+    ],
+)
+def test_bad_words_get_one_sentence(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sparsest", *words]) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1
