@@ -6,11 +6,13 @@ from tombola.methods.describe import describe
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
 from tombola.methods.find import find
 from tombola.methods.freezing import SearchWarning
+from tombola.methods.greedy import GreedyChannels
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import DensityKind, Method
 from tombola.methods.names import blocks_removed, granularity_used, method, name_of, removing
 from tombola.methods.one_shot import OneShot
-from tombola.methods.presets import METHODS, Preset
+from tombola.methods.preset import Preset
+from tombola.methods.presets import METHODS
 from tombola.methods.rare_gems import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
@@ -24,6 +26,7 @@ __all__ = [
     "EarlyBird",
     "EdgePopup",
     "GemMiner",
+    "GreedyChannels",
     "Iterative",
     "Method",
     "OneShot",

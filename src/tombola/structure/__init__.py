@@ -12,6 +12,7 @@ from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
 from tombola.structure.prunable import Prunable, prunable
 from tombola.structure.residual import Block, declare_blocks, residual_blocks
+from tombola.structure.scaling import NOBODY, Site, fold, sites_of
 from tombola.structure.single import NM, QueryKey, Weights
 from tombola.structure.trace import wiring_of
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
@@ -22,6 +23,7 @@ __all__ = [
     "COUNTED",
     "INPUTS",
     "NM",
+    "NOBODY",
     "NORMS",
     "PINNED",
     "TRANSPOSED",
@@ -37,6 +39,7 @@ __all__ = [
     "Probe",
     "Prunable",
     "QueryKey",
+    "Site",
     "Slice",
     "UnitGroup",
     "UnitMap",
@@ -44,6 +47,7 @@ __all__ = [
     "Weights",
     "Wiring",
     "declare_blocks",
+    "fold",
     "granularity",
     "granularity_of",
     "inner_of",
@@ -57,6 +61,7 @@ __all__ = [
     "recount",
     "residual_blocks",
     "shared",
+    "sites_of",
     "tensors_in",
     "wiring_of",
 ]
