@@ -5,6 +5,7 @@ from tombola.claims.collapse import COLLAPSE
 from tombola.claims.data_dependent import DATA_DEPENDENT
 from tombola.claims.early_bird import SETTLING
 from tombola.claims.first import FIRST
+from tombola.claims.greedy import PRETRAINING
 from tombola.claims.layers import SHALLOWER
 from tombola.claims.outcome import POINTS, Expectation, Finding, Relation, Report, Unit, judge
 from tombola.claims.records import load_records, save_records
@@ -24,6 +25,7 @@ CLAIMS: dict[str, Claim] = {
         *SHALLOWER,
         *DATA_DEPENDENT,
         *COLLAPSE,
+        PRETRAINING,
     )
 }
 

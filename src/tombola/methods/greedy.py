@@ -19,7 +19,7 @@ from tombola.methods.method import DensityKind
 from tombola.methods.replay import Replay
 from tombola.methods.selection import Goal, Losses, Picked, drawn, first, forward_selection, mean_metric, squared
 from tombola.scores import Batch, Forward, Inputs
-from tombola.structure import Channels, Granularity, Site, fold, sites_of
+from tombola.structure import Channels, ChannelUnits, Granularity, Site, fold, sites_of
 from tombola.tickets import Mask, Provenance, Ticket, Values, attach, put_values, select, tensors_of
 from tombola.training import Run, Snapshot, Step, Task, Until, autocast, length_of, mixed, move
 
@@ -82,7 +82,8 @@ class GreedyChannels:
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed).to(run.device)
-        units = Channels().units(model, run.probe(task))
+        units = run.units(self.granularity, task, model)
+        assert isinstance(units, ChannelUnits)
         sites = sites_of(units.wiring, model)
         if not sites:
             raise TombolaError("no layer of this network has channels that could be picked; prune weights instead")

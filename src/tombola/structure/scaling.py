@@ -78,14 +78,15 @@ def sites_of(wiring: Wiring, model: nn.Module) -> dict[str, tuple[Site, ...]]:
 
     That is where they enter the layers behind, if these take them from nowhere else: behind the activation. A channel
     that is added to others, as one of a residual stream, is multiplied where it leaves its layer and norm. A layer is
-    left out where no weight could take the factors.
+    left out where no weight could take the factors, or where its channels are those of a layer before, as of a
+    depthwise convolution.
     """
     drawn, found = _Places(wiring, modules_of(model)), {}
     for group in wiring.groups:
         removable = group.size > 1 and any(part.scored for part in group.slices)
         if removable and is_producer(drawn.named.get(group.name)):
             sites = drawn.sites(group.name)
-            if sites:
+            if sites and sites not in found.values():
                 found[group.name] = sites
     return found
 
