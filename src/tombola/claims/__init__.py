@@ -25,7 +25,7 @@ CLAIMS: dict[str, Claim] = {
         *SHALLOWER,
         *DATA_DEPENDENT,
         *COLLAPSE,
-        PRETRAINING,
+        *PRETRAINING,
     )
 }
 

@@ -1,8 +1,11 @@
-"""The claim about greedy forward selection of channels: how much pre-training a good ticket needs."""
+"""The claims about greedy forward selection of channels: how much pre-training a good ticket needs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tombola.claims.claim import Claim, ClaimArm, Level, Protocol
+from tombola.claims.early_bird import VGG
 from tombola.claims.first import BENCH, CIFAR, FULL, trained
 from tombola.claims.outcome import Expectation
 from tombola.methods import GreedyChannels
@@ -29,45 +32,54 @@ def protocol(
     return Protocol(task, stopped_arms(points, task.recipe.epochs, fine_tune, candidates), seeds, minutes)
 
 
-PROTOCOLS: dict[Level, Protocol] = {
-    "quick": protocol(trained(BENCH, 2), {"after 1 epoch": "1ep", "after all": None}, 1, 2, 2, "3"),
-    "standard": protocol(
-        trained(BENCH, 4), {"after 1 epoch": "1ep", "after 2 epochs": "2ep", "after all": None}, 2, 8, 3, "25"
-    ),
-    "full": protocol(
-        CIFAR,
-        {**{f"after {point} epochs": f"{point}ep" for point in (10, 20, 40, 80)}, "after all": None},
-        80,
-        50,
-        5,
-        FULL,
-    ),
-}
+ABSTRACT = (
+    "Wolfe, Liao, Wang, Kim, Kyrillidis, How much pre-training is enough to discover a good subnetwork?, TMLR 2024, as "
+    "its abstract has it"
+)
 
-PRETRAINING = Claim(
-    id="greedy-pretraining",
-    title="A network that is not fully trained gives as good a ticket by greedy forward selection",
-    statement=(
-        "Subnetworks that greedy forward selection draws from a dense network whose training was stopped early are "
-        "fine-tuned to the accuracy of those drawn from the fully trained network, and to that of the fully trained "
-        "network itself."
-    ),
-    source=(
-        "Wolfe, Liao, Wang, Kim, Kyrillidis, How much pre-training is enough to discover a good subnetwork?, TMLR "
-        "2024, as its abstract has it"
-    ),
-    differs=(
-        "Fashion-MNIST at 14×14 with 20,000 images and ResNet-20 for CIFAR-10 and ImageNet with ResNet34 and "
-        "MobileNetV2; training stopped after 1, 2 or all 4 epochs of one cosine schedule, and 2 epochs of fine-tuning "
-        "through a schedule of its own, for every ticket. Half of the channels of each layer, each picked once from 8 "
-        "random candidates by the loss on 64 new images, without tuning between the layers. The ticket drawn after 2 "
-        "epochs has had as many in all as the dense network of 4, the one drawn after all 4 as that of 6."
-    ),
-    protocols=PROTOCOLS,
-    expected=(
-        Expectation("after 1 epoch", "≥", "after all"),
-        Expectation("after 2 epochs", "≥", "after all"),
-        Expectation("after 2 epochs", "≥", "dense, 4 epochs"),
-        Expectation("after all", "≥", "dense, 6 epochs"),
-    ),
+
+def points_of(*epochs: int) -> dict[str, str | None]:
+    """Where training stops, by what the arm is called; last of all at the recipe's end."""
+    named: dict[str, str | None] = {f"after {own} epoch{'s' if own > 1 else ''}": f"{own}ep" for own in epochs}
+    return {**named, "after all": None}
+
+
+def protocols(task: TaskOptions, points: dict[str, str | None], fine_tune: int, minutes: str) -> dict[Level, Protocol]:
+    paper = replace(CIFAR, model=task.model)
+    return {
+        "quick": protocol(trained(task, 2), points_of(1), 1, 2, 2, "3"),
+        "standard": protocol(task, points, fine_tune, 8, 3, minutes),
+        "full": protocol(paper, points_of(10, 20, 40, 80), 80, 50, 5, FULL),
+    }
+
+
+PRETRAINING = tuple(
+    Claim(
+        id=id,
+        title=f"A network that is not fully trained gives as good a ticket by greedy forward selection ({where})",
+        statement=(
+            "Subnetworks that greedy forward selection draws from a dense network whose training was stopped early are "
+            "fine-tuned to the accuracy of those drawn from the fully trained network, and to that of the fully "
+            "trained network itself."
+        ),
+        source=ABSTRACT,
+        differs=(
+            f"Fashion-MNIST at 14×14 with 20,000 images and {where} for CIFAR-10 and ImageNet with ResNet34 and "
+            f"MobileNetV2; training stopped within one cosine schedule of {epochs} epochs, and {fine_tune} epochs of "
+            "fine-tuning through a schedule of its own, for every ticket. Half of the channels of each layer, each "
+            "picked once from 8 random candidates by the loss on 64 new images, without tuning between the layers. "
+            f"The ticket drawn after {epochs - fine_tune} epochs has had as many in all as the dense network of "
+            f"{epochs}, the one drawn after all {epochs} as that of {epochs + fine_tune}."
+        ),
+        protocols=protocols(task, points_of(*early), fine_tune, minutes),
+        expected=(
+            *(Expectation(name, "≥", "after all") for name in points_of(*early) if name != "after all"),
+            Expectation(f"after {epochs - fine_tune} epochs", "≥", f"dense, {epochs} epochs"),
+            Expectation("after all", "≥", f"dense, {epochs + fine_tune} epochs"),
+        ),
+    )
+    for id, where, task, epochs, early, fine_tune, minutes in (
+        ("greedy-pretraining", "ResNet-20", trained(BENCH, 4), 4, (1, 2), 2, "25"),
+        ("greedy-pretraining-vgg11", "VGG-11 of a quarter's width", trained(VGG, 8), 8, (1, 2, 4), 4, "15"),
+    )
 )
