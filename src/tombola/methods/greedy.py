@@ -19,7 +19,7 @@ from tombola.methods.method import DensityKind
 from tombola.methods.replay import Replay
 from tombola.methods.selection import Goal, Losses, Picked, drawn, first, forward_selection, mean_metric, squared
 from tombola.scores import Batch, Forward, Inputs
-from tombola.structure import Channels, ChannelUnits, Granularity, Site, fold, sites_of
+from tombola.structure import Channels, ChannelUnits, Granularity, Site, fold, silenced_sites, sites_of
 from tombola.tickets import Mask, Provenance, Ticket, Values, attach, put_values, select, tensors_of
 from tombola.training import Run, Snapshot, Step, Task, Until, autocast, length_of, mixed, move
 
@@ -97,7 +97,8 @@ class GreedyChannels:
         missed: list[str] = []
         with run.bars.track("layers", len(sites)) as tick:
             for number, (name, own) in enumerate(sites.items()):
-                picked = self._pick(task, model, run, number, own, picks.kept(name), goal)
+                silenced = silenced_sites(units.wiring, name, own, {other: ~chosen for other, chosen in kept.items()})
+                picked = self._pick(task, model, run, number, (*own, *silenced), picks.kept(name), goal)
                 if picked.enough:
                     kept[name] = picked.factors != 0
                     fold(model, own, picked.factors)

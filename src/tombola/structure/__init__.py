@@ -12,11 +12,11 @@ from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
 from tombola.structure.prunable import Prunable, prunable
 from tombola.structure.residual import Block, declare_blocks, residual_blocks
-from tombola.structure.scaling import NOBODY, Site, fold, sites_of
+from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
 from tombola.structure.single import NM, QueryKey, Weights
 from tombola.structure.trace import wiring_of
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
-from tombola.structure.wiring import INPUTS, PINNED, Wiring
+from tombola.structure.wiring import INPUTS, NOBODY, PINNED, Wiring
 
 __all__ = [
     "BATCH_NORMS",
@@ -61,6 +61,7 @@ __all__ = [
     "recount",
     "residual_blocks",
     "shared",
+    "silenced_sites",
     "sites_of",
     "tensors_in",
     "wiring_of",

@@ -16,11 +16,8 @@ from tombola.structure.layers import (
     is_producer,
     normed_together,
 )
-from tombola.structure.wiring import INPUTS, PINNED, Wiring
+from tombola.structure.wiring import INPUTS, NOBODY, PINNED, Wiring
 from tombola.tickets import modules_of
-
-NOBODY = -1
-"""In place of a unit's number, for a channel that belongs to no unit of the group."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,29 @@ def sites_of(wiring: Wiring, model: nn.Module) -> dict[str, tuple[Site, ...]]:
             if sites and sites not in found.values():
                 found[group.name] = sites
     return found
+
+
+def silenced_sites(
+    wiring: Wiring, name: str, sites: tuple[Site, ...], removed: Mapping[str, Tensor]
+) -> tuple[Site, ...]:
+    """Beyond the sites of a layer, where its units, once removed, are the last to fall silent that a norm is fed by.
+
+    A mask silences the norm's channel then, its shift too. removed: by layer, which of its units are gone already.
+    """
+    if any(site.entering for site in sites):
+        return ()
+    size = next(group.size for group in wiring.groups if group.name == name)
+    before = wiring.spread(removed, silencing=True)
+    after = wiring.spread({**removed, name: torch.ones(size, dtype=torch.bool)}, silencing=True)
+    fed, known = wiring.fed_from(name), {name, *(site.module for site in sites)}
+    found = []
+    for group in wiring.groups:
+        module = wiring.norms.get(group.name, group.name)
+        falls = after[group.name] & ~before[group.name]
+        if group.slices and not group.name.endswith(INPUTS) and falls.any() and known.isdisjoint({group.name, module}):
+            units = torch.where(falls, fed[group.name], NOBODY)
+            found.append(Site(module, False, tuple(units.tolist()), scaled=False))
+    return tuple(found)
 
 
 class _Places:
