@@ -6,6 +6,7 @@ from tombola.claims.data_dependent import DATA_DEPENDENT
 from tombola.claims.early_bird import SETTLING
 from tombola.claims.first import FIRST
 from tombola.claims.greedy import GREEDY
+from tombola.claims.greedy_channels import PRETRAINING
 from tombola.claims.layers import SHALLOWER
 from tombola.claims.measurement import Figure, Measurement, Taken, load_taken
 from tombola.claims.outcome import Expectation, Finding, Relation, Report, judge
@@ -30,6 +31,7 @@ CLAIMS: dict[str, Claim] = {
         *COLLAPSE,
         SPARSEST,
         *GREEDY,
+        *PRETRAINING,
     )
 }
 

@@ -34,7 +34,8 @@ class ClaimArm:
     """One arm of a claim: a method's tickets (None: the dense network), or a control of them, and what counts of them.
 
     unit: that of what is measured. lrs: learning rates that are tried in their training (None: what recipe and ticket
-    say); the one with the best mean accuracy on the validation split counts.
+    say); the one with the best mean accuracy on the validation split counts. extra_epochs: of a dense network's
+    training, beyond the recipe.
     """
 
     method: Method | None
@@ -42,6 +43,7 @@ class ClaimArm:
     measured: Callable[[Result], float] = after_training
     unit: Unit = POINTS
     lrs: tuple[float | None, ...] = (None,)
+    extra_epochs: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,15 @@ class Protocol:
         return {
             name: [
                 [
-                    RunSpec(task, arm.method, arm.control, seed, lr=lr, robustness=self.robustness)
+                    RunSpec(
+                        task,
+                        arm.method,
+                        arm.control,
+                        seed,
+                        extra_epochs=arm.extra_epochs,
+                        lr=lr,
+                        robustness=self.robustness,
+                    )
                     for seed in range(self.seeds)
                 ]
                 for lr in arm.lrs

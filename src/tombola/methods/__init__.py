@@ -8,12 +8,14 @@ from tombola.methods.enough import Draws, Enough, EnoughWatch
 from tombola.methods.find import find
 from tombola.methods.forward_selection import Picked, forward_selection
 from tombola.methods.freezing import SearchWarning
+from tombola.methods.greedy import GreedyChannels
 from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
 from tombola.methods.method import DensityKind, Method
 from tombola.methods.names import blocks_removed, granularity_used, method, name_of, removing
 from tombola.methods.one_shot import OneShot
-from tombola.methods.presets import METHODS, Preset
+from tombola.methods.preset import Preset
+from tombola.methods.presets import METHODS
 from tombola.methods.rare_gems import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
@@ -33,6 +35,7 @@ __all__ = [
     "EnoughWatch",
     "Formula",
     "GemMiner",
+    "GreedyChannels",
     "GreedyNeurons",
     "Iterative",
     "Method",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Worm
 from tombola.methods.greedy_neurons import GreedyNeurons
+from tombola.methods.greedy_presets import GREEDY_PRESETS
 from tombola.methods.iterative import Iterative
-from tombola.methods.method import Method
 from tombola.methods.one_shot import OneShot
+from tombola.methods.preset import Preset
 from tombola.methods.rigl import RigL
 from tombola.methods.supermask import EdgePopup, GemMiner
 from tombola.scores import (
@@ -30,21 +29,6 @@ from tombola.scores import (
     WeightGradient,
 )
 from tombola.structure import Blocks, Filters, QueryKey
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named method: its settings, its paper, what it does in one line, and what its search costs."""
-
-    method: Method
-    paper: str
-    summary: str
-    cost: str
-
-    @property
-    def granularity(self) -> str:
-        return self.method.granularity.name
-
 
 GEM_MINER = "Sreenivasan et al., NeurIPS 2022"
 
@@ -163,6 +147,7 @@ METHODS: dict[str, Preset] = {
         "train with a penalty on batch-norm scales, remove the channels with the smallest, train again",
         "one full training",
     ),
+    **GREEDY_PRESETS,
     **{
         f"layer-{name}": Preset(
             OneShot(score=score, granularity=Blocks(1)),

@@ -12,17 +12,19 @@ from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
 from tombola.structure.prunable import Prunable, prunable
 from tombola.structure.residual import Block, declare_blocks, residual_blocks
+from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
 from tombola.structure.single import NM, QueryKey, Weights
 from tombola.structure.trace import wiring_of
 from tombola.structure.two_layer import Neurons, NeuronUnits, TwoLayers, two_layers
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
-from tombola.structure.wiring import INPUTS, PINNED, Wiring
+from tombola.structure.wiring import INPUTS, NOBODY, PINNED, Wiring
 
 __all__ = [
     "BATCH_NORMS",
     "COUNTED",
     "INPUTS",
     "NM",
+    "NOBODY",
     "NORMS",
     "PINNED",
     "TRANSPOSED",
@@ -40,6 +42,7 @@ __all__ = [
     "Probe",
     "Prunable",
     "QueryKey",
+    "Site",
     "Slice",
     "TwoLayers",
     "UnitGroup",
@@ -48,6 +51,7 @@ __all__ = [
     "Weights",
     "Wiring",
     "declare_blocks",
+    "fold",
     "granularity",
     "granularity_of",
     "inner_of",
@@ -61,6 +65,8 @@ __all__ = [
     "recount",
     "residual_blocks",
     "shared",
+    "silenced_sites",
+    "sites_of",
     "tensors_in",
     "two_layers",
     "wiring_of",

@@ -19,6 +19,9 @@ INPUTS = " inputs"
 PINNED = 0
 """The channel that always lives: outputs of the network, and whatever passes through operations that are not known."""
 
+NOBODY = -1
+"""In place of a unit's number, for a channel that belongs to no unit."""
+
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
@@ -78,6 +81,15 @@ class Wiring:
         size = owners.count(name)
         sources, targets = self.flows
         return {owners[own] for own in targets[(sources >= first) & (sources < first + size)].tolist()}
+
+    def fed_from(self, name: str) -> dict[str, Tensor]:
+        """Of every group's channels the number of the channel of this one that feeds it, or NOBODY."""
+        numbers = torch.full((1 + sum(group.size for group in self.groups),), NOBODY)
+        own = self._split(torch.arange(len(numbers)))[name]
+        sources, targets = self.flows
+        feeding = (sources >= own[0]) & (sources <= own[-1])
+        numbers[targets[feeding]] = sources[feeding] - own[0]
+        return self._split(numbers)
 
     def _joined(self, dead: Mapping[str, Tensor]) -> Tensor:
         none = torch.zeros(1, dtype=torch.bool)

@@ -1,10 +1,10 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
-from tombola.training.batches import MemoryBatches, pick
+from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
-from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
+from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.observers import Gathered, Observer, Snapshot, State, Until, gathering
 from tombola.training.progress import Bars, bars
@@ -47,6 +47,7 @@ __all__ = [
     "Until",
     "Varied",
     "accuracy",
+    "autocast",
     "bars",
     "binary_accuracy",
     "binary_cross_entropy",
@@ -57,6 +58,7 @@ __all__ = [
     "half_squared_error",
     "length_of",
     "mixed",
+    "move",
     "own_randomness",
     "peak_memory",
     "pick",

@@ -117,7 +117,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
     count = 0
     for batch in task.batches(split, 0, 0):
         inputs, targets = move(batch, device, layout)
-        with _autocast(recipe, device):
+        with autocast(recipe, device):
             outputs = task.forward(model, inputs)
             size = batch_size(batch)
             loss = loss + task.loss(outputs, targets).float() * size
@@ -148,7 +148,7 @@ def _epoch(
     batches: Iterable[Batch] = task.batches("train", seed, state.epoch)
     for batch in islice(batches, state.step - state.epoch * state.steps_per_epoch, None):
         inputs, targets = move(batch, device, layout)
-        with _autocast(recipe, device):
+        with autocast(recipe, device):
             value = loss(task.forward(run, inputs), targets)
         optimizer.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
@@ -192,7 +192,8 @@ def _words(row: dict[str, float]) -> str:
     return f"loss {row['train_loss']:.3f}{validation}{density}"
 
 
-def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """The recipe's precision for what is computed inside."""
     return torch.autocast(device.type, torch.bfloat16, enabled=recipe.resolved_precision(device) == "bf16")
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tombola.scores import Inputs, Score, Scores, View, batch_size, suited
+from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, suited
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
 from tombola.training.checkpoint import Checkpoint
@@ -27,6 +27,8 @@ from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
+
+T = TypeVar("T")
 
 
 class Run:
@@ -132,29 +134,57 @@ class Run:
 
         noted: what the score gathered in the stage before, where it needs training. epoch: whose order of batches.
         """
+
+        def scored(forward: Forward) -> Scores:
+            seen = View(forward=forward, seed=self.seed) | view
+            return (noted or score)(model, task.batches("train", self.seed, epoch), task.loss, **seen)
+
+        scores, cost = self._priced(task, model, scored, self._score_flops.get(score))
+        self._score_flops[score] = cost.flops
+        self.cost += cost
+        return scores
+
+    def once(
+        self, name: str, task: Task, model: nn.Module, work: Callable[[Forward], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What a piece of a search comes to that calls the network and does not train it; done once, as a stage is.
+
+        work: calls the model by the forward that it is given, so that its cost can be entered; what it gives, tensors
+        and plain values, comes back on the CPU.
+        """
+        end = self._file(f"{name}.end")
+        if end is not None and (saved := end.load()) is not None:
+            self.cost += Cost(**saved["cost"])
+            return saved["done"]
+        done, cost = self._priced(task, model, work)
+        if end is not None:
+            end.save({"done": done, "cost": asdict(cost)})
+        self.cost += cost
+        return done
+
+    def _priced(
+        self, task: Task, model: nn.Module, work: Callable[[Forward], T], flops: int | None = None
+    ) -> tuple[T, Cost]:
+        """What work on the model comes to, and its cost; its FLOPs are counted unless they are known."""
         forwarded = backward = 0
 
-        def counting_forward(model: nn.Module, inputs: Inputs) -> Any:
+        def counting(model: nn.Module, inputs: Inputs) -> Any:
             nonlocal forwarded, backward
             samples = batch_size((inputs, None))
             forwarded, backward = forwarded + samples, backward + samples * torch.is_grad_enabled()
             return task.forward(model, inputs)
 
-        view = View(forward=counting_forward, seed=self.seed) | view
-        counter = nullcontext() if score in self._score_flops else FlopCounterMode(display=False)
+        counter = FlopCounterMode(display=False) if flops is None else nullcontext()
         reset_peak_memory(self.device)
         with self.reading() as reading:
             started = time.perf_counter()
             with own_randomness(self.device, self.seed), counter as counted:
-                scores = (noted or score)(model, task.batches("train", self.seed, epoch), task.loss, **view)
+                done = work(counting)
             seconds = time.perf_counter() - started
-        if counted is not None:
-            self._score_flops[score] = counted.get_total_flops()
-        flops = self._score_flops[score]
+        flops = flops if counted is None else counted.get_total_flops()
+        assert flops is not None
         dense_epochs = flops / self._flops_of_dense_epoch(task, model) if flops else 0.0
-        cost = Cost(forwarded, backward, flops, seconds, peak_memory(self.device), dense_epochs)
-        self.cost += reading.price(cost)
-        return scores
+        return done, reading.price(Cost(forwarded, backward, flops, seconds, peak_memory(self.device), dense_epochs))
 
     def units(self, granularity: Granularity, task: Task, model: nn.Module) -> UnitMap:
         """The units of a network, found on the first training batch; what that computes, unless on meta, is entered."""
