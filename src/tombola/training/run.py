@@ -152,7 +152,7 @@ class Run:
         work: calls the model by the forward that it is given, so that its cost can be entered; what it gives, tensors
         and plain values, comes back on the CPU.
         """
-        end = self._file(f"{name}.end")
+        end = self.file(f"{name}.end")
         if end is not None and (saved := end.load()) is not None:
             self.cost += Cost(**saved["cost"])
             return saved["done"]
