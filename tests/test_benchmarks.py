@@ -11,10 +11,12 @@ import torch
 
 import tombola as tb
 from tombola import zoo
+from tombola.training import binary_accuracy, binary_cross_entropy
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as bench
+from benchmarks.ensemble import compared, perceptron
 from benchmarks.measure import Figure, Times, interleaved, peak_bytes, saved_bytes
 from benchmarks.scores import memory, memory_of_step
 from benchmarks.sparse import at
@@ -95,3 +97,12 @@ def test_a_busy_machine_and_a_wide_spread_are_said(monkeypatch, capsys, tmp_path
 @pytest.mark.parametrize("batch", [1, 256])
 def test_the_sparse_benchmark_runs(batch):
     assert 0 < at(0.98, batch).ratio < 3
+
+
+def test_the_ensemble_benchmark_compares_a_networks_epochs():
+    inputs, targets = torch.randn(1280, 2), torch.randint(0, 2, (1280,))
+    data = {"train": (inputs, targets), "validation": (inputs[:0], targets[:0]), "test": (inputs, targets)}
+    recipe = tb.Recipe(batch=64, precision="float32")
+    task = tb.SupervisedTask(perceptron, data, binary_cross_entropy, recipe, binary_accuracy)
+    times = compared(task, 8, turns=1, epochs=4)
+    assert 0 < times.ratio("together", "alone") < 1

@@ -63,7 +63,8 @@ def train_together(
     results: dict[int, Trained] = {}
     with run.bars.track("networks", len(members)) as tick:
         for group in alike([member.recipe_on(task) for member in members]):
-            size, why = chunk or chunk_size(task, members[group[0]], run.device), ""
+            size = 1 if len(group) == 1 else chunk or chunk_size(task, members[group[0]], run.device)
+            why = ""
             for piece in pieces(group, size):
                 own = [members[at] for at in piece]
                 if len(own) > 1 and not why:
