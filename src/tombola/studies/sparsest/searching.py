@@ -32,7 +32,7 @@ from tombola.training import Recipe, Run, train_together
 TOGETHER = 240
 """How many runs make a group: what a kill loses, and how late a search sees what it found."""
 
-ENDS = {"widths": 0.4, "weights": 0.9, "rates": 1.0}
+ENDS = {"begin": 0.3, "widths": 0.45, "weights": 0.9, "rates": 1.0}
 """By what share of the budget each part of a search must have ended."""
 
 Wanted = Callable[[int, float], bool]
