@@ -15,6 +15,7 @@ from tombola import zoo
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as bench
+from benchmarks import spiral
 from benchmarks.greedy import selection
 from benchmarks.measure import Figure, Times, interleaved, peak_bytes, saved_bytes
 from benchmarks.scores import memory, memory_of_step
@@ -103,3 +104,13 @@ def test_the_greedy_benchmark_runs():
     assert figure.bar == 1.3
     assert "5 of 200 neurons" in figure.what
     assert figure.ratio > 0
+
+
+def test_the_spirals_benchmark_stands_for_the_whole_study():
+    searched = sum(part.runs for part in spiral.parts())
+    assert searched + 9 * 9 * sum(spiral.tickets_of_width().values()) == 485_838
+
+
+def test_a_group_of_the_spirals_study_is_timed():
+    few = [tb.Member(seed) for seed in range(2)]
+    assert spiral.timed(few, (2, 2, 2), epochs=1) > 0
