@@ -11,11 +11,13 @@ import torch
 
 import tombola as tb
 from tombola import zoo
+from tombola.training import binary_accuracy, binary_cross_entropy
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as bench
 from benchmarks import spiral
+from benchmarks.ensemble import compared, perceptron
 from benchmarks.greedy import selection
 from benchmarks.measure import Figure, Times, interleaved, peak_bytes, saved_bytes
 from benchmarks.scores import memory, memory_of_step
@@ -114,3 +116,12 @@ def test_the_spirals_benchmark_stands_for_the_whole_study():
 def test_a_group_of_the_spirals_study_is_timed():
     few = [tb.Member(seed) for seed in range(2)]
     assert spiral.timed(few, (2, 2, 2), epochs=1) > 0
+
+
+def test_the_ensemble_benchmark_compares_a_networks_epochs():
+    inputs, targets = torch.randn(1280, 2), torch.randint(0, 2, (1280,))
+    data = {"train": (inputs, targets), "validation": (inputs[:0], targets[:0]), "test": (inputs, targets)}
+    recipe = tb.Recipe(batch=64, precision="float32")
+    task = tb.SupervisedTask(perceptron, data, binary_cross_entropy, recipe, binary_accuracy)
+    times = compared(task, 8, turns=1, epochs=4)
+    assert 0 < times.ratio("together", "alone") < 1

@@ -104,15 +104,16 @@ def _pieces(task: Task, waiting: Sequence[Waiting], engine: Engine) -> list[list
     begun = []
     for noted in sorted(engine.store.root.glob("together-*/members.json")):
         names = json.loads(noted.read_text())
-        if engine.fresh:
+        if engine.fresh and any(name in by_name for name in names):
             shutil.rmtree(noted.parent)
         elif all(name in by_name for name in names):
             begun.append([by_name.pop(name) for name in names])
     rest = [one for one in by_name.values() if not one.trained]
     made = []
     for group in alike([one.member.recipe_on(task) for one in rest]):
-        parts = pieces(group, chunk_size(task, rest[group[0]].member, engine.device))
-        made += [[rest[at] for at in part] for part in parts if len(part) > 1]
+        if len(group) > 1:
+            parts = pieces(group, chunk_size(task, rest[group[0]].member, engine.device))
+            made += [[rest[at] for at in part] for part in parts if len(part) > 1]
     return begun + made
 
 
@@ -133,4 +134,5 @@ def _train(task: Task, piece: Sequence[Waiting], engine: Engine) -> None:
         for one, own in zip(piece, fitted, strict=True):
             if not own.diverged:
                 Run(folder=one.folder.path).keep("train", own.model, own.fit)
+        (folder / "members.json").unlink()
     shutil.rmtree(folder)

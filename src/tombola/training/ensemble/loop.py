@@ -72,30 +72,38 @@ class PerSample:
     step_memory: int
 
 
+@dataclass
+class Ledger:
+    """What the members came to so far: the next step, each one's history, where it diverged, and the cost of one."""
+
+    step: int
+    histories: list[list[dict[str, float]]]
+    diverged: list[str]
+    cost: Cost
+
+
 @torch.no_grad()
 def fit_together(
     stack: Stack, takes: PerSample, checkpoint: Checkpoint | None, bars: Bars, name: str
 ) -> tuple[list[Fit], list[str]]:
     """Train all of them for their recipe's epochs; what each came to, and where it diverged."""
-    recipe, members, steps = stack.recipes[0], stack.members, stack.feed.steps
-    step, histories, diverged, cost = stack.begin, [[] for _ in range(members)], [""] * members, Cost()
+    epochs, members, steps = stack.recipes[0].epochs, stack.members, stack.feed.steps
+    ledger = Ledger(stack.begin, [[] for _ in range(members)], [""] * members, Cost())
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         stack.put(saved)
-        step, histories, diverged, cost = saved["step"], saved["histories"], saved["diverged"], Cost(**saved["cost"])
+        ledger = Ledger(**(saved["ledger"] | {"cost": Cost(**saved["ledger"]["cost"])}))
     started = time.perf_counter()
-    with bars.track(name, recipe.epochs, step // steps) as tick:
-        for epoch in range(step // steps, recipe.epochs):
+    with bars.track(name, epochs, ledger.step // steps) as tick:
+        for epoch in range(ledger.step // steps, epochs):
             losses, seen = [], 0
-            for inputs, targets in stack.feed.epoch(epoch, step - epoch * steps):
+            for inputs, targets in stack.feed.epoch(epoch, ledger.step - epoch * steps):
                 losses.append(stack.network.gradients(inputs, targets))
-                stack.optimizer.step(stack.rates.at(step), step - stack.begin + 1)
-                step += 1
+                stack.optimizer.step(stack.rates.at(ledger.step), ledger.step - stack.begin + 1)
+                ledger.step += 1
                 seen += targets.shape[1]
-            of_steps = torch.stack(losses).float().cpu()
-            means, lasting = of_steps.mean(0).tolist(), of_steps.isfinite().all(0).tolist()
             metrics, validation_losses, evaluated = evaluate_together(stack, "validation")
             now = time.perf_counter()
-            cost += Cost(
+            ledger.cost += Cost(
                 samples_forward=seen + evaluated,
                 samples_backward=seen,
                 flops=round(seen * takes.flops.training + evaluated * takes.flops.forward),
@@ -105,19 +113,28 @@ def fit_together(
                 step_memory=takes.step_memory,
             )
             started = now
-            for at in range(members):
-                if not lasting[at] and not diverged[at]:
-                    diverged[at] = _words(of_steps[:, at], step - len(losses))
-                if diverged[at]:
-                    continue
-                row = {"epoch": epoch + 1, "lr": stack.recipes[at].lr_at(step - 1, steps), "train_loss": means[at]}
-                row |= {"validation_metric": metrics[at], "validation_loss": validation_losses[at]} if evaluated else {}
-                histories[at].append(row | {"seconds": cost.seconds})
-            tick(f"loss {sum(means) / members:.3f}")
-            if checkpoint is not None and checkpoint.due() and epoch + 1 < recipe.epochs:
-                state = {"step": step, "histories": histories, "diverged": diverged, "cost": asdict(cost)}
-                checkpoint.save(stack.tensors() | state)
-    return [Fit(tuple(history), cost, members) for history in histories], diverged
+            mean = _note(ledger, stack, torch.stack(losses).float().cpu(), metrics, validation_losses, evaluated > 0)
+            tick(f"loss {mean:.3f}")
+            if checkpoint is not None and checkpoint.due() and epoch + 1 < epochs:
+                checkpoint.save(stack.tensors() | {"ledger": asdict(ledger)})
+    return [Fit(tuple(history), ledger.cost, members) for history in ledger.histories], ledger.diverged
+
+
+def _note(
+    ledger: Ledger, stack: Stack, losses: Tensor, metrics: list[float], validation_losses: list[float], evaluated: bool
+) -> float:
+    """Add an epoch's row to each history, unless that network diverged; losses: (steps, members). Their mean."""
+    means, lasting = losses.mean(0).tolist(), losses.isfinite().all(0).tolist()
+    for at, recipe in enumerate(stack.recipes):
+        if not lasting[at] and not ledger.diverged[at]:
+            ledger.diverged[at] = _words(losses[:, at], ledger.step - len(losses))
+        if not ledger.diverged[at]:
+            lr = recipe.lr_at(ledger.step - 1, stack.feed.steps)
+            row = {"epoch": ledger.step // stack.feed.steps, "lr": lr, "train_loss": means[at]}
+            if evaluated:
+                row |= {"validation_metric": metrics[at], "validation_loss": validation_losses[at]}
+            ledger.histories[at].append(row | {"seconds": ledger.cost.seconds})
+    return sum(means) / len(means)
 
 
 @torch.no_grad()

@@ -61,8 +61,9 @@ def stacked(
     task: Task, members: Sequence[Member], models: Sequence[nn.Module], recipes: Sequence[Recipe], device: torch.device
 ) -> Stack:
     """The members' networks as one, dead weights zeroed. Raises Unbatched where an operation cannot be."""
-    parameters = dict(models[0].named_parameters())
-    layout = Layout(len(models), {name: tuple(own.shape) for name, own in parameters.items()})
+    layout = Layout(len(models), _shapes(models[0]))
+    if any(_shapes(model) != layout.shapes for model in models):
+        raise Unbatched("its seed decides its architecture")
     values, grads = layout.zeros(device), layout.zeros(device)
     own_values, own_grads = layout.views(values), layout.views(grads)
     buffers = {
@@ -88,6 +89,10 @@ def stacked(
     return Stack(task, recipes, network, values, own_values, optimizer, rates, source, begin)
 
 
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(own.shape) for name, own in model.named_parameters()}
+
+
 @torch.no_grad()
 def _copy(views: dict[str, Tensor], models: Sequence[nn.Module]) -> None:
     for at, model in enumerate(models):
@@ -111,12 +116,14 @@ def _try(
         except (RuntimeError, NotImplementedError, TypeError, ValueError, UserWarning) as error:
             raise Unbatched(f"an operation of it cannot be batched: {str(error).splitlines()[0]}") from error
         smoothed(task.loss, recipe.label_smoothing)(task.forward(model, inputs[0]), targets[0]).backward()
-    whole = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
-    for name, parameter in model.named_parameters():
-        expected = 0 if parameter.grad is None else parameter.grad
-        if (grads[name][0] - expected).norm() > CLOSE * whole:
+    expected = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    if idle := [name for name in grads if name not in expected]:
+        raise Unbatched(f"its '{idle[0]}' takes no part in the loss")
+    whole = torch.stack([gradient.norm() for gradient in expected.values()]).norm()
+    for name, gradient in expected.items():
+        if (grads[name][0] - gradient).norm() > CLOSE * whole:
             raise Unbatched(f"batched, the gradient of its '{name}' is another")
-        parameter.grad = None
+    model.zero_grad()
     for name, buffer in network.buffers.items():
         buffer.copy_(before[name])
     for name, tensor in tensors_of(model).items():

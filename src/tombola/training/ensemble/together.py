@@ -63,7 +63,8 @@ def train_together(
     results: dict[int, Trained] = {}
     with run.bars.track("networks", len(members)) as tick:
         for group in alike([member.recipe_on(task) for member in members]):
-            size, why = chunk or chunk_size(task, members[group[0]], run.device), ""
+            size = 1 if len(group) == 1 else chunk or chunk_size(task, members[group[0]], run.device)
+            why = ""
             for piece in pieces(group, size):
                 own = [members[at] for at in piece]
                 if len(own) > 1 and not why:
@@ -111,9 +112,12 @@ def fit_members(task: Task, members: Sequence[Member], run: Run, name: str, *, t
     recipes = [member.recipe_on(task) for member in members]
     models = [member.build(task) for member in members]
     for member, model in zip(members, models, strict=True):
-        check_fits(member.mask, dict(model.named_parameters()))
+        parameters = dict(model.named_parameters())
+        check_fits(member.mask, parameters)
         if member.ticket is not None and member.ticket.removed:
             raise Unbatched("a ticket of whole units trains as a smaller network of its own")
+        if member.ticket is not None and not parameters.keys() >= set(member.ticket.held):
+            raise Unbatched("a ticket holds what is no parameter of its network")
     if why := obstacle(task, recipes[0], models[0], run.device):
         raise Unbatched(why)
     first = next(iter(task.batches("train", members[0].seed, 0)))
