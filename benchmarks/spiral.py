@@ -104,12 +104,18 @@ def searches(pool: ProcessPoolExecutor) -> Figure:
     return Figure(f"the spiral's two search phases on {CORES} cores ÷ {HOURS} h", hours / HOURS, 1.0, note)
 
 
-def grid(pool: ProcessPoolExecutor) -> Figure:
-    """Every training of the pruning methods, each width by itself; what their scores take is not in it."""
+def tickets_of_width() -> dict[int, int]:
+    """How many tickets of one method at one setting the pruning grid has, by the width of the network."""
     cells: dict[int, int] = {}
     for pruned in {own.pruned for own in WHOLE.values()}:
         for width, _ in pruned.cells:
             cells[width] = cells.get(width, 0) + pruned.repeats
+    return cells
+
+
+def grid(pool: ProcessPoolExecutor) -> Figure:
+    """Every training of the pruning methods, each width by itself; what their scores take is not in it."""
+    cells = tickets_of_width()
     each = dict(zip(cells, pool.map(of_width, cells), strict=True))
     seconds = sum(9 * TRAININGS * count * each[width] for width, count in cells.items())
     wide = 9 * TRAININGS * sum(count * each[width] for width, count in cells.items() if width > 16)

@@ -16,6 +16,8 @@ from tombola.training import binary_accuracy, binary_cross_entropy
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as bench
+=======
+from benchmarks import spiral
 from benchmarks.ensemble import compared, perceptron
 from benchmarks.greedy import selection
 from benchmarks.measure import Figure, Times, interleaved, peak_bytes, saved_bytes
@@ -105,6 +107,17 @@ def test_the_greedy_benchmark_runs():
     assert figure.bar == 1.3
     assert "5 of 200 neurons" in figure.what
     assert figure.ratio > 0
+=======
+
+
+def test_the_spirals_benchmark_stands_for_the_whole_study():
+    searched = sum(part.runs for part in spiral.parts())
+    assert searched + 9 * 9 * sum(spiral.tickets_of_width().values()) == 485_838
+
+
+def test_a_group_of_the_spirals_study_is_timed():
+    few = [tb.Member(seed) for seed in range(2)]
+    assert spiral.timed(few, (2, 2, 2), epochs=1) > 0
 
 
 def test_the_ensemble_benchmark_compares_a_networks_epochs():
@@ -114,3 +127,4 @@ def test_the_ensemble_benchmark_compares_a_networks_epochs():
     task = tb.SupervisedTask(perceptron, data, binary_cross_entropy, recipe, binary_accuracy)
     times = compared(task, 8, turns=1, epochs=4)
     assert times.ratio("together", "alone") > 0
+    assert 0 < times.ratio("together", "alone") < 1

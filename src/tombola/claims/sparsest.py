@@ -65,7 +65,8 @@ class Spiral:
         done = hit_rates(self.rounds, Search(ACCURACY, recipe=recipe), engine)
         others = pruned(self.grid(recipe), engine)
         parts = {own.structure: third(own.accuracies, seed) for own in done.tried}
-        fewest = min(own.weights for own, runs in parts.items() if max(runs) >= ACCURACY)
+        reached = [own.weights for own, runs in parts.items() if max(runs) >= ACCURACY]
+        fewest = min(reached, default=max(self.requests) + 1)
         chances = [chance(own) for own in done.tried]
         return {
             **{reaching(own.name): sum(run >= ACCURACY for run in runs) / len(runs) for own, runs in parts.items()},

@@ -12,16 +12,19 @@ from tombola.studies.sparsest.runs import Trainer
 from tombola.studies.sparsest.searching import Search, searching
 from tombola.studies.sparsest.structures import WHOLE, Structure, downwards, structured
 
+LADDER = (3, 4, 5, 6, 8, 16)
+
 
 def sparsest(search: Search, engine: Engine, train: Trainer | None = None) -> Sparsest:
     """Widths first, the smallest first; then single weights inside the widths found, ever fewer; then hit rates.
 
-    A round tries each structure that may still be the answer once at every setting, and what reaches the accuracy ends
-    all that costs more: the answer gets better for as long as the search may take. What was trained is kept in the
-    engine's store and never trained again.
+    A few equal widths come before all, so that there is an answer at once. A round tries each structure that may still
+    be a better one once at every setting, and what reaches the accuracy ends all that costs more: the answer gets
+    better for as long as the search may take. What was trained is kept in the engine's store and never trained again.
     """
     with searching(search, engine, train) as own:
         candidates = structured()
+        own.rounds("begin", [Structure((width, width, width)) for width in LADDER], lambda size, best: True, seeds=1)
         own.rounds("widths", candidates, lambda size, best: size <= best)
         dense = own.best(candidates)
         if dense is None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 
 from tombola.errors import TombolaError
 from tombola.studies.prepare import Engine
@@ -32,7 +33,7 @@ from tombola.training import Recipe, Run, train_together
 TOGETHER = 240
 """How many runs make a group: what a kill loses, and how late a search sees what it found."""
 
-ENDS = {"widths": 0.4, "weights": 0.9, "rates": 1.0}
+ENDS = {"begin": 0.3, "widths": 0.45, "weights": 0.9, "rates": 1.0}
 """By what share of the budget each part of a search must have ended."""
 
 Wanted = Callable[[int, float], bool]
@@ -125,18 +126,18 @@ class Searching:
         best = min([below, *known])
         until = self.started + ENDS[part] * self.search.budget
         self.ended[part] = False
-        rounds = [(structure, seed) for seed in range(seeds or self.search.seeds) for structure in structures]
-        group: list[tuple[Structure, int]] = []
-        with self.engine.bars.track(part, len(rounds)) as tick:
-            for index, (structure, seed) in enumerate(rounds, start=1):
+        rounds, group = seeds or self.search.seeds, []
+        with self.engine.bars.track(part, rounds) as tick:
+            for index, (seed, structure) in enumerate(product(range(rounds), structures), start=1):
                 if wanted(structure.size, best) and not self._done(structure, seed):
                     group.append((structure, seed))
-                if group and (len(group) * len(self.tried) >= TOGETHER or index == len(rounds)):
+                if group and (len(group) * len(self.tried) >= TOGETHER or index == rounds * len(structures)):
                     if time.monotonic() > until:
                         return
                     best = min([best, *self._try(group)])
                     group = []
-                tick(f"round {seed + 1}, the smallest so far {best:g}")
+                if index % len(structures) == 0:
+                    tick(f"the smallest so far has {best:g}")
         self.ended[part] = True
 
     def best(self, structures: Iterable[Structure]) -> Found | None:
