@@ -11,45 +11,33 @@ from tombola.claims.outcome import Expectation
 from tombola.methods import GreedyChannels
 from tombola.studies import TaskOptions
 
-
-def stopped_arms(points: dict[str, str | None], recipe: int, fine_tune: int, candidates: int) -> dict[str, ClaimArm]:
-    """Tickets of half of the channels from dense networks stopped at some points, and dense networks of two lengths."""
-    arms = {
-        f"dense, {recipe} epochs": ClaimArm(None),
-        f"dense, {recipe + fine_tune} epochs": ClaimArm(None, extra_epochs=fine_tune),
-    }
-    for name, point in points.items():
-        drawn = GreedyChannels(
-            repeat=False, candidates=candidates, samples=64, pretrain=point, fine_tune=fine_tune, density=0.5
-        )
-        arms[name] = ClaimArm(drawn)
-    return arms
-
-
-def protocol(
-    task: TaskOptions, points: dict[str, str | None], fine_tune: int, candidates: int, seeds: int, minutes: str
-) -> Protocol:
-    return Protocol(task, stopped_arms(points, task.recipe.epochs, fine_tune, candidates), seeds, minutes)
-
-
 ABSTRACT = (
     "Wolfe, Liao, Wang, Kim, Kyrillidis, How much pre-training is enough to discover a good subnetwork?, TMLR 2024, as "
     "its abstract has it"
 )
 
 
-def points_of(*epochs: int) -> dict[str, str | None]:
-    """Where training stops, by what the arm is called; last of all at the recipe's end."""
-    named: dict[str, str | None] = {f"after {own} epoch{'s' if own > 1 else ''}": f"{own}ep" for own in epochs}
-    return {**named, "after all": None}
+def stopped(task: TaskOptions, parts: tuple[int, ...], seeds: int, minutes: str, candidates: int = 8) -> Protocol:
+    """Tickets from dense networks stopped after these parts of the recipe, or after all, and two dense networks.
+
+    Every ticket is fine-tuned for half of the recipe's epochs, and the longer dense network gets these too.
+    """
+    epochs = task.recipe.epochs
+    points: dict[str, str | None] = {f"after 1/{part}": f"{epochs // part}ep" for part in parts}
+    drawn = GreedyChannels(0.5, repeat=False, candidates=candidates, samples=64, fine_tune=epochs // 2)
+    arms = {
+        "dense": ClaimArm(None),
+        "dense, longer": ClaimArm(None, extra_epochs=epochs // 2),
+        **{name: ClaimArm(replace(drawn, pretrain=point)) for name, point in {**points, "after all": None}.items()},
+    }
+    return Protocol(task, arms, seeds, minutes)
 
 
-def protocols(task: TaskOptions, points: dict[str, str | None], fine_tune: int, minutes: str) -> dict[Level, Protocol]:
-    paper = replace(CIFAR, model=task.model)
+def protocols(task: TaskOptions, parts: tuple[int, ...], minutes: str) -> dict[Level, Protocol]:
     return {
-        "quick": protocol(trained(task, 2), points_of(1), 1, 2, 2, "3"),
-        "standard": protocol(task, points, fine_tune, 8, 3, minutes),
-        "full": protocol(paper, points_of(10, 20, 40, 80), 80, 50, 5, FULL),
+        "quick": stopped(trained(task, 2), (2,), 2, "3", candidates=2),
+        "standard": stopped(task, parts, 3, minutes),
+        "full": stopped(replace(CIFAR, model=task.model), (8, 4, 2), 5, FULL, candidates=50),
     }
 
 
@@ -65,21 +53,22 @@ PRETRAINING = tuple(
         source=ABSTRACT,
         differs=(
             f"Fashion-MNIST at 14×14 with 20,000 images and {where} for CIFAR-10 and ImageNet with ResNet34 and "
-            f"MobileNetV2; training stopped within one cosine schedule of {epochs} epochs, and {fine_tune} epochs of "
-            "fine-tuning through a schedule of its own, for every ticket. Half of the channels of each layer, each "
-            "picked once from 8 random candidates by the loss on 64 new images, without tuning between the layers. "
-            f"The ticket drawn after {epochs - fine_tune} epochs has had as many in all as the dense network of "
-            f"{epochs}, the one drawn after all {epochs} as that of {epochs + fine_tune}."
+            f"MobileNetV2; training stopped within one cosine schedule of {task.recipe.epochs} epochs, and "
+            f"{task.recipe.epochs // 2} epochs of fine-tuning through a schedule of its own, for every ticket. Half of "
+            "the channels of each layer, each picked once from 8 random candidates by the loss on 64 new images, "
+            "without tuning between the layers. In all, the ticket drawn after half of training has had as many "
+            "epochs as the dense network, and the one drawn after all as the longer dense one; those drawn sooner "
+            "have had fewer."
         ),
-        protocols=protocols(task, points_of(*early), fine_tune, minutes),
+        protocols=protocols(task, parts, minutes),
         expected=(
-            *(Expectation(name, "≥", "after all") for name in points_of(*early) if name != "after all"),
-            Expectation(f"after {epochs - fine_tune} epochs", "≥", f"dense, {epochs} epochs"),
-            Expectation("after all", "≥", f"dense, {epochs + fine_tune} epochs"),
+            *(Expectation(f"after 1/{part}", "≥", "after all") for part in parts),
+            Expectation("after 1/2", "≥", "dense"),
+            Expectation("after all", "≥", "dense, longer"),
         ),
     )
-    for id, where, task, epochs, early, fine_tune, minutes in (
-        ("greedy-pretraining", "ResNet-20", trained(BENCH, 4), 4, (1, 2), 2, "25"),
-        ("greedy-pretraining-vgg11", "VGG-11 of a quarter's width", trained(VGG, 8), 8, (1, 2, 4), 4, "15"),
+    for id, where, task, parts, minutes in (
+        ("greedy-pretraining", "ResNet-20", trained(BENCH, 4), (4, 2), "25"),
+        ("greedy-pretraining-vgg11", "VGG-11 of a quarter's width", trained(VGG, 8), (8, 4, 2), "15"),
     )
 )
