@@ -16,7 +16,7 @@ from tombola import TombolaError, zoo
 from tombola.methods import SearchWarning
 from tombola.methods.imitation import gram, imitated
 from tombola.methods.replay import Replay
-from tombola.methods.selection import GATE, Goal, first, forward_selection, mean_metric, squared
+from tombola.methods.selection import GATE, Goal, first, mean_metric, select_channels, squared
 from tombola.scores import forward
 from tombola.structure import Channels, fold, silenced_sites, sites_of
 from tombola.testing import check_method, toy_network, toy_task
@@ -71,7 +71,7 @@ def selecting(model, layer, batches, **settings):
             yield batches
 
     with Replay(model, sites, forward).ready() as network:
-        return forward_selection(
+        return select_channels(
             network, draws(), SIZES[layer], settings.pop("picks"), generator=torch.Generator(), **settings
         )
 

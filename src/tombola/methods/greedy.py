@@ -17,7 +17,7 @@ from tombola.methods.freezing import SearchWarning
 from tombola.methods.imitation import gram, imitated
 from tombola.methods.method import DensityKind
 from tombola.methods.replay import Replay
-from tombola.methods.selection import Goal, Losses, Picked, drawn, first, forward_selection, mean_metric, squared
+from tombola.methods.selection import Goal, Losses, Picked, drawn, first, mean_metric, select_channels, squared
 from tombola.scores import Batch, Forward, Inputs
 from tombola.structure import Channels, ChannelUnits, Granularity, Site, fold, silenced_sites, sites_of
 from tombola.tickets import Mask, Provenance, Ticket, Values, attach, put_values, select, tensors_of
@@ -175,7 +175,7 @@ class GreedyChannels:
             with self._replay(task, model, sites, forward, run) as network:
                 if self.by == "loss":
                     return asdict(
-                        forward_selection(
+                        select_channels(
                             network,
                             draws,
                             size,

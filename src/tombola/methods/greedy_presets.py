@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tombola.methods.greedy import GreedyChannels
+from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.preset import Preset
 
 GREEDY_PRESETS: dict[str, Preset] = {
@@ -23,5 +24,11 @@ GREEDY_PRESETS: dict[str, Preset] = {
         "Ye et al., NeurIPS 2020",
         "as greedy, by how well the channels picked imitate what a layer gives to the next ones",
         "one full training, and a forward pass a layer",
+    ),
+    "greedy-neurons": Preset(
+        GreedyNeurons(),
+        "Wolfe et al., TMLR 2024",
+        "pre-train a network of one hidden layer, pick its neurons one by one by what they give together, scale them",
+        "one full training, which counts as training",
     ),
 }

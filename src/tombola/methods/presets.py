@@ -5,7 +5,6 @@ from __future__ import annotations
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Worm
-from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.greedy_presets import GREEDY_PRESETS
 from tombola.methods.iterative import Iterative
 from tombola.methods.one_shot import OneShot
@@ -122,12 +121,6 @@ METHODS: dict[str, Preset] = {
         "Vasudev, ENLSP 2024",
         "as early-bird-transformer, holding back the weights to be dropped once they have nearly settled",
         "a few epochs, which count as training",
-    ),
-    "greedy-neurons": Preset(
-        GreedyNeurons(),
-        "Wolfe et al., TMLR 2024",
-        "pre-train a network of one hidden layer, pick its neurons one by one by what they give together, scale them",
-        "one full training, which counts as training",
     ),
     "rigl": Preset(
         RigL(),

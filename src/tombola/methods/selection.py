@@ -54,7 +54,7 @@ def mean_metric(
     return total / samples
 
 
-def forward_selection(
+def select_channels(
     network: Replay,
     draws: Generator[list[Batch]],
     size: int,
