@@ -19,6 +19,7 @@ LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 NARROW = 16
+"""Units below which a product with untransposed inputs crawls."""
 
 
 @dataclass(frozen=True)
