@@ -221,7 +221,7 @@ def test_the_demo_prints_a_table_writes_report_and_tickets_and_says_what_to_do_n
 def test_methods_lists_every_method_with_its_paper(capsys):
     rows = answered(capsys, "methods")["methods"]
     assert [row["method"] for row in rows] == list(METHODS)
-    assert all(row["paper"] and row["cost"] and row["density"] in ("exact", "bound") for row in rows)
+    assert all(row["paper"] and row["cost"] and row["density"] in ("exact", "bound", "outcome") for row in rows)
     status, out, _ = typed(capsys, "methods")
     assert status == 0
     assert "Frankle & Carbin" in out
