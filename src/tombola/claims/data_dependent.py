@@ -133,8 +133,8 @@ ITERATED = Claim(
     source=f"{SOURCE}, abstract; exponents: figures of September 2020 in the authors' code",
     differs=(
         "Fashion-MNIST at 14×14 with 20,000 images for CIFAR-10; 3 epochs a round for (by the scripts of a larger "
-        "ResNet) 80; a third density, 1/64, was given up while the first seed ran, for lack of hours. In the authors' own "
-        "curves ResNet-20 is where the two criteria cannot be told apart."
+        "ResNet) 80; a third density, 1/64, was given up while the first seed ran, for lack of hours. In the authors' "
+        "own curves ResNet-20 is where the two criteria cannot be told apart."
     ),
     protocols={
         "quick": Protocol(trained(RESNET, 1), iterative_arms("1/4"), 2, "3"),
