@@ -16,12 +16,12 @@ from tombola import TombolaError, zoo
 from tombola.methods import SearchWarning
 from tombola.methods.imitation import gram, imitated
 from tombola.methods.replay import Replay
-from tombola.methods.selection import GATE, Goal, first, mean_metric, select_channels, squared
+from tombola.methods.selection import GATE, Goal, first, mean_metric, select_channels
 from tombola.scores import forward
 from tombola.structure import Channels, fold, silenced_sites, sites_of
 from tombola.testing import check_method, toy_network, toy_task
 from tombola.tickets import Mask, attach, tensors_of
-from tombola.training import Run, Until, accuracy, mixed
+from tombola.training import Run, Until, accuracy, half_squared_error, mixed
 
 SIZES = {"0": 4, "3": 6}
 
@@ -84,7 +84,7 @@ def some_batches(dtype=torch.float32):
 # What is picked
 
 
-@pytest.mark.parametrize("loss", [F.cross_entropy, squared])
+@pytest.mark.parametrize("loss", [F.cross_entropy, half_squared_error])
 @pytest.mark.parametrize("repeat", [True, False])
 @pytest.mark.parametrize("layer", ["0", "3"])
 def test_picks_are_those_of_the_definition(layer, repeat, loss):

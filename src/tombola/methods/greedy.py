@@ -17,11 +17,11 @@ from tombola.methods.freezing import SearchWarning
 from tombola.methods.imitation import gram, imitated
 from tombola.methods.method import DensityKind
 from tombola.methods.replay import Replay
-from tombola.methods.selection import Goal, Losses, Picked, drawn, first, mean_metric, select_channels, squared
+from tombola.methods.selection import Goal, Losses, Picked, drawn, first, mean_metric, select_channels
 from tombola.scores import Batch, Forward, Inputs
 from tombola.structure import Channels, ChannelUnits, Granularity, Site, fold, silenced_sites, sites_of
 from tombola.tickets import Mask, Provenance, Ticket, Values, attach, put_values, select, tensors_of
-from tombola.training import Run, Snapshot, Step, Task, Until, autocast, length_of, mixed, move
+from tombola.training import Run, Snapshot, Step, Task, Until, autocast, half_squared_error, length_of, mixed, move
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class GreedyChannels:
                             draws,
                             size,
                             picks,
-                            task.loss if self.loss == "task" else squared,
+                            task.loss if self.loss == "task" else half_squared_error,
                             repeat=self.repeat,
                             candidates=self.candidates,
                             generator=torch.Generator().manual_seed(mixed(run.seed, 2, number)),

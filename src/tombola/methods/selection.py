@@ -8,7 +8,6 @@ from itertools import chain, count
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tombola.methods.replay import Replay
@@ -103,13 +102,6 @@ def _tried(
         totals += torch.stack(seen, 1).cpu() * batch_size(batch) / samples
     losses, metrics = totals
     return losses.nan_to_num(torch.inf), metrics
-
-
-def squared(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Half the squared distance of outputs (n, …) to targets, of a class to its one-hot vector; mean over samples."""
-    if not targets.is_floating_point():
-        targets = F.one_hot(targets, outputs.shape[-1])
-    return (outputs - targets.to(outputs.dtype)).square().sum() / (2 * len(outputs))
 
 
 def drawn(task: Task, seed: int, samples: int | None) -> Generator[list[Batch]]:

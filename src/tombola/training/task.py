@@ -61,8 +61,8 @@ def binary_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """½ of the squared distance to the targets, mean over samples; classes are one-hot vectors."""
-    wanted = targets if targets.is_floating_point() else F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
-    return (outputs - wanted).square().sum(-1).mean() / 2
+    wanted = targets if targets.is_floating_point() else F.one_hot(targets, outputs.shape[-1])
+    return (outputs - wanted.to(outputs.dtype)).square().sum() / (2 * len(outputs))
 
 
 @dataclass(frozen=True)
