@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import mmap
 import os
 from dataclasses import replace
 from itertools import pairwise
@@ -162,17 +163,17 @@ def test_a_smaller_network_needs_less_memory_for_a_step():
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="only Linux forgets the highest size")
 def test_peak_memory_is_that_of_the_stage_and_not_of_what_was_before():
+    task, size, cpu = toy_task(epochs=1), 200_000_000, torch.device("cpu")
     gc.collect()  # What other tests left would go in the middle of this one.
-    task, big = toy_task(epochs=1), torch.ones(100_000_000)
-    assert tb.train(task).cost.peak_memory > big.nbytes
+    reset_peak_memory(cpu)
+    before = peak_memory(cpu)
+    # Pages of its own: a tensor's could be those that earlier tests freed and the process still holds.
+    big = torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8).fill_(1)
+    assert peak_memory(cpu) > before + 0.9 * size
+    assert tb.train(task).cost.peak_memory > before + 0.9 * size
     del big
-    assert tb.train(task).cost.peak_memory < peak_memory(torch.device("cpu")) + 1e8
-    reset_peak_memory(torch.device("cpu"))
-    before = peak_memory(torch.device("cpu"))
-    big = torch.ones(50_000_000)
-    assert peak_memory(torch.device("cpu")) > before + 0.9 * big.nbytes
-    del big
-    assert tb.train(task).cost.peak_memory < before + 1e8
+    assert peak_memory(cpu) > before + 0.9 * size
+    assert tb.train(task).cost.peak_memory < before + 0.5 * size
 
 
 class Diary(Observer):
