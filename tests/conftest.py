@@ -10,6 +10,7 @@ from torch import nn
 
 # Small tensors: threads, here and in the processes that tests start, only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"
 torch.set_num_threads(1)
 
 

@@ -123,7 +123,7 @@ def test_find_without_json_says_what_was_found_what_it_cost_and_what_to_do_next(
 def test_a_search_of_scores_draws_its_curve_and_says_what_it_knows_before_training(capsys):
     status, out, err = typed(capsys, "find", "gem-miner", "--density", "0.3", "--out", "t", *SMALL)
     assert (status, err) == (0, "")
-    assert re.search(r"Before any training of its weights: \d+\.\d\d% on the validation split", out)
+    assert re.search(r"As it was found, before it trains: \d+\.\d\d% on the validation split", out)
     assert "t/search.svg" in out
     assert Path("t/search.svg").read_text().startswith("<svg")
     answer = answered(capsys, "find", "gem-miner", "--density", "0.3", "--out", "t", *SMALL)

@@ -171,7 +171,16 @@ def test_scratch_trains_the_smaller_network_anew_for_its_epochs_or_the_dense_net
 @pytest.mark.parametrize("name", FROM_INIT)
 def test_arms_from_an_initialisation_train_for_what_both_stages_of_the_ticket_took(name, kind, gap):
     own = against(kind)
-    assert budget_gap(own.ticket) == gap
+    assert budget_gap(own.ticket, own.task) == gap
+    assert control(name, own).extra_epochs == gap
+
+
+@pytest.mark.parametrize(("more", "gap"), [(1, 7.0), (-2, 4.0), (-9, 0.0)])
+@pytest.mark.parametrize("name", FROM_INIT)
+def test_a_ticket_that_prescribes_how_long_it_trains_is_held_against_that(name, more, gap):
+    own = against("end")
+    own = replace(own, ticket=replace(own.ticket, recipe={"epochs": own.task.recipe.epochs + more}))
+    assert budget_gap(own.ticket, own.task) == gap
     assert control(name, own).extra_epochs == gap
 
 

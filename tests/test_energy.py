@@ -166,7 +166,7 @@ def test_without_codecarbon_one_is_told_what_to_install(unread, monkeypatch):
 
 def test_a_command_estimates_energy_and_carbon(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = ("--country", "DEU", "--recipe.epochs", "1")
+    small = ("--country", "DEU", "--recipe.epochs", "1", "--recipe.precision", "bf16")
     assert main(["check", "snip", "--density", "0.3", "--seeds", "2", "--out", "c", *small, "--json"]) == 0
     out, err = capsys.readouterr()
     assert (err, out.count("\n")) == ("", 1)

@@ -290,6 +290,16 @@ def test_savings_are_medians_over_the_seeds_that_both_have(tmp_path):
     assert max(map(len, output.getvalue().splitlines())) <= 80
 
 
+def test_a_share_of_what_many_took_together_is_no_saving():
+    dense, ticket = metered(0, 5, 10, 1)
+    (own,) = Gathered.of([replace(dense, together=3), replace(ticket, together=3)], []).saved
+    for key in ("seconds", "energy", "carbon", "peak_memory"):
+        assert own.training[key] is own.net.get(key) is None
+    assert own.training["flops"] == own.net["flops"] == pytest.approx(0.75)
+    (own,) = Gathered.of([replace(dense, together=3), ticket], []).saved
+    assert own.training["seconds"] is own.net["seconds"] is None
+
+
 def test_what_was_not_metered_is_not_known(tmp_path):
     dense, ticket = metered(0, 5, 10, 1)
     unmetered = replace(ticket, search=spent(energy=0.0, carbon=0.0))

@@ -55,7 +55,7 @@ def _without_times(answer: dict) -> dict:
 
 def test_a_search_killed_at_any_moment_and_run_again_gives_the_equal_ticket_and_ledger(tmp_path):
     undisturbed = _find(tmp_path / "undisturbed")
-    for rounds in (1, 5, 9):
+    for rounds in (1, 7):
         folder = tmp_path / str(rounds)
         with subprocess.Popen(
             [sys.executable, "-m", "tombola.cli", *FIND, folder], stdout=subprocess.DEVNULL
@@ -63,7 +63,7 @@ def test_a_search_killed_at_any_moment_and_run_again_gives_the_equal_ticket_and_
             while len(list(folder.glob("stages/*.end.pt"))) < rounds and process.poll() is None:
                 time.sleep(0.005)
             os.kill(process.pid, signal.SIGKILL)
-    for rounds in (1, 5, 9):
+    for rounds in (1, 7):
         assert _find(tmp_path / str(rounds)) == undisturbed
 
 

@@ -228,7 +228,7 @@ def test_the_ticket_is_the_trained_network_and_its_accuracy_that_of_the_search()
     assert trained.validation == ticket.provenance.before
     assert all(torch.equal(value, ticket.start.tensors[name]) for name, value in trained.model.state_dict().items())
     assert ticket.start.epochs_spent == EPOCHS
-    assert budget_gap(ticket) == 0
+    assert budget_gap(ticket, task) == 0
 
 
 def test_the_last_mask_rewound_trains_from_the_initialisation():
@@ -236,7 +236,7 @@ def test_the_last_mask_rewound_trains_from_the_initialisation():
     ticket, trained = tb.find(task, replace(RIGL, rewind="init")), tb.find(task, RIGL)
     assert ticket.mask == trained.mask
     assert isinstance(ticket.start, tb.Seed)
-    assert budget_gap(ticket) == 0
+    assert budget_gap(ticket, task) == 0
     assert len(tb.train(task, ticket).history) == EPOCHS
 
 

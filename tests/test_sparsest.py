@@ -16,6 +16,7 @@ import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.studies import RECIPES, Engine, Store
+from tombola.studies.cores import cores_for
 from tombola.studies.sparsest import (
     WHOLE,
     Pruning,
@@ -102,6 +103,22 @@ def test_smaller_structures_come_first_and_downwards_the_larger_ones():
     assert down == up[::-1]
     assert {own.name for own in downwards((3, 2, 2))} == {own.name for own in refined((3, 2, 2))}
     assert next(iter(downwards((7, 4, 4)))).weights == Structure((7, 4, 4)).weights
+
+
+@pytest.mark.parametrize("widths", [(4, 4, 4), (5, 3, 6), (16, 16, 16)])
+def test_of_too_many_supports_some_of_each_count_are_drawn(widths):
+    own = list(downwards(widths))
+    assert 1000 < len({each.name for each in own}) == len(own) <= 5000
+    weights = [each.weights for each in own]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[0] == Structure(widths).weights
+    assert set(range(weights[-1], weights[0] + 1)) == set(weights)
+    assert own == list(downwards(widths))
+    for each in own[:: len(own) // 50]:
+        mask = each.mask(widths)
+        for layer in LAYERS:
+            assert mask[f"{layer}.weight"].any(0).all()
+            assert mask[f"{layer}.weight"].any(1).all()
 
 
 def test_a_structure_counts_weights_and_biases_as_the_study_does():
@@ -303,6 +320,15 @@ def test_networks_are_really_trained_and_the_one_found_computes_what_it_did(tmp_
     again = hit_rates({Structure((4, 3, 2)): 1}, search, engine(tmp_path))
     assert again.runs == 0
     assert again.tried == tuple(own for own in done.tried if own.structure == Structure((4, 3, 2)))
+
+
+def test_on_several_cores_it_finds_what_it_finds_on_one(tmp_path, monkeypatch):
+    search, wanted = replace(QUICK, accuracy=0.51, recipe=FAST), {Structure((3, 2, 2)): 14, Structure((4, 3, 2)): 14}
+    one = hit_rates(wanted, search, engine(tmp_path / "one"))
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    assert cores_for(torch.device("cpu")) == 2
+    two = hit_rates(wanted, search, engine(tmp_path / "two"))
+    assert (two.tried, two.runs, two.ended) == (one.tried, one.runs, one.ended)
 
 
 def test_a_structure_trains_as_it_would_inside_a_wider_network():

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import torch
 
 from tombola.claims.units import Unit
-from tombola.errors import TombolaError
 from tombola.methods import describe
 from tombola.studies import Engine, source_digest
+from tombola.studies.json_lines import parsed, text_of
 from tombola.tickets import write_atomically
 
 Measured = Callable[[int, Engine, Path | None], Mapping[str, float]]
@@ -100,10 +100,4 @@ def save_taken(path: Path, taken: Iterable[Taken]) -> None:
 
 def load_taken(path: Path) -> list[Taken]:
     """The seeds in a file, none if it is not there; TombolaError naming the line that is damaged."""
-    taken = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), start=1):
-        try:
-            taken.append(Taken(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise TombolaError(f"{path} is damaged in line {number} ({error}); remove that line") from error
-    return taken
+    return list(parsed(path, text_of(path), lambda content: Taken(**content)))

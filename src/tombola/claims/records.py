@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from tombola.errors import TombolaError
 from tombola.studies import Result
+from tombola.studies.json_lines import parsed, text_of
 from tombola.tickets import write_atomically
 
 
@@ -32,14 +33,11 @@ def _validated(result: Result) -> tuple[dict[str, float], ...]:
 
 def load_records(path: Path) -> list[Result]:
     """The results in a file, none if it is not there; TombolaError naming the line that is damaged."""
-    results: list[Result] = []
     known: dict[str, Result] = {}
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), start=1):
-        try:
-            content = json.loads(line)
-            own = known[content["digest"]] if content.keys() == {"digest"} else Result.of(content)
-            known[own.digest] = own
-            results.append(own)
-        except (ValueError, TypeError, KeyError) as error:
-            raise TombolaError(f"{path} is damaged in line {number} ({error}); remove that line") from error
-    return results
+
+    def result(content: dict[str, Any]) -> Result:
+        own = known[content["digest"]] if content.keys() == {"digest"} else Result.of(content)
+        known[own.digest] = own
+        return own
+
+    return list(parsed(path, text_of(path), result))

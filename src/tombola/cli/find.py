@@ -81,7 +81,7 @@ def run(words: Sequence[str]) -> int:
         unit = used.name.partition(":")[0] if used else "unit"
         out.print(f"{gone:,} {unit}{'s' * (gone != 1)} removed.")
     if before is not None:
-        out.print(f"Before any training of its weights: {before:.2%} on the validation split.")
+        out.print(f"As it was found, before it trains: {before:.2%} on the validation split.")
     if drawn:
         out.print(f"How the search went: {folder.curve_path}")
     out.print(f"Ticket: {folder.ticket_path}\nDoes it win? tombola check {folder.ticket_path}")

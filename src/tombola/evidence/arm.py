@@ -40,9 +40,18 @@ def control_kind(name: str) -> str:
     return kind
 
 
-def budget_gap(ticket: Ticket) -> float:
-    """Epochs by which an arm from the initialisation must train longer to get what ticket and start got together.
+def budget_gap(ticket: Ticket, task: Task) -> float:
+    """Epochs by which an arm that trains by the task's recipe must train longer to get what ticket and start got.
 
-    A ticket rewound to a step goes on from that point of the schedule, so its start is within the recipe.
+    None where that is less than the recipe has. A ticket rewound to a step goes on from that point of the schedule, so
+    its start is within the recipe.
     """
-    return 0.0 if "start" in ticket.recipe else epochs_spent(ticket)
+    if "start" in ticket.recipe:
+        return 0.0
+    own = task.recipe.epochs
+    return max(0.0, epochs_spent(ticket) + ticket.recipe.get("epochs", own) - own)
+
+
+def catching_up(own: Ticket, against: Against) -> float:
+    """Epochs by which a control's ticket must train longer to get no less than the ticket that it is held against."""
+    return max(0.0, budget_gap(against.ticket, against.task) - budget_gap(own, against.task))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError, unknown
-from tombola.evidence.arm import Against, Arm, budget_gap, control_kind
+from tombola.evidence.arm import Against, Arm, budget_gap, catching_up, control_kind
 from tombola.evidence.searched_anew import corrupted_labels, corrupted_pixels, half_data, later, reads_data
 from tombola.methods import Method, OneShot, find, granularity_used, method
 from tombola.scores import Batches, Loss, Score, Scores
@@ -106,7 +106,7 @@ def narrow(against: Against) -> Arm:
         width = (low + high) / 2
         size = sum(p.numel() for p in Prunable()(build(width).build(against.seed)).values())
         low, high = (low, width) if size > against.ticket.mask.total_kept else (width, high)
-    return Arm(build(high), None, budget_gap(against.ticket))
+    return Arm(build(high), None, budget_gap(against.ticket, against.task))
 
 
 def scratch_e(against: Against) -> Arm:
@@ -127,7 +127,7 @@ def scratch_b(against: Against) -> Arm:
 
 def dense(against: Against) -> Arm:
     """The whole network, trained for as long as ticket and start together."""
-    return Arm(against.task, None, budget_gap(against.ticket))
+    return Arm(against.task, None, budget_gap(against.ticket, against.task))
 
 
 CONTROLS: dict[str, Callable[[Against], Arm]] = {
@@ -175,7 +175,8 @@ def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:
     """An arm on an initialisation of the ticket's kind; what was prescribed for trained weights does not apply."""
     weights = ticket.start.weights if isinstance(ticket.start, Seed) else "own"
     start = Seed.of(against.task.build(seed), seed, weights, ticket.mask, ticket.held)
-    return Arm(against.task, replace(ticket, start=start, recipe=_prescribed(ticket)), budget_gap(against.ticket))
+    own = replace(ticket, start=start, recipe=_prescribed(ticket))
+    return Arm(against.task, own, catching_up(own, against))
 
 
 def _at_init(against: Against, name: str) -> Arm:

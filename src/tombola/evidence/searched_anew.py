@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tombola.evidence.arm import Against, Arm, budget_gap
+from tombola.evidence.arm import Against, Arm, catching_up
 from tombola.evidence.other_data import Altered, Begun, Half, RandomImages, RandomLabels, classes_of
 from tombola.methods import Method, OneShot, find
 from tombola.scores import SynFlow
@@ -54,7 +54,7 @@ class _Reaching(Snapshot):
 def _on_other_data(against: Against, other: Task, name: str) -> Arm:
     """What the method finds on a task with other data, trained on the ticket's own for no less than the ticket is."""
     found = _found(against, other, name, _run(against))
-    return Arm(against.task, found, max(0.0, budget_gap(against.ticket) - budget_gap(found)))
+    return Arm(against.task, found, catching_up(found, against))
 
 
 def _found(against: Against, other: Task, name: str, run: Run) -> Ticket:

@@ -8,6 +8,7 @@ from tombola.methods.enough import Draws, Enough, EnoughWatch
 from tombola.methods.find import find
 from tombola.methods.forward_selection import Picked, forward_selection
 from tombola.methods.freezing import SearchWarning
+from tombola.methods.gradual import Gradual
 from tombola.methods.greedy import GreedyChannels
 from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
@@ -35,6 +36,7 @@ __all__ = [
     "EnoughWatch",
     "Formula",
     "GemMiner",
+    "Gradual",
     "GreedyChannels",
     "GreedyNeurons",
     "Iterative",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Worm
+from tombola.methods.gradual import Gradual
 from tombola.methods.greedy_presets import GREEDY_PRESETS
 from tombola.methods.iterative import Iterative
 from tombola.methods.one_shot import OneShot
@@ -49,6 +50,12 @@ METHODS: dict[str, Preset] = {
         "Renda, Frankle, Carbin, ICLR 2020",
         "as imp, keeping the trained weights and rewinding only the learning rate",
         "one full training a round",
+    ),
+    "gradual": Preset(
+        Gradual(),
+        "Zhu & Gupta, 2017",
+        "train, removing the smallest weights little by little meanwhile",
+        "one full training, which is the ticket's own",
     ),
     "gem-miner": Preset(
         GemMiner(),

@@ -6,15 +6,16 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
 from tombola.methods.freezing import SearchWarning
+from tombola.methods.moving import MovingMask
 from tombola.tickets import Mask, TieWarning, plain_name, select
-from tombola.training import Observer, State, Step, mixed
+from tombola.training import State, Step, mixed
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,16 @@ class Regrowth:
                 raise TombolaError(f"{name} is {getattr(self, name)}; give a share above 0 and at most 1")
 
 
-class Regrowing(Observer):
+class Regrowing(MovingMask):
     """Updates the mask that a training keeps to; an update takes the place of that step's optimizer step."""
 
     def __init__(self, settings: Regrowth, mask: Mask, seed: int) -> None:
-        self.mask = mask
+        super().__init__(mask)
         self._settings = settings
         self._seed = seed
 
     def epoch_begin(self, state: State) -> None:
-        if self.mask != state.attached.mask:
-            state.attached.exchange(self.mask)
+        super().epoch_begin(state)
         if state.step == 0 and self._every(state) >= self._end(state):
             warnings.warn(
                 f"the mask stays as it was drawn: {self._end(state)} steps of training can change it, and every "
@@ -71,15 +71,8 @@ class Regrowing(Observer):
         moving = {
             name: _moving(share, self.mask, name) if weight.grad is not None else 0 for name, weight in weights.items()
         }
-        self.mask = moved(self.mask, weights, self._worth(weights, state.step), moving)
-        state.attached.exchange(self.mask)
+        self.move(moved(self.mask, weights, self._worth(weights, state.step), moving), state)
         state.optimizer.zero_grad()  # Without gradients, the step that follows changes nothing.
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"mask": dict(self.mask)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.mask = Mask.of(state["mask"])
 
     def _worth(self, weights: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
         """How much each weight is worth growing; random numbers are a function of (seed, step)."""

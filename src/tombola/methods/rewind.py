@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.training import Recipe, Step
+from tombola.tickets import Mask, Provenance, Ticket, Values, tensors_of
+from tombola.training import Fit, Recipe, Step
 
 KEEPS_WEIGHTS = ("learning-rate", "fine-tune")
 REWINDS = ("init", "fresh", *KEEPS_WEIGHTS)
+
+End = Literal["end", "init"]
+"""What a sparse training leaves: the network as it was trained, or its mask on the initialisation."""
 
 
 def check_rewind(rewind: str) -> None:
@@ -35,3 +41,19 @@ def prescribed(rewind: str, recipe: Recipe) -> dict[str, Any]:
     if rewind == "fine-tune":
         return {"lr": max(recipe.final_lr(100), recipe.lr / 100), "schedule": "constant", "warmup": 0.0}
     return {} if rewind in REWINDS else {"start": rewind}
+
+
+def check_end(rewind: str) -> None:
+    """TombolaError unless it is one of End."""
+    if rewind not in ("end", "init"):
+        raise TombolaError(f"rewind is '{rewind}'; give end or init")
+
+
+def as_trained(model: nn.Module, mask: Mask, recipe: Recipe, done: Fit) -> Ticket:
+    """The network that a whole training has left, with no training left to do."""
+    return Ticket(
+        mask,
+        Values(tensors_of(model), "end", recipe.epochs),
+        recipe={"start": f"{recipe.epochs}ep"},
+        provenance=Provenance(before=done.history[-1].get("validation_metric")),
+    )

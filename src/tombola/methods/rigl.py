@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from tombola.errors import TombolaError
 from tombola.methods.method import DensityKind
 from tombola.methods.one_shot import OneShot
 from tombola.methods.regrowing import Regrowing, Regrowth
+from tombola.methods.rewind import End, as_trained, check_end
 from tombola.scores import Random
 from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import Provenance, Scope, Ticket, Values, tensors_of
+from tombola.tickets import Scope, Ticket
 from tombola.training import Run, Task, start_of
 
 
@@ -25,7 +26,7 @@ class RigL(Regrowth):
     """
 
     scope: Scope = "erk"
-    rewind: Literal["end", "init"] = "end"
+    rewind: End = "end"
     granularity: Granularity = Weights()
     prunable: Prunable = Prunable()
 
@@ -40,8 +41,7 @@ class RigL(Regrowth):
                 "leave the granularity at weight"
             )
         self.granularity.check(self.density, self.scope)
-        if self.rewind not in ("end", "init"):
-            raise TombolaError(f"rewind is '{self.rewind}'; give end or init")
+        check_end(self.rewind)
 
     def find(self, task: Task, run: Run) -> Ticket:
         drawn = OneShot(self.density, Random(), scope=self.scope, floor=1, prunable=self.prunable).find(task, run)
@@ -50,10 +50,4 @@ class RigL(Regrowth):
         done = run.stage("search", task, model, attached=drawn.mask, observers=[regrowing])
         if self.rewind == "init":
             return replace(drawn, mask=regrowing.mask)
-        epochs = task.recipe.epochs
-        return Ticket(
-            regrowing.mask,
-            Values(tensors_of(model), "end", epochs),
-            recipe={"start": f"{epochs}ep"},
-            provenance=Provenance(before=done.history[-1].get("validation_metric")),
-        )
+        return as_trained(model, regrowing.mask, task.recipe, done)

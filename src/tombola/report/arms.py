@@ -153,8 +153,8 @@ class Gathered:
     def savings(self, ticket: Arm) -> Savings | None:
         """What a ticket saves of its dense network's training; None where they share no seed."""
         dense = self.dense(ticket)
-        beside = {} if dense is None else {r.seed: r.training for r in dense.results}
-        spent = {r.seed: Spent(r.search, r.training, beside[r.seed]) for r in ticket.results if r.seed in beside}
+        beside = {} if dense is None else {r.seed: _own_ledger(r) for r in dense.results}
+        spent = {r.seed: Spent(r.search, _own_ledger(r), beside[r.seed]) for r in ticket.results if r.seed in beside}
         return savings(ticket.method, ticket.density, spent) if spent else None
 
     @property
@@ -167,6 +167,12 @@ class Gathered:
     def countries(self) -> list[str]:
         """Those for whose grids energy and carbon were estimated."""
         return sorted({r.country for arm in self.arms for r in arm.results if r.country})
+
+
+def _own_ledger(result: Result) -> dict[str, float]:
+    """What a training took; without what is only its share of what many took that trained together."""
+    shared = ("seconds", "energy", "carbon", "peak_memory") if result.together > 1 else ()
+    return {key: value for key, value in result.training.items() if key not in shared}
 
 
 def role_order(control: str) -> tuple[bool, int, str]:

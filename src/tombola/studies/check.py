@@ -118,7 +118,7 @@ def _specs(
     ticket = subject if isinstance(subject, Ticket) else search(task, subject, seed, engine)[0]
     init = ticket.provenance.seed if isinstance(subject, Ticket) else None
     own = RunSpec(task, subject, seed=seed)
-    dense = RunSpec(task, seed=seed, init_seed=init, extra_epochs=budget_gap(ticket))
+    dense = RunSpec(task, seed=seed, init_seed=init, extra_epochs=budget_gap(ticket, task))
     return {"ticket": own} | {name: replace(own, control=name) for name in controls} | {"dense": dense}
 
 

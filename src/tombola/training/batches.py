@@ -64,10 +64,10 @@ class MemoryBatches:
         whole, rest = divmod(self.count, self.size)
         return whole + (rest > (self.seed is not None and whole > 0) and not (self.drop_last and whole))
 
-    def order(self, generator: torch.Generator) -> Tensor:
-        """Which samples come one after another in a shuffled pass; the generator goes on to augment them."""
+    def order(self, generator: torch.Generator, out: Tensor | None = None) -> Tensor:
+        """Which samples come one after another in a shuffled pass, int32; the generator goes on to augment them."""
         assert self.seed is not None
-        return torch.randperm(self.count, generator=generator.manual_seed(self.seed))
+        return torch.randperm(self.count, generator=generator.manual_seed(self.seed), dtype=torch.int32, out=out)
 
     def __iter__(self) -> Iterator[Batch]:
         if self.seed is None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Tick(Protocol):
+    """Moves a bar on by so many steps, with a few words on how it goes."""
+
+    def __call__(self, words: str, steps: int = 1) -> None: ...
 
 
 class Bars:
@@ -16,15 +23,15 @@ class Bars:
         self._progress = progress
 
     @contextmanager
-    def track(self, what: str, total: int, done: int = 0) -> Generator[Callable[[str], None]]:
-        """A bar of `total` steps; call what is yielded after each, with a few words on how it goes."""
+    def track(self, what: str, total: int, done: int = 0) -> Generator[Tick]:
+        """A bar of `total` steps; call what is yielded after each."""
         if self._progress is None:
-            yield lambda words: None
+            yield lambda words, steps=1: None
             return
         progress = self._progress
         bar = progress.add_task(what, total=total, completed=done, words="")
         try:
-            yield lambda words: progress.update(bar, advance=1, words=words)
+            yield lambda words, steps=1: progress.update(bar, advance=steps, words=words)
         finally:
             progress.remove_task(bar)
 

@@ -133,7 +133,7 @@ def _point(task: Task, blind: Task, method: Method, engine: Engine, tolerance: f
     specs = []
     for seed in range(seeds):
         ticket, _ = search(task, method, seed, engine)
-        specs += [RunSpec(blind, ticket, seed=seed), RunSpec(blind, seed=seed, extra_epochs=budget_gap(ticket))]
+        specs += [RunSpec(blind, ticket, seed=seed), RunSpec(blind, seed=seed, extra_epochs=budget_gap(ticket, blind))]
     metrics = [result.metric for result in execute(specs, engine)]
     differences = tuple(own - dense for own, dense in zip(metrics[::2], metrics[1::2], strict=True))
     return Point(method.density, differences, math.fsum(differences) / seeds >= -tolerance)

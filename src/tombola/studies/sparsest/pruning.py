@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.methods import Iterative, Method, OneShot, blocks_removed, find, method
+from tombola.methods import Gradual, Iterative, Method, OneShot, blocks_removed, find, method
 from tombola.methods.schedule import densities
 from tombola.scores import ProsPr
 from tombola.structure import prunable
+from tombola.studies.cores import cores_for, on_cores
 from tombola.studies.prepare import Engine
 from tombola.studies.sparsest.records import Records
 from tombola.studies.sparsest.runs import RECIPE, SCHEDULES, Schedule, Setting, settings, spiral_task
@@ -25,8 +28,8 @@ from tombola.training import Member, Recipe, Run, SupervisedTask, train, train_t
 GROUP, STUDIED_ROUNDS = 120, 4
 """How many tickets are trained together, and in how many rounds the study prunes iteratively."""
 
-STUDY = ("imp", "rigl", "snip", "grasp", "iter-snip", "force", "synflow", "prospr")
-"""Those of the study's nine that are here; gradual magnitude pruning is not."""
+STUDY = ("gradual", "imp", "rigl", "snip", "grasp", "iter-snip", "force", "synflow", "prospr")
+"""The study's nine."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,8 @@ def pruned(grid: Pruning, engine: Engine) -> list[Fewest]:
 def as_studied(name: str, density: float, setting: Setting) -> Method:
     """A method by its name with the study's settings; where the study says nothing its own."""
     own = method(name, density=density)
+    if name == "gradual":
+        return Gradual(density, count=199, until=0.99)
     if name == "imp":
         return Iterative(density, count=STUDIED_ROUNDS)
     if name in ("iter-snip", "force") and isinstance(own, OneShot):
@@ -160,15 +165,40 @@ def _cells(name: str, part: Part, grid: Pruning, task: SupervisedTask, engine: E
     if name == "imp":
         trained = _iterated(task, methods, part, seeds, engine)
     else:
-        tickets = [
-            find(_at(task, setting), own, run=Run(seed, device=engine.device))
-            for own, seed, (_, setting, _) in zip(methods, seeds, part, strict=True)
+        asked = [
+            Asked(place, own, seed, setting)
+            for place, (own, seed, (_, setting, _)) in enumerate(zip(methods, seeds, part, strict=True))
         ]
-        trained = _trained(task, tickets, part, seeds, engine)
+        trained = _trained(task, _found(name, asked, task, engine), part, seeds, engine)
     return [
         Cell(name, asked, setting.name, repeat, *_sizes(mask), metric)
         for (asked, setting, repeat), (mask, metric) in zip(part, trained, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A ticket to be found: which of how many it is, by what, from which seed and at which setting."""
+
+    place: int
+    method: Method
+    seed: int
+    setting: Setting
+
+
+def _found(name: str, asked: Sequence[Asked], task: SupervisedTask, engine: Engine) -> list[Ticket]:
+    """Tickets in the order in which they are asked for, each found by itself, on every core."""
+    tickets: dict[int, Ticket] = {}
+    work = partial(_ticket, task=task, device=engine.device)
+    with engine.bars.track(name, len(asked)) as tick:
+        for place, ticket in on_cores(cores_for(engine.device), work, asked):
+            tickets[place] = ticket
+            tick("tickets")
+    return [tickets[place] for place in range(len(asked))]
+
+
+def _ticket(asked: Asked, task: SupervisedTask, device: torch.device) -> tuple[int, Ticket]:
+    return asked.place, find(_at(task, asked.setting), asked.method, run=Run(asked.seed, device=device))
 
 
 Tickets = list[tuple[Mask, float]]

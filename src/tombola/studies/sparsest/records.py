@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from tombola.errors import TombolaError
+from tombola.studies.json_lines import parsed, text_of
 from tombola.studies.sparsest.runs import Values
 
 
@@ -44,13 +44,8 @@ class Records(Generic[L]):
     def __init__(self, path: Path, kind: type[L]) -> None:
         self.path = path
         self.rows: dict[Hashable, L] = {}
-        text = path.read_text() if path.exists() else ""
-        whole, end, half = text.rpartition("\n")
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                row = kind(**json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
-                raise TombolaError(f"{path} is damaged in line {number} ({error}); remove that line") from error
+        whole, end, half = text_of(path).rpartition("\n")
+        for row in parsed(path, whole, lambda content: kind(**content)):
             self.rows[row.key] = row
         if half:  # a kill in the middle of a line
             path.write_text(whole + end)

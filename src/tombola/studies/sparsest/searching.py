@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 
 from tombola.errors import TombolaError
+from tombola.studies.cores import cores_for, on_cores
 from tombola.studies.prepare import Engine
 from tombola.studies.sparsest.outcome import Found, Sparsest, Tried
 from tombola.studies.sparsest.records import Records, Row
@@ -84,7 +86,10 @@ def seconds_of(budget: str) -> float:
 
 @contextmanager
 def searching(search: Search, engine: Engine, train: Trainer | None = None) -> Generator[Searching]:
-    """A search whose records nobody else writes; train: what trains a group, all of it together if None."""
+    """A search whose records nobody else writes.
+
+    train: what trains a group, here and now; all of a group together and a group a core if None.
+    """
     tried = settings(search.lrs, search.schedules)
     identity = {"search": "sparsest", "settings": [setting.name for setting in tried], "init": search.init}
     identity |= task_settings(spiral_task((16, 16, 16), search.recipe), 0, engine.device)
@@ -106,6 +111,7 @@ class Searching:
     started: float = field(default_factory=time.monotonic)
     ended: dict[str, bool] = field(default_factory=dict)
     runs: int = 0
+    smallest: float = math.inf
 
     def rounds(
         self,
@@ -123,21 +129,31 @@ class Searching:
         known = [
             named[row.structure] for row in self.records.rows.values() if row.structure in named and self._hits(row)
         ]
-        best = min([below, *known])
+        self.smallest = min([below, *known])
+        rounds = seeds or self.search.seeds
+        cores = 1 if self.train else cores_for(self.engine.device)
+        run = Run(device=self.engine.device, bars=self.engine.bars if cores == 1 else None)
+        work = partial(_carried_out, search=self.search, train=self.train or partial(train_together, run=run))
+        with self.engine.bars.track(part, rounds * len(structures)) as tick:
+            for group, rows in on_cores(cores, work, self._groups(part, structures, wanted, rounds)):
+                self.records.add(rows)
+                self.runs += len(rows) * len(self.tried)
+                self.smallest = min([self.smallest, *(named[row.structure] for row in rows if self._hits(row))])
+                tick(f"the smallest so far has {self.smallest:g}", group.passed)
+
+    def _groups(self, part: str, structures: Sequence[Structure], wanted: Wanted, rounds: int) -> Iterator[Group]:
+        """What is still to be tried, in groups, each as what was found until then has it."""
         until = self.started + ENDS[part] * self.search.budget
         self.ended[part] = False
-        rounds, group = seeds or self.search.seeds, []
-        with self.engine.bars.track(part, rounds) as tick:
-            for index, (seed, structure) in enumerate(product(range(rounds), structures), start=1):
-                if wanted(structure.size, best) and not self._done(structure, seed):
-                    group.append((structure, seed))
-                if group and (len(group) * len(self.tried) >= TOGETHER or index == rounds * len(structures)):
-                    if time.monotonic() > until:
-                        return
-                    best = min([best, *self._try(group)])
-                    group = []
-                if index % len(structures) == 0:
-                    tick(f"the smallest so far has {best:g}")
+        begun, chosen = 0, []
+        for index, (seed, structure) in enumerate(product(range(rounds), structures), start=1):
+            if wanted(structure.size, self.smallest) and not self._done(structure, seed):
+                chosen.append((structure, seed))
+            if chosen and (len(chosen) * len(self.tried) >= TOGETHER or index == rounds * len(structures)):
+                if time.monotonic() > until:
+                    return
+                yield Group(tuple(chosen), index - begun)
+                begun, chosen = index, []
         self.ended[part] = True
 
     def best(self, structures: Iterable[Structure]) -> Found | None:
@@ -161,34 +177,8 @@ class Searching:
         seconds = time.monotonic() - self.started
         return Sparsest(self.search.accuracy, found, dense, tuple(tried), self.ended, self.runs, seconds)
 
-    def _try(self, group: Sequence[tuple[Structure, int]]) -> list[int]:
-        """Train a group and write down what came of it; the sizes of what reached the accuracy."""
-        widths = inside([structure for structure, _ in group])
-        task = spiral_task(widths, self.search.recipe)
-        networks = [
-            network
-            for structure, seed in group
-            for network in members(structure, widths, seed, self.tried, self.search.init)
-        ]
-        if self.train is None:
-            run = Run(device=self.engine.device, bars=self.engine.bars, meter=self.engine.meter)
-            trained = train_together(task, networks, run=run)
-        else:
-            trained = self.train(task, networks)
-        self.runs += len(trained)
-        rows, sizes = [], []
-        for place, (structure, seed) in enumerate(group):
-            own = trained[place * len(self.tried) : (place + 1) * len(self.tried)]
-            best = max(own, key=lambda each: each.metric)
-            hit = best.metric >= self.search.accuracy
-            values = values_of(best, structure) if hit else None
-            rows.append(Row(structure.name, seed, [each.metric for each in own], values))
-            sizes += [structure.size] * hit
-        self.records.add(rows)
-        return sizes
-
-    def _hits(self, row: Row | None) -> bool:
-        return row is not None and row.values is not None and max(row.accuracies) >= self.search.accuracy
+    def _hits(self, row: Row) -> bool:
+        return row.values is not None and max(row.accuracies) >= self.search.accuracy
 
     def _done(self, structure: Structure, seed: int) -> bool:
         """Whether this was trained before, and its values kept if they are wanted: of another accuracy others are."""
@@ -199,3 +189,28 @@ class Searching:
         """Seed and setting of the best network of a row."""
         place = row.accuracies.index(max(row.accuracies))
         return row.seed * len(self.tried) + place, self.tried[place]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Structures with the round of each, trained together; passed: how many of the part's have been seen to by then."""
+
+    chosen: tuple[tuple[Structure, int], ...]
+    passed: int
+
+
+def _carried_out(group: Group, search: Search, train: Trainer) -> tuple[Group, list[Row]]:
+    """Train a group; each structure's accuracies, and the values of its best network if that has learned it."""
+    tried = settings(search.lrs, search.schedules)
+    widths = inside([structure for structure, _ in group.chosen])
+    networks = [
+        network for structure, seed in group.chosen for network in members(structure, widths, seed, tried, search.init)
+    ]
+    trained = train(spiral_task(widths, search.recipe), networks)
+    rows = []
+    for place, (structure, seed) in enumerate(group.chosen):
+        own = trained[place * len(tried) : (place + 1) * len(tried)]
+        best = max(own, key=lambda each: each.metric)
+        values = values_of(best, structure) if best.metric >= search.accuracy else None
+        rows.append(Row(structure.name, seed, [each.metric for each in own], values))
+    return group, rows

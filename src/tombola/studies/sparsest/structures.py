@@ -152,14 +152,38 @@ def refined(
 def downwards(widths: Widths, level: int = 5000, seed: int = 0) -> Iterator[Structure]:
     """Supports inside a triple of widths, the most weights first, those of one count in random order.
 
-    Where a layer has many, and where a count has more than `level`, the first ones in their order are taken.
+    Where a layer has more than `LISTED` supports some are drawn at random, as many of each count, `level` in all; else
+    there are all of them, but at most the first `level` of one count.
     """
     shapes = _shapes(widths)
-    one, two, three = (None if how_many(*shape) <= LISTED else 100 for shape in shapes)
+    most, least = sum(rows * columns for rows, columns in shapes), sum(max(shape) for shape in shapes)
+    few = all(how_many(*shape) <= LISTED for shape in shapes)
     generator = random.Random(seed)
-    for count in range(sum(rows * columns for rows, columns in shapes), sum(max(shape) for shape in shapes) - 1, -1):
-        own = list(islice(refined(widths, (one, two, three), at=count), level))
-        yield from generator.sample(own, len(own))
+    for count in range(most, least - 1, -1):
+        if few:
+            own = list(islice(refined(widths, at=count), level))
+            yield from generator.sample(own, len(own))
+        else:
+            drawn = [_scattered(widths, count, generator) for _ in range(max(1, level // (most - least + 1)))]
+            yield from dict.fromkeys(own for own in drawn if own is not None)
+
+
+def _scattered(widths: Widths, count: int, generator: random.Random) -> Structure | None:
+    """A whole triple without random weights, none the last of its row or column; None if that many cannot go so."""
+    shapes = _shapes(widths)
+    places = [(layer, i, j) for layer, own in enumerate(shapes) for i, j in product(*map(range, own))]
+    kept = [[2**columns - 1] * rows for rows, columns in shapes]
+    in_column = [[rows] * columns for rows, columns in shapes]
+    surplus = len(places) - count
+    for layer, row, column in generator.sample(places, len(places)):
+        if not surplus:
+            break
+        if kept[layer][row].bit_count() > 1 and in_column[layer][column] > 1:
+            kept[layer][row] ^= 1 << column
+            in_column[layer][column] -= 1
+            surplus -= 1
+    one, two, three = (tuple(own) for own in kept)
+    return None if surplus else Structure(widths, (one, two, three))
 
 
 def how_many(rows: int, columns: int) -> int:

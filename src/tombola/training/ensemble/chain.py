@@ -18,10 +18,6 @@ LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Outputs (members, classes, batch) and targets (members, batch) → losses (members,), gradients of the outputs."""
 
 
-NARROW = 16
-"""Units below which a product with untransposed inputs crawls."""
-
-
 @dataclass(frozen=True)
 class Layer:
     """A linear layer by its parameters' names; relu: whether one follows."""
@@ -53,22 +49,16 @@ def layers_of(task: Task, model: nn.Module) -> list[Layer] | None:
 
 @dataclass(frozen=True)
 class _Buffers:
-    """Room for batches of one size: activations of each layer, and what is passed back to all but the last.
+    """Room for batches of one size: activations of each layer, and what is passed back to all but the last."""
 
-    lowest: for inputs turned to (members, units, batch), where their units are so few that products crawl otherwise.
-    """
-
-    lowest: Tensor | None
     active: list[Tensor]
     passed: list[Tensor]
 
     @staticmethod
-    def of(weights: list[Tensor], inputs: Tensor) -> _Buffers:
-        members, size, units = inputs.shape
-        active = [weight.new_empty(members, weight.shape[1], size) for weight in weights]
+    def of(weights: list[Tensor], size: int) -> _Buffers:
+        active = [weight.new_empty(*weight.shape[:2], size) for weight in weights]
         room = [weights[0].new_empty(max(own.numel() for own in active)) for _ in range(2)]
-        passed = [room[at % 2][: own.numel()].view_as(own) for at, own in enumerate(active[:-1])]
-        return _Buffers(inputs.new_empty(members, units, size) if units < NARROW else None, active, passed)
+        return _Buffers(active, [room[at % 2][: own.numel()].view_as(own) for at, own in enumerate(active[:-1])])
 
 
 class Chain:
@@ -90,11 +80,9 @@ class Chain:
         self._kept: dict[int, _Buffers] = {}
 
     def gradients(self, inputs: Tensor, targets: Tensor, /) -> Tensor:
-        inputs = inputs.flatten(2)
-        room = self._buffers(inputs)
+        room = self._buffers(inputs.shape[1])
         active, passed = room.active, room.passed
-        lowest = inputs.transpose(1, 2) if room.lowest is None else room.lowest.copy_(inputs.transpose(1, 2))
-        below = lowest
+        lowest = below = inputs.flatten(2).transpose(1, 2)
         for layer, weight, bias, out in zip(self._layers, self._weights, self._biases, active, strict=True):
             below = _linear(weight, bias, below, layer.relu, out)
         losses, gradient = self._loss(active[-1], targets)
@@ -106,7 +94,7 @@ class Chain:
             if self._bias_grads[at] is not None:
                 torch.sum(gradient, -1, out=self._bias_grads[at])
             if at:
-                gradient = torch.bmm(self._weights[at].transpose(1, 2), gradient, out=passed[at - 1])
+                gradient = _through_linear(self._weights[at], gradient, passed[at - 1])
                 if self._layers[at - 1].relu:
                     gradient = _through_relu(gradient, active[at - 1])
         return losses
@@ -120,16 +108,21 @@ class Chain:
             below = _linear(weight, bias, below, layer.relu)
         return below.transpose(1, 2)
 
-    def _buffers(self, inputs: Tensor) -> _Buffers:
-        size = inputs.shape[1]
+    def _buffers(self, size: int) -> _Buffers:
         if size not in self._kept:
-            self._kept[size] = _Buffers.of(self._weights, inputs)
+            self._kept[size] = _Buffers.of(self._weights, size)
         return self._kept[size]
 
 
 def _linear(weight: Tensor, bias: Tensor | None, below: Tensor, relu: bool, out: Tensor | None = None) -> Tensor:
     above = torch.bmm(weight, below, out=out) if bias is None else torch.baddbmm(bias, weight, below, out=out)
     return above.relu_() if relu else above
+
+
+def _through_linear(weight: Tensor, gradient: Tensor, out: Tensor) -> Tensor:
+    """A single unit has nothing to sum over, and multiplication is then the faster product."""
+    product = torch.mul if weight.shape[1] == 1 else torch.bmm
+    return product(weight.transpose(1, 2), gradient, out=out)
 
 
 def _through_relu(gradient: Tensor, active: Tensor) -> Tensor:

@@ -1,0 +1,89 @@
+"""Gradual magnitude pruning: the smallest weights go little by little while the network trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from torch import nn
+
+from tombola.errors import TombolaError
+from tombola.methods.method import DensityKind
+from tombola.methods.moving import MovingMask
+from tombola.methods.rewind import End, as_trained, check_end
+from tombola.methods.schedule import densities, scope_at
+from tombola.scores import Magnitude
+from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
+from tombola.tickets import Mask, Scope, Seed, Ticket, digest_of, tensors_of
+from tombola.training import Run, State, Task
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """Train the dense network, and remove its smallest weights little by little.
+
+    Zhu & Gupta, 2017. The density falls from 1 as a cubic, fast at first, in `count` steps that are spread evenly over
+    the share `until` of training. rewind: the ticket is the network as it was trained (`end`), with no training left,
+    or its mask on the initialisation (`init`).
+    """
+
+    density: float = 0.1
+    granularity: Granularity = Weights()
+    scope: Scope = "global"
+    count: int = 200
+    until: float = 0.75
+    rewind: End = "end"
+    floor: int = 0
+    prunable: Prunable = Prunable()
+
+    density_kind: ClassVar[DensityKind] = "exact"
+
+    def __post_init__(self) -> None:
+        check_end(self.rewind)
+        self.granularity.check(self.density, self.scope)
+        if self.count < 1:
+            raise TombolaError(f"count is {self.count}; give how many times weights shall go, at least 1")
+        if not 0 < self.until <= 1:
+            raise TombolaError(f"until is {self.until}; give a share above 0 and at most 1")
+
+    def find(self, task: Task, run: Run) -> Ticket:
+        model = task.build(run.seed)
+        initial = digest_of(tensors_of(model))
+        model.to(run.device)
+        thinning = Thinning(self, run.units(self.granularity, task, model), model)
+        done = run.stage("search", task, model, attached=thinning.mask, observers=[thinning])
+        removed = thinning.units.removed(thinning.kept)
+        if self.rewind == "init":
+            return Ticket(thinning.mask, Seed(run.seed, initial), removed=removed)
+        return replace(as_trained(model, thinning.mask, task.recipe, done), removed=removed)
+
+
+class Thinning(MovingMask):
+    """Removes the smallest units of a network as the schedule says."""
+
+    def __init__(self, settings: Gradual, units: UnitMap, model: nn.Module) -> None:
+        self._settings, self.units = settings, units
+        self._final = kept_share(units, settings.density)
+        self.kept = self._chosen(model, 1.0, None)
+        super().__init__(units.expand(self.kept, tensors_of(model)))
+
+    def after_step(self, state: State) -> None:
+        end = max(1, round(self._settings.until * state.recipe.epochs * state.steps_per_epoch))
+        count = min(self._settings.count, end)
+        before, now = (min(step, end) * count // end for step in (state.step - 1, state.step))
+        if now > before:
+            self.kept = self._chosen(state.model, densities(self._final, count, "cubic")[now - 1], self.kept)
+            self.move(self.units.expand(self.kept, tensors_of(state.model)), state)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"kept": dict(self.kept)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.kept = Mask.of(state["kept"])
+
+    def _chosen(self, model: nn.Module, density: float, within: Mask | None) -> Mask:
+        own = self._settings
+        scope, share = scope_at(own.scope, density, self._final)
+        scores = Magnitude()(model, prunable=own.prunable)
+        return self.units.choose(scores, share, scope=scope, within=within, floor=own.floor)

@@ -1,0 +1,26 @@
+"""Files of one JSON value a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tombola.errors import TombolaError
+
+T = TypeVar("T")
+
+
+def text_of(path: Path) -> str:
+    """What a file holds; nothing if it is not there."""
+    return path.read_text() if path.exists() else ""
+
+
+def parsed(path: Path, text: str, parse: Callable[[Any], T]) -> Iterator[T]:
+    """What each line of a file's text stands for; TombolaError naming the line that is damaged."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            yield parse(json.loads(line))
+        except (ValueError, TypeError, KeyError) as error:
+            raise TombolaError(f"{path} is damaged in line {number} ({error}); remove that line") from error
