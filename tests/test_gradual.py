@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 
 import tombola as tb
+from tombola import zoo
 from tombola.evidence import budget_gap
 from tombola.methods import Gradual
 from tombola.methods.gradual import Thinning
@@ -120,6 +122,25 @@ def test_the_ticket_is_the_trained_network_or_its_mask_on_the_initialisation():
 def test_the_laws_hold(granularity, rewind):
     density = 0.5 if isinstance(granularity, tb.NM) else 0.4
     check_method(Gradual(density, granularity, "layerwise", count=4, rewind=rewind))
+
+
+@pytest.mark.parametrize(
+    ("own", "build", "gone"),
+    [
+        (Gradual(0.5, tb.Inside("head"), count=2, floor=1), partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34), 1 / 2),
+        (Gradual(granularity=tb.Blocks(2), count=2), partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.25), 1 / 3),
+    ],
+    ids=["head", "block"],
+)
+def test_heads_and_blocks_go_while_the_network_trains(own, build, gone):
+    task = toy_task(build)
+    model = task.build(0)
+    whole = Thinning(own, Run(0).units(own.granularity, task, model), model).kept
+    ticket = tb.find(task, own)
+    assert sum(map(len, ticket.removed.values())) == round(gone * whole.size)
+    trained = tb.train(task, ticket)
+    assert trained.history == ()
+    assert sum(p.numel() for p in trained.model.parameters()) < sum(p.numel() for p in model.parameters())
 
 
 def test_thinned_channels_are_cut_out():

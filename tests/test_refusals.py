@@ -17,6 +17,7 @@ from torch import nn
 
 import tombola as tb
 from tombola.cli import main
+from tombola.studies import RunFolder
 from tombola.testing import toy_task
 from tombola.training import Diverged, Run
 from tombola.training.checkpoint import Checkpoint
@@ -136,6 +137,18 @@ def test_a_damaged_file_in_a_runs_folder_is_named(capsys, name):
     path.write_text(path.read_text()[:20])
     assert name in refused(capsys, *words)
     assert main([*words, "--fresh", "--json"]) == 0
+
+
+def test_a_damaged_history_is_named():
+    folder = RunFolder(Path("r"))
+    folder.path.mkdir()
+    assert folder.history() == []
+    folder.write_history([{"epoch": 0}, {"epoch": 1}])
+    assert folder.history() == [{"epoch": 0}, {"epoch": 1}]
+    path = folder.path / "history.jsonl"
+    path.write_text(path.read_text()[:-3])
+    with pytest.raises(tb.TombolaError, match=r"history\.jsonl is damaged .* remove the folder or use --fresh"):
+        folder.history()
 
 
 def test_a_damaged_or_missing_study(capsys):

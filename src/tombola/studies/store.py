@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,7 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs of a finished search or training."""
-        path = self.path / "history.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return self._read("history.jsonl", lambda text: [json.loads(line) for line in text.splitlines()]) or []
 
     def ticket(self) -> Ticket | None:
         return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
@@ -99,12 +98,13 @@ class RunFolder:
         owner = self.path / ".owner"
         return f"process {owner.read_text()}" if owner.exists() else "unknown"
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str, parse: Callable[[str], Any] = json.loads) -> Any:
+        """What a file of the folder stands for; None if it is not there."""
         path = self.path / name
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
+            return parse(path.read_text())
         except ValueError as error:
             raise TombolaError(f"{path} is damaged ({error}); remove the folder or use --fresh") from error
 
