@@ -13,6 +13,8 @@ from torch import nn
 
 import tombola as tb
 from tombola import TombolaError, zoo
+from tombola.evidence.arm import Against
+from tombola.evidence.controls import control
 from tombola.methods import forward_selection
 from tombola.methods.neurons import Drawing
 from tombola.structure import two_layers
@@ -148,11 +150,19 @@ def test_the_ticket_is_the_picked_network_and_shrinks(repeat):
     cut = copy.deepcopy(model)
     attach(ticket.mask, cut).detach()
     inputs = torch.randn(6, 1, 8, 8)
-    assert torch.allclose(cut(inputs), model(inputs), atol=1e-6)
     small = tb.shrink(model, ticket, example=inputs)
     assert small[1].out_features == small[4].in_features == 50 - len(gone)
-    assert torch.allclose(small(inputs), model(inputs), atol=1e-6)
+    assert torch.allclose(small(inputs), cut(inputs), atol=1e-6)
     assert ticket.recipe["schedule"] == "constant"
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+def test_a_shuffled_mask_has_neurons_to_keep(repeat):
+    task, method = toy_task(small_net), tb.GreedyNeurons(picks=20, repeat=repeat, epochs=1)
+    ticket = tb.find(task, method)
+    shuffled = control("shuffle", Against(task, ticket, 1, method)).ticket
+    assert shuffled.mask != ticket.mask
+    assert all(shuffled.start.tensors[name][bits].all() for name, bits in shuffled.mask.items())
 
 
 def test_the_history_keeps_the_loss_of_every_pick():
@@ -235,7 +245,10 @@ def test_more_neurons_than_the_layer_has_are_refused_with_its_name():
 
 @pytest.mark.parametrize(
     ("targets", "says"),
-    [(torch.tensor([0, 5]), "a class 5, but the network has 5"), (torch.rand(2, 4), "do not fit 5")],
+    [
+        (torch.tensor([0, 5]), "classes from 0 to 5, but the network has 5"),
+        (torch.rand(2, 4), r"do not fit outputs of shape \(2, 5\)"),
+    ],
 )
 def test_targets_that_do_not_fit_are_refused(targets, says):
     model = small_net()

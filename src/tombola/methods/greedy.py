@@ -18,7 +18,7 @@ from tombola.methods.imitation import gram, imitated
 from tombola.methods.method import DensityKind
 from tombola.methods.replay import Replay
 from tombola.methods.selection import Goal, Losses, Picked, drawn, first, mean_metric, select_channels
-from tombola.scores import Batch, Forward, Inputs
+from tombola.scores import Batch, Forward
 from tombola.structure import Channels, ChannelUnits, Granularity, Site, fold, silenced_sites, sites_of
 from tombola.tickets import Mask, Provenance, Ticket, Values, attach, put_values, select, tensors_of
 from tombola.training import Run, Snapshot, Step, Task, Until, autocast, half_squared_error, length_of, mixed, move
@@ -92,6 +92,7 @@ class GreedyChannels:
         spent = self._pretrained(task, model, run)
         whole = run.validate(task, model, task.recipe)
         goal = self._goal(task, model, run)
+        before = {name: tensor.clone() for name, tensor in tensors_of(model).items()}
         kept = {name: torch.ones(sizes[name], dtype=torch.bool) for name in sites}
         mask = units.expand(Mask.of(kept), tensors_of(model))
         missed: list[str] = []
@@ -119,9 +120,11 @@ class GreedyChannels:
                 SearchWarning,
                 stacklevel=2,
             )
+        after = tensors_of(model)
+        whole_again = {name: torch.where(bits.to(run.device), after[name], before[name]) for name, bits in mask.items()}
         return Ticket(
             mask,
-            Values(tensors_of(model), "transformed", spent),
+            Values({**after, **whole_again}, "transformed", spent),
             recipe={} if self.fine_tune is None else {"epochs": self.fine_tune},
             removed=units.removed(Mask.of(kept)),
             provenance=Provenance(whole=whole, before=run.validate(task, model, task.recipe)),
@@ -154,8 +157,8 @@ class GreedyChannels:
             with self._replay(task, model, (), forward, run) as network:
                 return {"metric": mean_metric(task.metric, batches, network)}
 
-        metric = run.once("whole", task, model, measured)["metric"]
-        return Goal(metric - self.tolerance * abs(metric), tuple(batches), task.metric)
+        whole = run.once("whole", task, model, measured)["metric"]
+        return Goal(whole, self.tolerance, tuple(batches), task.metric)
 
     def _pick(
         self,
@@ -172,23 +175,24 @@ class GreedyChannels:
         def work(forward: Forward) -> dict[str, Any]:
             size = max(max(site.units) for site in sites) + 1
             draws = self._drawn(task, model, run, number)
-            with self._replay(task, model, sites, forward, run) as network:
-                if self.by == "loss":
-                    return asdict(
-                        select_channels(
-                            network,
-                            draws,
-                            size,
-                            picks,
-                            task.loss if self.loss == "task" else half_squared_error,
-                            repeat=self.repeat,
-                            candidates=self.candidates,
-                            generator=torch.Generator().manual_seed(mixed(run.seed, 2, number)),
-                            goal=goal,
-                        )
-                    )
+            if self.by == "imitation":
                 products = gram(model, sites, size, forward, (inputs for inputs, _ in next(draws)))
-                return asdict(_imitating(products, picks, self.repeat, network, goal))
+                with self._replay(task, model, sites, forward, run) as network:
+                    return asdict(_imitating(products, picks, self.repeat, network, goal))
+            with self._replay(task, model, sites, forward, run) as network:
+                return asdict(
+                    select_channels(
+                        network,
+                        draws,
+                        size,
+                        picks,
+                        task.loss if self.loss == "task" else half_squared_error,
+                        repeat=self.repeat,
+                        candidates=self.candidates,
+                        generator=torch.Generator().manual_seed(mixed(run.seed, 2, number)),
+                        goal=goal,
+                    )
+                )
 
         return Picked(**run.once(f"layer-{number:02d}", task, model, work))
 
@@ -224,11 +228,8 @@ class GreedyChannels:
     def _replay(
         self, task: Task, model: nn.Module, sites: tuple[Site, ...], forward: Forward, run: Run
     ) -> Generator[Replay]:
-        def precise(own: nn.Module, inputs: Inputs) -> Any:
-            with autocast(task.recipe, run.device):
-                return forward(own, inputs)
-
-        with Replay(model, sites, precise).ready() as network:
+        """The network to try, in the precision of training; losses and metrics are taken in it too."""
+        with autocast(task.recipe, run.device), Replay(model, sites, forward).ready() as network:
             yield network
 
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 from tombola.errors import TombolaError
 from tombola.methods.enough import Draws, Enough
 from tombola.methods.method import DensityKind
-from tombola.methods.neurons import Drawing, ticket_of
+from tombola.methods.neurons import Drawing, check_picks, ticket_of
 from tombola.methods.rewind import prescribed
 from tombola.structure import Channels, Granularity, Neurons, NeuronUnits
-from tombola.tickets import Provenance, Ticket
+from tombola.tickets import Provenance, Ticket, attach
 from tombola.training import Observer, Run, Task, Until
 
 
@@ -22,8 +22,8 @@ class GreedyNeurons:
     density: picks, as a share of the hidden neurons; picks: their number, in its place. repeat: whether a neuron may be
     picked again, which gives it more weight, so that fewer are kept; else each is picked at most once. examples: how
     many of the first training examples it is chosen on. epochs: of pre-training, the recipe's if 0. until: stops the
-    pre-training where tickets stop getting better. A neuron picked r of k times has its outgoing weights multiplied
-    with r · neurons / k, and the ticket fine-tunes from there.
+    pre-training where tickets, drawn as this one will be, stop getting better. A neuron picked r of k times has its
+    outgoing weights multiplied with r · neurons / k, and the ticket fine-tunes from there.
     """
 
     density: float = 0.1
@@ -50,15 +50,11 @@ class GreedyNeurons:
         model = task.build(run.seed).to(run.device)
         units = run.units(Neurons(), task, model)
         assert isinstance(units, NeuronUnits)
-        neurons = units.layers.neurons
-        picks = self.picks or max(round(self.density * neurons), 1)
-        if not self.repeat and picks > neurons:
-            raise TombolaError(
-                f"{picks} neurons are to be picked without repetition, but '{units.layers.hidden}' has {neurons}; "
-                f"ask for at most {neurons}, or let neurons repeat"
-            )
+        picks = self.picks or max(round(self.density * units.layers.neurons), 1)
+        check_picks(picks, self.repeat, units.layers)
         observers: list[Observer] = [Until(self.epochs)] if self.epochs else []
-        draws = Draws.of(replace(self.until, picks=picks), task, run, units.layers) if self.until else None
+        drawn = {"picks": picks, "repeat": self.repeat, "examples": self.examples}
+        draws = Draws.of(replace(self.until, **drawn), task, run, units.layers) if self.until else None
         done = run.stage("pretrain", task, model, observers=observers + ([draws] if draws else []))
         found = run.score(Drawing(units.layers, picks, self.repeat, self.examples), task, model)
         figures = {name: found[name].tolist() for name in ("losses", "whole", "variance")}
@@ -67,6 +63,7 @@ class GreedyNeurons:
             run.history.append({"stage": "enough", "curve": [asdict(own) for own in draws.curve]})
         ticket = ticket_of(model, units, found["scales"], len(done.history))
         ticket.put_into(model)
+        attach(ticket.mask, model).detach()
         seen = Provenance(
             whole=done.history[-1].get("validation_metric"), before=run.validate(task, model, task.recipe)
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
@@ -14,6 +14,7 @@ from tombola.methods.forward_selection import Picked, forward_selection
 from tombola.scores import Batches, Forward, Loss, Scores, View, forward, suited
 from tombola.structure import NeuronUnits, TwoLayers, joined
 from tombola.tickets import Mask, Ticket, Values, tensors_of
+from tombola.training import as_outputs
 
 
 @dataclass(frozen=True)
@@ -46,42 +47,42 @@ class Drawing:
         last, hidden, wanted, left = self.layers.last(model), [], [], self.examples
         for given, targets in activations(self.layers, model, batches, call):
             hidden.append(given[:left])
-            wanted.append(as_outputs(targets, last).to(given.device)[:left])
+            wanted.append(as_outputs(targets, given.new_empty(len(given), last.out_features))[:left])
             left -= len(hidden[-1])
             if not left:
                 break
         if not hidden:
             raise TombolaError("there is no example to choose neurons on; give training batches")
-        targets = torch.cat(wanted) - (0 if last.bias is None else last.bias)
+        targets = torch.cat(wanted).to(last.weight.dtype) - (0 if last.bias is None else last.bias)
         return forward_selection(torch.cat(hidden), last.weight.T, targets, self.picks, repeat=self.repeat)
 
 
-def activations(layers: TwoLayers, model: nn.Module, batches: Batches, call: Forward):
-    """What the hidden neurons give for each batch, on the model's device, and the batch's targets."""
-    return layers.activations(model, batches, lambda own, inputs: call(own, suited(inputs, own)))
+def activations(
+    layers: TwoLayers, model: nn.Module, batches: Batches, call: Forward
+) -> Generator[tuple[Tensor, Tensor]]:
+    """What the hidden neurons give for each batch, on the model's device and in its precision, and its targets."""
+    weight = layers.last(model).weight
+    for hidden, targets in layers.activations(model, batches, lambda own, inputs: call(own, suited(inputs, own))):
+        yield hidden.to(weight.dtype), targets.to(weight.device)
 
 
-def as_outputs(targets: Tensor, last: nn.Linear) -> Tensor:
-    """Targets as what the output layer should give: numbers as they are, classes as one-hot vectors."""
-    outputs = last.out_features
-    if targets.ndim == 1 and not targets.is_floating_point():
-        if int(targets.max()) >= outputs:
-            raise TombolaError(f"there is a class {int(targets.max())}, but the network has {outputs} outputs")
-        return F.one_hot(targets.long(), outputs).to(last.weight.dtype)
-    wanted = targets.to(last.weight.dtype)
-    wanted = wanted[:, None] if wanted.ndim == 1 else wanted
-    if wanted.ndim != 2 or wanted.shape[1] != outputs:
+def check_picks(picks: int, repeat: bool, layers: TwoLayers) -> None:
+    """TombolaError if more neurons are to be picked than there are, and none may come again."""
+    if not repeat and picks > layers.neurons:
         raise TombolaError(
-            f"targets of shape {tuple(targets.shape)} do not fit {outputs} outputs; give class numbers, or as many "
-            "numbers an example as there are outputs"
+            f"{picks} neurons are to be picked without repetition, but '{layers.hidden}' has {layers.neurons}; "
+            f"ask for at most {layers.neurons}, or let neurons repeat"
         )
-    return wanted
 
 
 def ticket_of(model: nn.Module, units: NeuronUnits, scales: Tensor, epochs: float) -> Ticket:
-    """The picked neurons on the weights of now, with their scales folded into their outgoing weights."""
+    """The picked neurons on the weights of now, with their scales folded into their outgoing weights.
+
+    The others, which the mask removes, have the smallest of these scales: a control that shuffles masks needs values.
+    """
     kept = Mask.of({units.layers.hidden: scales > 0})
     tensors, outgoing = tensors_of(model), joined(units.layers.output, "weight")
-    scaled = tensors[outgoing] * scales.to(tensors[outgoing].dtype)
+    folded = scales.where(scales > 0, scales[scales > 0].min())
+    scaled = tensors[outgoing] * folded.to(tensors[outgoing].dtype)
     start = Values({**tensors, outgoing: scaled}, "transformed", epochs)
     return Ticket(units.expand(kept, tensors), start, removed=units.removed(kept))

@@ -32,8 +32,8 @@ class Saturation:
     """When tickets stopped getting better: the first draw within the tolerance of the best.
 
     Both are judged by medians of a draw and its two neighbours, so that one lucky or unlucky draw decides nothing; the
-    first counts as it is, and the last waits for a neighbour. settled: whether as many draws as patience asks for came
-    after it.
+    first counts as it is, and the last waits for a neighbour. settled: whether as many judged draws as patience asks
+    for came after it.
     """
 
     step: int
@@ -46,9 +46,10 @@ def saturation(curve: Sequence[Drawn], tolerance: float, patience: int) -> Satur
     """The saturation point of a curve; None before there is a draw.
 
     Examples:
-        >>> curve = [Drawn(step, metric, 0.9, 0.1, 9) for step, metric in ((10, 0.5), (20, 0.7), (40, 0.8), (80, 0.8))]
+        >>> metrics = {1: 0.5, 2: 0.7, 4: 0.8, 8: 0.8, 16: 0.8}
+        >>> curve = [Drawn(step, metric, 0.9, 0.1, 9) for step, metric in metrics.items()]
         >>> saturation(curve, tolerance=0.01, patience=1)
-        Saturation(step=40, metric=0.8, best=0.8, settled=True)
+        Saturation(step=4, metric=0.8, best=0.8, settled=True)
     """
     if not curve:
         return None
@@ -56,7 +57,7 @@ def saturation(curve: Sequence[Drawn], tolerance: float, patience: int) -> Satur
     smooth = [curve[0].ticket, *inner]
     best = max(smooth)
     first = next(at for at, metric in enumerate(smooth) if metric >= best - tolerance)
-    return Saturation(curve[first].step, smooth[first], best, len(curve) - 1 - first >= patience)
+    return Saturation(curve[first].step, smooth[first], best, len(smooth) - 1 - first >= patience)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Formula:
     descent: Descent = "sgd"
 
     def steps(self, inputs: int, examples: int, picks: int) -> float:
-        """The steps that it says, for d inputs, m examples and k picks.
+        """The steps that it says, for d inputs, m examples and k picks; none for a single pick.
 
         Examples:
             >>> round(Formula().steps(inputs=784, examples=1000, picks=100))
@@ -98,6 +99,8 @@ class Formula:
         """The formula through measured (examples, steps): c is the geometric mean of the c that each alone gives."""
         if not measured:
             raise TombolaError("there is no measured saturation to fit c on; train longer, or on smaller sub-datasets")
+        if picks < 2:
+            raise TombolaError("for one pick the formula says no step whatever c is; ask for at least two picks")
         plain = Formula(descent=descent)
         each = [-math.expm1(-math.log(picks) / steps) / plain._share(inputs, m) for m, steps in measured]
         return Formula(math.exp(fmean(map(math.log, each))), descent)

@@ -14,8 +14,8 @@ from tombola.methods.replay import Replay
 from tombola.scores import Batch, Loss, batch_size
 from tombola.training import Task, pick
 
-GATE = 0.95
-"""Share of the whole network's metric that the step's own samples must show before the others are looked at."""
+GATE = 0.05
+"""How near, relatively, the metric on a step's own samples must come to the whole network's for a closer look."""
 
 Losses = Literal["task", "squared"]
 
@@ -31,14 +31,20 @@ class Picked:
 
 @dataclass(frozen=True)
 class Goal:
-    """When a layer has enough: a metric to reach on some batches, beside the samples of a step."""
+    """When a layer has enough: its metric on some batches is within a relative tolerance of the whole network's."""
 
-    metric: float
+    whole: float
+    tolerance: float
     batches: tuple[Batch, ...]
     of: Callable[[Any, Any], Tensor]
 
+    def near(self, metric: float) -> bool:
+        """Whether the metric on a step's own samples, few as they are, is reason to look at the batches."""
+        return metric >= self.whole - GATE * abs(self.whole)
+
     def met(self, network: Replay, factors: Tensor | None = None) -> bool:
-        return mean_metric(self.of, self.batches, network, factors) >= self.metric
+        metric = mean_metric(self.of, self.batches, network, factors)
+        return metric >= self.whole - self.tolerance * abs(self.whole)
 
 
 def mean_metric(
@@ -82,7 +88,7 @@ def select_channels(
         losses, metrics = _tried(network, batches, size * tried, loss, goal.of if goal else None)
         best = int(losses.argmin())
         weights, lowest = tried[best], float(losses[best])
-        if goal is not None and metrics[best] >= GATE * goal.metric and goal.met(network, size * weights):
+        if goal is not None and goal.near(float(metrics[best])) and goal.met(network, size * weights):
             return Picked(size * weights, lowest, True)
     return Picked(size * weights, lowest, goal is None)
 
@@ -98,7 +104,8 @@ def _tried(
         seen = []
         for outputs in network.outputs(inputs, factors):
             value = loss(outputs, targets)
-            seen.append(torch.stack([value, metric(outputs, targets) if metric else value]).double())
+            shown = torch.as_tensor(metric(outputs, targets) if metric else value, device=value.device)
+            seen.append(torch.stack([value.double(), shown.double()]))
         totals += torch.stack(seen, 1).cpu() * batch_size(batch) / samples
     losses, metrics = totals
     return losses.nan_to_num(torch.inf), metrics

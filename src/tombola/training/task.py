@@ -61,8 +61,33 @@ def binary_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """½ of the squared distance to the targets, mean over samples; classes are one-hot vectors."""
-    wanted = targets if targets.is_floating_point() else F.one_hot(targets, outputs.shape[-1])
-    return (outputs - wanted.to(outputs.dtype)).square().sum() / (2 * len(outputs))
+    return (outputs - as_outputs(targets, outputs)).square().sum() / (2 * len(outputs))
+
+
+def as_outputs(targets: Tensor, outputs: Tensor) -> Tensor:
+    """Targets in the shape of a network's outputs, in single precision or better.
+
+    Numbers are as they are; classes are one-hot vectors, but numbers too where there is one output a sample.
+    TombolaError for targets that do not fit.
+    """
+    single = torch.promote_types(outputs.dtype, torch.float32)
+    if targets.shape == outputs.shape:
+        return targets.to(single)
+    *each, classes = outputs.shape
+    if list(targets.shape) != each or (targets.is_floating_point() and classes > 1):
+        raise TombolaError(
+            f"targets of shape {tuple(targets.shape)} do not fit outputs of shape {tuple(outputs.shape)}; give class "
+            "numbers, or as many numbers a sample as there are outputs"
+        )
+    if classes == 1:
+        return targets.unsqueeze(-1).to(single)
+    try:
+        return F.one_hot(targets.long(), classes).to(single)
+    except RuntimeError as error:
+        raise TombolaError(
+            f"there are classes from {int(targets.min())} to {int(targets.max())}, but the network has {classes} "
+            f"outputs; number classes from 0 to {classes - 1}"
+        ) from error
 
 
 @dataclass(frozen=True)
