@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -18,10 +18,13 @@ from tombola import TombolaError, zoo
 from tombola.claims.greedy import KINDS, Growing, fall, figures_of, instance
 from tombola.cli import main
 from tombola.evidence import Growth, bound_rows
-from tombola.evidence.theory import after_pretraining, diameter, logless, paper, telescoped
-from tombola.methods import Drawn, Formula, forward_selection, saturation
+from tombola.evidence.theory import after_pretraining, logless, paper, squared_diameter, telescoped
+from tombola.methods import Drawn, Formula, Picked, forward_selection, saturation
+from tombola.methods.neurons import Drawing
+from tombola.report import enough_sentences
 from tombola.studies import Engine, Store, enough, part
 from tombola.testing import toy_task
+from tombola.tickets import attach
 from tombola.training import Run, half_squared_error
 
 small_net = partial(zoo.MODELS["two-layer"], (1, 8, 8), 5, 0.05)
@@ -84,12 +87,29 @@ def test_no_loss_is_above_the_proved_bounds(kind, signs):
         assert telescoped(picked)[0].item() == pytest.approx(picked.losses[0].item())
 
 
-def test_without_the_variance_the_bounds_would_be_broken():
+def test_the_bounds_are_those_of_the_sheet():
+    """By hand for three picks, l(1) = 5, L = 2, V = 6, D² = 14."""
+    picked = Picked(torch.tensor([0, 1, 0]), torch.tensor([5.0, 4.0, 3.0], dtype=torch.float64), 2, 2.0, 6.0)
+    telescoped_by_hand = [5, 5 / 2 + 2 / 2 + 6 * (1 / 2) / 4, 5 / 3 + 2 * 2 / 3 + 6 * (1 / 2 + 1 / 3) / 6]
+    assert telescoped(picked).tolist() == pytest.approx(telescoped_by_hand)
+    by_hand = [(math.sqrt(2) + math.sqrt(6 / (2 * k))) ** 2 for k in (1, 2, 3)]
+    assert logless(picked).tolist() == pytest.approx(by_hand)
+    assert paper(picked, 14.0).tolist() == pytest.approx([5 / k + 14 / (2 * k) + (k - 1) / k * 2 for k in (1, 2, 3)])
+
+
+def test_without_the_variance_the_bound_would_be_broken():
     broken = 0
     for seed in range(30):
         picked = forward_selection(*instance(torch.Generator().manual_seed(seed), "anywhere", signs=False), 60)
-        broken += bool((picked.losses > picked.whole).any())
+        broken += bool((picked.losses > logless(replace(picked, variance=0.0)) * (1 + 1e-9)).any())
     assert broken > 10
+
+
+def test_without_repetition_a_bound_can_be_broken():
+    hidden, outgoing = torch.tensor([[1.0, -1.0]]), torch.full((2, 1), 0.5)
+    picked = forward_selection(hidden, outgoing, torch.ones(1, 1), 2, repeat=False)
+    assert picked.losses.tolist() == [0.0, 0.5]
+    assert telescoped(picked).tolist() == pytest.approx([0.0, 0.375])
 
 
 def test_variance_and_diameter_are_those_of_the_features():
@@ -97,14 +117,14 @@ def test_variance_and_diameter_are_those_of_the_features():
     features = (len(outgoing) * hidden * outgoing[:, 0]).T
     apart = torch.cdist(features, features).square().max() / len(hidden)
     about = (features - features.mean(0)).square().sum(1).mean() / len(hidden)
-    assert diameter(hidden, outgoing) == pytest.approx(apart.item())
+    assert squared_diameter(hidden, outgoing) == pytest.approx(apart.item())
     assert forward_selection(hidden, outgoing, targets, 3).variance == pytest.approx(about.item())
     assert about <= apart / 2
 
 
 def test_the_theorem_takes_the_place_of_the_whole_networks_loss():
     own = instance(torch.Generator().manual_seed(2), "anywhere", signs=False)
-    picked, apart = forward_selection(*own, 20), diameter(own[0], own[1])
+    picked, apart = forward_selection(*own, 20), squared_diameter(own[0], own[1])
     settings = {"initial": 3.0, "inputs": 10, "examples": 100}
     begun = after_pretraining(picked, apart, steps=0, zeta=2.0, **settings)
     assert torch.allclose(begun, paper(picked, apart, 6.0))
@@ -135,8 +155,14 @@ def test_the_saturation_is_the_first_ticket_within_the_tolerance_of_the_best():
     curve = drawn((10, 0.5), (20, 0.7), (40, 0.795), (80, 0.8), (160, 0.8), (320, 0.8))
     found = saturation(curve, 0.01, 2)
     assert (found.step, found.settled) == (40, True)
-    assert not saturation(curve[:4], 0.01, 2).settled
+    assert not saturation(curve[:5], 0.01, 2).settled
     assert saturation([], 0.01, 2) is None
+
+
+def test_a_ticket_that_is_not_judged_yet_settles_nothing():
+    rising = drawn((16, 0.549), (24, 0.521), (36, 0.542), (54, 0.556), (81, 0.646))
+    assert not saturation(rising, 0.01, 4).settled
+    assert saturation(drawn((1, 0.8), (2, 0.8), (4, 0.8)), 0.01, 1).settled
 
 
 def test_one_lucky_ticket_decides_nothing():
@@ -154,6 +180,8 @@ def test_each_law_of_growth_is_told_from_the_other():
     assert logarithm.logarithm_misfit < 1e-6 < 0.02 < logarithm.power_misfit
     assert logarithm.logarithm(1_000) == pytest.approx(-500 + 100 * math.log(1_000))
     assert power.power_law(100) == pytest.approx(20)
+    falling = Growth.of([(100, 400.0), (1_000, 60.0), (10_000, 40.0)])
+    assert falling.logarithm_misfit < 1
     with pytest.raises(TombolaError, match="at least three sizes"):
         Growth.of([(10, 1.0), (20, 2.0)])
 
@@ -168,6 +196,39 @@ def test_a_watched_training_is_the_same_training():
         ticket = tb.find(task, tb.GreedyNeurons(picks=10, until=own), run=run)
         ends.append(ticket.digest)
     assert ends[0] == ends[1]
+
+
+def test_a_search_stops_by_tickets_that_are_drawn_as_its_own(monkeypatch):
+    seen, find = [], Drawing.of
+    monkeypatch.setattr(Drawing, "of", lambda own, *args: seen.append(own) or find(own, *args))
+    own = tb.GreedyNeurons(picks=10, repeat=False, examples=30, until=tb.Enough(first=2))
+    tb.find(toy_task(small_net), own)
+    assert {(one.picks, one.repeat, one.examples) for one in seen} == {(10, False, 30)}
+    assert len(seen) > 2
+
+
+def test_a_draw_does_not_read_the_loader_that_training_reads():
+    task = toy_task(small_net)
+    whole, data = task.batches("train", 0, 0), {}
+    for split, pair in (("train", (whole.inputs, whole.targets)), ("validation", task.data["test"])):
+        own = torch.utils.data.TensorDataset(*pair)
+        data[split] = data["test"] = OneAtATime(own, batch_size=20)
+    ticket = tb.find(replace(task, data=data), tb.GreedyNeurons(picks=10, until=OFTEN))
+    assert ticket.start.epochs_spent == 2
+
+
+class OneAtATime(torch.utils.data.DataLoader):
+    """A loader that can be read once at a time, as one with persistent workers."""
+
+    reading = False
+
+    def __iter__(self):
+        assert not self.reading
+        self.reading = True
+        try:
+            yield from super().__iter__()
+        finally:
+            self.reading = False
 
 
 def loop(model, optimizer, steps: int, seed: int = 0):
@@ -204,6 +265,32 @@ def test_a_users_own_loop_is_watched_and_told_when_it_is_enough():
     assert len(watch.curve) == count
 
 
+def test_a_metric_may_give_a_number_and_a_forward_its_own_precision():
+    torch.manual_seed(0)
+    task, model = toy_task(small_net), small_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+
+    def mixed_precision(own, inputs):
+        with torch.autocast("cpu", torch.bfloat16):
+            return own(inputs)
+
+    watch = OFTEN.watch(
+        model,
+        optimizer,
+        task.batches("train", 0, 0),
+        task.batches("validation", 0, 0),
+        forward=mixed_precision,
+        metric=lambda outputs, targets: float((outputs.argmax(1) == targets).float().mean()),
+    )
+    list(loop(model, optimizer, 3))
+    assert [own.step for own in watch.curve] == [2, 3]
+
+
+def test_more_neurons_than_there_are_are_refused_before_training():
+    with pytest.raises(TombolaError, match="60 neurons are to be picked without repetition, but '1' has 50"):
+        watched(tb.Enough(picks=60, repeat=False))
+
+
 def test_the_watchs_ticket_is_of_now_and_leaves_the_model_as_it_is():
     model, optimizer, watch = watched(OFTEN)
     list(loop(model, optimizer, 8))
@@ -215,6 +302,7 @@ def test_the_watchs_ticket_is_of_now_and_leaves_the_model_as_it_is():
     assert ticket.mask.counts["1.weight"] // 64 == watch.curve[-1].distinct
     other = small_net()
     ticket.put_into(other)
+    attach(ticket.mask, other).detach()
     outputs, targets = (torch.cat(own) for own in zip(*validated(other), strict=True))
     assert (outputs.argmax(1) == targets).float().mean().item() == pytest.approx(watch.curve[-1].ticket)
 
@@ -257,6 +345,7 @@ def test_a_search_stops_when_it_is_enough():
         ({"patience": 0}, "patience is 0"),
         ({"tolerance": -1.0}, "tolerance is -1.0"),
         ({"at": ("5",)}, "'5' is not a point in training"),
+        ({"at": ("0it",)}, "a ticket is asked for at '0it'"),
     ],
 )
 def test_bad_settings_get_one_sentence(wrong, says):
@@ -303,9 +392,45 @@ def test_a_study_measures_each_size_once_and_predicts_the_largest(tmp_path):
     assert done.fitted(30) is None
     own = Formula.fitted([(m, done.steps[m]) for m in (30, 50)], inputs=64, picks=10)
     assert done.fitted(100) == own
-    assert asdict(done.growth)["exponent"] == done.to_json()["growth"]["exponent"]
+    assert max(drawn.step for own in done.runs for drawn in own.curve) <= 12
+    assert [row["formula"] for row in done.to_json()["sizes"]] == [Formula().steps(64, m, 10) for m in (30, 50, 100)]
     assert figures_of(done)["enough at 100"] > 0
     assert set(figures_of(done)) == set(Growing(sizes=(30, 50, 100)).units)
+
+
+def test_how_tickets_are_judged_trains_nothing_again(tmp_path):
+    def study(**own):
+        sizes, engine = (30, 100, 100), Engine(Store(tmp_path))
+        return enough(toy_task(small_net), replace(OFTEN, **own), sizes=sizes, steps=12, seeds=(0,), engine=engine)
+
+    usual = study()
+    other = study(tolerance=0.3, patience=2, formula=Formula(0.3, "full"))
+    assert len(list(tmp_path.rglob("ticket.safetensors"))) == 2
+    assert [own.curve for own in other.runs] == [own.curve for own in usual.runs]
+    assert other.seeds == 1
+    assert other.said(100, other.own.formula) == Formula(0.3, "full").steps(64, 100, 10)
+    assert other.fitted(100).descent == "full"
+    assert "With c = 0.3 the formula says" in enough_sentences(other)[-1]
+
+
+def test_one_pick_says_that_the_formula_says_nothing(tmp_path):
+    own = replace(OFTEN, picks=1)
+    done = enough(toy_task(small_net), own, sizes=(30, 100), steps=4, seeds=(0,), engine=Engine(Store(tmp_path)))
+    assert done.fitted(100) is None
+    assert "for a single pick no c makes it say more" in enough_sentences(done)[-1]
+    with pytest.raises(TombolaError, match="at least two picks"):
+        Formula.fitted([(30, 4.0)], inputs=64, picks=1)
+
+
+@pytest.mark.parametrize(
+    ("build", "targets"), [(small_net, torch.rand(120, 5)), (partial(zoo.MODELS["two-layer"], (1, 8, 8), 1), None)]
+)
+def test_the_study_refuses_targets_that_accuracy_cannot_count(build, targets):
+    task = toy_task(build)
+    inputs, classes = task.data["train"]
+    own = replace(task, data={**task.data, "train": (inputs, classes if targets is None else targets)})
+    with pytest.raises(TombolaError, match="judged by accuracy, which needs class numbers and an output a class"):
+        enough(own, OFTEN, sizes=(30,), steps=5, seeds=(0,), engine=Engine(Store("nowhere")))
 
 
 def test_the_study_refuses_what_is_no_two_layer_network():
@@ -361,3 +486,13 @@ def test_half_the_squared_error_takes_classes_and_numbers():
     one_hot = F.one_hot(classes, 3).float()
     assert half_squared_error(outputs, classes) == half_squared_error(outputs, one_hot)
     assert half_squared_error(outputs, one_hot).item() == pytest.approx((outputs - one_hot).square().sum().item() / 14)
+
+
+def test_one_output_a_sample_meets_flat_targets():
+    numbers = torch.randn(6)
+    assert half_squared_error(numbers[:, None], numbers).item() == 0
+    assert half_squared_error(torch.ones(4, 1), torch.tensor([0, 1, 1, 0])).item() == pytest.approx(0.25)
+    assert half_squared_error(numbers, numbers).item() == 0
+    for outputs, targets in ((torch.randn(6, 2), numbers), (torch.randn(6, 2), torch.randn(6, 3))):
+        with pytest.raises(TombolaError, match="do not fit outputs of shape"):
+            half_squared_error(outputs, targets)

@@ -19,7 +19,7 @@ from tombola.claims.claim import Claim
 from tombola.claims.measurement import Measurement
 from tombola.claims.outcome import Expectation
 from tombola.claims.units import POINTS, Unit
-from tombola.evidence.theory import diameter, logless, paper, telescoped
+from tombola.evidence.theory import logless, paper, squared_diameter, telescoped
 from tombola.methods import Enough, forward_selection
 from tombola.studies import Engine, EnoughStudy, enough
 from tombola.training import Recipe, SupervisedTask, half_squared_error
@@ -74,7 +74,7 @@ class Bounds:
             hidden, outgoing, targets = instance(generator, kind, signs)
             picked = forward_selection(hidden, outgoing, targets, self.picks)
             bounds = {
-                "A": paper(picked, diameter(hidden, outgoing)),
+                "A": paper(picked, squared_diameter(hidden, outgoing)),
                 "B": telescoped(picked),
                 "C": logless(picked),
             }
@@ -242,9 +242,7 @@ ENOUGH = Claim(
         "chosen on at most 5,000 training images."
     ),
     protocols={
-        "quick": growing_protocol(
-            Growing((300, 1000, 3000), 150, 0.1, 5.0, Enough(20, growth=2.0, stop=False)), 2, "1"
-        ),
+        "quick": growing_protocol(QUICK, 2, "1"),
         "standard": growing_protocol(STANDARD, 3, "20"),
         "full": growing_protocol(Growing(steps=8000, width=10.0, lr=500.0, enough=Enough(200, stop=False)), 10, "days"),
     },

@@ -2,7 +2,8 @@
 
 Φᵢ is what neuron i gives for all examples, times the number of neurons; squared norms and losses are means over
 examples, a loss ½ of one. The whole network is the mean of all Φᵢ and has the loss L; V is the variance of the Φᵢ about
-it, D the diameter of their hull; l(k) is the loss after k picks, l(1) after the first.
+it, D the diameter of their hull; l(k) is the loss after k picks, l(1) after the first. The bounds hold where a neuron
+may be picked again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tombola.methods import Formula, Picked
 
 
 @torch.no_grad()
-def diameter(hidden: Tensor, outgoing: Tensor) -> float:
+def squared_diameter(hidden: Tensor, outgoing: Tensor) -> float:
     """D² of neurons' activations and outgoing weights, as `forward_selection` takes them.
 
     It takes the Gram matrix (neurons × neurons), which the selection itself never makes.
@@ -49,19 +50,19 @@ def logless(picked: Picked) -> Tensor:
     return (picked.whole**0.5 + (picked.variance / (2 * _counted(picked))).sqrt()).square()
 
 
-def paper(picked: Picked, diameter: float, whole: float | None = None) -> Tensor:
+def paper(picked: Picked, squared_diameter: float, whole: float | None = None) -> Tensor:
     """The bound (A) as the paper is remembered to have it: l(k) ≤ l(1)/k + D²/(2k) + (k−1)/k · L; not proved here.
 
     whole: in the place of L.
     """
     count = _counted(picked)
     loss = picked.whole if whole is None else whole
-    return (float(picked.losses[0]) + diameter / 2) / count + (count - 1) / count * loss
+    return (float(picked.losses[0]) + squared_diameter / 2) / count + (count - 1) / count * loss
 
 
 def after_pretraining(
     picked: Picked,
-    diameter: float,
+    squared_diameter: float,
     *,
     initial: float,
     steps: int,
@@ -77,14 +78,14 @@ def after_pretraining(
     large for so few examples.
     """
     left = (formula or Formula()).remaining(steps, inputs, examples)
-    return paper(picked, diameter, zeta * left * initial)
+    return paper(picked, squared_diameter, zeta * left * initial)
 
 
-def bound_rows(picked: Picked, diameter: float | None = None) -> list[dict[str, float | str]]:
+def bound_rows(picked: Picked, squared_diameter: float | None = None) -> list[dict[str, float | str]]:
     """What was measured and what the bounds allow after each pick, as a chart wants it; (A) where D² is known."""
     series = {"measured": picked.losses.cpu(), "bound (B)": telescoped(picked), "bound (C)": logless(picked)}
-    if diameter is not None:
-        series["the paper's form (A)"] = paper(picked, diameter)
+    if squared_diameter is not None:
+        series["the paper's form (A)"] = paper(picked, squared_diameter)
     return [
         {"series": name, "picks": place, "loss": float(loss)}
         for name, own in series.items()
@@ -131,7 +132,8 @@ class Growth:
             return log_t - np.log(np.maximum(fitted, 1e-9))
 
         slope, offset = np.polyfit(log_m, np.exp(log_t), 1)
-        begin = (offset, slope) if offset + slope * log_m.min() > 0 else (float(np.exp(log_t).mean()), 0.0)
+        positive = (offset + slope * log_m > 0).all()
+        begin = (offset, slope) if positive else (float(np.exp(log_t).mean()), 0.0)
         found = least_squares(off, begin)
         return Growth(
             exponent=float(exponent),

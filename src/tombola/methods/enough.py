@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
-from tombola.methods.neurons import Drawing, activations, ticket_of
+from tombola.methods.neurons import Drawing, activations, check_picks, ticket_of
 from tombola.methods.saturation import Drawn, Formula, Saturation, saturation
-from tombola.scores import Batches, Forward, Inputs, batch_size, forward, probe_of
+from tombola.methods.selection import first
+from tombola.scores import Batch, Batches, Forward, Inputs, batch_size, forward, probe_of
 from tombola.structure import Neurons, TwoLayers
 from tombola.tickets import Ticket, device_of
 from tombola.training import Cost, Observer, Run, State, Step, Task, accuracy, own_randomness, train_samples
@@ -52,7 +53,8 @@ class Enough:
         if not self.growth > 1:
             raise TombolaError(f"growth is {self.growth}; give a factor above 1 from one ticket's step to the next's")
         for point in self.at:
-            Step.parse(point)
+            if not Step.parse(point).count:
+                raise TombolaError(f"a ticket is asked for at '{point}'; give a step of training, from 1it on")
 
     def due(self, step: int, last: int | None, steps_per_epoch: int | None) -> bool:
         """Whether a ticket is drawn after this step, the last one after step `last`."""
@@ -75,8 +77,8 @@ class Enough:
     ) -> EnoughWatch:
         """Watch your own training: stop when `watch.enough` is True.
 
-        train: batches to choose neurons on, read anew for each ticket; validation: those to judge tickets by; metric: a
-        batch's mean, larger = better.
+        train: batches to choose neurons on, of which the first examples are read once, now; validation: those to judge
+        tickets by; metric: a batch's mean, larger = better.
         """
         return EnoughWatch(self, model, optimizer, train, validation, forward, metric)
 
@@ -87,7 +89,7 @@ class Draws(Observer):
 
     own: Enough
     layers: TwoLayers
-    train: Batches
+    train: Sequence[Batch]
     validation: Batches
     forward: Forward
     metric: Metric
@@ -99,7 +101,16 @@ class Draws(Observer):
     def of(own: Enough, task: Task, run: Run, layers: TwoLayers) -> Draws:
         """Of the network that a run trains."""
         train, validation = task.batches("train", run.seed, 0), task.batches("validation", 0, 0)
-        return Draws(own, layers, train, validation, task.forward, task.metric, train_samples(train))
+        return Draws.among(own, layers, train, validation, task.forward, task.metric)
+
+    @staticmethod
+    def among(
+        own: Enough, layers: TwoLayers, train: Batches, validation: Batches, forward: Forward, metric: Metric
+    ) -> Draws:
+        """On the first of these examples, which are read before training: a loader may not be read twice at once."""
+        check_picks(own.picks, own.repeat, layers)
+        chosen_on = tuple(first(train, own.examples))
+        return Draws(own, layers, chosen_on, validation, forward, metric, train_samples(train))
 
     @property
     def drawing(self) -> Drawing:
@@ -139,11 +150,11 @@ class Draws(Observer):
         """The metric on the validation split of the ticket and of the whole network."""
         last, count = self.layers.last(model), 0
         totals = torch.zeros(2, device=last.weight.device)
-        for hidden, targets in activations(self.layers, model, self.validation, call):
-            theirs = targets.to(hidden.device)
+        for hidden, theirs in activations(self.layers, model, self.validation, call):
             weights = last.weight * scales.to(last.weight.dtype), last.weight
             both = [F.linear(hidden, weight, last.bias) for weight in weights]
-            totals += len(hidden) * torch.stack([self.metric(outputs, theirs) for outputs in both])
+            shown = [torch.as_tensor(self.metric(outputs, theirs), device=totals.device) for outputs in both]
+            totals += len(hidden) * torch.stack(shown)
             count += len(hidden)
         if not count:
             raise TombolaError("there is no validation sample to judge tickets by; set some aside")
@@ -190,7 +201,8 @@ class EnoughWatch:
     ) -> None:
         own.due(0, None, None)
         self._units = Neurons().units(model, probe_of(train, forward))
-        self._draws = Draws(own, self._units.layers, train, validation, forward, metric, train_samples(train))
+        with own_randomness(device_of(model), 0):
+            self._draws = Draws.among(own, self._units.layers, train, validation, forward, metric)
         self._model, self._steps = model, 0
         self._hook = optimizer.register_step_post_hook(self._after_step)
 

@@ -47,9 +47,9 @@ def forward_selection(hidden: Tensor, outgoing: Tensor, targets: Tensor, picks: 
     neurons · hiddenᵢ ⊗ outgoingᵢ, the network the mean of all Φᵢ, and the k-th pick minimises ‖(Φ₁ + … + Φₖ)/k − y‖²
     (Ye et al., ICML 2020; Wolfe et al., arXiv 2108.00259), where one neuron may come again unless `repeat` is off.
 
-    A step is one product of `hidden`ᵀ with a vector: ⟨Φᵢ, Φⱼ⟩ is that of the activations times that of the outgoing
-    weights, so neither a Gram matrix nor any Φ is made. Runs where `hidden` is. TombolaError for more picks than
-    neurons without repetition, and for activations that are not finite.
+    A step is one product of `hidden`ᵀ with a vector (a matrix of one column, whose FLOPs are counted): ⟨Φᵢ, Φⱼ⟩ is that
+    of the activations times that of the outgoing weights, so neither a Gram matrix nor any Φ is made. Runs where
+    `hidden` is. TombolaError for more picks than neurons without repetition, and for activations that are not finite.
     """
     examples, neurons = hidden.shape
     if picks < 1:
@@ -60,9 +60,9 @@ def forward_selection(hidden: Tensor, outgoing: Tensor, targets: Tensor, picks: 
             f"ask for at most {neurons}, or let neurons repeat"
         )
     weights, wanted = neurons * outgoing.double(), targets.double()
-    mean = torch.stack([hidden @ own for own in outgoing.T.contiguous()], 1).double()
+    mean = torch.cat([hidden @ own[:, None] for own in outgoing.T.contiguous()], 1).double()
     columns = targets.T.to(hidden.dtype).contiguous()
-    towards = (torch.stack([hidden.T @ column for column in columns], 1).double() * weights).sum(1)
+    towards = (torch.cat([hidden.T @ column[:, None] for column in columns], 1).double() * weights).sum(1)
     sizes = torch.stack([part.square().sum(0, dtype=torch.float64) for part in hidden.split(ROWS)])
     norms = sizes.sum(0) * weights.square().sum(1)
     if not norms.isfinite().all():
@@ -74,9 +74,9 @@ def forward_selection(hidden: Tensor, outgoing: Tensor, targets: Tensor, picks: 
     order, losses = [], []
     for count in range(1, picks + 1):
         best = torch.argmin(norms + 2 * (overlaps - count * towards), keepdim=True)
-        column, row = hidden.index_select(1, best).squeeze(1), weights.index_select(0, best).squeeze(0)
-        overlaps += (hidden.T @ column).double() * (weights @ row)
-        total.addr_(column.double(), row)
+        column, row = hidden.index_select(1, best), weights.index_select(0, best)
+        overlaps += ((hidden.T @ column).double() * (weights @ row.T)).squeeze(1)
+        total += column.double() * row
         order.append(best)
         losses.append((total / count - wanted).square().sum() / (2 * examples))
         if not repeat:

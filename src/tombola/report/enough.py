@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tombola.evidence import bound_rows
-from tombola.methods import Formula, Picked
+from tombola.methods import Picked
 from tombola.report.charts import specification
 from tombola.report.figures import Entry, Figure, Panel
 from tombola.report.frames import Row
@@ -26,12 +26,10 @@ from tombola.report.words import NOTHING, counted
 from tombola.studies import EnoughStudy
 from tombola.tickets import write_atomically
 
-HEAD = ("examples", "enough after, steps", "settled", "formula with c = 1", "predicted", "with c =")
-
 
 def enough_table(done: EnoughStudy) -> Table:
     """For the terminal: what was measured and what the formula says, a row a size."""
-    drawn = Table(*HEAD, box=SIMPLE_HEAD, header_style="bold", title="How much pre-training was enough")
+    drawn = Table(*_head(done), box=SIMPLE_HEAD, header_style="bold", title="How much pre-training was enough")
     for row in enough_grid(done).rows:
         drawn.add_row(*row)
     return drawn
@@ -39,7 +37,7 @@ def enough_table(done: EnoughStudy) -> Table:
 
 def enough_grid(done: EnoughStudy) -> Grid:
     """The same for the page."""
-    return Grid(HEAD, tuple(_row(done, size) for size in done.sizes))
+    return Grid(_head(done), tuple(_row(done, size) for size in done.sizes))
 
 
 def enough_sentences(done: EnoughStudy) -> list[str]:
@@ -53,17 +51,22 @@ def enough_sentences(done: EnoughStudy) -> list[str]:
     growth = done.growth
     if growth is not None:
         sign = "−" if growth.slope < 0 else "+"
+        misfits = f"{growth.power_misfit:.2f}", f"{growth.logarithm_misfit:.2f}"
         nearer = "power law" if growth.power_misfit < growth.logarithm_misfit else "logarithm"
+        told = "neither is nearer" if misfits[0] == misfits[1] else f"the {nearer} is nearer"
         line = f"{growth.offset:,.0f} {sign} {abs(growth.slope):,.0f} · ln examples"
         found.append(
-            f"The steps grow as examples^{growth.exponent:.2f} (misfit {growth.power_misfit:.2f}) or as {line} (misfit "
-            f"{growth.logarithm_misfit:.2f}); the {nearer} is nearer."
+            f"The steps grow as examples^{growth.exponent:.2f} (misfit {misfits[0]}) or as {line} (misfit "
+            f"{misfits[1]}); {told}."
         )
-    largest = done.sizes[-1]
-    alone, fitted = done.said(largest, Formula()), done.fitted(largest)
+    largest, formula = done.sizes[-1], done.own.formula
+    alone, fitted = done.said(largest, formula), done.fitted(largest)
     predicted = done.said(largest, fitted)
     plain = "nothing" if alone is None else f"{alone:,.0f} steps"
-    told = f"With c = 1 the formula says {plain} for {largest:,} examples, which is a formula and not a prediction"
+    told = f"With c = {formula.constant:g} the formula says {plain} for {largest:,} examples"
+    told += ", which is a formula and not a prediction" if formula.constant == 1 else ""
+    if done.picks == 1:
+        return [*found, f"{told}; for a single pick no c makes it say more."]
     if fitted is None or predicted is None:
         return [*found, f"{told}; smaller sizes are needed to fit c."]
     return [*found, f"{told}; with c = {fitted.constant:.3g} of the smaller sizes it predicts {predicted:,.0f}."]
@@ -97,9 +100,14 @@ def write_enough(
     return path
 
 
+def _head(done: EnoughStudy) -> tuple[str, ...]:
+    formula = f"formula with c = {done.own.formula.constant:g}"
+    return "examples", "enough after, steps", "settled", formula, "predicted", "with c ="
+
+
 def _row(done: EnoughStudy, size: int) -> tuple[str, ...]:
     fitted = done.fitted(size)
-    said = (done.said(size, own) for own in (Formula(), fitted))
+    said = (done.said(size, own) for own in (done.own.formula, fitted))
     plain, predicted = (NOTHING if steps is None else f"{steps:,.0f}" for steps in said)
     constant = NOTHING if fitted is None else f"{fitted.constant:.3g}"
     settled = f"{done.settled[size]} of {done.seeds}"
@@ -145,6 +153,9 @@ def _growth(done: EnoughStudy) -> Figure:
 
 
 def _bounds(done: EnoughStudy) -> Figure:
+    """What is proved holds where neurons may be picked again."""
+    if not done.own.repeat:
+        return Figure((), ())
     run = next(own for own in done.runs if own.examples == done.sizes[-1])
     losses = torch.tensor(run.last["losses"], dtype=torch.float64)
     picked = Picked(torch.zeros(len(losses), dtype=torch.long), losses, 1, run.last["whole"], run.last["variance"])

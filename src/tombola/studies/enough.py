@@ -14,7 +14,7 @@ from tombola.evidence import Growth
 from tombola.methods import Drawn, Enough, Formula, GreedyNeurons, Saturation, saturation
 from tombola.structure import two_layers
 from tombola.studies.prepare import Engine, search
-from tombola.training import MemoryBatches, SupervisedTask, length_of, pick
+from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, length_of, pick
 
 JUDGED = 3000
 """Validation samples that tickets are judged by; the loop looks at them after each epoch, and small parts have many."""
@@ -36,11 +36,16 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class EnoughStudy:
-    """What was measured, by size and seed. inputs, picks: the d and k of the formula."""
+    """What was measured, by size and seed. inputs: the d of the formula; own: how tickets were drawn and judged."""
 
     inputs: int
-    picks: int
+    own: Enough
     runs: tuple[Pretrained, ...]
+
+    @property
+    def picks(self) -> int:
+        """The k of the formula."""
+        return self.own.picks
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -66,9 +71,11 @@ class EnoughStudy:
         return Growth.of(list(self.steps.items())) if len(self.sizes) > 2 else None
 
     def fitted(self, size: int) -> Formula | None:
-        """The formula with c fitted on all smaller sizes, so that it predicts this one; None for the smallest."""
+        """The formula with c fitted on all smaller sizes, so that it predicts this one; None if there is none."""
         smaller = [(own, steps) for own, steps in self.steps.items() if own < size]
-        return Formula.fitted(smaller, inputs=self.inputs, picks=self.picks) if smaller else None
+        descent = self.own.formula.descent
+        fits = smaller and self.picks > 1
+        return Formula.fitted(smaller, inputs=self.inputs, picks=self.picks, descent=descent) if fits else None
 
     def said(self, size: int, formula: Formula | None) -> float | None:
         """The steps that a formula says for a size; None where there is none, or c · d is too large."""
@@ -111,7 +118,7 @@ class EnoughStudy:
             "steps": self.steps[size],
             "settled": self.settled[size],
             "seeds": self.seeds,
-            "formula": self.said(size, Formula()),
+            "formula": self.said(size, self.own.formula),
             "fitted": self.said(size, fitted),
             "c": None if fitted is None else fitted.constant,
         }
@@ -132,35 +139,42 @@ def enough(
     """Train on parts of the training data, each for as many steps, and draw greedy tickets on the way.
 
     The parts of a seed hold each other and are drawn at random from it. TombolaError for a part that is larger than the
-    training data, for data that is not in memory, and for networks that are not of two linear layers.
+    training data, for data that is not in memory, for networks that are not of two linear layers, and for targets that
+    the task's accuracy cannot count.
     """
     if not sizes or not seeds:
         raise TombolaError("say which sizes and how many seeds; at least one of each")
-    batch = next(iter(task.batches("train", 0, 0)))
-    layers = two_layers(task.build(0), lambda model: task.forward(model, batch[0]))
+    model = task.build(0)
+    layers = two_layers(model, Run(0).probe(task))
+    _, targets = next(iter(task.batches("train", 0, 0)))
+    outputs = layers.last(model).out_features
+    if task.metric is accuracy and (targets.is_floating_point() or outputs == 1):
+        raise TombolaError(
+            "tickets are judged by accuracy, which needs class numbers and an output a class, but the targets are "
+            f"{str(targets.dtype).removeprefix('torch.')} and '{layers.output}' gives {outputs}; give the task a metric"
+        )
+    each = sorted(set(sizes))
     runs = []
-    with engine.bars.track("networks", len(sizes) * len(seeds)) as tick:
+    with engine.bars.track("networks", len(each) * len(seeds)) as tick:
         for seed in seeds:
-            for size in sizes:
-                curve, last = _drawn(part(task, size, seed, steps), own, seed, engine)
+            for size in each:
+                curve, last = _drawn(part(task, size, seed, steps), own, seed, steps, engine)
                 found = saturation(curve, own.tolerance, own.patience)
                 if found is None:
                     raise TombolaError(f"{steps} steps are over before the first ticket is drawn; train longer")
                 runs.append(Pretrained(size, seed, curve, found, last))
                 tick(f"{size:,} examples, seed {seed}: enough after {found.step:,} steps")
-    return EnoughStudy(layers.inputs, own.picks, tuple(runs))
+    return EnoughStudy(layers.inputs, own, tuple(runs))
 
 
 def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> SupervisedTask:
     """The same task on so many of its training examples, trained for about so many steps."""
-    batches = task.batches("train", 0, 0)
-    if not isinstance(batches, MemoryBatches):
-        raise TombolaError("parts are taken of training data in memory; give it as a pair of tensors")
+    batches, judged = task.batches("train", 0, 0), task.batches("validation", 0, 0)
+    if not (isinstance(batches, MemoryBatches) and isinstance(judged, MemoryBatches)):
+        raise TombolaError("parts are taken of data in memory; give training and validation data as pairs of tensors")
     if not 1 < examples <= batches.count:
         raise TombolaError(f"a part of {examples} examples is asked of {batches.count}; give sizes from 2 to that")
     order = torch.randperm(batches.count, generator=torch.Generator().manual_seed(seed))[:examples]
-    judged = task.batches("validation", 0, 0)
-    assert isinstance(judged, MemoryBatches)
     data = {
         "train": (pick(batches.inputs, order), pick(batches.targets, order)),
         "validation": (pick(judged.inputs, slice(JUDGED)), judged.targets[:JUDGED]),
@@ -171,13 +185,20 @@ def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> Supervis
     return replace(smaller, recipe=replace(task.recipe, epochs=epochs))
 
 
-def _drawn(task: SupervisedTask, own: Enough, seed: int, engine: Engine) -> tuple[tuple[Drawn, ...], dict[str, Any]]:
-    """The tickets drawn while one network trains, and the last one's losses; what was drawn before is read."""
-    method = GreedyNeurons(picks=own.picks, repeat=own.repeat, examples=own.examples, until=own)
+def _drawn(
+    task: SupervisedTask, own: Enough, seed: int, steps: int, engine: Engine
+) -> tuple[tuple[Drawn, ...], dict[str, Any]]:
+    """The tickets drawn in these steps of a network's training, and the losses of the one drawn at its end.
+
+    What was drawn before is read. Training goes on to the end of an epoch, which is later the larger the part is.
+    """
+    usual = {} if own.stop else {"tolerance": Enough.tolerance, "patience": Enough.patience}
+    drawing = replace(own, formula=Formula(), **usual)
+    method = GreedyNeurons(picks=own.picks, repeat=own.repeat, examples=own.examples, until=drawing)
     _, folder = search(task, method, seed, engine)
     rows = {row["stage"]: row for row in folder.history()}
     last = {name: rows["selection"][name] for name in ("losses", "whole", "variance")}
-    return tuple(Drawn(**drawn) for drawn in rows["enough"]["curve"]), last
+    return tuple(Drawn(**drawn) for drawn in rows["enough"]["curve"] if drawn["step"] <= steps), last
 
 
 def _mean(values: Sequence[float]) -> float:
