@@ -29,7 +29,7 @@ from tombola.claims import (
 )
 from tombola.claims.claim import before_training
 from tombola.cli import main
-from tombola.methods import blocks_removed, describe, method
+from tombola.methods import blocks_removed, method
 from tombola.report.claim_page import claim_page
 from tombola.studies import Engine, Store, TaskOptions
 from tombola.training import Recipe
@@ -159,7 +159,7 @@ def test_every_claim_is_whole(claim):
 def figures_on_record(protocol: Measurement, records: Path):
     taken = load_taken(records)
     assert [own.seed for own in taken] == list(range(protocol.seeds))
-    assert all(own.settings["take"] == json.loads(json.dumps(describe(protocol.take))) for own in taken)
+    assert all(own.settings == own.settings | protocol.asked for own in taken)
     return protocol.figures(taken)
 
 
@@ -262,6 +262,10 @@ def test_figures_of_other_settings_do_not_count_and_damaged_ones_are_named(tmp_p
     other = replace(COUNTED, protocols=dict.fromkeys(LEVELS, protocol))
     report = measure(other, "standard", engine, records=path)
     assert [own.metric for own in report.arms["half"]] == [0.5, 0.75, 1.0]
+    units = {**protocol.units, "quarter": UNIT}
+    more = replace(COUNTED, protocols=dict.fromkeys(LEVELS, replace(protocol, units=units)))
+    with pytest.raises(KeyError, match="quarter"):  # What was not measured is not taken from the record.
+        measure(more, "standard", engine, records=path)
     path.write_text(path.read_text() + "{")
     with pytest.raises(TombolaError, match=r"counted\.jsonl is damaged in line 4"):
         load_taken(path)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 
 from tombola.claims.units import Unit
-from tombola.methods import describe
 from tombola.studies import Engine, source_digest
 from tombola.studies.json_lines import parsed, text_of
 from tombola.tickets import write_atomically
@@ -43,8 +42,9 @@ class Figure:
 class Measurement:
     """What is measured of each seed, and in what its figures are counted.
 
-    take: from seed, engine and the data's folder to figures by name; a dataclass, whose settings decide whether a
-    record still counts. ran: what it does, in words. minutes: what all seeds took on two cores.
+    take: from seed, engine and the data's folder to figures by name; a dataclass, all of whose fields, with the
+    figures' names, decide whether a record still counts. ran: what it does, in words. minutes: what all seeds took on
+    two cores.
     """
 
     take: Measured
@@ -63,10 +63,15 @@ class Measurement:
     def runs(self) -> int:
         return self.seeds
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is measured, as plain values."""
+        named = {"type": type(self.take).__name__, **asdict(self.take)}
+        return json.loads(json.dumps({"take": named, "figures": sorted(self.units)}))
+
     def settings(self, engine: Engine) -> dict[str, Any]:
         """What decides the figures, but for the seed."""
-        own = {"take": describe(self.take), "threads": torch.get_num_threads(), "device": engine.device.type}
-        return json.loads(json.dumps(own))
+        return {**self.asked, "threads": torch.get_num_threads(), "device": engine.device.type}
 
     def carry_out(self, engine: Engine, records: Path | None, data_dir: Path | None) -> list[Taken]:
         """The figures of every seed; those that are on record for the same settings are read."""

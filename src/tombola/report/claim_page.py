@@ -17,7 +17,7 @@ from tombola.evidence import interval
 from tombola.report.charts import differences_chart, specification
 from tombola.report.theme import LIGHT, vega_config
 from tombola.report.words import counted, points, probability
-from tombola.studies import Result, source_digest
+from tombola.studies import Result
 from tombola.tickets import write_atomically
 from tombola.training import Recipe
 
@@ -179,8 +179,7 @@ def _time(results: Sequence[Result]) -> str:
 
 def _sources(results: Sequence[Result] | Sequence[Taken]) -> str:
     made = sorted({result.source for result in results})
-    own = "this source" if made == [source_digest()] else "another version of the source"
-    return f"{own} ({', '.join(made)})"
+    return f"source{'s' * (len(made) > 1)} {', '.join(made)}"
 
 
 def _chart(report: Report) -> dict[str, Any]:
