@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -16,7 +16,13 @@ from tombola.studies import Engine, source_digest
 from tombola.studies.json_lines import parsed, text_of
 from tombola.tickets import write_atomically
 
-Measured = Callable[[int, Engine, Path | None], Mapping[str, float]]
+
+class Measured(Protocol):
+    """A dataclass that gives figures by name, of a seed."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __call__(self, seed: int, engine: Engine, data_dir: Path | None) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,8 @@ class Figure:
 class Measurement:
     """What is measured of each seed, and in what its figures are counted.
 
-    take: from seed, engine and the data's folder to figures by name; a dataclass, all of whose fields, with the
-    figures' names, decide whether a record still counts. ran: what it does, in words. minutes: what all seeds took on
-    two cores.
+    take: from seed, engine and the data's folder to figures by name; all its fields, with the figures' names, decide
+    whether a record still counts. ran: what it does, in words. minutes: what all seeds took on two cores.
     """
 
     take: Measured
