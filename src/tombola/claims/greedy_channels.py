@@ -68,7 +68,7 @@ PRETRAINING = tuple(
         ),
     )
     for id, where, task, parts, minutes in (
-        ("greedy-pretraining", "ResNet-20", trained(BENCH, 4), (4, 2), "25"),
-        ("greedy-pretraining-vgg11", "VGG-11 of a quarter's width", trained(VGG, 8), (8, 4, 2), "15"),
+        ("greedy-pretraining", "ResNet-20", trained(BENCH, 4), (4, 2), "13"),
+        ("greedy-pretraining-vgg11", "VGG-11 of a quarter's width", trained(VGG, 8), (8, 4, 2), "8"),
     )
 )
