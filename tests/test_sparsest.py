@@ -206,7 +206,8 @@ def test_the_search_finds_the_smallest_widths_and_then_the_fewest_weights(tmp_pa
     assert found.dense.structure.size == found.dense.structure.weights + sum(found.dense.structure.widths) + 1 == 22
     assert found.found.structure == found.dense.structure
     assert found.ended == {"begin": True, "widths": True, "weights": True, "rates": True}
-    assert "9" in found.sentence
+    assert found.sentence.startswith(f"{found.dense.structure.weights} weights and ")
+    assert found.sentence.endswith(f", in {found.runs:,} runs")
     tried = [own for own in found.tried if own.structure.supports is None and len(set(own.structure.widths)) > 1]
     assert max(own.structure.size for own in tried) < 40  # the first hit ended what costs more
 
@@ -223,6 +224,35 @@ def test_single_weights_are_left_out_where_fewer_will_do(tmp_path):
     assert found.found.structure.size == 23
     assert found.found.structure.widths == found.dense.structure.widths
     assert [own.hits(0.95) for own in found.tried if own.structure == found.found.structure] == [1]
+
+
+def test_to_go_on_never_makes_the_answer_worse(tmp_path):
+    """In the second round fewer widths learn it, but none of their supports: what was found inside others stays."""
+
+    class Late(Standin):
+        def metric(self, own):
+            widths = tuple(own.attached.kept(f"{layer}.bias") for layer in LAYERS[:-1])
+            early = widths == (3, 2, 2) and own.attached.total_kept >= 19
+            late = widths == (2, 2, 2) and own.attached.total_kept == 21 and own.seed > 0
+            return 0.96 if early or late else 0.6
+
+    search = replace(QUICK, seeds=1)
+    before = sparsest(search, engine(tmp_path), Late(0))
+    after = sparsest(replace(search, seeds=2), engine(tmp_path), Late(0))
+    assert (before.dense.structure.size, after.dense.structure.size) == (26, 21)
+    assert before.found == after.found
+    assert after.found.structure.size == 19
+    assert {own.structure for own in before.tried} <= {own.structure for own in after.tried}
+
+
+def test_no_more_runs_are_told_than_were_asked_for(tmp_path):
+    small, other = Structure((3, 2, 2)), Structure((2, 2, 2))
+    search = replace(QUICK, lrs=(0.05, 0.1), init=0)
+    hit_rates({small: 3, other: 1}, search, engine(tmp_path), Standin(0))
+    found = hit_rates({small: 1}, search, engine(tmp_path), Standin(0))
+    assert [(own.structure, len(own.accuracies)) for own in found.tried] == [(small, 2)]
+    once = whole("fixed-95", search, engine(tmp_path), Standin(0))
+    assert {len(own.accuracies) for own in once.tried} == {2}
 
 
 def test_a_killed_search_goes_on_and_trains_nothing_twice(tmp_path):
@@ -273,7 +303,7 @@ def test_hit_rates_come_with_wilsons_interval(tmp_path):
     from statsmodels.stats.proportion import proportion_confint
 
     found = sparsest(replace(QUICK, seeds=12), engine(tmp_path), Standin(22))
-    own = found.rate(found.found.structure)
+    (own,) = (each for each in found.tried if each.structure == found.found.structure)
     assert (own.hits(0.95), len(own.accuracies)) == (4, 12)
     assert own.rate(0.95)[1:] == pytest.approx(proportion_confint(4, 12, method="wilson"))
     with pytest.raises(TombolaError, match="at least one run"):
@@ -369,7 +399,9 @@ def test_pruning_keeps_what_is_asked_for_and_trains_nothing_twice(tmp_path, monk
     assert all(40 < own.cells[0].size <= 40 + 49 for own in found)
     monkeypatch.setattr("tombola.studies.sparsest.pruning.train_together", None)
     assert pruned(replace(GRID, methods=("snip",)), engine(tmp_path)) == found[:1]
-    assert found[0].reaching(0.4) == found[0].cells[0]
+    few, many = (replace(cell, accuracy=accuracy) for cell, accuracy in zip(found[0].cells, (0.7, 0.9), strict=True))
+    own = replace(found[0], cells=(many, few))
+    assert (own.reaching(0.6), own.reaching(0.8)) == (few, many)
     assert found[0].reaching(1.0) is None
 
 

@@ -99,7 +99,7 @@ def _rate(own: Tried, accuracy: float) -> tuple[str, ...]:
 
 
 def _by_count(done: Sparsest) -> Grid:
-    """Supports inside the widths found, all of one number of weights together."""
+    """Structures that leave out single weights, all of one number of weights together."""
     counts: dict[int, list[Tried]] = {}
     for own in done.tried:
         if own.structure.supports is not None:
