@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 
@@ -119,6 +120,18 @@ def test_of_too_many_supports_some_of_each_count_are_drawn(widths):
         for layer in LAYERS:
             assert mask[f"{layer}.weight"].any(0).all()
             assert mask[f"{layer}.weight"].any(1).all()
+
+
+def test_of_many_supports_of_one_count_each_is_as_likely_as_any_other():
+    """By the first layer's weights, of which the first in order would all be few."""
+    existing = [own for own in refined((3, 3, 3)) if own.weights == 21]
+    sample = [own for own in downwards((3, 3, 3), level=1000) if own.weights == 21]
+    assert len(set(sample)) == len(sample) == 1000 < len(existing)
+    assert set(sample) <= set(existing)
+    shares = [Counter(sum(row.bit_count() for row in own.supports[0]) for own in each) for each in (existing, sample)]
+    for weights, count in shares[0].items():
+        share = count / len(existing)
+        assert shares[1][weights] / 1000 == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 1000))
 
 
 def test_a_structure_counts_weights_and_biases_as_the_study_does():
