@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -37,6 +38,7 @@ from tombola.studies.sparsest import (
 )
 from tombola.studies.sparsest.narrowing import Narrowed, Point
 from tombola.studies.sparsest.pruning import with_biases
+from tombola.studies.sparsest.records import Records, Row
 from tombola.studies.sparsest.structures import LAYERS, downwards
 from tombola.testing import toy_task
 from tombola.tickets import Mask
@@ -295,6 +297,29 @@ def test_a_line_that_a_kill_cut_short_is_tried_again_and_damage_is_named(tmp_pat
     path.write_text("{}\n" + whole_text)
     with pytest.raises(TombolaError, match=r"tried\.jsonl is damaged in line 1"):
         sparsest(QUICK, engine(tmp_path), again)
+
+
+def test_where_nothing_can_be_written_one_sentence_says_so_and_nothing_is_lost(tmp_path, monkeypatch):
+    path, row = tmp_path / "tried.jsonl", Row("3,2,2", 0, [0.6])
+    records = Records(path, Row)
+    path.mkdir()
+    with pytest.raises(TombolaError, match=r"could not write .*tried\.jsonl: Is a directory; what was written before"):
+        records.add([row])
+    path.rmdir()
+    records.add([row])
+    path.write_text(path.read_text() + '{"structure": "3')
+    content = path.read_text()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.truncate", full)
+        with pytest.raises(TombolaError, match="No space left on device; what was written before is not lost"):
+            Records(path, Row)
+    assert path.read_text() == content
+    assert list(Records(path, Row).rows.values()) == [row]
+    assert path.read_text() == content.rpartition("\n")[0] + "\n"
 
 
 def test_when_the_time_is_up_the_answer_says_what_is_left_and_the_next_search_goes_on(tmp_path):
