@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import re
+import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import product
@@ -17,13 +18,19 @@ import torch
 import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
+from tombola.report.sparsest import _rates
 from tombola.studies import RECIPES, Engine, Store
 from tombola.studies.cores import cores_for
+from tombola.studies.execute import StaleWarning
 from tombola.studies.sparsest import (
     WHOLE,
+    Fewest,
+    Found,
     Pruning,
     Search,
+    Sparsest,
     Structure,
+    Tried,
     hit_rates,
     how_many,
     narrow,
@@ -443,6 +450,57 @@ def test_pruning_keeps_what_is_asked_for_and_trains_nothing_twice(tmp_path, monk
     assert found[0].reaching(1.0) is None
 
 
+@pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")
+def test_a_ticket_that_diverges_counts_as_guessing_and_stops_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    grid = replace(GRID, requests=(300,), lrs=(0.1, 1e20), recipe=replace(FAST, batch=1024))
+    grid = replace(grid, methods=("snip", "imp", "gradual", "prospr"))
+    found = pruned(grid, engine(tmp_path / "both"))
+    assert [(own.cells[1].accuracy, own.cells[1].asked, own.left) for own in found] == [(0.5, 300, 0)] * 4
+    alone = pruned(replace(grid, methods=("imp", "gradual"), lrs=(0.1,)), engine(tmp_path / "one"))
+    for own, other in zip(found[1:3], alone, strict=True):
+        assert own.cells[0].weights == other.cells[0].weights == 300
+        assert other.cells[0].accuracy > 0.52
+        assert own.cells[0].accuracy == pytest.approx(other.cells[0].accuracy, abs=2e-3)
+
+
+def test_tickets_that_their_search_trains_are_kept_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    grid, sought = replace(GRID, methods=("gradual",), requests=(100, 200, 300)), []
+
+    def counted(task, method, run):
+        if len(sought) == 2:
+            raise KeyboardInterrupt
+        sought.append(method)
+        return tb.find(task, method, run=run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tombola.studies.sparsest.pruning.find", counted)
+        with pytest.raises(KeyboardInterrupt):
+            pruned(grid, engine(tmp_path))
+    (kept,) = pruned(grid, engine(tmp_path), 1e-9)
+    assert ([cell.asked for cell in kept.cells], kept.left) == ([100, 200], 1)
+    (whole,) = pruned(grid, engine(tmp_path))
+    assert (whole.cells[:2], whole.left) == (kept.cells, 0)
+
+
+def test_what_another_source_made_is_said_and_what_other_settings_made_is_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    grid, triple = replace(GRID, methods=("imp",)), Structure((2, 2, 2))
+    (before,) = pruned(grid, engine(tmp_path))
+    hit_rates({triple: 2}, QUICK, engine(tmp_path), Standin(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["tombola.studies.execute"], "source_digest", lambda: "another")
+        with pytest.warns(StaleWarning, match="2 of 2 results were made by another version"):
+            assert pruned(grid, engine(tmp_path)) == [before]
+        with pytest.warns(StaleWarning, match="2 of 2 results"):
+            assert hit_rates({triple: 2}, QUICK, engine(tmp_path), Standin(0)).runs == 0
+    monkeypatch.setattr(
+        "tombola.studies.sparsest.pruning.as_studied", lambda name, density, _: tb.Iterative(density, count=2)
+    )
+    assert pruned(grid, engine(tmp_path), 1e-9) == [replace(before, cells=(), left=2)]
+
+
 def test_pruning_iteratively_together_is_what_the_method_does_alone(tmp_path):
     (own,) = pruned(replace(GRID, methods=("imp",), requests=(500,)), engine(tmp_path))
     task = replace(spiral_task((16, 16, 16), FAST), recipe=replace(FAST, lr=0.1, schedule="constant"))
@@ -556,6 +614,42 @@ def test_the_command_prunes_beside_the_search(tmp_path, monkeypatch, capsys):
     assert 'data-chart="pruned"' in (tmp_path / told["report"]).read_text()
 
 
+def test_the_budget_is_for_search_and_pruning_and_the_studys_own_search_has_none(monkeypatch, tmp_path, capsys):
+    budgets = {}
+
+    def noted(name):
+        def instead(*given):
+            budgets[name] = next(own.budget for own in given if isinstance(own, Search))
+            return Sparsest(0.95, None, None, (), {"begin": False}, 0, 0.0)
+
+        return instead
+
+    def left(grid, engine, budget):
+        budgets["pruned"] = budget
+        return [Fewest("snip", (), 72)]
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("sparsest", "whole"):
+        monkeypatch.setattr(f"tombola.cli.sparsest.{name}", noted(name))
+    monkeypatch.setattr("tombola.cli.sparsest.pruned", left)
+    monkeypatch.setattr("tombola.cli.sparsest.write_sparsest", lambda *_, **__: tmp_path)
+    assert main(["sparsest", "--pruning", "snip", "--budget", "2h"]) == 0
+    assert "There was no time for 72 tickets" in capsys.readouterr().out
+    assert budgets["sparsest"] == 3600 < budgets["pruned"] <= 7200
+    assert main(["sparsest"]) == main(["sparsest", "--whole", "fixed-95"]) == 0
+    assert (budgets["sparsest"], budgets["whole"]) == (300, math.inf)
+    assert main(["sparsest", "--whole", "fixed-95", "--budget", "1h"]) == 0
+    assert budgets["whole"] == 3600
+
+
+def test_the_answers_stand_in_the_table_however_many_smaller_ones_reached_it():
+    tried = [Tried(own, (0.96,)) for own in structured(4)]
+    dense = Found(tried[40].structure, 0.96, 0, settings((0.1,))[0], {})
+    table = _rates(Sparsest(0.95, replace(dense, structure=tried[0].structure), dense, tuple(tried), {}, 0, 0.0), 12)
+    assert [row[0] for row in table.rows] == [own.structure.name for own in (*tried[:11], tried[40])]
+    assert table.marked == {0, 11}
+
+
 def test_the_sparsest_ticket_of_a_method_is_found_checked_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     task = ["--data", "digits", "--model", "lenet-300-100", "--width", "0.1", "--recipe.epochs", "1"]
@@ -581,6 +675,11 @@ def test_the_sparsest_ticket_of_a_method_is_found_checked_and_reported(tmp_path,
         (["--budget", "soon"], "'soon' is no time; give one as 90s, 5min or 2h, or none"),
         (["--seeds", "0"], "seeds is 0"),
         (["--whole", "random"], "no search of the study 'random'"),
+        (["--whole", "fixed-95", "--accuracy", "0.95"], "leave --accuracy and --seeds out"),
+        (["--whole", "fixed-95", "--seeds", "20"], "leave --accuracy and --seeds out"),
+        (["--recipe.lr", "0.5"], "leave --recipe.lr and --recipe.schedule out"),
+        (["--recipe.schedule", "constant"], "leave --recipe.lr and --recipe.schedule out"),
+        (["--country", "DEU"], "leave --country out"),
         (["--pruning", "snip", "--requests", "600"], "numbers from 1 to 559"),
         (["--pruning", "layer-snip"], "does not keep exactly"),
         (["snip", "grasp"], "give one method"),

@@ -29,12 +29,16 @@ L = TypeVar("L", bound=Line)
 
 @dataclass(frozen=True)
 class Row:
-    """One structure once at each setting: accuracies, and the values of the best network if they are to be kept."""
+    """One structure once at each setting: accuracies, and the values of the best network if they are to be kept.
+
+    source: a digest of the package's source that made it.
+    """
 
     structure: str
     seed: int
     accuracies: list[float]
     values: Values | None = None
+    source: str = ""
 
     @property
     def key(self) -> tuple[str, int]:

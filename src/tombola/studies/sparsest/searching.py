@@ -13,6 +13,7 @@ from itertools import product
 
 from tombola.errors import TombolaError
 from tombola.studies.cores import cores_for, on_cores
+from tombola.studies.execute import warn_of_stale
 from tombola.studies.prepare import Engine
 from tombola.studies.sparsest.outcome import Found, Sparsest, Tried
 from tombola.studies.sparsest.records import Records, Row
@@ -22,6 +23,7 @@ from tombola.studies.sparsest.runs import (
     Schedule,
     Setting,
     Trainer,
+    check_recipe,
     inside,
     members,
     settings,
@@ -29,7 +31,7 @@ from tombola.studies.sparsest.runs import (
     values_of,
 )
 from tombola.studies.sparsest.structures import Structure
-from tombola.studies.spec import task_settings
+from tombola.studies.spec import source_digest, task_settings
 from tombola.training import Recipe, Run, train_together
 
 TOGETHER = 240
@@ -69,6 +71,7 @@ class Search:
         if not self.budget > 0:
             raise TombolaError(f"the budget is {self.budget:g} seconds; give a time above 0, as 5min")
         settings(self.lrs, self.schedules)
+        check_recipe(self.recipe)
 
 
 def seconds_of(budget: str) -> float:
@@ -173,8 +176,9 @@ class Searching:
         ]
         return min(found, key=lambda own: (own.structure.size, -own.accuracy), default=None)
 
-    def result(self, rows: Iterable[Row], dense: Found | None, found: Found | None) -> Sparsest:
+    def result(self, rows: Sequence[Row], dense: Found | None, found: Found | None) -> Sparsest:
         """What was tried, and the answer."""
+        warn_of_stale([row.source for row in rows])
         accuracies: dict[str, list[float]] = {}
         for row in sorted(rows, key=lambda own: own.seed):
             accuracies.setdefault(row.structure, []).extend(row.accuracies)
@@ -221,5 +225,5 @@ def _carried_out(group: Group, search: Search, train: Trainer) -> tuple[Group, l
         own = trained[place * len(tried) : (place + 1) * len(tried)]
         best = max(own, key=lambda each: each.metric)
         values = values_of(best, structure) if best.metric >= search.accuracy else None
-        rows.append(Row(structure.name, seed, [each.metric for each in own], values))
+        rows.append(Row(structure.name, seed, [each.metric for each in own], values, source_digest()))
     return group, rows
