@@ -239,7 +239,7 @@ def _cells(part: Sequence[Asked], task: SupervisedTask, engine: Engine, until: f
     whole = [with_biases(masks[asked.key]) for asked in own]
     if own:
         yield [
-            asked.kept(mask, CHANCE if trained.diverged else trained.metric)
+            asked.kept(mask, CHANCE if _diverged(trained) else trained.metric)
             for asked, mask, trained in zip(own, whole, _together(task, whole, own, engine), strict=True)
         ]
 
@@ -267,9 +267,10 @@ def _iterated(task: SupervisedTask, part: Sequence[Asked], engine: Engine) -> li
     for going in zip(*rounds, strict=True):
         masks = [with_biases(own.mask) for own in going]
         done = _together(task, masks, part, engine)
-        lost |= {asked.key for asked, trained in zip(part, done, strict=True) if trained.diverged}
-        for own, trained in zip(going, done, strict=True):
-            if not trained.diverged:
+        for asked, own, trained in zip(part, going, done, strict=True):
+            if _diverged(trained):
+                lost.add(asked.key)
+            else:
                 put_values(own.model, tensors_of(trained.model))
         cells = [
             asked.kept(mask, CHANCE if asked.key in lost else trained.metric)
@@ -285,6 +286,11 @@ def _together(task: SupervisedTask, masks: Sequence[Mask], part: Sequence[Asked]
         for asked, mask in zip(part, masks, strict=True)
     ]
     return train_together(task, members, run=Run(device=engine.device, bars=engine.bars))
+
+
+def _diverged(trained: Trained) -> bool:
+    """Whether a loss, or what the last step left, is no number."""
+    return bool(trained.diverged) or not all(own.isfinite().all() for own in trained.model.parameters())
 
 
 def _at(task: SupervisedTask, setting: Setting) -> SupervisedTask:
