@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
+import sys
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 
@@ -15,13 +18,19 @@ import torch
 import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
+from tombola.report.sparsest import _rates
 from tombola.studies import RECIPES, Engine, Store
 from tombola.studies.cores import cores_for
+from tombola.studies.execute import StaleWarning
 from tombola.studies.sparsest import (
     WHOLE,
+    Fewest,
+    Found,
     Pruning,
     Search,
+    Sparsest,
     Structure,
+    Tried,
     hit_rates,
     how_many,
     narrow,
@@ -36,6 +45,7 @@ from tombola.studies.sparsest import (
 )
 from tombola.studies.sparsest.narrowing import Narrowed, Point
 from tombola.studies.sparsest.pruning import with_biases
+from tombola.studies.sparsest.records import Records, Row
 from tombola.studies.sparsest.structures import LAYERS, downwards
 from tombola.testing import toy_task
 from tombola.tickets import Mask
@@ -119,6 +129,18 @@ def test_of_too_many_supports_some_of_each_count_are_drawn(widths):
         for layer in LAYERS:
             assert mask[f"{layer}.weight"].any(0).all()
             assert mask[f"{layer}.weight"].any(1).all()
+
+
+def test_of_many_supports_of_one_count_each_is_as_likely_as_any_other():
+    """By the first layer's weights, of which the first in order would all be few."""
+    existing = [own for own in refined((3, 3, 3)) if own.weights == 21]
+    sample = [own for own in downwards((3, 3, 3), level=1000) if own.weights == 21]
+    assert len(set(sample)) == len(sample) == 1000 < len(existing)
+    assert set(sample) <= set(existing)
+    shares = [Counter(sum(row.bit_count() for row in own.supports[0]) for own in each) for each in (existing, sample)]
+    for weights, count in shares[0].items():
+        share = count / len(existing)
+        assert shares[1][weights] / 1000 == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 1000))
 
 
 def test_a_structure_counts_weights_and_biases_as_the_study_does():
@@ -206,7 +228,8 @@ def test_the_search_finds_the_smallest_widths_and_then_the_fewest_weights(tmp_pa
     assert found.dense.structure.size == found.dense.structure.weights + sum(found.dense.structure.widths) + 1 == 22
     assert found.found.structure == found.dense.structure
     assert found.ended == {"begin": True, "widths": True, "weights": True, "rates": True}
-    assert "9" in found.sentence
+    assert found.sentence.startswith(f"{found.dense.structure.weights} weights and ")
+    assert found.sentence.endswith(f", in {found.runs:,} runs")
     tried = [own for own in found.tried if own.structure.supports is None and len(set(own.structure.widths)) > 1]
     assert max(own.structure.size for own in tried) < 40  # the first hit ended what costs more
 
@@ -223,6 +246,35 @@ def test_single_weights_are_left_out_where_fewer_will_do(tmp_path):
     assert found.found.structure.size == 23
     assert found.found.structure.widths == found.dense.structure.widths
     assert [own.hits(0.95) for own in found.tried if own.structure == found.found.structure] == [1]
+
+
+def test_to_go_on_never_makes_the_answer_worse(tmp_path):
+    """In the second round fewer widths learn it, but none of their supports: what was found inside others stays."""
+
+    class Late(Standin):
+        def metric(self, own):
+            widths = tuple(own.attached.kept(f"{layer}.bias") for layer in LAYERS[:-1])
+            early = widths == (3, 2, 2) and own.attached.total_kept >= 19
+            late = widths == (2, 2, 2) and own.attached.total_kept == 21 and own.seed > 0
+            return 0.96 if early or late else 0.6
+
+    search = replace(QUICK, seeds=1)
+    before = sparsest(search, engine(tmp_path), Late(0))
+    after = sparsest(replace(search, seeds=2), engine(tmp_path), Late(0))
+    assert (before.dense.structure.size, after.dense.structure.size) == (26, 21)
+    assert before.found == after.found
+    assert after.found.structure.size == 19
+    assert {own.structure for own in before.tried} <= {own.structure for own in after.tried}
+
+
+def test_no_more_runs_are_told_than_were_asked_for(tmp_path):
+    small, other = Structure((3, 2, 2)), Structure((2, 2, 2))
+    search = replace(QUICK, lrs=(0.05, 0.1), init=0)
+    hit_rates({small: 3, other: 1}, search, engine(tmp_path), Standin(0))
+    found = hit_rates({small: 1}, search, engine(tmp_path), Standin(0))
+    assert [(own.structure, len(own.accuracies)) for own in found.tried] == [(small, 2)]
+    once = whole("fixed-95", search, engine(tmp_path), Standin(0))
+    assert {len(own.accuracies) for own in once.tried} == {2}
 
 
 def test_a_killed_search_goes_on_and_trains_nothing_twice(tmp_path):
@@ -254,6 +306,29 @@ def test_a_line_that_a_kill_cut_short_is_tried_again_and_damage_is_named(tmp_pat
         sparsest(QUICK, engine(tmp_path), again)
 
 
+def test_where_nothing_can_be_written_one_sentence_says_so_and_nothing_is_lost(tmp_path, monkeypatch):
+    path, row = tmp_path / "tried.jsonl", Row("3,2,2", 0, [0.6])
+    records = Records(path, Row)
+    path.mkdir()
+    with pytest.raises(TombolaError, match=r"could not write .*tried\.jsonl: Is a directory; what was written before"):
+        records.add([row])
+    path.rmdir()
+    records.add([row])
+    path.write_text(path.read_text() + '{"structure": "3')
+    content = path.read_text()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.truncate", full)
+        with pytest.raises(TombolaError, match="No space left on device; what was written before is not lost"):
+            Records(path, Row)
+    assert path.read_text() == content
+    assert list(Records(path, Row).rows.values()) == [row]
+    assert path.read_text() == content.rpartition("\n")[0] + "\n"
+
+
 def test_when_the_time_is_up_the_answer_says_what_is_left_and_the_next_search_goes_on(tmp_path):
     out_of_time = sparsest(replace(QUICK, budget=1e-9), engine(tmp_path), Standin(22))
     assert out_of_time.ended == {"begin": False, "widths": False}
@@ -273,7 +348,7 @@ def test_hit_rates_come_with_wilsons_interval(tmp_path):
     from statsmodels.stats.proportion import proportion_confint
 
     found = sparsest(replace(QUICK, seeds=12), engine(tmp_path), Standin(22))
-    own = found.rate(found.found.structure)
+    (own,) = (each for each in found.tried if each.structure == found.found.structure)
     assert (own.hits(0.95), len(own.accuracies)) == (4, 12)
     assert own.rate(0.95)[1:] == pytest.approx(proportion_confint(4, 12, method="wilson"))
     with pytest.raises(TombolaError, match="at least one run"):
@@ -369,8 +444,61 @@ def test_pruning_keeps_what_is_asked_for_and_trains_nothing_twice(tmp_path, monk
     assert all(40 < own.cells[0].size <= 40 + 49 for own in found)
     monkeypatch.setattr("tombola.studies.sparsest.pruning.train_together", None)
     assert pruned(replace(GRID, methods=("snip",)), engine(tmp_path)) == found[:1]
-    assert found[0].reaching(0.4) == found[0].cells[0]
+    few, many = (replace(cell, accuracy=accuracy) for cell, accuracy in zip(found[0].cells, (0.7, 0.9), strict=True))
+    own = replace(found[0], cells=(many, few))
+    assert (own.reaching(0.6), own.reaching(0.8)) == (few, many)
     assert found[0].reaching(1.0) is None
+
+
+@pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")
+def test_a_ticket_that_diverges_counts_as_guessing_and_stops_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    grid = replace(GRID, requests=(300,), lrs=(0.1, 1e20), recipe=replace(FAST, batch=1024))
+    grid = replace(grid, methods=("snip", "imp", "gradual", "prospr"))
+    found = pruned(grid, engine(tmp_path / "both"))
+    assert [(own.cells[1].accuracy, own.cells[1].asked, own.left) for own in found] == [(0.5, 300, 0)] * 4
+    alone = pruned(replace(grid, methods=("imp", "gradual"), lrs=(0.1,)), engine(tmp_path / "one"))
+    for own, other in zip(found[1:3], alone, strict=True):
+        assert own.cells[0].weights == other.cells[0].weights == 300
+        assert other.cells[0].accuracy > 0.52
+        assert own.cells[0].accuracy == pytest.approx(other.cells[0].accuracy, abs=2e-3)
+
+
+def test_tickets_that_their_search_trains_are_kept_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    grid, sought = replace(GRID, methods=("gradual",), requests=(100, 200, 300)), []
+
+    def counted(task, method, run):
+        if len(sought) == 2:
+            raise KeyboardInterrupt
+        sought.append(method)
+        return tb.find(task, method, run=run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tombola.studies.sparsest.pruning.find", counted)
+        with pytest.raises(KeyboardInterrupt):
+            pruned(grid, engine(tmp_path))
+    (kept,) = pruned(grid, engine(tmp_path), 1e-9)
+    assert ([cell.asked for cell in kept.cells], kept.left) == ([100, 200], 1)
+    (whole,) = pruned(grid, engine(tmp_path))
+    assert (whole.cells[:2], whole.left) == (kept.cells, 0)
+
+
+def test_what_another_source_made_is_said_and_what_other_settings_made_is_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    grid, triple = replace(GRID, methods=("imp",)), Structure((2, 2, 2))
+    (before,) = pruned(grid, engine(tmp_path))
+    hit_rates({triple: 2}, QUICK, engine(tmp_path), Standin(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["tombola.studies.execute"], "source_digest", lambda: "another")
+        with pytest.warns(StaleWarning, match="2 of 2 results were made by another version"):
+            assert pruned(grid, engine(tmp_path)) == [before]
+        with pytest.warns(StaleWarning, match="2 of 2 results"):
+            assert hit_rates({triple: 2}, QUICK, engine(tmp_path), Standin(0)).runs == 0
+    monkeypatch.setattr(
+        "tombola.studies.sparsest.pruning.as_studied", lambda name, density, _: tb.Iterative(density, count=2)
+    )
+    assert pruned(grid, engine(tmp_path), 1e-9) == [replace(before, cells=(), left=2)]
 
 
 def test_pruning_iteratively_together_is_what_the_method_does_alone(tmp_path):
@@ -486,6 +614,42 @@ def test_the_command_prunes_beside_the_search(tmp_path, monkeypatch, capsys):
     assert 'data-chart="pruned"' in (tmp_path / told["report"]).read_text()
 
 
+def test_the_budget_is_for_search_and_pruning_and_the_studys_own_search_has_none(monkeypatch, tmp_path, capsys):
+    budgets = {}
+
+    def noted(name):
+        def instead(*given):
+            budgets[name] = next(own.budget for own in given if isinstance(own, Search))
+            return Sparsest(0.95, None, None, (), {"begin": False}, 0, 0.0)
+
+        return instead
+
+    def left(grid, engine, budget):
+        budgets["pruned"] = budget
+        return [Fewest("snip", (), 72)]
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("sparsest", "whole"):
+        monkeypatch.setattr(f"tombola.cli.sparsest.{name}", noted(name))
+    monkeypatch.setattr("tombola.cli.sparsest.pruned", left)
+    monkeypatch.setattr("tombola.cli.sparsest.write_sparsest", lambda *_, **__: tmp_path)
+    assert main(["sparsest", "--pruning", "snip", "--budget", "2h"]) == 0
+    assert "There was no time for 72 tickets" in capsys.readouterr().out
+    assert budgets["sparsest"] == 3600 < budgets["pruned"] <= 7200
+    assert main(["sparsest"]) == main(["sparsest", "--whole", "fixed-95"]) == 0
+    assert (budgets["sparsest"], budgets["whole"]) == (300, math.inf)
+    assert main(["sparsest", "--whole", "fixed-95", "--budget", "1h"]) == 0
+    assert budgets["whole"] == 3600
+
+
+def test_the_answers_stand_in_the_table_however_many_smaller_ones_reached_it():
+    tried = [Tried(own, (0.96,)) for own in structured(4)]
+    dense = Found(tried[40].structure, 0.96, 0, settings((0.1,))[0], {})
+    table = _rates(Sparsest(0.95, replace(dense, structure=tried[0].structure), dense, tuple(tried), {}, 0, 0.0), 12)
+    assert [row[0] for row in table.rows] == [own.structure.name for own in (*tried[:11], tried[40])]
+    assert table.marked == {0, 11}
+
+
 def test_the_sparsest_ticket_of_a_method_is_found_checked_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     task = ["--data", "digits", "--model", "lenet-300-100", "--width", "0.1", "--recipe.epochs", "1"]
@@ -511,6 +675,11 @@ def test_the_sparsest_ticket_of_a_method_is_found_checked_and_reported(tmp_path,
         (["--budget", "soon"], "'soon' is no time; give one as 90s, 5min or 2h, or none"),
         (["--seeds", "0"], "seeds is 0"),
         (["--whole", "random"], "no search of the study 'random'"),
+        (["--whole", "fixed-95", "--accuracy", "0.95"], "leave --accuracy and --seeds out"),
+        (["--whole", "fixed-95", "--seeds", "20"], "leave --accuracy and --seeds out"),
+        (["--recipe.lr", "0.5"], "leave --recipe.lr and --recipe.schedule out"),
+        (["--recipe.schedule", "constant"], "leave --recipe.lr and --recipe.schedule out"),
+        (["--country", "DEU"], "leave --country out"),
         (["--pruning", "snip", "--requests", "600"], "numbers from 1 to 559"),
         (["--pruning", "layer-snip"], "does not keep exactly"),
         (["snip", "grasp"], "give one method"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +42,14 @@ class Sparsest:
     --help of its own.
     """
 
-    accuracy: float = 0.95
-    """to reach on all points; the study asks for 0.95 and 0.995"""
-    seeds: int = 20
-    """how often each structure is tried at each of six settings: two learning rates with three schedules"""
-    budget: str = "5min"
-    """after which nothing new is begun, as 90s, 5min or 2h, or none; the same command goes on where it was"""
+    accuracy: float | None = None
+    """to reach on all points, 0.95 if not given; the study asks for 0.95 and 0.995"""
+    seeds: int | None = None
+    """how often each structure is tried, 20 if not given, at each of six settings: two learning rates with three
+    schedules"""
+    budget: str = ""
+    """after which nothing new is begun, as 90s, 5min or 2h, or none; 5min if not given, none with --whole; the same
+    command goes on where it was; with --pruning half of it is the search's"""
     whole: str = ""
     """the study's own search in full, without stopping: random-95, random-99.5, fixed-95 or fixed-99.5"""
     pruning: tuple[str, ...] = ()
@@ -88,11 +91,14 @@ def run(words: Sequence[str]) -> int:
 def _spiral(words: Sequence[str]) -> int:
     options = parse("sparsest", words, Sparsest.__doc__, sparsest=Sparsest(), recipe=_Settings(), run=RunOptions())
     own: Sparsest = options.sparsest
-    search = Search(own.accuracy, own.seeds, seconds_of(own.budget), recipe=options.recipe.recipe)
+    search, budget = _search(own, options.recipe.recipe), _seconds(own)
     grid = Pruning(own.pruning, own.requests, recipe=options.recipe.recipe)
+    if options.run.country:
+        raise TombolaError("the search for the sparsest network meters no energy; leave --country out")
+    started = time.monotonic()
     with engine(options.run, own.out) as running:
         done = whole(own.whole, search, running) if own.whole else sparsest(search, running)
-        others = pruned(grid, running)
+        others = pruned(grid, running, started + budget - time.monotonic())
     page = write_sparsest(done, others, own.out, command=f"tombola sparsest {' '.join(words)}".strip())
     if options.run.json:
         fewest = [found.to_json(done.accuracy) for found in others]
@@ -105,8 +111,23 @@ def _spiral(words: Sequence[str]) -> int:
     to.print(f"{done.sentence[0].upper()}{done.sentence[1:]}.")
     if not all(done.ended.values()):
         to.print("The budget is used up: the same command goes on where it was, and may find a smaller one.")
+    if left := sum(own.left for own in others):
+        to.print(f"There was no time for {left:,} tickets: the same command goes on with them.")
     to.print(f"\nReport: {page}")
     return 0
+
+
+def _search(own: Sparsest, recipe: Recipe) -> Search:
+    """The search that is asked for; TombolaError for what the study's own searches do not leave open."""
+    if own.whole and (own.accuracy is not None or own.seeds is not None):
+        raise TombolaError("--whole has the study's accuracy and one seed; leave --accuracy and --seeds out")
+    accuracy = Search.accuracy if own.accuracy is None else own.accuracy
+    seeds = Search.seeds if own.seeds is None else own.seeds
+    return Search(accuracy, seeds, _seconds(own) / (2 if own.pruning else 1), recipe=recipe)
+
+
+def _seconds(own: Sparsest) -> float:
+    return seconds_of(own.budget or ("none" if own.whole else "5min"))
 
 
 @dataclass(frozen=True)

@@ -78,15 +78,17 @@ def _charts(done: Sparsest, others: Sequence[Fewest]) -> dict[str, alt.TopLevelM
         charts |= {"network": network_chart(done.found), "boundary": boundary_chart(done.found)}
     if done.tried:
         charts["rates"] = rates_chart(done)
-    return charts | ({"pruned": pruned_chart(others, done)} if others else {})
+    return charts | ({"pruned": pruned_chart(others, done)} if any(own.cells for own in others) else {})
 
 
 def _rates(done: Sparsest, shown: int) -> Grid:
-    """The smallest that reached the accuracy first, then what came nearest; those found are marked."""
+    """The smallest that reached the accuracy first, then what came nearest; those found, never left out, are marked."""
     hits = [own for own in done.tried if own.hits(done.accuracy)]
     rest = sorted((own for own in done.tried if not own.hits(done.accuracy)), key=lambda own: -own.best)
-    rows = [*hits, *rest][:shown]
+    ordered = [*hits, *rest]
     answers = {own.structure for own in (done.found, done.dense) if own is not None}
+    places = sorted(range(len(ordered)), key=lambda at: ordered[at].structure not in answers)[:shown]
+    rows = [ordered[at] for at in sorted(places)]
     marked = frozenset(index for index, own in enumerate(rows) if own.structure in answers)
     return Grid(RATES, tuple(_rate(own, done.accuracy) for own in rows), marked=marked)
 
@@ -99,7 +101,7 @@ def _rate(own: Tried, accuracy: float) -> tuple[str, ...]:
 
 
 def _by_count(done: Sparsest) -> Grid:
-    """Supports inside the widths found, all of one number of weights together."""
+    """Structures that leave out single weights, all of one number of weights together."""
     counts: dict[int, list[Tried]] = {}
     for own in done.tried:
         if own.structure.supports is not None:
@@ -130,10 +132,10 @@ def _needed(others: Sequence[Fewest], done: Sparsest) -> Grid:
         rows.append(
             (
                 own.method,
-                f"{len(own.cells):,}",
+                f"{len(own.cells):,}" + (f" of {len(own.cells) + own.left:,}" if own.left else ""),
                 *sizes,
                 str(there.weights) if there else NOTHING,
-                f"{100 * own.best:.2f}",
+                NOTHING if own.best is None else f"{100 * own.best:.2f}",
             )
         )
     if done.found is not None:

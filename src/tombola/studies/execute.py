@@ -40,15 +40,20 @@ def execute(specs: Sequence[RunSpec], engine: Engine) -> list[Result]:
             result = carry_out(spec, engine, alone=alone.get(at, ""))
             results.append(result)
             tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {result.metric:.1%}")
-    stale = sum(result.source != source_digest() for result in results)
+    warn_of_stale([result.source for result in results])
+    return results
+
+
+def warn_of_stale(sources: Sequence[str]) -> None:
+    """Warn, once, of results that another version of the package's source made."""
+    stale = sum(own != source_digest() for own in sources)
     if stale:
         warnings.warn(
-            f"{stale} of {len(results)} results were made by another version of Tombola's source; "
+            f"{stale} of {len(sources)} results were made by another version of Tombola's source; "
             "--fresh makes them again",
             StaleWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return results
 
 
 def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None, alone: str = "") -> Result:

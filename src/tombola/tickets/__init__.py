@@ -4,7 +4,7 @@ from tombola.tickets.attach import AttachWarning, Handle, attach
 from tombola.tickets.files import write_atomically
 from tombola.tickets.mask import Mask
 from tombola.tickets.pattern import select_pattern
-from tombola.tickets.select import TieWarning, kth_largest, select
+from tombola.tickets.select import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.shares import Scope
 from tombola.tickets.start import InitialWeights, Seed, Values
 from tombola.tickets.tensors import check_fits, device_of, digest_of, modules_of, plain_name, put_values, tensors_of
@@ -17,6 +17,7 @@ __all__ = [
     "Mask",
     "Provenance",
     "Scope",
+    "ScoresNaN",
     "Seed",
     "Ticket",
     "TieWarning",

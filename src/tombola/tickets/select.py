@@ -22,6 +22,10 @@ class TieWarning(UserWarning):
     """More than 1 % of what is kept was decided by a hash, because scores were equal."""
 
 
+class ScoresNaN(TombolaError):
+    """There are scores that are no numbers: what they came from has diverged."""
+
+
 def select(
     scores: Mapping[str, Tensor],
     density: float | None,
@@ -80,7 +84,7 @@ def flat_scores(scores: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     wider = {name: score.detach().to("cpu", wide).reshape(-1) for name, score in scores.items()}
     for name, values in wider.items():
         if values.sum().isnan() and values.isnan().any():
-            raise TombolaError(f"the scores of '{name}' contain NaN; check the loss and the data that they came from")
+            raise ScoresNaN(f"the scores of '{name}' contain NaN; check the loss and the data that they came from")
     return {name: values.numpy() for name, values in wider.items()}
 
 

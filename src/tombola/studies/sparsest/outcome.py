@@ -82,10 +82,6 @@ class Sparsest:
             f"(widths {', '.join(map(str, own.widths))}){cheaper}, in {total:,} runs"
         )
 
-    def rate(self, structure: Structure) -> Tried:
-        """What was tried of one structure."""
-        return next(own for own in self.tried if own.structure == structure)
-
     def to_json(self) -> dict[str, Any]:
         """The answer and the hit rates as plain values."""
         return {

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import product, takewhile
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.methods import Gradual, Iterative, Method, OneShot, blocks_removed, find, method
-from tombola.methods.schedule import densities
+from tombola.methods import Gradual, Iterative, Method, OneShot, blocks_removed, describe, find, method
 from tombola.scores import ProsPr
-from tombola.structure import prunable
 from tombola.studies.cores import cores_for, on_cores
+from tombola.studies.execute import warn_of_stale
 from tombola.studies.prepare import Engine
 from tombola.studies.sparsest.records import Records
-from tombola.studies.sparsest.runs import RECIPE, SCHEDULES, Schedule, Setting, settings, spiral_task
+from tombola.studies.sparsest.runs import RECIPE, SCHEDULES, Schedule, Setting, check_recipe, settings, spiral_task
 from tombola.studies.sparsest.structures import LAYERS, Structure, Widths
-from tombola.studies.spec import task_settings
-from tombola.tickets import Mask, Seed, Ticket, select
-from tombola.training import Member, Recipe, Run, SupervisedTask, train, train_together
+from tombola.studies.spec import digest, source_digest, task_settings
+from tombola.tickets import Mask, ScoresNaN, Seed, put_values, tensors_of
+from tombola.training import Diverged, Member, Recipe, Run, SupervisedTask, Trained, train, train_together
 
-GROUP, STUDIED_ROUNDS = 120, 4
-"""How many tickets are trained together, and in how many rounds the study prunes iteratively."""
+GROUP = 120
+"""How many tickets are trained together."""
+
+CHANCE = 0.5
+"""The share of the points that guessing has right: half of them are of either class."""
 
 STUDY = ("gradual", "imp", "rigl", "snip", "grasp", "iter-snip", "force", "synflow", "prospr")
 """The study's nine."""
@@ -57,6 +61,7 @@ class Pruning:
         return Structure(self.widths).weights
 
     def __post_init__(self) -> None:
+        check_recipe(self.recipe)
         whole = self.whole
         for asked in self.requests:
             if not 0 < asked < whole:
@@ -71,7 +76,11 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Cell:
-    """One ticket and what came of it: asked, kept weights, kept weights and biases, accuracy."""
+    """One ticket and what came of it: asked, kept weights, kept weights and biases, accuracy.
+
+    Where the search for it diverged: what was asked for, and the accuracy of guessing. how: a digest of the method's
+    settings; source: of the package's source that made it.
+    """
 
     method: str
     asked: int
@@ -80,18 +89,21 @@ class Cell:
     weights: int
     size: int
     accuracy: float
+    how: str = ""
+    source: str = ""
 
     @property
-    def key(self) -> tuple[str, int, str, int]:
-        return self.method, self.asked, self.setting, self.repeat
+    def key(self) -> Hashable:
+        return self.method, self.asked, self.setting, self.repeat, self.how
 
 
 @dataclass(frozen=True)
 class Fewest:
-    """What became of one method's tickets."""
+    """What became of one method's tickets; left: how many there was no time for."""
 
     method: str
     cells: tuple[Cell, ...]
+    left: int = 0
 
     def reaching(self, accuracy: float) -> Cell | None:
         """The ticket of the fewest weights that reached an accuracy."""
@@ -99,34 +111,76 @@ class Fewest:
         return min(hits, key=lambda own: (own.weights, own.size), default=None)
 
     @property
-    def best(self) -> float:
-        return max(cell.accuracy for cell in self.cells)
+    def best(self) -> float | None:
+        return max((cell.accuracy for cell in self.cells), default=None)
 
     def to_json(self, accuracy: float) -> dict[str, Any]:
         found = self.reaching(accuracy)
         fewest = {"weights": found.weights, "size": found.size} if found else None
-        return {"method": self.method, "runs": len(self.cells), "best": self.best, "fewest": fewest}
+        return {
+            "method": self.method,
+            "runs": len(self.cells),
+            "left": self.left,
+            "best": self.best,
+            "fewest": fewest,
+        }
 
 
-def pruned(grid: Pruning, engine: Engine) -> list[Fewest]:
-    """Every method's tickets, trained; finished ones are kept in the engine's store and not trained again."""
+@dataclass(frozen=True)
+class Asked:
+    """A ticket to be found: by what, of how many weights, at which setting, for the how-manieth time; its seed."""
+
+    name: str
+    method: Method
+    weights: int
+    setting: Setting
+    repeat: int
+    seed: int
+
+    @property
+    def how(self) -> str:
+        return digest(describe(self.method))
+
+    @property
+    def key(self) -> Hashable:
+        return self.name, self.weights, self.setting.name, self.repeat, self.how
+
+    def cell(self, weights: int, size: int, accuracy: float) -> Cell:
+        own = (self.name, self.weights, self.setting.name, self.repeat)
+        return Cell(*own, weights, size, accuracy, self.how, source_digest())
+
+    def kept(self, mask: Mask, accuracy: float) -> Cell:
+        """The cell of a mask of weights and biases."""
+        return self.cell(sum(mask.kept(f"{layer}.weight") for layer in LAYERS), mask.total_kept, accuracy)
+
+
+def pruned(grid: Pruning, engine: Engine, budget: float = math.inf) -> list[Fewest]:
+    """Every method's tickets, trained; finished ones are kept in the engine's store and not trained again.
+
+    budget: seconds after which nothing new is begun.
+    """
     if not grid.methods:
         return []
+    until = time.monotonic() + budget
     task = spiral_task(grid.widths, grid.recipe, of=grid.width)
     identity = {"search": "pruned", "width": grid.width} | task_settings(task, 0, engine.device)
     folder = engine.store.folder("pruned", identity)
+    done = []
     with folder.locked():
         engine.begin(folder, identity)
         records = Records(folder.path / "tried.jsonl", Cell)
-        whole = list(product(grid.requests, settings(grid.lrs, grid.schedules), range(grid.repeats)))
         with engine.bars.track("methods", len(grid.methods)) as tick:
             for name in grid.methods:
-                new = [own for own in whole if (name, own[0], own[1].name, own[2]) not in records.rows]
-                for part in (new[start : start + GROUP] for start in range(0, len(new), GROUP)):
-                    records.add(_cells(name, part, grid, task, engine))
+                whole = _asked(name, grid)
+                new = [own for own in whole if own.key not in records.rows]
+                for start in range(0, len(new), GROUP):
+                    for cells in _cells(new[start : start + GROUP], task, engine, until):
+                        records.add(cells)
+                cells = tuple(records.rows[own.key] for own in whole if own.key in records.rows)
+                done.append(Fewest(name, cells, len(whole) - len(cells)))
                 tick(name)
-        keys = {name: [(name, asked, own.name, repeat) for asked, own, repeat in whole] for name in grid.methods}
-        return [Fewest(name, tuple(records.rows[key] for key in own)) for name, own in keys.items()]
+    warn_of_stale([cell.source for own in done for cell in own.cells])
+    return done
 
 
 def as_studied(name: str, density: float, setting: Setting) -> Method:
@@ -135,7 +189,7 @@ def as_studied(name: str, density: float, setting: Setting) -> Method:
     if name == "gradual":
         return Gradual(density, count=199, until=0.99)
     if name == "imp":
-        return Iterative(density, count=STUDIED_ROUNDS)
+        return Iterative(density, count=4)
     if name in ("iter-snip", "force") and isinstance(own, OneShot):
         return replace(own, rounds=10)
     if name == "prospr":
@@ -153,106 +207,91 @@ def with_biases(mask: Mask) -> Mask:
     return Mask.of(kept, mask.ties)
 
 
-Part = Sequence[tuple[int, Setting, int]]
-"""Weights asked for, setting and repeat of some tickets."""
-
-
-def _cells(name: str, part: Part, grid: Pruning, task: SupervisedTask, engine: Engine) -> list[Cell]:
-    """Find the tickets of one method and train them; the same seeds for every method and number of weights."""
+def _asked(name: str, grid: Pruning) -> list[Asked]:
+    """The tickets of one method; the same seeds for every method and number of weights."""
     tried = settings(grid.lrs, grid.schedules)
-    seeds = [repeat * len(tried) + tried.index(setting) for _, setting, repeat in part]
-    methods = [as_studied(name, asked / grid.whole, setting) for asked, setting, _ in part]
-    if name == "imp":
-        trained = _iterated(task, methods, part, seeds, engine)
-    else:
-        asked = [
-            Asked(place, own, seed, setting)
-            for place, (own, seed, (_, setting, _)) in enumerate(zip(methods, seeds, part, strict=True))
-        ]
-        trained = _trained(task, _found(name, asked, task, engine), part, seeds, engine)
     return [
-        Cell(name, asked, setting.name, repeat, *_sizes(mask), metric)
-        for (asked, setting, repeat), (mask, metric) in zip(part, trained, strict=True)
+        Asked(name, as_studied(name, weights / grid.whole, own), weights, own, repeat, repeat * len(tried) + place)
+        for weights, (place, own), repeat in product(grid.requests, enumerate(tried), range(grid.repeats))
     ]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A ticket to be found: which of how many it is, by what, from which seed and at which setting."""
+def _cells(part: Sequence[Asked], task: SupervisedTask, engine: Engine, until: float) -> Iterator[list[Cell]]:
+    """Find the tickets of one method and train them; cells as they are finished, nothing is begun after `until`.
 
-    place: int
-    method: Method
-    seed: int
-    setting: Setting
-
-
-def _found(name: str, asked: Sequence[Asked], task: SupervisedTask, engine: Engine) -> list[Ticket]:
-    """Tickets in the order in which they are asked for, each found by itself, on every core."""
-    tickets: dict[int, Ticket] = {}
-    work = partial(_ticket, task=task, device=engine.device)
-    with engine.bars.track(name, len(asked)) as tick:
-        for place, ticket in on_cores(cores_for(engine.device), work, asked):
-            tickets[place] = ticket
+    Those that start from their initialisation are trained together in the end; each is found by itself, on every core.
+    """
+    if part[0].name == "imp":
+        if time.monotonic() < until:
+            yield _iterated(task, part, engine)
+        return
+    masks: dict[Hashable, Mask] = {}
+    in_time = takewhile(lambda _: time.monotonic() < until, part)
+    work = partial(_found, task=task, device=engine.device)
+    with engine.bars.track(part[0].name, len(part)) as tick:
+        for asked, found in on_cores(cores_for(engine.device), work, in_time):
+            if isinstance(found, Cell):
+                yield [found]
+            else:
+                masks[asked.key] = found
             tick("tickets")
-    return [tickets[place] for place in range(len(asked))]
-
-
-def _ticket(asked: Asked, task: SupervisedTask, device: torch.device) -> tuple[int, Ticket]:
-    return asked.place, find(_at(task, asked.setting), asked.method, run=Run(asked.seed, device=device))
-
-
-Tickets = list[tuple[Mask, float]]
-"""Masks, and the accuracies that their networks reached."""
-
-
-def _trained(
-    task: SupervisedTask, tickets: Sequence[Ticket], part: Part, seeds: Sequence[int], engine: Engine
-) -> Tickets:
-    """What tickets come to: those of the initialisation trained together, what their search has trained measured."""
-    if all(isinstance(ticket.start, Seed) for ticket in tickets):
-        return _together(task, [ticket.mask for ticket in tickets], part, seeds, engine)[0]
-    return [
-        (
-            with_biases(ticket.mask),
-            train(_at(task, own), ticket, seed=seed, run=Run(seed, device=engine.device)).metric,
-        )
-        for ticket, (_, own, _), seed in zip(tickets, part, seeds, strict=True)
-    ]
-
-
-def _iterated(
-    task: SupervisedTask, methods: Sequence[Method], part: Part, seeds: Sequence[int], engine: Engine
-) -> Tickets:
-    """Iterative magnitude pruning of many networks at once, each rewound to its initialisation, as `Iterative` does."""
-    rounds = STUDIED_ROUNDS
-    masks: list[Mask] = [Mask.full(prunable(task.build(0)))] * len(part)
-    for index in range(rounds):
-        _, models = _together(task, masks, part, seeds, engine)
-        levels = [densities(own.density, rounds)[index] for own in methods]
-        masks = [
-            select({name: weight.abs() for name, weight in prunable(model).items()}, level, within=mask)
-            for model, level, mask in zip(models, levels, masks, strict=True)
+    own = [asked for asked in part if asked.key in masks]
+    whole = [with_biases(masks[asked.key]) for asked in own]
+    if own:
+        yield [
+            asked.kept(mask, CHANCE if _diverged(trained) else trained.metric)
+            for asked, mask, trained in zip(own, whole, _together(task, whole, own, engine), strict=True)
         ]
-    return _together(task, masks, part, seeds, engine)[0]
 
 
-def _together(
-    task: SupervisedTask, masks: Sequence[Mask], part: Part, seeds: Sequence[int], engine: Engine
-) -> tuple[Tickets, list[nn.Module]]:
-    """Train masks from their seeds' initialisations; with each mask its accuracy, and the networks."""
-    whole = [with_biases(mask) for mask in masks]
+def _found(asked: Asked, task: SupervisedTask, device: torch.device) -> tuple[Asked, Cell | Mask]:
+    """The mask of a ticket of the initialisation; of one that its search has trained, what it comes to."""
+    own = _at(task, asked.setting)
+    try:
+        ticket = find(own, asked.method, run=Run(asked.seed, device=device))
+        if isinstance(ticket.start, Seed):
+            return asked, ticket.mask
+        trained = train(own, ticket, seed=asked.seed, run=Run(asked.seed, device=device))
+    except (Diverged, ScoresNaN):
+        return asked, asked.cell(asked.weights, asked.weights, CHANCE)
+    return asked, asked.kept(with_biases(ticket.mask), trained.metric)
+
+
+def _iterated(task: SupervisedTask, part: Sequence[Asked], engine: Engine) -> list[Cell]:
+    """Iterative pruning of many networks at once, by the rounds of `Iterative`.
+
+    One that diverges is pruned by the values it started from, and counts as guessing.
+    """
+    rounds = [asked.method.rounds(task.build(asked.seed)) for asked in part]  # ty: ignore[missing-attribute]
+    cells, lost = [], set()
+    for going in zip(*rounds, strict=True):
+        masks = [with_biases(own.mask) for own in going]
+        done = _together(task, masks, part, engine)
+        for asked, own, trained in zip(part, going, done, strict=True):
+            if _diverged(trained):
+                lost.add(asked.key)
+            else:
+                put_values(own.model, tensors_of(trained.model))
+        cells = [
+            asked.kept(mask, CHANCE if asked.key in lost else trained.metric)
+            for asked, mask, trained in zip(part, masks, done, strict=True)
+        ]
+    return cells
+
+
+def _together(task: SupervisedTask, masks: Sequence[Mask], part: Sequence[Asked], engine: Engine) -> list[Trained]:
+    """Train masks of weights and biases from their seeds' initialisations."""
     members = [
-        Member(seed, mask, recipe={"lr": setting.lr, "schedule": setting.schedule})
-        for mask, seed, (_, setting, _) in zip(whole, seeds, part, strict=True)
+        Member(asked.seed, mask, recipe={"lr": asked.setting.lr, "schedule": asked.setting.schedule})
+        for asked, mask in zip(part, masks, strict=True)
     ]
-    done = train_together(task, members, run=Run(device=engine.device, bars=engine.bars, meter=engine.meter))
-    return [(mask, own.metric) for mask, own in zip(whole, done, strict=True)], [own.model for own in done]
+    return train_together(task, members, run=Run(device=engine.device, bars=engine.bars))
+
+
+def _diverged(trained: Trained) -> bool:
+    """Whether a loss, or what the last step left, is no number."""
+    return bool(trained.diverged) or not all(own.isfinite().all() for own in trained.model.parameters())
 
 
 def _at(task: SupervisedTask, setting: Setting) -> SupervisedTask:
     return replace(task, recipe=replace(task.recipe, lr=setting.lr, schedule=setting.schedule))
-
-
-def _sizes(mask: Mask) -> tuple[int, int]:
-    """Weights; weights and biases."""
-    return sum(mask.kept(f"{layer}.weight") for layer in LAYERS), mask.total_kept

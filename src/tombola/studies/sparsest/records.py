@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable
+import os
+from collections.abc import Generator, Hashable, Iterable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from tombola.errors import TombolaError
 from tombola.studies.json_lines import parsed, text_of
 from tombola.studies.sparsest.runs import Values
 
@@ -26,12 +29,16 @@ L = TypeVar("L", bound=Line)
 
 @dataclass(frozen=True)
 class Row:
-    """One structure once at each setting: accuracies, and the values of the best network if they are to be kept."""
+    """One structure once at each setting: accuracies, and the values of the best network if they are to be kept.
+
+    source: a digest of the package's source that made it.
+    """
 
     structure: str
     seed: int
     accuracies: list[float]
     values: Values | None = None
+    source: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -44,16 +51,27 @@ class Records(Generic[L]):
     def __init__(self, path: Path, kind: type[L]) -> None:
         self.path = path
         self.rows: dict[Hashable, L] = {}
-        whole, end, half = text_of(path).rpartition("\n")
+        whole, _, half = text_of(path).rpartition("\n")
         for row in parsed(path, whole, lambda content: kind(**content)):
             self.rows[row.key] = row
         if half:  # a kill in the middle of a line
-            path.write_text(whole + end)
+            with self._writing():
+                os.truncate(path, path.stat().st_size - len(half.encode()))
 
     def add(self, rows: Iterable[L]) -> None:
         """Write a finished group; a kill after that loses nothing of it."""
         new = {row.key: row for row in rows}
         lines = [json.dumps({k: v for k, v in asdict(row).items() if v is not None}) for row in new.values()]
-        with self.path.open("a") as file:
+        with self._writing(), self.path.open("a") as file:
             file.write("".join(line + "\n" for line in lines))
         self.rows |= new
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TombolaError(
+                f"could not write {self.path}: {error.strerror or error}; what was written before is not lost, "
+                "free some space or choose another folder and run the same command again"
+            ) from error

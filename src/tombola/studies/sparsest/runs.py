@@ -43,6 +43,15 @@ def settings(lrs: Sequence[float], schedules: Sequence[Schedule] = SCHEDULES) ->
     return tuple(Setting(lr, schedule) for lr, schedule in product(lrs, schedules))
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """TombolaError for what each setting replaces anyway."""
+    if (recipe.lr, recipe.schedule) != (RECIPE.lr, RECIPE.schedule):
+        raise TombolaError(
+            "every run has a learning rate and a schedule of the study's; leave --recipe.lr and --recipe.schedule out, "
+            "or in Python give lrs and schedules"
+        )
+
+
 def spiral_task(widths: Widths, recipe: Recipe = RECIPE, of: int = zoo.SPIRAL_WIDTH) -> SupervisedTask:
     """The Cubist Spiral for the top-left block of these widths of the study's network.
 

@@ -20,21 +20,22 @@ def sparsest(search: Search, engine: Engine, train: Trainer | None = None) -> Sp
 
     A few equal widths come before all, so that there is an answer at once. A round tries each structure that may still
     be a better one once at every setting, and what reaches the accuracy ends all that costs more: the answer gets
-    better for as long as the search may take. What was trained is kept in the engine's store and never trained again.
+    better for as long as the search may take. What was trained is kept in the engine's store and counts when the search
+    goes on, inside whatever widths it was found: the answer never gets worse.
     """
     with searching(search, engine, train) as own:
         candidates = structured()
         own.rounds("begin", [Structure((width, width, width)) for width in LADDER], lambda size, best: True, seeds=1)
         own.rounds("widths", candidates, lambda size, best: size <= best)
-        dense = own.best(candidates)
-        if dense is None:
-            return own.result(candidates, None, None)
+        dense = own.best(row for row in own.rows() if Structure.parse(row.structure).supports is None)
+        found = own.best(own.rows())
+        if dense is None or found is None:
+            return own.result(own.rows(), dense, found)
         inner = list(downwards(dense.structure.widths))
-        own.rounds("weights", inner, lambda size, best: size < best, dense.structure.size)
-        found = own.best(inner) or dense
-        answers = list(dict.fromkeys([dense.structure, found.structure]))
-        own.rounds("rates", answers, lambda size, best: True)
-        return own.result([*candidates, *inner], dense, found)
+        own.rounds("weights", inner, lambda size, best: size < best, found.structure.size)
+        found = own.best(own.rows()) or found
+        own.rounds("rates", list(dict.fromkeys([dense.structure, found.structure])), lambda size, best: True)
+        return own.result(own.rows(), dense, found)
 
 
 def hit_rates(
@@ -44,7 +45,8 @@ def hit_rates(
     with searching(search, engine, train) as own:
         for structure, seeds in rounds.items():
             own.rounds("rates", [structure], lambda size, best: True, seeds=seeds)
-        return own.result(rounds, None, own.best(rounds))
+        rows = own.rows(rounds)
+        return own.result(rows, None, own.best(rows))
 
 
 def whole(name: str, search: Search, engine: Engine, train: Trainer | None = None) -> Sparsest:
@@ -59,14 +61,16 @@ def whole(name: str, search: Search, engine: Engine, train: Trainer | None = Non
     with searching(first, engine, train) as going:
         alike = sorted(own.structured, key=lambda each: each.widths)
         going.rounds("widths", alike, lambda size, best: True)
-        one = going.result(own.structured, None, going.best(own.structured))
+        rows = going.rows(dict.fromkeys(alike, 1))
+        one = going.result(rows, None, going.best(rows))
     left = search.budget - one.seconds
     if left <= 0:
         return replace(one, ended={**one.ended, "weights": False})
     with searching(replace(first, lrs=own.lrs, budget=left), engine, train) as going:
         inner = list(own.refined)
         going.rounds("weights", inner, lambda size, best: True)
-        two = going.result(inner, None, going.best(inner))
+        rows = going.rows(dict.fromkeys(inner, 1))
+        two = going.result(rows, None, going.best(rows))
     found = [each for each in (one.found, two.found) if each is not None]
     return replace(
         two,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from itertools import product
 
 from tombola.errors import TombolaError
 from tombola.studies.cores import cores_for, on_cores
+from tombola.studies.execute import warn_of_stale
 from tombola.studies.prepare import Engine
 from tombola.studies.sparsest.outcome import Found, Sparsest, Tried
 from tombola.studies.sparsest.records import Records, Row
@@ -22,6 +23,7 @@ from tombola.studies.sparsest.runs import (
     Schedule,
     Setting,
     Trainer,
+    check_recipe,
     inside,
     members,
     settings,
@@ -29,7 +31,7 @@ from tombola.studies.sparsest.runs import (
     values_of,
 )
 from tombola.studies.sparsest.structures import Structure
-from tombola.studies.spec import task_settings
+from tombola.studies.spec import source_digest, task_settings
 from tombola.training import Recipe, Run, train_together
 
 TOGETHER = 240
@@ -69,6 +71,7 @@ class Search:
         if not self.budget > 0:
             raise TombolaError(f"the budget is {self.budget:g} seconds; give a time above 0, as 5min")
         settings(self.lrs, self.schedules)
+        check_recipe(self.recipe)
 
 
 def seconds_of(budget: str) -> float:
@@ -156,23 +159,30 @@ class Searching:
                 begun, chosen = index, []
         self.ended[part] = True
 
-    def best(self, structures: Iterable[Structure]) -> Found | None:
+    def rows(self, rounds: Mapping[Structure, int] | None = None) -> list[Row]:
+        """What is known of every structure that was ever tried; rounds: only so many of each of these."""
+        known = [row for row in self.records.rows.values() if self._settled(row)]
+        if rounds is None:
+            return known
+        named = {own.name: count for own, count in rounds.items()}
+        return [row for row in known if row.seed < named.get(row.structure, 0)]
+
+    def best(self, rows: Iterable[Row]) -> Found | None:
         """The smallest network that reached the accuracy, among equals the most accurate."""
-        named = {own.name: own for own in structures}
         found = [
-            Found(named[row.structure], max(row.accuracies), *self._which(row), row.values)
-            for row in self.records.rows.values()
-            if row.structure in named and row.values is not None and self._hits(row)
+            Found(Structure.parse(row.structure), max(row.accuracies), *self._which(row), row.values)
+            for row in rows
+            if row.values is not None and self._hits(row)
         ]
         return min(found, key=lambda own: (own.structure.size, -own.accuracy), default=None)
 
-    def result(self, structures: Iterable[Structure], dense: Found | None, found: Found | None) -> Sparsest:
-        """What was tried of these structures, and the answer."""
-        named, accuracies = {own.name: own for own in structures}, {}
-        for row in sorted(self.records.rows.values(), key=lambda own: own.seed):
-            if row.structure in named:
-                accuracies.setdefault(row.structure, []).extend(row.accuracies)
-        tried = [Tried(named[name], tuple(own)) for name, own in accuracies.items()]
+    def result(self, rows: Sequence[Row], dense: Found | None, found: Found | None) -> Sparsest:
+        """What was tried, and the answer."""
+        warn_of_stale([row.source for row in rows])
+        accuracies: dict[str, list[float]] = {}
+        for row in sorted(rows, key=lambda own: own.seed):
+            accuracies.setdefault(row.structure, []).extend(row.accuracies)
+        tried = [Tried(Structure.parse(name), tuple(own)) for name, own in accuracies.items()]
         tried.sort(key=lambda own: (own.structure.size, own.structure.name))
         seconds = time.monotonic() - self.started
         return Sparsest(self.search.accuracy, found, dense, tuple(tried), self.ended, self.runs, seconds)
@@ -181,9 +191,12 @@ class Searching:
         return row.values is not None and max(row.accuracies) >= self.search.accuracy
 
     def _done(self, structure: Structure, seed: int) -> bool:
-        """Whether this was trained before, and its values kept if they are wanted: of another accuracy others are."""
         row = self.records.rows.get((structure.name, seed))
-        return row is not None and (max(row.accuracies) < self.search.accuracy or row.values is not None)
+        return row is not None and self._settled(row)
+
+    def _settled(self, row: Row) -> bool:
+        """Whether its values were kept if they are wanted: a search for a higher accuracy keeps fewer."""
+        return max(row.accuracies) < self.search.accuracy or row.values is not None
 
     def _which(self, row: Row) -> tuple[int, Setting]:
         """Seed and setting of the best network of a row."""
@@ -212,5 +225,5 @@ def _carried_out(group: Group, search: Search, train: Trainer) -> tuple[Group, l
         own = trained[place * len(tried) : (place + 1) * len(tried)]
         best = max(own, key=lambda each: each.metric)
         values = values_of(best, structure) if best.metric >= search.accuracy else None
-        rows.append(Row(structure.name, seed, [each.metric for each in own], values))
+        rows.append(Row(structure.name, seed, [each.metric for each in own], values, source_digest()))
     return group, rows

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice, product
-from math import comb
+from itertools import accumulate, islice, product
+from math import comb, prod
 
 import torch
 from torch import Tensor
@@ -133,18 +134,16 @@ def supports(rows: int, columns: int, kept: int) -> Iterator[Support]:
     return chosen(rows, kept, 0, 2**columns - 1)
 
 
-def refined(
-    widths: Widths, limits: Limits = (None, None, None), below: int | None = None, at: int | None = None
-) -> Iterator[Structure]:
+def refined(widths: Widths, limits: Limits = (None, None, None), below: int | None = None) -> Iterator[Structure]:
     """Every combination of supports of the three layers inside a triple of widths, the fewest weights first.
 
     Nothing is lost by taking rows modulo their order, layer by layer from the input: to permute them permutes the next
     layer's columns, of which all supports are listed. limits: only the first so many supports of a layer for each of
-    its counts; below, at: only those with fewer, or exactly so many, weights in the three layers together.
+    its counts; below: only those with fewer weights in the three layers together.
     """
     listed = [_listed(*shape, limit) for shape, limit in zip(_shapes(widths), limits, strict=True)]
     for counts in sorted(product(*listed), key=lambda own: (sum(own), own)):
-        if (below is None or sum(counts) < below) and at in (None, sum(counts)):
+        if below is None or sum(counts) < below:
             for one, two, three in product(*(layer[count] for layer, count in zip(listed, counts, strict=True))):
                 yield Structure(widths, (one, two, three))
 
@@ -153,7 +152,7 @@ def downwards(widths: Widths, level: int = 5000, seed: int = 0) -> Iterator[Stru
     """Supports inside a triple of widths, the most weights first, those of one count in random order.
 
     Where a layer has more than `LISTED` supports some are drawn at random, as many of each count, `level` in all; else
-    there are all of them, but at most the first `level` of one count.
+    there are all of them, or of one count `level`, each as likely as any other.
     """
     shapes = _shapes(widths)
     most, least = sum(rows * columns for rows, columns in shapes), sum(max(shape) for shape in shapes)
@@ -161,11 +160,27 @@ def downwards(widths: Widths, level: int = 5000, seed: int = 0) -> Iterator[Stru
     generator = random.Random(seed)
     for count in range(most, least - 1, -1):
         if few:
-            own = list(islice(refined(widths, at=count), level))
-            yield from generator.sample(own, len(own))
+            yield from _sampled(widths, count, level, generator)
         else:
             drawn = [_scattered(widths, count, generator) for _ in range(max(1, level // (most - least + 1)))]
             yield from dict.fromkeys(own for own in drawn if own is not None)
+
+
+def _sampled(widths: Widths, count: int, level: int, generator: random.Random) -> Iterator[Structure]:
+    """Structures of so many weights in the first three layers, in random order: all, or `level` drawn uniformly."""
+    listed = [_listed(*shape, None) for shape in _shapes(widths)]
+    groups = [
+        tuple(layer[own] for layer, own in zip(listed, counts, strict=True))
+        for counts in product(*listed)
+        if sum(counts) == count
+    ]
+    ends = list(accumulate(prod(map(len, group)) for group in groups))
+    for place in generator.sample(range(ends[-1]), min(level, ends[-1])):
+        index = bisect_right(ends, place)
+        ones, twos, threes = groups[index]
+        rest, third = divmod(place - (ends[index - 1] if index else 0), len(threes))
+        first, second = divmod(rest, len(twos))
+        yield Structure(widths, (ones[first], twos[second], threes[third]))
 
 
 def _scattered(widths: Widths, count: int, generator: random.Random) -> Structure | None:
