@@ -114,7 +114,7 @@ def _measured(claim: Claim, protocol: Any, report: Report, command: str) -> tupl
 - {protocol.ran}
 - On {first["device"]}, {counted(first["threads"], "thread")}.
 - Otherwise than in the paper: {claim.differs}
-- Time: {sum(seed.seconds for seed in taken) / 60:.0f} minutes, beside other work on the same machine.
+- Time: {_minutes(sum(seed.seconds for seed in taken))}, beside other work on the same machine.
 - Made by {_sources(taken)}."""
     return (
         ran,
@@ -173,8 +173,11 @@ def _recipe(recipe: Recipe) -> str:
 
 def _time(results: Sequence[Result]) -> str:
     searches = {(r.settings["seed"], json.dumps(r.settings["subject"])): r.search.get("seconds", 0.0) for r in results}
-    minutes = (sum(searches.values()) + sum(result.training["seconds"] for result in results)) / 60
-    return f"{minutes:.0f} minutes"
+    return _minutes(sum(searches.values()) + sum(result.training["seconds"] for result in results))
+
+
+def _minutes(seconds: float) -> str:
+    return counted(round(seconds / 60), "minute") if seconds >= 60 else "less than a minute"
 
 
 def _sources(results: Sequence[Result] | Sequence[Taken]) -> str:
