@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -34,12 +34,13 @@ from tombola.studies.sparsest import (
     supports,
     whole,
 )
-from tombola.studies.sparsest.narrowing import Narrowed, Point
+from tombola.studies.sparsest.narrowing import Blind, Narrowed, Point
 from tombola.studies.sparsest.pruning import with_biases
 from tombola.studies.sparsest.structures import LAYERS, downwards
+from tombola.studies.spec import digest, task_settings
 from tombola.testing import toy_task
 from tombola.tickets import Mask
-from tombola.training import Member, Trained, Varied, train_together
+from tombola.training import Member, Trained, Varied, half_squared_error, train_together
 
 PRUNED = {name: own.pruned.runs() for name, own in WHOLE.items()}
 
@@ -405,7 +406,10 @@ class Watched(Varied):
     """A task that counts the readings of its test split."""
 
     read = 0
-    data_digest = "watched"
+
+    @property
+    def data_digest(self):
+        return self.task.data_digest
 
     def batches(self, split, seed, epoch):
         Watched.read += split == "test"
@@ -418,6 +422,27 @@ def test_densities_are_chosen_without_the_test_split(tmp_path, monkeypatch):
     own = narrow(Watched(toy_task()), tb.method("magnitude-init"), engine(tmp_path), densities=(0.8, 0.3), seeds=2)
     assert [len(each.differences) for each in own.points[:2]] == [2, 2]
     assert Watched.read == 0
+
+
+@dataclass(frozen=True)
+class Plain(Varied):
+    """A task that does not say what its data are."""
+
+
+@pytest.mark.parametrize("of", [Blind, Plain, lambda task: Blind(Plain(task))], ids=["blind", "plain", "both"])
+def test_what_the_blind_task_comes_to_is_named_by_all_of_its_data_and_its_loss(of):
+    """The pixels that differ are those that PyTorch leaves out when it prints."""
+    task = toy_task()
+    changed = {split: (inputs.clone(), targets) for split, (inputs, targets) in task.data.items()}
+    for inputs, _ in changed.values():
+        inputs[len(inputs) // 2 :] *= 0.5
+
+    def named(task: tb.SupervisedTask) -> str:
+        return digest(task_settings(of(task), 0, torch.device("cpu")))
+
+    others = [replace(task, data=changed), replace(task, loss=half_squared_error), replace(task, metric=len)]
+    assert len({named(task), *map(named, others)}) == 4
+    assert digest(task_settings(task, 0, torch.device("cpu"))) != named(task) == named(replace(task))
 
 
 def point(density: float, difference: float) -> Point:

@@ -28,6 +28,12 @@ class Blind(Varied):
     def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
         return self.task.batches("validation" if split == "test" else split, seed, epoch)
 
+    @property
+    def data_digest(self) -> str | None:
+        """The task's own, marked; None, and so that of the batches seen, where it has none."""
+        own = getattr(self.task, "data_digest", None)
+        return None if own is None else f"{own} without the test split"
+
 
 @dataclass(frozen=True)
 class Point:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from tombola.scores import forward
-from tombola.training.task import Task, Varied, binary_cross_entropy, smoothed
+from tombola.training.fingerprint import beneath
+from tombola.training.task import Task, binary_cross_entropy, smoothed
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Outputs (members, classes, batch) and targets (members, batch) → losses (members,), gradients of the outputs."""
@@ -29,7 +29,7 @@ class Layer:
 
 def layers_of(task: Task, model: nn.Module) -> list[Layer] | None:
     """A network's layers if it is nothing but linear layers with ReLUs between them; None if it is anything else."""
-    if own(task, "forward") is not forward or type(model) is not nn.Sequential:
+    if beneath(task, "forward") is not forward or type(model) is not nn.Sequential:
         return None
     layers: list[Layer] = []
     for name, module in model.named_modules(remove_duplicate=False):
@@ -131,7 +131,7 @@ def _through_relu(gradient: Tensor, active: Tensor) -> Tensor:
 
 def loss_gradient(task: Task, smoothing: float, targets: Tensor) -> LossGradient:
     """The task's loss of each member and its gradient: by hand for the usual ones, else by vmap."""
-    loss = own(task, "loss")
+    loss = beneath(task, "loss")
     if loss is F.cross_entropy and targets.ndim == 1 and not targets.is_floating_point():
         return lambda outputs, targets: _cross_entropy(outputs, targets, smoothing)
     if loss is binary_cross_entropy and not smoothing:
@@ -143,13 +143,6 @@ def loss_gradient(task: Task, smoothing: float, targets: Tensor) -> LossGradient
         return losses, gradients.transpose(1, 2).contiguous()
 
     return by_vmap
-
-
-def own(task: Any, name: str) -> Any:
-    """What a task calls, beneath variations of it that leave this as it is."""
-    while isinstance(task, Varied) and getattr(type(task), name) is getattr(Varied, name):
-        task = task.task
-    return getattr(task, name)
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
