@@ -181,6 +181,25 @@ def test_networks_of_one_logit():
     assert_equal_alone(task, [tb.Member(0), tb.Member(1, recipe={"lr": 0.2})])
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_targets_that_are_no_class_are_left_out_of_the_loss(smoothing):
+    task = task_of(label_smoothing=smoothing)
+    inputs, targets = task.data["train"]
+    left_out = targets.index_fill(0, torch.arange(0, len(targets), 7), -100)
+    assert_equal_alone(replace(task, data={**task.data, "train": (inputs, left_out)}), [tb.Member(0), tb.Member(1)])
+
+
+def flattened(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Takes its outputs to lie in memory as a network gives them."""
+    return (outputs.view(-1)[::3] > 0).float().mean()
+
+
+@pytest.mark.parametrize(("model", "shape"), [(mlp, (6,)), (conv, (1, 6, 6))])
+def test_a_metric_sees_outputs_as_of_a_network_alone(model, shape):
+    task = replace(task_of(model, shape, epochs=1), metric=flattened)
+    assert_equal_alone(task, [tb.Member(0), tb.Member(1)])
+
+
 @pytest.mark.parametrize(
     ("task", "words"),
     [

@@ -106,7 +106,7 @@ class Chain:
         below = below.relu_() if self._layers[0].relu else below
         for layer, weight, bias in list(zip(self._layers, self._weights, self._biases, strict=True))[1:]:
             below = _linear(weight, bias, below, layer.relu)
-        return below.transpose(1, 2)
+        return below.transpose(1, 2).contiguous()
 
     def _buffers(self, size: int) -> _Buffers:
         if size not in self._kept:
@@ -129,10 +129,14 @@ def _through_relu(gradient: Tensor, active: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward.grad_input(gradient, active, 0, grad_input=gradient)
 
 
-def loss_gradient(task: Task, smoothing: float, targets: Tensor) -> LossGradient:
-    """The task's loss of each member and its gradient: by hand for the usual ones, else by vmap."""
+def loss_gradient(task: Task, smoothing: float, targets: Tensor, classes: int) -> LossGradient:
+    """The task's loss of each member and its gradient: by hand for the usual ones, else by vmap.
+
+    targets: all that are trained on, since some that are no class, as −100, are for cross-entropy to leave out.
+    """
     loss = beneath(task, "loss")
-    if loss is F.cross_entropy and targets.ndim == 1 and not targets.is_floating_point():
+    numbers = targets.ndim == 1 and not targets.is_floating_point()
+    if loss is F.cross_entropy and numbers and bool(((targets >= 0) & (targets < classes)).all()):
         return lambda outputs, targets: _cross_entropy(outputs, targets, smoothing)
     if loss is binary_cross_entropy and not smoothing:
         return _binary_cross_entropy
