@@ -378,6 +378,51 @@ def test_a_killed_training_of_many_goes_on_and_leaves_the_callers_random_state(t
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_a_folder_gives_back_the_results_of_these_networks_on_this_task_alone(tmp_path):
+    task, members = task_of(epochs=1), [tb.Member(0), tb.Member(1), tb.Member(2)]
+    others = [replace(member, recipe={"lr": 0.2}) for member in members]
+    changed = replace(task, data={**task.data, "train": (-task.data["train"][0], task.data["train"][1])})
+    for own, those in [(task, members), (task, others), (changed, members), (replace(task, loss=squared), members)]:
+        kept = tb.train_together(own, those[:2], run=tb.Run(folder=tmp_path))
+        assert [one.loss for one in kept] == [one.loss for one in tb.train_together(own, those[:2])]
+    assert len(tb.train_together(task, members, run=tb.Run(folder=tmp_path), chunk=2)) == 3
+
+
+def test_a_killed_call_goes_on_in_the_chunks_that_it_began_with(tmp_path, monkeypatch):
+    """What is free on a GPU, and with it the size of a chunk, is another the next time."""
+    task, members = task_of(epochs=1), [tb.Member(seed) for seed in range(4)]
+    for size in (2, 3):
+        monkeypatch.setattr("tombola.training.ensemble.together.chunk_size", lambda *_, size=size: size)
+        trained = tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+        assert [one.together for one in trained] == [2, 2, 2, 2]
+        monkeypatch.setattr("tombola.training.ensemble.together.fit_together", None)
+
+
+def test_a_killed_call_trains_no_network_again_that_trained_alone(tmp_path, monkeypatch):
+    task, members = task_of(dropped, (1, 6, 6), epochs=1), [tb.Member(0), tb.Member(1)]
+    undisturbed = tb.train_together(task, members)
+    with monkeypatch.context() as patched:
+        patched.setattr(*killing("tombola.training.Run", "keep", 2))
+        with pytest.raises(KeyboardInterrupt):
+            tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+    fitted = []
+    usual = pkgutil.resolve_name("tombola.training.run.fit")
+    monkeypatch.setattr("tombola.training.run.fit", lambda *own, **named: fitted.append(named) or usual(*own, **named))
+    again = tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+    assert [one.loss for one in again] == [one.loss for one in undisturbed]
+    assert [named["seed"] for named in fitted] == [1]
+
+
+@pytest.mark.parametrize("model", [mlp, dropped])
+def test_tickets_with_no_training_left_are_validated(model):
+    task = task_of(model, (1, 6, 6) if model is dropped else (6,), epochs=1)
+    ticket = tb.find(task, tb.Gradual(density=0.5), progress=False)
+    alone = tb.train(task, ticket)
+    for one in tb.train_together(task, [tb.Member(0, ticket), tb.Member(1, ticket)]):
+        assert one.history == alone.history == ()
+        assert one.validation == pytest.approx(alone.validation)
+
+
 def test_a_ticket_of_whole_channels_trains_as_a_smaller_network_and_alone():
     task = task_of(conv, (1, 6, 6), epochs=1)
     method = tb.OneShot(density=0.5, score=tb.scores.magnitude, granularity=tb.Channels())
