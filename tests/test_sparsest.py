@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 from itertools import product
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -471,6 +472,26 @@ def test_the_gap_below_the_sparsest_is_halved(tmp_path, monkeypatch):
     assert found.density == pytest.approx(0.1189, abs=1e-4)
 
 
+def test_densities_that_cannot_be_had_say_why_and_count_as_not_good_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing.compare", lambda *_, **__: None)
+    least = 0.11
+
+    def made_up(task, blind, method, *_):
+        if method.density < least:
+            raise TombolaError(f"{method.density:.4g} is too little; give more")
+        return point(method.density, 0.0)
+
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing._point", made_up)
+    found = narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1, 0.05), halvings=3)
+    assert [own.density for own in found.points] == pytest.approx([0.4, 0.1, 0.05, 0.2, 0.1414, 0.1189], abs=1e-4)
+    assert [own.why for own in found.points if own.mean is None] == ["0.1 is too little; give more", mock.ANY]
+    assert found.exceptions == ()
+    assert "keeps 0.1189; the next sparser one, 0.1, cannot be had (6 densities tried, of which 0.1" in found.sentence
+    least = 1.0
+    with pytest.raises(TombolaError, match=r"0\.4 is too little; give more"):
+        narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.1, 0.4))
+
+
 def standin(monkeypatch, least: int) -> Standin:
     """What trains groups in the command."""
     own = Standin(least)
@@ -514,17 +535,22 @@ def test_the_command_prunes_beside_the_search(tmp_path, monkeypatch, capsys):
 def test_the_sparsest_ticket_of_a_method_is_found_checked_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     task = ["--data", "digits", "--model", "lenet-300-100", "--width", "0.1", "--recipe.epochs", "1"]
-    words = ["sparsest", "magnitude-init", *task, "--seeds", "2", "--densities", "0.6", "0.01", "--halvings", "1"]
-    words += ["--tolerance", "10", "--controls", "random"]
+    words = ["sparsest", "magnitude-init", *task, "--seeds", "2", "--halvings", "1"]
+    words += ["--densities", "0.6", "0.01", "1e-5", "--tolerance", "10", "--controls", "random"]
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["density"] in [own["density"] for own in told["tried"]]
-    assert len(told["tried"]) == 3
+    assert len(told["tried"]) == 4
+    missing = next(own for own in told["tried"] if own["why"])
+    assert (missing["density"], missing["mean"], missing["differences"]) == (1e-5, None, [])
+    assert "of which 1e-05 cannot be had: density 1e-05 keeps not one of" in told["sentence"]
     assert told["verdicts"][0]["density"] == told["density"]
-    assert (tmp_path / told["report"]).exists()
+    assert "1e-05 cannot be had" in (tmp_path / told["report"]).read_text()
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     assert main(words) == 0
-    assert "magnitude-init: ticket minus dense" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "magnitude-init: ticket minus dense" in out
+    assert "cannot be had: density" in out
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == stamps
 
 
