@@ -181,6 +181,25 @@ def test_networks_of_one_logit():
     assert_equal_alone(task, [tb.Member(0), tb.Member(1, recipe={"lr": 0.2})])
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_targets_that_are_no_class_are_left_out_of_the_loss(smoothing):
+    task = task_of(label_smoothing=smoothing)
+    inputs, targets = task.data["train"]
+    left_out = targets.index_fill(0, torch.arange(0, len(targets), 7), -100)
+    assert_equal_alone(replace(task, data={**task.data, "train": (inputs, left_out)}), [tb.Member(0), tb.Member(1)])
+
+
+def flattened(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Takes its outputs to lie in memory as a network gives them."""
+    return (outputs.view(-1)[::3] > 0).float().mean()
+
+
+@pytest.mark.parametrize(("model", "shape"), [(mlp, (6,)), (conv, (1, 6, 6))])
+def test_a_metric_sees_outputs_as_of_a_network_alone(model, shape):
+    task = replace(task_of(model, shape, epochs=1), metric=flattened)
+    assert_equal_alone(task, [tb.Member(0), tb.Member(1)])
+
+
 @pytest.mark.parametrize(
     ("task", "words"),
     [
@@ -357,6 +376,51 @@ def test_a_killed_training_of_many_goes_on_and_leaves_the_callers_random_state(t
             )
             assert [row["train_loss"] for row in one.history] == [row["train_loss"] for row in other.history]
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_folder_gives_back_the_results_of_these_networks_on_this_task_alone(tmp_path):
+    task, members = task_of(epochs=1), [tb.Member(0), tb.Member(1), tb.Member(2)]
+    others = [replace(member, recipe={"lr": 0.2}) for member in members]
+    changed = replace(task, data={**task.data, "train": (-task.data["train"][0], task.data["train"][1])})
+    for own, those in [(task, members), (task, others), (changed, members), (replace(task, loss=squared), members)]:
+        kept = tb.train_together(own, those[:2], run=tb.Run(folder=tmp_path))
+        assert [one.loss for one in kept] == [one.loss for one in tb.train_together(own, those[:2])]
+    assert len(tb.train_together(task, members, run=tb.Run(folder=tmp_path), chunk=2)) == 3
+
+
+def test_a_killed_call_goes_on_in_the_chunks_that_it_began_with(tmp_path, monkeypatch):
+    """What is free on a GPU, and with it the size of a chunk, is another the next time."""
+    task, members = task_of(epochs=1), [tb.Member(seed) for seed in range(4)]
+    for size in (2, 3):
+        monkeypatch.setattr("tombola.training.ensemble.together.chunk_size", lambda *_, size=size: size)
+        trained = tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+        assert [one.together for one in trained] == [2, 2, 2, 2]
+        monkeypatch.setattr("tombola.training.ensemble.together.fit_together", None)
+
+
+def test_a_killed_call_trains_no_network_again_that_trained_alone(tmp_path, monkeypatch):
+    task, members = task_of(dropped, (1, 6, 6), epochs=1), [tb.Member(0), tb.Member(1)]
+    undisturbed = tb.train_together(task, members)
+    with monkeypatch.context() as patched:
+        patched.setattr(*killing("tombola.training.Run", "keep", 2))
+        with pytest.raises(KeyboardInterrupt):
+            tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+    fitted = []
+    usual = pkgutil.resolve_name("tombola.training.run.fit")
+    monkeypatch.setattr("tombola.training.run.fit", lambda *own, **named: fitted.append(named) or usual(*own, **named))
+    again = tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+    assert [one.loss for one in again] == [one.loss for one in undisturbed]
+    assert [named["seed"] for named in fitted] == [1]
+
+
+@pytest.mark.parametrize("model", [mlp, dropped])
+def test_tickets_with_no_training_left_are_validated(model):
+    task = task_of(model, (1, 6, 6) if model is dropped else (6,), epochs=1)
+    ticket = tb.find(task, tb.Gradual(density=0.5), progress=False)
+    alone = tb.train(task, ticket)
+    for one in tb.train_together(task, [tb.Member(0, ticket), tb.Member(1, ticket)]):
+        assert one.history == alone.history == ()
+        assert one.validation == pytest.approx(alone.validation)
 
 
 def test_a_ticket_of_whole_channels_trains_as_a_smaller_network_and_alone():

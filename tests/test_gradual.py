@@ -24,7 +24,7 @@ from tombola.tickets import attach
 from tombola.training import Observer, Run, State
 from tombola.training.loop import fit
 
-EPOCHS, STEPS = 4, 24
+EPOCHS = 4
 RECIPE = tb.Recipe(epochs=EPOCHS, batch=20, lr=0.05, momentum=0.9, weight_decay=0.01, precision="float32")
 TASK = replace(toy_task(), recipe=RECIPE)
 OWN = Gradual(density=0.1, count=6)
@@ -185,3 +185,23 @@ class Kill:
 def test_what_cannot_be_is_refused(settings, says):
     with pytest.raises(tb.TombolaError, match=says):
         Gradual(**settings)
+
+
+@pytest.mark.parametrize(
+    ("start", "settings", "says"),
+    [
+        ("3ep", {}, "training starts at 3ep, when all that shall go by 75% of 4 epochs has to be gone; start earlier"),
+        ("4ep", {"until": 1.0}, "by 100% of 4 epochs"),
+        ("0ep", {"scope": dict.fromkeys(tb.scores.magnitude(TASK.build(0)), 0.5)}, "make the two agree"),
+        ("0ep", {"granularity": tb.Channels(), "density": 0.1, "floor": 1}, "the floors ask for 2 units"),
+    ],
+)
+def test_what_training_cannot_come_to_is_refused_before_it(start, settings, says, monkeypatch):
+    monkeypatch.setattr(Run, "stage", None)
+    with pytest.raises(tb.TombolaError, match=says):
+        tb.find(replace(TASK, recipe=replace(RECIPE, start=start)), Gradual(**settings))
+
+
+def test_a_training_that_starts_before_the_last_removal_comes_to_the_density():
+    _, after = thinned(recipe=replace(RECIPE, start="17it"))
+    assert after.masks[0].total_kept == after.masks[-1].total_kept == 73

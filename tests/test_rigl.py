@@ -240,6 +240,11 @@ def test_the_last_mask_rewound_trains_from_the_initialisation():
     assert len(tb.train(task, ticket).history) == EPOCHS
 
 
+def test_without_training_left_its_accuracy_is_not_known():
+    task = replace(toy_task(), recipe=replace(SGD, start=f"{EPOCHS}ep"))
+    assert tb.find(task, RIGL).provenance.before is None
+
+
 def test_its_controls_and_dense_train_as_long_as_the_search():
     task = replace(toy_task(), recipe=SGD)
     study = tb.compare(task, [RIGL], seeds=1, controls=("fresh-init", "random"))

@@ -8,8 +8,9 @@ import math
 import re
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -43,13 +44,14 @@ from tombola.studies.sparsest import (
     supports,
     whole,
 )
-from tombola.studies.sparsest.narrowing import Narrowed, Point
+from tombola.studies.sparsest.narrowing import Blind, Narrowed, Point
 from tombola.studies.sparsest.pruning import with_biases
 from tombola.studies.sparsest.records import Records, Row
 from tombola.studies.sparsest.structures import LAYERS, downwards
+from tombola.studies.spec import digest, task_settings
 from tombola.testing import toy_task
 from tombola.tickets import Mask
-from tombola.training import Member, Trained, Varied, train_together
+from tombola.training import Member, Trained, Varied, half_squared_error, train_together
 
 PRUNED = {name: own.pruned.runs() for name, own in WHOLE.items()}
 
@@ -533,7 +535,10 @@ class Watched(Varied):
     """A task that counts the readings of its test split."""
 
     read = 0
-    data_digest = "watched"
+
+    @property
+    def data_digest(self):
+        return self.task.data_digest
 
     def batches(self, split, seed, epoch):
         Watched.read += split == "test"
@@ -546,6 +551,27 @@ def test_densities_are_chosen_without_the_test_split(tmp_path, monkeypatch):
     own = narrow(Watched(toy_task()), tb.method("magnitude-init"), engine(tmp_path), densities=(0.8, 0.3), seeds=2)
     assert [len(each.differences) for each in own.points[:2]] == [2, 2]
     assert Watched.read == 0
+
+
+@dataclass(frozen=True)
+class Plain(Varied):
+    """A task that does not say what its data are."""
+
+
+@pytest.mark.parametrize("of", [Blind, Plain, lambda task: Blind(Plain(task))], ids=["blind", "plain", "both"])
+def test_what_the_blind_task_comes_to_is_named_by_all_of_its_data_and_its_loss(of):
+    """The pixels that differ are those that PyTorch leaves out when it prints."""
+    task = toy_task()
+    changed = {split: (inputs.clone(), targets) for split, (inputs, targets) in task.data.items()}
+    for inputs, _ in changed.values():
+        inputs[len(inputs) // 2 :] *= 0.5
+
+    def named(task: tb.SupervisedTask) -> str:
+        return digest(task_settings(of(task), 0, torch.device("cpu")))
+
+    others = [replace(task, data=changed), replace(task, loss=half_squared_error), replace(task, metric=len)]
+    assert len({named(task), *map(named, others)}) == 4
+    assert digest(task_settings(task, 0, torch.device("cpu"))) != named(task) == named(replace(task))
 
 
 def point(density: float, difference: float) -> Point:
@@ -572,6 +598,26 @@ def test_the_gap_below_the_sparsest_is_halved(tmp_path, monkeypatch):
     found = narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1), halvings=3)
     assert [own.density for own in found.points] == pytest.approx([0.4, 0.1, 0.2, 0.1414, 0.1189], abs=1e-4)
     assert found.density == pytest.approx(0.1189, abs=1e-4)
+
+
+def test_densities_that_cannot_be_had_say_why_and_count_as_not_good_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing.compare", lambda *_, **__: None)
+    least = 0.11
+
+    def made_up(task, blind, method, *_):
+        if method.density < least:
+            raise TombolaError(f"{method.density:.4g} is too little; give more")
+        return point(method.density, 0.0)
+
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing._point", made_up)
+    found = narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1, 0.05), halvings=3)
+    assert [own.density for own in found.points] == pytest.approx([0.4, 0.1, 0.05, 0.2, 0.1414, 0.1189], abs=1e-4)
+    assert [own.why for own in found.points if own.mean is None] == ["0.1 is too little; give more", mock.ANY]
+    assert found.exceptions == ()
+    assert "keeps 0.1189; the next sparser one, 0.1, cannot be had (6 densities tried, of which 0.1" in found.sentence
+    least = 1.0
+    with pytest.raises(TombolaError, match=r"0\.4 is too little; give more"):
+        narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.1, 0.4))
 
 
 def standin(monkeypatch, least: int) -> Standin:
@@ -653,17 +699,22 @@ def test_the_answers_stand_in_the_table_however_many_smaller_ones_reached_it():
 def test_the_sparsest_ticket_of_a_method_is_found_checked_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     task = ["--data", "digits", "--model", "lenet-300-100", "--width", "0.1", "--recipe.epochs", "1"]
-    words = ["sparsest", "magnitude-init", *task, "--seeds", "2", "--densities", "0.6", "0.01", "--halvings", "1"]
-    words += ["--tolerance", "10", "--controls", "random"]
+    words = ["sparsest", "magnitude-init", *task, "--seeds", "2", "--halvings", "1"]
+    words += ["--densities", "0.6", "0.01", "1e-5", "--tolerance", "10", "--controls", "random"]
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["density"] in [own["density"] for own in told["tried"]]
-    assert len(told["tried"]) == 3
+    assert len(told["tried"]) == 4
+    missing = next(own for own in told["tried"] if own["why"])
+    assert (missing["density"], missing["mean"], missing["differences"]) == (1e-5, None, [])
+    assert "of which 1e-05 cannot be had: density 1e-05 keeps not one of" in told["sentence"]
     assert told["verdicts"][0]["density"] == told["density"]
-    assert (tmp_path / told["report"]).exists()
+    assert "1e-05 cannot be had" in (tmp_path / told["report"]).read_text()
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     assert main(words) == 0
-    assert "magnitude-init: ticket minus dense" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "magnitude-init: ticket minus dense" in out
+    assert "cannot be had: density" in out
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == stamps
 
 

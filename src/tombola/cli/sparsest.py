@@ -17,7 +17,7 @@ from tombola.cli.subjects import first_words, preset
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY
 from tombola.report import pruned_table, rates_table, write_sparsest
-from tombola.report.words import points, share
+from tombola.report.words import NOTHING, points, share
 from tombola.studies import default_options, make_task
 from tombola.studies.sparsest import (
     DENSITIES,
@@ -166,7 +166,8 @@ def _ticket(name: str, words: Sequence[str], rest: Sequence[str]) -> int:
         return 0
     title = f"The sparsest ticket of {name} within {own.tolerance:g} points on {options.task.data}"
     command = f"tombola sparsest {' '.join(words)}"
-    return publish(found.study, own.out, title, command, dict(task.labels), options.run.json, found.to_json())
+    labels = dict(task.labels) | {"answer": found.sentence}
+    return publish(found.study, own.out, title, command, labels, options.run.json, found.to_json())
 
 
 def _tried(found: Narrowed) -> Table:
@@ -175,6 +176,9 @@ def _tried(found: Narrowed) -> Table:
     for heading in ("density", "mean", "each seed", "within"):
         drawn.add_column(heading, justify="right")
     for point in sorted(found.points, key=lambda own: -own.density):
+        if point.mean is None:
+            drawn.add_row(share(point.density), NOTHING, f"cannot be had: {point.why}", "no")
+            continue
         each = ", ".join(points(100 * own) for own in point.differences)
         drawn.add_row(share(point.density), points(100 * point.mean), each, "yes" if point.within else "no")
     return drawn

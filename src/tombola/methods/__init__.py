@@ -2,7 +2,6 @@
 
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
-from tombola.methods.describe import describe
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
 from tombola.methods.enough import Draws, Enough, EnoughWatch
 from tombola.methods.find import find
@@ -22,6 +21,7 @@ from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
 from tombola.methods.saturation import Drawn, Formula, Saturation, saturation
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
+from tombola.training import describe
 
 __all__ = [
     "METHODS",

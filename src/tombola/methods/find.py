@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from importlib.metadata import version
 
-from tombola.methods.describe import describe
 from tombola.methods.method import Method
 from tombola.methods.names import name_of
 from tombola.tickets import Ticket
-from tombola.training import Run, Task, bars, own_randomness
+from tombola.training import Run, Task, bars, describe, own_randomness
 
 
 def find(task: Task, method: Method, *, seed: int = 0, run: Run | None = None, progress: bool = True) -> Ticket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,8 +15,8 @@ from tombola.methods.rewind import End, as_trained, check_end
 from tombola.methods.schedule import densities, scope_at
 from tombola.scores import Magnitude
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
-from tombola.tickets import Mask, Scope, Seed, Ticket, digest_of, tensors_of
-from tombola.training import Run, State, Task
+from tombola.tickets import Mask, Scope, Seed, Ticket, TieWarning, digest_of, tensors_of
+from tombola.training import Recipe, Run, State, Step, Task, length_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ class Gradual:
             raise TombolaError(f"until is {self.until}; give a share above 0 and at most 1")
 
     def find(self, task: Task, run: Run) -> Ticket:
+        steps = length_of(task.batches("train", run.seed, 0))
+        if Step.parse(task.recipe.start).iterations(steps) >= _end(self.until, task.recipe, steps):
+            raise TombolaError(
+                f"training starts at {task.recipe.start}, when all that shall go by {self.until:.0%} of "
+                f"{task.recipe.epochs} epochs has to be gone; start earlier, or give a larger until"
+            )
         model = task.build(run.seed)
         initial = digest_of(tensors_of(model))
         model.to(run.device)
@@ -64,11 +71,14 @@ class Thinning(MovingMask):
     def __init__(self, settings: Gradual, units: UnitMap, model: nn.Module) -> None:
         self._settings, self.units = settings, units
         self._final = kept_share(units, settings.density)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TieWarning)
+            self._chosen(model, self._final, None)  # What cannot be is refused before training.
         self.kept = self._chosen(model, 1.0, None)
         super().__init__(units.expand(self.kept, tensors_of(model)))
 
     def after_step(self, state: State) -> None:
-        end = max(1, round(self._settings.until * state.recipe.epochs * state.steps_per_epoch))
+        end = _end(self._settings.until, state.recipe, state.steps_per_epoch)
         count = min(self._settings.count, end)
         before, now = (min(step, end) * count // end for step in (state.step - 1, state.step))
         if now > before:
@@ -87,3 +97,8 @@ class Thinning(MovingMask):
         scope, share = scope_at(own.scope, density, self._final)
         scores = Magnitude()(model, prunable=own.prunable)
         return self.units.choose(scores, share, scope=scope, within=within, floor=own.floor)
+
+
+def _end(until: float, recipe: Recipe, steps_per_epoch: int) -> int:
+    """The step after which nothing goes any more."""
+    return max(1, round(until * recipe.epochs * steps_per_epoch))

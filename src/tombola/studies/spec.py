@@ -13,11 +13,10 @@ import torch
 from torch import nn
 
 from tombola.evidence import Robustness
-from tombola.methods import Method, blocks_removed, describe, name_of
-from tombola.scores import batch_size
+from tombola.methods import Method, blocks_removed, name_of
 from tombola.structure import kept_share
 from tombola.tickets import Ticket, digest_of, tensors_of
-from tombola.training import Run, Task, own_randomness
+from tombola.training import Run, Task, beneath, data_digest, describe
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,9 @@ def task_settings(task: Task, seed: int, device: torch.device) -> dict[str, Any]
     return {
         "task": dict(getattr(task, "labels", {})),
         "network": {"repr": _fingerprint(repr(model)), "values": digest_of(tensors_of(model))},
-        "data": _data_digest(task),
-        "loss": describe(task.loss),
-        "metric": describe(task.metric),
+        "data": data_digest(task),
+        "loss": describe(beneath(task, "loss")),
+        "metric": describe(beneath(task, "metric")),
         "recipe": describe(task.recipe),
         "precision": task.recipe.resolved_precision(device),
         "threads": torch.get_num_threads(),
@@ -104,16 +103,6 @@ def source_digest() -> str:
         content.update(str(path.relative_to(root)).encode())
         content.update(path.read_bytes())
     return content.hexdigest()
-
-
-def _data_digest(task: Task) -> str:
-    """The task's own digest of its data; else of its first training and test batches."""
-    own = getattr(task, "data_digest", None)
-    if own is not None:
-        return own
-    with own_randomness(torch.device("cpu"), 0):
-        batches = [next(iter(task.batches(split, 0, 0))) for split in ("train", "test")]
-    return _fingerprint(repr([(batch_size(batch), batch) for batch in batches]))
 
 
 def _fingerprint(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.describe import describe
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
+from tombola.training.fingerprint import beneath, data_digest
 from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.observers import Gathered, Observer, Snapshot, State, Until, gathering
@@ -51,8 +53,11 @@ __all__ = [
     "as_outputs",
     "autocast",
     "bars",
+    "beneath",
     "binary_accuracy",
     "binary_cross_entropy",
+    "data_digest",
+    "describe",
     "epochs_spent",
     "evaluate",
     "fit",

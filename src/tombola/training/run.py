@@ -225,6 +225,11 @@ class Run:
         """Read the meter, if there is one."""
         return nullcontext(Reading()) if self.meter is None else self.meter.reading()
 
+    def part(self, name: str, seed: int) -> Run:
+        """A run for a part of this one's work, with a folder of its own among the stages and a ledger of its own."""
+        folder = None if self.folder is None else self.folder / "stages" / name
+        return Run(seed, folder, self.device, self.bars, self._checkpoint_seconds, self.meter)
+
     def clear(self) -> None:
         """Remove the stages' files, once what they were for is safe elsewhere."""
         if self.folder is not None:

@@ -28,18 +28,28 @@ class Blind(Varied):
     def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
         return self.task.batches("validation" if split == "test" else split, seed, epoch)
 
+    @property
+    def data_digest(self) -> str | None:
+        """The task's own, marked; None, and so that of the batches seen, where it has none."""
+        own = getattr(self.task, "data_digest", None)
+        return None if own is None else f"{own} without the test split"
+
 
 @dataclass(frozen=True)
 class Point:
-    """One density that was tried: its tickets minus dense on the validation split, seed by seed."""
+    """One density that was tried: its tickets minus dense on the validation split, seed by seed.
+
+    why: the density cannot be had, and there are no differences.
+    """
 
     density: float
     differences: tuple[float, ...]
     within: bool
+    why: str = ""
 
     @property
-    def mean(self) -> float:
-        return math.fsum(self.differences) / len(self.differences)
+    def mean(self) -> float | None:
+        return None if self.why else math.fsum(self.differences) / len(self.differences)
 
 
 @dataclass(frozen=True)
@@ -62,17 +72,24 @@ class Narrowed:
     def exceptions(self) -> tuple[Point, ...]:
         """Densities that failed though a sparser one is within the tolerance: accuracy does not just fall."""
         found = self.density
-        return tuple(point for point in self.points if found is not None and not point.within and point.density > found)
+        failed = [point for point in self.points if not (point.within or point.why)]
+        return tuple(point for point in failed if found is not None and point.density > found)
 
     @property
     def sentence(self) -> str:
         """The answer in plain words, with what it does not say."""
+        missing = [point for point in self.points if point.why]
+        lacking = ", ".join(f"{point.density:.4g}" for point in missing)
         tried, found = f"{len(self.points)} densities tried", self.density
+        tried += f", of which {lacking} cannot be had: {missing[0].why}" if missing else ""
         within = f"within {100 * self.tolerance:g} points of dense on the validation split"
         if found is None:
-            return f"no ticket of {self.method} is {within}: {tried}, up to {max(p.density for p in self.points):.4g}"
-        failed = [point.density for point in self.points if not point.within and point.density < found]
-        below = f"the next sparser one, {max(failed):.4g}, is not" if failed else "no sparser one was tried: give some"
+            densest = max(point.density for point in self.points if not point.why)
+            return f"no ticket of {self.method} is {within}, up to a density of {densest:.4g}: {tried}"
+        sparser = max((p for p in self.points if p.density < found), key=lambda own: own.density, default=None)
+        below = "no sparser one was tried: give some"
+        if sparser is not None:
+            below = f"the next sparser one, {sparser.density:.4g}, {'cannot be had' if sparser.why else 'is not'}"
         odd = ", ".join(f"{point.density:.4g}" for point in self.exceptions)
         said = f"; denser ones are not, though ({odd}), so look at the seeds' spread" if odd else ""
         return f"the sparsest ticket of {self.method} {within} keeps {found:.4g}; {below}{said} ({tried})"
@@ -99,27 +116,34 @@ def narrow(
 
     Every density of the grid is tried, so that accuracy that does not just fall with density is seen; then the gap
     below the sparsest that is within the tolerance is halved (in its logarithm) so often. The test split is read once,
-    for the density found, beside dense and controls.
+    for the density found, beside dense and controls. A density that cannot be had, since the method cannot keep so few
+    units or its training diverges, says why and counts as not good enough; TombolaError where that is so of all.
     """
     _check(method, tolerance, densities, halvings, seeds)
     blind = Blind(task)
     if not list(itertools.islice(blind.batches("test", 0, 0), 1)):
         raise TombolaError("the task has no validation samples, and the test split must not choose; give some")
     points: list[Point] = []
+    errors: list[TombolaError] = []
 
-    def try_at(density: float) -> None:
-        own = replace(method, density=density)  # ty: ignore[invalid-argument-type]
-        points.append(_point(task, blind, own, engine, tolerance, seeds))
+    def try_at(density: float) -> str:
+        try:
+            own = replace(method, density=density)  # ty: ignore[invalid-argument-type]
+            points.append(_point(task, blind, own, engine, tolerance, seeds))
+        except TombolaError as error:
+            points.append(Point(density, (), within=False, why=str(error)))
+            errors.append(error)
+        mean = points[-1].mean
+        return f"{density:.4g}: {'cannot be had' if mean is None else f'{100 * mean:+.2f} points'}"
 
     with engine.bars.track("densities", len(densities) + halvings) as tick:
         for density in sorted(set(densities), reverse=True):
-            try_at(density)
-            tick(f"{density:.4g}: {100 * points[-1].mean:+.2f} points")
+            tick(try_at(density))
+        if len(errors) == len(points):
+            raise errors[0]
         for _ in range(halvings):
             gap = _gap(points)
-            if gap is not None:
-                try_at(math.sqrt(math.prod(gap)))
-            tick(f"{points[-1].density:.4g}: {100 * points[-1].mean:+.2f} points")
+            tick("" if gap is None else try_at(math.sqrt(math.prod(gap))))
     found = Narrowed(name_of(method), tolerance, tuple(points))
     if found.density is None:
         return found

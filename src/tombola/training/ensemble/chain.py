@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from tombola.scores import forward
-from tombola.training.task import Task, Varied, binary_cross_entropy, smoothed
+from tombola.training.fingerprint import beneath
+from tombola.training.task import Task, binary_cross_entropy, smoothed
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Outputs (members, classes, batch) and targets (members, batch) → losses (members,), gradients of the outputs."""
@@ -29,7 +29,7 @@ class Layer:
 
 def layers_of(task: Task, model: nn.Module) -> list[Layer] | None:
     """A network's layers if it is nothing but linear layers with ReLUs between them; None if it is anything else."""
-    if own(task, "forward") is not forward or type(model) is not nn.Sequential:
+    if beneath(task, "forward") is not forward or type(model) is not nn.Sequential:
         return None
     layers: list[Layer] = []
     for name, module in model.named_modules(remove_duplicate=False):
@@ -106,7 +106,7 @@ class Chain:
         below = below.relu_() if self._layers[0].relu else below
         for layer, weight, bias in list(zip(self._layers, self._weights, self._biases, strict=True))[1:]:
             below = _linear(weight, bias, below, layer.relu)
-        return below.transpose(1, 2)
+        return below.transpose(1, 2).contiguous()
 
     def _buffers(self, size: int) -> _Buffers:
         if size not in self._kept:
@@ -129,10 +129,14 @@ def _through_relu(gradient: Tensor, active: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward.grad_input(gradient, active, 0, grad_input=gradient)
 
 
-def loss_gradient(task: Task, smoothing: float, targets: Tensor) -> LossGradient:
-    """The task's loss of each member and its gradient: by hand for the usual ones, else by vmap."""
-    loss = own(task, "loss")
-    if loss is F.cross_entropy and targets.ndim == 1 and not targets.is_floating_point():
+def loss_gradient(task: Task, smoothing: float, targets: Tensor, classes: int) -> LossGradient:
+    """The task's loss of each member and its gradient: by hand for the usual ones, else by vmap.
+
+    targets: all that are trained on, since some that are no class, as −100, are for cross-entropy to leave out.
+    """
+    loss = beneath(task, "loss")
+    numbers = targets.ndim == 1 and not targets.is_floating_point()
+    if loss is F.cross_entropy and numbers and bool(((targets >= 0) & (targets < classes)).all()):
         return lambda outputs, targets: _cross_entropy(outputs, targets, smoothing)
     if loss is binary_cross_entropy and not smoothing:
         return _binary_cross_entropy
@@ -143,13 +147,6 @@ def loss_gradient(task: Task, smoothing: float, targets: Tensor) -> LossGradient
         return losses, gradients.transpose(1, 2).contiguous()
 
     return by_vmap
-
-
-def own(task: Any, name: str) -> Any:
-    """What a task calls, beneath variations of it that leave this as it is."""
-    while isinstance(task, Varied) and getattr(type(task), name) is getattr(Varied, name):
-        task = task.task
-    return getattr(task, name)
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from tombola.tickets import Mask, Ticket
+from tombola.tickets import Mask, Ticket, digest_of, tensors_of
+from tombola.training.describe import describe
+from tombola.training.fingerprint import beneath, data_digest
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
 from tombola.training.train import recipe_of, start_of
@@ -44,3 +49,27 @@ class Member:
     def build(self, task: Task) -> nn.Module:
         """The network at the values from which it trains, on the CPU; a mask's dead weights are not yet zero."""
         return start_of(task, self.ticket, self.seed if self.init_seed is None else self.init_seed)
+
+    def settings(self, task: Task) -> dict[str, Any]:
+        """All that decides what it comes to on the task's data, as JSON."""
+        model = self.build(task)
+        return {
+            "seed": self.seed,
+            "recipe": describe(self.recipe_on(task)),
+            "attached": None if self.attached is None else self.attached.digest,
+            "smaller": self.ticket is not None and bool(self.ticket.removed),
+            "network": repr(model),
+            "values": digest_of(tensors_of(model)),
+        }
+
+
+def fingerprint(task: Task, members: Sequence[Member], device: torch.device) -> str:
+    """What decides what these networks come to when they train at once on a device, in a few bytes."""
+    settings = {
+        "data": data_digest(task),
+        "calls": [describe(beneath(task, name)) for name in ("forward", "loss", "metric")],
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "members": [member.settings(task) for member in members],
+    }
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -78,7 +78,8 @@ def stacked(
         loss = smoothed(task.loss, recipe.label_smoothing)
         network: Stacked = Mapped(task, models[0], loss, own_values, own_grads, grads, buffers)
     else:
-        loss_and_gradient = loss_gradient(task, recipe.label_smoothing, source.targets)
+        classes = own_values[layers[-1].weight].shape[1]
+        loss_and_gradient = loss_gradient(task, recipe.label_smoothing, source.targets, classes)
         network = Chain(layers, loss_and_gradient, own_values, own_grads)
     _try(task, network, source, models[0], recipe, own_grads)
     moving, kept = _masks(members, layout, device)

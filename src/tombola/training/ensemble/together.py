@@ -14,7 +14,7 @@ from tombola.errors import TombolaError
 from tombola.tickets import check_fits, put_values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.ensemble.loop import PerSample, evaluate_together, fit_together
-from tombola.training.ensemble.member import Member
+from tombola.training.ensemble.member import Member, fingerprint
 from tombola.training.ensemble.stack import Unbatched, common, obstacle, stacked
 from tombola.training.loop import Diverged, Fit, evaluate
 from tombola.training.memory import reset_peak_memory, step_memory
@@ -35,13 +35,17 @@ MOST = 256
 
 @dataclass(frozen=True)
 class Fitted:
-    """One member after its training: network, what it came to, where it diverged, metric and loss on the test split."""
+    """One member after its training: network, what it came to, where it diverged, metric and loss on the test split.
+
+    validation: the metric on that split, where there was no training left that would have noted it.
+    """
 
     model: nn.Module
     fit: Fit
     diverged: str = ""
     metric: float = math.nan
     loss: float = math.nan
+    validation: float = math.nan
 
 
 def train_together(
@@ -63,13 +67,14 @@ def train_together(
     results: dict[int, Trained] = {}
     with run.bars.track("networks", len(members)) as tick:
         for group in alike([member.recipe_on(task) for member in members]):
-            size = 1 if len(group) == 1 else chunk or chunk_size(task, members[group[0]], run.device)
+            asked = 1 if len(group) == 1 else chunk
+            size = asked or _chunk_size(task, [members[at] for at in group], run)
             why = ""
             for piece in pieces(group, size):
                 own = [members[at] for at in piece]
                 if len(own) > 1 and not why:
                     try:
-                        fitted = fit_members(task, own, run, f"together-{piece[0]}", test=True)
+                        fitted = fit_members(task, own, _part(task, own, run), "together", test=True)
                         done = [_trained(one, own[0].recipe_on(task).epochs) for one in fitted]
                     except Unbatched as error:
                         why = str(error)
@@ -138,15 +143,19 @@ def fit_members(task: Task, members: Sequence[Member], run: Run, name: str, *, t
             saved = {"fits": [(list(fit.history), asdict(fit.cost)) for fit in fits], "diverged": diverged}
             end.save(stack.tensors() | saved)
             going.remove()
-    metrics, losses, _ = evaluate_together(stack, "test") if test else ([math.nan] * len(fits),) * 2 + (0,)
+    nothing = [math.nan] * len(fits)
+    metrics, losses, _ = evaluate_together(stack, "test") if test else (nothing, nothing, 0)
+    over = stack.begin >= recipes[0].epochs * stack.feed.steps
+    validations, _, validated = evaluate_together(stack, "validation") if test and over else (nothing, nothing, 0)
     for at, model in enumerate(models):
         put_values(model.to(run.device), stack.values_of(at))
-    return [Fitted(*own) for own in zip(models, fits, diverged, metrics, losses, strict=True)]
+    validations = validations if validated else nothing
+    return [Fitted(*own) for own in zip(models, fits, diverged, metrics, losses, validations, strict=True)]
 
 
 def _trained(fitted: Fitted, epochs: int) -> Trained:
     fit = fitted.fit
-    validation = fit.history[-1].get("validation_metric", math.nan) if fit.history else math.nan
+    validation = fit.history[-1].get("validation_metric", math.nan) if fit.history else fitted.validation
     return Trained(
         fitted.model,
         fitted.metric,
@@ -162,7 +171,7 @@ def _trained(fitted: Fitted, epochs: int) -> Trained:
 
 def _alone(task: Task, member: Member, run: Run, why: str) -> Trained:
     """One network trained by itself, in the one loop."""
-    recipe, own = member.recipe_on(task), Run(member.seed, None, run.device, run.bars, meter=run.meter)
+    recipe, own = member.recipe_on(task), _part(task, [member], run)
     if member.ticket is not None and member.ticket.removed:
         ticket = replace(member.ticket, recipe={**member.ticket.recipe, **member.recipe})
         return replace(train(task, ticket, seed=member.seed, init_seed=member.init_seed, run=own), alone=why)
@@ -173,4 +182,22 @@ def _alone(task: Task, member: Member, run: Run, why: str) -> Trained:
         diverged = str(error)
     with own_randomness(run.device, member.seed):
         metric, loss, _ = evaluate(task, model, "test", recipe)
-    return replace(_trained(Fitted(model, fit, diverged, metric, loss), recipe.epochs), alone=why)
+    validation = None if fit.history or diverged else own.validate(task, model, recipe)
+    fitted = Fitted(model, fit, diverged, metric, loss, math.nan if validation is None else validation)
+    return replace(_trained(fitted, recipe.epochs), alone=why)
+
+
+def _part(task: Task, members: Sequence[Member], run: Run) -> Run:
+    """The part of a run that trains these, in a folder that is named by what they are."""
+    return run.part("" if run.folder is None else f"together-{fingerprint(task, members, run.device)}", members[0].seed)
+
+
+def _chunk_size(task: Task, members: Sequence[Member], run: Run) -> int:
+    """How many of these train at a time: as many as when a killed call began with them, whatever memory is free now."""
+    noted = _part(task, members, run).file("chunk")
+    if noted is not None and (saved := noted.load()) is not None:
+        return saved["size"]
+    size = chunk_size(task, members[0], run.device)
+    if noted is not None:
+        noted.save({"size": size})
+    return size
