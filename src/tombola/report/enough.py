@@ -54,7 +54,7 @@ def enough_sentences(done: EnoughStudy) -> list[str]:
         misfits = f"{growth.power_misfit:.2f}", f"{growth.logarithm_misfit:.2f}"
         nearer = "power law" if growth.power_misfit < growth.logarithm_misfit else "logarithm"
         told = "neither is nearer" if misfits[0] == misfits[1] else f"the {nearer} is nearer"
-        line = f"{growth.offset:,.0f} {sign} {abs(growth.slope):,.0f} · ln examples"
+        line = f"{growth.offset:.3g} {sign} {abs(growth.slope):.3g} · ln examples"
         found.append(
             f"The steps grow as examples^{growth.exponent:.2f} (misfit {misfits[0]}) or as {line} (misfit "
             f"{misfits[1]}); {told}."

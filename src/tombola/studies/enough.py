@@ -151,7 +151,8 @@ def enough(
     if task.metric is accuracy and (targets.is_floating_point() or outputs == 1):
         raise TombolaError(
             "tickets are judged by accuracy, which needs class numbers and an output a class, but the targets are "
-            f"{str(targets.dtype).removeprefix('torch.')} and '{layers.output}' gives {outputs}; give the task a metric"
+            f"{str(targets.dtype).removeprefix('torch.')} and '{layers.output}' gives {outputs}; in Python give the "
+            "task a metric"
         )
     each = sorted(set(sizes))
     runs = []
