@@ -276,6 +276,10 @@ def test_without_a_step_to_move_at_it_says_so():
     with pytest.warns(SearchWarning, match="9 steps of training can change it, and every is 100it"):
         ticket = tb.find(toy_task(), tb.method("rigl", density=0.3))
     assert ticket.mask == tb.find(toy_task(), tb.OneShot(0.3, tb.scores.Random(), scope="erk", floor=1)).mask
+    late = replace(toy_task(), recipe=replace(toy_task().recipe, start="1ep"))
+    with pytest.warns(SearchWarning, match="3 steps of training can change it, and every is 5it"):
+        tb.find(late, tb.RigL(density=0.3, every="5it"))
+    assert tb.find(late, tb.RigL(density=0.3, every="8it")).mask != ticket.mask
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,11 @@ class Regrowing(MovingMask):
 
     def epoch_begin(self, state: State) -> None:
         super().epoch_begin(state)
-        if state.step == 0 and self._every(state) >= self._end(state):
+        begin, every = Step.parse(state.recipe.start).iterations(state.steps_per_epoch), self._every(state)
+        if state.step == begin and every * max(1, math.ceil(begin / every)) >= self._end(state):
+            left = max(0, self._end(state) - begin)
             warnings.warn(
-                f"the mask stays as it was drawn: {self._end(state)} steps of training can change it, and every "
+                f"the mask stays as it was drawn: {left} steps of training can change it, and every "
                 f"is {self._settings.every}; shorten it, or train longer",
                 SearchWarning,
                 stacklevel=2,
