@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import tombola as tb
 from made_up import run
 from tombola.report.tables import _company
+from tombola.studies.spec import digest, task_settings
+from tombola.testing import toy_task
 from tombola.training import Diverged, Varied, binary_accuracy, binary_cross_entropy
 from tombola.training.ensemble.stack import stacked
 from tombola.training.ensemble.together import pieces
@@ -237,6 +240,35 @@ def untimed(result: tb.Result) -> dict:
     content["search"] = {key: 0 for key in content["search"]}
     content["history"] = [{k: v for k, v in row.items() if k != "seconds"} for row in content["history"]]
     return content
+
+
+def weighted(weight):
+    return lambda outputs, targets: weight * F.cross_entropy(outputs, targets)
+
+
+@dataclass(frozen=True)
+class Weighted(Varied):
+    """A task whose loss depends on a field of it."""
+
+    weight: float = 1.0
+
+    def loss(self, outputs, targets):
+        return self.weight * self.task.loss(outputs, targets)
+
+
+def test_tasks_are_told_apart_by_what_their_functions_hold_and_by_what_is_set_aside():
+    def named(own):
+        return digest(task_settings(own, 0, torch.device("cpu")))
+
+    task, each = toy_task(), torch.ones(5)
+    others = [task, *(replace(task, validation=share) for share in (0.2, 0.3))]
+    others += [replace(task, loss=weighted(own)) for own in (1.0, 2.0)]
+    others += [replace(task, loss=partial(F.cross_entropy, weight=own)) for own in (each, 2 * each)]
+    others += [Weighted(task, 1.0), Weighted(task, 2.0)]
+    others += [replace(task, loss=lambda o, t, own=own: own * F.cross_entropy(o, t)) for own in (1.0, 2.0)]
+    assert len({named(own) for own in others}) == len(others)
+    assert named(replace(task, loss=weighted(2.0))) == named(replace(task, loss=weighted(2.0)))
+    assert named(Weighted(task, 2.0)) == named(Weighted(task, 2.0))
 
 
 def test_small_networks_of_a_study_train_at_once_and_its_results_say_so(tmp_path, monkeypatch):

@@ -143,6 +143,16 @@ def test_a_layer_ends_where_samples_and_convergence_set_are_near_enough():
     assert not selecting(model, "3", batches, picks=ends, repeat=False, goal=goal).enough
 
 
+def test_a_tolerance_larger_than_the_gate_is_looked_at_from_there():
+    goals = [Goal(0.9, tolerance, (), accuracy) for tolerance in (0.02, 0.2)]
+    assert [[goal.near(metric) for metric in (0.86, 0.85, 0.73, 0.71)] for goal in goals] == [
+        [True, False, False, False],
+        [True, True, True, False],
+    ]
+    assert Goal(-1.0, 0.1, (), accuracy).near(-1.1)
+    assert not Goal(-1.0, 0.1, (), accuracy).near(-1.2)
+
+
 def test_candidates_are_tried_a_few_at_a_time_and_never_one_twice_without_repetition():
     found = selecting(lively(toy_network()), "3", some_batches(), picks=6, repeat=False, candidates=1)
     assert torch.allclose(found.factors, torch.ones(6, dtype=torch.float64))

@@ -19,6 +19,7 @@ import torch
 import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
+from tombola.errors import FileError
 from tombola.report.sparsest import _rates
 from tombola.studies import RECIPES, Engine, Store
 from tombola.studies.cores import cores_for
@@ -47,6 +48,7 @@ from tombola.studies.sparsest import (
 from tombola.studies.sparsest.narrowing import Blind, Narrowed, Point
 from tombola.studies.sparsest.pruning import with_biases
 from tombola.studies.sparsest.records import Records, Row
+from tombola.studies.sparsest.searching import searching
 from tombola.studies.sparsest.structures import LAYERS, downwards
 from tombola.studies.spec import digest, task_settings
 from tombola.testing import toy_task
@@ -346,6 +348,18 @@ def test_another_accuracy_goes_by_the_same_runs(tmp_path):
     assert train.trained == []
 
 
+def test_runs_count_for_a_lower_accuracy_though_their_values_were_not_kept(tmp_path):
+    block = Structure((4, 3, 2))
+    before = hit_rates({block: 3}, replace(QUICK, accuracy=0.99), engine(tmp_path), Standin(22))
+    with searching(replace(QUICK, accuracy=0.95), engine(tmp_path), Standin(22)) as own:
+        (tried,) = own.result(own.rows(), None, own.best(own.rows())).tried
+    assert tried == before.tried[0]
+    assert 0 < tried.hits(0.95) < len(tried.accuracies)
+    wide = Found(Structure((5, 5, 5)), 0.97, 0, settings((0.1,))[0], {})
+    told = Sparsest(0.95, wide, wide, (tried,), {}, 0, 0.0).sentence
+    assert "; 1 of 1 smaller ones that were tried did, whose values were not kept" in told
+
+
 def test_hit_rates_come_with_wilsons_interval(tmp_path):
     from statsmodels.stats.proportion import proportion_confint
 
@@ -598,6 +612,17 @@ def test_the_gap_below_the_sparsest_is_halved(tmp_path, monkeypatch):
     found = narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1), halvings=3)
     assert [own.density for own in found.points] == pytest.approx([0.4, 0.1, 0.2, 0.1414, 0.1189], abs=1e-4)
     assert found.density == pytest.approx(0.1189, abs=1e-4)
+
+
+def test_a_file_in_use_is_no_density_that_cannot_be_had(tmp_path, monkeypatch):
+    def made_up(task, blind, method, *_):
+        if method.density < 0.2:
+            raise FileError("the folder is in use by another process; wait for it")
+        return point(method.density, 0.0)
+
+    monkeypatch.setattr("tombola.studies.sparsest.narrowing._point", made_up)
+    with pytest.raises(TombolaError, match="in use by another process"):
+        narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1), halvings=0)
 
 
 def test_densities_that_cannot_be_had_say_why_and_count_as_not_good_enough(tmp_path, monkeypatch):

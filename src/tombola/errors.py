@@ -10,6 +10,10 @@ class TombolaError(ValueError):
     """Something that the user can mend; its text is one sentence that names the place and the fix."""
 
 
+class FileError(TombolaError):
+    """A file or folder that cannot be read or written, or that another process or run has."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> TombolaError:
     """The error for a name that does not exist, offering the nearest one that does.
 

@@ -64,8 +64,7 @@ class EarlyBird(Watched):
         mask, removed = drawn(settling, model, units)
         cut = copy.deepcopy(model)
         attach(mask, cut).detach()
-        whole = done.history[-1].get("validation_metric")
-        seen = Provenance(whole=whole, before=run.validate(task, cut, task.recipe))
+        seen = Provenance(whole=done.validation, before=run.validate(task, cut, task.recipe))
         if self.weights != "inherited":
             seed = run.seed if self.weights == "init" else mixed(run.seed, 1)
             start = Seed(seed, initial if self.weights == "init" else digest_of(tensors_of(task.build(seed))))

@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
-from tombola.methods.neurons import Drawing, activations, check_picks, ticket_of
+from tombola.methods.forward_selection import check_picks
+from tombola.methods.neurons import Drawing, activations, ticket_of
 from tombola.methods.saturation import Drawn, Formula, Saturation, saturation
 from tombola.methods.selection import first
 from tombola.scores import Batch, Batches, Forward, Inputs, batch_size, forward, probe_of
@@ -31,7 +32,7 @@ class Enough:
     picks, repeat, examples: how a ticket is drawn, as in `GreedyNeurons`. at: the optimizer steps at which one is, as
     "500it" or "2ep"; if none are named, `first` and from there each `growth` times the last. A ticket counts by its
     metric on the validation split, never the test split. Pre-training was enough at the first ticket within `tolerance`
-    of the best, by medians of three neighbouring tickets; that is said once `patience` further tickets have come, and
+    of the best, by medians of three neighbouring tickets; that is said once `patience` further tickets are judged, and
     then training stops if `stop`. formula: the paper's, told beside what was measured.
     """
 
@@ -108,7 +109,7 @@ class Draws(Observer):
         own: Enough, layers: TwoLayers, train: Batches, validation: Batches, forward: Forward, metric: Metric
     ) -> Draws:
         """On the first of these examples, which are read before training: a loader may not be read twice at once."""
-        check_picks(own.picks, own.repeat, layers)
+        check_picks(own.picks, layers.neurons, own.repeat, f"'{layers.hidden}'")
         chosen_on = tuple(first(train, own.examples))
         return Draws(own, layers, chosen_on, validation, forward, metric, train_samples(train))
 

@@ -38,6 +38,17 @@ class Picked:
         return self.counts.double() * (self.neurons / len(self.order))
 
 
+def check_picks(picks: int, neurons: int, repeat: bool, layer: str) -> None:
+    """TombolaError for fewer picks than one, and for more than a layer's neurons if none may come again."""
+    if picks < 1:
+        raise TombolaError(f"{picks} neurons are to be picked; give at least 1")
+    if not repeat and picks > neurons:
+        raise TombolaError(
+            f"{picks} neurons are to be picked without repetition, but {layer} has {neurons}; ask for at most "
+            f"{neurons}, or let neurons repeat"
+        )
+
+
 @torch.no_grad()
 def forward_selection(hidden: Tensor, outgoing: Tensor, targets: Tensor, picks: int, *, repeat: bool = True) -> Picked:
     """Pick neurons one by one, each so that the mean of those picked comes nearest to the targets.
@@ -52,13 +63,7 @@ def forward_selection(hidden: Tensor, outgoing: Tensor, targets: Tensor, picks: 
     `hidden` is. TombolaError for more picks than neurons without repetition, and for activations that are not finite.
     """
     examples, neurons = hidden.shape
-    if picks < 1:
-        raise TombolaError(f"{picks} neurons are to be picked; give at least 1")
-    if not repeat and picks > neurons:
-        raise TombolaError(
-            f"{picks} neurons are to be picked without repetition, but the hidden layer has {neurons}; "
-            f"ask for at most {neurons}, or let neurons repeat"
-        )
+    check_picks(picks, neurons, repeat, "the hidden layer")
     weights, wanted = neurons * outgoing.double(), targets.double()
     mean = torch.cat([hidden @ own[:, None] for own in outgoing.T.contiguous()], 1).double()
     columns = targets.T.to(hidden.dtype).contiguous()

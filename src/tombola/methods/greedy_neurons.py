@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from tombola.errors import TombolaError
 from tombola.methods.enough import Draws, Enough
+from tombola.methods.forward_selection import check_picks
 from tombola.methods.method import DensityKind
-from tombola.methods.neurons import Drawing, check_picks, ticket_of
+from tombola.methods.neurons import Drawing, ticket_of
 from tombola.methods.rewind import prescribed
 from tombola.structure import Channels, Granularity, Neurons, NeuronUnits
 from tombola.tickets import Provenance, Ticket, attach
@@ -51,7 +52,7 @@ class GreedyNeurons:
         units = run.units(Neurons(), task, model)
         assert isinstance(units, NeuronUnits)
         picks = self.picks or max(round(self.density * units.layers.neurons), 1)
-        check_picks(picks, self.repeat, units.layers)
+        check_picks(picks, units.layers.neurons, self.repeat, f"'{units.layers.hidden}'")
         observers: list[Observer] = [Until(self.epochs)] if self.epochs else []
         drawn = {"picks": picks, "repeat": self.repeat, "examples": self.examples}
         draws = Draws.of(replace(self.until, **drawn), task, run, units.layers) if self.until else None
@@ -64,7 +65,5 @@ class GreedyNeurons:
         ticket = ticket_of(model, units, found["scales"], len(done.history))
         ticket.put_into(model)
         attach(ticket.mask, model).detach()
-        seen = Provenance(
-            whole=done.history[-1].get("validation_metric"), before=run.validate(task, model, task.recipe)
-        )
+        seen = Provenance(whole=done.validation, before=run.validate(task, model, task.recipe))
         return replace(ticket, recipe=prescribed("fine-tune", task.recipe), provenance=seen)

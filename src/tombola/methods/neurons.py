@@ -14,7 +14,7 @@ from tombola.methods.forward_selection import Picked, forward_selection
 from tombola.scores import Batches, Forward, Loss, Scores, View, forward, suited
 from tombola.structure import NeuronUnits, TwoLayers, joined
 from tombola.tickets import Mask, Ticket, Values, tensors_of
-from tombola.training import as_outputs
+from tombola.training import as_outputs, check_classes
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Drawing:
         """The picks, from examples in the order of the batches."""
         last, hidden, wanted, left = self.layers.last(model), [], [], self.examples
         for given, targets in activations(self.layers, model, batches, call):
+            if not targets.is_floating_point() and targets.ndim == 1 and last.out_features > 1:
+                check_classes(targets, last.out_features)
             hidden.append(given[:left])
             wanted.append(as_outputs(targets, given.new_empty(len(given), last.out_features))[:left])
             left -= len(hidden[-1])
@@ -64,15 +66,6 @@ def activations(
     weight = layers.last(model).weight
     for hidden, targets in layers.activations(model, batches, lambda own, inputs: call(own, suited(inputs, own))):
         yield hidden.to(weight.dtype), targets.to(weight.device)
-
-
-def check_picks(picks: int, repeat: bool, layers: TwoLayers) -> None:
-    """TombolaError if more neurons are to be picked than there are, and none may come again."""
-    if not repeat and picks > layers.neurons:
-        raise TombolaError(
-            f"{picks} neurons are to be picked without repetition, but '{layers.hidden}' has {layers.neurons}; "
-            f"ask for at most {layers.neurons}, or let neurons repeat"
-        )
 
 
 def ticket_of(model: nn.Module, units: NeuronUnits, scales: Tensor, epochs: float) -> Ticket:

@@ -51,10 +51,9 @@ def check_end(rewind: str) -> None:
 
 def as_trained(model: nn.Module, mask: Mask, recipe: Recipe, done: Fit) -> Ticket:
     """The network that a whole training has left, with no training left to do."""
-    last = done.history[-1] if done.history else {}
     return Ticket(
         mask,
         Values(tensors_of(model), "end", recipe.epochs),
         recipe={"start": f"{recipe.epochs}ep"},
-        provenance=Provenance(before=last.get("validation_metric")),
+        provenance=Provenance(before=done.validation),
     )

@@ -15,7 +15,10 @@ from tombola.scores import Batch, Loss, batch_size
 from tombola.training import Task, pick
 
 GATE = 0.05
-"""How near, relatively, the metric on a step's own samples must come to the whole network's for a closer look."""
+"""How near, relatively, the metric on a step's own samples must come to the whole network's for a closer look.
+
+A tolerance that is larger takes its place.
+"""
 
 Losses = Literal["task", "squared"]
 
@@ -40,7 +43,7 @@ class Goal:
 
     def near(self, metric: float) -> bool:
         """Whether the metric on a step's own samples, few as they are, is reason to look at the batches."""
-        return metric >= self.whole - GATE * abs(self.whole)
+        return metric >= self.whole - max(GATE, self.tolerance) * abs(self.whole)
 
     def met(self, network: Replay, factors: Tensor | None = None) -> bool:
         metric = mean_metric(self.of, self.batches, network, factors)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tombola.errors import TombolaError
+from tombola.errors import FileError
 
 T = TypeVar("T")
 
@@ -18,9 +18,9 @@ def text_of(path: Path) -> str:
 
 
 def parsed(path: Path, text: str, parse: Callable[[Any], T]) -> Iterator[T]:
-    """What each line of a file's text stands for; TombolaError naming the line that is damaged."""
+    """What each line of a file's text stands for; FileError naming the line that is damaged."""
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             yield parse(json.loads(line))
         except (ValueError, TypeError, KeyError) as error:
-            raise TombolaError(f"{path} is damaged in line {number} ({error}); remove that line") from error
+            raise FileError(f"{path} is damaged in line {number} ({error}); remove that line") from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tombola.errors import TombolaError
+from tombola.errors import FileError
 from tombola.studies.result import Result
 from tombola.studies.spec import digest
 from tombola.tickets import Ticket, write_atomically
@@ -47,11 +47,11 @@ class RunFolder:
         return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
 
     def begin(self, settings: dict[str, Any]) -> None:
-        """Write the settings; TombolaError if the folder holds another run."""
+        """Write the settings; FileError if the folder holds another run."""
         held = self.settings()
         if held is not None and digest(held) != digest(settings):
             differing = [k for k in settings if k != "task" and held.get(k) != settings[k]]
-            raise TombolaError(
+            raise FileError(
                 f"{self.path} holds another run (other {', '.join(differing)}); "
                 "choose another --out, or --fresh to replace it"
             )
@@ -76,16 +76,16 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Generator[None]:
-        """Hold the folder; TombolaError if another process does. A killed process holds nothing."""
+        """Hold the folder; FileError if another process does. A killed process holds nothing."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TombolaError(f"cannot make the folder {self.path}: {error.strerror}; choose another --out") from error
+            raise FileError(f"cannot make the folder {self.path}: {error.strerror}; choose another --out") from error
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise TombolaError(
+            raise FileError(
                 f"{self.path} is in use by another process ({self._owner()}); wait for it, or choose another --out"
             ) from error
         try:
@@ -106,7 +106,7 @@ class RunFolder:
         try:
             return parse(path.read_text())
         except ValueError as error:
-            raise TombolaError(f"{path} is damaged ({error}); remove the folder or use --fresh") from error
+            raise FileError(f"{path} is damaged ({error}); remove the folder or use --fresh") from error
 
 
 class Store:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from tombola.errors import TombolaError
+from tombola.errors import FileError
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -25,7 +25,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         with contextlib.suppress(OSError):
             beside.unlink()
         reason = error.strerror or str(error)
-        raise TombolaError(
+        raise FileError(
             f"could not write {path}: {reason}; nothing that was there is lost, "
             "free some space or choose another folder and run the same command again"
         ) from error

@@ -13,7 +13,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from tombola.errors import TombolaError
+from tombola.errors import FileError
 from tombola.tickets.files import write_atomically
 from tombola.tickets.tensors import digest_of
 
@@ -33,9 +33,7 @@ def read_file(path: Path, decode: Callable[[dict[str, Any], dict[str, Tensor]], 
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise TombolaError(
-            f"cannot read the ticket {path}: {error.strerror}; give the path of a ticket's file"
-        ) from error
+        raise FileError(f"cannot read the ticket {path}: {error.strerror}; give the path of a ticket's file") from error
     try:
         return decode(*_parts(data))
     except (
@@ -47,7 +45,7 @@ def read_file(path: Path, decode: Callable[[dict[str, Any], dict[str, Tensor]], 
         RecursionError,
         OverflowError,
     ) as error:
-        raise TombolaError(
+        raise FileError(
             f"{path} is not a whole, unaltered ticket: {str(error) or type(error).__name__}; copy it again or "
             "repeat the search that made it"
         ) from error

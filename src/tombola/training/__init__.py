@@ -23,6 +23,7 @@ from tombola.training.task import (
     as_outputs,
     binary_accuracy,
     binary_cross_entropy,
+    check_classes,
     half_squared_error,
 )
 from tombola.training.train import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
@@ -56,6 +57,7 @@ __all__ = [
     "beneath",
     "binary_accuracy",
     "binary_cross_entropy",
+    "check_classes",
     "data_digest",
     "describe",
     "epochs_spent",

@@ -6,8 +6,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
-from types import BuiltinFunctionType, CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
+
+from torch import Tensor
+
+from tombola.tickets import digest_of
 
 
 def describe(value: Any) -> Any:
@@ -37,7 +41,14 @@ def describe(value: Any) -> Any:
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, FunctionType | BuiltinFunctionType):
-        return f"{value.__module__}.{value.__qualname__}{_body(value)}"
+        own = f"{value.__module__}.{value.__qualname__}{_body(value)}"
+        held = _held(value)
+        return {"type": own, "held": held} if held else own
+    if isinstance(value, MethodType):
+        held = {name: _plain(own) for name, own in getattr(value.__self__, "__dict__", {}).items()}
+        return {"type": describe(value.__func__), "of": describe(type(value.__self__)), "held": held}
+    if isinstance(value, Tensor):
+        return {"type": "torch.Tensor", "values": digest_of({"": value})}
     return {"type": f"{type(value).__module__}.{type(value).__qualname__}"} | describe(getattr(value, "__dict__", {}))
 
 
@@ -49,3 +60,21 @@ def _body(function: Any) -> str:
     constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
     content = hashlib.blake2b(code.co_code + repr((constants, code.co_names)).encode(), digest_size=4)
     return f"#{content.hexdigest()}"
+
+
+def _held(function: Any) -> list[Any]:
+    """What a function that was made on the way holds: the values of its closure, and its defaults."""
+    if "<" not in function.__qualname__:
+        return []
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return [_plain(value) for value in (*cells, *defaults)]
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, text and tensors as they are described; of anything else the kind, since it may hold anything."""
+    if value is None or isinstance(value, str | int | float | bool | Tensor):
+        return describe(value)
+    if isinstance(value, FunctionType):
+        return f"{value.__qualname__}{_body(value)}"
+    return describe(type(value))

@@ -41,6 +41,11 @@ class Fit:
     cost: Cost
     together: int = 1
 
+    @property
+    def validation(self) -> float | None:
+        """The metric on the validation split after the last epoch; None where there was no epoch or no such split."""
+        return self.history[-1].get("validation_metric") if self.history else None
+
 
 def fit(
     task: Task,

@@ -83,11 +83,19 @@ def as_outputs(targets: Tensor, outputs: Tensor) -> Tensor:
         return targets.unsqueeze(-1).to(single)
     try:
         return F.one_hot(targets.long(), classes).to(single)
-    except RuntimeError as error:
+    except RuntimeError:
+        check_classes(targets, classes)
+        raise
+
+
+def check_classes(targets: Tensor, classes: int) -> None:
+    """TombolaError for class numbers that the outputs have no place for; a GPU would not say which."""
+    low, high = (int(end) for end in targets.aminmax())
+    if low < 0 or high >= classes:
         raise TombolaError(
-            f"there are classes from {int(targets.min())} to {int(targets.max())}, but the network has {classes} "
-            f"outputs; number classes from 0 to {classes - 1}"
-        ) from error
+            f"there are classes from {low} to {high}, but the network has {classes} outputs; number classes from 0 to "
+            f"{classes - 1}"
+        )
 
 
 @dataclass(frozen=True)
@@ -145,13 +153,14 @@ class SupervisedTask:
 
     @cached_property
     def data_digest(self) -> str:
-        """A fingerprint of all data in memory; of the first batch where data comes in batches."""
+        """A fingerprint of all data in memory, or of the first batch where they come so, and of the share set aside."""
         named: dict[str, Tensor] = {}
         with own_randomness(torch.device("cpu"), 0):
             for split, source in self.data.items():
                 parts = _tensors(source if _in_memory(source) else next(iter(source)))
                 named |= {f"{split}/{index}": tensor for index, tensor in enumerate(parts)}
-        return digest_of(named)
+        set_aside = "validation" not in self.data and self.validation != SupervisedTask.validation
+        return digest_of(named) + (f" without {self.validation:g}" if set_aside else "")
 
     @cached_property
     def _splits(self) -> dict[str, Any]:

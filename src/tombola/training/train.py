@@ -75,7 +75,7 @@ def train(
     done = run.stage("train", task, model, recipe=recipe, attached=attached)
     with own_randomness(run.device, seed):
         metric, loss, _ = evaluate(task, model, "test", recipe)
-    last = done.history[-1].get("validation_metric") if done.history else run.validate(task, model, recipe)
+    last = done.validation if done.history else run.validate(task, model, recipe)
     validation = math.nan if last is None else last
     cost = replace(done.cost, dense_epochs=share * done.cost.dense_epochs)
     return Trained(model, metric, loss, validation, recipe.epochs, done.history, cost, plan, done.together)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tombola.errors import TombolaError
+from tombola.errors import FileError, TombolaError
 from tombola.evidence import MANDATORY, MARGIN, budget_gap
 from tombola.methods import Method, blocks_removed, name_of
 from tombola.scores import Batch
@@ -130,6 +130,8 @@ def narrow(
         try:
             own = replace(method, density=density)  # ty: ignore[invalid-argument-type]
             points.append(_point(task, blind, own, engine, tolerance, seeds))
+        except FileError:
+            raise
         except TombolaError as error:
             points.append(Point(density, (), within=False, why=str(error)))
             errors.append(error)

@@ -76,7 +76,10 @@ class Sparsest:
             return f"no network of {len(self.tried):,} tried, in {total:,} runs, reaches {self.accuracy:.4g}"
         own = self.found.structure
         below = [tried for tried in self.tried if tried.structure.size < own.size]
+        lost = sum(tried.hits(self.accuracy) > 0 for tried in below)
         cheaper = f"; none of the {len(below):,} smaller ones that were tried does" if below else ""
+        if lost:
+            cheaper = f"; {lost:,} of {len(below):,} smaller ones that were tried did, whose values were not kept"
         return (
             f"{own.weights} weights and {own.size - own.weights} biases reach {self.found.accuracy:.2%} of the points "
             f"(widths {', '.join(map(str, own.widths))}){cheaper}, in {total:,} runs"

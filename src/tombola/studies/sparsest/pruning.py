@@ -157,7 +157,7 @@ class Asked:
 def pruned(grid: Pruning, engine: Engine, budget: float = math.inf) -> list[Fewest]:
     """Every method's tickets, trained; finished ones are kept in the engine's store and not trained again.
 
-    budget: seconds after which nothing new is begun.
+    budget: seconds after which no ticket is begun.
     """
     if not grid.methods:
         return []
@@ -217,9 +217,10 @@ def _asked(name: str, grid: Pruning) -> list[Asked]:
 
 
 def _cells(part: Sequence[Asked], task: SupervisedTask, engine: Engine, until: float) -> Iterator[list[Cell]]:
-    """Find the tickets of one method and train them; cells as they are finished, nothing is begun after `until`.
+    """Find the tickets of one method and train them; cells as they are finished, no ticket is begun after `until`.
 
-    Those that start from their initialisation are trained together in the end; each is found by itself, on every core.
+    Each is found by itself, on every core. Those that start from their initialisation are then trained together, even
+    if the time is over by that.
     """
     if part[0].name == "imp":
         if time.monotonic() < until:

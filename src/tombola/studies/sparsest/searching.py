@@ -161,7 +161,7 @@ class Searching:
 
     def rows(self, rounds: Mapping[Structure, int] | None = None) -> list[Row]:
         """What is known of every structure that was ever tried; rounds: only so many of each of these."""
-        known = [row for row in self.records.rows.values() if self._settled(row)]
+        known = list(self.records.rows.values())
         if rounds is None:
             return known
         named = {own.name: count for own, count in rounds.items()}
@@ -192,11 +192,8 @@ class Searching:
 
     def _done(self, structure: Structure, seed: int) -> bool:
         row = self.records.rows.get((structure.name, seed))
-        return row is not None and self._settled(row)
-
-    def _settled(self, row: Row) -> bool:
-        """Whether its values were kept if they are wanted: a search for a higher accuracy keeps fewer."""
-        return max(row.accuracies) < self.search.accuracy or row.values is not None
+        # A search for a higher accuracy keeps the values of fewer networks.
+        return row is not None and (max(row.accuracies) < self.search.accuracy or row.values is not None)
 
     def _which(self, row: Row) -> tuple[int, Setting]:
         """Seed and setting of the best network of a row."""

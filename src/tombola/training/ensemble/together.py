@@ -155,7 +155,7 @@ def fit_members(task: Task, members: Sequence[Member], run: Run, name: str, *, t
 
 def _trained(fitted: Fitted, epochs: int) -> Trained:
     fit = fitted.fit
-    validation = fit.history[-1].get("validation_metric", math.nan) if fit.history else fitted.validation
+    validation = fitted.validation if fit.validation is None else fit.validation
     return Trained(
         fitted.model,
         fitted.metric,
