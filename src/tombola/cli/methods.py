@@ -9,7 +9,8 @@ import tyro
 from rich.table import Table
 
 from tombola.cli.output import console, print_json
-from tombola.methods import METHODS, describe
+from tombola.methods import METHODS
+from tombola.training import describe
 
 
 @dataclass(frozen=True)

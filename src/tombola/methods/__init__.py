@@ -21,7 +21,6 @@ from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
 from tombola.methods.saturation import Drawn, Formula, Saturation, saturation
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
-from tombola.training import describe
 
 __all__ = [
     "METHODS",
@@ -53,7 +52,6 @@ __all__ = [
     "Watch",
     "Worm",
     "blocks_removed",
-    "describe",
     "find",
     "forward_selection",
     "granularity_used",

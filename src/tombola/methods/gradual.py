@@ -10,13 +10,13 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.methods.method import DensityKind
-from tombola.methods.moving import MovingMask
+from tombola.methods.moving import MovingMask, last_move
 from tombola.methods.rewind import End, as_trained, check_end
 from tombola.methods.schedule import densities, scope_at
 from tombola.scores import Magnitude
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, TieWarning, digest_of, tensors_of
-from tombola.training import Recipe, Run, State, Step, Task, length_of
+from tombola.training import Run, State, Task, length_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Gradual:
 
     def find(self, task: Task, run: Run) -> Ticket:
         steps = length_of(task.batches("train", run.seed, 0))
-        if Step.parse(task.recipe.start).iterations(steps) >= _end(self.until, task.recipe, steps):
+        if task.recipe.begin(steps) >= max(1, last_move(self.until, task.recipe, steps)):
             raise TombolaError(
                 f"training starts at {task.recipe.start}, when all that shall go by {self.until:.0%} of "
                 f"{task.recipe.epochs} epochs has to be gone; start earlier, or give a larger until"
@@ -78,7 +78,7 @@ class Thinning(MovingMask):
         super().__init__(units.expand(self.kept, tensors_of(model)))
 
     def after_step(self, state: State) -> None:
-        end = _end(self._settings.until, state.recipe, state.steps_per_epoch)
+        end = max(1, last_move(self._settings.until, state.recipe, state.steps_per_epoch))
         count = min(self._settings.count, end)
         before, now = (min(step, end) * count // end for step in (state.step - 1, state.step))
         if now > before:
@@ -97,8 +97,3 @@ class Thinning(MovingMask):
         scope, share = scope_at(own.scope, density, self._final)
         scores = Magnitude()(model, prunable=own.prunable)
         return self.units.choose(scores, share, scope=scope, within=within, floor=own.floor)
-
-
-def _end(until: float, recipe: Recipe, steps_per_epoch: int) -> int:
-    """The step after which nothing goes any more."""
-    return max(1, round(until * recipe.epochs * steps_per_epoch))

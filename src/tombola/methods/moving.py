@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tombola.tickets import Mask
-from tombola.training import Observer, State
+from tombola.training import Observer, Recipe, State
+
+
+def last_move(until: float, recipe: Recipe, steps_per_epoch: int) -> int:
+    """The step after which a mask stays that changes for this share of training."""
+    return round(until * recipe.epochs * steps_per_epoch)
 
 
 class MovingMask(Observer):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tombola.errors import TombolaError
 from tombola.methods.freezing import SearchWarning
-from tombola.methods.moving import MovingMask
+from tombola.methods.moving import MovingMask, last_move
 from tombola.tickets import Mask, TieWarning, plain_name, select
 from tombola.training import State, Step, mixed
 
@@ -51,7 +51,7 @@ class Regrowing(MovingMask):
 
     def epoch_begin(self, state: State) -> None:
         super().epoch_begin(state)
-        begin, every = Step.parse(state.recipe.start).iterations(state.steps_per_epoch), self._every(state)
+        begin, every = state.recipe.begin(state.steps_per_epoch), self._every(state)
         if state.step == begin and every * max(1, math.ceil(begin / every)) >= self._end(state):
             left = max(0, self._end(state) - begin)
             warnings.warn(
@@ -87,7 +87,7 @@ class Regrowing(MovingMask):
         return Step.parse(self._settings.every).iterations(state.steps_per_epoch)
 
     def _end(self, state: State) -> int:
-        return round(self._settings.until * state.recipe.epochs * state.steps_per_epoch)
+        return last_move(self._settings.until, state.recipe, state.steps_per_epoch)
 
     def _due(self, state: State) -> bool:
         return 0 < state.step < self._end(state) and state.step % self._every(state) == 0

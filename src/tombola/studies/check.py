@@ -10,14 +10,14 @@ from pathlib import Path
 
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN, Robustness, Sanity, Verdict, budget_gap, judge
-from tombola.methods import Method, describe
+from tombola.methods import Method
 from tombola.studies.execute import execute
 from tombola.studies.prepare import Engine, search
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
 from tombola.studies.store import Store
 from tombola.tickets import Ticket, write_atomically
-from tombola.training import Task, bars
+from tombola.training import Task, bars, describe
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tombola.evidence import Robustness
 from tombola.methods import Method, blocks_removed, name_of
 from tombola.structure import kept_share
 from tombola.tickets import Ticket, digest_of, tensors_of
-from tombola.training import Run, Task, beneath, data_digest, describe
+from tombola.training import Run, Task, beneath, data_digest, describe, fingerprint
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def task_settings(task: Task, seed: int, device: torch.device) -> dict[str, Any]
     model = task.build(seed)
     return {
         "task": dict(getattr(task, "labels", {})),
-        "network": {"repr": _fingerprint(repr(model)), "values": digest_of(tensors_of(model))},
+        "network": {"repr": fingerprint(repr(model)), "values": digest_of(tensors_of(model))},
         "data": data_digest(task),
         "loss": describe(beneath(task, "loss")),
         "metric": describe(beneath(task, "metric")),
@@ -91,7 +91,7 @@ def task_settings(task: Task, seed: int, device: torch.device) -> dict[str, Any]
 
 def digest(settings: dict[str, Any]) -> str:
     """The fingerprint of settings that names a run's folder; what a task is called does not enter it."""
-    return _fingerprint(json.dumps({k: v for k, v in settings.items() if k != "task"}, sort_keys=True))
+    return fingerprint(json.dumps({k: v for k, v in settings.items() if k != "task"}, sort_keys=True))
 
 
 @cache
@@ -103,7 +103,3 @@ def source_digest() -> str:
         content.update(str(path.relative_to(root)).encode())
         content.update(path.read_bytes())
     return content.hexdigest()
-
-
-def _fingerprint(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,7 +1,7 @@
 """Masks, the selection that makes them, tickets and their file, and attaching a mask to a model."""
 
 from tombola.tickets.attach import AttachWarning, Handle, attach
-from tombola.tickets.files import write_atomically
+from tombola.tickets.files import unwritable, write_atomically
 from tombola.tickets.mask import Mask
 from tombola.tickets.pattern import select_pattern
 from tombola.tickets.select import ScoresNaN, TieWarning, kth_largest, select
@@ -33,5 +33,6 @@ __all__ = [
     "select",
     "select_pattern",
     "tensors_of",
+    "unwritable",
     "write_atomically",
 ]

@@ -24,8 +24,12 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink()
-        reason = error.strerror or str(error)
-        raise FileError(
-            f"could not write {path}: {reason}; nothing that was there is lost, "
-            "free some space or choose another folder and run the same command again"
-        ) from error
+        raise unwritable(path, error, "nothing that was there is lost") from error
+
+
+def unwritable(path: Path, error: OSError, kept: str) -> FileError:
+    """The error for a file that could not be written, saying what is kept."""
+    return FileError(
+        f"could not write {path}: {error.strerror or error}; {kept}, free some space or choose another folder and run "
+        "the same command again"
+    )

@@ -5,7 +5,7 @@ from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.describe import describe
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
-from tombola.training.fingerprint import beneath, data_digest
+from tombola.training.fingerprint import beneath, data_digest, fingerprint
 from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.observers import Gathered, Observer, Snapshot, State, Until, gathering
@@ -62,6 +62,7 @@ __all__ = [
     "describe",
     "epochs_spent",
     "evaluate",
+    "fingerprint",
     "fit",
     "gathering",
     "half_squared_error",

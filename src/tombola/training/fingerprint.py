@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,11 @@ def data_digest(task: Task) -> str:
     with own_randomness(torch.device("cpu"), 0):
         batches = {split: next(iter(task.batches(split, 0, 0))) for split in ("train", "test")}
     return digest_of(dict(_tensors(batches)))
+
+
+def fingerprint(text: str) -> str:
+    """A text in a few bytes."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def beneath(task: Any, name: str) -> Any:

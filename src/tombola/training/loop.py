@@ -23,7 +23,6 @@ from tombola.training.observers import Observer, State
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe
-from tombola.training.step import Step
 from tombola.training.task import Split, Task, smoothed
 
 WATCH_EVERY = 100
@@ -66,7 +65,7 @@ def fit(
     """
     device = device_of(model)
     steps_per_epoch = length_of(task.batches("train", seed, 0))
-    begin = Step.parse(recipe.start).iterations(steps_per_epoch)
+    begin = recipe.begin(steps_per_epoch)
     layout = recipe.wants_channels_last(model)
     if layout:
         model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]

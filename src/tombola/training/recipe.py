@@ -89,6 +89,10 @@ class Recipe:
             return self.lr * (1 + math.cos(math.pi * (done - peak) / (1 - peak))) / 2
         return self.lr
 
+    def begin(self, steps_per_epoch: int) -> int:
+        """The step at which training starts."""
+        return Step.parse(self.start).iterations(steps_per_epoch)
+
     def final_lr(self, steps_per_epoch: int) -> float:
         """The learning rate of the last step: what fine-tuning goes on with."""
         return self.lr_at(self.epochs * steps_per_epoch - 1, steps_per_epoch)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.methods import Gradual, Iterative, Method, OneShot, blocks_removed, describe, find, method
+from tombola.methods import Gradual, Iterative, Method, OneShot, blocks_removed, find, method
 from tombola.scores import ProsPr
 from tombola.studies.cores import cores_for, on_cores
 from tombola.studies.execute import warn_of_stale
@@ -24,7 +24,7 @@ from tombola.studies.sparsest.runs import RECIPE, SCHEDULES, Schedule, Setting, 
 from tombola.studies.sparsest.structures import LAYERS, Structure, Widths
 from tombola.studies.spec import digest, source_digest, task_settings
 from tombola.tickets import Mask, ScoresNaN, Seed, put_values, tensors_of
-from tombola.training import Diverged, Member, Recipe, Run, SupervisedTask, Trained, train, train_together
+from tombola.training import Diverged, Member, Recipe, Run, SupervisedTask, Trained, describe, train, train_together
 
 GROUP = 120
 """How many tickets are trained together."""

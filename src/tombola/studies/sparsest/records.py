@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from tombola.errors import FileError
 from tombola.studies.json_lines import parsed, text_of
 from tombola.studies.sparsest.runs import Values
+from tombola.tickets import unwritable
 
 
 class Line(Protocol):
@@ -71,7 +71,4 @@ class Records(Generic[L]):
         try:
             yield
         except OSError as error:
-            raise FileError(
-                f"could not write {self.path}: {error.strerror or error}; what was written before is not lost, "
-                "free some space or choose another folder and run the same command again"
-            ) from error
+            raise unwritable(self.path, error, "what was written before is not lost") from error

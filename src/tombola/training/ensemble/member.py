@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from torch import nn
 
 from tombola.tickets import Mask, Ticket, digest_of, tensors_of
 from tombola.training.describe import describe
-from tombola.training.fingerprint import beneath, data_digest
+from tombola.training.fingerprint import beneath, data_digest, fingerprint
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
 from tombola.training.train import recipe_of, start_of
@@ -63,7 +62,7 @@ class Member:
         }
 
 
-def fingerprint(task: Task, members: Sequence[Member], device: torch.device) -> str:
+def fingerprint_of(task: Task, members: Sequence[Member], device: torch.device) -> str:
     """What decides what these networks come to when they train at once on a device, in a few bytes."""
     settings = {
         "data": data_digest(task),
@@ -72,4 +71,4 @@ def fingerprint(task: Task, members: Sequence[Member], device: torch.device) -> 
         "device": device.type,
         "members": [member.settings(task) for member in members],
     }
-    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return fingerprint(json.dumps(settings, sort_keys=True))

@@ -22,7 +22,6 @@ from tombola.training.ensemble.network import Stacked
 from tombola.training.ensemble.optimizer import Optimizer, Rates
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
-from tombola.training.step import Step
 from tombola.training.task import Task, smoothed
 
 RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
@@ -85,7 +84,7 @@ def stacked(
     moving, kept = _masks(members, layout, device)
     if kept is not None:
         values.view(torch.int32).bitwise_and_(kept)
-    begin = Step.parse(recipe.start).iterations(source.steps)
+    begin = recipe.begin(source.steps)
     rates, optimizer = Rates(recipes, source.steps, layout, device), Optimizer(recipe, values, grads, moving)
     return Stack(task, recipes, network, values, own_values, optimizer, rates, source, begin)
 

@@ -14,7 +14,7 @@ from tombola.errors import TombolaError
 from tombola.tickets import check_fits, put_values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.ensemble.loop import PerSample, evaluate_together, fit_together
-from tombola.training.ensemble.member import Member, fingerprint
+from tombola.training.ensemble.member import Member, fingerprint_of
 from tombola.training.ensemble.stack import Unbatched, common, obstacle, stacked
 from tombola.training.loop import Diverged, Fit, evaluate
 from tombola.training.memory import reset_peak_memory, step_memory
@@ -189,7 +189,9 @@ def _alone(task: Task, member: Member, run: Run, why: str) -> Trained:
 
 def _part(task: Task, members: Sequence[Member], run: Run) -> Run:
     """The part of a run that trains these, in a folder that is named by what they are."""
-    return run.part("" if run.folder is None else f"together-{fingerprint(task, members, run.device)}", members[0].seed)
+    return run.part(
+        "" if run.folder is None else f"together-{fingerprint_of(task, members, run.device)}", members[0].seed
+    )
 
 
 def _chunk_size(task: Task, members: Sequence[Member], run: Run) -> int:
