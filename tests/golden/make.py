@@ -6,14 +6,21 @@ was given. Make them again only where behaviour is meant to change, and only the
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+import zipfile
+from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pinned
 import torch
+import world
 
 
 def searches() -> None:
@@ -51,7 +58,70 @@ def records() -> None:
     write("records", {path.name: pinned.records(path) for path in sorted(pinned.RECORDS.glob("*.jsonl"))})
 
 
-PARTS: dict[str, Callable[[], None]] = {"searches": searches, "scores": scores, "orders": orders, "records": records}
+def tickets() -> None:
+    """Files of tickets of every kind."""
+    (pinned.DATA / "tickets").mkdir(exist_ok=True, parents=True)
+    told = {}
+    for name, ticket in pinned.tickets().items():
+        ticket.save(pinned.ticket_file(name))
+        told[name] = pinned.content(ticket)
+    write("tickets", told)
+
+
+def stores() -> None:
+    """A finished study and killed runs, each as its folders in an archive; what an undisturbed run came to beside."""
+    told: dict[str, Any] = {"versions": pinned.versions()}
+    with working_folder():
+        assert world.command(pinned.STUDY) == 0
+        archive("study", "study")
+    for name, own in pinned.KILLED.items():
+        with working_folder(), world.saved_at_every_epoch():
+            with pinned.steps_counted() as counted:
+                assert world.command([*own.words, "--out", "whole"]) == 0
+            whole = pinned.outcome(Path("whole"))
+            shutil.rmtree("runs", ignore_errors=True)
+            with pinned.steps_counted(own.after):
+                assert world.command([*own.words, "--out", "killed"]) == 130
+            assert [*Path("killed").rglob("*.going.pt")]
+            archive(name, "killed", "runs")
+            with pinned.steps_counted() as left:
+                assert world.command([*own.words, "--out", "killed"]) == 0
+            assert 0 < left[0] < counted[0] - own.after + own.steps_an_epoch
+            pinned.check_same(pinned.outcome(Path("killed")), whole, 0.0)
+            told[name] = whole | {"left": left[0]}
+            if Path("whole/ticket.safetensors").exists():
+                shutil.copy("whole/ticket.safetensors", pinned.DATA / "stores" / f"{name}.safetensors")
+    write("stores", told)
+
+
+@contextlib.contextmanager
+def working_folder() -> Generator[None]:
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
+def archive(name: str, *folders: str) -> None:
+    """What runs wrote into folders, but neither reports nor locks."""
+    (pinned.DATA / "stores").mkdir(exist_ok=True, parents=True)
+    with zipfile.ZipFile(pinned.DATA / "stores" / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(own for folder in folders for own in Path(folder).rglob("*")):
+            if path.suffix in (".json", ".jsonl", ".safetensors", ".pt"):
+                file.write(path)
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "searches": searches,
+    "scores": scores,
+    "orders": orders,
+    "records": records,
+    "tickets": tickets,
+    "stores": stores,
+}
 
 
 def write(name: str, told: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import torch
 import torch.nn.functional as F
 import world
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import tombola as tb
 
@@ -256,6 +260,151 @@ def _units(model: nn.Module, units: Any, name: str) -> dict[str, Any]:
         if name.startswith("filter"):
             break
     return {"units": total, "steps": steps}
+
+
+# Tickets
+
+TICKETS = (
+    ("mlp", "imp"),
+    ("mlp", "imp-warm"),
+    ("mlp", "lrr"),
+    ("mlp", "gem-miner"),
+    ("mlp", "greedy"),
+    ("resnet", "early-bird"),
+    ("resnet", "layer-kl"),
+    ("resnet", "filter-snip"),
+    ("two-layer", "greedy-neurons"),
+)
+"""Searches whose tickets are masks, weights of several kinds, removed units, held parameters, signed constants."""
+
+
+def tickets() -> dict[str, tb.Ticket]:
+    """A ticket of each kind, and one with all that a file can hold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {
+            f"{network}-{name}": tb.find(
+                small.task(network), tb.method(name, **settings_of(network, name)), progress=False
+            )
+            for network, name in TICKETS
+        }
+    mask = tb.Mask.of({"a.weight": torch.arange(30).reshape(5, 6) % 3 == 0, "b": torch.tensor([True])})
+    values = {"a.weight": torch.arange(30.0).reshape(5, 6), "b": torch.tensor([0.5], dtype=torch.bfloat16)}
+    values |= {"n": torch.tensor(3), "wide": torch.linspace(0, 1, 3, dtype=torch.float64)}
+    recipe = {"start": "10it", "lr": 0.1, "milestones": (0.5, 0.75), "augment": (), "nesterov": True}
+    found["by-hand"] = tb.Ticket(mask, tb.Values(values, "10it", 0.5), ("b",), recipe, {"g": (1, 2), "h": ()})
+    return found
+
+
+def ticket_file(name: str) -> Path:
+    return DATA / "tickets" / f"{name}.safetensors"
+
+
+def content(ticket: tb.Ticket) -> dict[str, Any]:
+    """All that a ticket says, as JSON, its tensors as fingerprints; not how long its search took."""
+    own, start = ticket.provenance, ticket.start
+    return {
+        "digest": ticket.digest,
+        "mask_digest": ticket.mask.digest,
+        "mask": hashed([packed(ticket.mask).tolist(), shapes_of(ticket.mask)]),
+        "kept": ticket.mask.counts,
+        "start": _values(start) if isinstance(start, tb.Values) else [start.seed, start.digest, start.weights],
+        "held": list(ticket.held),
+        "recipe": {key: list(value) if isinstance(value, tuple) else value for key, value in ticket.recipe.items()},
+        "removed": {group: list(units) for group, units in ticket.removed.items()},
+        "method": own.method,
+        "settings": dict(own.settings),
+        "seed": own.seed,
+        "ties": own.ties,
+        "whole": own.whole,
+        "before": own.before,
+        "flops": own.cost.get("flops"),
+    }
+
+
+def _values(start: tb.Values) -> list[Any]:
+    tensors = {name: [str(own.dtype), own.double().tolist()] for name, own in start.tensors.items()}
+    return [start.what, start.epochs_spent, start.digest, hashed(tensors)]
+
+
+# Stores
+
+DIGITS = ("--data", "digits", "--model", "lenet-300-100", "--width", "0.05")
+STUDY = ("compare", "snip", "random", *DIGITS, "--densities", "0.2", "--seeds", "2", "--recipe.epochs", "1")
+STUDY = (*STUDY, "--device", "cpu", "--json", "--out", "study")
+
+DOUBLE = ("--data", "small:data", "--model", "small:mlp")
+DOUBLE = (*DOUBLE, "--recipe.batch", "8", "--recipe.lr", "0.05", "--recipe.precision", "float32")
+COMMON = ("--seed", "0", "--recipe.epochs", "4", "--device", "cpu", "--json")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A command, killed after so many optimizer steps; and how near what it ends with is to what was."""
+
+    words: tuple[str, ...]
+    after: int
+    steps_an_epoch: int
+    near: float = 1e-9
+
+
+KILLED = {
+    "find-imp": Killed(("find", "imp", "--density", "0.4", "--count", "2", *DOUBLE, *COMMON), 26, 4),
+    "find-lrr": Killed(("find", "lrr", "--density", "0.4", "--count", "2", *DOUBLE, *COMMON), 26, 4),
+    "find-gem-miner": Killed(("find", "gem-miner", "--density", "0.4", *DOUBLE, *COMMON), 10, 4),
+    "train-snip": Killed(("train", "snip", "--density", "0.4", *DOUBLE, *COMMON), 10, 4),
+    "train-digits": Killed(("train", "random", "--density", "0.2", *DIGITS, *COMMON), 50, 21, near=0.02),
+}
+"""Searches killed in their second round or in mid-search, and trainings; in double precision but for the last."""
+
+
+@contextmanager
+def steps_counted(kill_after: int = 0) -> Generator[list[int]]:
+    """The number of steps that optimizers take inside; after so many of them, if not 0, it is as if stopped."""
+    counted = [0]
+
+    def count(*_: Any) -> None:
+        counted[0] += 1
+        if counted[0] == kill_after:
+            raise KeyboardInterrupt
+
+    hook = register_optimizer_step_post_hook(count)
+    try:
+        yield counted
+    finally:
+        hook.remove()
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What a run came to: its history, times aside, and the figures of its result if it has one."""
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    told: dict[str, Any] = {"history": [{key: own for key, own in row.items() if key != "seconds"} for row in rows]}
+    if (folder / "result.json").exists():
+        result = json.loads((folder / "result.json").read_text())
+        told["result"] = {key: result[key] for key in ("metric", "loss", "validation", "epochs", "weight_density")}
+        told["layers"] = result["layers"]
+    return told
+
+
+def check_same(found: Any, before: Any, near: float) -> None:
+    """AssertionError unless two outcomes are the same, numbers but for such a part of them."""
+    if isinstance(before, dict):
+        assert list(found) == list(before)
+        for key in before:
+            check_same(found[key], before[key], near)
+    elif isinstance(before, list):
+        assert len(found) == len(before)
+        for own, other in zip(found, before, strict=True):
+            check_same(own, other, near)
+    elif isinstance(before, float):
+        assert abs(found - before) <= near * abs(before), f"{found} is not {before}"
+    else:
+        assert found == before
+
+
+def versions() -> list[str]:
+    """Of what a run's name depends on beside the run: the code of Python's and torch's own functions enters it."""
+    return [".".join(map(str, sys.version_info[:2])), torch.__version__.partition("+")[0]]
 
 
 # Records

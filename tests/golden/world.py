@@ -16,7 +16,16 @@ from tombola import cli, zoo
 from tombola.structure import granularity
 from tombola.training import checkpoint
 
-__all__ = ["UNIT_GROUPS", "command", "granularity", "saved_at_every_epoch", "score", "unit_groups", "zoo_model"]
+__all__ = [
+    "command",
+    "gathered_score",
+    "granularity",
+    "saved_at_every_epoch",
+    "score",
+    "unit_groups",
+    "without_report",
+    "zoo_model",
+]
 
 UNIT_GROUPS = ("groups", "inner")
 """What the attribute is called that holds a granularity's unit groups."""
@@ -54,4 +63,11 @@ def command(words: Sequence[str | Path]) -> int:
 def saved_at_every_epoch() -> Generator[None]:
     """Inside, a training's checkpoint is written after each epoch, however short."""
     with mock.patch.object(checkpoint.Checkpoint, "due", return_value=True):
+        yield
+
+
+@contextmanager
+def without_report() -> Generator[None]:
+    """Inside, `tombola compare` draws no charts, which take longer than all else here."""
+    with mock.patch("tombola.cli.compare.write_report", return_value=Path("report.html")):
         yield
