@@ -10,7 +10,7 @@ import torch
 import tombola as tb
 from benchmarks.measure import Figure, interleaved
 from tombola import zoo
-from tombola.shrink import SparsityWarning, timings
+from tombola.shrinking import SparsityWarning, timings
 
 
 def figures() -> Iterator[Figure]:

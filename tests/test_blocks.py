@@ -77,7 +77,7 @@ def test_a_network_without_blocks_is_the_one_whose_branches_give_zero(name):
     model, x = zoo.model(name, (3, 8, 8), 5, width=0.25)().double().eval(), torch.randn(3, 3, 8, 8).double()
     own = Blocks(3 if name != "resnet18" else 2, least=1)
     mask = mask_without(model, own)
-    small, plan = tb.shrink(model, mask, example=x), tb.shrinking(model, mask, x)
+    small, plan = tb.shrink(model, mask, example=x), tb.shrinking.preview(model, mask, x)
     assert len(plan.idle) == own.remove
     assert plan.mask == tb.Mask({})
     named = {block.name: block for block in residual_blocks(model)}

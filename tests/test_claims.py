@@ -86,7 +86,7 @@ def test_one_contradiction_outweighs_what_holds():
     assert report.outcome == "not reproduced"
 
 
-@pytest.mark.filterwarnings("ignore::tombola.studies.execute.StaleWarning")
+@pytest.mark.filterwarnings("ignore::tombola.studies.execution.StaleWarning")
 def test_records_spare_the_runs_and_give_the_same_outcome(tmp_path):
     records = tmp_path / "records" / "small.jsonl"
     first = measure(SMALL, "standard", Engine(Store(tmp_path / "one")), records=records)

@@ -207,7 +207,7 @@ def test_a_controls_own_search_goes_on_where_it_was(tmp_path, monkeypatch):
         return fit(*args, name=name, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["tombola.studies.execute"], "train", killed)
+        patched.setattr(sys.modules["tombola.studies.execution"], "train", killed)
         with pytest.raises(KeyboardInterrupt):
             carry_out(spec, engine)
     monkeypatch.setattr("tombola.training.run.fit", counted)

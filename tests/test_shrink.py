@@ -14,7 +14,7 @@ from torch import nn
 
 import tombola as tb
 from tombola import Mask, TombolaError, zoo
-from tombola.shrink.cut import axes_of, narrowed
+from tombola.shrinking.cutting import axes_of, narrowed
 from tombola.structure import Units
 
 SMALL = {"lenet-300-100": (20,), "lenet5": (1, 16, 16)}
@@ -149,7 +149,7 @@ def test_the_smaller_network_is_the_masked_one_also_after_a_step(name, make):
     mask = channel_mask(model, x)
     optimizer = make(model.parameters())
     stepped(model, mask, optimizer, x)
-    plan = tb.shrinking(model, mask, x)
+    plan = tb.shrinking.preview(model, mask, x)
     before = copy.deepcopy(model.state_dict())
     own = make(model.parameters())
     own.load_state_dict(copy.deepcopy(optimizer.state_dict()))
@@ -209,7 +209,7 @@ def test_a_stream_goes_only_where_every_member_drops_it():
     alive[[3, 7]] = False
     some = Mask.of({name: alive for name in names[:-1]})
     mask = units.expand(some, dict(model.named_parameters()))
-    assert tb.shrinking(model, mask, x).kept == {}
+    assert tb.shrinking.preview(model, mask, x).kept == {}
     assert not mask["bn1.bias"][[3, 7]].any()
     assert mask["layer2.0.conv1.weight"].all()
     everyone = Mask.of({name: alive for name in names})
@@ -217,7 +217,7 @@ def test_a_stream_goes_only_where_every_member_drops_it():
     assert not mask["layer2.0.conv1.weight"][:, [3, 7]].any()
     small = tb.shrink(model, mask, example=x)
     assert small.layer1[2].conv2.out_channels == small.layer2[0].conv1.in_channels == 14
-    assert tb.shrinking(model, mask, x).mask == Mask({})
+    assert tb.shrinking.preview(model, mask, x).mask == Mask({})
 
 
 @pytest.mark.parametrize(("dead", "left"), [((0,), 8), ((0, 1), 6), ((1, 2), 8), ((0, 1, 6, 7), 4)])
@@ -426,7 +426,7 @@ def test_wrappers_that_hold_on_to_parameters_and_networks_that_cannot_be_copied_
     with pytest.raises(TombolaError, match="cannot be copied"):
         tb.shrink(model, mask, example=x)
     with pytest.raises(TombolaError, match="cannot be copied"):
-        tb.shrinking(model, mask, x)
+        tb.shrinking.preview(model, mask, x)
 
 
 def test_l_bfgs_cannot_follow():
@@ -437,7 +437,7 @@ def test_l_bfgs_cannot_follow():
 
 def test_a_network_that_gives_nothing_to_trace_is_refused():
     with pytest.raises(TombolaError, match="gives no tensor from which"):
-        tb.shrinking(Odd(lambda s, x: s.a(x).detach(), a=nn.Linear(4, 3)), Mask({}), torch.randn(2, 4))
+        tb.shrinking.preview(Odd(lambda s, x: s.a(x).detach(), a=nn.Linear(4, 3)), Mask({}), torch.randn(2, 4))
 
 
 # Files and exports
@@ -447,7 +447,7 @@ def small_resnet() -> tuple[nn.Module, nn.Module, tb.Plan, torch.Tensor]:
     model, x = network("resnet20")
     model, x = model.float(), x.float()
     mask = channel_mask(model, x)
-    return model, tb.shrink(model, mask, example=x), tb.shrinking(model, mask, x), x
+    return model, tb.shrink(model, mask, example=x), tb.shrinking.preview(model, mask, x), x
 
 
 def test_a_stored_network_is_built_again_from_a_whole_one(tmp_path):
@@ -542,7 +542,7 @@ def test_a_block_whose_branch_is_dead_is_left_out(name, tmp_path):
     mask = dead_branch(model, "layer1.1", "layer2.1")
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
     stepped(model, mask, optimizer, x)
-    plan, own = tb.shrinking(model, mask, x), torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    plan, own = tb.shrinking.preview(model, mask, x), torch.optim.SGD(model.parameters(), 0.1, 0.9)
     assert plan.idle == ("layer1.1", "layer2.1")
     assert plan.mask == Mask({})
     own.load_state_dict(copy.deepcopy(optimizer.state_dict()))
@@ -579,13 +579,13 @@ def added() -> tuple[nn.Sequential, Mask, torch.Tensor]:
 
 def test_blocks_with_a_dead_branch_are_left_out_where_they_give_their_input():
     model, mask, x = added()
-    assert tb.shrinking(model, mask, x).idle == ("1",)
+    assert tb.shrinking.preview(model, mask, x).idle == ("1",)
     model[1].scale = 2.0
-    assert tb.shrinking(model, mask, x).idle == ()
+    assert tb.shrinking.preview(model, mask, x).idle == ()
     model[1].scale, model[1].branch = 1.0, ("conv",)
-    assert tb.shrinking(model, mask, x).idle == ("1",)
+    assert tb.shrinking.preview(model, mask, x).idle == ("1",)
     changing, x = network("resnet20-projection")
-    assert tb.shrinking(changing, dead_branch(changing, "layer2.0"), x).idle == ()
+    assert tb.shrinking.preview(changing, dead_branch(changing, "layer2.0"), x).idle == ()
 
 
 def test_a_live_branch_of_zeros_stays():
@@ -594,18 +594,18 @@ def test_a_live_branch_of_zeros_stays():
     with torch.no_grad():
         model[1].conv.weight.zero_()
         model[1].conv.bias.zero_()
-    assert tb.shrinking(model, Mask({}), x).idle == ()
+    assert tb.shrinking.preview(model, Mask({}), x).idle == ()
 
 
 def test_a_block_that_says_what_is_not_so_stays_and_is_named():
     model, mask, x = added()
     model[1].branch, model[1].scale = ("conv",), 2.0
     with pytest.warns(tb.ShrinkWarning, match="masked in the smaller network, and not cut out"):
-        assert tb.shrinking(model, mask, x).idle == ()
+        assert tb.shrinking.preview(model, mask, x).idle == ()
 
 
 def test_a_block_that_stands_twice_stays():
     model, mask, x = added()
     model[1].branch = ("conv",)
     twice = nn.Sequential(model[0], model[1], model[1], *model[2:])
-    assert tb.shrinking(twice, mask, x).idle == ()
+    assert tb.shrinking.preview(twice, mask, x).idle == ()

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import tombola as tb
-from tombola.shrink import SparseLinear, SparsityWarning, kernels, sparse
-from tombola.shrink.sparse import LayerTiming
+from tombola.shrinking import SparseLinear, SparsityWarning, kernels, sparse
+from tombola.shrinking.sparse_linear import LayerTiming
 
 
 def network() -> nn.Module:
@@ -30,7 +30,7 @@ def masked(density: float) -> tuple[nn.Module, tb.Mask]:
         return model.eval(), mask
 
 
-@pytest.mark.filterwarnings("ignore::tombola.shrink.SparsityWarning")
+@pytest.mark.filterwarnings("ignore::tombola.shrinking.SparsityWarning")
 def test_outputs_are_the_masked_networks_and_the_large_layer_runs_sparse():
     model, mask = masked(0.01)
     before = copy.deepcopy(model.state_dict())
@@ -62,7 +62,7 @@ def test_every_kernel_equals_the_dense_layer(kernel, bias):
 
 COUNTING = """
 import torch
-from tombola.shrink import SparseLinear, kernels
+from tombola.shrinking import SparseLinear, kernels
 
 for threads in (1, 2, 64):
     torch.set_num_threads(threads)

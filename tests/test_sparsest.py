@@ -23,7 +23,7 @@ from tombola.errors import FileError
 from tombola.report.sparsest import _rates
 from tombola.studies import RECIPES, Engine, Store
 from tombola.studies.cores import cores_for
-from tombola.studies.execute import StaleWarning
+from tombola.studies.execution import StaleWarning
 from tombola.studies.sparsest import (
     WHOLE,
     Fewest,
@@ -506,7 +506,7 @@ def test_what_another_source_made_is_said_and_what_other_settings_made_is_left(t
     (before,) = pruned(grid, engine(tmp_path))
     hit_rates({triple: 2}, QUICK, engine(tmp_path), Standin(0))
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["tombola.studies.execute"], "source_digest", lambda: "another")
+        patch.setattr(sys.modules["tombola.studies.execution"], "source_digest", lambda: "another")
         with pytest.warns(StaleWarning, match="2 of 2 results were made by another version"):
             assert pruned(grid, engine(tmp_path)) == [before]
         with pytest.warns(StaleWarning, match="2 of 2 results"):

@@ -16,7 +16,7 @@ from tombola import Blocks, Inner, Inside, Mask, QueryKey, TombolaError, zoo
 from tombola.cli import main
 from tombola.methods.early_bird import watching
 from tombola.scores import SCORES
-from tombola.shrink.cut import axes_of, narrowed
+from tombola.shrinking.cutting import axes_of, narrowed
 from tombola.structure import Granularity, inner_of
 from tombola.testing import check_method, toy_task
 from tombola.training import Run
@@ -72,7 +72,7 @@ def test_the_smaller_transformer_is_the_masked_one_also_after_a_step(name, kind)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(2):
         _step(model, mask, optimizer, x, call)
-    plan = tb.shrinking(model, mask, x, call)
+    plan = tb.shrinking.preview(model, mask, x, call)
     assert plan.mask == Mask({})
     own = torch.optim.Adam(model.parameters(), 1e-2)
     own.load_state_dict(copy.deepcopy(optimizer.state_dict()))
@@ -113,7 +113,7 @@ def test_an_encoder_says_how_many_heads_it_has_left(name):
 def test_a_small_encoder_is_stored_and_built_again(tmp_path):
     model, x, call = network("Bert")
     mask = mask_of(Inside("head"), model)
-    small, plan = tb.shrink(model, mask, example=x, forward=call), tb.shrinking(model, mask, x, call)
+    small, plan = tb.shrink(model, mask, example=x, forward=call), tb.shrinking.preview(model, mask, x, call)
     tb.save_small(tmp_path, small, plan)
     assert torch.equal(call(tb.load_small(tmp_path, network("Bert")[0]).eval(), x), call(small, x))
 

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from tombola import scores
+from tombola import scores, shrinking
 from tombola.errors import TombolaError
 from tombola.evidence import Robustness, Sanity, Verdict, corrupt, fgsm, pgd
 from tombola.methods import (
@@ -28,14 +28,13 @@ from tombola.methods import (
     method,
     rare_gems,
 )
-from tombola.shrink import (
+from tombola.shrinking import (
     Plan,
     ShrinkWarning,
     SparsityWarning,
     load_small,
     save_small,
     shrink,
-    shrinking,
     sparse,
     to_onnx,
 )

@@ -15,7 +15,7 @@ from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, task_words, ticket_at
 from tombola.errors import TombolaError
 from tombola.scores import Batch
-from tombola.shrink import NETWORK, WEIGHTS, Plan, save_small, smaller, to_onnx
+from tombola.shrinking import NETWORK, WEIGHTS, Plan, save_small, smaller, to_onnx
 from tombola.studies import default_options, make_task
 from tombola.training import Run, SampleFlops, Task, bars, train
 

@@ -8,7 +8,7 @@ from tombola.evidence.detection import auroc, calibration_error, energy, fpr95, 
 from tombola.evidence.paths import effective
 from tombola.evidence.robustness import Robustness, compared
 from tombola.evidence.sanity import CHECKS, Checked, Sanity
-from tombola.evidence.savings import NET, TRAINING, Savings, Spent, known, savings
+from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known, savings
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval, proportion
 from tombola.evidence.theory import Growth, bound_rows
 from tombola.evidence.verdict import MANDATORY, Verdict, judge

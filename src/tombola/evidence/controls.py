@@ -14,7 +14,7 @@ from tombola.evidence.arm import Against, Arm, budget_gap, catching_up, control_
 from tombola.evidence.searched_anew import corrupted_labels, corrupted_pixels, half_data, later, reads_data
 from tombola.methods import Method, OneShot, find, granularity_used, method
 from tombola.scores import Batches, Loss, Score, Scores
-from tombola.shrink import smaller
+from tombola.shrinking import smaller
 from tombola.structure import Prunable, UnitMap, Weights
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
 from tombola.training import Run, mixed, share_of_work, start_of

@@ -2,24 +2,24 @@
 
 from tombola.methods.concrete import ConcreteTicketSearch
 from tombola.methods.continuous import ContinuousSparsification
+from tombola.methods.contract import DensityKind, Method
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
 from tombola.methods.enough import Draws, Enough, EnoughWatch
-from tombola.methods.find import find
-from tombola.methods.forward_selection import Picked, forward_selection
+from tombola.methods.forward_picks import Picked, forward_selection
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.gradual import Gradual
 from tombola.methods.greedy import GreedyChannels
 from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
-from tombola.methods.method import DensityKind, Method
 from tombola.methods.names import blocks_removed, granularity_used, method, name_of, removing
 from tombola.methods.one_shot import OneShot
 from tombola.methods.preset import Preset
 from tombola.methods.presets import METHODS
-from tombola.methods.rare_gems import rare_gems
+from tombola.methods.rare_gems_settings import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
-from tombola.methods.saturation import Drawn, Formula, Saturation, saturation
+from tombola.methods.saturation_curve import Drawn, Formula, Saturation, saturation
+from tombola.methods.search import find
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 
 __all__ = [

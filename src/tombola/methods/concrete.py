@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.methods.method import DensityKind
+from tombola.methods.contract import DensityKind
 from tombola.methods.searched import Searched, Searching, check_length, positive, score_recipe
 from tombola.scores import Batch
 from tombola.structure import Granularity, Prunable, Weights

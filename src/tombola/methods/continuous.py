@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.methods.contract import DensityKind
 from tombola.methods.freezing import SearchWarning
-from tombola.methods.method import DensityKind
 from tombola.methods.searched import Searched, Searching, positive
 from tombola.structure import Granularity, Prunable, Weights
 from tombola.tickets import Mask, Provenance, Ticket, Values, plain_name, put_values, select

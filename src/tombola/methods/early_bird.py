@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.methods.contract import DensityKind
 from tombola.methods.freezing import SearchWarning
-from tombola.methods.method import DensityKind
 from tombola.methods.settling import Settling, Watched
 from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
 from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, norm_units

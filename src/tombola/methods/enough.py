@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
-from tombola.methods.forward_selection import check_picks
+from tombola.methods.forward_picks import check_picks
 from tombola.methods.neurons import Drawing, activations, ticket_of
-from tombola.methods.saturation import Drawn, Formula, Saturation, saturation
+from tombola.methods.saturation_curve import Drawn, Formula, Saturation, saturation
 from tombola.methods.selection import first
 from tombola.scores import Batch, Batches, Forward, Inputs, batch_size, forward, probe_of
 from tombola.structure import Neurons, TwoLayers

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.methods.method import DensityKind
+from tombola.methods.contract import DensityKind
 from tombola.methods.moving import MovingMask, last_move
 from tombola.methods.rewind import End, as_trained, check_end
 from tombola.methods.schedule import densities, scope_at

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.methods.contract import DensityKind
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.imitation import gram, imitated
-from tombola.methods.method import DensityKind
 from tombola.methods.replay import Replay
 from tombola.methods.selection import Goal, Losses, Picked, drawn, first, mean_metric, select_channels
 from tombola.scores import Batch, Forward

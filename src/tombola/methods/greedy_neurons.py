@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from tombola.errors import TombolaError
+from tombola.methods.contract import DensityKind
 from tombola.methods.enough import Draws, Enough
-from tombola.methods.forward_selection import check_picks
-from tombola.methods.method import DensityKind
+from tombola.methods.forward_picks import check_picks
 from tombola.methods.neurons import Drawing, ticket_of
 from tombola.methods.rewind import prescribed
 from tombola.structure import Channels, Granularity, Neurons, NeuronUnits

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.methods.method import DensityKind
+from tombola.methods.contract import DensityKind
 from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rewinder, Round
 from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tombola.errors import TombolaError, unknown
-from tombola.methods.method import Method
+from tombola.methods.contract import Method
 from tombola.methods.presets import METHODS
 from tombola.structure import COUNTED, Granularity, granularity_of
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.methods.forward_selection import Picked, forward_selection
+from tombola.methods.forward_picks import Picked, forward_selection
 from tombola.scores import Batches, Forward, Loss, Scores, View, forward, suited
 from tombola.structure import NeuronUnits, TwoLayers, joined
 from tombola.tickets import Mask, Ticket, Values, tensors_of

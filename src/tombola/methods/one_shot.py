@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from tombola.errors import TombolaError
-from tombola.methods.method import DensityKind
+from tombola.methods.contract import DensityKind
 from tombola.methods.schedule import Schedule, densities, scope_at
 from tombola.scores import Score, Snip, View
 from tombola.structure import Granularity, Prunable, Weights, kept_share

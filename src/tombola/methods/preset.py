@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tombola.methods.method import Method
+from tombola.methods.contract import Method
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from tombola.errors import TombolaError
-from tombola.methods.method import DensityKind
+from tombola.methods.contract import DensityKind
 from tombola.methods.one_shot import OneShot
 from tombola.methods.regrowing import Regrowing, Regrowth
 from tombola.methods.rewind import End, as_trained, check_end

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError
+from tombola.methods.contract import DensityKind
 from tombola.methods.freezing import Falling, Freezing
 from tombola.methods.gated import Gated
-from tombola.methods.method import DensityKind
 from tombola.methods.searched import (
     Searched,
     Searching,

@@ -4,11 +4,11 @@ from tombola.report.arms import Gathered
 from tombola.report.claim_page import claim_table, write_claim
 from tombola.report.enough import enough_sentences, enough_table, write_enough
 from tombola.report.page import write_report
+from tombola.report.results_table import savings_table, table
 from tombola.report.robustness import Tried, robustness_table, tried
 from tombola.report.sanity import sanity_table
 from tombola.report.search_curve import write_search_curve
 from tombola.report.sparsest import pruned_table, rates_table, write_sparsest
-from tombola.report.table import savings_table, table
 from tombola.report.words import estimate
 
 __all__ = [

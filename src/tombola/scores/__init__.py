@@ -1,12 +1,14 @@
 """Scores: how much is each weight, or residual block, worth? Pure functions; larger = keep."""
 
+from tombola.scores.activation_norm import Wanda
 from tombola.scores.blocks import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
 from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluate import UnusedWarning, batch_size
 from tombola.scores.features import ExpectedActivation, FeatureRank, ProjectedImportance
+from tombola.scores.gathered_gradient import WeightGradient
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
+from tombola.scores.meta_gradient import ProsPr
 from tombola.scores.movement import Movement
-from tombola.scores.prospr import ProsPr
 from tombola.scores.types import (
     Batch,
     Batches,
@@ -23,8 +25,6 @@ from tombola.scores.types import (
     probe_of,
     suited,
 )
-from tombola.scores.wanda import Wanda
-from tombola.scores.weight_gradient import WeightGradient
 
 random = Random()
 magnitude = Magnitude()

@@ -3,14 +3,14 @@
 from tombola.structure.blocks import Blocks
 from tombola.structure.channels import Channels, ChannelUnits
 from tombola.structure.filters import Filters
-from tombola.structure.granularity import COUNTED, Granularity, UnitMap, granularity, granularity_of, kept_share
+from tombola.structure.granularities import COUNTED, Granularity, UnitMap, granularity, granularity_of, kept_share
 from tombola.structure.graph import Probe, tensors_in
 from tombola.structure.inner import Inner, inner_of, recount
 from tombola.structure.inside import Inside
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, joined, shared
 from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
-from tombola.structure.prunable import Prunable, prunable
+from tombola.structure.prunable_rule import Prunable, prunable
 from tombola.structure.residual import Block, declare_blocks, residual_blocks
 from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
 from tombola.structure.single import NM, QueryKey, Weights

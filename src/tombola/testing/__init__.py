@@ -1,7 +1,7 @@
 """For third parties: check that a score or a method keeps Tombola's laws; what goes with what."""
 
+from tombola.testing.compatibility import matrix
 from tombola.testing.laws import LawBroken
-from tombola.testing.matrix import matrix
 from tombola.testing.method import check_method
 from tombola.testing.score import check_score
 from tombola.testing.toys import toy_network, toy_task

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Bits, Mask
-from tombola.tickets.select import flat_scores, hashes, select, warn_of_ties
+from tombola.tickets.selection import flat_scores, hashes, select, warn_of_ties
 
 
 def select_pattern(scores: Mapping[str, Tensor], m: int, density: float, within: Mask | None = None) -> Mask:

@@ -2,10 +2,10 @@
 
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.cost import Cost, SampleFlops, train_samples
-from tombola.training.describe import describe
+from tombola.training.data_identity import beneath, data_digest, fingerprint
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
-from tombola.training.fingerprint import beneath, data_digest, fingerprint
+from tombola.training.identity import describe
 from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.observers import Gathered, Observer, Snapshot, State, Until, gathering
@@ -26,7 +26,7 @@ from tombola.training.task import (
     check_classes,
     half_squared_error,
 )
-from tombola.training.train import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
+from tombola.training.ticket_training import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [
     "Bars",

@@ -12,8 +12,8 @@ from tombola.errors import FileError, TombolaError
 from tombola.evidence import MANDATORY, MARGIN, budget_gap
 from tombola.methods import Method, blocks_removed, name_of
 from tombola.scores import Batch
-from tombola.studies.check import Study, compare
-from tombola.studies.execute import execute
+from tombola.studies.comparison import Study, compare
+from tombola.studies.execution import execute
 from tombola.studies.prepare import Engine, search
 from tombola.studies.spec import RunSpec
 from tombola.training import Split, Task, Varied

@@ -17,7 +17,7 @@ from tombola.errors import TombolaError
 from tombola.methods import Gradual, Iterative, Method, OneShot, blocks_removed, find, method
 from tombola.scores import ProsPr
 from tombola.studies.cores import cores_for, on_cores
-from tombola.studies.execute import warn_of_stale
+from tombola.studies.execution import warn_of_stale
 from tombola.studies.prepare import Engine
 from tombola.studies.sparsest.records import Records
 from tombola.studies.sparsest.runs import RECIPE, SCHEDULES, Schedule, Setting, check_recipe, settings, spiral_task

@@ -13,7 +13,7 @@ from itertools import product
 
 from tombola.errors import TombolaError
 from tombola.studies.cores import cores_for, on_cores
-from tombola.studies.execute import warn_of_stale
+from tombola.studies.execution import warn_of_stale
 from tombola.studies.prepare import Engine
 from tombola.studies.sparsest.outcome import Found, Sparsest, Tried
 from tombola.studies.sparsest.records import Records, Row

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from tombola.tickets import Mask, Ticket, digest_of, tensors_of
-from tombola.training.describe import describe
-from tombola.training.fingerprint import beneath, data_digest, fingerprint
+from tombola.training.data_identity import beneath, data_digest, fingerprint
+from tombola.training.identity import describe
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
-from tombola.training.train import recipe_of, start_of
+from tombola.training.ticket_training import recipe_of, start_of
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run
 from tombola.training.task import Task
-from tombola.training.train import Trained, train
+from tombola.training.ticket_training import Trained, train
 
 CACHE = 4 * 2**20
 """Bytes that a chunk's training steps may touch on the CPU: measured, not derived; more members leave the caches."""

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.scores import Forward, Inputs, forward, suited
-from tombola.shrink.cut import cut, move_optimizer
-from tombola.shrink.plan import Plan, plan
+from tombola.shrinking.cutting import cut, move_optimizer
+from tombola.shrinking.plan import Plan, plan
 from tombola.structure import Probe, inner_of, tensors_in
 from tombola.tickets import Mask, Ticket, attach
 
@@ -34,7 +34,7 @@ def shrink(
 
     model: the masked network, with the weights that are to stay; it is not changed. optimizer: is moved to the smaller
     network, its state cut the same way. example: inputs on which the network can be called. What is dead and cannot be
-    cut out, as a channel of a residual stream that some layer still writes, stays as zeros: `shrinking(…).mask` keeps
+    cut out, as a channel of a residual stream that some layer still writes, stays as zeros: `preview(…).mask` keeps
     it so in training. The result is compared with the masked network in float64; TombolaError, and nothing is changed,
     if it differs, if the network cannot be traced, or if the optimizer is another model's.
     """
@@ -44,7 +44,7 @@ def shrink(
     return small
 
 
-def shrinking(model: nn.Module, what: Mask | Ticket, example: Inputs | None = None, forward: Forward = forward) -> Plan:
+def preview(model: nn.Module, what: Mask | Ticket, example: Inputs | None = None, forward: Forward = forward) -> Plan:
     """What `shrink` cuts out of a network, and the mask of what then is still dead."""
     return smaller(model, what, _probe(example, forward))[1]
 

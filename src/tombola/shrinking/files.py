@@ -13,8 +13,8 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.shrink.cut import Kept, cut
-from tombola.shrink.plan import Plan
+from tombola.shrinking.cutting import Kept, cut
+from tombola.shrinking.plan import Plan
 from tombola.tickets import digest_of, put_values, tensors_of, write_atomically
 
 WEIGHTS, NETWORK = "weights.safetensors", "network.json"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tombola.shrink.cut import Kept, axes_of, narrowed, within
+from tombola.shrinking.cutting import Kept, axes_of, narrowed, within
 from tombola.structure import INPUTS, Inner, Probe, UnitGroup, numbers_of, residual_blocks, wiring_of
 from tombola.tickets import Mask, check_fits
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN, Robustness, Sanity, Verdict, budget_gap, judge
 from tombola.methods import Method
-from tombola.studies.execute import execute
+from tombola.studies.execution import execute
 from tombola.studies.prepare import Engine, search
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tombola.errors import TombolaError, unknown
 from tombola.evidence import CHECKS, MARGIN, Checked, Sanity, control_kind, obstacle
 from tombola.methods import Method
-from tombola.studies.check import Study, compare
+from tombola.studies.comparison import Study, compare
 from tombola.studies.prepare import Engine
 from tombola.studies.store import Store
 from tombola.training import Task, bars

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.shrink import Plan, ShrinkWarning, smaller
+from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.loop import evaluate

@@ -14,7 +14,7 @@ import torch
 from tombola.errors import TombolaError
 from tombola.evidence import Arm, effective
 from tombola.methods import METHODS, Method, blocks_removed
-from tombola.shrink import within
+from tombola.shrinking import within
 from tombola.studies.ahead import train_ahead
 from tombola.studies.prepare import Engine, arm_of, folder_of, subject_of
 from tombola.studies.result import Result

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.shrink.kernels import kernels
+from tombola.shrinking.csr_kernels import kernels
 from tombola.tickets import Mask, Ticket, check_fits, device_of, plain_name
 
 REPEATS = 15

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from importlib.metadata import version
 
-from tombola.methods.method import Method
+from tombola.methods.contract import Method
 from tombola.methods.names import name_of
 from tombola.tickets import Ticket
 from tombola.training import Run, Task, bars, describe, own_randomness

@@ -1,0 +1,31 @@
+"""Running what is left: smaller networks, and sparse layers where they are really faster."""
+
+from tombola.shrinking.csr_kernels import kernels
+from tombola.shrinking.cutting import Kept, cut, within
+from tombola.shrinking.export import to_onnx
+from tombola.shrinking.files import NETWORK, WEIGHTS, load_small, save_small
+from tombola.shrinking.plan import Plan
+from tombola.shrinking.small_network import ShrinkWarning, preview, shrink, smaller
+from tombola.shrinking.sparse_linear import LayerTiming, SparseLinear, SparsityWarning, sparse, timings
+
+__all__ = [
+    "NETWORK",
+    "WEIGHTS",
+    "Kept",
+    "LayerTiming",
+    "Plan",
+    "ShrinkWarning",
+    "SparseLinear",
+    "SparsityWarning",
+    "cut",
+    "kernels",
+    "load_small",
+    "preview",
+    "save_small",
+    "shrink",
+    "smaller",
+    "sparse",
+    "timings",
+    "to_onnx",
+    "within",
+]
