@@ -12,13 +12,17 @@ from torch import nn
 import tombola as tb
 from benchmarks.measure import Figure, Work, interleaved, peak_bytes
 from tombola import zoo
-from tombola.scores import SCORES, Batch, ProsPr, Score
+from tombola.registry import SCORES
+from tombola.scores import Batch, ProsPr, Score
 from tombola.training.memory import step_memory
 
 ROUNDS = 100
 TIMES = {"snip": 1.1, "grasp": 3.5}
 MEMORY = {"prospr": 3.0}
-ALL: dict[str, Score] = SCORES | {"prospr, first-order": ProsPr(gradient="first-order")}
+ALL: dict[str, Score] = {
+    **{name: score for name, score in SCORES.only(unit="weight").items() if SCORES.entry(name).needs != "training"},
+    "prospr, first-order": ProsPr(gradient="first-order"),
+}
 
 
 def step(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Work:

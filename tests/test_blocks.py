@@ -13,9 +13,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import tombola as tb
+from kinds import BLOCK_SCORES
 from tombola import Blocks, TombolaError, zoo
 from tombola.cli import main
-from tombola.scores import BLOCK_SCORES
 from tombola.scores.features import importances
 from tombola.structure import kept_share, residual_blocks
 from tombola.testing import check_method, toy_task

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import tombola as tb
+from kinds import WEIGHT_SCORES
 from test_shrink import network
 from tombola import Mask, TombolaError
 from tombola.evidence import Against, control
-from tombola.scores import SCORES
 from tombola.structure import granularity, prunable, wiring_of
 from tombola.testing import check_method, toy_network, toy_task
 from tombola.tickets import tensors_of
@@ -29,9 +29,9 @@ def kept(units, removed: dict[str, list[int]]) -> Mask:
     return units.kept({name: tuple(own) for name, own in removed.items()})
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", WEIGHT_SCORES)
 def test_every_score_finds_channels_under_the_laws(name):
-    check_method(tb.OneShot(density=0.5, score=SCORES[name], granularity=tb.Channels("mean"), rounds=2, floor=1))
+    check_method(tb.OneShot(density=0.5, score=WEIGHT_SCORES[name], granularity=tb.Channels("mean"), rounds=2, floor=1))
 
 
 @pytest.mark.parametrize("rewind", ["init", "7it", "learning-rate"])

@@ -95,7 +95,7 @@ def test_records_spare_the_runs_and_give_the_same_outcome(tmp_path):
     records.write_text("".join(result.to_json() + "\n" for result in marked))
     second = measure(SMALL, "standard", Engine(Store(tmp_path / "two")), records=records)
     assert [r.metric - 1 for r in second.arms["random"]] == pytest.approx([r.metric for r in first.arms["random"]])
-    fresh = measure(SMALL, "standard", Engine(Store(tmp_path / "two"), fresh=True), records=records)
+    fresh = measure(SMALL, "standard", Engine(Store(tmp_path / "two", fresh=True)), records=records)
     assert [r.metric for r in fresh.arms["random"]] == [r.metric for r in first.arms["random"]]
 
 

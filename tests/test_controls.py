@@ -13,12 +13,13 @@ from torch import nn
 
 from tombola import Mask, OneShot, Prunable, Recipe, Seed, SupervisedTask, Ticket, TombolaError, Values, find, select
 from tombola import train as train_arm
-from tombola.evidence import CONTROLS, Against, budget_gap, control, effective
+from tombola.evidence import Against, budget_gap, control, effective
 from tombola.methods import Slimming, method
+from tombola.registry import CONTROLS
 from tombola.scores import Magnitude
 from tombola.testing import toy_task
 from tombola.tickets import digest_of, tensors_of
-from tombola.zoo import digits, model
+from tombola.zoo import data, model
 
 ANEW = ("corrupted-labels", "corrupted-pixels", "half-data", "later")  # See test_sanity.
 OF_WEIGHTS = [name for name in CONTROLS if not name.startswith("scratch") and name not in ANEW]
@@ -27,9 +28,9 @@ LENET = partial(model, "lenet-300-100", (1, 8, 8), 10)
 
 
 def make_task(width: float = 0.2) -> SupervisedTask:
-    data = {name: (x[:200], y[:200]) for name, (x, y) in digits().items()}
+    few = {name: (x[:200], y[:200]) for name, (x, y) in data("digits").items()}
     recipe = Recipe(epochs=1, batch=64, precision="float32")
-    return SupervisedTask(model=LENET(width), data=data, recipe=recipe, narrower=LENET)
+    return SupervisedTask(model=LENET(width), data=few, recipe=recipe, narrower=LENET)
 
 
 def make_ticket(task: SupervisedTask, kind: str = "init") -> Ticket:

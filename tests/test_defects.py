@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import tombola as tb
-from tombola.methods import METHODS
+from kinds import WEIGHT_SCORES
 from tombola.methods.schedule import densities
-from tombola.scores import SCORES
+from tombola.registry import METHODS
 from tombola.structure import Weights
 from tombola.studies import Engine
 from tombola.testing import toy_task
@@ -44,7 +44,7 @@ def test_grouped_dilated_and_transposed_layers_stay_what_they_are_and_keep_their
         same = task.build(0).state_dict()
         assert all(torch.equal(value, same[name]) for name, value in model.state_dict().items())
     assert size == 4 * 9 + 8 * 9 + 8 * 4 * 4 + 20
-    for score in SCORES.values():
+    for score in WEIGHT_SCORES.values():
         tb.find(task, tb.OneShot(density=0.5, score=score))
 
 
@@ -65,7 +65,7 @@ def test_nineteen_rounds_of_a_fifth_are_the_papers_1_44_percent():
 
 
 def test_no_default_is_mutable():
-    objects = [preset.method for preset in METHODS.values()] + list(SCORES.values())
+    objects = [preset for preset in METHODS.values()] + list(WEIGHT_SCORES.values())
     assert all(hash(own) is not None for own in objects)
     for function in (tb.find, tb.train, tb.check, tb.compare, tb.select, tb.attach, Engine, tb.SupervisedTask):
         defaults = [parameter.default for parameter in inspect.signature(function).parameters.values()]

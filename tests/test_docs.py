@@ -61,7 +61,7 @@ def test_the_pages_links_lead_somewhere(page):
 
 
 def test_every_method_has_a_page():
-    from tombola.methods import METHODS
+    from tombola.registry import METHODS
 
     pages = " ".join(page.read_text() for page in (ROOT / "docs" / "methods").glob("*.md"))
     missing = [name for name in METHODS if f"`{name}`" not in pages]

@@ -18,7 +18,7 @@ import torch
 import tombola as tb
 from killed import Kill
 from tombola.cli import main
-from tombola.studies import RunSpec, carry_out, search
+from tombola.studies import RunSpec, carry_out, prepare, search
 from tombola.testing import toy_task
 from tombola.training import Cost, Observer, Run, energy
 from tombola.training.energy import Reading
@@ -94,14 +94,14 @@ def test_checkpoints_of_before_there_were_meters_still_load(tmp_path):
 
 def test_a_meter_changes_no_settings_and_a_finished_run_stays_as_it_is(tmp_path):
     spec, store = RunSpec(toy_task(epochs=1), tb.method("snip", density=0.5)), tb.Store(tmp_path)
-    plain, metered = tb.Engine(store), tb.Engine(store, meter=Steady())
-    ticket, folder = search(spec.task, spec.subject, 0, metered)
+    plain, metered = tb.Serial(), tb.Serial(meter=Steady())
+    ticket, folder = search(spec.task, spec.subject, 0, store, metered)
     assert ticket.provenance.cost["energy"] > 0
-    assert search(spec.task, spec.subject, 0, plain)[1].path == folder.path
-    result = carry_out(spec, plain)
+    assert search(spec.task, spec.subject, 0, store, plain)[1].path == folder.path
+    result = carry_out(prepare(spec, store, plain))
     assert (result.training["energy"], result.country) == (0, "")
-    assert carry_out(spec, metered) == result
-    again = carry_out(replace(spec, seed=1), metered)
+    assert carry_out(prepare(spec, store, metered)) == result
+    again = carry_out(prepare(replace(spec, seed=1), store, metered))
     assert (again.country, again.training["energy"] > 0) == ("NIL", True)
     assert tb.Result.of(json.loads(again.to_json())) == again
 

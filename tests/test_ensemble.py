@@ -274,11 +274,11 @@ def test_tasks_are_told_apart_by_what_their_functions_hold_and_by_what_is_set_as
 def test_small_networks_of_a_study_train_at_once_and_its_results_say_so(tmp_path, monkeypatch):
     task = task_of()
     engine = tb.Engine(tb.Store(tmp_path / "at-once"))
-    at_once = tb.execute(small_study(task), engine)
+    at_once = tb.execute(small_study(task), engine.store, engine.executor)
     assert [result.together for result in at_once] == [7] * 7 + [1]
     assert not list(engine.store.root.glob("together-*"))
-    monkeypatch.setattr("tombola.studies.ahead.SMALL", 0.0)
-    alone = tb.execute(small_study(task), tb.Engine(tb.Store(tmp_path / "alone")))
+    monkeypatch.setattr("tombola.studies.together.SMALL", 0.0)
+    alone = tb.execute(small_study(task), tb.Store(tmp_path / "alone"))
     for one, other in zip(at_once, alone, strict=True):
         assert (other.together, other.alone) == (1, "")
         assert one.metric == pytest.approx(other.metric, abs=0.011)
@@ -290,12 +290,12 @@ def test_small_networks_of_a_study_train_at_once_and_its_results_say_so(tmp_path
         assert {k: v for k, v in untimed(one).items() if k in same} == {
             k: v for k, v in untimed(other).items() if k in same
         }
-    assert tb.execute(small_study(task), engine) == at_once
+    assert tb.execute(small_study(task), engine.store, engine.executor) == at_once
 
 
 def test_a_study_of_small_networks_killed_anywhere_ends_as_if_undisturbed(tmp_path, monkeypatch):
     task = task_of()
-    undisturbed = tb.execute(small_study(task), tb.Engine(tb.Store(tmp_path / "undisturbed")))
+    undisturbed = tb.execute(small_study(task), tb.Store(tmp_path / "undisturbed"))
     engine = tb.Engine(tb.Store(tmp_path / "killed"))
     monkeypatch.setattr("tombola.training.checkpoint.Checkpoint.due", lambda _: True)
     for name, calls in (("tombola.training.checkpoint.Checkpoint.save", 4), ("tombola.training.Run.keep", 3)):
@@ -303,9 +303,9 @@ def test_a_study_of_small_networks_killed_anywhere_ends_as_if_undisturbed(tmp_pa
         with monkeypatch.context() as patched:
             patched.setattr(*killing(module, attribute, calls))
             with pytest.raises(KeyboardInterrupt):
-                tb.execute(small_study(task), engine)
+                tb.execute(small_study(task), engine.store, engine.executor)
         assert len(list(engine.store.root.glob("together-*"))) == 1
-    again = tb.execute(small_study(task), engine)
+    again = tb.execute(small_study(task), engine.store, engine.executor)
     assert [untimed(result) for result in again] == [untimed(result) for result in undisturbed]
     assert not list(engine.store.root.glob("together-*"))
 
@@ -327,15 +327,15 @@ def killing(module: str, attribute: str, calls: int) -> tuple[object, str, objec
 def test_what_is_finished_is_not_trained_again_and_what_is_new_trains_together(tmp_path):
     task = task_of()
     engine = tb.Engine(tb.Store(tmp_path))
-    first = tb.execute([tb.RunSpec(task, seed=seed) for seed in range(2)], engine)
-    more = tb.execute([tb.RunSpec(task, seed=seed) for seed in range(5)], engine)
+    first = tb.execute([tb.RunSpec(task, seed=seed) for seed in range(2)], engine.store, engine.executor)
+    more = tb.execute([tb.RunSpec(task, seed=seed) for seed in range(5)], engine.store, engine.executor)
     assert more[:2] == first
     assert [result.together for result in more] == [2, 2, 3, 3, 3]
 
 
 def test_a_study_says_why_its_small_networks_train_alone(tmp_path):
     task = task_of(dropped, (1, 6, 6), epochs=1)
-    results = tb.execute([tb.RunSpec(task, seed=seed) for seed in range(2)], tb.Engine(tb.Store(tmp_path)))
+    results = tb.execute([tb.RunSpec(task, seed=seed) for seed in range(2)], tb.Store(tmp_path))
     assert {result.together for result in results} == {1}
     assert {result.alone for result in results} == {"'1' (Dropout) draws at random for each network"}
 
@@ -352,7 +352,11 @@ def test_one_network_that_diverges_stops_no_other():
 def test_a_study_with_a_network_that_diverges_says_so_after_the_others_before_it(tmp_path):
     task, engine = task_of(), tb.Engine(tb.Store(tmp_path))
     with pytest.raises(Diverged, match="the loss became"):
-        tb.execute([tb.RunSpec(task, seed=0), tb.RunSpec(task, seed=1), tb.RunSpec(task, seed=1, lr=1e30)], engine)
+        tb.execute(
+            [tb.RunSpec(task, seed=0), tb.RunSpec(task, seed=1), tb.RunSpec(task, seed=1, lr=1e30)],
+            engine.store,
+            engine.executor,
+        )
     assert [result.together for result in engine.store.results()] == [3, 3]
 
 

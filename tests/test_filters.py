@@ -55,7 +55,7 @@ def test_a_ticket_of_filters_trains_smaller_with_the_stream_as_wide():
 
 def test_the_granularity_is_named_and_stored():
     assert granularity("filter:3") == Filters(3)
-    assert granularity_of(tb.training.describe(Filters(3, least=1))) == Filters(3, least=1)
+    assert granularity_of(tb.training.identity(Filters(3, least=1))) == Filters(3, least=1)
 
 
 @pytest.mark.parametrize(

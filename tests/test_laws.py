@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import tombola as tb
+from kinds import WEIGHT_SCORES
 from tombola import zoo
-from tombola.methods import METHODS
-from tombola.scores import SCORES
+from tombola.registry import METHODS
 from tombola.structure import Slice, UnitGroup, Units, prunable
 from tombola.testing import LawBroken, check_method, check_score, toy_network, toy_task
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, put_values, select, tensors_of
@@ -22,9 +22,9 @@ from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, put_values, s
 SCOPES = ["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"]
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", WEIGHT_SCORES)
 def test_every_score_keeps_the_laws(name):
-    check_score(SCORES[name])
+    check_score(WEIGHT_SCORES[name])
 
 
 tiny_resnet = partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tombola as tb
-from tombola.scores import SCORES
+from kinds import WEIGHT_SCORES
 from tombola.structure import granularity
 from tombola.testing import check_method, toy_task
 from tombola.tickets import Mask, TieWarning, select_pattern
@@ -60,10 +60,10 @@ def test_rounds_nest_and_a_mask_of_another_kind_is_refused():
         select_pattern(scores, 4, 0.5, within=Mask.of({"a": torch.arange(60).reshape(6, 10) < 30}))
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", WEIGHT_SCORES)
 @pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")  # Pixels that are always 0 are worth 0 to Wanda.
 def test_every_score_makes_a_pattern(name):
-    check_method(tb.OneShot(density=0.5, score=SCORES[name], granularity=tb.NM(2, 4)))
+    check_method(tb.OneShot(density=0.5, score=WEIGHT_SCORES[name], granularity=tb.NM(2, 4)))
 
 
 @pytest.mark.parametrize("rewind", ["init", "learning-rate"])

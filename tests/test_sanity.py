@@ -17,12 +17,10 @@ from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.evidence import CHECKS, Against, Checked, Sanity, compare, control, holm, obstacle
 from tombola.evidence.other_data import Altered, Half, RandomImages, RandomLabels
-from tombola.evidence.sanity import MATTERS
-from tombola.evidence.verdict import MEANING
-from tombola.methods import METHODS
+from tombola.registry import CONTROLS, METHODS
 from tombola.report import Gathered, sanity_table, write_report
 from tombola.report.words import summary
-from tombola.studies import RunSpec, Study, carry_out
+from tombola.studies import RunSpec, Study, carry_out, prepare
 from tombola.testing import toy_task
 from tombola.tickets import tensors_of
 from tombola.training import fit, start_of
@@ -197,7 +195,7 @@ def test_the_global_random_state_stays(name):
 
 def test_a_controls_own_search_goes_on_where_it_was(tmp_path, monkeypatch):
     spec = RunSpec(toy_task(), tb.Iterative(density=0.2, share=0.8), "half-data")
-    engine, begun = tb.Engine(tb.Store(tmp_path)), []
+    engine, begun = (tb.Store(tmp_path), tb.Serial()), []
 
     def killed(*_, **__):
         raise KeyboardInterrupt
@@ -209,9 +207,9 @@ def test_a_controls_own_search_goes_on_where_it_was(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(sys.modules["tombola.studies.execution"], "train", killed)
         with pytest.raises(KeyboardInterrupt):
-            carry_out(spec, engine)
+            carry_out(prepare(spec, *engine))
     monkeypatch.setattr("tombola.training.run.fit", counted)
-    carry_out(spec, engine)
+    carry_out(prepare(spec, *engine))
     assert begun == ["train"]
 
 
@@ -226,7 +224,7 @@ def test_a_controls_own_search_goes_on_where_it_was(tmp_path, monkeypatch):
     ],
 )
 def test_a_check_that_cannot_be_made_says_why(name, method, says):
-    own = METHODS[method].method if method else None
+    own = METHODS[method] if method else None
     with pytest.raises(TombolaError, match=says):
         control(name, replace(against(), method=own))
 
@@ -239,7 +237,7 @@ def test_labels_that_are_no_class_numbers_are_not_corrupted():
 
 
 def test_every_method_has_its_checks():
-    applying = {name: {own for own in CHECKS if not obstacle(own, preset.method)} for name, preset in METHODS.items()}
+    applying = {name: {own for own in CHECKS if not obstacle(own, preset)} for name, preset in METHODS.items()}
     assert applying["snip"] == set(CHECKS)
     assert applying["imp"] == set(CHECKS) - {"inverted", "later"}
     assert (
@@ -270,14 +268,14 @@ def test_a_check_is_passed_where_the_ticket_is_better_than_its_control():
     found = holm([compare(ticket, other, name) for name, other in controls.items()])
     checks = [*(Checked(own.against, own) for own in found), Checked("later", None, "it trains")]
     assert [own.finding for own in checks] == ["passes", "fails", "fails", "undecided", "does not apply"]
-    assert checks[0].meaning == MATTERS["shuffle"]
-    assert checks[1].meaning == MEANING["fresh-init"]
+    assert checks[0].meaning == CONTROLS.entry("shuffle").matters
+    assert checks[1].meaning == CONTROLS.entry("fresh-init").means
     assert checks[4].meaning == "it trains"
     whole = Sanity("snip", 0.05, (0, 1, 2, 3), tuple(checks))
     assert "passes shuffle (which weights of a layer are kept matters)" in whole.summary
     assert whole.summary.endswith("undecided: half-data; it trains: later")
     assert Sanity.of(json.loads(json.dumps(asdict(whole)))) == whole
-    assert set(MATTERS) <= set(MEANING)
+    assert all(CONTROLS.entry(name).means for name in CHECKS)
 
 
 def test_the_report_shows_the_table(tmp_path):
@@ -292,7 +290,7 @@ def test_the_report_shows_the_table(tmp_path):
     assert 'id="sanity"' in page
     assert "✓ +10.33" in page
     assert "✗ +0.00" in page
-    assert MATTERS["shuffle"] in page
+    assert CONTROLS.entry("shuffle").matters in page
     assert (tmp_path / "sanity.png").read_bytes().startswith(b"\x89PNG")
     gathered = Gathered.of(results, (), found)
     assert sanity_table(gathered).row_count == 2

@@ -223,7 +223,7 @@ class Standin:
 
 
 def engine(tmp_path, **settings) -> Engine:
-    return Engine(Store(tmp_path), **settings)
+    return Engine(Store(tmp_path, **settings))
 
 
 def test_the_search_finds_the_smallest_widths_and_then_the_fewest_weights(tmp_path):

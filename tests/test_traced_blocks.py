@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import tombola as tb
+from kinds import BLOCK_SCORES
 from tombola import Blocks, TombolaError, zoo
 from tombola.structure import Block, kept_share, residual_blocks
 from tombola.studies import RunSpec
@@ -292,7 +293,7 @@ def test_tickets_of_blocks_that_are_found_keep_the_laws(score):
     check_method(tb.OneShot(score=score, granularity=Blocks(2)), resnet)
 
 
-@pytest.mark.parametrize("score", tb.scores.BLOCK_SCORES.values(), ids=tb.scores.BLOCK_SCORES)
+@pytest.mark.parametrize("score", BLOCK_SCORES.values(), ids=BLOCK_SCORES)
 def test_blocks_that_are_found_are_scored(score):
     model, batches = resnet(), [(IMAGES, torch.arange(4))]
     scores = score(model, iter(batches), nn.functional.cross_entropy)

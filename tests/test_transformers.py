@@ -12,10 +12,10 @@ import transformers
 from torch import nn
 
 import tombola as tb
+from kinds import WEIGHT_SCORES
 from tombola import Blocks, Inner, Inside, Mask, QueryKey, TombolaError, zoo
 from tombola.cli import main
 from tombola.methods.early_bird import watching
-from tombola.scores import SCORES
 from tombola.shrinking.cutting import axes_of, narrowed
 from tombola.structure import Granularity, inner_of
 from tombola.testing import check_method, toy_task
@@ -165,7 +165,7 @@ def test_early_bird_and_worm_keep_the_laws_on_a_transformer(kind, own):
 
 
 @pytest.mark.parametrize("own", [QueryKey(), Inside("head"), Inside("neuron"), Blocks()], ids=lambda own: own.name)
-@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+@pytest.mark.parametrize("score", WEIGHT_SCORES.values(), ids=WEIGHT_SCORES)
 @pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")
 def test_every_score_goes_with_every_unit_of_a_transformer(score, own):
     methods = (

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import torch
-
 from tombola.claims.units import Unit
 from tombola.studies import Engine, source_digest
 from tombola.studies.json_lines import parsed, text_of
+from tombola.studies.spec import conditions, digest
 from tombola.tickets import write_atomically
 
 
@@ -75,16 +74,16 @@ class Measurement:
         return json.loads(json.dumps({"take": named, "figures": sorted(self.units)}))
 
     def settings(self, engine: Engine) -> dict[str, Any]:
-        """What decides the figures, but for the seed."""
-        return {**self.asked, "threads": torch.get_num_threads(), "device": engine.device.type}
+        """What decides the figures, but for the seed, and the conditions here."""
+        return {**self.asked, **conditions(engine.executor.device)}
 
     def carry_out(self, engine: Engine, records: Path | None, data_dir: Path | None) -> list[Taken]:
         """The figures of every seed; those that are on record for the same settings are read."""
         settings = self.settings(engine)
-        done = load_taken(records) if records is not None and not engine.fresh else []
-        known = {own.seed: own for own in done if own.settings == settings}
+        done = load_taken(records) if records is not None and not engine.store.fresh else []
+        known = {own.seed: own for own in done if digest(own.settings) == digest(settings)}
         taken = []
-        with engine.bars.track("seeds", self.seeds) as tick:
+        with engine.executor.bars.track("seeds", self.seeds) as tick:
             for seed in range(self.seeds):
                 taken.append(known.get(seed) or self._taken(seed, engine, settings, data_dir))
                 if records is not None:

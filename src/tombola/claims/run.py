@@ -20,18 +20,19 @@ def measure(
     """Carry out the runs of a claim's protocol that are not done yet, seed by seed, and judge.
 
     records: a file of finished runs that is read before and, where all runs are done, written after; a record counts
-    for a run of the same settings (network, data, recipe, precision, threads and device among them).
+    for a run that is the same one (network, data, recipe and precision among what it is).
     """
     protocol = claim.protocols[level]
     if isinstance(protocol, Measurement):
         taken = protocol.carry_out(engine, records, data_dir)
         return judge(claim.expected_of(level), protocol.figures(taken), protocol.units)
-    if protocol.metered and engine.meter is None and not (records is not None and records.exists()):
+    if protocol.metered and engine.executor.meter is None and not (records is not None and records.exists()):
         raise TombolaError(f"the claim {claim.id} is about energy too; say on which country's grid, as --country DEU")
     plan = protocol.specs(data_dir)
-    if records is not None and not engine.fresh:
+    if records is not None and not engine.store.fresh:
         engine.store.adopt(load_records(records))
-    results = execute([line[seed] for seed in range(protocol.seeds) for own in plan.values() for line in own], engine)
+    specs = [line[seed] for seed in range(protocol.seeds) for own in plan.values() for line in own]
+    results = execute(specs, engine.store, engine.executor)
     if records is not None:
         save_records(records, results)
     return judge(claim.expected_of(level), arms_of(protocol, results), protocol.units)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 from tombola.cli.compare import publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_word, is_ticket, preset, task_words, ticket_at
+from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, ticket_at
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method
-from tombola.studies import compare, default_options, make_task
+from tombola.studies import compare, default_options, make_task, task_words
 from tombola.tickets import Ticket
 
 
@@ -43,7 +44,7 @@ def run(words: Sequence[str]) -> int:
         subject = ticket_at(name)
         rest = [*task_words(subject.provenance.task), *rest]
     else:
-        subject = preset(name)
+        subject = method_named(name)
     options = parse("check", rest, Check.__doc__, check=Check(), task=default_options(rest), run=RunOptions())
     own = options.check
     assert subject is not None
@@ -53,4 +54,4 @@ def run(words: Sequence[str]) -> int:
     with engine(options.run, own.out) as running:
         done = compare(task, [subject], seeds=own.seeds, controls=own.controls, margin=own.margin, engine=running)
     title = f"Does {name} win on {options.task.data}?"
-    return publish(done, own.out, title, f"tombola check {' '.join(words)}", dict(task.labels), options.run.json)
+    return publish(done, own.out, title, shlex.join(["tombola", "check", *words]), dict(task.labels), options.run.json)

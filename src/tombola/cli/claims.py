@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.table import Table
 
 from tombola.claims import CLAIMS, LEVELS, Level, Report, measure
-from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.console import console, print_json
+from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError, unknown

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tombola.cli.output import RunOptions, console, engine, print_json, verdicts_json
+from tombola.cli.console import console, print_json
+from tombola.cli.output import RunOptions, engine, verdicts_json
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_words, preset
+from tombola.cli.subjects import at_size, first_words, method_named
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method, blocks_removed
@@ -50,8 +52,8 @@ def run(words: Sequence[str]) -> int:
         raise TombolaError("say which methods: tombola compare METHOD…, as tombola compare imp snip random")
     options = parse("compare", rest, Compare.__doc__, compare=Compare(), task=default_options(rest), run=RunOptions())
     own = options.compare
-    methods = [method for name in names for method in at_sizes(preset(name), own.densities, own.remove)]
-    command = " ".join(["tombola compare", *words])
+    methods = [method for name in names for method in at_sizes(method_named(name), own.densities, own.remove)]
+    command = shlex.join(["tombola", "compare", *words])
     return study(own, methods, options.task, options.run, f"{', '.join(names)} on {options.task.data}", command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tombola.cli.compare import Compare, study
-from tombola.cli.output import RunOptions, console
+from tombola.cli.console import console
+from tombola.cli.output import RunOptions
 from tombola.cli.parse import parse
 from tombola.methods import method
 from tombola.studies import default_options
@@ -34,7 +36,7 @@ def run(words: Sequence[str]) -> int:
     own = Compare(densities=DENSITIES, seeds=options.demo.seeds, out=options.demo.out)
     methods = [method(name, density=density) for name in METHODS for density in DENSITIES]
     title = f"Winning tickets of {options.task.model} on {options.task.data}"
-    status = study(own, methods, options.task, options.run, title, " ".join(["tombola demo", *words]))
+    status = study(own, methods, options.task, options.run, title, shlex.join(["tombola", "demo", *words]))
     if not options.run.json:
         tombola = "tombola" if shutil.which("tombola") else os.path.relpath(sys.argv[0])
         console().print(

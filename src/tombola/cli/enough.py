@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.console import console, print_json
+from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.methods import Enough
 from tombola.report import enough_sentences, enough_table, write_enough
@@ -53,7 +55,7 @@ def run(words: Sequence[str]) -> int:
     with engine(options.run, own.out) as running:
         done = enough(task, options.enough, sizes=sizes, steps=own.steps, seeds=range(own.seeds), engine=running)
     title = f"How much pre-training is enough on {options.task.data}?"
-    command = " ".join(["tombola enough", *words])
+    command = shlex.join(["tombola", "enough", *words])
     page = write_enough(done, own.out, title=title, command=command, task=dict(task.labels))
     if options.run.json:
         print_json({"report": str(page), "sentences": enough_sentences(done), **done.to_json()})

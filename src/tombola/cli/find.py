@@ -8,10 +8,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from tombola.cli.output import RunOptions, console, engine, print_json, work
+from tombola.cli.console import console, print_json
+from tombola.cli.output import RunOptions, engine, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_word, preset, settings_class, with_settings
-from tombola.methods import METHODS, granularity_used
+from tombola.cli.subjects import first_word, method_named, settings_class, with_settings
+from tombola.methods import granularity_used
+from tombola.registry import METHODS
 from tombola.report import write_search_curve
 from tombola.studies import RunFolder, default_options, make_task, search
 
@@ -33,7 +35,7 @@ def run(words: Sequence[str]) -> int:
             f"usage: tombola find METHOD [OPTIONS]\n\nMETHOD is one of {', '.join(METHODS)}; each has its own --help."
         )
         return 0
-    method = preset(name)
+    method = method_named(name)
     settings = settings_class(method)()
     options = parse(
         f"find {name}",
@@ -48,7 +50,7 @@ def run(words: Sequence[str]) -> int:
     method = with_settings(method, options.method)
     with engine(options.run, Path("runs")) as own:
         folder = RunFolder(options.find.out) if options.find.out else None
-        ticket, folder = search(task, method, options.find.seed, own, folder)
+        ticket, folder = search(task, method, options.find.seed, own.store, own.executor, folder)
     cost, before = ticket.provenance.cost, ticket.provenance.before
     drawn = write_search_curve(folder.history(), folder.curve_path)
     if options.run.json:

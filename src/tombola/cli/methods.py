@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import tyro
 from rich.table import Table
 
-from tombola.cli.output import console, print_json
-from tombola.methods import METHODS
-from tombola.training import describe
+from tombola.cli.console import console, print_json
+from tombola.registry import KINDS
+
+COLUMNS = {
+    "summary": "what it does",
+    "paper": "paper",
+    "unit": "unit",
+    "density": "density",
+    "cost": "cost of the search",
+    "needs": "needs",
+    "means": "if it does as well",
+    "origin": "from",
+}
+"""What is said of entries, and its heading."""
 
 
 @dataclass(frozen=True)
 class Methods:
-    """What methods there are, with paper, granularity, density kind and cost."""
+    """What methods there are, with paper, granularity, density kind and cost; or scores, controls, data, models, …"""
 
+    kind: tyro.conf.Positional[
+        Literal["methods", "scores", "granularities", "controls", "data", "models", "metrics"]
+    ] = "methods"
+    """what is listed"""
     json: bool = False
     """print one machine-readable line and nothing else"""
     device: str = "auto"
@@ -25,23 +41,14 @@ class Methods:
 
 def run(words: Sequence[str]) -> int:
     options = tyro.cli(Methods, args=words, prog="tombola methods", description=Methods.__doc__)
-    rows = [
-        {
-            "method": name,
-            "summary": preset.summary,
-            "paper": preset.paper,
-            "granularity": preset.granularity,
-            "density": preset.method.density_kind,
-            "cost": preset.cost,
-            "settings": describe(preset.method),
-        }
-        for name, preset in METHODS.items()
-    ]
+    registry = KINDS[options.kind]
+    rows = [entry.to_json() for entry in registry.entries.values()]
     if options.json:
-        print_json({"methods": rows})
+        print_json({options.kind: [{registry.kind: row.pop("name"), **row} for row in rows]})
         return 0
-    table = Table("method", "what it does", "paper", "unit", "density", "cost of the search")
+    shown = [key for key in COLUMNS if any(key in row for row in rows)]
+    table = Table(registry.kind, *(COLUMNS[key] for key in shown))
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("method", "summary", "paper", "granularity", "density", "cost")))
+        table.add_row(*(str(row.get(key, "")) for key in ("name", *shown)))
     console().print(table)
     return 0

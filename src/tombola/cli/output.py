@@ -1,9 +1,7 @@
-"""Where results go: a table for people, or one JSON line for machines."""
+"""How a command runs, and what it says of costs and verdicts."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from tombola.errors import TombolaError
 from tombola.report.words import number
-from tombola.studies import Engine, Store, Study
+from tombola.studies import Engine, Serial, Store, Study
 from tombola.training import Meter, bars
 
 
@@ -29,6 +26,8 @@ class RunOptions:
     """print one machine-readable line and nothing else"""
     fresh: bool = False
     """make finished runs again"""
+    exact: bool = False
+    """use finished runs only if they were made with as many threads, on such a device; make them beside the others"""
     country: str = ""
     """ISO code of the country whose grid powers this machine, as DEU, to estimate energy and carbon (extra `energy`)"""
 
@@ -41,7 +40,8 @@ class RunOptions:
 def engine(options: RunOptions, root: Path) -> Generator[Engine]:
     """The engine that the options ask for."""
     with bars(not options.json) as shown:
-        yield Engine(Store(root), device_of(options.device), shown, options.fresh, meter=options.meter)
+        store = Store(root, options.fresh, options.exact)
+        yield Engine(store, Serial(device_of(options.device), shown, options.meter))
 
 
 def device_of(name: str) -> torch.device:
@@ -56,17 +56,6 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def console() -> Console:
-    """Standard output, wide enough for a table when it is not a terminal."""
-    own = Console()
-    return own if own.is_terminal else Console(width=140)
-
-
-def print_json(content: Mapping[str, Any]) -> None:
-    """One line of strict JSON; what is not a finite number becomes null."""
-    print(json.dumps(_strict(content)))
-
-
 def work(cost: Mapping[str, float]) -> str:
     """Seconds of a cost, and its energy and carbon where they were estimated."""
     seconds, energy, carbon = (cost.get(key, 0.0) for key in ("seconds", "energy", "carbon"))
@@ -76,11 +65,3 @@ def work(cost: Mapping[str, float]) -> str:
 
 def verdicts_json(study: Study) -> list[dict[str, Any]]:
     return [asdict(verdict) | {"sentence": verdict.sentence} for verdict in study.verdicts]
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 from tombola.cli.compare import at_sizes, publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_words, is_ticket, preset, task_words, ticket_at
+from tombola.cli.subjects import first_words, is_ticket, method_named, ticket_at
 from tombola.errors import TombolaError
 from tombola.evidence import Robustness
 from tombola.methods import Method
-from tombola.studies import compare, default_options, make_task
+from tombola.studies import compare, default_options, make_task, task_words
 from tombola.tickets import Ticket
 
 HELD_OUT = 2
@@ -44,7 +45,7 @@ def run(words: Sequence[str]) -> int:
     if not names and rest[:1] not in (["--help"], ["-h"]):
         raise TombolaError("say what: tombola robustness TICKET|METHOD…, as tombola robustness layer-grasp --remove 3")
     tickets = [ticket_at(name) for name in names if is_ticket(name)]
-    methods = [preset(name) for name in names if not is_ticket(name)]
+    methods = [method_named(name) for name in names if not is_ticket(name)]
     if len({tuple(ticket.provenance.task.items()) for ticket in tickets}) > 1 or (tickets and methods):
         raise TombolaError("tickets of one task can be tried together, or methods; not both, and not of several tasks")
     rest = [*task_words(tickets[0].provenance.task), *rest] if tickets else rest
@@ -64,4 +65,6 @@ def run(words: Sequence[str]) -> int:
             task, subjects, seeds=own.seeds, controls=own.controls, robustness=options.robustness, engine=running
         )
     title = f"How robust are {', '.join(names)} on {options.task.data}?"
-    return publish(done, own.out, title, f"tombola robustness {' '.join(words)}", dict(task.labels), options.run.json)
+    return publish(
+        done, own.out, title, shlex.join(["tombola", "robustness", *words]), dict(task.labels), options.run.json
+    )

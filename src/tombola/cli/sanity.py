@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from tombola.cli.compare import at_sizes, publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_words, preset
+from tombola.cli.subjects import first_words, method_named
 from tombola.errors import TombolaError
 from tombola.evidence import MARGIN
 from tombola.studies import default_options, make_task, sanity
@@ -38,11 +39,11 @@ def run(words: Sequence[str]) -> int:
     names, rest = first_words(words)
     if not names and rest[:1] not in (["--help"], ["-h"]):
         raise TombolaError("say which methods: tombola sanity METHOD…, as tombola sanity snip grasp imp")
-    presets = [preset(name) for name in names]
+    presets = [method_named(name) for name in names]
     options = parse("sanity", rest, Sanity.__doc__, sanity=Sanity(), task=default_options(rest), run=RunOptions())
     own, task = options.sanity, make_task(options.task)
     methods = [sized for method in presets for sized in at_sizes(method, own.densities, own.remove)]
     with engine(options.run, own.out) as running:
         done = sanity(task, methods, checks=own.checks, seeds=own.seeds, margin=own.margin, engine=running)
     title = f"What do {', '.join(names)} look at on {options.task.data}?"
-    return publish(done, own.out, title, f"tombola sanity {' '.join(words)}", dict(task.labels), options.run.json)
+    return publish(done, own.out, title, shlex.join(["tombola", "sanity", *words]), dict(task.labels), options.run.json)

@@ -10,13 +10,14 @@ from typing import Any, Literal
 from rich.table import Table
 from torch import nn
 
-from tombola.cli.output import RunOptions, console, device_of, print_json, work
+from tombola.cli.console import console, print_json
+from tombola.cli.output import RunOptions, device_of, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_word, task_words, ticket_at
+from tombola.cli.subjects import first_word, ticket_at
 from tombola.errors import TombolaError
 from tombola.scores import Batch
 from tombola.shrinking import NETWORK, WEIGHTS, Plan, save_small, smaller, to_onnx
-from tombola.studies import default_options, make_task
+from tombola.studies import default_options, make_task, task_words
 from tombola.training import Run, SampleFlops, Task, bars, train
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tombola.cli.compare import publish
-from tombola.cli.output import RunOptions, console, engine, print_json
+from tombola.cli.console import console, print_json
+from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_words, preset
+from tombola.cli.subjects import first_words, method_named
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY
 from tombola.report import pruned_table, rates_table, write_sparsest
@@ -99,7 +101,7 @@ def _spiral(words: Sequence[str]) -> int:
     with engine(options.run, own.out) as running:
         done = whole(own.whole, search, running) if own.whole else sparsest(search, running)
         others = pruned(grid, running, started + budget - time.monotonic())
-    page = write_sparsest(done, others, own.out, command=f"tombola sparsest {' '.join(words)}".strip())
+    page = write_sparsest(done, others, own.out, command=shlex.join(["tombola", "sparsest", *words]))
     if options.run.json:
         fewest = [found.to_json(done.accuracy) for found in others]
         print_json(done.to_json() | {"pruning": fewest, "report": str(page)})
@@ -138,7 +140,7 @@ class _Settings:
 
 
 def _ticket(name: str, words: Sequence[str], rest: Sequence[str]) -> int:
-    method = preset(name)
+    method = method_named(name)
     options = parse(
         f"sparsest {name}", rest, Ticket.__doc__, ticket=Ticket(), task=default_options(rest), run=RunOptions()
     )
@@ -165,7 +167,7 @@ def _ticket(name: str, words: Sequence[str], rest: Sequence[str]) -> int:
             print_json(found.to_json())
         return 0
     title = f"The sparsest ticket of {name} within {own.tolerance:g} points on {options.task.data}"
-    command = f"tombola sparsest {' '.join(words)}"
+    command = shlex.join(["tombola", "sparsest", *words])
     labels = dict(task.labels) | {"answer": found.sentence}
     return publish(found.study, own.out, title, command, labels, options.run.json, found.to_json())
 

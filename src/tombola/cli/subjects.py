@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from tombola.errors import TombolaError, unknown
-from tombola.methods import METHODS, Method, blocks_removed, name_of, removing
+from tombola.methods import Method, OneShot, blocks_removed, label_of, removing
+from tombola.registry import METHODS, SCORES, imported
 from tombola.structure import Prunable, granularity
 from tombola.tickets import Ticket
 
@@ -48,11 +49,23 @@ def with_settings(method: Method, settings: Any) -> Method:
     return replace(method, **values)  # ty: ignore[invalid-argument-type]
 
 
-def preset(name: str) -> Method:
-    """The method of this name."""
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return METHODS[name].method
+def method_named(word: str) -> Method:
+    """The method that a word names: one of the registry, a score by which one is made, or the user's module:name."""
+    if word in METHODS:
+        return METHODS[word]
+    if word in SCORES:
+        return OneShot(score=SCORES[word])
+    if ":" not in word:
+        raise unknown("method", word, METHODS)
+    own = imported(word)
+    own = own() if isinstance(own, type) else own
+    if hasattr(own, "find"):
+        if not is_dataclass(own):
+            raise TombolaError(f"the method '{word}' is no dataclass; put @dataclass(frozen=True) before its class")
+        return own
+    if callable(own):
+        return OneShot(score=own)
+    raise TombolaError(f"'{word}' is a {type(own).__name__}; name a score (a function) or a method (with find)")
 
 
 def at_size(method: Method, density: float | None, remove: int | None) -> Method:
@@ -62,7 +75,7 @@ def at_size(method: Method, density: float | None, remove: int | None) -> Method
     if density is None:
         return method
     if blocks_removed(method) is not None:
-        raise TombolaError(f"'{name_of(method)}' counts the blocks that go; give --remove 3 instead of a density")
+        raise TombolaError(f"'{label_of(method)}' counts the blocks that go; give --remove 3 instead of a density")
     if not 0 < density <= 1:
         raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
     return replace(method, density=density)  # ty: ignore[invalid-argument-type]
@@ -75,12 +88,11 @@ def ticket_at(path: str) -> Ticket:
 
 
 def is_ticket(word: str) -> bool:
-    return word not in METHODS and (Path(word).exists() or "/" in word or word.endswith(".safetensors"))
-
-
-def task_words(labels: Mapping[str, Any]) -> list[str]:
-    """The options, as typed, of the task that a ticket was found on."""
-    return [part for key, value in labels.items() for part in (f"--{key}", *str(value).split())]
+    return (
+        word not in METHODS
+        and word not in SCORES
+        and (Path(word).exists() or "/" in word or word.endswith(".safetensors"))
+    )
 
 
 def first_word(words: Sequence[str], what: str) -> tuple[str, list[str]]:

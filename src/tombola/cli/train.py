@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tombola.cli.output import RunOptions, console, engine, print_json, work
+from tombola.cli.console import console, print_json
+from tombola.cli.output import RunOptions, engine, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_word, is_ticket, preset, task_words, ticket_at
+from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, ticket_at
 from tombola.methods import Method
-from tombola.studies import RunFolder, RunSpec, carry_out, default_options, make_task
+from tombola.studies import RunFolder, RunSpec, default_options, finished, make_task, prepare, task_words
 from tombola.tickets import Ticket
 
 
@@ -46,14 +47,15 @@ def run(words: Sequence[str]) -> int:
         subject = ticket_at(name)
         rest = [*task_words(subject.provenance.task), *rest]
     elif name != "dense":
-        subject = preset(name)
+        subject = method_named(name)
     options = parse("train", rest, Train.__doc__, train=Train(), task=default_options(rest), run=RunOptions())
     own = options.train
     if subject is not None and not isinstance(subject, Ticket):
         subject = at_size(subject, own.density, own.remove)
     spec = RunSpec(make_task(options.task), subject, own.control, own.seed, own.init_seed, own.extra_epochs, own.lr)
     with engine(options.run, Path("runs")) as running:
-        result = carry_out(spec, running, RunFolder(own.out) if own.out else None)
+        folder = RunFolder(own.out) if own.out else None
+        (result,) = finished([prepare(spec, running.store, running.executor, folder)], running.executor)
     if options.run.json:
         print_json(asdict(result))
         return 0

@@ -2,7 +2,7 @@
 
 from tombola.evidence.arm import Against, Arm, budget_gap, control_kind
 from tombola.evidence.attacks import fgsm, pgd
-from tombola.evidence.controls import CONTROLS, Inverted, control, obstacle
+from tombola.evidence.controls import Inverted, control, control_identity, obstacle
 from tombola.evidence.corruptions import SUITES, Suite, corrupt
 from tombola.evidence.detection import auroc, calibration_error, energy, fpr95, msp
 from tombola.evidence.paths import effective
@@ -15,7 +15,6 @@ from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
     "CHECKS",
-    "CONTROLS",
     "MANDATORY",
     "MARGIN",
     "NET",
@@ -40,6 +39,7 @@ __all__ = [
     "compare",
     "compared",
     "control",
+    "control_identity",
     "control_kind",
     "corrupt",
     "effective",

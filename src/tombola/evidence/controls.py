@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tombola.errors import TombolaError, unknown
 from tombola.evidence.arm import Against, Arm, budget_gap, catching_up, control_kind
-from tombola.evidence.searched_anew import corrupted_labels, corrupted_pixels, half_data, later, reads_data
+from tombola.evidence.searched_anew import reads_data
 from tombola.methods import Method, OneShot, find, granularity_used, method
-from tombola.scores import Batches, Loss, Score, Scores
+from tombola.registry import CONTROLS
+from tombola.scores import Batches, Loss, Score, Scores, needs_training
 from tombola.shrinking import smaller
 from tombola.structure import Prunable, UnitMap, Weights
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
-from tombola.training import Run, mixed, share_of_work, start_of
-
-SCORED = ("inverted", "later")
-"""Controls of methods that score the untrained network."""
-ON_OTHER_DATA = ("corrupted-labels", "corrupted-pixels", "half-data")
-"""Controls that search anew, on other data."""
+from tombola.training import Run, identity, mixed, share_of_work, start_of
 
 
 @dataclass(frozen=True)
 class Inverted:
-    """A score turned round: what it would keep first goes first."""
+    """A score turned round: what it would keep first goes first. A score that gathers while training still does."""
 
     score: Score
 
+    name: ClassVar[str] = "inverted"
+
+    @property
+    def needs_data(self) -> bool:
+        return self.score.needs_data
+
+    @property
+    def needs_training(self) -> bool:
+        return needs_training(self.score)
+
     def __call__(self, model, batches: Batches = (), loss: Loss | None = None, **view) -> Scores:
-        return {name: -score for name, score in self.score(model, batches, loss, **view).items()}
+        return _turned(self.score(model, batches, loss, **view))
+
+    def note(self, gathered: Tensor, gradient: Tensor, weight: Tensor) -> None:
+        assert needs_training(self.score)
+        self.score.note(gathered, gradient, weight)
+
+    def from_gathered(self, model: nn.Module, gathered: Mapping[str, Tensor], **view) -> Scores:
+        assert needs_training(self.score)
+        return _turned(self.score.from_gathered(model, gathered, **view))
 
 
 def shuffle(against: Against) -> Arm:
@@ -130,45 +144,40 @@ def dense(against: Against) -> Arm:
     return Arm(against.task, None, budget_gap(against.ticket, against.task))
 
 
-CONTROLS: dict[str, Callable[[Against], Arm]] = {
-    "shuffle": shuffle,
-    "fresh-init": fresh_init,
-    "weight-shuffle": weight_shuffle,
-    "random": random,
-    "inverted": inverted,
-    "corrupted-labels": corrupted_labels,
-    "corrupted-pixels": corrupted_pixels,
-    "half-data": half_data,
-    "later": later,
-    "erk": erk,
-    "smart-ratio": smart_ratio,
-    "magnitude-init": magnitude_init,
-    "narrow": narrow,
-    "scratch-e": scratch_e,
-    "scratch-b": scratch_b,
-    "dense": dense,
-}
-
-
 def control(name: str, against: Against) -> Arm:
     """The arm that a control of this name trains; `later@500it` is `later` at that step."""
-    own, _, step = name.partition("@")
-    if own not in CONTROLS or (step and own != "later"):
+    kind, _, step = name.partition("@")
+    if step and kind != "later":
         raise unknown("control", name, CONTROLS)
+    make = CONTROLS[kind]
     if why := obstacle(name, against.method):
         raise TombolaError(f"the control '{name}' {why}; leave it out")
-    return later(against, step) if step else CONTROLS[own](against)
+    return make(against, step) if step else make(against)
+
+
+def control_identity(name: str) -> Any:
+    """What a control is, as JSON; "" for none, and the name of what is none."""
+    kind, _, step = name.partition("@")
+    if kind not in CONTROLS:
+        return name
+    known = identity(CONTROLS[kind])
+    return {"is": known, "at": step} if step else known
 
 
 def obstacle(name: str, own: Method | None) -> str:
     """Why a control cannot be made of this method's tickets; nothing where it can. None: the method is not known."""
-    if control_kind(name) in SCORED and not isinstance(own, OneShot):
+    needs = CONTROLS.entry(control_kind(name)).needs
+    if needs == "scores" and not isinstance(own, OneShot):
         return "needs scores of the untrained network, which this method does not use"
-    if name in ON_OTHER_DATA and own is None:
+    if needs == "data" and own is None:
         return "searches anew, with a method that the ticket's file does not hold"
-    if name in ON_OTHER_DATA and not reads_data(own):
+    if needs == "data" and not reads_data(own):
         return "changes the data of the search, and this one reads no data"
     return ""
+
+
+def _turned(scores: Scores) -> Scores:
+    return {name: -score for name, score in scores.items()}
 
 
 def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:

@@ -8,23 +8,12 @@ from typing import Any, Literal
 
 from tombola.evidence.arm import control_kind
 from tombola.evidence.statistics import Comparison, Outcome
-from tombola.evidence.verdict import MEANING
+from tombola.registry import CONTROLS
 
 Finding = Literal["passes", "fails", "undecided", "does not apply"]
 
-MATTERS: Mapping[str, str] = {
-    "shuffle": "which weights of a layer are kept matters",
-    "fresh-init": "the weights that the ticket starts from matter",
-    "weight-shuffle": "which weight of a layer stands where matters",
-    "inverted": "the highest scores are worth more than the lowest",
-    "corrupted-labels": "the labels matter to the search",
-    "corrupted-pixels": "labels and images matter to the search",
-    "half-data": "the other half of the data matters to the search",
-    "later": "the scores find more at the initialisation than later in training",
-}
-"""What each check means where it is passed; where it is failed, `verdict.MEANING` says it."""
-
-CHECKS = tuple(MATTERS)
+CHECKS = tuple(name for name, entry in CONTROLS.entries.items() if entry.matters)
+"""The controls that are sanity checks: their entries say what it means where one is passed, and where it is failed."""
 
 FINDINGS: Mapping[Outcome, Finding] = {
     "better": "passes",
@@ -56,10 +45,10 @@ class Checked:
     @property
     def meaning(self) -> str:
         """The finding in plain words."""
-        kind = control_kind(self.check)
+        entry = CONTROLS.entry(control_kind(self.check))
         says = {
-            "passes": MATTERS[kind],
-            "fails": MEANING[kind],
+            "passes": entry.matters,
+            "fails": entry.means,
             "undecided": "these seeds cannot tell",
             "does not apply": self.why,
         }

@@ -8,26 +8,11 @@ from typing import Any
 
 from tombola.evidence.arm import control_kind
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm
+from tombola.registry import CONTROLS
 
 MANDATORY = ("shuffle", "fresh-init", "random")
 
 _TO = {"better": "than", "worse": "than", "equivalent": "to", "undecided": "against"}
-
-MEANING = {
-    "shuffle": "the search found only how many weights each layer needs, not which",
-    "fresh-init": "the weights that the ticket starts from do not matter",
-    "weight-shuffle": "which weight of a layer stands where does not matter",
-    "random": "a random mask of the same layer counts does as well",
-    "inverted": "keeping the lowest scores does as well",
-    "corrupted-labels": "the search does as well on random labels",
-    "corrupted-pixels": "the search does as well on random labels and scrambled images",
-    "half-data": "the search does as well on half of the data",
-    "later": "scores of the network later in training do as well",
-    "erk": "an ERK random mask does as well",
-    "smart-ratio": "a smart-ratio random mask does as well",
-    "magnitude-init": "keeping the largest initial weights does as well",
-    "narrow": "a dense network of the same size does as well",
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +106,8 @@ def _words(comparison: Comparison, margin: float) -> str:
     what = {"dense": "the dense network"}.get(comparison.against, f"its control '{comparison.against}'")
     points = f"{100 * comparison.mean:+.2f} points [{100 * comparison.low:+.2f}, {100 * comparison.high:+.2f}]"
     if comparison.outcome == "equivalent":
-        means = MEANING.get(control_kind(comparison.against))
+        kind = control_kind(comparison.against)
+        means = CONTROLS.entry(kind).means if kind in CONTROLS and kind != "dense" else ""
         return (
             f"It is equivalent to {what} ({points}){': ' + means if means else f', within ±{100 * margin:g} points'}."
         )

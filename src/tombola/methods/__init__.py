@@ -11,10 +11,8 @@ from tombola.methods.gradual import Gradual
 from tombola.methods.greedy import GreedyChannels
 from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
-from tombola.methods.names import blocks_removed, granularity_used, method, name_of, removing
+from tombola.methods.names import AMOUNTS, blocks_removed, granularity_used, label_of, method, removing
 from tombola.methods.one_shot import OneShot
-from tombola.methods.preset import Preset
-from tombola.methods.presets import METHODS
 from tombola.methods.rare_gems_settings import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
@@ -23,7 +21,7 @@ from tombola.methods.search import find
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 
 __all__ = [
-    "METHODS",
+    "AMOUNTS",
     "ConcreteTicketSearch",
     "ContinuousSparsification",
     "DensityKind",
@@ -42,7 +40,6 @@ __all__ = [
     "Method",
     "OneShot",
     "Picked",
-    "Preset",
     "RigL",
     "Round",
     "Saturation",
@@ -55,8 +52,8 @@ __all__ = [
     "find",
     "forward_selection",
     "granularity_used",
+    "label_of",
     "method",
-    "name_of",
     "rare_gems",
     "removing",
     "saturation",

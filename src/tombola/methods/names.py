@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
-from tombola.errors import TombolaError, unknown
+from tombola.errors import TombolaError
 from tombola.methods.contract import Method
-from tombola.methods.presets import METHODS
+from tombola.methods.one_shot import OneShot
+from tombola.registry import METHODS, SCORES
 from tombola.structure import COUNTED, Granularity, granularity_of
+from tombola.training import upgraded
+
+AMOUNTS = ("density", "remove")
+"""Settings that say how much stays, and so belong to no name."""
 
 
 def method(name: str, **settings: Any) -> Method:
@@ -19,24 +24,77 @@ def method(name: str, **settings: Any) -> Method:
         >>> method("snip", density=0.05).density
         0.05
     """
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return replace(METHODS[name].method, **settings)  # ty: ignore[invalid-argument-type]
+    return replace(METHODS[name], **settings)
 
 
-def name_of(own: Method) -> str:
-    """The name of the preset that a method is, however much it keeps; else its type's name."""
-    for name, preset in METHODS.items():
-        if type(preset.method) is type(own) and _as_large_as(own, preset.method) == own:
-            return name
-    return type(own).__name__
+def label_of(own: Method) -> str:
+    """What a method is called: the preset that it is nearest to, however much it keeps, and what differs from it.
+
+    Examples:
+        >>> from tombola.methods import OneShot
+        >>> from tombola.scores import SynFlow
+        >>> label_of(OneShot(density=0.02, floor=1)), label_of(OneShot(score=SynFlow(), rounds=5))
+        ('snip(floor=1)', 'synflow(rounds=5)')
+    """
+    differing = {name: list(_differences(own, preset)) for name, preset in _bases(own).items()}
+    name = min(differing, key=lambda base: len(differing[base]))
+    return f"{name}({', '.join(differing[name])})" if differing[name] else name
 
 
-def _as_large_as(own: Method, preset: Method) -> Method:
-    """The preset, keeping as much as the method does."""
-    if isinstance(preset.granularity, COUNTED) and isinstance(own.granularity, COUNTED):
-        preset = removing(preset, own.granularity.remove)
-    return replace(preset, density=own.density)  # ty: ignore[invalid-argument-type]
+def _bases(own: Method) -> dict[str, Any]:
+    """The presets of a method's class, and where its score is no preset's, the class with that score."""
+    kind = type(own)
+    where = f"{kind.__module__}:{kind.__qualname__}"
+    bases = {name: METHODS[name] for name, entry in METHODS.entries.items() if entry.where == where}
+    if kind is OneShot and all(type(preset.score) is not type(own.score) for preset in bases.values()):
+        return {_word(own.score): replace(OneShot(), score=own.score)}
+    return bases or {kind.__name__: _at_defaults(own)}
+
+
+def _at_defaults(own: Any) -> Any:
+    """The same object with every field that has a default at it."""
+    if not is_dataclass(own):
+        return own
+    defaults = {
+        field.name: field.default_factory() if field.default_factory is not MISSING else field.default
+        for field in fields(own)
+        if field.init and (field.default is not MISSING or field.default_factory is not MISSING)
+    }
+    try:
+        return replace(own, **defaults)
+    except TombolaError:
+        return own
+
+
+def _differences(own: Any, base: Any, above: str = "") -> Iterator[str]:
+    """What an object is set to otherwise than another of its class, as `name=value`."""
+    for field in fields(own) if is_dataclass(own) else ():
+        mine, theirs = getattr(own, field.name), getattr(base, field.name)
+        if field.name in AMOUNTS or mine is theirs or mine == theirs:
+            continue
+        if is_dataclass(mine) and type(mine) is type(theirs):
+            nested = list(_differences(mine, theirs, f"{above}{field.name}."))
+            if not isinstance(mine, COUNTED) or nested:
+                yield from nested
+            continue
+        yield f"{above}{field.name}={_word(mine)}"
+
+
+def _word(value: Any) -> str:
+    """A setting in a label."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple | list):
+        return "+".join(map(_word, value)) or "none"
+    if isinstance(value, str | int | None):
+        return str(value)
+    kind = value if isinstance(value, type) or hasattr(value, "__qualname__") else type(value)
+    where = f"{kind.__module__}:{kind.__qualname__}"
+    known = [name for name, entry in SCORES.entries.items() if entry.where == where]
+    name = known[0] if known else getattr(value, "name", "") or getattr(value, "__name__", "") or kind.__name__
+    if known and is_dataclass(value) and (differing := list(_differences(value, _at_defaults(value)))):
+        return f"{name}({', '.join(differing)})"
+    return name
 
 
 def blocks_removed(own: Method) -> int | None:
@@ -47,13 +105,11 @@ def blocks_removed(own: Method) -> int | None:
 def removing(own: Method, blocks: int | None) -> Method:
     """A method of whole blocks, which removes so many; TombolaError if its units are others."""
     if not isinstance(own.granularity, COUNTED):
-        raise TombolaError(f"'{name_of(own)}' keeps a share of its {own.granularity.name}s; give a density instead")
+        raise TombolaError(f"'{label_of(own)}' keeps a share of its {own.granularity.name}s; give a density instead")
     return replace(own, granularity=replace(own.granularity, remove=blocks))  # ty: ignore[invalid-argument-type]
 
 
 def granularity_used(settings: Mapping[str, Any]) -> Granularity | None:
     """The granularity of the method that these settings, from a ticket's provenance, describe; None if unknown."""
-    if "granularity" in settings:
-        return granularity_of(settings["granularity"])
-    defaults = {type(preset.method).__name__: type(preset.method)().granularity for preset in METHODS.values()}
-    return defaults.get(settings.get("type", ""))
+    described = upgraded(settings).get("granularity")
+    return granularity_of(described) if described else None

@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 
 from tombola.methods.contract import Method
-from tombola.methods.names import name_of
+from tombola.methods.names import label_of
 from tombola.tickets import Ticket
-from tombola.training import Run, Task, bars, describe, own_randomness
+from tombola.training import Run, Task, bars, identity, own_randomness
 
 
 def find(task: Task, method: Method, *, seed: int = 0, run: Run | None = None, progress: bool = True) -> Ticket:
@@ -23,8 +23,8 @@ def find(task: Task, method: Method, *, seed: int = 0, run: Run | None = None, p
         ticket = method.find(task, run)
     provenance = replace(
         ticket.provenance,
-        method=name_of(method),
-        settings=describe(method),
+        method=label_of(method),
+        settings=identity(method),
         task=dict(getattr(task, "labels", {})),
         cost=asdict(run.cost),
         seed=run.seed,

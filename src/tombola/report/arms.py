@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tombola.evidence import (
-    CONTROLS,
     Comparison,
     Sanity,
     Savings,
@@ -20,7 +19,8 @@ from tombola.evidence import (
     known,
     savings,
 )
-from tombola.studies.result import Result
+from tombola.registry import CONTROLS
+from tombola.studies import Result, subject_kind
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Gathered:
     @staticmethod
     def of(results: Iterable[Result], verdicts: Sequence[Verdict], sanity: Sequence[Sanity] = ()) -> Gathered:
         groups: dict[tuple, list[Result]] = defaultdict(list)
-        for result in results:
+        for result in told_apart(results):
             groups[result.method, result.control, result.density, 0 if result.method else result.epochs].append(result)
         lengths = {epochs for method, control, _, epochs in groups if not method and not control}
         order = list(dict.fromkeys(method for method, *_ in groups))
@@ -167,6 +167,20 @@ class Gathered:
     def countries(self) -> list[str]:
         """Those for whose grids energy and carbon were estimated."""
         return sorted({r.country for arm in self.arms for r in arm.results if r.country})
+
+
+def told_apart(results: Iterable[Result]) -> list[Result]:
+    """The same results, where two subjects of one name are numbered: a name is no identity."""
+    known: dict[str, list[str]] = {}
+    named = []
+    for result in results:
+        subjects = known.setdefault(result.method, [])
+        kind = subject_kind(result.settings)
+        if kind not in subjects:
+            subjects.append(kind)
+        number = subjects.index(kind) + 1
+        named.append(result if number == 1 else replace(result, method=f"{result.method} #{number}"))
+    return named
 
 
 def _own_ledger(result: Result) -> dict[str, float]:

@@ -153,7 +153,7 @@ def _margins(report: Report) -> str:
 
 def _arm_row(name: str, results: Sequence[Result], unit: Unit) -> str:
     mean, each = _figures(results, unit)
-    rate = f", lr {results[0].settings['lr']:g}" if "lr" in results[0].settings else ""
+    rate = f", lr {results[0].settings['lr']:g}" if results[0].settings.get("lr") else ""
     seconds = [result.search["seconds"] for result in results if "seconds" in result.search]
     search = f"{median(seconds):.3g} s" if seconds else ""
     return f"| {name}{rate} | {results[0].weight_density:.2%} | {mean} | {each} | {search} |"

@@ -1,5 +1,6 @@
 """Scores: how much is each weight, or residual block, worth? Pure functions; larger = keep."""
 
+from tombola.registry import SCORES
 from tombola.scores.activation_norm import Wanda
 from tombola.scores.blocks import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
 from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
@@ -38,38 +39,7 @@ prospr = ProsPr()
 wanda = Wanda()
 weight_gradient = WeightGradient()
 
-SCORES: dict[str, Score] = {
-    score.name: score
-    for score in (
-        random,
-        magnitude,
-        snip,
-        grasp,
-        grasp_first_order,
-        synflow,
-        squared_gradient,
-        taylor,
-        prospr,
-        wanda,
-        weight_gradient,
-    )
-}
-BLOCK_SCORES: dict[str, Score] = {
-    score.name: score
-    for score in (
-        RandomBlocks(),
-        FrontToBack(),
-        ExpectedActivation(),
-        FeatureRank(),
-        ProjectedImportance(),
-        OutputDivergence(),
-        FeatureSimilarity(),
-    )
-}
-"""Scores of residual blocks by name; they go with the granularity of blocks alone."""
-
 __all__ = [
-    "BLOCK_SCORES",
     "SCORES",
     "Batch",
     "BatchNormScale",

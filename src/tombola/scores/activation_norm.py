@@ -27,7 +27,6 @@ class Wanda:
     batches: int = 1
 
     name: ClassVar[str] = "wanda"
-    paper: ClassVar[str] = "Sun et al., ICLR 2024"
     needs_data: ClassVar[bool] = True
 
     def __call__(

@@ -26,7 +26,6 @@ class RandomBlocks:
     """A uniform random number for each residual block, from the seed, whatever its size."""
 
     name: ClassVar[str] = "random-blocks"
-    paper: ClassVar[str] = "the baseline of every paper"
     needs_data: ClassVar[bool] = False
 
     def __call__(
@@ -41,7 +40,6 @@ class FrontToBack:
     """A block's place in the network: the first go first, the baseline that every criterion has to beat."""
 
     name: ClassVar[str] = "front-to-back"
-    paper: ClassVar[str] = "the order of a faulty release (Mugnaini et al., arXiv 2411.14345)"
     needs_data: ClassVar[bool] = False
 
     def __call__(
@@ -58,7 +56,6 @@ class OutputDivergence:
     batches: int = 4
 
     name: ClassVar[str] = "output-divergence"
-    paper: ClassVar[str] = "Luo & Wu, CVPR 2020"
     needs_data: ClassVar[bool] = True
 
     def __call__(
@@ -80,7 +77,6 @@ class FeatureSimilarity:
     batches: int = 4
 
     name: ClassVar[str] = "feature-similarity"
-    paper: ClassVar[str] = "Pons et al., ICPR 2024"
     needs_data: ClassVar[bool] = True
 
     def __call__(

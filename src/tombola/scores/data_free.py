@@ -19,7 +19,6 @@ class Random:
     """A uniform random number for each weight, from the seed."""
 
     name: ClassVar[str] = "random"
-    paper: ClassVar[str] = "the baseline of every paper"
     needs_data: ClassVar[bool] = False
 
     def __call__(
@@ -38,7 +37,6 @@ class Magnitude:
     """|w| (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019)."""
 
     name: ClassVar[str] = "magnitude"
-    paper: ClassVar[str] = "Han et al., NeurIPS 2015"
     needs_data: ClassVar[bool] = False
 
     def __call__(
@@ -53,7 +51,6 @@ class BatchNormScale:
     """|γ| of every batch norm's channel, whatever `prunable` says (network slimming, Liu et al., ICCV 2017)."""
 
     name: ClassVar[str] = "batch-norm-scale"
-    paper: ClassVar[str] = "Liu et al., ICCV 2017"
     needs_data: ClassVar[bool] = False
 
     def __call__(
@@ -74,7 +71,6 @@ class SynFlow:
     """
 
     name: ClassVar[str] = "synflow"
-    paper: ClassVar[str] = "Tanaka et al., NeurIPS 2020"
     needs_data: ClassVar[bool] = True
 
     def __call__(

@@ -31,7 +31,6 @@ class ExpectedActivation:
     of: Of = "block"
 
     name: ClassVar[str] = "expected-activation"
-    paper: ClassVar[str] = "Tan & Motani, ICML 2020"
     needs_data: ClassVar[bool] = True
 
     def __call__(
@@ -55,7 +54,6 @@ class FeatureRank:
     of: Of = "block"
 
     name: ClassVar[str] = "feature-rank"
-    paper: ClassVar[str] = "Lin et al., CVPR 2020"
     needs_data: ClassVar[bool] = True
 
     def __call__(
@@ -89,7 +87,6 @@ class ProjectedImportance:
     of: Of = "block"
 
     name: ClassVar[str] = "projected-importance"
-    paper: ClassVar[str] = "Jordao et al., IEEE JSTSP 2020"
     needs_data: ClassVar[bool] = True
 
     def __call__(

@@ -36,7 +36,6 @@ class WeightGradient:
     signed: bool = False
 
     name: ClassVar[str] = "weight-gradient"
-    paper: ClassVar[str] = "Lévai & Zombori, 2020"
     needs_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

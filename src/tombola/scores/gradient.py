@@ -39,7 +39,6 @@ class GraspFirstOrder:
     batch_norm: Mode = "train"
 
     name: ClassVar[str] = "grasp-first-order"
-    paper: ClassVar[str] = "after Wang et al., ICLR 2020, as layer pruning papers read it"
     needs_data: ClassVar[bool] = True
 
     def __call__(
@@ -64,7 +63,6 @@ class Snip:
     batch_norm: Mode = "train"
 
     name: ClassVar[str] = "snip"
-    paper: ClassVar[str] = "Lee, Ajanthan, Torr, ICLR 2019"
     needs_data: ClassVar[bool] = True
 
     def __call__(
@@ -82,7 +80,6 @@ class SquaredGradient:
     batch_norm: Mode = "train"
 
     name: ClassVar[str] = "squared-gradient"
-    paper: ClassVar[str] = "de Jorge et al., ICLR 2021"
     needs_data: ClassVar[bool] = True
 
     def __call__(
@@ -105,7 +102,6 @@ class Taylor:
     batch_norm: Mode = "train"
 
     name: ClassVar[str] = "taylor"
-    paper: ClassVar[str] = "Molchanov et al., CVPR 2019"
     needs_data: ClassVar[bool] = True
 
     def __call__(
@@ -133,7 +129,6 @@ class Grasp:
     temperature: float = 200.0
 
     name: ClassVar[str] = "grasp"
-    paper: ClassVar[str] = "Wang, Zhang, Grosse, ICLR 2020"
     needs_data: ClassVar[bool] = True
 
     def __call__(

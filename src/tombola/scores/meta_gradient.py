@@ -39,7 +39,6 @@ class ProsPr:
     new_data: bool = True
 
     name: ClassVar[str] = "prospr"
-    paper: ClassVar[str] = "Alizadeh et al., ICLR 2022"
     needs_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

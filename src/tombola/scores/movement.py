@@ -18,7 +18,6 @@ class Movement:
     """−Σ w · ∂L/∂w over the steps of a training: what moves away from 0 stays (Sanh, Wolf, Rush, NeurIPS 2020)."""
 
     name: ClassVar[str] = "movement"
-    paper: ClassVar[str] = "Sanh et al., NeurIPS 2020"
     needs_data: ClassVar[bool] = True
     needs_training: ClassVar[bool] = True
 

@@ -97,7 +97,6 @@ class Score(Protocol):
     """
 
     name: ClassVar[str]
-    paper: ClassVar[str]
     needs_data: ClassVar[bool]
 
     def __call__(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, get_args
+from dataclasses import replace
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.registry import FAMILIES, GRANULARITIES
 from tombola.structure.blocks import Blocks, BlockUnits
-from tombola.structure.channels import Channels
 from tombola.structure.filters import Filters, FilterUnits
 from tombola.structure.graph import Probe
-from tombola.structure.inside import Inside
-from tombola.structure.single import NM, QueryKey, Weights
-from tombola.structure.units import Reduction
+from tombola.structure.single import NM
 from tombola.tickets import Mask, Scope
 
 
@@ -59,15 +58,16 @@ def kept_share(units: UnitMap, density: float) -> float:
     return units.share(density) if isinstance(units, BlockUnits | FilterUnits) else density
 
 
-KINDS: tuple[type[Granularity], ...] = (Weights, NM, Channels, Inside, QueryKey, Blocks, Filters)
-
-
 def granularity_of(described: Mapping[str, Any]) -> Granularity:
-    """The granularity that settings in a ticket's provenance name by its type and fields."""
-    kinds = {kind.__name__: kind for kind in KINDS}
-    if described.get("type") not in kinds:
-        raise TombolaError(f"there is no granularity of type {described.get('type')!r}; use the ticket's own version")
-    return kinds[described["type"]](**{key: value for key, value in described.items() if key != "type"})
+    """The granularity that a ticket's provenance names; one of Tombola's own, since a file chooses no code."""
+    name, _, version = str(described.get("is")).partition("@")
+    entry = FAMILIES.own.get(name)
+    if not version or entry is None or not entry.where.startswith(__package__):
+        raise TombolaError(
+            f"the ticket's units are of a granularity that is not Tombola's own ({described.get('is')}); check its "
+            "method instead of the ticket"
+        )
+    return replace(entry, settings={key: value for key, value in described.items() if key != "is"}).load()
 
 
 def granularity(name: str) -> Granularity:
@@ -80,20 +80,8 @@ def granularity(name: str) -> Granularity:
         >>> granularity("2:4")
         NM(n=2, m=4)
     """
-    known = (
-        Weights(),
-        *(Channels(reduction) for reduction in get_args(Reduction)),
-        Inside("head"),
-        Inside("neuron"),
-        QueryKey(),
-        Blocks(),
-    )
-    plain = {own.name: own for own in known}
-    if name in plain:
-        return plain[name]
     if counted := re.fullmatch(r"(block|filter):(\d+)", name):
         return {"block": Blocks, "filter": Filters}[counted[1]](int(counted[2]))
-    pattern = re.fullmatch(r"(\d+):(\d+)", name)
-    if pattern is None:
-        raise TombolaError(f"there is no granularity '{name}'; give {', '.join(plain)}, or a pattern as 2:4")
-    return NM(int(pattern[1]), int(pattern[2]))
+    if pattern := re.fullmatch(r"(\d+):(\d+)", name):
+        return NM(int(pattern[1]), int(pattern[2]))
+    return GRANULARITIES[name]

@@ -1,23 +1,29 @@
 """Studies: runs, the store of their results, and the one engine that carries them out."""
 
 from tombola.studies.comparison import Study, check, compare
-from tombola.studies.execution import carry_out, execute
-from tombola.studies.prepare import Engine, search
+from tombola.studies.execution import StaleWarning, carry_out, execute, finished
+from tombola.studies.executor import Engine, Executor, Serial
+from tombola.studies.prepare import Prepared, prepare, search
 from tombola.studies.pretraining import EnoughStudy, Pretrained, enough, part
 from tombola.studies.result import Result
 from tombola.studies.sanity_checks import sanity
-from tombola.studies.spec import RunSpec, digest, settings_of, source_digest
-from tombola.studies.store import RunFolder, Store
-from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task
+from tombola.studies.spec import RunSpec, digest, settings_of, source_digest, subject_kind
+from tombola.studies.store import ConditionsWarning, RunFolder, Store
+from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task, task_words
 
 __all__ = [
     "RECIPES",
+    "ConditionsWarning",
     "Engine",
     "EnoughStudy",
+    "Executor",
+    "Prepared",
     "Pretrained",
     "Result",
     "RunFolder",
     "RunSpec",
+    "Serial",
+    "StaleWarning",
     "Store",
     "Study",
     "TaskOptions",
@@ -28,10 +34,14 @@ __all__ = [
     "digest",
     "enough",
     "execute",
+    "finished",
     "make_task",
     "part",
+    "prepare",
     "sanity",
     "search",
     "settings_of",
     "source_digest",
+    "subject_kind",
+    "task_words",
 ]

@@ -12,12 +12,13 @@ from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN, Robustness, Sanity, Verdict, budget_gap, judge
 from tombola.methods import Method
 from tombola.studies.execution import execute
-from tombola.studies.prepare import Engine, search
+from tombola.studies.executor import Engine, Serial
+from tombola.studies.prepare import search
 from tombola.studies.result import Result
-from tombola.studies.spec import RunSpec
+from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
 from tombola.tickets import Ticket, write_atomically
-from tombola.training import Task, bars, describe
+from tombola.training import Task, bars, fingerprint, identity
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def check(
 
 def compare(
     task: Task,
-    subjects: Sequence[Ticket | Method],
+    subjects: Sequence[Ticket | Method] | Mapping[str, Ticket | Method],
     *,
     seeds: int = 5,
     controls: Sequence[str] = MANDATORY,
@@ -79,31 +80,38 @@ def compare(
 ) -> Study:
     """Each subject with dense and its controls over the same seeds; every arm gets the same total epochs.
 
-    robustness: how all of them are tried beyond the test split, if at all. engine: where runs are kept, so that a
-    killed study goes on; without one nothing outlasts the call.
+    Args:
+        task: what is learnt.
+        subjects: methods and tickets; or these by what they are to be called in reports. Without a name of yours, a
+            method is called by the preset that it is and what differs from it.
+        seeds: how many; at least 3 for an interval worth reading.
+        controls: what each ticket must beat.
+        margin: the difference in the metric that counts as none.
+        robustness: how all of them are tried beyond the test split, if at all.
+        engine: where runs are kept, so that a killed study goes on; without one nothing outlasts the call.
     """
     if seeds < 1:
         raise TombolaError(f"seeds is {seeds}; give at least 1, and at least 3 for an interval worth reading")
     if engine is None:
         with tempfile.TemporaryDirectory(prefix="tombola-") as folder, bars() as shown:
-            engine = Engine(Store(folder), bars=shown)
+            engine = Engine(Store(Path(folder)), Serial(bars=shown))
             return compare(
                 task, subjects, seeds=seeds, controls=controls, margin=margin, robustness=robustness, engine=engine
             )
     plans = [
         {
             name: replace(spec, robustness=robustness)
-            for name, spec in _specs(task, subject, seed, controls, engine).items()
+            for name, spec in _specs(task, subject, label, seed, controls, engine).items()
         }
-        for subject in subjects
+        for label, subject in labelled(subjects)
         for seed in range(seeds)
     ]
-    unique = list({_identity(spec): spec for plan in plans for spec in plan.values()}.values())
-    results = dict(zip(map(_identity, unique), execute(unique, engine), strict=True))
+    unique = list({_key(spec): spec for plan in plans for spec in plan.values()}.values())
+    results = dict(zip(map(_key, unique), execute(unique, engine.store, engine.executor), strict=True))
     verdicts = []
     for start in range(0, len(plans), seeds):
         own = plans[start : start + seeds]
-        arms = {name: [results[_identity(plan[name])] for plan in own] for name in own[0]}
+        arms = {name: [results[_key(plan[name])] for plan in own] for name in own[0]}
         metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
         first = arms["ticket"][0]
         collapsed = tuple(dict.fromkeys(layer for result in arms["ticket"] for layer in result.collapsed))
@@ -111,17 +119,36 @@ def compare(
     return Study(tuple(results.values()), tuple(verdicts))
 
 
+def labelled(subjects: Sequence[Ticket | Method] | Mapping[str, Ticket | Method]) -> list[tuple[str, Ticket | Method]]:
+    """Subjects with what they are called, once each; two that would be called the same are numbered."""
+    if isinstance(subjects, Mapping):
+        return list(subjects.items())
+    kinds: dict[str, list[str]] = {}
+    named: dict[str, tuple[str, Ticket | Method]] = {}
+    for subject in subjects:
+        label = RunSpec(None, subject).method  # ty: ignore[invalid-argument-type]
+        kind = subject_kind({"subject": identity(subject)})
+        known = kinds.setdefault(label, [])
+        if kind not in known:
+            known.append(kind)
+        number = known.index(kind) + 1
+        named[fingerprint(identity(subject))] = (label if number == 1 else f"{label} #{number}", subject)
+    return list(named.values())
+
+
 def _specs(
-    task: Task, subject: Ticket | Method, seed: int, controls: Sequence[str], engine: Engine
+    task: Task, subject: Ticket | Method, label: str, seed: int, controls: Sequence[str], engine: Engine
 ) -> dict[str, RunSpec]:
     """The runs of one subject and seed by arm: the ticket, each control, and dense for as long as they train."""
-    ticket = subject if isinstance(subject, Ticket) else search(task, subject, seed, engine)[0]
-    init = ticket.provenance.seed if isinstance(subject, Ticket) else None
-    own = RunSpec(task, subject, seed=seed)
+    if isinstance(subject, Ticket):
+        ticket, init = subject, subject.provenance.seed
+    else:
+        (ticket, _), init = search(task, subject, seed, engine.store, engine.executor, label=label), None
+    own = RunSpec(task, subject, seed=seed, label=label)
     dense = RunSpec(task, seed=seed, init_seed=init, extra_epochs=budget_gap(ticket, task))
     return {"ticket": own} | {name: replace(own, control=name) for name in controls} | {"dense": dense}
 
 
-def _identity(spec: RunSpec) -> tuple[object, ...]:
-    subject = spec.subject.digest if isinstance(spec.subject, Ticket) else json.dumps(describe(spec.subject))
-    return subject, spec.control, spec.seed, spec.init_seed, spec.extra_epochs, spec.lr
+def _key(spec: RunSpec) -> tuple[object, ...]:
+    """What tells apart the runs of one study, on one task."""
+    return fingerprint(identity(spec.subject)), spec.control, spec.seed, spec.init_seed, spec.extra_epochs, spec.lr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,35 +14,54 @@ import torch
 
 from tombola.errors import TombolaError
 from tombola.evidence import Arm, effective
-from tombola.methods import METHODS, Method, blocks_removed
+from tombola.methods import Method, blocks_removed
+from tombola.registry import METHODS
 from tombola.shrinking import within
-from tombola.studies.ahead import train_ahead
-from tombola.studies.prepare import Engine, arm_of, folder_of, subject_of
+from tombola.studies.executor import Executor, Serial
+from tombola.studies.prepare import Prepared, at_rate, prepare
 from tombola.studies.result import Result
-from tombola.studies.spec import RunSpec, settings_of, source_digest
-from tombola.studies.store import RunFolder
+from tombola.studies.spec import RunSpec, conditions, source_digest
+from tombola.studies.store import ConditionsWarning, Store, in_words, under
+from tombola.studies.tasks import task_words
+from tombola.studies.together import train_together_first
 from tombola.tickets import Mask, Ticket
-from tombola.training import Run, epochs_spent, own_randomness, start_of, train
+from tombola.training import epochs_spent, own_randomness, start_of, train
 
 
 class StaleWarning(UserWarning):
     """Results that are read were made by another version of the package's source."""
 
 
-def execute(specs: Sequence[RunSpec], engine: Engine) -> list[Result]:
-    """Carry out runs, in order; a finished one is read, a killed one goes on where it was.
+def execute(specs: Sequence[RunSpec], store: Store, executor: Executor | None = None) -> list[Result]:
+    """Carry out runs; a finished one is read, a killed one goes on where it was.
 
     Small networks that can be are trained at once beforehand; the results say so.
+
+    Args:
+        specs: what to carry out.
+        store: where results are kept.
+        executor: what carries them out; one after another, here, if None.
+
+    Returns:
+        The results in the order of the specifications, called as these say.
     """
-    with engine.bars.track("runs", len(specs)) as tick:
-        alone = train_ahead(specs, engine)
-        results = []
-        for at, spec in enumerate(specs):
-            result = carry_out(spec, engine, alone=alone.get(at, ""))
-            results.append(result)
+    executor = executor or Serial()
+    return finished([prepare(spec, store, executor) for spec in specs], executor)
+
+
+def finished(runs: Sequence[Prepared], executor: Executor) -> list[Result]:
+    """The results of runs that are prepared, in their order."""
+    results: dict[int, Result] = {}
+    with executor.bars.track("runs", len(runs)) as tick:
+        alone = train_together_first(runs, executor)
+        work = [(run, alone.get(place, "")) for place, run in enumerate(runs)]
+        for place, result in executor.map(_carried_out, work):
+            results[place] = result
             tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {result.metric:.1%}")
-    warn_of_stale([result.source for result in results])
-    return results
+    done = [results[place] for place in range(len(runs))]
+    warn_of_stale([result.source for result in done])
+    warn_of_conditions(done, conditions(executor.device))
+    return done
 
 
 def warn_of_stale(sources: Sequence[str]) -> None:
@@ -56,29 +76,45 @@ def warn_of_stale(sources: Sequence[str]) -> None:
         )
 
 
-def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None, alone: str = "") -> Result:
+def warn_of_conditions(results: Sequence[Result], here: dict[str, Any]) -> None:
+    """Warn, once, of results that were made with other threads or on another device than there are here."""
+    others = [made for result in results if (made := under(result.settings)) != {key: here[key] for key in made}]
+    if others:
+        told = "; ".join(dict.fromkeys(map(in_words, others)))
+        warnings.warn(
+            f"{len(others)} of {len(results)} results were made under other conditions ({told}; here {in_words(here)}) "
+            "and are used; --exact makes them under these, beside the others",
+            ConditionsWarning,
+            stacklevel=3,
+        )
+
+
+def _carried_out(item: tuple[Prepared, str]) -> Result:
+    return carry_out(*item)
+
+
+def carry_out(run: Prepared, alone: str = "") -> Result:
     """One run: find or take the ticket, make the control if one is asked, train, read the test split once.
 
     alone: why it could not train with others, for the record.
     """
-    settings = settings_of(spec, engine.device)
-    folder = folder or folder_of(spec, engine, settings)
+    spec, folder = run.spec, run.folder
     with folder.locked():
-        engine.begin(folder, settings)
+        run.begin()
         done = folder.result()
         if done is not None:
-            return done
-        found, ticket_path = subject_of(spec, engine)
-        command = command_for(spec, settings, ticket_path)
-        arm = _at_rate(arm_of(spec, found, engine, folder), spec.lr)
-        run = Run(spec.seed, folder.path, engine.device, engine.bars, meter=engine.meter)
-        init = spec.init_seed
-        trained = train(arm.task, arm.ticket, seed=spec.seed, init_seed=init, extra_epochs=arm.extra_epochs, run=run)
+            return replace(done, method=spec.method)
+        (found, ticket_path), arm = run.subject, at_rate(run.arm, spec.lr)
+        stages = run.run()
+        trained = train(
+            arm.task, arm.ticket, seed=spec.seed, init_seed=spec.init_seed, extra_epochs=arm.extra_epochs, run=stages
+        )
         if spec.control and arm.ticket is not None:
             arm.ticket.save(folder.ticket_path)
             ticket_path = folder.ticket_path
         tried = spec.robustness.measure(arm.task, trained.model) if spec.robustness else {}
         mask, blocks = arm.ticket.mask if arm.ticket else Mask.full({}), trained.plan.idle if trained.plan else ()
+        meter = run.executor.meter
         result = Result(
             method=spec.method,
             control=spec.control,
@@ -93,7 +129,7 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None, al
             layers={name: (count, mask.bits[name].size) for name, count in mask.counts.items()},
             search=dict(found.provenance.cost) if found and not spec.control else {},
             training=asdict(trained.cost),
-            settings=settings,
+            settings=folder.settings() or run.settings,
             digest=folder.path.name,
             source=source_digest(),
             collapsed=tuple(name for name in mask.collapsed if not within(name, blocks)),
@@ -102,20 +138,19 @@ def carry_out(spec: RunSpec, engine: Engine, folder: RunFolder | None = None, al
             whole=found.provenance.whole if found and not spec.control else None,
             before=found.provenance.before if found and not spec.control else None,
             ticket=str(ticket_path) if ticket_path else "",
-            command=command,
+            command=command_for(spec, run.settings["task"], ticket_path),
             robustness=tried,
-            country=engine.meter.country if engine.meter else "",
+            country=meter.country if meter else "",
             together=trained.together,
             alone=alone,
         )
         folder.finish(result)
-        run.clear()
+        stages.clear()
     return result
 
 
-def command_for(spec: RunSpec, settings: dict[str, Any], ticket_path: Path | None) -> str:
+def command_for(spec: RunSpec, labels: dict[str, Any], ticket_path: Path | None) -> str:
     """What to type to make a run again, for a task and a method that the command line knows."""
-    labels = settings["task"]
     if not labels or (spec.method not in METHODS and not isinstance(spec.subject, Ticket | None)):
         return ""
     words = ["tombola", "train"]
@@ -125,28 +160,19 @@ def command_for(spec: RunSpec, settings: dict[str, Any], ticket_path: Path | Non
         words.append(str(ticket_path))
     else:
         words += [spec.method, *_amount(spec.subject)]
-    words += [word for key, value in labels.items() for word in (f"--{key}", value) if word]
+    words += task_words(labels)
     words += ["--seed", str(spec.seed)]
     words += ["--init-seed", str(spec.init_seed)] if spec.init_seed is not None else []
     words += ["--extra-epochs", f"{spec.extra_epochs:g}"] if spec.extra_epochs else []
     words += ["--lr", f"{spec.lr:g}"] if spec.lr is not None else []
     words += ["--control", spec.control] if spec.control else []
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _amount(method: Method) -> list[str]:
     """How much a method keeps, as typed."""
     count = blocks_removed(method)
     return ["--density", f"{method.density:g}"] if count is None else ["--remove", str(count)]
-
-
-def _at_rate(arm: Arm, lr: float | None) -> Arm:
-    """The same arm, trained at another learning rate if one is given."""
-    if lr is None:
-        return arm
-    if arm.ticket is not None:
-        return replace(arm, ticket=replace(arm.ticket, recipe={**arm.ticket.recipe, "lr": lr}))
-    return replace(arm, task=replace(arm.task, recipe=replace(arm.task.recipe, lr=lr)))  # ty: ignore[invalid-argument-type]
 
 
 def _effective_density(arm: Arm, seed: int) -> float | None:

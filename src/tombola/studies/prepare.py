@@ -1,87 +1,133 @@
-"""What a run needs before it trains: where it is kept, its ticket, and the arm that it is."""
+"""What a run needs before it trains, worked out once: what it is, where it is kept, its ticket, the arm that it is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from tombola.errors import TombolaError
 from tombola.evidence import Against, Arm, control
 from tombola.methods import Method, find
+from tombola.studies.executor import Executor
 from tombola.studies.spec import RunSpec, settings_of
 from tombola.studies.store import RunFolder, Store
 from tombola.tickets import Ticket
-from tombola.training import Bars, Meter, Run, Task
+from tombola.training import Run, Task, with_recipe
+
+SEARCH = "search"
+"""In a specification, in place of a control: the search alone, without training."""
 
 
-@dataclass(frozen=True)
-class Engine:
-    """Where and how runs are carried out: store, device, bars, meter, and whether finished runs are made anew, once."""
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that is ready to be carried out, here or wherever an executor takes it.
 
+    Args:
+        spec: its task's precision is what the study's comes to.
+        settings: what it is.
+        folder: where it is kept.
+        store: where the search that it needs is kept.
+        executor: on what it is carried out.
+    """
+
+    spec: RunSpec
+    settings: dict[str, Any]
+    folder: RunFolder
     store: Store
-    device: torch.device = torch.device("cpu")
-    bars: Bars = Bars()
-    fresh: bool = False
-    renewed: set[Path] = field(default_factory=set)
-    meter: Meter | None = None
+    executor: Executor
 
-    def begin(self, folder: RunFolder, settings: dict[str, Any]) -> None:
-        """Begin, or go on with, the run of these settings in a folder that is locked."""
-        if self.fresh and folder.path not in self.renewed:
-            folder.clear()
-            self.renewed.add(folder.path)
-        folder.begin(settings)
+    def begin(self) -> None:
+        """Begin, or go on; the folder must be locked."""
+        self.store.begin(self.folder, self.settings)
+
+    def run(self, part: Path = Path()) -> Run:
+        """The stages of this run, or of a part that has a folder within its own."""
+        how = self.executor
+        return Run(self.spec.seed, self.folder.path / part, how.device, how.bars, meter=how.meter)
+
+    @cached_property
+    def subject(self) -> tuple[Ticket | None, Path | None]:
+        """The ticket that the run is about, and its file; a ticket that was given is kept beside the runs."""
+        spec = self.spec
+        if spec.subject is None:
+            return None, None
+        if isinstance(spec.subject, Ticket):
+            path = self.store.root / f"ticket-{spec.subject.digest[:12]}.safetensors"
+            if not path.exists():
+                spec.subject.save(path)
+            return spec.subject, path
+        ticket, folder = search(spec.task, spec.subject, spec.seed, self.store, self.executor, label=spec.label)
+        return ticket, folder.ticket_path
+
+    @cached_property
+    def arm(self) -> Arm:
+        """What is trained, but for the run's own learning rate; a control that searches does so in the run's folder."""
+        spec, (ticket, _) = self.spec, self.subject
+        if ticket is None:
+            if spec.control:
+                raise TombolaError(f"the dense network has no control '{spec.control}'; give a ticket or a method")
+            return Arm(spec.task, None, spec.extra_epochs)
+        if not spec.control:
+            return Arm(spec.task, ticket)
+        method = None if isinstance(spec.subject, Ticket) else spec.subject
+        against = Against(spec.task, ticket, spec.seed, method, self.run(Path("stages") / SEARCH))
+        return control(spec.control, against)
 
 
-def folder_of(spec: RunSpec, engine: Engine, settings: dict[str, Any]) -> RunFolder:
-    """The store's folder of a run."""
-    parts = [spec.method or "dense", spec.control, f"{spec.density:.4g}", f"s{spec.seed}"]
-    return engine.store.folder("-".join(part for part in parts if part), settings)
+def prepare(spec: RunSpec, store: Store, executor: Executor, folder: RunFolder | None = None) -> Prepared:
+    """Work out what a run is and where it is kept: in `folder`, or in the store's own for what it is."""
+    spec = replace(spec, task=resolved(spec.task, executor))
+    settings = settings_of(spec, executor.device)
+    if folder is None:
+        parts = [spec.method or "dense", spec.control, f"{spec.density:.4g}", f"s{spec.seed}"]
+        folder = store.folder("-".join(part for part in parts if part), settings)
+    return Prepared(spec, settings, folder, store, executor)
+
+
+def resolved(task: Task, executor: Executor) -> Task:
+    """The task with the precision that `auto` comes to for the executor, the same object for the same task."""
+    if task.recipe.precision != "auto":
+        return task
+    known = executor.resolved.setdefault(id(task), (task, None))
+    if known[1] is None:
+        precise = replace(task.recipe, precision=task.recipe.resolved_precision(executor.device))
+        known = executor.resolved[id(task)] = (task, with_recipe(task, precise))
+    assert known[1] is not None
+    return known[1]
 
 
 def search(
-    task: Task, method: Method, seed: int, engine: Engine, folder: RunFolder | None = None
+    task: Task,
+    method: Method,
+    seed: int,
+    store: Store,
+    executor: Executor,
+    folder: RunFolder | None = None,
+    label: str | None = None,
 ) -> tuple[Ticket, RunFolder]:
-    """Find a ticket once: in `folder`, or in the store's own for these settings."""
-    spec = RunSpec(task, method, "search", seed)
-    settings = settings_of(spec, engine.device)
-    folder = folder or engine.store.folder(f"find-{spec.method}-{spec.density:.4g}-s{seed}", settings)
+    """Find a ticket once: in `folder`, or in the store's own for what the search is."""
+    spec = RunSpec(resolved(task, executor), method, SEARCH, seed, label=label)
+    settings = settings_of(spec, executor.device)
+    folder = folder or store.folder(f"find-{spec.method}-{spec.density:.4g}-s{seed}", settings)
+    own = Prepared(spec, settings, folder, store, executor)
     with folder.locked():
-        engine.begin(folder, settings)
+        own.begin()
         ticket = folder.ticket()
         if ticket is None:
-            run = Run(seed, folder.path, engine.device, engine.bars, meter=engine.meter)
-            ticket = find(task, method, run=run)
+            run = own.run()
+            ticket = find(spec.task, method, run=run)
             folder.write_history(run.history)
             ticket.save(folder.ticket_path)
             run.clear()
     return ticket, folder
 
 
-def subject_of(spec: RunSpec, engine: Engine) -> tuple[Ticket | None, Path | None]:
-    """The ticket that the run is about, and its file; a ticket that was given is kept beside the runs."""
-    if spec.subject is None:
-        return None, None
-    if isinstance(spec.subject, Ticket):
-        path = engine.store.root / f"ticket-{spec.subject.digest[:12]}.safetensors"
-        if not path.exists():
-            spec.subject.save(path)
-        return spec.subject, path
-    ticket, folder = search(spec.task, spec.subject, spec.seed, engine)
-    return ticket, folder.ticket_path
-
-
-def arm_of(spec: RunSpec, ticket: Ticket | None, engine: Engine, folder: RunFolder) -> Arm:
-    """What is trained, but for the run's own learning rate; a control that searches does so in the run's folder."""
-    if ticket is None:
-        if spec.control:
-            raise TombolaError(f"the dense network has no control '{spec.control}'; give a ticket or a method")
-        return Arm(spec.task, None, spec.extra_epochs)
-    if not spec.control:
-        return Arm(spec.task, ticket)
-    method = None if isinstance(spec.subject, Ticket) else spec.subject
-    run = Run(spec.seed, folder.path / "stages" / "search", engine.device, engine.bars, meter=engine.meter)
-    return control(spec.control, Against(spec.task, ticket, spec.seed, method, run))
+def at_rate(arm: Arm, lr: float | None) -> Arm:
+    """The same arm, trained at another learning rate if one is given."""
+    if lr is None:
+        return arm
+    if arm.ticket is not None:
+        return replace(arm, ticket=replace(arm.ticket, recipe={**arm.ticket.recipe, "lr": lr}))
+    return replace(arm, task=with_recipe(arm.task, replace(arm.task.recipe, lr=lr)))

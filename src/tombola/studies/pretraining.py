@@ -13,7 +13,8 @@ from tombola.errors import TombolaError
 from tombola.evidence import Growth
 from tombola.methods import Drawn, Enough, Formula, GreedyNeurons, Saturation, saturation
 from tombola.structure import two_layers
-from tombola.studies.prepare import Engine, search
+from tombola.studies.executor import Engine
+from tombola.studies.prepare import search
 from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, length_of, pick
 
 JUDGED = 3000
@@ -156,7 +157,7 @@ def enough(
         )
     each = sorted(set(sizes))
     runs = []
-    with engine.bars.track("networks", len(each) * len(seeds)) as tick:
+    with engine.executor.bars.track("networks", len(each) * len(seeds)) as tick:
         for seed in seeds:
             for size in each:
                 curve, last = _drawn(part(task, size, seed, steps), own, seed, steps, engine)
@@ -196,7 +197,7 @@ def _drawn(
     usual = {} if own.stop else {"tolerance": Enough.tolerance, "patience": Enough.patience}
     drawing = replace(own, formula=Formula(), **usual)
     method = GreedyNeurons(picks=own.picks, repeat=own.repeat, examples=own.examples, until=drawing)
-    _, folder = search(task, method, seed, engine)
+    _, folder = search(task, method, seed, engine.store, engine.executor)
     rows = {row["stage"]: row for row in folder.history()}
     last = {name: rows["selection"][name] for name in ("losses", "whole", "variance")}
     return tuple(Drawn(**drawn) for drawn in rows["enough"]["curve"] if drawn["step"] <= steps), last

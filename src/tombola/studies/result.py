@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tombola.studies.legacy import upgraded_run
+
 
 @dataclass(frozen=True)
 class Result:
@@ -64,6 +66,7 @@ class Result:
         """A result from what JSON made of it."""
         typed: dict[str, Any] = {
             **content,
+            "settings": upgraded_run(content["settings"]),
             "history": tuple(content["history"]),
             "layers": {name: (kept, size) for name, (kept, size) in content["layers"].items()},
             "collapsed": tuple(content["collapsed"]),

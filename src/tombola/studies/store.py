@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from tombola.errors import FileError
+from tombola.studies.legacy import upgraded_run
 from tombola.studies.result import Result
-from tombola.studies.spec import digest
+from tombola.studies.spec import CONDITIONS, NAMES, digest
 from tombola.tickets import Ticket, write_atomically
+from tombola.training import fingerprint
+
+DIGITS = 12
+"""Of its digest in a folder's name."""
+ODD = r"[^A-Za-z0-9._-]+"
+"""What of a label does not go into a folder's name."""
+
+
+class ConditionsWarning(UserWarning):
+    """Results that are used, or a run that goes on, were made with other threads or on another device."""
+
+
+def in_words(conditions: Mapping[str, Any]) -> str:
+    """Conditions as they are said.
+
+    Examples:
+        >>> in_words({"threads": 1, "device": "cpu"})
+        '1 thread on cpu'
+    """
+    threads = conditions.get("threads", 0)
+    return f"{threads} thread{'s' * (threads != 1)} on {conditions.get('device', 'another device')}"
 
 
 class RunFolder:
@@ -29,7 +55,16 @@ class RunFolder:
         return self.path / "ticket.safetensors"
 
     def settings(self) -> dict[str, Any] | None:
-        return self._read("settings.json")
+        """What the run is, in today's form; None before it was begun."""
+        held = self._read("settings.json")
+        return None if held is None else upgraded_run(held)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is a result, or of a search the ticket."""
+        return (self.path / "result.json").exists() or (
+            self.ticket_path.exists() and not (self.path / "stages").exists()
+        )
 
     def result(self) -> Result | None:
         content = self._read("result.json")
@@ -50,13 +85,27 @@ class RunFolder:
         """Write the settings; FileError if the folder holds another run."""
         held = self.settings()
         if held is not None and digest(held) != digest(settings):
-            differing = [k for k in settings if k != "task" and held.get(k) != settings[k]]
+            differing = [key for key in settings if key not in (*NAMES, *CONDITIONS) and held.get(key) != settings[key]]
             raise FileError(
                 f"{self.path} holds another run (other {', '.join(differing)}); "
                 "choose another --out, or --fresh to replace it"
             )
         if held is None:
             write_atomically(self.path / "settings.json", json.dumps(settings, indent=2))
+        elif not self.is_finished and under(held) != under(settings):
+            self._goes_on(held, settings)
+
+    def _goes_on(self, held: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Note, and say, that a run goes on under other conditions than it began."""
+        warnings.warn(
+            f"{self.path.name} began with {in_words(under(held))} and goes on with {in_words(under(settings))}: it may "
+            "end otherwise in the last digits than one that is not disturbed",
+            ConditionsWarning,
+            stacklevel=4,
+        )
+        write_atomically(
+            self.path / "settings.json", json.dumps({**settings, "began": held.get("began", under(held))}, indent=2)
+        )
 
     def write_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """One line an epoch."""
@@ -109,14 +158,44 @@ class RunFolder:
             raise FileError(f"{path} is damaged ({error}); remove the folder or use --fresh") from error
 
 
+@dataclass(frozen=True)
 class Store:
-    """Run folders under one root, each named by method, density, seed and the digest of its settings."""
+    """Run folders under one root, each named by what the run is called and the digest of what it is.
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    Args:
+        root: the folder of the folders.
+        fresh: make finished runs anew, once in the life of this object.
+        exact: use a finished run only if it was made under today's conditions; one made under others stays beside it.
+    """
 
-    def folder(self, name: str, settings: dict[str, Any]) -> RunFolder:
-        return RunFolder(self.root / f"{name}-{digest(settings)[:12]}")
+    root: Path
+    fresh: bool = False
+    exact: bool = False
+    _renewed: set[Path] = field(default_factory=set, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+
+    def folder(self, name: str, settings: Mapping[str, Any]) -> RunFolder:
+        """Where the run of these settings is, or is to be.
+
+        What it is called, and the conditions, may have been others; a finished run goes before one that was killed,
+        and today's conditions before others.
+        """
+        own = digest(settings)
+        here = under(settings)
+        found = [folder for folder in self._with(own) if not self.exact or under(folder.settings() or {}) == here]
+        if found:
+            return max(found, key=lambda folder: (folder.is_finished, under(folder.settings() or {}) == here))
+        path = self.root / f"{re.sub(ODD, '-', name).strip('-')}-{own[:DIGITS]}"
+        return RunFolder(path if not path.exists() else path.with_name(f"{path.name}-{fingerprint(here)[:6]}"))
+
+    def begin(self, folder: RunFolder, settings: dict[str, Any]) -> None:
+        """Begin, or go on with, the run of these settings in a folder that is locked."""
+        if self.fresh and folder.path not in self._renewed:
+            folder.clear()
+            self._renewed.add(folder.path)
+        folder.begin(settings)
 
     def adopt(self, results: Iterable[Result]) -> None:
         """Take finished runs from elsewhere; their folders then hold what a run leaves, but no ticket."""
@@ -126,8 +205,31 @@ class Store:
                 with folder.locked():
                     folder.begin(result.settings)
                     folder.finish(result)
+        self._index.clear()
 
     def results(self) -> list[Result]:
         """Every finished run."""
         folders = (RunFolder(path.parent) for path in sorted(self.root.glob("*/result.json")))
         return [result for folder in folders if (result := folder.result()) is not None]
+
+    def _with(self, own: str) -> list[RunFolder]:
+        """The folders of a run: those that its digest names, and those that the first version named by another."""
+        named = [path.parent for path in self.root.glob(f"*-{own[:DIGITS]}*/settings.json")]
+        earlier = self._index.get(own, ())
+        folders = [RunFolder(path) for path in sorted({*named, *earlier})]
+        return [folder for folder in folders if (held := folder.settings()) is not None and digest(held) == own]
+
+    @cached_property
+    def _index(self) -> dict[str, list[Path]]:
+        """The folders of the first version by today's digests."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(self.root.glob("*/settings.json")):
+            own = digest(RunFolder(path.parent).settings() or {})
+            if f"-{own[:DIGITS]}" not in path.parent.name:
+                found.setdefault(own, []).append(path.parent)
+        return found
+
+
+def under(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The conditions that settings name."""
+    return {key: settings[key] for key in CONDITIONS if key in settings}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -16,6 +13,7 @@ from torch import Tensor, nn
 
 from tombola import zoo
 from tombola.errors import TombolaError
+from tombola.registry import imported
 from tombola.training import Recipe, SupervisedTask, binary_accuracy, binary_cross_entropy
 
 RECIPES: Mapping[str, Recipe] = {
@@ -120,15 +118,18 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     return labels
 
 
+def task_words(labels: Mapping[str, Any]) -> list[str]:
+    """The options, as typed, that make a task; several values are a recipe's alone, so that a path keeps its spaces."""
+    words = []
+    for key, value in labels.items():
+        text = str(value)
+        words += [f"--{key}", *(text.split() if key.startswith("recipe.") else [text] if text else [])]
+    return words
+
+
 def _own(name: str, kind: str) -> Callable[..., Any]:
     """The user's function named as package.module:function, found from the current folder too."""
-    module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise TombolaError(f"cannot load the {kind} '{name}': {error}; give package.module:function") from error
+    function = imported(name, f"the {kind}")
     if not callable(function):
         raise TombolaError(
             f"the {kind} '{name}' is a {type(function).__name__}, not a function; give package.module:function"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from tombola.errors import TombolaError
 from tombola.methods import Iterative, Method, OneShot, find
-from tombola.scores import SCORES, Score
+from tombola.registry import SCORES
+from tombola.scores import Score
 from tombola.structure import NM, Channels, Granularity, Weights
 from tombola.testing.toys import toy_task
 from tombola.tickets import TieWarning
@@ -26,7 +27,8 @@ def matrix() -> str:
     head = ["score", *(f"{own.name}, {schedule}" for own, schedule in columns)]
     rows = [
         [name, *(_tried(SCHEDULES[schedule](score, own)) for own, schedule in columns)]
-        for name, score in SCORES.items()
+        for name, score in SCORES.only(unit="weight").items()
+        if SCORES.entry(name).needs != "training"
     ]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -2,10 +2,11 @@
 
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.cost import Cost, SampleFlops, train_samples
-from tombola.training.data_identity import beneath, data_digest, fingerprint
+from tombola.training.data_identity import DataWarning
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
-from tombola.training.identity import describe
+from tombola.training.identity import beneath, data_digest, fingerprint, identity, task_identity
+from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.observers import Gathered, Observer, Snapshot, State, Until, gathering
@@ -25,12 +26,14 @@ from tombola.training.task import (
     binary_cross_entropy,
     check_classes,
     half_squared_error,
+    with_recipe,
 )
 from tombola.training.ticket_training import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [
     "Bars",
     "Cost",
+    "DataWarning",
     "Diverged",
     "Fit",
     "Gathered",
@@ -51,6 +54,7 @@ __all__ = [
     "Until",
     "Varied",
     "accuracy",
+    "as_first_written",
     "as_outputs",
     "autocast",
     "bars",
@@ -59,13 +63,13 @@ __all__ = [
     "binary_cross_entropy",
     "check_classes",
     "data_digest",
-    "describe",
     "epochs_spent",
     "evaluate",
     "fingerprint",
     "fit",
     "gathering",
     "half_squared_error",
+    "identity",
     "length_of",
     "mixed",
     "move",
@@ -77,7 +81,10 @@ __all__ = [
     "share_of_work",
     "start_of",
     "step_memory",
+    "task_identity",
     "train",
     "train_samples",
     "train_together",
+    "upgraded",
+    "with_recipe",
 ]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores import Batch, forward
-from tombola.tickets import digest_of
 from tombola.training.batches import MemoryBatches, pick, split_off
+from tombola.training.data_identity import digest_of_splits
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 
@@ -153,14 +153,9 @@ class SupervisedTask:
 
     @cached_property
     def data_digest(self) -> str:
-        """A fingerprint of all data in memory, or of the first batch where they come so, and of the share set aside."""
-        named: dict[str, Tensor] = {}
-        with own_randomness(torch.device("cpu"), 0):
-            for split, source in self.data.items():
-                parts = _tensors(source if _in_memory(source) else next(iter(source)))
-                named |= {f"{split}/{index}": tensor for index, tensor in enumerate(parts)}
+        """A fingerprint of all data, or of the first batch where batches only come by, and of the share set aside."""
         set_aside = "validation" not in self.data and self.validation != SupervisedTask.validation
-        return digest_of(named) + (f" without {self.validation:g}" if set_aside else "")
+        return digest_of_splits(self.data) + (f" without {self.validation:g}" if set_aside else "")
 
     @cached_property
     def _splits(self) -> dict[str, Any]:
@@ -206,6 +201,25 @@ class Varied:
         return self.task.metric(outputs, targets)
 
 
+@dataclass(frozen=True)
+class WithRecipe(Varied):
+    """The same task, trained by another recipe."""
+
+    recipe: Recipe = Recipe()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "task":
+            raise AttributeError(name)
+        return getattr(self.task, name)
+
+
+def with_recipe(task: Task, recipe: Recipe) -> Task:
+    """The same task, trained by another recipe."""
+    if isinstance(task, SupervisedTask):
+        return replace(task, recipe=recipe)
+    return WithRecipe(task, recipe)
+
+
 def smoothed(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Callable[[Any, Any], Tensor]:
     """The loss with label smoothing, which it must take as an argument if it is not zero."""
     if not smoothing:
@@ -215,10 +229,3 @@ def smoothed(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Callable[[
 
 def _in_memory(source: Any) -> bool:
     return isinstance(source, tuple | list) and len(source) == 2 and isinstance(source[1], Tensor)
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    if isinstance(values, Tensor):
-        return [values]
-    parts = values.values() if isinstance(values, dict) else values
-    return [tensor for part in parts for tensor in _tensors(part)] if isinstance(parts, Iterable) else []

@@ -10,11 +10,12 @@ from typing import Any
 
 from tombola.errors import FileError, TombolaError
 from tombola.evidence import MANDATORY, MARGIN, budget_gap
-from tombola.methods import Method, blocks_removed, name_of
+from tombola.methods import Method, blocks_removed, label_of
 from tombola.scores import Batch
 from tombola.studies.comparison import Study, compare
 from tombola.studies.execution import execute
-from tombola.studies.prepare import Engine, search
+from tombola.studies.executor import Engine
+from tombola.studies.prepare import search
 from tombola.studies.spec import RunSpec
 from tombola.training import Split, Task, Varied
 
@@ -138,7 +139,7 @@ def narrow(
         mean = points[-1].mean
         return f"{density:.4g}: {'cannot be had' if mean is None else f'{100 * mean:+.2f} points'}"
 
-    with engine.bars.track("densities", len(densities) + halvings) as tick:
+    with engine.executor.bars.track("densities", len(densities) + halvings) as tick:
         for density in sorted(set(densities), reverse=True):
             tick(try_at(density))
         if len(errors) == len(points):
@@ -146,7 +147,7 @@ def narrow(
         for _ in range(halvings):
             gap = _gap(points)
             tick("" if gap is None else try_at(math.sqrt(math.prod(gap))))
-    found = Narrowed(name_of(method), tolerance, tuple(points))
+    found = Narrowed(label_of(method), tolerance, tuple(points))
     if found.density is None:
         return found
     own = replace(method, density=found.density)  # ty: ignore[invalid-argument-type]
@@ -158,9 +159,9 @@ def _point(task: Task, blind: Task, method: Method, engine: Engine, tolerance: f
     """The tickets of a density against dense: found on the task as ever, trained on the blind one."""
     specs = []
     for seed in range(seeds):
-        ticket, _ = search(task, method, seed, engine)
+        ticket, _ = search(task, method, seed, engine.store, engine.executor)
         specs += [RunSpec(blind, ticket, seed=seed), RunSpec(blind, seed=seed, extra_epochs=budget_gap(ticket, blind))]
-    metrics = [result.metric for result in execute(specs, engine)]
+    metrics = [result.metric for result in execute(specs, engine.store, engine.executor)]
     differences = tuple(own - dense for own, dense in zip(metrics[::2], metrics[1::2], strict=True))
     return Point(method.density, differences, math.fsum(differences) / seeds >= -tolerance)
 
@@ -174,9 +175,9 @@ def _gap(points: Sequence[Point]) -> tuple[float, float] | None:
 
 def _check(method: Method, tolerance: float, densities: Sequence[float], halvings: int, seeds: int) -> None:
     if blocks_removed(method) is not None:
-        raise TombolaError(f"'{name_of(method)}' counts the blocks that go; give a method that keeps a density")
+        raise TombolaError(f"'{label_of(method)}' counts the blocks that go; give a method that keeps a density")
     if method.density_kind == "outcome":
-        raise TombolaError(f"the density of '{name_of(method)}' is found, not asked; give a method that keeps one")
+        raise TombolaError(f"the density of '{label_of(method)}' is found, not asked; give a method that keeps one")
     if not 0 <= tolerance < 1:
         raise TombolaError(f"the tolerance is {tolerance:g}; give a share of at least 0 and below 1, as 0.005")
     if not densities:

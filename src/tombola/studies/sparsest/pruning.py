@@ -18,13 +18,24 @@ from tombola.methods import Gradual, Iterative, Method, OneShot, blocks_removed,
 from tombola.scores import ProsPr
 from tombola.studies.cores import cores_for, on_cores
 from tombola.studies.execution import warn_of_stale
-from tombola.studies.prepare import Engine
+from tombola.studies.executor import Engine
 from tombola.studies.sparsest.records import Records
 from tombola.studies.sparsest.runs import RECIPE, SCHEDULES, Schedule, Setting, check_recipe, settings, spiral_task
 from tombola.studies.sparsest.structures import LAYERS, Structure, Widths
 from tombola.studies.spec import digest, source_digest, task_settings
 from tombola.tickets import Mask, ScoresNaN, Seed, put_values, tensors_of
-from tombola.training import Diverged, Member, Recipe, Run, SupervisedTask, Trained, describe, train, train_together
+from tombola.training import (
+    Diverged,
+    Member,
+    Recipe,
+    Run,
+    SupervisedTask,
+    Trained,
+    as_first_written,
+    identity,
+    train,
+    train_together,
+)
 
 GROUP = 120
 """How many tickets are trained together."""
@@ -139,7 +150,7 @@ class Asked:
 
     @property
     def how(self) -> str:
-        return digest(describe(self.method))
+        return digest(as_first_written(identity(self.method)))
 
     @property
     def key(self) -> Hashable:
@@ -163,13 +174,13 @@ def pruned(grid: Pruning, engine: Engine, budget: float = math.inf) -> list[Fewe
         return []
     until = time.monotonic() + budget
     task = spiral_task(grid.widths, grid.recipe, of=grid.width)
-    identity = {"search": "pruned", "width": grid.width} | task_settings(task, 0, engine.device)
-    folder = engine.store.folder("pruned", identity)
+    known = {"search": "pruned", "width": grid.width} | task_settings(task, 0, engine.executor.device)
+    folder = engine.store.folder("pruned", known)
     done = []
     with folder.locked():
-        engine.begin(folder, identity)
+        engine.store.begin(folder, known)
         records = Records(folder.path / "tried.jsonl", Cell)
-        with engine.bars.track("methods", len(grid.methods)) as tick:
+        with engine.executor.bars.track("methods", len(grid.methods)) as tick:
             for name in grid.methods:
                 whole = _asked(name, grid)
                 new = [own for own in whole if own.key not in records.rows]
@@ -228,9 +239,9 @@ def _cells(part: Sequence[Asked], task: SupervisedTask, engine: Engine, until: f
         return
     masks: dict[Hashable, Mask] = {}
     in_time = takewhile(lambda _: time.monotonic() < until, part)
-    work = partial(_found, task=task, device=engine.device)
-    with engine.bars.track(part[0].name, len(part)) as tick:
-        for asked, found in on_cores(cores_for(engine.device), work, in_time):
+    work = partial(_found, task=task, device=engine.executor.device)
+    with engine.executor.bars.track(part[0].name, len(part)) as tick:
+        for asked, found in on_cores(cores_for(engine.executor.device), work, in_time):
             if isinstance(found, Cell):
                 yield [found]
             else:
@@ -286,7 +297,7 @@ def _together(task: SupervisedTask, masks: Sequence[Mask], part: Sequence[Asked]
         Member(asked.seed, mask, recipe={"lr": asked.setting.lr, "schedule": asked.setting.schedule})
         for asked, mask in zip(part, masks, strict=True)
     ]
-    return train_together(task, members, run=Run(device=engine.device, bars=engine.bars))
+    return train_together(task, members, run=Run(device=engine.executor.device, bars=engine.executor.bars))
 
 
 def _diverged(trained: Trained) -> bool:

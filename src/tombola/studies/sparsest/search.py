@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tombola.errors import unknown
-from tombola.studies.prepare import Engine
+from tombola.studies.executor import Engine
 from tombola.studies.sparsest.outcome import Sparsest
 from tombola.studies.sparsest.runs import Trainer
 from tombola.studies.sparsest.searching import Search, searching

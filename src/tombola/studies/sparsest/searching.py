@@ -14,7 +14,7 @@ from itertools import product
 from tombola.errors import TombolaError
 from tombola.studies.cores import cores_for, on_cores
 from tombola.studies.execution import warn_of_stale
-from tombola.studies.prepare import Engine
+from tombola.studies.executor import Engine
 from tombola.studies.sparsest.outcome import Found, Sparsest, Tried
 from tombola.studies.sparsest.records import Records, Row
 from tombola.studies.sparsest.runs import (
@@ -94,11 +94,11 @@ def searching(search: Search, engine: Engine, train: Trainer | None = None) -> G
     train: what trains a group, here and now; all of a group together and a group a core if None.
     """
     tried = settings(search.lrs, search.schedules)
-    identity = {"search": "sparsest", "settings": [setting.name for setting in tried], "init": search.init}
-    identity |= task_settings(spiral_task((16, 16, 16), search.recipe), 0, engine.device)
-    folder = engine.store.folder("sparsest", identity)
+    known = {"search": "sparsest", "settings": [setting.name for setting in tried], "init": search.init}
+    known |= task_settings(spiral_task((16, 16, 16), search.recipe), 0, engine.executor.device)
+    folder = engine.store.folder("sparsest", known)
     with folder.locked():
-        engine.begin(folder, identity)
+        engine.store.begin(folder, known)
         yield Searching(search, tried, engine, Records(folder.path / "tried.jsonl", Row), train)
 
 
@@ -134,10 +134,10 @@ class Searching:
         ]
         self.smallest = min([below, *known])
         rounds = seeds or self.search.seeds
-        cores = 1 if self.train else cores_for(self.engine.device)
-        run = Run(device=self.engine.device, bars=self.engine.bars if cores == 1 else None)
+        cores = 1 if self.train else cores_for(self.engine.executor.device)
+        run = Run(device=self.engine.executor.device, bars=self.engine.executor.bars if cores == 1 else None)
         work = partial(_carried_out, search=self.search, train=self.train or partial(train_together, run=run))
-        with self.engine.bars.track(part, rounds * len(structures)) as tick:
+        with self.engine.executor.bars.track(part, rounds * len(structures)) as tick:
             for group, rows in on_cores(cores, work, self._groups(part, structures, wanted, rounds)):
                 self.records.add(rows)
                 self.runs += len(rows) * len(self.tried)

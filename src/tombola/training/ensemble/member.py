@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from tombola.tickets import Mask, Ticket, digest_of, tensors_of
-from tombola.training.data_identity import beneath, data_digest, fingerprint
-from tombola.training.identity import describe
+from tombola.training.identity import beneath, data_digest, fingerprint, identity
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
 from tombola.training.ticket_training import recipe_of, start_of
@@ -54,7 +51,7 @@ class Member:
         model = self.build(task)
         return {
             "seed": self.seed,
-            "recipe": describe(self.recipe_on(task)),
+            "recipe": identity(self.recipe_on(task)),
             "attached": None if self.attached is None else self.attached.digest,
             "smaller": self.ticket is not None and bool(self.ticket.removed),
             "network": repr(model),
@@ -62,13 +59,11 @@ class Member:
         }
 
 
-def fingerprint_of(task: Task, members: Sequence[Member], device: torch.device) -> str:
-    """What decides what these networks come to when they train at once on a device, in a few bytes."""
+def fingerprint_of(task: Task, members: Sequence[Member]) -> str:
+    """What decides what these networks come to when they train at once, in a few bytes."""
     settings = {
         "data": data_digest(task),
-        "calls": [describe(beneath(task, name)) for name in ("forward", "loss", "metric")],
-        "threads": torch.get_num_threads(),
-        "device": device.type,
+        "calls": [identity(beneath(task, name)) for name in ("forward", "loss", "metric")],
         "members": [member.settings(task) for member in members],
     }
-    return fingerprint(json.dumps(settings, sort_keys=True))
+    return fingerprint(settings)

@@ -189,9 +189,7 @@ def _alone(task: Task, member: Member, run: Run, why: str) -> Trained:
 
 def _part(task: Task, members: Sequence[Member], run: Run) -> Run:
     """The part of a run that trains these, in a folder that is named by what they are."""
-    return run.part(
-        "" if run.folder is None else f"together-{fingerprint_of(task, members, run.device)}", members[0].seed
-    )
+    return run.part("" if run.folder is None else f"together-{fingerprint_of(task, members)}", members[0].seed)
 
 
 def _chunk_size(task: Task, members: Sequence[Member], run: Run) -> int:

@@ -1,0 +1,298 @@
+"""What code does, in a few bytes: its syntax and that of the helpers it calls, wherever and whenever it is read.
+
+Comments, docstrings, annotations and layout do not count. The same source gives the same bytes in a module, a notebook
+and under every version of Python and every hash seed.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import hashlib
+import importlib
+import linecache
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cached_property, lru_cache
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tombola.tickets import digest_of
+
+PLAIN = (str, bytes, int, float, complex, bool, type(None))
+PLATFORM = frozenset({"torch", "numpy", *sys.stdlib_module_names}) - {"__main__"}
+"""What everything stands on; its functions are known by their names."""
+OWN = "tombola"
+GENERATED = "<string>"
+"""The file that a dataclass's own methods say they are from."""
+INSTALLED = ("site-packages", "dist-packages")
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+IGNORED = frozenset({"ctx", "type_comment", "kind", "annotation", "returns"})
+
+
+def package_of(target: Any) -> str:
+    """The package that a function, class or module belongs to; "builtins" where it does not say."""
+    name = target.__name__ if isinstance(target, ModuleType) else getattr(target, "__module__", None)
+    return (name or "builtins").partition(".")[0]
+
+
+def is_installed(target: Any) -> bool:
+    """Whether it came with an installed distribution, Python or Tombola, and is not the user's own code."""
+    package = package_of(target)
+    if package in PLATFORM or package == OWN:
+        return True
+    module = sys.modules.get(target.__name__ if isinstance(target, ModuleType) else target.__module__)
+    file = getattr(module, "__file__", None) or ""
+    return any(part in file for part in INSTALLED)
+
+
+def source_of(target: Any) -> str:
+    """A fingerprint of what a function, method or class does, with the user's helpers and constants that it uses."""
+    walk = _Walk(package_of(target))
+    walk.add(target)
+    content = hashlib.blake2b(digest_size=8)
+    for part in walk.parts:
+        content.update(part.encode())
+    return content.hexdigest()
+
+
+class _Walk:
+    """Follows code to its helpers, each once, and notes what each does."""
+
+    def __init__(self, package: str) -> None:
+        self.parts: list[str] = []
+        self._package = package
+        self._seen: set[int] = set()
+        self._held: list[Any] = []
+
+    def add(self, target: Any, owner: Any = None) -> None:
+        """Note a function or class. owner: the object or class whose attributes its `self.name` may be."""
+        if isinstance(target, MethodType):
+            return self.add(target.__func__, target.__self__)
+        target = getattr(target, "__wrapped__", target)
+        if id(target) in self._seen:
+            return None
+        self._seen.add(id(target))
+        self._held.append(target)  # or another object could get its id
+        if isinstance(target, FunctionType):
+            self._function(target, owner)
+        elif isinstance(target, type):
+            self._class(target)
+        else:
+            self._object(target)
+        return None
+
+    def _object(self, value: Any) -> None:
+        """An object that code refers to: what it is, and what it holds where it is the user's."""
+        self.parts.append(f"object {type(value).__qualname__}")
+        if self._follows(type(value)):
+            self.add(type(value))
+            for name, own in sorted(getattr(value, "__dict__", {}).items()):
+                self.parts.append(f"attribute {name}")
+                self._value(own)
+
+    def _follows(self, target: Any) -> bool:
+        """Whether a helper is read too: the user's own code, and that of the distribution where it began."""
+        if package_of(target) in PLATFORM or package_of(target) == OWN:
+            return False
+        return package_of(target) == self._package or not is_installed(target)
+
+    def _function(self, function: FunctionType, owner: Any) -> None:
+        self.parts.append(f"function {function.__qualname__} {_syntax(function.__code__)}")
+        for cell in function.__closure__ or ():
+            self._value(_content(cell))
+        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._value(default)
+        names = sorted(_names(function.__code__))
+        modules = [function.__globals__[name] for name in names if name in function.__globals__]
+        modules += [module for name in _imports(function.__code__) if (module := _module(name)) is not None]
+        for value in modules:
+            if not isinstance(value, ModuleType):
+                self._value(value)
+            elif self._follows(value):
+                for name in names:
+                    if hasattr(value, name):
+                        self._value(getattr(value, name))
+        if owner is not None and not isinstance(owner, ModuleType):
+            self._attributes(owner, names)
+
+    def _attributes(self, owner: Any, names: list[str]) -> None:
+        """What a method uses of its own object or class."""
+        kind = owner if isinstance(owner, type) else type(owner)
+        for name in names:
+            if name in getattr(owner, "__dict__", {}) and not isinstance(owner, type):
+                self._value(owner.__dict__[name])
+            elif (found := getattr(kind, name, None)) is not None and self._follows(kind):
+                found = found.fget if isinstance(found, property) else found
+                if isinstance(found, FunctionType | MethodType):
+                    self.add(getattr(found, "__func__", found), owner)
+                else:
+                    self._value(found)
+
+    def _class(self, kind: type) -> None:
+        self.parts.append(f"class {kind.__qualname__}")
+        for base in (base for base in kind.__mro__ if self._follows(base)):
+            for name, value in sorted(vars(base).items()):
+                value = getattr(value, "__func__", value)
+                value = value.fget if isinstance(value, property) else getattr(value, "func", value)
+                if isinstance(value, FunctionType):
+                    if value.__code__.co_filename != GENERATED or not hasattr(base, "__dataclass_fields__"):
+                        self.add(value)
+                elif not name.startswith("__"):
+                    self._value(value)
+
+    def _value(self, value: Any) -> None:
+        """A helper or constant that code refers to; modules and what is installed are known by name."""
+        if isinstance(value, PLAIN):
+            self.parts.append(repr(value))
+        elif isinstance(value, Tensor | np.ndarray):
+            self.parts.append(digest_of({"": torch.as_tensor(value)}))
+        elif isinstance(value, Mapping | list | tuple | set | frozenset):
+            self._data(value)
+        elif isinstance(value, FunctionType | MethodType | type) or hasattr(value, "__wrapped__"):
+            if self._follows(value):
+                self.add(value)
+            else:
+                self.parts.append(f"name {getattr(value, '__qualname__', value)}")
+        elif not isinstance(value, ModuleType) and not callable(getattr(value, "__get__", None)):
+            self.add(value)
+
+    def _data(self, value: Any) -> None:
+        """What a container holds, sets in the order of their texts."""
+        if id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        self._held.append(value)
+        items = value.items() if isinstance(value, Mapping) else value
+        self.parts.append(type(value).__name__)
+        for part in sorted(items, key=repr) if isinstance(value, set | frozenset) else items:
+            self._value(part)
+
+
+def _syntax(code: CodeType) -> str:
+    """The syntax of a piece of code; its instructions where no source is to be had, or another one by now."""
+    node = _read("".join(linecache.getlines(code.co_filename))).get(code)
+    return _instructions(code) if node is None else "".join(_canonical(node))
+
+
+@lru_cache(64)
+def _read(source: str) -> _Source:
+    return _Source(source)
+
+
+class _Source:
+    """The functions in the text of a file, by what they were compiled to."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get(self, code: CodeType) -> ast.AST | None:
+        """The syntax of this code; None where the text gives other code in its place."""
+        if not self._text or code not in self._codes:
+            return None
+        found = [node for node in self._nodes if _starts(node) == code.co_firstlineno and _is(node, code)]
+        return max(found, key=lambda node: _covered(node, code), default=None)
+
+    @cached_property
+    def _nodes(self) -> list[ast.AST]:
+        return [node for node in ast.walk(ast.parse(self._text)) if isinstance(node, (*DEFINITIONS, ast.Lambda))]
+
+    @cached_property
+    def _codes(self) -> set[CodeType]:
+        try:
+            return set(_within(compile(self._text, "", "exec", dont_inherit=True)))
+        except (SyntaxError, ValueError):
+            return set()
+
+
+def _within(code: CodeType) -> Iterator[CodeType]:
+    """A piece of code and all that is nested in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _within(constant)
+
+
+def _starts(node: ast.AST) -> int:
+    return min([node.lineno, *(own.lineno for own in getattr(node, "decorator_list", ()))])  # ty: ignore
+
+
+def _is(node: ast.AST, code: CodeType) -> bool:
+    return getattr(node, "name", "<lambda>") == code.co_name
+
+
+def _covered(node: ast.AST, code: CodeType) -> int:
+    """How much of the code lies within the body of a node; tells apart the lambdas of one line."""
+    body = node.body[0] if isinstance(node.body, list) else node.body  # ty: ignore
+    last = node.body[-1] if isinstance(node.body, list) else node.body  # ty: ignore
+    first, end = (body.lineno, body.col_offset), (last.end_lineno, last.end_col_offset)
+    places = [(line, column) for line, _, column, _ in code.co_positions() if line and column is not None]
+    return sum(first <= place < end for place in places) - len(places)
+
+
+def _canonical(node: Any) -> Iterator[str]:
+    """A syntax tree as text, alike under every version of Python."""
+    if isinstance(node, ast.Constant):
+        yield repr(node.value)
+    elif isinstance(node, ast.AST):
+        yield f"{type(node).__name__}("
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(value, list) and ast.get_docstring(node, clean=False) is not None:
+                value = value[1:]
+            if name not in IGNORED and value is not None and value != []:
+                yield f"{name}="
+                yield from _canonical(value)
+                yield ","
+        yield ")"
+    elif isinstance(node, list):
+        for part in node:
+            yield from _canonical(part)
+            yield ";"
+    else:
+        yield repr(node)
+
+
+def _instructions(code: CodeType) -> str:
+    """Code without its source: its instructions and constants, sets in order, nested code included."""
+    constants = [_constant(value) for value in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, CodeType):
+        return _instructions(value)
+    if isinstance(value, frozenset):
+        return f"{{{', '.join(sorted(map(_constant, value)))}}}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_constant, value))})"
+    return repr(value)
+
+
+def _names(code: CodeType) -> set[str]:
+    """All names that code and what is nested in it looks up."""
+    return {name for own in _within(code) for name in own.co_names}
+
+
+def _imports(code: CodeType) -> list[str]:
+    """The modules that code imports when it runs."""
+    steps = (step for own in _within(code) for step in dis.get_instructions(own))
+    return sorted({step.argval for step in steps if step.opname == "IMPORT_NAME"} - PLATFORM)
+
+
+def _module(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name) if name.partition(".")[0] not in (*PLATFORM, OWN) else None
+    except ImportError:
+        return None
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
