@@ -15,7 +15,7 @@ from tombola.methods.contract import DensityKind
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.searched import Searched, Searching, positive
 from tombola.structure import Granularity, Prunable, Weights
-from tombola.tickets import Mask, Provenance, Ticket, Values, plain_name, put_values, select
+from tombola.tickets import Mask, Provenance, Ticket, Values, put_values, select
 from tombola.training import Observer, Run, Snapshot, State, Step, Task
 
 
@@ -86,7 +86,7 @@ class ContinuousSparsification:
 
     def _values(self, snapshot: Snapshot, scale: float, mask: Mask) -> dict[str, Tensor]:
         prefix = "called.model."
-        own = {plain_name(n.removeprefix(prefix)): t for n, t in snapshot.taken.items() if n.startswith(prefix)}
+        own = {n.removeprefix(prefix): t for n, t in snapshot.taken.items() if n.startswith(prefix)}
         return {name: tensor * scale if name in mask else tensor for name, tensor in own.items()}
 
 

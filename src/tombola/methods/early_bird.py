@@ -17,7 +17,7 @@ from tombola.methods.freezing import SearchWarning
 from tombola.methods.settling import Settling, Watched
 from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
 from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, norm_units
-from tombola.tickets import Mask, Provenance, Seed, Ticket, Values, attach, digest_of, plain_name, tensors_of
+from tombola.tickets import Mask, Provenance, Seed, Ticket, Values, attach, digest_of, parameters_of, tensors_of
 from tombola.training import Run, Task, mixed
 
 
@@ -119,7 +119,7 @@ class Watch:
         if example is not None or not traced:
             self._units = method.granularity.units(model, lambda own: forward(own, suited(example, own)))
         self._settling = watching(method, model, self._units)
-        named = {plain_name(name): p for name, p in model.named_parameters()}
+        named = parameters_of(model)
         missing = [name for name in self._settling.names if named[name] not in held and named[name].requires_grad]
         if missing:
             raise TombolaError(

@@ -13,7 +13,7 @@ from tombola.errors import TombolaError
 from tombola.methods.searched import Searched, Weigh
 from tombola.scores import Called
 from tombola.structure import UnitGroup
-from tombola.tickets import plain_name
+from tombola.tickets import paths_of
 from tombola.training import Task
 
 
@@ -32,14 +32,14 @@ class Gated(Searched):
         own = [group for group in groups if any(part.scored for part in group.slices)]
         if not own:
             raise TombolaError("the network has no channel that could be removed; search single weights instead")
-        real = {plain_name(name): name for name, _ in model.named_parameters()}
+        paths = paths_of(model)
         self.names = tuple(group.name for group in own)
         like = next(model.parameters())
         self.alive = nn.ParameterList([nn.Parameter(torch.ones(g.size).to(like), requires_grad=False) for g in own])
         self.scores = nn.ParameterList([nn.Parameter(start(one).to(one)) for one in self.alive])
         self._weigh = weigh
         self._gated = [
-            (f"model.{real[part.parameter]}", number, part.dim or 0)
+            (f"model.{paths[part.parameter]}", number, part.dim or 0)
             for number, group in enumerate(own)
             for part in group.slices
         ]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.methods.forward_picks import Picked, forward_selection
 from tombola.scores import Batches, Forward, Loss, Scores, View, forward, suited
-from tombola.structure import NeuronUnits, TwoLayers, joined
-from tombola.tickets import Mask, Ticket, Values, tensors_of
+from tombola.structure import NeuronUnits, TwoLayers
+from tombola.tickets import Mask, Ticket, Values, joined, tensors_of
 from tombola.training import as_outputs, check_classes
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tombola.errors import TombolaError
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.moving import MovingMask, last_move
-from tombola.tickets import Mask, TieWarning, plain_name, select
+from tombola.tickets import Mask, TieWarning, parameters_of, select
 from tombola.training import State, Step, mixed
 
 
@@ -67,7 +67,7 @@ class Regrowing(MovingMask):
     def before_step(self, state: State) -> None:
         if not self._due(state):
             return
-        named = {plain_name(name): parameter for name, parameter in state.model.named_parameters()}
+        named = parameters_of(state.model)
         weights = {name: named[name] for name in self.mask}
         share = dropped_share(self._settings.share, state.step, self._end(state))
         moving = {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tombola.scores import Forward, Inputs, batch_size
 from tombola.structure import Site
-from tombola.tickets import modules_of
+from tombola.tickets import eager, modules_of
 from tombola.training import pick
 
 AT_ONCE = 1024
@@ -36,7 +36,7 @@ class Replay:
     def ready(self) -> Generator[Replay]:
         """Inside, the network can be tried; afterwards it is as it was."""
         modes = {module: module.training for module in self._model.modules()}
-        with ExitStack() as hooks, torch.no_grad():
+        with ExitStack() as hooks, torch.no_grad(), eager():
             for module, site in self._sites.items():
                 if site.entering:
                     hooks.enter_context(module.register_forward_pre_hook(self._enters))

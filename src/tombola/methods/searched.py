@@ -14,7 +14,7 @@ from torch.func import functional_call
 from tombola.errors import TombolaError
 from tombola.scores import Called
 from tombola.structure import Prunable
-from tombola.tickets import Mask, kth_largest, plain_name
+from tombola.tickets import Mask, kth_largest, paths_of
 from tombola.training import Recipe, Task, Varied
 
 Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
@@ -32,9 +32,9 @@ class Searched(nn.Module):
     ) -> None:
         super().__init__()
         self.called = Called(model.requires_grad_(requires_grad=False), task.forward)
-        real = {plain_name(name): name for name, _ in model.named_parameters()}
+        paths = paths_of(model)
         self.names = tuple(prunable(model))
-        self._paths = [f"model.{real[name]}" for name in self.names]
+        self._paths = [f"model.{paths[name]}" for name in self.names]
         self.scores = nn.ParameterList([nn.Parameter(start(weight).to(weight)) for weight in self.weights])
         self._weigh = weigh
 

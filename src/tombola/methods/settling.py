@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from tombola.errors import TombolaError
 from tombola.scores import Score
 from tombola.structure import UnitMap, kept_share
-from tombola.tickets import Mask, Scope, TieWarning, plain_name
+from tombola.tickets import Mask, Scope, TieWarning, parameters_of
 from tombola.training import Observer, State
 
 MOMENTS = ("momentum_buffer", "exp_avg")
@@ -70,7 +70,7 @@ class Settling(Observer):
         self.factor = settings.truncation if settings.truncate == "always" else 1.0
         self._model = model
         self._units, self._score = units, score
-        self._parameters = {plain_name(name): p for name, p in model.named_parameters()}
+        self._parameters = parameters_of(model)
         self._dropped: dict[str, Tensor] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TieWarning)  # Before training a norm's scales are all 1.

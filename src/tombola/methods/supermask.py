@@ -23,7 +23,7 @@ from tombola.methods.searched import (
     uniform,
 )
 from tombola.structure import Channels, ChannelUnits, Granularity, Prunable, Weights
-from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, plain_name, tensors_of
+from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, parameters_of, tensors_of
 from tombola.training import Recipe, Run, Task, length_of, mixed
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -136,5 +136,5 @@ class EdgePopup(Supermask):
 def norms_and_biases(model: nn.Module) -> tuple[str, ...]:
     """The parameters of norms, and all biases."""
     norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
-    named = model.named_parameters()
-    return tuple(plain_name(name) for name, p in named if id(p) in norms or name.endswith("bias"))
+    named = parameters_of(model).items()
+    return tuple(name for name, p in named if id(p) in norms or name.endswith("bias"))

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from tombola.errors import TombolaError
 from tombola.scores.types import Batch, Batches, Called, Forward, Loss, forward
 from tombola.structure import Prunable
-from tombola.tickets import Mask, check_fits, device_of, plain_name
+from tombola.tickets import Mask, buffers_of, check_fits, device_of, eager, parameters_of, paths_of
 
 Mode = Literal["train", "eval"]
 
@@ -42,11 +42,10 @@ class Pure:
     ) -> None:
         self._called = Called(model, forward)
         self._device, self._dtype = device_of(model), dtype
-        own = dict(model.named_parameters())
+        own = parameters_of(model)
         if mask is not None:
             check_fits(mask, own)
         chosen = prunable(model)
-        tensors = {plain_name(name): name for name in own}
         self.weights: dict[str, Tensor] = {}
         for name, parameter in chosen.items():
             if mask is None or name not in mask:
@@ -56,17 +55,17 @@ class Pure:
             self.weights[name] = value.requires_grad_()
         values = chosen if regrow else self.weights
         self.values = {name: value.detach().to(dtype, copy=regrow) for name, value in values.items()}
-        fixed = {name: self._cast(p.detach()) for name, p in own.items() if plain_name(name) not in chosen}
+        fixed = {name: self._cast(p.detach()) for name, p in own.items() if name not in chosen}
         buffers = {
             name: b.detach().to(dtype if b.is_floating_point() else b.dtype, copy=True)
-            for name, b in model.named_buffers()
+            for name, b in buffers_of(model).items()
         }
         self.others = {**fixed, **buffers}
-        self._names = {name: tensors[name] for name in chosen}
+        self._paths = paths_of(model)
 
     def __call__(self, inputs: Any) -> Any:
-        swapped = {self._names[name]: weight for name, weight in self.weights.items()} | self.others
-        return functional_call(self._called, {f"model.{n}": t for n, t in swapped.items()}, (self._cast(inputs),))
+        swapped = {f"model.{self._paths[name]}": own for name, own in {**self.weights, **self.others}.items()}
+        return functional_call(self._called, swapped, (self._cast(inputs),))
 
     def _cast(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -98,6 +97,7 @@ def untouched(
         torch.random.fork_rng(devices),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
+        eager(),
     ):
         torch.manual_seed(seed)
         try:

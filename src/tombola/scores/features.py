@@ -16,8 +16,8 @@ from tombola.errors import TombolaError
 from tombola.scores.blocks import given
 from tombola.scores.evaluate import take, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
-from tombola.structure import NORMS, TRANSPOSED, is_producer, joined
-from tombola.tickets import modules_of
+from tombola.structure import NORMS, TRANSPOSED, is_producer
+from tombola.tickets import joined, modules_of
 
 Of = Literal["block", "filter"]
 """What is scored: residual blocks, or filters, whose scores are shared out evenly among their weights."""

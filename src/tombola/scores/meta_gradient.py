@@ -14,6 +14,7 @@ from tombola.errors import TombolaError
 from tombola.scores.evaluate import Pure, gradients_of, needed, ranking, take, untouched
 from tombola.scores.gradient import hessian_product, loss_of, twice_differentiable
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
+from tombola.tickets import parameters_of
 
 Point = dict[str, Tensor]
 """Values of all parameters that the steps train."""
@@ -51,7 +52,9 @@ class ProsPr:
         loss, taken = needed(loss, self.name), take(batches, self.steps + 1 if self.new_data else 1, self.name)
         twice = twice_differentiable(self.name) if self.gradient == "full" else nullcontext()
         with untouched(model, mode="train", **view) as network, twice:
-            trained = [name for name, own in model.named_parameters() if own.requires_grad and name in network.others]
+            trained = [
+                name for name, own in parameters_of(model).items() if own.requires_grad and name in network.others
+            ]
             start = network.weights | {name: network.others[name] for name in trained}
             slope = self._slope(start, _losses(network, taken, loss, view.get("seed", 0)))
             ranking([slope[name] for name in network.weights], network)

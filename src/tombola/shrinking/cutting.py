@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.structure import NORMS, TRANSPOSED, MovesChannels, inner_of, is_depthwise, recount
-from tombola.tickets import modules_of, plain_name
+from tombola.tickets import modules_of, parameters_of, unwrapped
 
 Axes = dict[int, Tensor]
 """By dimension of a tensor, the positions that stay."""
@@ -71,14 +71,14 @@ def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = ()) 
     small = copy.deepcopy(model)
     whole = modules_of(small)
     for name in idle:
-        _replace(small, whole[name], nn.Identity())
+        replace(small, whole[name], nn.Identity())
     named = modules_of(small)
     axes = axes_of(small, kept)
     for name, own in kept.items():
         module = named[name]
         if isinstance(module, MovesChannels):
             assert own.inputs is not None
-            _replace(small, module, module.kept(own.inputs, own.outputs))
+            replace(small, module, module.kept(own.inputs, own.outputs))
             continue
         for part in ("weight", "bias", "running_mean", "running_var"):
             tensor = getattr(module, part, None)
@@ -98,10 +98,11 @@ def within(name: str, blocks: Collection[str]) -> bool:
     return any(name.startswith(f"{block}.") for block in blocks)
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put another module where one stands, and what is wrapped around it, whose code may hold on to the old one."""
     for parent in model.modules():
         for name, child in parent.named_children():
-            if child is old:
+            if unwrapped(child) is old:
                 setattr(parent, name, new)
 
 
@@ -130,8 +131,8 @@ def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, kep
     """Let an optimizer of the model train the smaller one, with what it knows of the channels that stay."""
     if isinstance(optimizer, torch.optim.LBFGS):
         raise TombolaError("L-BFGS remembers all parameters as one vector, which cannot be cut; make a new one")
-    axes, mine = axes_of(model, kept), {plain_name(n): p for n, p in model.named_parameters()}
-    others = {plain_name(n): p for n, p in small.named_parameters()}
+    axes, mine = axes_of(model, kept), parameters_of(model)
+    others = parameters_of(small)
     names = {parameter: name for name, parameter in mine.items()}
     for group in optimizer.param_groups:
         foreign = next((p for p in group["params"] if p not in names), None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tombola.shrinking.cutting import Kept, axes_of, narrowed, within
 from tombola.structure import INPUTS, Inner, Probe, UnitGroup, numbers_of, residual_blocks, wiring_of
-from tombola.tickets import Mask, check_fits
+from tombola.tickets import Mask, check_fits, parameters_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = ()
     left out where their branch is dead. A channel that others share an axis with (a residual stream's) can go
     only if all of them are dead.
     """
-    parameters = dict(model.named_parameters())
+    parameters = parameters_of(model)
     check_fits(mask, parameters)
     network = wiring_of(model, probe, parts, untraced=True)
     alive = {name: mask[name] for name in mask}

@@ -14,7 +14,7 @@ from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
 from tombola.structure import Probe, inner_of, tensors_in
-from tombola.tickets import Mask, Ticket, attach
+from tombola.tickets import Mask, Ticket, attach, bare
 
 TOLERANCE = 1e-9
 
@@ -32,11 +32,12 @@ def shrink(
 ) -> nn.Module:
     """A plain network of the same classes without the channels that a mask leaves dead.
 
-    model: the masked network, with the weights that are to stay; it is not changed. optimizer: is moved to the smaller
-    network, its state cut the same way. example: inputs on which the network can be called. What is dead and cannot be
-    cut out, as a channel of a residual stream that some layer still writes, stays as zeros: `preview(…).mask` keeps
-    it so in training. The result is compared with the masked network in float64; TombolaError, and nothing is changed,
-    if it differs, if the network cannot be traced, or if the optimizer is another model's.
+    model: the masked network, with the weights that are to stay; it is not changed. What is compiled or checkpointed
+    in it is not so in the smaller one. optimizer: is moved to the smaller network, its state cut the same way. example:
+    inputs on which the network can be called. What is dead and cannot be cut out, as a channel of a residual stream
+    that some layer still writes, stays as zeros: `preview(…).mask` keeps it so in training. The result is compared with
+    the masked network in float64; TombolaError, and nothing is changed, if it differs, if the network cannot be traced,
+    or if the optimizer is another model's.
     """
     small, found = smaller(model, what, _probe(example, forward))
     if optimizer is not None:
@@ -51,12 +52,12 @@ def preview(model: nn.Module, what: Mask | Ticket, example: Inputs | None = None
 
 def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Module, Plan]:
     """The smaller network, checked against the masked one, and what was cut out of it."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
+    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         raise TombolaError(
             "the model is wrapped in DDP, which holds on to its parameters; shrink model.module, wrap it again"
         )
     try:
-        masked = copy.deepcopy(model)
+        masked = bare(copy.deepcopy(model))
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
     attach(what, masked).detach()

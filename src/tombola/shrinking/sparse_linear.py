@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.shrinking.csr_kernels import kernels
-from tombola.tickets import Mask, Ticket, check_fits, device_of, plain_name
+from tombola.shrinking.cutting import replace
+from tombola.tickets import Mask, Ticket, bare, check_fits, device_of, joined, modules_of, parameters_of
 
 REPEATS = 15
 WORTH = 1.1
@@ -116,18 +117,19 @@ def sparse(model: nn.Module, ticket: Ticket | Mask, *, batch: int = 256) -> nn.M
     chosen = {own.layer: own.best for own in measured if own.best != "dense"}
     if not chosen:
         return model
-    twin = copy.deepcopy(model).eval()
-    for name, parameter in twin.named_parameters():
-        if plain_name(name) in mask:
-            parameter.data[~mask[plain_name(name)]] = 0.0
+    twin = bare(copy.deepcopy(model)).eval()
+    for name, parameter in parameters_of(twin).items():
+        if name in mask:
+            parameter.data[~mask[name]] = 0.0
+    layers = modules_of(twin)
     for name, kernel in chosen.items():
-        layer = twin.get_submodule(name)
+        layer = layers[name]
         assert isinstance(layer, nn.Linear)
         own = SparseLinear(layer.weight.detach(), None if layer.bias is None else layer.bias.detach(), kernel)
-        if name:
-            twin.set_submodule(name, own)
-        else:
+        if layer is twin:
             twin = own
+        else:
+            replace(twin, layer, own)
     return twin.requires_grad_(False)
 
 
@@ -139,17 +141,17 @@ def timings(model: nn.Module, ticket: Ticket | Mask, *, batch: int = 256) -> lis
     mask = ticket.mask if isinstance(ticket, Ticket) else ticket
     if batch < 1:
         raise TombolaError(f"batch is {batch}; give the number of samples that a call will have")
-    check_fits(mask, dict(model.named_parameters()))
+    check_fits(mask, parameters_of(model))
     layers = {
         name: layer
-        for name, layer in model.named_modules()
-        if type(layer) is nn.Linear and f"{name}.weight".removeprefix(".") in mask
+        for name, layer in modules_of(model).items()
+        if type(layer) is nn.Linear and joined(name, "weight") in mask
     }
     if not layers:
         raise TombolaError("the ticket masks no linear layer, and only those are run sparse; shrink channels instead")
     if device_of(model).type != "cpu" or any(layer.weight.dtype != torch.float32 for layer in layers.values()):
         raise TombolaError("sparse layers run in float32 on the CPU; move the model there with model.cpu().float()")
-    return [_timing(name, layer, mask[f"{name}.weight".removeprefix(".")], batch) for name, layer in layers.items()]
+    return [_timing(name, layer, mask[joined(name, "weight")], batch) for name, layer in layers.items()]
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from tombola.structure.granularities import COUNTED, Granularity, UnitMap, granu
 from tombola.structure.graph import Probe, tensors_in
 from tombola.structure.inner import Inner, inner_of, recount
 from tombola.structure.inside import Inside
-from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, joined, shared
+from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
 from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
 from tombola.structure.prunable_rule import Prunable, prunable
@@ -57,7 +57,6 @@ __all__ = [
     "inner_of",
     "is_depthwise",
     "is_producer",
-    "joined",
     "kept_share",
     "norm_units",
     "numbers_of",

@@ -14,8 +14,8 @@ from torch.func import functional_call
 
 from tombola.errors import TombolaError
 from tombola.structure.graph import Probe
-from tombola.structure.layers import BATCH_NORMS, joined, shared
-from tombola.tickets import device_of, modules_of, plain_name
+from tombola.structure.layers import BATCH_NORMS, shared
+from tombola.tickets import bare, device_of, joined, modules_of, names_of
 
 Gives = tuple[tuple[str, str], ...]
 """(layer, parameter) of the layers that give a block's branch."""
@@ -28,12 +28,12 @@ def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     parameters of zero. Tried at random parameters, so that what is dead or zero at first does not count; at the model's
     own where it cannot be called with those. TombolaError if it cannot be called at all.
     """
-    device, model = device_of(model), getattr(model, "_orig_mod", model)
+    device = device_of(model)
     for prepared in (_stirred, nn.Module.eval):
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
             torch.manual_seed(0)
             try:
-                twin = prepared(copy.deepcopy(model))
+                twin = prepared(bare(copy.deepcopy(model)))
                 return _with_siblings(twin, *_found(twin, probe))
             except TombolaError:
                 raise
@@ -58,7 +58,7 @@ def _stirred(twin: nn.Module) -> nn.Module:
 
 def _found(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Counter[nn.Module]]:
     """The blocks with a branch, and how often every module is called."""
-    candidates, names = _candidates(twin), {module: name for name, module in modules_of(twin).items()}
+    candidates, names = _candidates(twin), names_of(twin)
     order: list[nn.Module] = []
     entered: dict[nn.Module, tuple[int, Tensor | None]] = {}
     branches: dict[nn.Module, Sequence[str]] = {}
@@ -95,9 +95,9 @@ def _found(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Counter[nn.
     calls = Counter(order)
     found = {
         names[module]: tuple(
-            (plain_name(joined(names[module], layer)), part)
-            for layer in branch
-            for part, _ in candidates[module][layer].named_parameters(recurse=False)
+            (names[own], part)
+            for own in (candidates[module][layer] for layer in branch)
+            for part, _ in own.named_parameters(recurse=False)
         )
         for module, branch in branches.items()
         if calls[module] == 1 and all(calls[own] <= 1 for own in candidates[module].values())
@@ -106,12 +106,12 @@ def _found(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Counter[nn.
 
 
 def _candidates(twin: nn.Module) -> dict[nn.Module, dict[str, nn.Module]]:
-    """The modules that hold layers, all of which stand nowhere else, and these by their names in them."""
-    elsewhere, found = shared(twin), {}
-    for name, module in twin.named_modules():
+    """The modules that hold layers, all of which stand nowhere else, and these by their paths in them."""
+    elsewhere, names, found = shared(twin), names_of(twin), {}
+    for name, module in modules_of(twin).items():
         inner = dict(module.named_modules())
         layers = {own: part for own, part in inner.items() if own and any(True for _ in part.parameters(recurse=False))}
-        if name and layers and not elsewhere & {plain_name(joined(name, own)) for own in inner}:
+        if name and layers and not elsewhere & {names[part] for part in inner.values()}:
             found[module] = layers
     return found
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.structure.moves import MovesChannels
-from tombola.tickets import device_of
+from tombola.tickets import bare, device_of
 
 Probe = Callable[[nn.Module], Any]
 """Calls a model on an example of its inputs."""
@@ -38,7 +38,7 @@ def traced(model: nn.Module, probe: Probe) -> Traced:
     """Call a twin of the model without values, or with them where the model needs to see values."""
     for device in (torch.device("meta"), device_of(model)):
         try:
-            return _trace(copy.deepcopy(model).to(device).eval().requires_grad_(True), probe)
+            return _trace(bare(copy.deepcopy(model)).to(device).eval().requires_grad_(True), probe)
         except TombolaError:
             raise
         except Exception as error:

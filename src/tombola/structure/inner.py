@@ -17,13 +17,12 @@ from tombola.structure.layers import (
     inputs,
     is_known,
     is_producer,
-    joined,
     leaving_slices,
     shared,
 )
 from tombola.structure.moves import MovesChannels
 from tombola.structure.units import Slice, UnitGroup
-from tombola.tickets import modules_of, plain_name
+from tombola.tickets import joined, modules_of, unwrapped
 
 Kind = Literal["head", "neuron", "channel"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -79,7 +78,7 @@ def inner_of(model: nn.Module) -> tuple[Inner, ...]:
     """
     named = modules_of(model)
     elsewhere, found = shared(model), {}
-    for name, module in model.named_modules():
+    for name, module in named.items():
         declared = [_placed(own, name) for own in _declared(name, module)]
         for own in declared:
             _check(own, named)
@@ -92,8 +91,7 @@ def inner_of(model: nn.Module) -> tuple[Inner, ...]:
 
 def _placed(own: Inner, name: str) -> Inner:
     """With the names that layers below a module of this name have in the network."""
-    makes, takes = (plain_name(joined(name, part)) for part in own.makes), plain_name(joined(name, own.takes))
-    return replace(own, makes=tuple(makes), takes=takes)
+    return replace(own, makes=tuple(joined(name, part) for part in own.makes), takes=joined(name, own.takes))
 
 
 def unit_group(inner: Inner, model: nn.Module) -> UnitGroup:
@@ -123,8 +121,8 @@ def query_key_weights(model: nn.Module) -> tuple[str, ...]:
     """The weights of all query and key projections, by name; TombolaError if there are none that are known."""
     heads = [own for own in inner_of(model) if own.kind == "head"]
     found = [f"{name}.weight" for own in heads for name in own.makes[:2]]
-    for name, module in model.named_modules():
-        found += [plain_name(f"{joined(name, own)}.weight") for own in _projections(module)[:2]]
+    for name, module in modules_of(model).items():
+        found += [f"{joined(name, own)}.weight" for own in _projections(module)[:2]]
     if not found:
         raise missing("head", "query and key weights")
     return tuple(dict.fromkeys(found))
@@ -157,7 +155,7 @@ def _declared(name: str, module: nn.Module) -> Sequence[Inner]:
 
 def _heads(module: nn.Module) -> Iterator[Inner]:
     """Attention with its own output layer, or inside a module as `self` beside `output.dense`."""
-    held = module._modules.get("self")
+    held = _child(module, "self")
     before, attention = ("self.", held) if held is not None else ("", module)
     names = _projections(attention)
     takes = "output.dense" if before else next((n for n in MIXERS if _linear(module, n) is not None), "")
@@ -189,10 +187,15 @@ def _neurons(module: nn.Module) -> Iterator[Inner]:
             yield Inner("neuron", makes, takes)
 
 
+def _child(module: nn.Module, name: str) -> nn.Module | None:
+    own = module._modules.get(name)
+    return None if own is None else unwrapped(own)
+
+
 def _linear(module: nn.Module, path: str) -> nn.Linear | None:
     own: nn.Module | None = module
     for part in path.split("."):
-        own = None if own is None else own._modules.get(part)
+        own = None if own is None else _child(own, part)
     return own if isinstance(own, nn.Linear) and "weight" in own._parameters else None
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from tombola.structure.moves import MovesChannels
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
-from tombola.tickets import modules_of
+from tombola.tickets import joined, modules_of
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -89,8 +89,3 @@ def shared(model: nn.Module) -> set[str]:
         for name, own in named.items()
         if places[own] > 1 or any(owners[p] > 1 for p in own.parameters(recurse=False))
     }
-
-
-def joined(name: str, part: str) -> str:
-    """The name of a part of the module of this name."""
-    return f"{name}.{part}" if name else part

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.tickets import plain_name
+from tombola.tickets import parameters_of
 
 WEIGHTED = (
     nn.Linear,
@@ -39,9 +39,9 @@ class Prunable:
         """The prunable parameters by name, in network order, a shared one once; TombolaError if there are none."""
         weights = self._weights_of(model)
         found = {
-            plain_name(name): parameter
-            for name, parameter in model.named_parameters()
-            if id(parameter) in weights and self._matches(plain_name(name))
+            name: parameter
+            for name, parameter in parameters_of(model).items()
+            if id(parameter) in weights and self._matches(name)
         }
         if not found:
             raise TombolaError(

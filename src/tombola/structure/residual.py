@@ -10,8 +10,8 @@ from torch import nn
 from tombola.errors import TombolaError, unknown
 from tombola.structure.branches import Gives, traced_branches
 from tombola.structure.graph import Probe
-from tombola.structure.layers import joined, shared
-from tombola.tickets import modules_of, plain_name
+from tombola.structure.layers import shared
+from tombola.tickets import joined, modules_of, parameters_of, places_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def residual_blocks(model: nn.Module, probe: Probe | None = None) -> tuple[Block
             name,
             stages[name],
             gives,
-            tuple(plain_name(joined(name, own)) for own, _ in named[name].named_parameters()),
+            tuple(joined(name, own) for own in parameters_of(named[name])),
         )
         for name, gives in found.items()
     )
@@ -59,11 +59,12 @@ def declare_blocks(model: nn.Module, branches: Mapping[str, Iterable[str]]) -> N
     none. TombolaError for a name that does not exist.
     """
     named = modules_of(model)
+    plain = {place.path: place.name for place in places_of(model)}
     for name, layers in branches.items():
-        module, own = named.get(plain_name(name)), tuple(layers)
+        module, own = named.get(plain.get(name, name)), tuple(layers)
         if module is None:
             raise unknown("module", name, (other for other, part in named.items() if other and [*part.children()]))
-        inner = [layer for layer, _ in module.named_modules() if layer]
+        inner = [layer for layer in modules_of(module) if layer]
         if isinstance(layers, str):
             raise TombolaError(f"what '{name}' adds is named one by one; give ('{layers}',)")
         if lost := [layer for layer in own if layer not in inner]:
@@ -75,16 +76,16 @@ def declare_blocks(model: nn.Module, branches: Mapping[str, Iterable[str]]) -> N
 
 def _declared(model: nn.Module) -> dict[str, Gives]:
     elsewhere, found = shared(model), {}
-    for name, module in model.named_modules():
+    for name, module in modules_of(model).items():
         branch = getattr(module, "branch", None)
         if not name or not isinstance(branch, tuple):
             continue
-        named = {plain_name(joined(name, own)): part for own, part in module.named_modules()}
-        layers = [plain_name(joined(name, own)) for own in branch]
+        named = {joined(name, own): part for own, part in modules_of(module).items()}
+        layers = [joined(name, own) for own in branch]
         if lost := [own for own in layers if own not in named]:
             raise TombolaError(f"'{name}' says that its branch ends in '{lost[0]}', which it does not have")
-        gives = tuple((own, part) for own in layers for part, _ in named[own].named_parameters())
-        found[plain_name(name)] = () if elsewhere & named.keys() else gives
+        gives = tuple((own, part) for own in layers for part in parameters_of(named[own]))
+        found[name] = () if elsewhere & named.keys() else gives
     return found
 
 

@@ -30,7 +30,7 @@ from tombola.structure.moves import MovesChannels
 from tombola.structure.operations import has_constant, keeps_channels, shape_of
 from tombola.structure.units import UnitGroup
 from tombola.structure.wiring import PINNED, Wiring
-from tombola.tickets import plain_name
+from tombola.tickets import names_of
 
 FIXED = ("_SliceIndexMapping", "_SplitIndexMapping")
 """What picks channels by numbers that are written in the network's code, and so cannot follow a cut."""
@@ -117,7 +117,7 @@ class _Traced:
     def __init__(self, model: nn.Module, probe: Probe) -> None:
         seen = traced(model, probe)
         self.graph = seen.graph
-        self.names = {module: plain_name(name) for name, module in seen.twin.named_modules()}
+        self.names = names_of(seen.twin)
         self.ends = {tensor.grad_fn for tensor in seen.outputs}
         elsewhere = shared(model)
         own = [

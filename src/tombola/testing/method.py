@@ -17,7 +17,7 @@ from tombola.scores import Score, Scores, View
 from tombola.structure import QueryKey, prunable
 from tombola.testing.laws import law
 from tombola.testing.toys import toy_network, toy_task
-from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, tensors_of
+from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, parameters_of, tensors_of
 from tombola.training import Fit, Gathered, Observer, Run, State, SupervisedTask, Task, evaluate, start_of, train
 
 
@@ -135,8 +135,9 @@ def _ledger(run: Run, task: CountingTask, way: str) -> str:
 
 
 def _check_density(method: Method, ticket: Ticket, task: Task) -> None:
+    parameters = parameters_of(task.build(0))
     names = ticket.mask if isinstance(method.granularity, QueryKey) else prunable(task.build(0))
-    size = sum(task.build(0).get_parameter(name).numel() for name in names)
+    size = sum(parameters[name].numel() for name in names)
     asked, kept = round(method.density * size), ticket.mask.total_kept
     if method.density_kind == "exact" and not ticket.removed:
         law("exact", kept == asked, f"density {method.density} of {size} weights is {asked}, the ticket keeps {kept}")

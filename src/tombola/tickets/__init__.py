@@ -3,12 +3,14 @@
 from tombola.tickets.attachment import AttachWarning, Handle, attach
 from tombola.tickets.files import unwritable, write_atomically
 from tombola.tickets.mask import Mask
+from tombola.tickets.names import buffers_of, joined, modules_of, names_of, parameters_of, paths_of, places_of
 from tombola.tickets.pattern import select_pattern
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.shares import Scope
 from tombola.tickets.start import InitialWeights, Seed, Values
-from tombola.tickets.tensors import check_fits, device_of, digest_of, modules_of, plain_name, put_values, tensors_of
+from tombola.tickets.tensors import check_fits, device_of, digest_of, put_values, tensors_of
 from tombola.tickets.ticket import Provenance, Ticket
+from tombola.tickets.wrappers import bare, eager, unwrapped
 
 __all__ = [
     "AttachWarning",
@@ -23,16 +25,24 @@ __all__ = [
     "TieWarning",
     "Values",
     "attach",
+    "bare",
+    "buffers_of",
     "check_fits",
     "device_of",
     "digest_of",
+    "eager",
+    "joined",
     "kth_largest",
     "modules_of",
-    "plain_name",
+    "names_of",
+    "parameters_of",
+    "paths_of",
+    "places_of",
     "put_values",
     "select",
     "select_pattern",
     "tensors_of",
+    "unwrapped",
     "unwritable",
     "write_atomically",
 ]

@@ -13,8 +13,10 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
-from tombola.tickets.tensors import check_fits, plain_name
+from tombola.tickets.names import parameters_of
+from tombola.tickets.tensors import check_fits
 from tombola.tickets.ticket import Ticket
+from tombola.tickets.wrappers import is_sharded
 
 WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -119,9 +121,10 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
     optimizers that run inside backward.
     """
     mask, held = (what.mask, what.held) if isinstance(what, Ticket) else (what, ())
-    parameters = {plain_name(n): p for n, p in model.named_parameters(remove_duplicate=False)}
+    parameters = parameters_of(model, remove_duplicate=False)
+    _refuse_sharded(model, parameters)
     check_fits(mask, parameters)
-    _refuse_unfit(model, parameters, optimizer)
+    _refuse_unfit(parameters, optimizer)
     masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
     if missing := [name for name in held if name not in parameters]:
         raise TombolaError(
@@ -177,12 +180,18 @@ def _no_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _refuse_unfit(model: nn.Module, parameters: dict[str, nn.Parameter], optimizer: Optimizer | None) -> None:
+def _refuse_sharded(model: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
         if type(parameter).__name__ == "DTensor" or hasattr(parameter, "placements"):
             raise TombolaError(
                 f"'{name}' is a DTensor, which a mask cannot follow; attach before you distribute, or use DDP"
             )
+    if any(is_sharded(module) for module in model.modules()):
+        raise TombolaError("the model is wrapped in FSDP, whose flat parameters a mask cannot follow; use DDP")
+
+
+def _refuse_unfit(parameters: dict[str, nn.Parameter], optimizer: Optimizer | None) -> None:
+    for name, parameter in parameters.items():
         hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
         foreign = [hook for hook in hooks.values() if not isinstance(hook, KeptWords) and hook is not _no_gradient]
         if foreign or hasattr(parameter, "_in_backward_optimizers"):
@@ -190,8 +199,6 @@ def _refuse_unfit(model: nn.Module, parameters: dict[str, nn.Parameter], optimiz
                 f"'{name}' already has a hook that runs when its gradient is ready, as optimizers fused into backward "
                 "have; attach the mask first, or step the optimizer after backward"
             )
-    if any(type(module).__name__ in ("FullyShardedDataParallel", "FSDPModule") for module in model.modules()):
-        raise TombolaError("the model is wrapped in FSDP, whose flat parameters a mask cannot follow; use DDP")
     if optimizer is not None:
         mine = set(parameters.values())
         if not any(p in mine for group in optimizer.param_groups for p in group["params"]):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.tickets.tensors import digest_of, plain_name, tensors_of
+from tombola.tickets.names import parameters_of
+from tombola.tickets.tensors import digest_of, tensors_of
 
 InitialWeights = Literal["own", "signed-constant", "kaiming-normal"]
 INITIAL_WEIGHTS: tuple[InitialWeights, ...] = ("own", "signed-constant", "kaiming-normal")
@@ -57,8 +58,7 @@ def overlay(
     if weights == "own":
         return
     generator = torch.Generator().manual_seed(seed)
-    for long_name, parameter in model.named_parameters():
-        name = plain_name(long_name)
+    for name, parameter in parameters_of(model).items():
         if name in held:
             parameter.fill_(1.0 if name.endswith("weight") else 0.0)
         elif name in names:

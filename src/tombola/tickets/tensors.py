@@ -10,29 +10,17 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
+from tombola.tickets.names import named_tensors
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers of a model by name, wrappers' prefixes stripped; live, not copied."""
-    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {plain_name(name): tensor.detach() for name, tensor in named.items()}
+    """All parameters and buffers of a model by their plain names; live, not copied."""
+    return {name: tensor.detach() for name, tensor in named_tensors(model).items()}
 
 
 def device_of(model: nn.Module) -> torch.device:
     """Where a model's parameters are; the CPU if it has none."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name without what DataParallel and torch.compile put before it."""
-    while name.startswith(("module.", "_orig_mod.")):
-        name = name.split(".", 1)[1]
-    return name
-
-
-def modules_of(model: nn.Module) -> dict[str, nn.Module]:
-    """A model's modules by their plain names, itself as the empty one."""
-    return {plain_name(name): module for name, module in model.named_modules()}
 
 
 @torch.no_grad()
@@ -52,11 +40,13 @@ def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 
 def check_fits(mask: Mask, parameters: Mapping[str, Tensor]) -> None:
-    """Raise TombolaError where the mask names a parameter that is not there, or of another shape."""
-    shapes = {plain_name(name): tuple(parameter.shape) for name, parameter in parameters.items()}
+    """Raise TombolaError where the mask names a parameter that is not there, or of another shape.
+
+    parameters: by their plain names, as `parameters_of` gives them.
+    """
     for name, shape in mask.shapes.items():
-        if shapes.get(name) != shape:
-            here = shapes.get(name, "missing")
+        here = tuple(parameters[name].shape) if name in parameters else "missing"
+        if here != shape:
             raise TombolaError(
                 f"this mask belongs to another architecture: '{name}' is {here} in this model and {shape} in the "
                 "mask; use the model that the ticket was found on"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.tickets.format import read_file, typed, write_file
 from tombola.tickets.mask import Bits, Mask
+from tombola.tickets.names import parameters_of
 from tombola.tickets.start import INITIAL_WEIGHTS, Seed, Values, overlay
 from tombola.tickets.tensors import check_fits, digest_of, put_values, tensors_of
 
@@ -86,7 +87,7 @@ class Ticket:
 
         A `Seed` start expects the model as its task built it with that seed, and checks that it is.
         """
-        check_fits(self.mask, dict(model.named_parameters()))
+        check_fits(self.mask, parameters_of(model))
         if isinstance(self.start, Seed):
             overlay(model, self.start.seed, self.start.weights, self.mask, self.held)
             if digest_of(tensors_of(model)) != self.start.digest:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from tombola.tickets import bare, paths_of
 from tombola.training.task import Task
 
 
@@ -39,7 +40,8 @@ class Mapped:
         buffers: dict[str, Tensor],
     ) -> None:
         self.buffers = buffers
-        self._called = _Called(task, copy.deepcopy(model).to("meta"))
+        self._called = _Called(task, bare(copy.deepcopy(model)).to("meta"))
+        self._paths = paths_of(self._called.network)
         self._loss, self._flat_grads = loss, flat_grads
         self._leaves = {name: view.detach().requires_grad_() for name, view in values.items()}
         for name, leaf in self._leaves.items():
@@ -62,5 +64,5 @@ class Mapped:
         return vmap(self._outputs, in_dims=(0, 0, None))(self._leaves, self.buffers, inputs)
 
     def _outputs(self, values: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        named = {f"network.{name}": tensor for name, tensor in {**values, **buffers}.items()}
+        named = {f"network.{self._paths[name]}": tensor for name, tensor in {**values, **buffers}.items()}
         return functional_call(self._called, named, (inputs,))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.tickets import Mask, tensors_of
+from tombola.tickets import Mask, buffers_of, parameters_of, tensors_of
 from tombola.training.ensemble import feed
 from tombola.training.ensemble.chain import Chain, layers_of, loss_gradient
 from tombola.training.ensemble.feed import Feed
@@ -66,8 +66,7 @@ def stacked(
     values, grads = layout.zeros(device), layout.zeros(device)
     own_values, own_grads = layout.views(values), layout.views(grads)
     buffers = {
-        name: torch.stack([dict(model.named_buffers())[name] for model in models]).to(device)
-        for name, _ in models[0].named_buffers()
+        name: torch.stack([buffers_of(model)[name] for model in models]).to(device) for name in buffers_of(models[0])
     }
     _copy(own_values, models)
     source = Feed(task, [member.seed for member in members], device)
@@ -90,13 +89,13 @@ def stacked(
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(own.shape) for name, own in model.named_parameters()}
+    return {name: tuple(own.shape) for name, own in parameters_of(model).items()}
 
 
 @torch.no_grad()
 def _copy(views: dict[str, Tensor], models: Sequence[nn.Module]) -> None:
     for at, model in enumerate(models):
-        for name, parameter in model.named_parameters():
+        for name, parameter in parameters_of(model).items():
             views[name][at].copy_(parameter)
 
 
@@ -116,7 +115,7 @@ def _try(
         except (RuntimeError, NotImplementedError, TypeError, ValueError, UserWarning) as error:
             raise Unbatched(f"an operation of it cannot be batched: {str(error).splitlines()[0]}") from error
         smoothed(task.loss, recipe.label_smoothing)(task.forward(model, inputs[0]), targets[0]).backward()
-    expected = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    expected = {name: parameter.grad for name, parameter in parameters_of(model).items() if parameter.grad is not None}
     if idle := [name for name in grads if name not in expected]:
         raise Unbatched(f"its '{idle[0]}' takes no part in the loss")
     whole = torch.stack([gradient.norm() for gradient in expected.values()]).norm()

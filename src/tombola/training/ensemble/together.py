@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.tickets import check_fits, put_values
+from tombola.tickets import check_fits, parameters_of, put_values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.ensemble.loop import PerSample, evaluate_together, fit_together
 from tombola.training.ensemble.member import Member, fingerprint_of
@@ -117,7 +117,7 @@ def fit_members(task: Task, members: Sequence[Member], run: Run, name: str, *, t
     recipes = [member.recipe_on(task) for member in members]
     models = [member.build(task) for member in members]
     for member, model in zip(members, models, strict=True):
-        parameters = dict(model.named_parameters())
+        parameters = parameters_of(model)
         check_fits(member.mask, parameters)
         if member.ticket is not None and member.ticket.removed:
             raise Unbatched("a ticket of whole units trains as a smaller network of its own")
