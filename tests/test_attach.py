@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn, optim
 
 from tombola import Mask, Seed, Ticket, TombolaError, attach, prunable
-from tombola.tickets import AttachWarning, plain_name
+from tombola.tickets import AttachWarning, parameters_of
 
 OPTIMIZERS = {
     "sgd": partial(optim.SGD, lr=0.1),
@@ -64,7 +64,7 @@ def is_positive_zero(values: torch.Tensor) -> bool:
 
 def assert_dead(mask: Mask, model: nn.Module, optimizer: optim.Optimizer | None = None) -> None:
     """Exactly +0.0 in weights and in every state tensor of their shape."""
-    parameters = {plain_name(name): p for name, p in model.named_parameters()}
+    parameters = parameters_of(model)
     for name in mask:
         dead = ~mask[name]
         assert is_positive_zero(parameters[name].detach()[dead]), name
@@ -537,13 +537,6 @@ def test_a_compiled_model_is_masked_under_its_own_names():
     assert (model[5].weight.grad[~mask["5.weight"]] != 0).any()
 
 
-def test_data_parallel_prefixes_are_stripped():
-    model = nn.ModuleDict({"module": make_net()})
-    mask = mask_of(make_net())
-    attach(mask, model).detach()
-    assert_dead(mask, model["module"])
-
-
 DISTRIBUTED = """
 import os, sys, torch
 import torch.distributed as dist
@@ -719,18 +712,11 @@ def test_optimizer_state_that_is_loaded_while_attached_is_dead_after_the_next_st
 # Refusals
 
 
-class FullyShardedDataParallel(nn.Module):
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda net: nn.Sequential(nn.Conv2d(2, 5, 3), *list(net)[1:]), r"'0\.weight' is \(5, 2, 3, 3\) in this model"),
         (lambda net: nn.Sequential(*list(net)[:5]), r"'5\.weight' is missing in this model"),
-        (FullyShardedDataParallel, "FSDP"),
     ],
 )
 def test_a_model_that_the_mask_cannot_follow_is_refused(change, says):

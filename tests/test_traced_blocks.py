@@ -321,13 +321,13 @@ def test_silenced_blocks_of_a_network_of_yours_are_silenced_exactly():
 
 def test_declared_blocks_are_those_that_can_go():
     model = resnet()
-    tb.declare_blocks(model, {"1.1": ("bn2",), "module.1.2": ["bn2"], "2.0": ()})
+    tb.declare_blocks(model, {"1.1": ("bn2",), "1.2": ["bn2"], "2.0": ()})
     assert branches(model) == {"1.1": ["1.1.bn2"], "1.2": ["1.2.bn2"], "2.0": []}
     units = Blocks(1, least=1).units(copy.deepcopy(model), lambda _: None)
     assert [block.name for block in units.blocks] == ["1.2"]
     wrapped = nn.DataParallel(resnet())
-    tb.declare_blocks(wrapped, {"1.1": ("bn2",)})
-    assert [block.name for block in residual_blocks(wrapped)] == ["1.1"]
+    tb.declare_blocks(wrapped, {"1.1": ("bn2",), "module.1.2": ("bn2",)})
+    assert [block.name for block in residual_blocks(wrapped)] == ["1.1", "1.2"]
 
 
 class Has(nn.Module):
