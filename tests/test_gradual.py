@@ -178,7 +178,7 @@ class Kill:
     [
         ({"count": 0}, "count is 0; give how many times"),
         ({"until": 1.5}, "until is 1.5; give a share"),
-        ({"rewind": "1ep"}, "rewind is '1ep'; give end or init"),
+        ({"rewind": "1ep"}, r"no Gradual with rewind '1ep' \(known: end, init\)"),
         ({"granularity": tb.NM(2, 4), "density": 0.3}, "2:4"),
     ],
 )

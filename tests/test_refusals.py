@@ -9,14 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Literal, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import tombola as tb
 from tombola.cli import main
+from tombola.evidence import Robustness
+from tombola.methods import METHODS
 from tombola.studies import RunFolder
 from tombola.testing import toy_task
 from tombola.training import Diverged, Run
@@ -182,6 +187,8 @@ FULL = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from tombola.cli import main
+from tombola.evidence import Robustness
+from tombola.methods import METHODS
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
 """
@@ -236,6 +243,24 @@ def test_nan_scores_name_the_layer():
         (lambda: tb.Recipe(lr=-1.0), "lr is -1.0"),
         (lambda: tb.Recipe(start="5"), "'5' is not a point in training"),
         (lambda: tb.Recipe(nesterov=True, momentum=0.0), "nesterov without momentum"),
+        (lambda: tb.Recipe(optimizer="SGD"), r"no recipe with optimizer 'SGD'; did you mean 'sgd'\?"),
+        (lambda: tb.Recipe(optimizer="rmsprop"), r"optimizer 'rmsprop' \(known: adam, adamw, sgd\)"),
+        (lambda: tb.Recipe(schedule="Cosine"), "did you mean 'cosine'"),
+        (lambda: tb.Recipe(precision="fp32"), "did you mean 'float32'"),
+        (lambda: tb.Recipe(channels_last=True), "channels_last is True; give 'auto' or 'on' or 'off'"),
+        (lambda: tb.Recipe(augment=("Flip",)), "did you mean 'flip'"),
+        (lambda: tb.Recipe(augment="flip"), "augment is 'flip'; give a tuple, each 'crop' or 'flip'"),
+        (lambda: tb.Recipe(epochs=2.5), "epochs is 2.5; give a whole number"),
+        (lambda: tb.Recipe(nesterov=1), "nesterov is 1; give True or False"),
+        (lambda: tb.Recipe(lr=float("nan")), "lr is nan; give a finite number"),
+        (lambda: tb.Recipe(gamma=-1.0), "gamma is -1.0"),
+        (lambda: tb.Recipe(label_smoothing=1.5), "label_smoothing is 1.5; give at most 1"),
+        (lambda: tb.Recipe(milestones=0.5), "milestones is 0.5; give a tuple, each a finite number"),
+        (lambda: tb.Recipe(milestones=(80, 120)), "give shares of all epochs"),
+        (lambda: tb.Iterative(schedule="linaer"), "no Iterative with schedule 'linaer'; did you mean 'linear'"),
+        (lambda: tb.Iterative(scope="golbal"), "did you mean 'global'"),
+        (lambda: tb.Iterative(count=2.5), "the Iterative's count is 2.5; give a whole number or None"),
+        (lambda: tb.Channels("max"), "no Channels with reduction 'max'"),
         (lambda: tb.Iterative(rewind="soon"), "rewind is 'soon'"),
         (lambda: tb.find(toy_task(), tb.Iterative(rewind="99ep", density=0.5)), "training ended before 99ep"),
         (lambda: tb.find(toy_task(nn.Identity), tb.method("random")), "nothing to prune"),
@@ -250,6 +275,25 @@ def test_nan_scores_name_the_layer():
 def test_wrong_values_in_python_are_named(make, words):
     with pytest.raises(tb.TombolaError, match=words):
         make()
+
+
+def test_numbers_of_other_libraries_and_lists_become_pythons_own():
+    numbers = {"epochs": np.int64(3), "lr": np.float32(0.5), "gamma": torch.tensor(0.25)}
+    recipe = tb.Recipe(**numbers, milestones=[0.5], augment=["flip"])
+    plain = tb.Recipe(epochs=3, lr=0.5, gamma=0.25, milestones=(0.5,), augment=("flip",))
+    assert recipe == plain
+    assert hash(recipe) == hash(plain)
+    assert json.dumps(asdict(recipe))
+    assert type(tb.Iterative(np.float64(0.25)).density) is float
+
+
+@pytest.mark.parametrize("kind", [tb.Recipe, Robustness, tb.Channels, *{type(own.method) for own in METHODS.values()}])
+def test_every_word_of_a_setting_is_checked(kind):
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        if get_origin(hints[field.name]) is Literal:
+            with pytest.raises(tb.TombolaError, match=f"no .* with {field.name} 'certainly not'"):
+                kind(**{field.name: "certainly not"})
 
 
 def _fields(task):

@@ -291,7 +291,7 @@ def test_without_a_step_to_move_at_it_says_so():
         ({"every": "often"}, "not a point in training"),
         ({"share": 0.0}, "share is 0.0"),
         ({"until": 1.5}, "until is 1.5"),
-        ({"rewind": "1ep"}, "give end or init"),
+        ({"rewind": "1ep"}, r"no RigL with rewind '1ep' \(known: end, init\)"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, says):

@@ -52,6 +52,16 @@ def test_one_cycle_is_torchs_but_for_its_floor():
     assert _rates(tb.Recipe(epochs=10, lr=0.4, schedule="one-cycle"), 100) == pytest.approx(reference, abs=0.002)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "cosine-by-epoch", "one-cycle", "constant"])
+@pytest.mark.parametrize("warmup", [1, 2.5, 9])
+def test_a_schedule_rises_while_it_warms_up_and_then_only_falls(schedule, warmup):
+    rates = _rates(tb.Recipe(epochs=10, lr=1.0, schedule=schedule, warmup=warmup), 40)
+    end = round(warmup * 40)
+    assert all(one < next_ for one, next_ in pairwise(rates[:end]))
+    assert rates[end] == pytest.approx(1.0)
+    assert all(one >= next_ for one, next_ in pairwise(rates[end:]))
+
+
 def test_warm_up_rises_in_equal_steps_to_the_rate():
     rates = _rates(tb.Recipe(epochs=4, lr=1.0, schedule="constant", warmup=1), 4)
     assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8] + 12 * [1.0])

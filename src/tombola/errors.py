@@ -20,8 +20,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> TombolaError:
     Examples:
         >>> print(unknown("method", "inp", ["imp", "snip"]))
         there is no method 'inp'; did you mean 'imp'? (known: imp, snip)
+        >>> print(unknown("optimizer", "SGD", ["adam", "sgd"]))
+        there is no optimizer 'SGD'; did you mean 'sgd'? (known: adam, sgd)
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    folded = {own.casefold(): own for own in names}
+    near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
+    hint = f"; did you mean '{folded[near[0]]}'?" if near else ""
     return TombolaError(f"there is no {kind} '{name}'{hint} (known: {', '.join(names)})")

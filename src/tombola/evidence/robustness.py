@@ -17,6 +17,7 @@ from tombola.evidence.attacks import fgsm, pgd
 from tombola.evidence.corruptions import SUITES, Suite, corrupt
 from tombola.evidence.detection import auroc, calibration_error, energy, fpr95, msp
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm
+from tombola.fields import check_fields
 from tombola.training import Task
 
 BATCH = 500
@@ -46,6 +47,7 @@ class Robustness:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.samples < 1 or self.steps < 1 or not all(0 < epsilon <= 1 for epsilon in self.epsilons):
             raise TombolaError(
                 f"robustness with samples={self.samples}, steps={self.steps}, epsilons={self.epsilons}; give at least "

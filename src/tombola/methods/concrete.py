@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.contract import DensityKind
 from tombola.methods.searched import Searched, Searching, check_length, positive, score_recipe
 from tombola.scores import Batch
@@ -42,6 +43,7 @@ class ConcreteTicketSearch:
     density_kind: ClassVar[DensityKind] = "exact"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.temperature > 0:
             raise TombolaError(f"the temperature is {self.temperature}; give a number above 0, as 0.5")
         check_length(self.length)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.contract import DensityKind
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.searched import Searched, Searching, positive
@@ -41,6 +42,7 @@ class ContinuousSparsification:
     density_kind: ClassVar[DensityKind] = "bound"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         Step.parse(self.rewind)
         if self.rounds < 1:
             raise TombolaError(f"rounds is {self.rounds}; give at least 1")

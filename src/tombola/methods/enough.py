@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.forward_picks import check_picks
 from tombola.methods.neurons import Drawing, activations, ticket_of
 from tombola.methods.saturation_curve import Drawn, Formula, Saturation, saturation
@@ -48,6 +49,7 @@ class Enough:
     formula: Formula = field(default_factory=Formula)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, least in (("picks", 1), ("examples", 1), ("first", 1), ("patience", 1), ("tolerance", 0)):
             if not getattr(self, name) >= least:
                 raise TombolaError(f"{name} is {getattr(self, name)}; give at least {least}")

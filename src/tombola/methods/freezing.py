@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.searched import Searched, TopShare
 from tombola.tickets import Mask, TieWarning, kth_largest, select
 from tombola.training import Observer, Recipe, State, Step
@@ -49,6 +50,7 @@ class Falling:
     floor: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.period and not Step.parse(self.period).count:
             raise TombolaError(f"the period is {self.period}; give one of at least a step, as 100it or 5ep")
         for name, least in (("periods", 1), ("floor", 0)):

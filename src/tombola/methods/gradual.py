@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.contract import DensityKind
 from tombola.methods.moving import MovingMask, last_move
-from tombola.methods.rewind import End, as_trained, check_end
+from tombola.methods.rewind import End, as_trained
 from tombola.methods.schedule import densities, scope_at
 from tombola.scores import Magnitude
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
@@ -40,7 +41,7 @@ class Gradual:
     density_kind: ClassVar[DensityKind] = "exact"
 
     def __post_init__(self) -> None:
-        check_end(self.rewind)
+        check_fields(self)
         self.granularity.check(self.density, self.scope)
         if self.count < 1:
             raise TombolaError(f"count is {self.count}; give how many times weights shall go, at least 1")

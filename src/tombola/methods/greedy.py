@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.contract import DensityKind
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.imitation import gram, imitated
@@ -57,6 +58,7 @@ class GreedyChannels:
     granularity: ClassVar[Granularity] = Channels()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.density <= 1:
             raise TombolaError(
                 f"density is {self.density:g}, which asks for more channels than exist or for none; give a share of "

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.contract import DensityKind
 from tombola.methods.enough import Draws, Enough
 from tombola.methods.forward_picks import check_picks
@@ -37,6 +38,7 @@ class GreedyNeurons:
     granularity: ClassVar[Granularity] = Channels()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.density <= 1:
             raise TombolaError(f"density is {self.density}; give the share of neurons to pick, above 0 and at most 1")
         for name, least in (("picks", 0), ("examples", 1), ("epochs", 0)):

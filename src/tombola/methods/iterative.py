@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.contract import DensityKind
 from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rewinder, Round
@@ -44,6 +45,7 @@ class Iterative:
     density_kind: ClassVar[DensityKind] = "exact"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_rewind(self.rewind)
         self.granularity.check(self.density, self.scope)
 

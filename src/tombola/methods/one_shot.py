@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.contract import DensityKind
 from tombola.methods.schedule import Schedule, densities, scope_at
 from tombola.scores import Score, Snip, View
@@ -40,6 +41,7 @@ class OneShot:
     density_kind: ClassVar[DensityKind] = "exact"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self.granularity.check(self.density, self.scope)
         if self.after < 0:
             raise TombolaError(f"after is {self.after}; give the epochs of training before the score, 0 for none")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.methods.freezing import SearchWarning
 from tombola.methods.moving import MovingMask, last_move
 from tombola.tickets import Mask, TieWarning, parameters_of, select
@@ -34,6 +35,7 @@ class Regrowth:
     until: float = 0.75
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not Step.parse(self.every).count:
             raise TombolaError(f"every is {self.every}; give at least one step, as 100it or 1ep")
         for name in ("share", "until"):

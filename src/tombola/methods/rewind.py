@@ -43,12 +43,6 @@ def prescribed(rewind: str, recipe: Recipe) -> dict[str, Any]:
     return {} if rewind in REWINDS else {"start": rewind}
 
 
-def check_end(rewind: str) -> None:
-    """TombolaError unless it is one of End."""
-    if rewind not in ("end", "init"):
-        raise TombolaError(f"rewind is '{rewind}'; give end or init")
-
-
 def as_trained(model: nn.Module, mask: Mask, recipe: Recipe, done: Fit) -> Ticket:
     """The network that a whole training has left, with no training left to do."""
     return Ticket(

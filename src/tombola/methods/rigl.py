@@ -9,7 +9,7 @@ from tombola.errors import TombolaError
 from tombola.methods.contract import DensityKind
 from tombola.methods.one_shot import OneShot
 from tombola.methods.regrowing import Regrowing, Regrowth
-from tombola.methods.rewind import End, as_trained, check_end
+from tombola.methods.rewind import End, as_trained
 from tombola.scores import Random
 from tombola.structure import Granularity, Prunable, Weights
 from tombola.tickets import Scope, Ticket
@@ -41,7 +41,6 @@ class RigL(Regrowth):
                 "leave the granularity at weight"
             )
         self.granularity.check(self.density, self.scope)
-        check_end(self.rewind)
 
     def find(self, task: Task, run: Run) -> Ticket:
         drawn = OneShot(self.density, Random(), scope=self.scope, floor=1, prunable=self.prunable).find(task, run)

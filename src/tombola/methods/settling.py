@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.scores import Score
 from tombola.structure import UnitMap, kept_share
 from tombola.tickets import Mask, Scope, TieWarning, parameters_of
@@ -51,6 +52,7 @@ class Watched:
     floor: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.window < 2:
             raise TombolaError(f"the window is {self.window}; give at least 2 masks, to have a distance")
         for name in ("epsilon", "penalty", "truncation", "margin"):

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.scores.blocks import given
 from tombola.scores.evaluate import take, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
@@ -32,6 +33,9 @@ class ExpectedActivation:
 
     name: ClassVar[str] = "expected-activation"
     needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
@@ -55,6 +59,9 @@ class FeatureRank:
 
     name: ClassVar[str] = "feature-rank"
     needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
@@ -88,6 +95,9 @@ class ProjectedImportance:
 
     name: ClassVar[str] = "projected-importance"
     needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]

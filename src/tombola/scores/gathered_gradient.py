@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import ClassVar, Literal, Unpack, get_args
+from typing import ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from tombola.errors import TombolaError, unknown
+from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.scores.evaluate import UnusedWarning, needed, take, untouched
 from tombola.scores.gradient import loss_of
 from tombola.scores.types import Batches, Loss, Scores, View
@@ -39,9 +39,8 @@ class WeightGradient:
     needs_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.gather not in get_args(Gather):
-            raise unknown("way to gather gradients", self.gather, get_args(Gather))
-        if not (math.isfinite(self.exponent) and self.exponent >= 0) or not (self.exponent or self.weighted):
+        check_fields(self)
+        if not self.exponent >= 0 or not (self.exponent or self.weighted):
             raise TombolaError(
                 f"the exponent is {self.exponent} with weighted={self.weighted}; give a number of at least 0, and "
                 "above 0 where the gradient alone counts"

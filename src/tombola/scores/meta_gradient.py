@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.scores.evaluate import Pure, gradients_of, needed, ranking, take, untouched
 from tombola.scores.gradient import hessian_product, loss_of, twice_differentiable
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
@@ -43,6 +44,7 @@ class ProsPr:
     needs_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.steps < 1:
             raise TombolaError(f"steps is {self.steps}; give at least 1, or use snip, which takes none")
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.structure.graph import Probe
 from tombola.structure.residual import Block, residual_blocks
 from tombola.structure.units import check_scope, numbers_of
@@ -29,6 +30,9 @@ class Blocks:
     remove: int | None = None
     least: int = 2
     reduction: Literal["sum", "mean"] = "sum"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
+from tombola.fields import check_fields
 from tombola.structure.inner import inner_of
 from tombola.structure.trace import Probe, wiring_of
 from tombola.structure.units import Reduction, UnitGroup, Units, check_scope, never_empty
@@ -24,6 +25,9 @@ class Channels:
     """
 
     reduction: Reduction = "sum"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.structure.blocks import Blocks, BlockUnits, residual_blocks
 from tombola.structure.channels import Channels, ChannelUnits
 from tombola.structure.graph import Probe
@@ -30,6 +31,9 @@ class Filters:
     remove: int = 1
     least: int = 2
     reduction: Literal["sum", "mean"] = "sum"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def blocks(self) -> Blocks:

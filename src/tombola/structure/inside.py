@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from tombola.fields import check_fields
 from tombola.structure.graph import Probe
 from tombola.structure.inner import Kind, inner_of, missing, unit_group
 from tombola.structure.units import Units, check_scope, never_empty
@@ -22,6 +23,9 @@ class Inside:
     """
 
     kind: Kind = "head"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def name(self) -> str:

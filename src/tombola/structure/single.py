@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.structure.graph import Probe
 from tombola.structure.inner import query_key_weights
 from tombola.tickets import Mask, Scope, select, select_pattern
@@ -95,6 +96,7 @@ class NM:
     m: int = 4
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.n <= self.m:
             raise TombolaError(f"the pattern {self.name} keeps {self.n} of every {self.m}; give n from 1 to m, as 2:4")
 

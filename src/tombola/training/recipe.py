@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError
+from tombola.fields import check_fields
 from tombola.training.step import Step
 
 
@@ -21,9 +22,10 @@ class Recipe:
     epochs: length of the whole schedule. batch: samples a step. drop_last: leave out an epoch's last batch if it is not
     whole. schedule: of the learning rate, which changes with each step, in `cosine-by-epoch` with each epoch.
     milestones: for `multistep`, the shares of all epochs at which the learning rate is multiplied by gamma. warmup:
-    epochs of linear warm-up. augment: `crop` (4 pixels of padding) and `flip`, as batched tensor operations. precision:
-    `auto` is bf16 autocast where the processor has it. channels_last: `auto` is where it pays, in networks with 2-D
-    convolutions. start: the point of the schedule where training begins, as a rewound ticket needs it.
+    epochs of linear warm-up, at whose end a cosine begins to fall; in `one-cycle` they take the place of its own rise,
+    which is three tenths of all epochs. augment: `crop` (4 pixels of padding) and `flip`, as batched tensor operations.
+    precision: `auto` is bf16 autocast where the processor has it. channels_last: `auto` is where it pays, in networks
+    with 2-D convolutions. start: the point of the schedule where training begins, as a rewound ticket needs it.
     """
 
     epochs: int = 10
@@ -46,12 +48,19 @@ class Recipe:
     drop_last: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "recipe")
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give at least 1")
-        for name in ("lr", "momentum", "weight_decay", "warmup", "label_smoothing"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+        for name in ("lr", "momentum", "weight_decay", "gamma", "warmup", "label_smoothing"):
+            if getattr(self, name) < 0:
                 raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give a number of at least 0")
+        if self.label_smoothing > 1:
+            raise TombolaError(f"the recipe's label_smoothing is {self.label_smoothing}; give at most 1")
+        if not all(0 <= share <= 1 for share in self.milestones):
+            raise TombolaError(
+                f"the recipe's milestones are {self.milestones}; give shares of all epochs, from 0 to 1, as (0.5, 0.75)"
+            )
         if self.nesterov and not self.momentum:
             raise TombolaError("the recipe asks for nesterov without momentum; set momentum, as 0.9")
         Step.parse(self.start)
@@ -76,10 +85,11 @@ class Recipe:
         if step < warmup:
             return self.lr * (step + 1) / (warmup + 1)
         done = step / total
-        if self.schedule == "cosine":
+        if self.schedule == "cosine" or (self.schedule == "one-cycle" and warmup):
             return self.lr * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
         if self.schedule == "cosine-by-epoch":
-            return self.lr * (1 + math.cos(math.pi * (step // steps_per_epoch) / self.epochs)) / 2
+            fallen = max(step // steps_per_epoch - self.warmup, 0) / max(self.epochs - self.warmup, 1)
+            return self.lr * (1 + math.cos(math.pi * fallen)) / 2
         if self.schedule == "multistep":
             return self.lr * self.gamma ** sum(done >= share for share in self.milestones)
         if self.schedule == "one-cycle":
