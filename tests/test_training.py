@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
+from tombola.evidence import Against
 from tombola.testing import toy_network, toy_task
 from tombola.tickets import put_values, tensors_of
-from tombola.training import Cost, Observer, Snapshot, Step, evaluate, peak_memory, reset_peak_memory, step_memory
+from tombola.training import Cost, Observer, Run, Snapshot, Step, evaluate, peak_memory, reset_peak_memory, step_memory
 from tombola.training.batches import MemoryBatches, crop, flip
 from tombola.training.loop import fit
 
@@ -309,6 +310,23 @@ def test_rounds_that_cannot_rewind_say_why(rewind, words):
     with pytest.raises(tb.TombolaError, match=words):
         for round in tb.Iterative(density=0.5, rewind=rewind).rounds(model):
             round.attach(torch.optim.SGD(model.parameters(), lr=0.1)).detach()
+
+
+def test_the_seed_is_the_runs_and_another_beside_it_is_refused():
+    task, method = toy_task(), tb.method("random", density=0.5)
+    by_run, by_seed = tb.find(task, method, run=Run(7)), tb.find(task, method, seed=7)
+    assert by_run.digest == by_seed.digest == tb.find(task, method, seed=7, run=Run(7)).digest
+    assert by_run.provenance.seed == by_seed.provenance.seed == 7
+    assert by_run.digest != tb.find(task, method).digest == tb.find(task, method, seed=0).digest
+    dense = [tb.train(task, **own).history[-1]["train_loss"] for own in ({"seed": 7}, {"run": Run(7)})]
+    assert dense[0] == dense[1]
+    for act in (
+        lambda: tb.find(task, method, seed=7, run=Run()),
+        lambda: tb.train(task, seed=7, run=Run()),
+        lambda: Against(task, by_run, 7, run=Run()),
+    ):
+        with pytest.raises(tb.TombolaError, match=r"seed is 7, but the run has the seed 0; .* give Run\(7\)"):
+            act()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tombola.methods import Method
 from tombola.tickets import Ticket
-from tombola.training import Run, Step, Task, epochs_spent
+from tombola.training import Run, Step, Task, epochs_spent, seed_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Arm:
 class Against:
     """What a control is made from: the ticket, its task, the run's seed, and the method where one searched.
 
-    run: of the control's own search, where it has one; in memory if None.
+    run: of the control's own search, with the same seed, where it has one; in memory if None.
     """
 
     task: Task
@@ -30,6 +30,9 @@ class Against:
     seed: int
     method: Method | None = None
     run: Run | None = None
+
+    def __post_init__(self) -> None:
+        seed_of(self.seed, self.run)
 
 
 def control_kind(name: str) -> str:

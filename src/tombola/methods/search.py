@@ -8,14 +8,18 @@ from importlib.metadata import version
 from tombola.methods.contract import Method
 from tombola.methods.names import label_of
 from tombola.tickets import Ticket
-from tombola.training import Run, Task, bars, identity, own_randomness
+from tombola.training import Run, Task, bars, identity, own_randomness, seed_of
 
 
-def find(task: Task, method: Method, *, seed: int = 0, run: Run | None = None, progress: bool = True) -> Ticket:
+def find(
+    task: Task, method: Method, *, seed: int | None = None, run: Run | None = None, progress: bool = True
+) -> Ticket:
     """Search for a ticket; its provenance says how it was found and what that cost.
 
-    run: where to keep stages, so that a killed search goes on; in memory if None. progress: bars on a terminal.
+    seed: of all that is random; the run's if None, or 0 without one. run: where to keep stages, so that a killed search
+    goes on; in memory if None. progress: bars on a terminal.
     """
+    seed = seed_of(seed, run)
     if run is None:
         with bars(progress) as shown:
             return find(task, method, run=Run(seed, bars=shown))

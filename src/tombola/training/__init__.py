@@ -13,7 +13,7 @@ from tombola.training.observers import Gathered, Observer, Snapshot, State, Unti
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
-from tombola.training.run import Run
+from tombola.training.run import Run, seed_of
 from tombola.training.step import Step
 from tombola.training.task import (
     Split,
@@ -78,6 +78,7 @@ __all__ = [
     "pick",
     "recipe_of",
     "reset_peak_memory",
+    "seed_of",
     "share_of_work",
     "start_of",
     "step_memory",

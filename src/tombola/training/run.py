@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tombola.errors import TombolaError
 from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, suited
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
@@ -240,3 +241,15 @@ class Run:
         if self.folder is None:
             return None
         return Checkpoint(self.folder / "stages" / f"{name}.pt", self._checkpoint_seconds)
+
+
+def seed_of(seed: int | None, run: Run | None) -> int:
+    """The one seed of all that is asked for: the one given or else the run's, 0 if neither is there.
+
+    TombolaError where both are and differ.
+    """
+    if run is None:
+        return seed or 0
+    if seed is not None and seed != run.seed:
+        raise TombolaError(f"seed is {seed}, but the run has the seed {run.seed}; leave seed out, or give Run({seed})")
+    return run.seed

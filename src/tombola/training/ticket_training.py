@@ -16,7 +16,7 @@ from tombola.training.loop import evaluate
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
-from tombola.training.run import Run
+from tombola.training.run import Run, seed_of
 from tombola.training.task import Task
 
 
@@ -46,7 +46,7 @@ def train(
     task: Task,
     ticket: Ticket | None = None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     init_seed: int | None = None,
     extra_epochs: float = 0.0,
     run: Run | None = None,
@@ -54,10 +54,12 @@ def train(
 ) -> Trained:
     """Train a ticket from its start, or without one the dense network from its initialisation.
 
-    seed orders the data and draws all that is random; init_seed is that of the dense network's initialisation,
-    `seed` if None; extra_epochs lengthens the schedule, for an arm that must get as much training as another
-    whose start was already trained. small: train a ticket of whole channels as the smaller network that it is.
+    seed orders the data and draws all that is random, the run's if None, or 0 without one; init_seed is that of the
+    dense network's initialisation, `seed` if None; extra_epochs lengthens the schedule, for an arm that must get as
+    much training as another whose start was already trained. small: train a ticket of whole channels as the smaller
+    network that it is.
     """
+    seed = seed_of(seed, run)
     if run is None:
         with bars() as shown:
             run = Run(seed, bars=shown)
