@@ -13,12 +13,37 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+)
+from torch.utils.data.distributed import DistributedSampler
 
 import tombola as tb
 from tombola.evidence import Against
+from tombola.evidence.other_data import Altered, Half, RandomLabels
 from tombola.testing import toy_network, toy_task
 from tombola.tickets import put_values, tensors_of
-from tombola.training import Cost, Observer, Run, Snapshot, Step, evaluate, peak_memory, reset_peak_memory, step_memory
+from tombola.training import (
+    Cost,
+    Member,
+    Observer,
+    Run,
+    Snapshot,
+    Step,
+    evaluate,
+    peak_memory,
+    reset_peak_memory,
+    step_memory,
+    train_samples,
+    train_together,
+)
 from tombola.training.batches import MemoryBatches, crop, flip
 from tombola.training.loop import fit
 
@@ -139,6 +164,103 @@ def test_the_ledger_counts_samples_epochs_and_flops_of_an_mlp_by_hand():
     assert (cost.samples_forward, cost.samples_backward, cost.dense_epochs) == (3 * 100, 3 * 80, 3.0)
     assert cost.flops == 3 * (80 * (forward + backward) + 20 * forward)
     assert Cost(1, 2, 3, 4.0, 5, 6.0) + Cost(1, 1, 1, 1.0, 9, 1.0) == Cost(2, 3, 4, 5.0, 9, 7.0)
+
+
+class _Stream(IterableDataset):
+    """Numbers and targets one after another; how many there are it says in batches only."""
+
+    def __iter__(self):
+        return iter(NUMBERS)
+
+    def __len__(self):
+        return len(NUMBERS)
+
+
+class _Doubled:
+    """Batches of another kind than any loader's."""
+
+    def __iter__(self):
+        return iter(2 * [next(iter(DataLoader(NUMBERS, 8)))])
+
+    def __len__(self):
+        return 2
+
+
+NUMBERS = TensorDataset(torch.randn(50, 6), torch.arange(50) % 3)
+LOADERS = {
+    "whole": (lambda: DataLoader(NUMBERS, 8), 50),
+    "drop last": (lambda: DataLoader(NUMBERS, 8, shuffle=True, drop_last=True), 48),
+    "a part": (lambda: DataLoader(NUMBERS, 8, sampler=SubsetRandomSampler(range(10))), 10),
+    "weighted": (lambda: DataLoader(NUMBERS, 8, sampler=WeightedRandomSampler(torch.ones(50), 20)), 20),
+    "four times": (lambda: DataLoader(NUMBERS, 8, sampler=RandomSampler(NUMBERS, True, 200)), 200),
+    "a replica": (lambda: DataLoader(NUMBERS, 8, sampler=DistributedSampler(NUMBERS, 4, 0)), 13),
+    "own batches": (lambda: DataLoader(NUMBERS, batch_sampler=[[0, 1, 2], [3, 4]]), 5),
+    "no batching": (lambda: DataLoader(NUMBERS, None, sampler=BatchSampler(range(50), 20, False)), 50),
+    "a stream": (lambda: DataLoader(_Stream(), 8), 50),
+    "doubled by collating": (lambda: DataLoader(NUMBERS, 8, collate_fn=lambda own: default_collate(own + own)), 100),
+    "collated as it is": (lambda: DataLoader(NUMBERS, 8, collate_fn=lambda own: default_collate(own)), 50),
+    "no loader": (_Doubled, 16),
+    "a list": (lambda: list(DataLoader(NUMBERS, 20)), 50),
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("other", [lambda task: task, Half, lambda task: Altered(task, RandomLabels(3), 0)])
+def test_a_dense_epoch_is_what_a_pass_gives_whatever_the_loader(name, other):
+    if other is Half and name in ("drop last", "a part", "weighted", "four times"):
+        pytest.skip("batches in another order each epoch are not halved")
+    make, samples = LOADERS[name]
+    data = {"train": make(), "validation": [], "test": list(DataLoader(NUMBERS, 50))}
+    whole = tb.SupervisedTask(lambda: nn.Linear(6, 3), data, recipe=tb.Recipe(epochs=2, batch=8, precision="float32"))
+    task = other(whole)
+    random = torch.get_rng_state()
+    given = train_samples(task.batches("train", 0, 0))
+    assert torch.equal(random, torch.get_rng_state())
+    seen = sum(len(targets) for _, targets in task.batches("train", 0, 0))
+    assert given == seen
+    if task is whole:
+        assert given == samples
+    cost = tb.train(task).cost
+    assert cost.samples_backward == 2 * seen
+    assert cost.dense_epochs == 2.0
+
+
+def test_counting_reads_a_loader_once_and_leaves_its_own_generator_alone():
+    passes = []
+
+    class Counting(_Stream):
+        def __iter__(self):
+            passes.append(1)
+            return super().__iter__()
+
+    loader = DataLoader(Counting(), 8)
+    assert [train_samples(loader) for _ in range(3)] == [50, 50, 50]
+    assert len(passes) == 1
+    own = torch.Generator().manual_seed(3)
+    drawn = DataLoader(NUMBERS, 8, shuffle=True, generator=own, collate_fn=lambda items: default_collate(items))
+    before = own.get_state()
+    assert train_samples(drawn) == 50
+    assert torch.equal(before, own.get_state())
+
+
+def test_batches_of_memory_that_are_left_out_are_no_part_of_a_dense_epoch():
+    task = toy_task(epochs=3)
+    task = replace(task, recipe=replace(task.recipe, batch=50, drop_last=True))
+    seen = sum(len(targets) for _, targets in task.batches("train", 0, 0))
+    assert seen < task.batches("train", 0, 0).count
+    alone, together = tb.train(task).cost, train_together(task, [Member(0), Member(1)])[0].cost
+    assert alone.samples_backward == together.samples_backward == 3 * seen
+    assert alone.dense_epochs == together.dense_epochs == 3.0
+
+
+def test_a_loader_without_a_length_is_refused_in_a_sentence():
+    class Endless(IterableDataset):
+        def __iter__(self):
+            return iter(NUMBERS)
+
+    data = {"train": DataLoader(Endless(), 8), "validation": [], "test": []}
+    with pytest.raises(tb.TombolaError, match="training batches have no length"):
+        tb.train(tb.SupervisedTask(lambda: nn.Linear(6, 3), data))
 
 
 @pytest.mark.parametrize(("optimizer", "momentum", "state"), [("sgd", 0.9, 1), ("sgd", 0.0, 0), ("adam", 0.9, 2)])

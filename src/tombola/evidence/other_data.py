@@ -132,7 +132,7 @@ class _Each:
     seed: int
 
     @property
-    def count(self) -> int:
+    def samples(self) -> int:
         return samples_of(self.source)
 
     def __len__(self) -> int:
@@ -148,6 +148,10 @@ class _FirstHalf:
     """The first half of some batches."""
 
     source: Iterable[Batch]
+
+    @property
+    def samples(self) -> int:
+        return samples_of(self.source, len(self))
 
     def __len__(self) -> int:
         return length_of(self.source) // 2

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import islice
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.scores import Batch, batch_size
 from tombola.tickets import device_of
-from tombola.training.batches import move
+from tombola.training.batches import MemoryBatches, move
 from tombola.training.randomness import own_randomness
 from tombola.training.task import Task
 
@@ -88,7 +92,52 @@ def _count(count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batc
         return count(copy.deepcopy(model).to(device).train(), move(batch, device))
 
 
-def train_samples(batches: Iterable[Batch]) -> int:
-    """Samples in one pass over the training split."""
-    known = getattr(batches, "count", None) or getattr(getattr(batches, "dataset", None), "__len__", lambda: None)()
-    return known if isinstance(known, int) else sum(batch_size(batch) for batch in batches)
+def train_samples(batches: Iterable[Batch], most: int | None = None) -> int:
+    """Samples that one pass over the training split gives, or the first `most` batches of one.
+
+    These are not a data set's where a sampler takes some of it, or takes some twice, or where the last batch is left
+    out. Where nothing says how many there are they are counted in a pass, once for as long as the batches live.
+    """
+    if isinstance(batches, MemoryBatches):
+        given = min(batches.count, len(batches) * batches.size)
+        return given if most is None else min(given, most * batches.size)
+    known = getattr(batches, "samples", None)
+    if isinstance(known, int) and most is None:
+        return known
+    counted = _remembered(batches)
+    if most not in counted:
+        with _left_alone(batches), own_randomness(torch.device("cpu"), 0):
+            counted[most] = _counted(batches, most)
+    return counted[most]
+
+
+_memory: WeakKeyDictionary[Any, dict[int | None, int]] = WeakKeyDictionary()
+
+
+def _remembered(batches: Iterable[Batch]) -> dict[int | None, int]:
+    """What was counted of these very batches."""
+    return _memory.setdefault(batches, {}) if type(batches).__hash__ is object.__hash__ else {}
+
+
+@contextmanager
+def _left_alone(batches: Any) -> Generator[None]:
+    """Afterwards a loader's own generator stands where it stood, so that counting does not change the order of data."""
+    generator = getattr(batches, "generator", None)
+    own = [(generator, generator.get_state())] if isinstance(generator, torch.Generator) else []
+    try:
+        yield
+    finally:
+        for one, state in own:
+            one.set_state(state)
+
+
+def _counted(batches: Iterable[Batch], most: int | None) -> int:
+    """The samples in a pass: by a loader's sampler, if one batch of it bears that out, else one by one."""
+    sampler = getattr(batches, "batch_sampler", None)
+    if isinstance(batches, DataLoader) and type(sampler) is BatchSampler and isinstance(sampler.sampler, Sized):
+        given, size = len(sampler.sampler), sampler.batch_size
+        given = given // size * size if sampler.drop_last else given
+        given = given if most is None else min(given, most * size)
+        if batches.collate_fn is default_collate or batch_size(next(iter(batches))) == min(size, given):
+            return given
+    return sum(batch_size(batch) for batch in islice(batches, most))

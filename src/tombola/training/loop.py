@@ -203,11 +203,15 @@ def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 def length_of(batches: Iterable[Batch]) -> int:
     """How many batches a pass has; TombolaError if they do not say."""
-    if not isinstance(batches, Sized) or len(batches) == 0:
+    try:
+        length = len(batches) if isinstance(batches, Sized) else 0
+    except TypeError:  # a DataLoader whose sampler or stream has none
+        length = 0
+    if not length:
         raise TombolaError(
             "the task's training batches have no length; let batches() return a list, DataLoader or the like"
         )
-    return len(batches)
+    return length
 
 
 def _saved(state: State, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tombola.scores import Batch
 from tombola.training.batches import MemoryBatches
+from tombola.training.cost import train_samples
 from tombola.training.task import Task
 
 NARROW = 16
@@ -35,6 +36,7 @@ class Feed:
         self._task, self._seeds = task, seeds
         own = self._passes(0)[seeds[0]]
         self.count, self.size, self.steps = own.count, own.size, len(own)
+        self.samples = train_samples(own)
         self.device = device
         self._rooms: dict[int, _Room] = {}
         self._orders = torch.empty(len(seeds), self.count, dtype=torch.int32)

@@ -109,7 +109,7 @@ def fit_together(
                 flops=round(seen * takes.flops.training + evaluated * takes.flops.forward),
                 seconds=(now - started) / members,
                 peak_memory=peak_memory(stack.device),
-                dense_epochs=seen / stack.feed.count,
+                dense_epochs=seen / stack.feed.samples,
                 step_memory=takes.step_memory,
             )
             started = now
