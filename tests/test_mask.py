@@ -112,6 +112,39 @@ def test_a_mask_of_float_tensors_keeps_what_is_not_zero():
     assert Mask.of({"a": torch.tensor([0.0, -0.0, -2.0, 0.5])})["a"].tolist() == [False, False, True, True]
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.uint16, torch.complex64],
+)
+def test_a_mask_of_a_type_that_numpy_lacks_keeps_what_is_not_zero(dtype):
+    values = torch.tensor([[0.0, 1.0], [2.0, 0.0]]).to(dtype)
+    assert Mask.of({"w": values})["w"].tolist() == [[False, True], [True, False]]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(2, device="meta"),
+        torch.eye(2).to_sparse(),
+        torch.zeros(2).to(torch.float8_e5m2).view(torch.bits8),
+        np.ones(2),
+        [True, False],
+    ],
+)
+def test_what_has_no_truths_or_numbers_is_refused_by_its_name(odd):
+    with pytest.raises(TombolaError, match=f"no mask can be made of 'fc.weight', a {type(odd).__name__}"):
+        Mask.of({"fc.weight": odd})
+
+
+def test_asking_for_a_name_unpacks_nothing(monkeypatch):
+    mask = Mask.full({"w": (3, 2)})
+    monkeypatch.delattr("tombola.tickets.mask.Bits.array")
+    assert "w" in mask
+    assert "w" in mask.keys()  # noqa: SIM118
+    assert "v" not in mask
+    assert 3 not in mask
+
+
 def test_memory_is_one_bit_a_weight():
     mask = Mask.full({"a": (1000, 801), "b": (3,)})
     assert sum(len(own.packed) for own in mask.bits.values()) == 1000 * 801 // 8 + 1

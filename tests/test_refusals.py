@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_origin, get_type_hints
 
@@ -20,7 +20,7 @@ from torch import nn
 
 import tombola as tb
 from tombola.cli import main
-from tombola.evidence import Robustness
+from tombola.evidence import Checked, Comparison, Robustness, Sanity, Verdict, compare, judge
 from tombola.methods import METHODS
 from tombola.studies import RunFolder
 from tombola.testing import toy_task
@@ -144,6 +144,56 @@ def test_a_damaged_file_in_a_runs_folder_is_named(capsys, name):
     assert main([*words, "--fresh", "--json"]) == 0
 
 
+def _one_result(capsys):
+    """A run of a ticket and what its result says."""
+    assert main(["train", "random", "--density", "0.5", "--recipe.epochs", "1", "--out", "r", "--json"]) == 0
+    capsys.readouterr()
+    return RunFolder(Path("r")), json.loads(Path("r/result.json").read_text())
+
+
+def test_what_a_newer_version_adds_to_a_result_does_no_harm(capsys):
+    folder, content = _one_result(capsys)
+    result = folder.result()
+    Path("r/result.json").write_text(json.dumps(content | {"from_the_future": [1, 2]}))
+    assert folder.result() == result
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda content: {key: value for key, value in content.items() if key != "metric"}, "its Result has no metric"),
+        (lambda content: content | {"history": None}, "'NoneType' object is not iterable"),
+        (lambda content: content | {"layers": {"0.weight": 3}}, "not listed as they should be"),
+        (lambda content: [content], "should be a Result with its fields is a list"),
+    ],
+)
+def test_a_result_that_lacks_something_is_one_sentence_with_the_file(capsys, spoil, says):
+    folder, content = _one_result(capsys)
+    Path("r/result.json").write_text(json.dumps(spoil(content)))
+    with pytest.raises(
+        tb.TombolaError, match=rf"^r/result\.json is damaged \(.*{says}.*\); remove the folder or use --fresh$"
+    ):
+        folder.result()
+
+
+def test_what_a_newer_version_adds_to_a_study_does_no_harm(tmp_path):
+    one = compare([0.9, 0.8], [0.7, 0.7], "dense")
+    verdict = judge("m", 0.5, {"ticket": [0.9, 0.8], "dense": [0.7, 0.7], "random": [0.1, 0.2]}, [0, 1])
+    sanity = Sanity("m", 0.5, (0, 1), (Checked("shuffle", one), Checked("later", None, "there is none")))
+
+    def newer(value):
+        if isinstance(value, dict):
+            return {key: newer(own) for key, own in value.items()} | {"from_the_future": 1}
+        return [newer(own) for own in value] if isinstance(value, list | tuple) else value
+
+    def flat(own):  # what maps names to numbers has no fields
+        return json.loads(json.dumps(newer(asdict(own))))
+
+    assert Comparison.of(flat(one)) == one
+    assert replace(Verdict.of(flat(verdict)), means=verdict.means) == verdict
+    assert Sanity.of(flat(sanity)) == sanity
+
+
 def test_a_damaged_history_is_named():
     folder = RunFolder(Path("r"))
     folder.path.mkdir()
@@ -187,7 +237,7 @@ FULL = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from tombola.cli import main
-from tombola.evidence import Robustness
+from tombola.evidence import Checked, Comparison, Robustness, Sanity, Verdict, compare, judge
 from tombola.methods import METHODS
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
@@ -294,6 +344,47 @@ def test_every_word_of_a_setting_is_checked(kind):
         if get_origin(hints[field.name]) is Literal:
             with pytest.raises(tb.TombolaError, match=f"no .* with {field.name} 'certainly not'"):
                 kind(**{field.name: "certainly not"})
+
+
+@dataclass
+class Unhashable:
+    """A score as a plain dataclass, which has no hash."""
+
+    factor: float = 1.0
+
+    def __call__(self, model, batches=(), loss=None, **view):
+        return {name: self.factor * worth for name, worth in tb.scores.snip(model, batches, loss, **view).items()}
+
+
+def test_a_score_without_a_hash_searches_and_its_work_is_counted():
+    own, plain = Run(), Run()
+    ticket = tb.find(toy_task(), tb.OneShot(0.5, Unhashable(), rounds=3), run=own)
+    assert ticket.mask == tb.find(toy_task(), tb.OneShot(0.5, tb.scores.snip, rounds=3), run=plain).mask
+    assert own.cost.flops == plain.cost.flops
+
+
+class OwnTask:
+    """A task of a user's own, which is no dataclass."""
+
+    def __init__(self):
+        self._task = toy_task()
+        self.recipe = self._task.recipe
+
+    def __getattr__(self, name):
+        if name in ("build", "batches", "forward", "loss", "metric"):
+            return getattr(self._task, name)
+        raise AttributeError(name)
+
+
+@pytest.mark.parametrize("density", [None, 0.5])
+def test_a_task_of_ones_own_trains_at_another_rate(density, tmp_path):
+    subject = None if density is None else tb.method("random", density=density)
+    own, known = (
+        tb.execute([tb.RunSpec(task, subject, lr=0.3)], tb.Engine(tb.Store(tmp_path / type(task).__name__)))[0]
+        for task in (OwnTask(), toy_task())
+    )
+    assert own.metric == known.metric
+    assert [row["lr"] for row in own.history] == [row["lr"] for row in known.history]
 
 
 def _fields(task):

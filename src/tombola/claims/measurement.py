@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from tombola.claims.units import Unit
+from tombola.fields import known_fields
 from tombola.studies import Engine, source_digest
 from tombola.studies.json_lines import parsed, text_of
 from tombola.studies.spec import conditions, digest
@@ -109,4 +110,4 @@ def save_taken(path: Path, taken: Iterable[Taken]) -> None:
 
 def load_taken(path: Path) -> list[Taken]:
     """The seeds in a file, none if it is not there; TombolaError naming the line that is damaged."""
-    return list(parsed(path, text_of(path), lambda content: Taken(**content)))
+    return list(parsed(path, text_of(path), lambda content: Taken(**known_fields(Taken, content))))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tombola.evidence.arm import control_kind
 from tombola.evidence.statistics import Comparison, Outcome
+from tombola.fields import known_fields
 from tombola.registry import CONTROLS
 
 Finding = Literal["passes", "fails", "undecided", "does not apply"]
@@ -33,9 +34,10 @@ class Checked:
 
     @staticmethod
     def of(content: dict[str, Any]) -> Checked:
-        """A check from what JSON made of it."""
-        comparison = content["comparison"]
-        return Checked(content["check"], Comparison.of(comparison) if comparison else None, content["why"])
+        """A check from what JSON made of it; what a newer version adds is left out."""
+        typed = known_fields(Checked, content)
+        typed["comparison"] = Comparison.of(typed["comparison"]) if typed["comparison"] else None
+        return Checked(**typed)
 
     @property
     def finding(self) -> Finding:
@@ -66,9 +68,10 @@ class Sanity:
 
     @staticmethod
     def of(content: dict[str, Any]) -> Sanity:
-        """The checks from what JSON made of them."""
-        checks = tuple(Checked.of(own) for own in content["checks"])
-        return Sanity(content["subject"], content["density"], tuple(content["seeds"]), checks)
+        """The checks from what JSON made of them; what a newer version adds is left out."""
+        typed = known_fields(Sanity, content)
+        typed |= {"seeds": tuple(typed["seeds"]), "checks": tuple(Checked.of(own) for own in typed["checks"])}
+        return Sanity(**typed)
 
     def to_json(self) -> dict[str, Any]:
         checks = {

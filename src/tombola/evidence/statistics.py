@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tombola.errors import TombolaError
+from tombola.fields import known_fields
 
 Outcome = Literal["better", "worse", "equivalent", "undecided"]
 
@@ -37,8 +38,9 @@ class Comparison:
 
     @staticmethod
     def of(content: dict[str, Any]) -> Comparison:
-        """A comparison from what JSON made of it."""
-        typed: dict[str, Any] = {**content, "differences": tuple(content["differences"])}
+        """A comparison from what JSON made of it; what a newer version adds is left out."""
+        typed = known_fields(Comparison, content)
+        typed["differences"] = tuple(typed["differences"])
         return Comparison(**typed)
 
 

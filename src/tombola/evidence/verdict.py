@@ -8,6 +8,7 @@ from typing import Any
 
 from tombola.evidence.arm import control_kind
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm
+from tombola.fields import known_fields
 from tombola.registry import CONTROLS
 
 MANDATORY = ("shuffle", "fresh-init", "random")
@@ -34,14 +35,13 @@ class Verdict:
 
     @staticmethod
     def of(content: dict[str, Any]) -> Verdict:
-        """A verdict from what JSON made of it."""
-        dense, *controls = (Comparison.of(own) for own in (content["dense"], *content["controls"]))
-        typed: dict[str, Any] = {
-            **content,
-            "seeds": tuple(content["seeds"]),
-            "collapsed": tuple(content["collapsed"]),
-            "dense": dense,
-            "controls": tuple(controls),
+        """A verdict from what JSON made of it; what a newer version adds is left out."""
+        typed = known_fields(Verdict, content)
+        typed |= {
+            "seeds": tuple(typed["seeds"]),
+            "collapsed": tuple(typed.get("collapsed", ())),
+            "dense": Comparison.of(typed["dense"]),
+            "controls": tuple(Comparison.of(own) for own in typed["controls"]),
         }
         return Verdict(**typed)
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tombola.errors import TombolaError
+from tombola.fields import known_fields
 from tombola.studies.legacy import upgraded_run
 
 
@@ -63,12 +65,18 @@ class Result:
 
     @staticmethod
     def of(content: dict[str, Any]) -> Result:
-        """A result from what JSON made of it."""
-        typed: dict[str, Any] = {
-            **content,
-            "settings": upgraded_run(content["settings"]),
-            "history": tuple(content["history"]),
-            "layers": {name: (kept, size) for name, (kept, size) in content["layers"].items()},
-            "collapsed": tuple(content["collapsed"]),
-        }
+        """A result from what JSON made of it; what a newer version adds is left out.
+
+        TombolaError for what is missing or is not what it should be.
+        """
+        typed = known_fields(Result, content)
+        try:
+            typed["settings"] = upgraded_run(typed["settings"])
+            typed["history"] = tuple(typed["history"])
+            typed["layers"] = {name: (kept, size) for name, (kept, size) in typed["layers"].items()}
+            typed["collapsed"] = tuple(typed.get("collapsed", ()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise TombolaError(
+                f"its history, layers or collapsed layers are not listed as they should be ({error})"
+            ) from error
         return Result(**typed)

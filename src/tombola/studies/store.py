@@ -67,8 +67,7 @@ class RunFolder:
         )
 
     def result(self) -> Result | None:
-        content = self._read("result.json")
-        return None if content is None else Result.of(content)
+        return self._read("result.json", lambda text: Result.of(json.loads(text)))
 
     @property
     def curve_path(self) -> Path:

@@ -64,7 +64,7 @@ class Mask(Mapping[str, Tensor]):
     @staticmethod
     def of(tensors: Mapping[str, Tensor], ties: int = 0) -> Mask:
         """The mask that keeps what is True (or non-zero) in each tensor."""
-        return Mask({name: Bits.of(t.detach().cpu().numpy().astype(bool)) for name, t in tensors.items()}, ties)
+        return Mask({name: Bits.of(_nonzero(name, tensor)) for name, tensor in tensors.items()}, ties)
 
     @staticmethod
     def full(shapes: Mapping[str, Tensor | Shape]) -> Mask:
@@ -74,6 +74,9 @@ class Mask(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(self.bits[name].array())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.bits
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.bits)
@@ -176,3 +179,18 @@ class Mask(Mapping[str, Tensor]):
             for name, mine in self.bits.items()
         }
         return Mask({name: Bits(self.bits[name].shape, array.tobytes()) for name, array in bytewise.items()})
+
+
+def _nonzero(name: str, tensor: Tensor) -> np.ndarray:
+    """Where a tensor is True or non-zero; asked of the tensor, since NumPy lacks some of its types, as bf16."""
+    try:
+        own = tensor.detach()
+        if own.dtype.itemsize == 1 and own.is_floating_point():
+            own = own.float()  # float8 cannot be compared
+        return (own if own.dtype == torch.bool else own != 0).cpu().numpy()
+    except (AttributeError, RuntimeError, TypeError) as error:
+        kind = getattr(tensor, "dtype", None), getattr(tensor, "layout", None), getattr(tensor, "device", None)
+        what = " ".join([type(tensor).__name__, *(str(own) for own in kind if own is not None)])
+        raise TombolaError(
+            f"no mask can be made of '{name}', a {what}; give a dense tensor of truths or numbers that has values"
+        ) from error

@@ -57,7 +57,7 @@ class Run:
         self.bars = bars or Bars()
         self.meter = meter
         self._checkpoint_seconds = checkpoint_seconds
-        self._score_flops: dict[Score, int] = {}
+        self._score_flops: list[tuple[Score, int]] = []
         self._dense_epoch: float | None = None
 
     def stage(
@@ -140,8 +140,9 @@ class Run:
             seen = View(forward=forward, seed=self.seed) | view
             return (noted or score)(model, task.batches("train", self.seed, epoch), task.loss, **seen)
 
-        scores, cost = self._priced(task, model, scored, self._score_flops.get(score))
-        self._score_flops[score] = cost.flops
+        known = next((flops for own, flops in self._score_flops if own is score), None)  # a score need not be hashable
+        scores, cost = self._priced(task, model, scored, known)
+        self._score_flops += [(score, cost.flops)] if known is None else []
         self.cost += cost
         return scores
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -214,9 +214,9 @@ class WithRecipe(Varied):
 
 
 def with_recipe(task: Task, recipe: Recipe) -> Task:
-    """The same task, trained by another recipe."""
-    if isinstance(task, SupervisedTask):
-        return replace(task, recipe=recipe)
+    """The same task with another recipe: a copy where it holds one as a field, which its batches may go by."""
+    if is_dataclass(task) and any(own.name == "recipe" and own.init for own in fields(task)):
+        return replace(task, recipe=recipe)  # ty: ignore[invalid-argument-type]
     return WithRecipe(task, recipe)
 
 

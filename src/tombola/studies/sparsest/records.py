@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from tombola.fields import known_fields
 from tombola.studies.json_lines import parsed, text_of
 from tombola.studies.sparsest.runs import Values
 from tombola.tickets import unwritable
@@ -52,7 +53,7 @@ class Records(Generic[L]):
         self.path = path
         self.rows: dict[Hashable, L] = {}
         whole, _, half = text_of(path).rpartition("\n")
-        for row in parsed(path, whole, lambda content: kind(**content)):
+        for row in parsed(path, whole, lambda content: kind(**known_fields(kind, content))):
             self.rows[row.key] = row
         if half:  # a kill in the middle of a line
             with self._writing():
