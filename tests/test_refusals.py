@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_origin, get_type_hints
@@ -192,6 +193,22 @@ def test_what_a_newer_version_adds_to_a_study_does_no_harm(tmp_path):
     assert Comparison.of(flat(one)) == one
     assert replace(Verdict.of(flat(verdict)), means=verdict.means) == verdict
     assert Sanity.of(flat(sanity)) == sanity
+
+
+def test_a_command_called_from_python_leaves_warnings_as_they_were(capsys, monkeypatch):
+    before = warnings.showwarning, list(warnings.filters)
+    assert main(["methods"]) == 0
+    assert main(["find", "no-such-method"]) == 2
+    assert (warnings.showwarning, list(warnings.filters)) == before
+
+    def told(words):
+        warnings.warn("look here", stacklevel=2)
+        return 0
+
+    monkeypatch.setattr("tombola.cli.methods.run", told)
+    warnings.simplefilter("default")
+    assert main(["methods"]) == 0
+    assert "tombola: note: look here" in capsys.readouterr().err
 
 
 def test_a_damaged_history_is_named():

@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tombola import Mask, TombolaError, select
+from tombola import GemMiner, Iterative, Mask, TombolaError, select
+from tombola.methods import schedule
 from tombola.tickets import TieWarning
 
 SCOPES = ["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"]
@@ -236,6 +237,19 @@ def test_smart_ratio_for_vgg_divides_by_the_square_of_the_layers_number():
     ratios = [20 / 1, 12 / 4, 6 / 9]
     for count, ratio in zip(counts, ratios, strict=False):
         assert count == pytest.approx((1505 - 30) * ratio / sum(ratios), abs=1)
+
+
+@pytest.mark.parametrize("half", [np.float32(0.5), np.float64(0.5), np.float16(0.5), torch.tensor(0.5), np.array(0.5)])
+def test_a_density_may_come_out_of_numpy_or_a_tensor(half):
+    assert select(TWO, half) == select(TWO, 0.5)
+    assert select(TWO, None, scope=dict.fromkeys(TWO, half)) == select(TWO, 0.5, scope="layerwise")
+    assert schedule.densities(half, 2) == schedule.densities(0.5, 2)
+    assert type(GemMiner(half).density) is type(Iterative(half).density) is float
+
+
+@pytest.mark.parametrize("one", [1, np.int64(1), torch.tensor(1)])
+def test_a_density_of_one_may_be_a_whole_number(one):
+    assert select(TWO, one).density == 1.0
 
 
 def test_layerwise_gives_each_layer_the_same_density():

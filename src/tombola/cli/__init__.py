@@ -37,11 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
     try:
-        if words[0] not in COMMANDS:
-            raise unknown("command", words[0], COMMANDS)
-        return importlib.import_module(f"tombola.cli.{words[0]}").run(words[1:])
+        with warnings.catch_warnings():  # which leaves them as they were to a program that calls a command
+            warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
+            if words[0] not in COMMANDS:
+                raise unknown("command", words[0], COMMANDS)
+            return importlib.import_module(f"tombola.cli.{words[0]}").run(words[1:])
     except TombolaError as error:
         print(f"tombola: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tombola.errors import TombolaError
-from tombola.tickets import Scope
+from tombola.tickets import Scope, as_density
 
 Schedule = Literal["exponential", "linear", "cubic"]
 
@@ -23,8 +23,7 @@ def densities(final: float, rounds: int, schedule: Schedule = "exponential") -> 
     """
     if rounds < 1:
         raise TombolaError(f"rounds is {rounds}; give at least 1")
-    if not (isinstance(final, int | float) and 0 < final <= 1):
-        raise TombolaError(f"density is {final}; give the share of units to keep, above 0 and at most 1")
+    final = as_density(final)
     shares = [(step + 1) / rounds for step in range(rounds)]
     if schedule == "exponential":
         return [final**t for t in shares[:-1]] + [final]
@@ -41,8 +40,7 @@ def rounds_for(density: float, share: float) -> int:
     """
     if not 0 < share < 1:
         raise TombolaError(f"the share removed in a round is {share}; give a number between 0 and 1, as 0.2")
-    if not 0 < density <= 1:
-        raise TombolaError(f"density is {density}; give the share of units to keep, above 0 and at most 1")
+    density = as_density(density)
     return max(1, math.ceil(math.log(density) / math.log(1 - share) - 0.05))
 
 

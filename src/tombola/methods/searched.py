@@ -14,7 +14,7 @@ from torch.func import functional_call
 from tombola.errors import TombolaError
 from tombola.scores import Called
 from tombola.structure import Prunable
-from tombola.tickets import Mask, kth_largest, paths_of
+from tombola.tickets import Mask, as_density, kth_largest, paths_of
 from tombola.training import Recipe, Task, Varied
 
 Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
@@ -55,8 +55,7 @@ class Searched(nn.Module):
     def check_density(self, density: float, floor: int = 0) -> None:
         """TombolaError unless it is a share that keeps at least one weight, and `floor` in every layer."""
         size = sum(weight.numel() for weight in self.weights)
-        if not (isinstance(density, int | float) and 0 < density <= 1):
-            raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
+        density = as_density(density, "weights")
         if round(density * size) < 1:
             raise TombolaError(f"density {density} keeps not one of {size:,} weights; give at least {1 / size:.2g}")
         least = sum(min(floor, weight.numel()) for weight in self.weights)

@@ -6,7 +6,7 @@ from tombola.tickets.mask import Mask
 from tombola.tickets.names import buffers_of, joined, modules_of, names_of, parameters_of, paths_of, places_of
 from tombola.tickets.pattern import select_pattern
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
-from tombola.tickets.shares import Scope
+from tombola.tickets.shares import Scope, as_density
 from tombola.tickets.start import InitialWeights, Seed, Values
 from tombola.tickets.tensors import check_fits, device_of, digest_of, put_values, tensors_of
 from tombola.tickets.ticket import Provenance, Ticket
@@ -24,6 +24,7 @@ __all__ = [
     "Ticket",
     "TieWarning",
     "Values",
+    "as_density",
     "attach",
     "bare",
     "buffers_of",

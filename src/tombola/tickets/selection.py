@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tombola.errors import TombolaError, unknown
 from tombola.tickets.mask import Bits, Mask
-from tombola.tickets.shares import Scope, explicit_units, quotas
+from tombola.tickets.shares import Scope, as_density, explicit_units, quotas
 
 SAMPLE = 1 << 16
 
@@ -95,8 +95,7 @@ def _budget(shapes: Mapping[str, tuple[int, ...]], density: float | None, scope:
         if explicit is None:
             raise TombolaError("no density was given; give one in (0, 1], or a density for each layer as `scope`")
         return explicit
-    if not (isinstance(density, int | float) and 0 < density <= 1):
-        raise TombolaError(f"density is {density}; give the share of units to keep, above 0 and at most 1")
+    density = as_density(density)
     budget = round(density * size)
     if explicit is not None and abs(explicit - budget) > len(shapes):
         raise TombolaError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,14 @@ from tombola.tickets.mask import Shape
 Scope = Literal["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"] | Mapping[str, float]
 
 CLASSIFIER_DENSITY = 0.3
+
+
+def as_density(given: Any, what: str = "units") -> float:
+    """A density as Python's own number, also out of NumPy or a tensor; TombolaError unless above 0 and at most 1."""
+    one = given.item() if hasattr(given, "item") and getattr(given, "ndim", None) == 0 else given
+    if not (isinstance(one, int | float) and 0 < one <= 1):
+        raise TombolaError(f"density is {given}; give the share of {what} to keep, above 0 and at most 1")
+    return float(one)
 
 
 def quotas(shapes: Mapping[str, Shape], budget: int, scope: Scope, room: np.ndarray, floors: np.ndarray) -> np.ndarray:
