@@ -150,6 +150,46 @@ def test_the_global_random_states_are_left_as_they_were(work, loaders):
     assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
 
 
+class _GPUs:
+    """Two GPUs that are not there: what torch does to their random states."""
+
+    def __init__(self, monkeypatch, initialised):
+        self.states, self.initialised = [torch.tensor([1]), torch.tensor([2])], initialised
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialised)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", self.get)
+        monkeypatch.setattr(torch.cuda, "set_rng_state", self.put)
+        monkeypatch.setattr(torch.cuda, "manual_seed_all", self.seed)
+
+    def get(self, device=0):
+        assert self.initialised, "a GPU was initialised"
+        return self.states[int(device)].clone()
+
+    def put(self, state, device=0):
+        assert self.initialised, "a GPU was initialised"
+        self.states[int(device)] = state
+
+    def seed(self, seed):
+        self.states = [torch.tensor([seed])] * 2
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("initialised", [True, False])
+def test_what_gpus_draw_is_not_changed_by_work_on_the_processor(initialised, monkeypatch):
+    gpus, task = _GPUs(monkeypatch, initialised), toy_task()
+    model, batches = task.build(0), list(task.batches("train", 0, 0))
+    ticket = tb.find(task, tb.OneShot(0.5, granularity=tb.Channels()))
+    for work in (
+        lambda: tb.scores.snip(model, batches, task.loss),
+        lambda: tb.scores.ProsPr()(model, batches, task.loss),
+        lambda: tb.train(task, ticket),
+        lambda: tb.shrink(model, ticket, example=batches[0][0]),
+        lambda: tb.structure.residual_blocks(model, lambda own: own(batches[0][0].to(own[0].weight.device))),
+    ):
+        work()
+        assert gpus.states == [torch.tensor([1]), torch.tensor([2])]
+
+
 def test_a_finished_stage_is_read_and_not_trained_again(tmp_path):
     task = toy_task()
     first = Run(folder=tmp_path)

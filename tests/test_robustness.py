@@ -54,6 +54,19 @@ def test_everything_is_measured_and_the_network_left_as_it_was(trained):
     assert all(0 <= value <= 1 for value in found.values())
 
 
+def test_a_frozen_norm_stays_frozen_also_when_measuring_fails(trained):
+    task, network = trained
+    network = copy.deepcopy(network).train()
+    first = next(part for part in network.modules() if not list(part.children()))
+    first.eval()
+    before = [part.training for part in network.modules()]
+    with pytest.raises(ZeroDivisionError):
+        Robustness(samples=20, epsilons=(), far=("noise",), corruptions="none").measure(
+            replace(task, metric=lambda outputs, targets: 1 / 0), network
+        )
+    assert [part.training for part in network.modules()] == before
+
+
 def test_the_stronger_the_attack_the_lower_the_accuracy(trained):
     found = FEW.measure(*trained)
     assert found["clean"] > 0.8

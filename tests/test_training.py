@@ -335,6 +335,42 @@ def test_observers_are_called_in_order_and_may_stop_training():
     assert len(done.history) == 2
 
 
+class Merging(nn.Linear):
+    """Linear, and like an adapter does something when its mode changes."""
+
+    merged = False
+
+    def train(self, mode: bool = True):
+        self.merged = not mode
+        return super().train(mode)
+
+
+def _frozen():
+    """A network in training of which one norm stays in evaluation mode; its parts' modes."""
+    model = nn.Sequential(nn.Linear(20, 8), nn.BatchNorm1d(8), nn.ReLU(), Merging(8, 3))
+    model[1].eval()
+    return model, lambda: [part.training for part in model.modules()]
+
+
+def test_what_is_frozen_stays_frozen_when_a_network_is_evaluated():
+    model, modes = _frozen()
+    batches = [(torch.randn(8, 20), torch.randint(3, (8,)))]
+    task = tb.SupervisedTask(lambda: model, {"train": batches, "validation": batches, "test": batches})
+    before = modes()
+    evaluate(task, model, "test", task.recipe)
+    tb.scores.snip(model, batches, F.cross_entropy)
+    tb.pgd(model, torch.rand(4, 20), torch.tensor([0, 1, 2, 0]), F.cross_entropy, 0.1, (0.0, 1.0), steps=1)
+    assert modes() == before
+    assert not model[3].merged
+
+    def failing(outputs, targets):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        evaluate(replace(task, metric=failing), model, "test", task.recipe)
+    assert modes() == before
+
+
 def test_evaluation_restores_the_mode_and_touches_nothing():
     task = toy_task()
     model = task.build(0).train()

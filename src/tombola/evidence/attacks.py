@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tombola.errors import TombolaError
 from tombola.scores import Loss
+from tombola.structure import in_mode
 from tombola.training import own_randomness
 
 Network = Callable[[Tensor], Any]
@@ -56,7 +56,7 @@ def pgd(
     images = images.detach()
     lowest, highest = (images - reach).maximum(low), (images + reach).minimum(high)
     stride = 2.5 * reach / steps if step is None else _like(images, step)
-    with own_randomness(images.device, seed), _evaluating(network), torch.enable_grad():
+    with own_randomness(images.device, seed), in_mode(network, "eval"), torch.enable_grad():
         attacked = images
         if random_start:
             attacked = (images + reach * (2 * torch.rand(images.shape).to(images) - 1)).clamp(lowest, highest)
@@ -82,16 +82,3 @@ def _check(images: Tensor, reach: Tensor, low: Tensor, high: Tensor, steps: int)
             f"the images reach from {images.min():.3g} to {images.max():.3g}, outside their bounds; "
             "give bounds on the images' own scale, after any normalisation"
         )
-
-
-@contextmanager
-def _evaluating(network: Network) -> Generator[None]:
-    """Inside, a module and all its parts are in eval mode; afterwards each is in the mode that it was in."""
-    modes = {part: part.training for part in network.modules()} if isinstance(network, nn.Module) else {}
-    try:
-        for part in modes:
-            part.training = False
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

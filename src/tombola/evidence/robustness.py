@@ -18,6 +18,7 @@ from tombola.evidence.corruptions import SUITES, Suite, corrupt
 from tombola.evidence.detection import auroc, calibration_error, energy, fpr95, msp
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm
 from tombola.fields import check_fields
+from tombola.structure import in_mode
 from tombola.training import Task
 
 BATCH = 500
@@ -62,21 +63,22 @@ class Robustness:
         device = next(network.parameters()).device
         images, targets = _first(task, "test", self.samples)
         low, high = self._bounds(task, images)
-        training = network.training
-        trial = _Trial(task, network.eval(), images.clamp(low, high), targets, low, high, device)
+        with in_mode(network, "eval"):
+            return self._tried(_Trial(task, network, images.clamp(low, high), targets, low, high, device))
+
+    def _tried(self, trial: _Trial) -> dict[str, float]:
         logits = trial.logits(trial.images)
-        found = {"clean": trial.accuracy(logits), "calibration error": calibration_error(logits, targets)}
+        found = {"clean": trial.accuracy(logits), "calibration error": calibration_error(logits, trial.targets)}
         for epsilon in self.epsilons:
             found[f"FGSM {words(epsilon)}"] = trial.attacked(epsilon, 0, self.seed)
             found[f"PGD {words(epsilon)}"] = trial.attacked(epsilon, self.steps, self.seed)
         found |= self._corrupted(trial)
-        for name, foreign in self._foreign(task, trial).items():
+        for name, foreign in self._foreign(trial.task, trial).items():
             outside = trial.logits(foreign)
             for score, of in (("MSP", msp), ("energy", energy)):
                 inside, beyond = of(logits), of(outside)
                 found[f"{name}, {score} AUROC"] = auroc(inside, beyond)
                 found[f"{name}, {score} FPR95"] = fpr95(inside, beyond)
-        network.train(training)
         return found
 
     def _corrupted(self, trial: _Trial) -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.scores import Forward, Inputs, batch_size
-from tombola.structure import Site
+from tombola.structure import Site, in_mode
 from tombola.tickets import eager, modules_of
 from tombola.training import pick
 
@@ -35,19 +35,14 @@ class Replay:
     @contextmanager
     def ready(self) -> Generator[Replay]:
         """Inside, the network can be tried; afterwards it is as it was."""
-        modes = {module: module.training for module in self._model.modules()}
         with ExitStack() as hooks, torch.no_grad(), eager():
             for module, site in self._sites.items():
                 if site.entering:
                     hooks.enter_context(module.register_forward_pre_hook(self._enters))
                 else:
                     hooks.enter_context(module.register_forward_hook(self._leaves))
-            try:
-                self._model.eval()
-                yield self
-            finally:
-                for module, training in modes.items():
-                    module.training = training
+            hooks.enter_context(in_mode(self._model, "eval"))
+            yield self
 
     def call(self, inputs: Inputs, factors: Tensor | None = None) -> Any:
         """What the network gives with its channels multiplied by one factor a unit; as it is without factors."""

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,8 @@ from torch.func import functional_call
 
 from tombola.errors import TombolaError
 from tombola.scores.types import Batch, Batches, Called, Forward, Loss, forward
-from tombola.structure import Prunable
+from tombola.structure import Mode, Prunable, in_mode, own_random_state
 from tombola.tickets import Mask, buffers_of, check_fits, device_of, eager, parameters_of, paths_of
-
-Mode = Literal["train", "eval"]
 
 
 class UnusedWarning(UserWarning):
@@ -90,22 +88,15 @@ def untouched(
     seed: int = 0,
 ) -> Generator[Pure]:
     """A `Pure` evaluation of the model in a mode (of batch norm and dropout), from a seed; all is restored after."""
-    modes = {module: module.training for module in model.modules()}
     device = device_of(model)
-    devices = [device] if device.type == "cuda" else []
     with (
-        torch.random.fork_rng(devices),
+        own_random_state(device, seed),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         eager(),
+        in_mode(model, mode),
     ):
-        torch.manual_seed(seed)
-        try:
-            model.train(mode == "train")
-            yield Pure(model, forward, mask, regrow, prunable, dtype)
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        yield Pure(model, forward, mask, regrow, prunable, dtype)
 
 
 def gradients_of(value: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> list[Tensor]:

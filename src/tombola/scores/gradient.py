@@ -14,8 +14,10 @@ from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluate import Mode, Pure, batch_size, gradients_of, needed, ranking, take, untouched
+from tombola.fields import check_fields
+from tombola.scores.evaluate import Pure, batch_size, gradients_of, needed, ranking, take, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
+from tombola.structure import Mode
 
 
 def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[Tensor]:
@@ -41,6 +43,9 @@ class GraspFirstOrder:
     name: ClassVar[str] = "grasp-first-order"
     needs_data: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
@@ -65,6 +70,9 @@ class Snip:
     name: ClassVar[str] = "snip"
     needs_data: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
@@ -81,6 +89,9 @@ class SquaredGradient:
 
     name: ClassVar[str] = "squared-gradient"
     needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
@@ -103,6 +114,9 @@ class Taylor:
 
     name: ClassVar[str] = "taylor"
     needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
@@ -130,6 +144,9 @@ class Grasp:
 
     name: ClassVar[str] = "grasp"
     needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]

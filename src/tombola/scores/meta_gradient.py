@@ -15,6 +15,7 @@ from tombola.fields import check_fields
 from tombola.scores.evaluate import Pure, gradients_of, needed, ranking, take, untouched
 from tombola.scores.gradient import hessian_product, loss_of, twice_differentiable
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
+from tombola.structure import seed_torch
 from tombola.tickets import parameters_of
 
 Point = dict[str, Tensor]
@@ -89,7 +90,7 @@ def _losses(network: Pure, batches: list[Batch], loss: Loss, seed: int) -> LossA
     def loss_at(point: Point, step: int) -> Tensor:
         network.weights = {name: point[name] for name in network.weights}
         network.others |= {name: own for name, own in point.items() if name not in network.weights}
-        torch.manual_seed(seed + step)
+        seed_torch(seed + step)
         return loss_of(network, batches[step % len(batches)], loss)
 
     return loss_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Generator
@@ -42,19 +43,21 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> float:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise TombolaError(f"{error.name} is not installed; pip install 'tombola[export]'") from error
-    model = model.cpu().eval()
     try:
+        model, example = copy.deepcopy(model).cpu().eval(), example.cpu()  # the caller's stay in their mode and place
         with warnings.catch_warnings(), _quiet("torch.onnx"), _quiet("onnxscript"):
             warnings.simplefilter("ignore")
             batch = {0: torch.export.Dim("batch")}
             program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=(batch,), verbose=False)
         assert program is not None
         content = program.model_proto.SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        outputs = session.run(None, {session.get_inputs()[0].name: example.numpy()})[0]
     except Exception as error:
-        raise TombolaError(f"the network cannot be exported to ONNX: {str(error).splitlines()[0]}") from error
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    name, expected = session.get_inputs()[0].name, model(example).numpy()
-    gap = float(np.abs(session.run(None, {name: example.numpy()})[0] - expected).max() / np.abs(expected).max())
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise TombolaError(f"the network cannot be exported to ONNX: {why}") from error
+    expected = model(example).numpy()
+    gap = float(np.abs(outputs - expected).max() / np.abs(expected).max())
     if not gap <= TOLERANCE:
         raise TombolaError(
             f"ONNX Runtime's outputs differ from PyTorch's by {gap:.1e} of their size; no file is written"

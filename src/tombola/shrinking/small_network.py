@@ -13,8 +13,8 @@ from tombola.errors import TombolaError
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
-from tombola.structure import Probe, inner_of, tensors_in
-from tombola.tickets import Mask, Ticket, attach, bare
+from tombola.structure import Probe, inner_of, own_random_state, tensors_in
+from tombola.tickets import Mask, Ticket, attach, bare, device_of
 
 TOLERANCE = 1e-9
 
@@ -104,7 +104,7 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
             f"the smaller network's outputs differ from the masked network's by {gap:.1e} of their size, so it is not "
             "handed over: what stands between its layers is not what their trace or names say; keep the masked network"
         )
-    with torch.random.fork_rng():
+    with own_random_state(device_of(one)):
         try:
             probe(one.train())
         except Exception:

@@ -8,9 +8,11 @@ from tombola.structure.graph import Probe, tensors_in
 from tombola.structure.inner import Inner, inner_of, recount
 from tombola.structure.inside import Inside
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
+from tombola.structure.modes import Mode, in_mode
 from tombola.structure.moves import MovesChannels
 from tombola.structure.norms import norm_units
 from tombola.structure.prunable_rule import Prunable, prunable
+from tombola.structure.random_state import own_random_state, seed_torch
 from tombola.structure.residual import Block, declare_blocks, residual_blocks
 from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
 from tombola.structure.single import NM, QueryKey, Weights
@@ -36,6 +38,7 @@ __all__ = [
     "Granularity",
     "Inner",
     "Inside",
+    "Mode",
     "MovesChannels",
     "NeuronUnits",
     "Neurons",
@@ -54,15 +57,18 @@ __all__ = [
     "fold",
     "granularity",
     "granularity_of",
+    "in_mode",
     "inner_of",
     "is_depthwise",
     "is_producer",
     "kept_share",
     "norm_units",
     "numbers_of",
+    "own_random_state",
     "prunable",
     "recount",
     "residual_blocks",
+    "seed_torch",
     "shared",
     "silenced_sites",
     "sites_of",

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from tombola.errors import TombolaError
 from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, shared
+from tombola.structure.random_state import own_random_state
 from tombola.tickets import bare, device_of, joined, modules_of, names_of
 
 Gives = tuple[tuple[str, str], ...]
@@ -30,8 +31,7 @@ def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     """
     device = device_of(model)
     for prepared in (_stirred, nn.Module.eval):
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
-            torch.manual_seed(0)
+        with own_random_state(device, 0), torch.no_grad():
             try:
                 twin = prepared(bare(copy.deepcopy(model)))
                 return _with_siblings(twin, *_found(twin, probe))

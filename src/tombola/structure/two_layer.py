@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.structure.channels import Channels, ChannelUnits
 from tombola.structure.graph import Probe
+from tombola.structure.modes import in_mode
 from tombola.tickets import modules_of
 
 Call = tuple[nn.Module, Tensor, Tensor]
@@ -102,16 +103,13 @@ def two_layers(model: nn.Module, probe: Probe) -> TwoLayers:
 def _watched(model: nn.Module, *layers: nn.Module) -> Generator[list[Call]]:
     """The calls of these layers while inside, with the model in eval mode."""
     calls: list[Call] = []
-    modes = {module: module.training for module in model.modules()}
     handles = [
         layer.register_forward_hook(lambda own, inputs, output: calls.append((own, inputs[0], output)))
         for layer in layers
     ]
-    model.eval()
     try:
-        yield calls
+        with in_mode(model, "eval"):
+            yield calls
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode

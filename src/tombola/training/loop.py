@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores import Batch, batch_size
+from tombola.structure import in_mode
 from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors_of
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
@@ -113,21 +114,20 @@ def fit(
 
 @torch.no_grad()
 def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tuple[float, float, int]:
-    """Mean metric, mean loss and number of samples of a split, in the recipe's precision; the mode is restored."""
-    device, training = device_of(model), model.training
+    """Mean metric, mean loss and number of samples of a split, in the recipe's precision; modes are restored."""
+    device = device_of(model)
     layout = recipe.wants_channels_last(model)
-    model.eval()
     metric = loss = torch.zeros((), device=device)
     count = 0
-    for batch in task.batches(split, 0, 0):
-        inputs, targets = move(batch, device, layout)
-        with autocast(recipe, device):
-            outputs = task.forward(model, inputs)
-            size = batch_size(batch)
-            loss = loss + task.loss(outputs, targets).float() * size
-            metric = metric + task.metric(outputs, targets) * size
-        count += size
-    model.train(training)
+    with in_mode(model, "eval"):
+        for batch in task.batches(split, 0, 0):
+            inputs, targets = move(batch, device, layout)
+            with autocast(recipe, device):
+                outputs = task.forward(model, inputs)
+                size = batch_size(batch)
+                loss = loss + task.loss(outputs, targets).float() * size
+                metric = metric + task.metric(outputs, targets) * size
+            count += size
     return float(metric) / max(count, 1), float(loss) / max(count, 1), count
 
 

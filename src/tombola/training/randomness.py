@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from tombola.structure import own_random_state, seed_torch
+
 
 def mixed(*parts: int) -> int:
     """One 63-bit seed from several numbers."""
@@ -18,7 +20,7 @@ def mixed(*parts: int) -> int:
 def seed_everything(*parts: int) -> None:
     """Seed torch, NumPy and Python from several numbers."""
     seed = mixed(*parts)
-    torch.manual_seed(seed)
+    seed_torch(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
 
@@ -27,7 +29,7 @@ def seed_everything(*parts: int) -> None:
 def own_randomness(device: torch.device, *seeds: int) -> Generator[None]:
     """Inside, all randomness comes from the seeds; afterwards the global random states are what they were."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with own_random_state(device):
         try:
             seed_everything(*seeds)
             yield
