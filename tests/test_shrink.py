@@ -14,7 +14,9 @@ from torch import nn
 
 import tombola as tb
 from tombola import Mask, TombolaError, zoo
-from tombola.shrinking.cutting import axes_of, narrowed
+from tombola.shrinking.cutting import Kept, axes_of, cut, narrowed
+from tombola.shrinking.export import to_onnx
+from tombola.shrinking.plan import plan
 from tombola.structure import Units
 
 SMALL = {"lenet-300-100": (20,), "lenet5": (1, 16, 16)}
@@ -505,6 +507,46 @@ def test_onnx_runtime_gives_pytorchs_outputs_at_any_batch_size(tmp_path):
     more = torch.randn(7, 3, 16, 16)
     outputs = session.run(None, {session.get_inputs()[0].name: more.numpy()})[0]
     assert torch.allclose(torch.from_numpy(outputs), small.eval()(more), atol=1e-4)
+
+
+def test_exporting_leaves_the_network_as_it_was(tmp_path):
+    pytest.importorskip("onnxscript")
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
+    model[1].eval()
+    model(torch.randn(2, 1, 6, 6)).sum().backward()
+    modes = [part.training for part in model.modules()]
+    before = [(p.dtype, p.data_ptr(), p.grad.clone()) for p in model.parameters()]
+    to_onnx(model, torch.randn(2, 1, 6, 6), tmp_path / "yes.onnx")
+    with pytest.raises(TombolaError, match="cannot be exported"):
+        to_onnx(model, torch.randn(2, 3, 6, 6), tmp_path / "no.onnx")
+    assert [part.training for part in model.modules()] == modes
+    for parameter, (dtype, place, grad) in zip(model.parameters(), before, strict=True):
+        assert (parameter.dtype, parameter.data_ptr()) == (dtype, place)
+        assert torch.equal(parameter.grad, grad)
+
+
+def test_what_onnx_runtime_cannot_compute_is_a_sentence(tmp_path):
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(TombolaError, match=r"cannot be exported to ONNX: .*Conv"):
+        to_onnx(nn.Conv2d(1, 2, 3).double(), torch.randn(2, 1, 6, 6).double(), tmp_path / "no.onnx")
+
+
+def test_a_plan_is_made_where_the_mask_is_and_not_where_the_network_is():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    mask = Mask.full({"0.weight": model[0].weight, "0.bias": model[0].bias, "3.weight": model[3].weight})
+    kept = {name: mask[name] for name in mask}
+    kept["0.weight"][1], kept["0.bias"][1] = False, False
+    kept["3.weight"][:, 0] = False
+    own = plan(model, Mask.of(kept), lambda net: net(torch.zeros(1, 1, 6, 6, device=net[0].weight.device)))
+    elsewhere = copy.deepcopy(model).to("meta")
+    there = plan(elsewhere, Mask.of(kept), lambda net: net(torch.zeros(1, 1, 6, 6, device=net[0].weight.device)))
+    assert (
+        there.kept
+        == own.kept
+        == {"0": Kept((0,), (0, 2, 3)), "3": Kept(tuple(n for n in range(64) if n // 16 != 1), (0, 1))}
+    )
+    assert there.mask == own.mask
+    assert cut(elsewhere, there.kept)[0].weight.shape == (3, 1, 3, 3)
 
 
 def test_a_missing_extra_and_a_network_that_cannot_be_exported_are_told(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def axes_of(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
         for part, axes in _axes(module, own).items():
             tensor = getattr(module, part, None)
             if tensor is not None:
-                found[f"{name}.{part}" if name else part] = {dim: at.to(tensor.device) for dim, at in axes.items()}
+                found[f"{name}.{part}" if name else part] = axes
     return found
 
 
@@ -57,9 +57,9 @@ def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
 
 
 def narrowed(tensor: Tensor, axes: Axes) -> Tensor:
-    """A copy of the positions that stay, in the tensor's memory layout."""
+    """A copy of the positions that stay, in the tensor's memory layout and on its device."""
     for dim, positions in axes.items():
-        tensor = tensor.index_select(dim, positions)
+        tensor = tensor.index_select(dim, positions.to(tensor.device))
     if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         return tensor.clone(memory_format=torch.channels_last)
     return tensor.clone()
