@@ -61,7 +61,7 @@ CASES += [("two-layer", name) for name in ("greedy", "greedy-neurons", "greedy-i
 
 def settings_of(network: str, name: str) -> dict[str, Any]:
     """The settings with which a preset searches here."""
-    own = tb.METHODS[name].method
+    own = world.preset(name)
     counted = isinstance(own.granularity, tb.Blocks | tb.Filters)
     return ({} if counted else {"density": DENSITY}) | SHORT.get(name, {}) | SHORT.get(f"{network}/{name}", {})
 
@@ -117,7 +117,7 @@ def block_and_weight_scores() -> dict[str, Any]:
         own.ProjectedImportance(of="filter"),
     )
     more |= {f"{filtered.name} of filters": filtered for filtered in of_filters}
-    return own.SCORES | own.BLOCK_SCORES | more
+    return world.registered_scores() | more
 
 
 GATHERED = {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import tombola as tb
 from tombola import cli, zoo
+from tombola.registry import SCORES
 from tombola.structure import granularity
 from tombola.training import checkpoint
 
@@ -20,6 +21,8 @@ __all__ = [
     "command",
     "gathered_score",
     "granularity",
+    "preset",
+    "registered_scores",
     "saved_at_every_epoch",
     "score",
     "unit_groups",
@@ -29,6 +32,21 @@ __all__ = [
 
 UNIT_GROUPS = ("groups", "inner")
 """What the attribute is called that holds a granularity's unit groups."""
+
+
+def preset(name: str) -> Any:
+    """A method as its preset has it."""
+    return tb.METHODS[name]
+
+
+def registered_scores() -> dict[str, Any]:
+    """The scores of weights and of blocks that read no training, by name."""
+    units = ("weight", "block")
+    return {
+        name: SCORES[name]
+        for name, own in SCORES.entries.items()
+        if own.unit in units and own.needs != "training" and not own.origin
+    }
 
 
 def zoo_model(name: str, shape: tuple[int, ...], classes: int, width: float) -> Callable[[], nn.Module]:
