@@ -1,7 +1,8 @@
-"""Makes the golden fixtures under data/ from the tree that is imported: `python tests/golden/make.py [PART…]`.
+"""Makes the golden fixtures under data/ by this tree: PYTHONPATH=src python tests/golden/make.py [PART…]
 
-The tests beside compare a tree with what the tree at commit 3f24205 came to, for which PYTHONPATH=src of its checkout
-was given. Make them again only where behaviour is meant to change, and only the part (PARTS) that it is.
+What is committed was made by the tree at commit 3f24205, on one thread; the tests beside hold later trees to it.
+Make a part again (PARTS, all if none is named) only where its behaviour is meant to change, and say so in the commit;
+`stores` and `tickets` never, since they stand for what users have on their disks.
 """
 
 from __future__ import annotations

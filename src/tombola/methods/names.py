@@ -37,8 +37,13 @@ def label_of(own: Method) -> str:
         ('snip(floor=1)', 'synflow(rounds=5)')
     """
     differing = {name: list(_differences(own, preset)) for name, preset in _bases(own).items()}
-    name = min(differing, key=lambda base: len(differing[base]))
+    name = min(differing, key=lambda base: (len(differing[base]), _settings(base)))
     return f"{name}({', '.join(differing[name])})" if differing[name] else name
+
+
+def _settings(name: str) -> int:
+    """How many settings of its own a preset has; of two that are as near, the plainer one gives its name."""
+    return len(METHODS.entries[name].settings) if name in METHODS else 0
 
 
 def _bases(own: Method) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from tombola.studies.comparison import Study, check, compare
 from tombola.studies.execution import StaleWarning, carry_out, execute, finished
 from tombola.studies.executor import Engine, Executor, Serial
-from tombola.studies.prepare import Prepared, prepare, search
+from tombola.studies.prepared import Prepared, prepare, search
 from tombola.studies.pretraining import EnoughStudy, Pretrained, enough, part
 from tombola.studies.result import Result
 from tombola.studies.sanity_checks import sanity

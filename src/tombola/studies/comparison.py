@@ -13,7 +13,7 @@ from tombola.evidence import MANDATORY, MARGIN, Robustness, Sanity, Verdict, bud
 from tombola.methods import Method
 from tombola.studies.execution import execute
 from tombola.studies.executor import Engine, Serial
-from tombola.studies.prepare import search
+from tombola.studies.prepared import search
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store

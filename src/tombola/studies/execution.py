@@ -18,7 +18,7 @@ from tombola.methods import Method, blocks_removed
 from tombola.registry import METHODS
 from tombola.shrinking import within
 from tombola.studies.executor import Executor, Serial
-from tombola.studies.prepare import Prepared, at_rate, prepare
+from tombola.studies.prepared import Prepared, at_rate, prepare
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, conditions, source_digest
 from tombola.studies.store import ConditionsWarning, Store, in_words, under

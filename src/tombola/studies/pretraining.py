@@ -14,7 +14,7 @@ from tombola.evidence import Growth
 from tombola.methods import Drawn, Enough, Formula, GreedyNeurons, Saturation, saturation
 from tombola.structure import two_layers
 from tombola.studies.executor import Engine
-from tombola.studies.prepare import search
+from tombola.studies.prepared import search
 from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, length_of, pick
 
 JUDGED = 3000

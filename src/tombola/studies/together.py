@@ -13,7 +13,7 @@ import torch
 
 from tombola.errors import TombolaError
 from tombola.studies.executor import Executor
-from tombola.studies.prepare import Prepared
+from tombola.studies.prepared import Prepared
 from tombola.studies.store import RunFolder, Store
 from tombola.tickets import write_atomically
 from tombola.training import Run, SampleFlops, Task, fingerprint, own_randomness, recipe_of

@@ -5,7 +5,7 @@ from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.data_identity import DataWarning
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
-from tombola.training.identity import beneath, data_digest, fingerprint, identity, task_identity
+from tombola.training.identities import beneath, data_digest, fingerprint, identity, task_identity
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory

@@ -7,9 +7,11 @@ and under every version of Python and every hash seed.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import dis
 import hashlib
 import importlib
+import inspect
 import linecache
 import sys
 from collections.abc import Iterator, Mapping
@@ -32,6 +34,7 @@ GENERATED = "<string>"
 INSTALLED = ("site-packages", "dist-packages")
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DOCUMENTED = (*DEFINITIONS, ast.ClassDef, ast.Module)
 IGNORED = frozenset({"ctx", "type_comment", "kind", "annotation", "returns"})
 
 
@@ -141,7 +144,7 @@ class _Walk:
                 value = getattr(value, "__func__", value)
                 value = value.fget if isinstance(value, property) else getattr(value, "func", value)
                 if isinstance(value, FunctionType):
-                    if value.__code__.co_filename != GENERATED or not hasattr(base, "__dataclass_fields__"):
+                    if not _is_generated(inspect.unwrap(value)):
                         self.add(value)
                 elif not name.startswith("__"):
                     self._value(value)
@@ -174,8 +177,15 @@ class _Walk:
             self._value(part)
 
 
+def _is_generated(function: Any) -> bool:
+    """Whether a dataclass made this method, so that its fields say all of it."""
+    file = function.__code__.co_filename
+    return file == dataclasses.__file__ or (file == GENERATED and function.__name__.startswith("__"))
+
+
 def _syntax(code: CodeType) -> str:
     """The syntax of a piece of code; its instructions where no source is to be had, or another one by now."""
+    linecache.checkcache(code.co_filename)
     node = _read("".join(linecache.getlines(code.co_filename))).get(code)
     return _instructions(code) if node is None else "".join(_canonical(node))
 
@@ -242,8 +252,10 @@ def _canonical(node: Any) -> Iterator[str]:
     elif isinstance(node, ast.AST):
         yield f"{type(node).__name__}("
         for name, value in ast.iter_fields(node):
-            if name == "body" and isinstance(value, list) and ast.get_docstring(node, clean=False) is not None:
+            if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
                 value = value[1:]
+            if isinstance(node, ast.JoinedStr):  # in which 3.12 leaves empty texts
+                value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
             if name not in IGNORED and value is not None and value != []:
                 yield f"{name}="
                 yield from _canonical(value)

@@ -15,7 +15,7 @@ from tombola.scores import Batch
 from tombola.studies.comparison import Study, compare
 from tombola.studies.execution import execute
 from tombola.studies.executor import Engine
-from tombola.studies.prepare import search
+from tombola.studies.prepared import search
 from tombola.studies.spec import RunSpec
 from tombola.training import Split, Task, Varied
 

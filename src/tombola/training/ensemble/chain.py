@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from tombola.scores import forward
-from tombola.training.identity import beneath
+from tombola.training.identities import beneath
 from tombola.training.task import Task, binary_cross_entropy, smoothed
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

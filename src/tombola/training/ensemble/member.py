@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tombola.tickets import Mask, Ticket, digest_of, tensors_of
-from tombola.training.identity import beneath, data_digest, fingerprint, identity
+from tombola.training.identities import beneath, data_digest, fingerprint, identity
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
 from tombola.training.ticket_training import recipe_of, start_of

@@ -43,9 +43,17 @@ def identity(value: Any) -> Any:
 
 
 def fingerprint(value: Any) -> str:
-    """JSON, or a text, in a few bytes."""
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    """JSON, or a text, in a few bytes; 1 and 1.0 are one number."""
+    text = value if isinstance(value, str) else json.dumps(_with_whole_numbers(value), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_whole_numbers(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_whole_numbers(own) for own in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def task_identity(task: Task, seed: int, recipe: Recipe, precision: str) -> dict[str, Any]:
