@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN, Robustness, Sanity, Verdict, budget_gap, judge
+from tombola.fields import known_fields
 from tombola.methods import Method
 from tombola.studies.execution import execute
 from tombola.studies.executor import Engine, Serial
@@ -46,7 +47,7 @@ class Study:
         if not path.exists():
             raise TombolaError(f"{folder} holds no study; make one with tombola compare METHOD… --out {folder}")
         try:
-            content = json.loads(path.read_text())
+            content = known_fields(Study, json.loads(path.read_text()))
             content["results"] = tuple(Result.of(result) for result in content["results"])
             content["verdicts"] = tuple(Verdict.of(verdict) for verdict in content["verdicts"])
             content["sanity"] = tuple(Sanity.of(own) for own in content.get("sanity", ()))

@@ -11,6 +11,9 @@ from tombola.training import identity, upgraded
 WHERE_NOT_SAID = {"init_seed": None, "extra_epochs": 0.0, "lr": None, "robustness": None}
 """What the first version left out unless it was set."""
 
+JUMPED = ("one-cycle", "cosine-by-epoch")
+"""Schedules whose learning rate the first version let jump after a warm-up: other runs than today's."""
+
 
 def upgraded_run(settings: dict[str, Any]) -> dict[str, Any]:
     """All settings of a run in today's form; those of today as they are.
@@ -22,6 +25,8 @@ def upgraded_run(settings: dict[str, Any]) -> dict[str, Any]:
     own = {key: value if key == "task" else upgraded(value) for key, value in settings.items()}
     own["forward"] = identity(forward)
     own["recipe"].pop("precision", None)
+    if own["recipe"]["warmup"] and own["recipe"]["schedule"] in JUMPED:
+        own["recipe"]["schedule"] += " with a jump"
     if "control" in settings:
         own = {**WHERE_NOT_SAID, **own, "control": control_identity(settings["control"])}
     return own

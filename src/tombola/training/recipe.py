@@ -130,5 +130,14 @@ class Recipe:
         """Whether this model's images and weights are laid out channels last."""
         if self.channels_last != "auto":
             return self.channels_last == "on"
-        images = any(isinstance(module, nn.Conv2d) for module in model.modules())
-        return images and not any(parameter.ndim == 5 for parameter in model.parameters())
+        images = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+        volumes = any(parameter.ndim == 5 for parameter in model.parameters())
+        return bool(images) and not volumes and not any(map(_overruns, images))
+
+
+def _overruns(layer: nn.Conv2d) -> bool:
+    """Whether oneDNN 3.12 may write past its memory in this layer's backward pass, where channels come last.
+
+    It does so for 1×1 convolutions with a stride and fewer than eight channels, on processors with AVX2 alone.
+    """
+    return layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels < 8

@@ -1,0 +1,52 @@
+"""Every record of a claim is a run of today: nothing is measured again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from tombola.claims import CLAIMS, Measurement, load_records, load_taken
+from tombola.registry import DATA
+from tombola.studies import digest, settings_of
+from tombola.training import with_recipe
+from tombola.zoo.fashion_mnist import DEBIAN
+
+RECORDS = Path(__file__).parents[1] / "docs" / "claims"
+MEASURED = [name for name, claim in CLAIMS.items() if isinstance(claim.protocols["standard"], Measurement)]
+TRAINED = [name for name in CLAIMS if name not in MEASURED and (RECORDS / f"{name}.jsonl").exists()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _data_read_once():
+    """Several claims are about the same data."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fashion-mnist", "fashion-mnist-14"):
+            patch.setitem(DATA._objects, name, lru_cache(DATA[name]))
+        yield
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("seeds", [1, pytest.param(None, marks=pytest.mark.slow)], ids=["first", "all"])
+def test_every_run_of_a_claim_is_on_record(name, seeds):
+    records = load_records(RECORDS / f"{name}.jsonl")
+    on_record = {digest(own.settings) for own in records}
+    protocol = CLAIMS[name].protocols["standard"]
+    if not (protocol.task.data.startswith("fashion-mnist") and DEBIAN.exists()):
+        pytest.skip(f"the data {protocol.task.data} are not here")
+    plan = protocol.specs()
+    task = next(iter(plan.values()))[0][0].task
+    known = with_recipe(task, replace(task.recipe, precision=records[0].settings["precision"]))
+    asked = [replace(spec, task=known) for own in plan.values() for line in own for spec in line[:seeds]]
+    missing = [spec for spec in asked if digest(settings_of(spec, torch.device("cpu"))) not in on_record]
+    assert [(spec.method, spec.control, spec.seed) for spec in missing] == []
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_figure_of_a_measured_claim_is_on_record(name):
+    protocol, taken = CLAIMS[name].protocols["standard"], load_taken(RECORDS / f"{name}.jsonl")
+    assert [own.seed for own in taken] == list(range(protocol.seeds))
+    assert all(digest(own.settings) == digest(protocol.asked) for own in taken)
