@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,11 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         raise Understood
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    (tmp_path / "mine.py").write_text(
+        "from tombola.scores import magnitude as my_score\nfrom tombola import OneShot as MyMethod\n"
+    )
     for command in ("find", "train", "check", "compare", "sanity", "robustness", "enough", "shrink", "sparsest"):
         module = importlib.import_module(f"tombola.cli.{command}")
         monkeypatch.setattr(module, "make_task", understood)
@@ -66,6 +72,13 @@ def test_every_method_has_a_page():
     pages = " ".join(page.read_text() for page in (ROOT / "docs" / "methods").glob("*.md"))
     missing = [name for name in METHODS if f"`{name}`" not in pages]
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_pages_tables_say_what_the_registry_says(page):
+    from tombola.registry.tables import filled
+
+    assert filled(page.read_text()) == page.read_text(), "run python tests/make_tables.py"
 
 
 def test_the_matrix_of_the_concepts_is_what_works():

@@ -11,18 +11,7 @@ from rich.table import Table
 
 from tombola.cli.console import console, print_json
 from tombola.registry import KINDS
-
-COLUMNS = {
-    "summary": "what it does",
-    "paper": "paper",
-    "unit": "unit",
-    "density": "density",
-    "cost": "cost of the search",
-    "needs": "needs",
-    "means": "if it does as well",
-    "origin": "from",
-}
-"""What is said of entries, and its heading."""
+from tombola.registry.tables import table
 
 
 @dataclass(frozen=True)
@@ -42,13 +31,14 @@ class Methods:
 def run(words: Sequence[str]) -> int:
     options = tyro.cli(Methods, args=words, prog="tombola methods", description=Methods.__doc__)
     registry = KINDS[options.kind]
-    rows = [entry.to_json() for entry in registry.entries.values()]
+    entries = registry.entries.values()
     if options.json:
+        rows = [entry.to_json() for entry in entries]
         print_json({options.kind: [{registry.kind: row.pop("name"), **row} for row in rows]})
         return 0
-    shown = [key for key in COLUMNS if any(key in row for row in rows)]
-    table = Table(registry.kind, *(COLUMNS[key] for key in shown))
+    headings, rows = table(options.kind, entries)
+    shown = Table(*headings)
     for row in rows:
-        table.add_row(*(str(row.get(key, "")) for key in ("name", *shown)))
-    console().print(table)
+        shown.add_row(*row)
+    console().print(shown)
     return 0

@@ -105,7 +105,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
         if done is not None:
             return replace(done, method=spec.method)
         (found, ticket_path), arm = run.subject, at_rate(run.arm, spec.lr)
-        stages = run.run()
+        stages, command = run.run(), command_for(spec, run.settings["task"], ticket_path)
         trained = train(
             arm.task, arm.ticket, seed=spec.seed, init_seed=spec.init_seed, extra_epochs=arm.extra_epochs, run=stages
         )
@@ -138,7 +138,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
             whole=found.provenance.whole if found and not spec.control else None,
             before=found.provenance.before if found and not spec.control else None,
             ticket=str(ticket_path) if ticket_path else "",
-            command=command_for(spec, run.settings["task"], ticket_path),
+            command=command,
             robustness=tried,
             country=meter.country if meter else "",
             together=trained.together,

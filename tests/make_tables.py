@@ -1,0 +1,11 @@
+"""Writes the tables of entries on the pages anew, from the registry: `python tests/make_tables.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tombola.registry.tables import filled
+
+if __name__ == "__main__":
+    for page in (Path(__file__).parents[1] / "docs").rglob("*.md"):
+        page.write_text(filled(page.read_text()))
