@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
 import torch
 
 from tombola.claims import CLAIMS, Measurement, load_records, load_taken
+from tombola.claims.run import as_on_record, specs_of
 from tombola.registry import DATA
-from tombola.studies import digest, settings_of
-from tombola.training import with_recipe
+from tombola.studies import digest, settings_of, task_settings
 from tombola.zoo.fashion_mnist import DEBIAN
 
 RECORDS = Path(__file__).parents[1] / "docs" / "claims"
@@ -37,11 +36,9 @@ def test_every_run_of_a_claim_is_on_record(name, seeds):
     protocol = CLAIMS[name].protocols["standard"]
     if not (protocol.task.data.startswith("fashion-mnist") and DEBIAN.exists()):
         pytest.skip(f"the data {protocol.task.data} are not here")
-    plan = protocol.specs()
-    task = next(iter(plan.values()))[0][0].task
-    known = with_recipe(task, replace(task.recipe, precision=records[0].settings["precision"]))
-    asked = [replace(spec, task=known) for own in plan.values() for line in own for spec in line[:seeds]]
-    missing = [spec for spec in asked if digest(settings_of(spec, torch.device("cpu"))) not in on_record]
+    asked = [spec for spec in as_on_record(specs_of(protocol), records) if seeds is None or spec.seed < seeds]
+    of_task = cache(lambda seed: task_settings(asked[0].task, seed, torch.device("cpu")))
+    missing = [spec for spec in asked if digest(settings_of(spec, of_task(spec.seed))) not in on_record]
     assert [(spec.method, spec.control, spec.seed) for spec in missing] == []
 
 

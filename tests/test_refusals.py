@@ -22,7 +22,7 @@ from torch import nn
 import tombola as tb
 from tombola.cli import main
 from tombola.evidence import Checked, Comparison, Robustness, Sanity, Verdict, compare, judge
-from tombola.methods import METHODS
+from tombola.registry import METHODS
 from tombola.studies import RunFolder
 from tombola.testing import toy_task
 from tombola.training import Diverged, Run
@@ -255,7 +255,7 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from tombola.cli import main
 from tombola.evidence import Checked, Comparison, Robustness, Sanity, Verdict, compare, judge
-from tombola.methods import METHODS
+from tombola.registry import METHODS
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
 """
@@ -354,7 +354,7 @@ def test_numbers_of_other_libraries_and_lists_become_pythons_own():
     assert type(tb.Iterative(np.float64(0.25)).density) is float
 
 
-@pytest.mark.parametrize("kind", [tb.Recipe, Robustness, tb.Channels, *{type(own.method) for own in METHODS.values()}])
+@pytest.mark.parametrize("kind", [tb.Recipe, Robustness, tb.Channels, *dict.fromkeys(type(own) for own in METHODS.values())])
 def test_every_word_of_a_setting_is_checked(kind):
     hints = get_type_hints(kind)
     for field in fields(kind):

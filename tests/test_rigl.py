@@ -249,7 +249,8 @@ def test_its_controls_and_dense_train_as_long_as_the_search():
     task = replace(toy_task(), recipe=SGD)
     study = tb.compare(task, [RIGL], seeds=1, controls=("fresh-init", "random"))
     epochs = {result.arm: len(result.history) for result in study.results}
-    assert epochs == {"RigL": 0, "RigL · fresh-init": EPOCHS, "RigL · random": EPOCHS, "dense": EPOCHS}
+    name = "rigl(every=3it)"
+    assert epochs == {name: 0, f"{name} · fresh-init": EPOCHS, f"{name} · random": EPOCHS, "dense": EPOCHS}
     assert all(result.epochs == EPOCHS for result in study.results)
 
 

@@ -11,7 +11,8 @@ from tombola.claims.measurement import Measurement
 from tombola.claims.outcome import Report, judge
 from tombola.claims.records import load_records, save_records
 from tombola.errors import TombolaError
-from tombola.studies import Engine, Result, execute
+from tombola.studies import Engine, Result, RunSpec, execute
+from tombola.training import with_recipe
 
 
 def measure(
@@ -28,14 +29,32 @@ def measure(
         return judge(claim.expected_of(level), protocol.figures(taken), protocol.units)
     if protocol.metered and engine.executor.meter is None and not (records is not None and records.exists()):
         raise TombolaError(f"the claim {claim.id} is about energy too; say on which country's grid, as --country DEU")
-    plan = protocol.specs(data_dir)
+    specs = specs_of(protocol, data_dir)
     if records is not None and not engine.store.fresh:
-        engine.store.adopt(load_records(records))
-    specs = [line[seed] for seed in range(protocol.seeds) for own in plan.values() for line in own]
+        known = load_records(records)
+        engine.store.adopt(known)
+        specs = as_on_record(specs, known)
     results = execute(specs, engine.store, engine.executor)
     if records is not None:
         save_records(records, results)
     return judge(claim.expected_of(level), arms_of(protocol, results), protocol.units)
+
+
+def specs_of(protocol: Protocol, data_dir: Path | None = None) -> list[RunSpec]:
+    """All runs of a protocol, seed by seed; the data is read here, so TombolaError where it is missing."""
+    plan = protocol.specs(data_dir)
+    return [line[seed] for seed in range(protocol.seeds) for own in plan.values() for line in own]
+
+
+def as_on_record(specs: Sequence[RunSpec], records: Sequence[Result]) -> list[RunSpec]:
+    """The runs in the precision that `auto` came to when the claim was first measured, whatever it is here."""
+    precisions = {result.settings.get("precision") for result in records}
+    task = specs[0].task
+    if task.recipe.precision != "auto" or len(precisions) != 1:
+        return list(specs)
+    (precision,) = precisions
+    known = with_recipe(task, replace(task.recipe, precision=precision))
+    return [replace(spec, task=known) for spec in specs]
 
 
 def arms_of(protocol: Protocol, results: Sequence[Result]) -> dict[str, list[Result]]:

@@ -51,7 +51,7 @@ def _bases(own: Method) -> dict[str, Any]:
     kind = type(own)
     where = f"{kind.__module__}:{kind.__qualname__}"
     bases = {name: METHODS[name] for name, entry in METHODS.entries.items() if entry.where == where}
-    if kind is OneShot and all(type(preset.score) is not type(own.score) for preset in bases.values()):
+    if type(own) is OneShot and all(type(preset.score) is not type(own.score) for preset in bases.values()):
         return {_word(own.score): replace(OneShot(), score=own.score)}
     return bases or {kind.__name__: _at_defaults(own)}
 

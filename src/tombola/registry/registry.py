@@ -184,7 +184,7 @@ class Registry(Mapping[str, T]):
                     stacklevel=2,
                 )
                 continue
-            summary = point.dist.metadata.get("Summary", "") if point.dist else ""
+            summary = (point.dist.metadata["Summary"] or "") if point.dist else ""
             found[point.name] = Entry(point.name, point.value, summary=summary, origin=_origin(point))
         return found
 

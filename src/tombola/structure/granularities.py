@@ -62,7 +62,7 @@ def granularity_of(described: Mapping[str, Any]) -> Granularity:
     """The granularity that a ticket's provenance names; one of Tombola's own, since a file chooses no code."""
     name, _, version = str(described.get("is")).partition("@")
     entry = FAMILIES.own.get(name)
-    if not version or entry is None or not entry.where.startswith(__package__):
+    if not version or entry is None or not entry.where.startswith("tombola.structure."):
         raise TombolaError(
             f"the ticket's units are of a granularity that is not Tombola's own ({described.get('is')}); check its "
             "method instead of the ticket"

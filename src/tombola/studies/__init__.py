@@ -7,7 +7,7 @@ from tombola.studies.prepared import Prepared, prepare, search
 from tombola.studies.pretraining import EnoughStudy, Pretrained, enough, part
 from tombola.studies.result import Result
 from tombola.studies.sanity_checks import sanity
-from tombola.studies.spec import RunSpec, digest, settings_of, source_digest, subject_kind
+from tombola.studies.spec import RunSpec, digest, settings_of, source_digest, subject_kind, task_settings
 from tombola.studies.store import ConditionsWarning, RunFolder, Store
 from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task, task_words
 
@@ -43,5 +43,6 @@ __all__ = [
     "settings_of",
     "source_digest",
     "subject_kind",
+    "task_settings",
     "task_words",
 ]

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN, Robustness, Sanity, Verdict, budget_gap, judge
@@ -20,6 +21,8 @@ from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
 from tombola.tickets import Ticket, write_atomically
 from tombola.training import Task, bars, fingerprint, identity
+
+Subject = TypeVar("Subject", bound=Ticket | Method)
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,12 @@ def compare(
     return Study(tuple(results.values()), tuple(verdicts))
 
 
-def labelled(subjects: Sequence[Ticket | Method] | Mapping[str, Ticket | Method]) -> list[tuple[str, Ticket | Method]]:
+def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[str, Subject]]:
     """Subjects with what they are called, once each; two that would be called the same are numbered."""
     if isinstance(subjects, Mapping):
         return list(subjects.items())
     kinds: dict[str, list[str]] = {}
-    named: dict[str, tuple[str, Ticket | Method]] = {}
+    named: dict[str, tuple[str, Subject]] = {}
     for subject in subjects:
         label = RunSpec(None, subject).method  # ty: ignore[invalid-argument-type]
         kind = subject_kind({"subject": identity(subject)})

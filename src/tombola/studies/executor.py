@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
 
-from tombola.training import Bars, Meter, Task
+from tombola.studies.spec import conditions, task_settings
+from tombola.training import Bars, Meter, Task, with_recipe
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
+
+
+class Tasks:
+    """The tasks of a study: of each the precision that `auto` comes to, and what it is, worked out once."""
+
+    def __init__(self) -> None:
+        self._resolved: dict[int, tuple[Task, Task]] = {}
+        self._settings: dict[tuple[int, int], dict[str, Any]] = {}
+
+    def resolved(self, task: Task, device: torch.device) -> Task:
+        """The task with the precision that its recipe comes to on the device; the same object for the same task."""
+        if task.recipe.precision != "auto":
+            return task
+        if id(task) not in self._resolved:
+            recipe = replace(task.recipe, precision=task.recipe.resolved_precision(device))
+            self._resolved[id(task)] = task, with_recipe(task, recipe)
+        return self._resolved[id(task)][1]
+
+    def settings(self, task: Task, seed: int, device: torch.device) -> dict[str, Any]:
+        """What a task comes to with a seed."""
+        key = id(task), seed
+        if key not in self._settings:
+            self._resolved.setdefault(id(task), (task, task))  # or another task could get its id
+            self._settings[key] = task_settings(task, seed, device)
+        return {**self._settings[key], **conditions(device)}
 
 
 class Executor(Protocol):
     """Carries out independent pieces of work; all that it is given can be pickled.
 
     device: where networks train, for which a study's precision is resolved. bars: what shows progress. meter: what
-    estimates energy, if anything does. resolved: tasks by their ids, with those that have a precision.
+    estimates energy, if anything does. tasks: what is known of the tasks so far.
     """
 
     @property
@@ -31,7 +57,7 @@ class Executor(Protocol):
     def meter(self) -> Meter | None: ...
 
     @property
-    def resolved(self) -> dict[int, tuple[Task, Task | None]]: ...
+    def tasks(self) -> Tasks: ...
 
     def map(self, work: Callable[[Item], Done], items: Sequence[Item]) -> Iterator[tuple[int, Done]]:
         """What the work makes of each item, with the item's place, as it is finished."""
@@ -51,7 +77,7 @@ class Serial:
     device: torch.device = torch.device("cpu")
     bars: Bars = Bars()
     meter: Meter | None = None
-    resolved: dict[int, tuple[Task, Task | None]] = field(default_factory=dict, repr=False, compare=False)
+    tasks: Tasks = field(default_factory=Tasks, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", torch.device(self.device))

@@ -25,7 +25,7 @@ def upgraded_run(settings: dict[str, Any]) -> dict[str, Any]:
     own = {key: value if key == "task" else upgraded(value) for key, value in settings.items()}
     own["forward"] = identity(forward)
     own["recipe"].pop("precision", None)
-    if own["recipe"]["warmup"] and own["recipe"]["schedule"] in JUMPED:
+    if own["recipe"].get("warmup") and own["recipe"].get("schedule") in JUMPED:
         own["recipe"]["schedule"] += " with a jump"
     if "control" in settings:
         own = {**WHERE_NOT_SAID, **own, "control": control_identity(settings["control"])}

@@ -78,24 +78,17 @@ class Prepared:
 
 def prepare(spec: RunSpec, store: Store, executor: Executor, folder: RunFolder | None = None) -> Prepared:
     """Work out what a run is and where it is kept: in `folder`, or in the store's own for what it is."""
-    spec = replace(spec, task=resolved(spec.task, executor))
-    settings = settings_of(spec, executor.device)
+    spec, settings = _known(spec, executor)
     if folder is None:
         parts = [spec.method or "dense", spec.control, f"{spec.density:.4g}", f"s{spec.seed}"]
         folder = store.folder("-".join(part for part in parts if part), settings)
     return Prepared(spec, settings, folder, store, executor)
 
 
-def resolved(task: Task, executor: Executor) -> Task:
-    """The task with the precision that `auto` comes to for the executor, the same object for the same task."""
-    if task.recipe.precision != "auto":
-        return task
-    known = executor.resolved.setdefault(id(task), (task, None))
-    if known[1] is None:
-        precise = replace(task.recipe, precision=task.recipe.resolved_precision(executor.device))
-        known = executor.resolved[id(task)] = (task, with_recipe(task, precise))
-    assert known[1] is not None
-    return known[1]
+def _known(spec: RunSpec, executor: Executor) -> tuple[RunSpec, dict[str, Any]]:
+    """The specification with the precision of the study, and what the run is."""
+    spec = replace(spec, task=executor.tasks.resolved(spec.task, executor.device))
+    return spec, settings_of(spec, executor.tasks.settings(spec.task, spec.seed, executor.device))
 
 
 def search(
@@ -108,8 +101,7 @@ def search(
     label: str | None = None,
 ) -> tuple[Ticket, RunFolder]:
     """Find a ticket once: in `folder`, or in the store's own for what the search is."""
-    spec = RunSpec(resolved(task, executor), method, SEARCH, seed, label=label)
-    settings = settings_of(spec, executor.device)
+    spec, settings = _known(RunSpec(task, method, SEARCH, seed, label=label), executor)
     folder = folder or store.folder(f"find-{spec.method}-{spec.density:.4g}-s{seed}", settings)
     own = Prepared(spec, settings, folder, store, executor)
     with folder.locked():

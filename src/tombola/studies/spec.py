@@ -75,8 +75,11 @@ class RunSpec:
         return kept_share(self.subject.granularity.units(self.task.build(self.seed), probe), self.subject.density)
 
 
-def settings_of(spec: RunSpec, device: torch.device) -> dict[str, Any]:
-    """All that decides what a run comes to, as JSON; beside it what it is called and its conditions."""
+def settings_of(spec: RunSpec, of_task: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides what a run comes to, as JSON; beside it what it is called and its conditions.
+
+    of_task: what `task_settings` gives for its task and seed.
+    """
     own = {
         "subject": identity(spec.subject),
         "control": control_identity(spec.control),
@@ -86,7 +89,7 @@ def settings_of(spec: RunSpec, device: torch.device) -> dict[str, Any]:
         "lr": spec.lr,
         "robustness": identity(spec.robustness),
     }
-    return own | {"label": spec.method} | task_settings(spec.task, spec.seed, device)
+    return own | {"label": spec.method, **of_task}
 
 
 def task_settings(task: Task, seed: int, device: torch.device) -> dict[str, Any]:

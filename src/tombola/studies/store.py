@@ -204,7 +204,7 @@ class Store:
                 with folder.locked():
                     folder.begin(result.settings)
                     folder.finish(result)
-        self._index.clear()
+        self.__dict__.pop("_index", None)
 
     def results(self) -> list[Result]:
         """Every finished run."""
