@@ -354,7 +354,9 @@ def test_numbers_of_other_libraries_and_lists_become_pythons_own():
     assert type(tb.Iterative(np.float64(0.25)).density) is float
 
 
-@pytest.mark.parametrize("kind", [tb.Recipe, Robustness, tb.Channels, *dict.fromkeys(type(own) for own in METHODS.values())])
+@pytest.mark.parametrize(
+    "kind", [tb.Recipe, Robustness, tb.Channels, *dict.fromkeys(type(own) for own in METHODS.values())]
+)
 def test_every_word_of_a_setting_is_checked(kind):
     hints = get_type_hints(kind)
     for field in fields(kind):
@@ -397,7 +399,7 @@ class OwnTask:
 def test_a_task_of_ones_own_trains_at_another_rate(density, tmp_path):
     subject = None if density is None else tb.method("random", density=density)
     own, known = (
-        tb.execute([tb.RunSpec(task, subject, lr=0.3)], tb.Engine(tb.Store(tmp_path / type(task).__name__)))[0]
+        tb.execute([tb.RunSpec(task, subject, lr=0.3)], tb.Store(tmp_path / type(task).__name__))[0]
         for task in (OwnTask(), toy_task())
     )
     assert own.metric == known.metric

@@ -6,14 +6,19 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from tombola.cli.compare import at_sizes, publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_words, method_named
 from tombola.errors import TombolaError
-from tombola.evidence import MARGIN
+from tombola.evidence import CHECKS, MARGIN
 from tombola.studies import default_options, make_task, sanity
+
+LATER = "later is after an epoch, later@500it and later@3ep elsewhere; if none is named, all that apply to the method"
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,7 @@ class Sanity:
     """for methods that remove whole blocks: how many"""
     seeds: int = 3
     """how many seeds, each with its own search"""
-    checks: tuple[str, ...] = ()
-    """shuffle, fresh-init, weight-shuffle, inverted, corrupted-labels, corrupted-pixels, half-data, later (after an
-    epoch; later@500it and later@3ep elsewhere); if none is named, all that apply to the method"""
+    checks: Annotated[tuple[str, ...], arg(help=f"{', '.join(CHECKS)}; {LATER}")] = ()
     margin: float = MARGIN
     """the difference in accuracy that counts as none"""
     out: Path = Path("runs/sanity")

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, ticket_at
 from tombola.methods import Method
+from tombola.registry import CONTROLS
 from tombola.studies import RunFolder, RunSpec, default_options, finished, make_task, prepare, task_words
 from tombola.tickets import Ticket
 
@@ -23,9 +27,7 @@ class Train:
     """for a method: the share of weights to keep"""
     remove: int | None = None
     """for a method that removes whole blocks: how many"""
-    control: str = ""
-    """train a control of it instead: shuffle, fresh-init, weight-shuffle, random, inverted, corrupted-labels,
-    corrupted-pixels, half-data, later, erk, smart-ratio, magnitude-init, narrow, scratch-e, scratch-b"""
+    control: Annotated[str, arg(help=f"train a control of it instead: {', '.join(CONTROLS)}")] = ""
     extra_epochs: float = 0.0
     """for the dense network: epochs beyond the recipe"""
     lr: float | None = None

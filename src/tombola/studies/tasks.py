@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor, nn
+from tyro.conf import arg
 
 from tombola import zoo
 from tombola.errors import TombolaError
-from tombola.registry import imported
+from tombola.registry import DATA, MODELS, imported
 from tombola.training import Recipe, SupervisedTask, binary_accuracy, binary_cross_entropy
 
 RECIPES: Mapping[str, Recipe] = {
@@ -36,15 +37,16 @@ RECIPES: Mapping[str, Recipe] = {
 }
 """How each data set is trained on unless the user says otherwise."""
 
+OWN_DATA = 'package.module:function that returns {"train": (inputs, targets), "test": …}'
+OWN_MODEL = "package.module:function that returns a freshly initialised nn.Module"
+
 
 @dataclass(frozen=True)
 class TaskOptions:
     """What to learn."""
 
-    data: str = "digits"
-    """a data set's name, or package.module:function that returns {"train": (inputs, targets), "test": …}"""
-    model: str = "lenet-300-100"
-    """a model's name, or package.module:function that returns a freshly initialised nn.Module"""
+    data: Annotated[str, arg(help=f"{', '.join(DATA)}; or {OWN_DATA}")] = "digits"
+    model: Annotated[str, arg(help=f"{', '.join(MODELS)}; or {OWN_MODEL}")] = "lenet-300-100"
     width: float = 1.0
     """hidden units of a named model, as a multiple of its own"""
     data_dir: Path | None = None
