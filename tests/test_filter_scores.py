@@ -59,14 +59,8 @@ def seen(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     return {name: (each.movedim(-1, 1) if name in ("tokens", "head") else each).relu() for name, each in own.items()}
 
 
-def of_filters(score: Tensor, name: str) -> Tensor:
-    if name == "up":
-        return score.reshape(2, 4, 3, 2, 2).sum((1, 3, 4)).flatten()
-    return score.flatten(1).sum(1)
-
-
 @pytest.mark.parametrize("score", SCORES, ids=lambda own: own.name)
-def test_the_sum_over_a_filter_is_what_its_features_say(score):
+def test_a_filter_is_worth_what_its_features_say(score):
     model, batches = parts()
     found = score(model, iter(batches))
     batches = batches[: score.batches]
@@ -86,9 +80,8 @@ def test_the_sum_over_a_filter_is_what_its_features_say(score):
             vip = torch.zeros(flat.shape[1], dtype=torch.float64)
             vip[flat.std(0) > 0] = importances(flat, classes, 2)
             expected = vip.reshape(own.shape[1], -1).mean(1)
-        weight = model.get_parameter(f"{name}.weight")
-        assert found[f"{name}.weight"].shape == weight.shape
-        assert torch.allclose(of_filters(found[f"{name}.weight"], name).double(), expected.double(), rtol=1e-4)
+        assert found[f"{name}.weight"].shape == (own.shape[1],)
+        assert torch.allclose(found[f"{name}.weight"].double(), expected.double(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("score", [SCORES[0], SCORES[2]], ids=lambda own: own.name)
@@ -114,7 +107,7 @@ def test_dead_filters_are_worth_nothing():
     alive = torch.ones(4, 1, 3, 3, dtype=torch.bool)
     alive[1] = False
     for score in SCORES:
-        worths = score(model, batches, mask=tb.Mask.of({"0.weight": alive}))["0.weight"].flatten(1).sum(1)
+        worths = score(model, batches, mask=tb.Mask.of({"0.weight": alive}))["0.weight"]
         assert worths[1] == 0
         assert (worths[[0, 2, 3]] > 0).all()
 
@@ -129,10 +122,37 @@ def test_channels_are_chosen_by_what_their_filters_give(score):
     worths = score(task.build(0), task.batches("train", 0, 0))
     stays, goes = [], []
     for name in ("0", "3"):
-        for place, worth in enumerate(worths[f"{name}.weight"].flatten(1).sum(1)):
+        for place, worth in enumerate(worths[f"{name}.weight"]):
             (goes if place in ticket.removed.get(name, ()) else stays).append(float(worth))
     assert max(goes) <= min(stays)
     assert tb.train(task, ticket).plan is not None
+
+
+@pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")
+@pytest.mark.parametrize("reduction", ["sum", "mean", "l2"])
+@pytest.mark.parametrize("score", SCORES, ids=lambda own: own.name)
+def test_however_worths_are_joined_the_order_of_layers_is_that_of_their_filters(score, reduction):
+    """Of channels of one filter each, the worth is the filter's, whatever the layers' sizes."""
+    task = toy_task()
+    model = task.build(0)
+    batches = list(task.batches("train", 0, 0))
+    worths = score(model, batches)
+    units = tb.Channels(reduction).units(model, lambda own: own(batches[0][0]))
+    for density in (0.7, 0.9):
+        kept = units.choose(worths, density, scope="global", within=None, floor=0)
+        stays, goes = [], []
+        for name in ("0", "3"):
+            for worth, own in zip(worths[f"{name}.weight"], kept[name], strict=True):
+                (stays if own else goes).append(float(worth))
+        assert max(goes) <= min(stays)
+
+
+def test_worths_of_units_do_not_pass_as_those_of_weights():
+    for granularity in (tb.Weights(), tb.NM(2, 4)):
+        with pytest.raises(TombolaError, match="whole filters and neurons"):
+            tb.OneShot(0.5, score=SCORES[0], granularity=granularity)
+    with pytest.raises(TombolaError, match=r"is of residual blocks, and does not go with channels; use tb\.Blocks"):
+        tb.OneShot(0.5, score=ExpectedActivation(), granularity=tb.Channels())
 
 
 class Windows(nn.Module):

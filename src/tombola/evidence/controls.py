@@ -30,6 +30,10 @@ class Inverted:
     name: ClassVar[str] = "inverted"
 
     @property
+    def kind(self) -> str:
+        return getattr(self.score, "kind", "weight")
+
+    @property
     def needs_data(self) -> bool:
         return self.score.needs_data
 

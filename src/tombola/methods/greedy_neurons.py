@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
@@ -12,6 +12,7 @@ from tombola.methods.enough import Draws, Enough
 from tombola.methods.forward_picks import check_picks
 from tombola.methods.neurons import Drawing, ticket_of
 from tombola.methods.rewind import prescribed
+from tombola.scores import Forward
 from tombola.structure import Channels, Granularity, Neurons, NeuronUnits
 from tombola.tickets import Provenance, Ticket, attach
 from tombola.training import Observer, Run, Task, Until
@@ -59,12 +60,18 @@ class GreedyNeurons:
         drawn = {"picks": picks, "repeat": self.repeat, "examples": self.examples}
         draws = Draws.of(replace(self.until, **drawn), task, run, units.layers) if self.until else None
         done = run.stage("pretrain", task, model, observers=observers + ([draws] if draws else []))
-        found = run.score(Drawing(units.layers, picks, self.repeat, self.examples), task, model)
-        figures = {name: found[name].tolist() for name in ("losses", "whole", "variance")}
+        drawing = Drawing(units.layers, picks, self.repeat, self.examples)
+
+        def select(call: Forward) -> dict[str, Any]:
+            own = drawing.of(model, task.batches("train", run.seed, 0), call)
+            return {name: getattr(own, name) for name in ("losses", "whole", "variance", "scales")}
+
+        picked = run.once("selection", task, model, select)
+        figures = {"losses": picked["losses"].tolist(), "whole": picked["whole"], "variance": picked["variance"]}
         run.history.append({"stage": "selection", **figures})
         if draws:
             run.history.append({"stage": "enough", "curve": [asdict(own) for own in draws.curve]})
-        ticket = ticket_of(model, units, found["scales"], len(done.history))
+        ticket = ticket_of(model, units, picked["scales"], len(done.history))
         ticket.put_into(model)
         attach(ticket.mask, model).detach()
         seen = Provenance(whole=done.validation, before=run.validate(task, model, task.recipe))

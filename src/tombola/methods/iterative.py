@@ -14,7 +14,18 @@ from tombola.methods.contract import DensityKind
 from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rewinder, Round
 from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at
-from tombola.scores import Batches, Forward, Loss, Magnitude, Score, View, forward, needs_training, probe_of
+from tombola.scores import (
+    Batches,
+    Forward,
+    Loss,
+    Magnitude,
+    Score,
+    View,
+    check_goes_with,
+    forward,
+    needs_training,
+    probe_of,
+)
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
 from tombola.training import Run, Snapshot, Task, gathering, mixed
@@ -48,6 +59,7 @@ class Iterative:
         check_fields(self)
         check_rewind(self.rewind)
         self.granularity.check(self.density, self.scope)
+        check_goes_with(self.score, self.granularity)
 
     def levels(self, units: UnitMap) -> list[float]:
         """The density after each round."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
@@ -52,7 +53,9 @@ def _bases(own: Method) -> dict[str, Any]:
     where = f"{kind.__module__}:{kind.__qualname__}"
     bases = {name: METHODS[name] for name, entry in METHODS.entries.items() if entry.where == where}
     if type(own) is OneShot and all(type(preset.score) is not type(own.score) for preset in bases.values()):
-        return {_word(own.score): replace(OneShot(), score=own.score)}
+        plain = copy(OneShot())
+        object.__setattr__(plain, "score", own.score)  # not replace, since weights need not go with this score
+        return {_word(own.score): plain}
     return bases or {kind.__name__: _at_defaults(own)}
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.methods.forward_picks import Picked, forward_selection
-from tombola.scores import Batches, Forward, Loss, Scores, View, forward, suited
+from tombola.scores import Batches, Forward, suited
 from tombola.structure import NeuronUnits, TwoLayers
 from tombola.tickets import Mask, Ticket, Values, joined, tensors_of
 from tombola.training import as_outputs, check_classes
@@ -21,25 +20,13 @@ from tombola.training import as_outputs, check_classes
 class Drawing:
     """Pick so many hidden neurons on the first `examples` training examples, against their targets.
 
-    Called as a score is: `losses`, `whole` and `variance` of what was `Picked`, and its `scales`. Classes count as
-    one-hot vectors.
+    Classes count as one-hot vectors.
     """
 
     layers: TwoLayers
     picks: int
     repeat: bool
     examples: int
-
-    name: ClassVar[str] = "forward-selection"
-    paper: ClassVar[str] = "Wolfe et al., TMLR 2024"
-    needs_data: ClassVar[bool] = True
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        picked = self.of(model, batches, view.get("forward", forward))
-        numbers = {"whole": torch.tensor(picked.whole), "variance": torch.tensor(picked.variance)}
-        return {"losses": picked.losses, "scales": picked.scales, **numbers}
 
     @torch.no_grad()
     def of(self, model: nn.Module, batches: Batches, call: Forward) -> Picked:

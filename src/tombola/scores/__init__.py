@@ -8,6 +8,7 @@ from tombola.scores.evaluate import UnusedWarning, batch_size
 from tombola.scores.features import ExpectedActivation, FeatureRank, ProjectedImportance
 from tombola.scores.gathered_gradient import WeightGradient
 from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
+from tombola.scores.kinds import BlockScore, GatheredScore, GradientScore, UnitScore, WeightScore, check_goes_with
 from tombola.scores.meta_gradient import ProsPr
 from tombola.scores.movement import Movement
 from tombola.scores.types import (
@@ -44,12 +45,15 @@ __all__ = [
     "Batch",
     "BatchNormScale",
     "Batches",
+    "BlockScore",
     "Called",
     "ExpectedActivation",
     "FeatureRank",
     "FeatureSimilarity",
     "Forward",
     "FrontToBack",
+    "GatheredScore",
+    "GradientScore",
     "Grasp",
     "GraspFirstOrder",
     "Inputs",
@@ -68,11 +72,14 @@ __all__ = [
     "SynFlow",
     "Taylor",
     "TrainingScore",
+    "UnitScore",
     "UnusedWarning",
     "View",
     "Wanda",
     "WeightGradient",
+    "WeightScore",
     "batch_size",
+    "check_goes_with",
     "cka",
     "forward",
     "grasp",

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluate import Pure, take, untouched
-from tombola.scores.types import Batch, Batches, Loss, Scores, View
+from tombola.scores.evaluate import Pure
+from tombola.scores.kinds import Data, Needs, WeightScore
+from tombola.scores.types import Batch, Scores
 from tombola.structure import TRANSPOSED, is_producer
 
 
 @dataclass(frozen=True)
-class Wanda:
+class Wanda(WeightScore):
     """|w| · ‖x‖₂, x all that the weight multiplies, ranked among the weights of its output (Sun et al., ICLR 2024).
 
     Scores are ranks from 0 to 1, so that at every scope each output keeps the same share of its weights, to one. In
@@ -27,14 +28,10 @@ class Wanda:
     batches: int = 1
 
     name: ClassVar[str] = "wanda"
-    needs_data: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "data"
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        taken = take(batches, self.batches, self.name)
-        with untouched(model, mode="eval", **view) as network:
-            layers, squares = _multiplied(model, network, taken)
+    def measure(self, network: Pure, data: Data) -> Scores:
+        layers, squares = _multiplied(network, data.batches)
         lost = next((name for name in network.weights if name not in squares), None)
         if lost is not None:
             raise TombolaError(
@@ -44,9 +41,7 @@ class Wanda:
         return {n: _within_outputs(v.abs_() * squares[n].sqrt(), layers[n]) for n, v in network.values.items()}
 
 
-def _multiplied(
-    model: nn.Module, network: Pure, batches: list[Batch]
-) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
+def _multiplied(network: Pure, batches: Iterable[Batch]) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
     """The layer of each weight, and the sum of squares of all that the weight multiplies in it.
 
     That sum is the gradient, with respect to the weight, of the sum of what the layer gives for its inputs' squares.
@@ -65,7 +60,7 @@ def _multiplied(
             layers[name], squares[name] = layer, own + squares.get(name, 0)
 
     with torch.no_grad(), ExitStack() as hooks:
-        for layer in filter(is_producer, model.modules()):
+        for layer in filter(is_producer, network.model.modules()):
             hooks.enter_context(layer.register_forward_pre_hook(note, with_kwargs=True))
         for inputs, _ in batches:
             network(inputs)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluate import take, untouched
-from tombola.scores.types import Batch, Batches, Loss, Scores, View, forward, probe_of
+from tombola.scores.evaluate import untouched
+from tombola.scores.kinds import BlockScore, Data, Needs
+from tombola.scores.types import Scores, forward, probe_of
 from tombola.structure import Block, residual_blocks
 from tombola.tickets import modules_of
 
@@ -22,80 +23,80 @@ Look = Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True)
-class RandomBlocks:
+class RandomBlocks(BlockScore):
     """A uniform random number for each residual block, from the seed, whatever its size."""
 
     name: ClassVar[str] = "random-blocks"
-    needs_data: ClassVar[bool] = False
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        generator = torch.Generator().manual_seed(view.get("seed", 0))
-        return {block.name: torch.rand(1, generator=generator) for block in blocks_of(model, batches, view)}
+    def worths(self, model: nn.Module, data: Data) -> Scores:
+        generator = torch.Generator().manual_seed(data.seed)
+        return {block.name: torch.rand(1, generator=generator) for block in blocks_of(model, data)}
 
 
 @dataclass(frozen=True)
-class FrontToBack:
+class FrontToBack(BlockScore):
     """A block's place in the network: the first go first, the baseline that every criterion has to beat."""
 
     name: ClassVar[str] = "front-to-back"
-    needs_data: ClassVar[bool] = False
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        blocks = blocks_of(model, batches, view)
-        return {block.name: torch.tensor([float(place)]) for place, block in enumerate(blocks)}
+    def worths(self, model: nn.Module, data: Data) -> Scores:
+        return {block.name: torch.tensor([float(place)]) for place, block in enumerate(blocks_of(model, data))}
 
 
 @dataclass(frozen=True)
-class OutputDivergence:
+class SilencedScore(BlockScore):
+    """A score of each block that could go: how what is looked at changes when the block's branch gives zero."""
+
+    batches: int = 4
+
+    needs: ClassVar[Needs] = "data"
+
+    def worths(self, model: nn.Module, data: Data) -> Scores:
+        return silenced(model, data, self.looking(model), self.difference)
+
+    def looking(self, model: nn.Module) -> Callable[[Any, Look], Tensor]:
+        """What is looked at: a function of inputs and of the network that is called on them."""
+        raise NotImplementedError
+
+    def difference(self, whole: Tensor, without: Tensor) -> Tensor:
+        """How far apart what is seen of the whole network and of that without a block are."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OutputDivergence(SilencedScore):
     """KL divergence of the network's outputs without a block from those with it (CURL, Luo & Wu, CVPR 2020)."""
 
-    batches: int = 4
-
     name: ClassVar[str] = "output-divergence"
-    needs_data: ClassVar[bool] = True
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        def outputs(inputs: Any, network: Look) -> Tensor:
-            return F.log_softmax(network(inputs).float(), -1)
+    def looking(self, model: nn.Module) -> Callable[[Any, Look], Tensor]:
+        return lambda inputs, network: F.log_softmax(network(inputs).float(), -1)
 
-        def divergence(whole: Tensor, without: Tensor) -> Tensor:
-            return (without.exp() * (without - whole)).sum(-1).mean()
-
-        return silenced(model, take(batches, self.batches, self.name), view, outputs, divergence)
+    def difference(self, whole: Tensor, without: Tensor) -> Tensor:
+        return (without.exp() * (without - whole)).sum(-1).mean()
 
 
 @dataclass(frozen=True)
-class FeatureSimilarity:
+class FeatureSimilarity(SilencedScore):
     """1 − linear CKA of the last linear layer's inputs with and without a block (Pons et al., ICPR 2024)."""
 
-    batches: int = 4
-
     name: ClassVar[str] = "feature-similarity"
-    needs_data: ClassVar[bool] = True
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
+    def looking(self, model: nn.Module) -> Callable[[Any, Look], Tensor]:
         heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
         if not heads:
             raise TombolaError(f"the score '{self.name}' compares what enters the last linear layer, and there is none")
 
         def features(inputs: Any, network: Look) -> Tensor:
             seen: list[Tensor] = []
-            hook = heads[-1].register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(1)))
-            with hook:
+            with heads[-1].register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(1))):
                 network(inputs)
             return seen[-1]
 
-        return silenced(
-            model, take(batches, self.batches, self.name), view, features, lambda one, other: 1 - cka(one, other)
-        )
+        return features
+
+    def difference(self, whole: Tensor, without: Tensor) -> Tensor:
+        return 1 - cka(whole, without)
 
 
 def cka(one: Tensor, other: Tensor) -> Tensor:
@@ -115,9 +116,9 @@ def cka(one: Tensor, other: Tensor) -> Tensor:
     return (grams[0] * grams[1]).sum() / (grams[0].norm() * grams[1].norm()).clamp(min=1e-30)
 
 
-def blocks_of(model: nn.Module, batches: Batches, view: View) -> tuple[Block, ...]:
+def blocks_of(model: nn.Module, data: Data) -> tuple[Block, ...]:
     """The network's residual blocks, found on the first batch where none declares itself; TombolaError for none."""
-    blocks = residual_blocks(model, probe_of(batches, view.get("forward", forward)))
+    blocks = residual_blocks(model, probe_of(data.batches, data.view.get("forward", forward)))
     if not blocks:
         raise TombolaError(
             "the network has no residual block, and so none to score: none says what it adds (branch), and none gives "
@@ -126,18 +127,17 @@ def blocks_of(model: nn.Module, batches: Batches, view: View) -> tuple[Block, ..
     return blocks
 
 
-def given(model: nn.Module, taken: list[Batch], view: View) -> dict[str, Tensor]:
+def given(model: nn.Module, data: Data) -> dict[str, Tensor]:
     """What every residual block gives on some batches, sample by sample."""
-    blocks = _modules(model, blocks_of(model, taken, view))
-    with untouched(model, mode="eval", **view) as network, torch.no_grad():
-        seen = [_noted(blocks, lambda inputs=inputs: network(inputs))[1] for inputs, _ in taken]
+    blocks = _modules(model, blocks_of(model, data))
+    with untouched(model, mode="eval", **data.view) as network, torch.no_grad():
+        seen = [_noted(blocks, lambda inputs=inputs: network(inputs))[1] for inputs, _ in data.batches]
     return {name: torch.cat([own[name] for own in seen]) for name in seen[0]}
 
 
 def silenced(
     model: nn.Module,
-    taken: list[Batch],
-    view: View,
+    data: Data,
     look: Callable[[Any, Look], Tensor],
     compare: Callable[[Tensor, Tensor], Tensor],
 ) -> Scores:
@@ -145,12 +145,12 @@ def silenced(
 
     What comes before that block is computed once: the passes without one of L blocks take about half of L passes.
     """
-    found = blocks_of(model, taken, view)
+    found = blocks_of(model, data)
     blocks, free = _modules(model, found), [block.name for block in found if block.gives]
     whole: list[Tensor] = []
     without: dict[str, list[Tensor]] = {name: [] for name in free}
-    with untouched(model, mode="eval", **view) as network, torch.no_grad():
-        for inputs, _ in taken:
+    with untouched(model, mode="eval", **data.view) as network, torch.no_grad():
+        for inputs, _ in data.batches:
             seen, outputs = _noted(blocks, lambda inputs=inputs: look(inputs, network))
             whole.append(seen)
             order = list(outputs)

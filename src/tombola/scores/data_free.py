@@ -1,69 +1,60 @@
-"""Scores that need no data: random, magnitude, SynFlow."""
+"""Scores that need no data: random, magnitude, batch norm's scales, SynFlow."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluate import gradients_of, ranking, take, untouched
-from tombola.scores.types import Batches, Loss, Scores, View
+from tombola.scores.evaluate import Pure, gradients_of, ranking
+from tombola.scores.kinds import Data, Needs, UnitScore, WeightScore
+from tombola.scores.types import Scores, View
 from tombola.structure import BATCH_NORMS, Prunable, norm_units
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(WeightScore):
     """A uniform random number for each weight, from the seed."""
 
     name: ClassVar[str] = "random"
-    needs_data: ClassVar[bool] = False
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        generator = torch.Generator().manual_seed(view.get("seed", 0))
-        with untouched(model, mode="eval", **view) as network:
-            return {
-                name: torch.rand(weight.shape, generator=generator, dtype=torch.float64).to(weight.device)
-                for name, weight in network.weights.items()
-            }
+    def measure(self, network: Pure, data: Data) -> Scores:
+        generator = torch.Generator().manual_seed(data.seed)
+        return {
+            name: torch.rand(weight.shape, generator=generator, dtype=torch.float64).to(weight.device)
+            for name, weight in network.weights.items()
+        }
 
 
 @dataclass(frozen=True)
-class Magnitude:
+class Magnitude(WeightScore):
     """|w| (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019)."""
 
     name: ClassVar[str] = "magnitude"
-    needs_data: ClassVar[bool] = False
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        with untouched(model, mode="eval", **view) as network:
-            return {name: value.abs_() for name, value in network.values.items()}
+    def measure(self, network: Pure, data: Data) -> Scores:
+        return {name: value.abs_() for name, value in network.values.items()}
 
 
 @dataclass(frozen=True)
-class BatchNormScale:
+class BatchNormScale(UnitScore):
     """|γ| of every batch norm's channel, whatever `prunable` says (network slimming, Liu et al., ICCV 2017)."""
 
     name: ClassVar[str] = "batch-norm-scale"
-    needs_data: ClassVar[bool] = False
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        norm_units(model)
-        view["prunable"] = Prunable(types=BATCH_NORMS)
-        with untouched(model, mode="eval", **view) as network:
-            return {name: value.abs_() for name, value in network.values.items()}
+    def evaluated(self, model: nn.Module, view: View) -> Any:
+        norm_units(model)  # refuses a network that has none
+        return super().evaluated(model, {**view, "prunable": Prunable(types=BATCH_NORMS)})
+
+    def measure(self, network: Pure, data: Data) -> Scores:
+        return {name: value.abs_() for name, value in network.values.items()}
 
 
 @dataclass(frozen=True)
-class SynFlow:
+class SynFlow(WeightScore):
     """Synaptic flow |w · ∂R/∂w|, R = the outputs' sum for one all-ones input with absolute parameters and buffers.
 
     No data but the shape of one input; in float64, evaluation mode (Tanaka et al., NeurIPS 2020). The paper
@@ -71,17 +62,15 @@ class SynFlow:
     """
 
     name: ClassVar[str] = "synflow"
-    needs_data: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "an input's shape"
+    precision: ClassVar[torch.dtype] = torch.float64
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        ((inputs, _),) = take(batches, 1, self.name)
-        with untouched(model, mode="eval", dtype=torch.float64, **view) as network:
-            network.weights = {n: w.detach().abs_().requires_grad_() for n, w in network.weights.items()}
-            network.others = {n: t.abs() if t.is_floating_point() else t for n, t in network.others.items()}
-            flow = _total(network(_ones(inputs)))
-            gradients = ranking(gradients_of(flow, network.weights), network)
+    def measure(self, network: Pure, data: Data) -> Scores:
+        ((inputs, _),) = data.batches
+        network.weights = {n: w.detach().abs_().requires_grad_() for n, w in network.weights.items()}
+        network.others = {n: t.abs() if t.is_floating_point() else t for n, t in network.others.items()}
+        flow = _total(network(_ones(inputs)))
+        gradients = ranking(gradients_of(flow, network.weights), network)
         return {n: v.mul_(g).abs_() for (n, v), g in zip(network.values.items(), gradients, strict=True)}
 
 

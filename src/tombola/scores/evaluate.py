@@ -38,6 +38,7 @@ class Pure:
         prunable: Prunable,
         dtype: torch.dtype,
     ) -> None:
+        self.model = model
         self._called = Called(model, forward)
         self._device, self._dtype = device_of(model), dtype
         own = parameters_of(model)
@@ -134,6 +135,24 @@ def ranking(totals: list[Tensor], network: Pure) -> list[Tensor]:
             + (f"{empty} is 0 throughout: give floor=1 or a higher density" if empty else "check the loss and the data")
         )
     return totals
+
+
+def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[Tensor]:
+    """The gradient of the mean loss over all samples of the batches, one tensor a prunable weight."""
+    samples = sum(batch_size(batch) for batch in batches)
+    total = [torch.zeros_like(weight) for weight in network.weights.values()]
+    for batch in batches:
+        share = batch_size(batch) / samples
+        torch._foreach_add_(total, gradients_of(loss_of(network, batch, loss) * share, network.weights))
+    return ranking(total, network)
+
+
+def loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
+    """The loss of a batch, its targets put where the network is."""
+    inputs, targets = batch
+    outputs = network(inputs)
+    device = next(iter(network.weights.values())).device
+    return loss(outputs, targets.to(device) if isinstance(targets, Tensor) else targets)
 
 
 def take(batches: Batches, count: int, score: str) -> list[Batch]:

@@ -13,113 +13,134 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.fields import check_fields
 from tombola.scores.blocks import given
-from tombola.scores.evaluate import take, untouched
-from tombola.scores.types import Batch, Batches, Loss, Scores, View
-from tombola.structure import NORMS, TRANSPOSED, is_producer
+from tombola.scores.evaluate import untouched
+from tombola.scores.kinds import Data, Kind, Measured, Needs
+from tombola.scores.types import Batches, Loss, Scores, View
+from tombola.structure import NORMS, is_producer
 from tombola.tickets import joined, modules_of
 
 Of = Literal["block", "filter"]
-"""What is scored: residual blocks, or filters, whose scores are shared out evenly among their weights."""
+"""What is scored: residual blocks, or the filters and neurons of each layer."""
 
 
 @dataclass(frozen=True)
-class ExpectedActivation:
-    """The mean of what a block, or filter, gives, after a ReLU (expectABS: DropNet, Tan & Motani, ICML 2020)."""
+class FeatureScore(Measured):
+    """A score of what blocks give, or filters after the norm that follows them, after a ReLU.
+
+    batches: how many are looked at. of: what is scored.
+    """
 
     batches: int = 4
     of: Of = "block"
 
-    name: ClassVar[str] = "expected-activation"
-    needs_data: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "data"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    @property
+    def kind(self) -> Kind:
+        return "block" if self.of == "block" else "unit"
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
-        taken = take(batches, self.batches, self.name)
-        if self.of == "filter":
-            means = given_by_filters(model, taken, view, lambda own: _rows(own).mean(2, keepdim=True))
-            return shared_out(model, {name: own.mean((0, 2)) for name, own in means.items()})
-        return {name: own.relu().mean().reshape(1) for name, own in given(model, taken, view).items()}
+        data = self.data(batches, loss, view)
+        if self.of == "block":
+            return self.of_blocks(given(model, data), data)
+        return self.of_filters(given_by_filters(model, data, self.noted), data)
+
+    def noted(self, features: Tensor) -> Tensor | None:
+        """What is kept of features (samples, filters, …), as (samples, filters, numbers); None leaves them out."""
+        raise NotImplementedError
+
+    def of_filters(self, seen: Mapping[str, Tensor], data: Data) -> Scores:
+        """One number a filter from what was kept of each layer."""
+        raise NotImplementedError
+
+    def of_blocks(self, outputs: Mapping[str, Tensor], data: Data) -> Scores:
+        """One number a block from what it gives."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class FeatureRank:
+class ExpectedActivation(FeatureScore):
+    """The mean of what a block, or filter, gives, after a ReLU (expectABS: DropNet, Tan & Motani, ICML 2020)."""
+
+    name: ClassVar[str] = "expected-activation"
+
+    def noted(self, features: Tensor) -> Tensor:
+        return _rows(features).mean(2, keepdim=True)
+
+    def of_filters(self, seen: Mapping[str, Tensor], data: Data) -> Scores:
+        return {name: own.mean((0, 2)) for name, own in seen.items()}
+
+    def of_blocks(self, outputs: Mapping[str, Tensor], data: Data) -> Scores:
+        return {name: own.relu().mean().reshape(1) for name, own in outputs.items()}
+
+
+@dataclass(frozen=True)
+class FeatureRank(FeatureScore):
     """The mean rank of a block's or filter's maps after a ReLU, over their longer side (HRank, Lin et al., CVPR 2020).
 
     For networks on images: TombolaError where a block does not give maps. Layers that do not give maps have no scores.
     """
 
     batches: int = 1
-    of: Of = "block"
 
     name: ClassVar[str] = "feature-rank"
-    needs_data: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def noted(self, features: Tensor) -> Tensor | None:
+        return _ranks(features).unsqueeze(2) if features.ndim == 4 else None
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        taken = take(batches, self.batches, self.name)
-        if self.of == "filter":
-            ranks = given_by_filters(
-                model, taken, view, lambda own: _ranks(own).unsqueeze(2) if own.ndim == 4 else None
-            )
-            if not ranks:
-                raise TombolaError("no layer gives maps of features, whose rank could be taken; use another score")
-            return shared_out(model, {name: own.mean((0, 2)) for name, own in ranks.items()})
-        maps = given(model, taken, view)
-        odd = next((name for name, own in maps.items() if own.ndim != 4), None)
+    def of_filters(self, seen: Mapping[str, Tensor], data: Data) -> Scores:
+        if not seen:
+            raise TombolaError("no layer gives maps of features, whose rank could be taken; use another score")
+        return {name: own.mean((0, 2)) for name, own in seen.items()}
+
+    def of_blocks(self, outputs: Mapping[str, Tensor], data: Data) -> Scores:
+        odd = next((name for name, own in outputs.items() if own.ndim != 4), None)
         if odd is not None:
             raise TombolaError(f"block '{odd}' gives no maps of features, whose rank could be taken; use another score")
-        return {name: _ranks(own.relu()).mean().reshape(1) for name, own in maps.items()}
+        return {name: _ranks(own.relu()).mean().reshape(1) for name, own in outputs.items()}
 
 
 @dataclass(frozen=True)
-class ProjectedImportance:
+class ProjectedImportance(FeatureScore):
     """The mean VIP of what a block, or filter, gives, over 8×8 fields, in a partial least squares fit of the targets.
 
     A fit a block, or a layer. Jordao, Lie, Schwartz, Discriminative Layer Pruning, IEEE JSTSP 2020. For networks on
     images, and class numbers.
     """
 
-    batches: int = 4
     components: int = 2
-    of: Of = "block"
 
     name: ClassVar[str] = "projected-importance"
-    needs_data: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def noted(self, features: Tensor) -> Tensor:
+        return _fields(features)
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        taken = take(batches, self.batches, self.name)
-        targets = torch.cat([batch[1] for batch in taken])
-        if targets.is_floating_point() or targets.ndim != 1:
-            raise TombolaError(f"the score '{self.name}' is for class numbers; use another one for these targets")
-        classes = F.one_hot(targets).double()
-        if self.of == "filter":
-            fields = given_by_filters(model, taken, view, _fields)
-            odd = next((name for name, own in fields.items() if len(own) != len(classes)), None)
-            if odd is not None:
-                raise TombolaError(
-                    f"'{odd}' gives {len(fields[odd])} rows of features for {len(classes)} samples, which the score "
-                    f"'{self.name}' cannot tell apart; leave it out: Prunable(exclude=('{odd}',))"
-                )
-            return shared_out(model, {n: self._worths(own, classes) for n, own in fields.items()})
+    def of_filters(self, seen: Mapping[str, Tensor], data: Data) -> Scores:
+        classes = self._classes(data)
+        odd = next((name for name, own in seen.items() if len(own) != len(classes)), None)
+        if odd is not None:
+            raise TombolaError(
+                f"'{odd}' gives {len(seen[odd])} rows of features for {len(classes)} samples, which the score "
+                f"'{self.name}' cannot tell apart; leave it out: Prunable(exclude=('{odd}',))"
+            )
+        return {name: self._worths(own, classes) for name, own in seen.items()}
+
+    def of_blocks(self, outputs: Mapping[str, Tensor], data: Data) -> Scores:
+        classes = self._classes(data)
         return {
             name: importances(_fields(own).flatten(1), classes, self.components).mean().reshape(1)
-            for name, own in given(model, taken, view).items()
+            for name, own in outputs.items()
         }
+
+    def _classes(self, data: Data) -> Tensor:
+        """The targets, one-hot; TombolaError where they are no class numbers."""
+        targets = torch.cat([batch[1] for batch in data.batches])
+        if targets.is_floating_point() or targets.ndim != 1:
+            raise TombolaError(f"the score '{self.name}' is for class numbers; use another one for these targets")
+        return F.one_hot(targets).double()
 
     def _worths(self, fields: Tensor, classes: Tensor) -> Tensor:
         """The mean VIP of each filter's fields (samples, filters, fields); what does not vary is worth nothing."""
@@ -145,15 +166,14 @@ def importances(features: Tensor, classes: Tensor, components: int) -> Tensor:
     return torch.from_numpy((varying.shape[1] * (weights @ explained) / explained.sum()) ** 0.5)
 
 
-def given_by_filters(
-    model: nn.Module, taken: list[Batch], view: View, summary: Callable[[Tensor], Tensor | None]
-) -> dict[str, Tensor]:
+def given_by_filters(model: nn.Module, data: Data, summary: Callable[[Tensor], Tensor | None]) -> dict[str, Tensor]:
     """What the filters of every prunable layer give on some batches, by the name of the layer's weight.
 
     summary: of features (samples, filters, …) after the norm that follows the layer and a ReLU, to (samples, filters,
     numbers); None leaves the layer out. Of a layer that is called several times the numbers stand one after another.
     """
-    with untouched(model, mode="eval", **view) as network, torch.no_grad():
+    taken = list(data.batches)
+    with untouched(model, mode="eval", **data.view) as network, torch.no_grad():
         layers = {name: own for name, own in _layers(model).items() if name in network.weights}
         normed: set[str] = set()
         with _watched(model, layers, lambda *_: None, lambda name, _: normed.add(name)):
@@ -204,23 +224,9 @@ def _watched(
         yield
 
 
-def shared_out(model: nn.Module, worths: Mapping[str, Tensor]) -> Scores:
-    """Scores of weights, the same for all of a filter and in sum the filter's worth, from one number a filter."""
-    layers = _layers(model)
-    return {name: _spread(own, layers[name]) for name, own in worths.items()}
-
-
 def _layers(model: nn.Module) -> dict[str, nn.Module]:
     """Convolutions and linear layers by the names of their weights."""
     return {joined(name, "weight"): own for name, own in modules_of(model).items() if is_producer(own)}
-
-
-def _spread(worths: Tensor, layer: nn.Module) -> Tensor:
-    weight = layer.get_parameter("weight")
-    own = worths.to(weight.device) * len(worths) / weight.numel()
-    if isinstance(layer, TRANSPOSED):
-        own = own.reshape(layer.groups, -1).repeat_interleave(len(weight) // layer.groups, 0)
-    return own.reshape(*own.shape, *[1] * (weight.ndim - own.ndim)).expand(weight.shape).clone()
 
 
 def _rows(features: Tensor) -> Tensor:

@@ -6,22 +6,22 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import ClassVar, Literal, Unpack
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.fields import check_fields
-from tombola.scores.evaluate import UnusedWarning, needed, take, untouched
-from tombola.scores.gradient import loss_of
+from tombola.scores.evaluate import Pure, UnusedWarning, loss_of, take
+from tombola.scores.kinds import Data, GatheredScore, Needs
 from tombola.scores.types import Batches, Loss, Scores, View
+from tombola.structure import Mode
 
 Gather = Literal["all-steps", "last-batch", "pass", "first-batch"]
 
 
 @dataclass(frozen=True)
-class WeightGradient:
+class WeightGradient(GatheredScore):
     """|w · G^γ| of a weight w and its gathered gradient G ≥ 0, relative to the largest (Lévai & Zombori, 2020).
 
     gather: what G is summed over: `all-steps` of a training, at the weights of each step; one `pass` over the batches
@@ -36,10 +36,10 @@ class WeightGradient:
     signed: bool = False
 
     name: ClassVar[str] = "weight-gradient"
-    needs_data: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "data"
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if not self.exponent >= 0 or not (self.exponent or self.weighted):
             raise TombolaError(
                 f"the exponent is {self.exponent} with weighted={self.weighted}; give a number of at least 0, and "
@@ -50,37 +50,33 @@ class WeightGradient:
     def needs_training(self) -> bool:
         return self.gather in ("all-steps", "last-batch")
 
+    @property
+    def mode(self) -> Mode:
+        return "train"
+
     def note(self, gathered: Tensor, gradient: Tensor, weight: Tensor) -> None:
-        """Add a batch's gradient of one parameter to what was gathered of it, in place, whatever the weight."""
         if self.gather == "last-batch":
             gathered.copy_(gradient)
         else:
             gathered.add_(gradient if self.signed else gradient.abs())
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        if self.needs_training:
-            raise TombolaError(
-                f"the score '{self.name}' gathers '{self.gather}' while a network trains; use it in tb.Iterative, "
-                "or in tb.OneShot with after=1, or give gather='pass'"
-            )
-        loss, rest = needed(loss, self.name), iter(batches)
+    def data(self, batches: Batches, loss: Loss | None, view: View) -> Data:
+        rest = iter(batches)
         taken = take(rest, 1, self.name)
-        with untouched(model, mode="train", **view) as network:
-            gathered = {name: torch.zeros_like(weight) for name, weight in network.weights.items()}
-            for batch in chain(taken, rest if self.gather == "pass" else ()):
-                own = torch.autograd.grad(
-                    loss_of(network, batch, loss), list(network.weights.values()), materialize_grads=True
-                )
-                for total, gradient, weight in zip(gathered.values(), own, network.weights.values(), strict=True):
-                    self.note(total, gradient, weight)
+        return Data(self.name, chain(taken, rest if self.gather == "pass" else ()), loss, view)
+
+    def measure(self, network: Pure, data: Data) -> Scores:
+        gathered = {name: torch.zeros_like(weight) for name, weight in network.weights.items()}
+        for batch in data.batches:
+            own = torch.autograd.grad(
+                loss_of(network, batch, data.loss), list(network.weights.values()), materialize_grads=True
+            )
+            for total, gradient, weight in zip(gathered.values(), own, network.weights.values(), strict=True):
+                self.note(total, gradient, weight)
         return self._scores(network.weights, gathered)
 
-    def from_gathered(self, model: nn.Module, gathered: Mapping[str, Tensor], **view: Unpack[View]) -> Scores:
-        """The scores from what `note` gathered over a training."""
-        with untouched(model, mode="eval", **view) as network:
-            return self._scores(network.weights, gathered)
+    def of_gathered(self, network: Pure, gathered: Mapping[str, Tensor]) -> Scores:
+        return self._scores(network.weights, gathered)
 
     @torch.no_grad()
     def _scores(self, weights: Mapping[str, Tensor], gathered: Mapping[str, Tensor]) -> Scores:

@@ -6,57 +6,34 @@ import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tombola.errors import TombolaError
-from tombola.fields import check_fields
-from tombola.scores.evaluate import Pure, batch_size, gradients_of, needed, ranking, take, untouched
-from tombola.scores.types import Batch, Batches, Loss, Scores, View
-from tombola.structure import Mode
-
-
-def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[Tensor]:
-    """The gradient of the mean loss over all samples of the batches, one tensor a prunable weight."""
-    samples = sum(batch_size(batch) for batch in batches)
-    total = [torch.zeros_like(weight) for weight in network.weights.values()]
-    for batch in batches:
-        share = batch_size(batch) / samples
-        torch._foreach_add_(total, gradients_of(loss_of(network, batch, loss) * share, network.weights))
-    return ranking(total, network)
+from tombola.scores.evaluate import Pure, batch_size, gradients_of, loss_of, mean_gradients, ranking
+from tombola.scores.kinds import Data, GradientScore
+from tombola.scores.types import Scores
 
 
 @dataclass(frozen=True)
-class GraspFirstOrder:
+class GraspFirstOrder(GradientScore):
     """The signed first-order reading of GraSP, w · ∂L/∂w, as papers on layer pruning describe it.
 
     It is SNIP without the absolute value, not Wang et al.'s Hessian–gradient product (`Grasp`).
     """
 
-    batches: int = 1
-    batch_norm: Mode = "train"
-
     name: ClassVar[str] = "grasp-first-order"
-    needs_data: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
-        with untouched(model, mode=self.batch_norm, **view) as network:
-            gradients = mean_gradients(network, taken, loss)
-        return {n: v * g for (n, v), g in zip(network.values.items(), gradients, strict=True)}
+    def worth(self, weight: Tensor, gradient: Tensor) -> Tensor:
+        return weight * gradient
 
 
 @dataclass(frozen=True)
-class Snip:
+class Snip(GradientScore):
     """Connection sensitivity |w · ∂L/∂w| at the given weights (Lee, Ajanthan, Torr, ICLR 2019).
 
     batches: how many of the batches given are averaged, signs and all, before the absolute value;
@@ -64,103 +41,63 @@ class Snip:
     FORCE (de Jorge et al., ICLR 2021).
     """
 
-    batches: int = 1
-    batch_norm: Mode = "train"
-
     name: ClassVar[str] = "snip"
-    needs_data: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        first_order = GraspFirstOrder(self.batches, self.batch_norm)(model, batches, loss, **view)
-        return {name: score.abs() for name, score in first_order.items()}
+    def worth(self, weight: Tensor, gradient: Tensor) -> Tensor:
+        return (weight * gradient).abs()
 
 
 @dataclass(frozen=True)
-class SquaredGradient:
+class SquaredGradient(GradientScore):
     """(∂L/∂w)², whatever the weight: GRASP-It, which keeps the gradient's norm (de Jorge et al., ICLR 2021)."""
 
-    batches: int = 1
-    batch_norm: Mode = "train"
-
     name: ClassVar[str] = "squared-gradient"
-    needs_data: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
-        with untouched(model, mode=self.batch_norm, **view) as network:
-            gradients = mean_gradients(network, taken, loss)
-        return {name: gradient.square() for name, gradient in zip(network.values, gradients, strict=True)}
+    def worth(self, weight: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.square()
 
 
 @dataclass(frozen=True)
-class Taylor:
+class Taylor(GradientScore):
     """First-order Taylor importance (w · ∂L/∂w)², the mean over batches (Molchanov et al., CVPR 2019).
 
     Of one batch and single weights it ranks as SNIP does; over batches signs do not cancel, and units add up squares.
     """
 
-    batches: int = 1
-    batch_norm: Mode = "train"
-
     name: ClassVar[str] = "taylor"
-    needs_data: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
-        with untouched(model, mode=self.batch_norm, **view) as network:
-            squares = [torch.zeros_like(weight) for weight in network.weights.values()]
-            for batch in taken:
-                gradients = mean_gradients(network, [batch], loss)
-                torch._foreach_addcmul_(squares, gradients, gradients, 1 / len(taken))
+    def measure(self, network: Pure, data: Data) -> Scores:
+        batches = list(data.batches)
+        squares = [torch.zeros_like(weight) for weight in network.weights.values()]
+        for batch in batches:
+            gradients = mean_gradients(network, [batch], data.loss)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 / len(batches))
         return {n: v.square() * s for (n, v), s in zip(network.values.items(), squares, strict=True)}
 
 
 @dataclass(frozen=True)
-class Grasp:
+class Grasp(GradientScore):
     """Gradient signal preservation: w · (H g), so that the gradient's norm survives (Wang et al., ICLR 2020).
 
     The paper removes the largest −w · H g, so this is its negative: larger = keep. temperature: outputs are
     divided by it before the loss; g is the mean over all batches, held fixed in the outer derivative.
     """
 
-    batches: int = 1
-    batch_norm: Mode = "train"
     temperature: float = 200.0
 
     name: ClassVar[str] = "grasp"
-    needs_data: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        loss, taken = needed(loss, self.name), take(batches, self.batches, self.name)
+    def measure(self, network: Pure, data: Data) -> Scores:
+        batches, loss = list(data.batches), data.loss
 
         def cooled(outputs: Tensor, targets: Tensor) -> Tensor:
             return loss(outputs / self.temperature, targets)
 
-        with untouched(model, mode=self.batch_norm, **view) as network, twice_differentiable(self.name):
-            fixed = mean_gradients(network, taken, cooled) if len(taken) > 1 else None
-            samples = sum(batch_size(batch) for batch in taken)
+        with twice_differentiable(self.name):
+            fixed = mean_gradients(network, batches, cooled) if len(batches) > 1 else None
+            samples = sum(batch_size(batch) for batch in batches)
             products = [torch.zeros_like(weight) for weight in network.weights.values()]
-            for batch in taken:
+            for batch in batches:
                 value = loss_of(network, batch, cooled) * (batch_size(batch) / samples)
                 torch._foreach_add_(products, hessian_product(value, network.weights, fixed))
             ranking(products, network)
@@ -208,11 +145,3 @@ def twice_differentiable(score: str) -> Generator[None]:
                 f"the score '{score}' needs a second derivative, which {operation} does not have; use "
                 "grasp-first-order, snip, synflow, magnitude or prospr with gradient='first-order'"
             ) from error
-
-
-def loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
-    """The loss of a batch, its targets put where the network is."""
-    inputs, targets = batch
-    outputs = network(inputs)
-    device = next(iter(network.weights.values())).device
-    return loss(outputs, targets.to(device) if isinstance(targets, Tensor) else targets)

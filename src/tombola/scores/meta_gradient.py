@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Unpack
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.fields import check_fields
-from tombola.scores.evaluate import Pure, gradients_of, needed, ranking, take, untouched
-from tombola.scores.gradient import hessian_product, loss_of, twice_differentiable
-from tombola.scores.types import Batch, Batches, Loss, Scores, View
-from tombola.structure import seed_torch
+from tombola.scores.evaluate import Pure, gradients_of, loss_of, ranking
+from tombola.scores.gradient import hessian_product, twice_differentiable
+from tombola.scores.kinds import Data, Needs, WeightScore
+from tombola.scores.types import Scores
+from tombola.structure import Mode, seed_torch
 from tombola.tickets import parameters_of
 
 Point = dict[str, Tensor]
@@ -26,7 +26,7 @@ LossAt = Callable[[Point, int], Tensor]
 
 
 @dataclass(frozen=True)
-class ProsPr:
+class ProsPr(WeightScore):
     """|∂L/∂m| at m = 1, L the loss after a few steps of SGD from w · m (Alizadeh et al., ICLR 2022).
 
     steps, lr, momentum: of the SGD, which trains all parameters; gradient: `full`, through the steps, or `first-order`,
@@ -42,24 +42,27 @@ class ProsPr:
     new_data: bool = True
 
     name: ClassVar[str] = "prospr"
-    needs_data: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "data"
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if self.steps < 1:
             raise TombolaError(f"steps is {self.steps}; give at least 1, or use snip, which takes none")
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        loss, taken = needed(loss, self.name), take(batches, self.steps + 1 if self.new_data else 1, self.name)
-        twice = twice_differentiable(self.name) if self.gradient == "full" else nullcontext()
-        with untouched(model, mode="train", **view) as network, twice:
-            trained = [
-                name for name, own in parameters_of(model).items() if own.requires_grad and name in network.others
-            ]
-            start = network.weights | {name: network.others[name] for name in trained}
-            slope = self._slope(start, _losses(network, taken, loss, view.get("seed", 0)))
+    @property
+    def mode(self) -> Mode:
+        return "train"
+
+    @property
+    def reads(self) -> int:
+        return self.steps + 1 if self.new_data else 1
+
+    def measure(self, network: Pure, data: Data) -> Scores:
+        own = parameters_of(network.model)
+        trained = [name for name, parameter in own.items() if parameter.requires_grad and name in network.others]
+        start = network.weights | {name: network.others[name] for name in trained}
+        with twice_differentiable(self.name) if self.gradient == "full" else nullcontext():
+            slope = self._slope(start, _losses(network, data))
             ranking([slope[name] for name in network.weights], network)
         return {name: value.mul_(slope[name]).abs_() for name, value in network.values.items()}
 
@@ -84,13 +87,14 @@ class ProsPr:
         return dict(zip(start, slope, strict=True))
 
 
-def _losses(network: Pure, batches: list[Batch], loss: Loss, seed: int) -> LossAt:
+def _losses(network: Pure, data: Data) -> LossAt:
     """The loss of each step's batch at any point; the same dropout whenever a step is done."""
+    batches, loss = list(data.batches), data.loss
 
     def loss_at(point: Point, step: int) -> Tensor:
         network.weights = {name: point[name] for name in network.weights}
         network.others |= {name: own for name, own in point.items() if name not in network.weights}
-        seed_torch(seed + step)
+        seed_torch(data.seed + step)
         return loss_of(network, batches[step % len(batches)], loss)
 
     return loss_at

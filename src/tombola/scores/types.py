@@ -97,7 +97,9 @@ class Score(Protocol):
     """
 
     name: ClassVar[str]
-    needs_data: ClassVar[bool]
+
+    @property
+    def needs_data(self) -> bool: ...
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]

@@ -17,8 +17,9 @@ from tombola.tickets import Mask, select
 def check_score(score: Score) -> None:
     """Raise LawBroken, naming the law, unless the score keeps every law of scores on a small network.
 
-    complete: one finite floating tensor a prunable parameter, of its shape. pure: parameters, buffers,
-    gradients, modes and random state as before. repeatable: same call, same scores. masked: `mask` scores at
+    complete: one finite floating tensor a prunable parameter, of its shape, or for a score of units one number a filter
+    or neuron. pure: parameters, buffers, gradients, modes and random state as before. repeatable: same call, same
+    scores. masked: `mask` scores at
     weights · mask. chosen: `prunable` says what is scored. layout: the same for channels_last. precision: a
     bf16 model is scored in float32 or wider, close to the float32 model.
     """
@@ -28,7 +29,8 @@ def check_score(score: Score) -> None:
         own = scores.get(name)
         law("complete", own is not None, f"'{name}' has no score")
         assert own is not None
-        law("complete", own.shape == weight.shape, f"'{name}' is {tuple(weight.shape)}, its score {tuple(own.shape)}")
+        shape = weight.shape[:1] if getattr(score, "kind", "weight") == "unit" else weight.shape
+        law("complete", own.shape == shape, f"'{name}' is {tuple(weight.shape)}, its score {tuple(own.shape)}")
         law("complete", own.is_floating_point(), f"the score of '{name}' is {own.dtype}")
         law("complete", bool(own.isfinite().all()), f"the score of '{name}' is not finite")
     law(
