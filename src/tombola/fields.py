@@ -54,7 +54,10 @@ def known_fields(kind: type[DataclassInstance], content: Any) -> dict[str, Any]:
 @cache
 def _checked(kind: type[DataclassInstance]) -> dict[str, Any]:
     """The annotations of the fields that are plain values, or tuples."""
-    hints = get_type_hints(kind)
+    try:
+        hints = get_type_hints(kind)
+    except NameError:  # of a class of the user's, whose annotations name what only its type checker sees
+        return {}
     own = {field.name: hints[field.name] for field in fields(kind)}
     return {name: hint for name, hint in own.items() if any(map(_is_checked, _members(hint)))}
 
