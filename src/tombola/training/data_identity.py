@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 
 from tombola.tickets import digest_of
 from tombola.training.batches import MemoryBatches
+from tombola.training.object_state import array_digest, without_addresses
 from tombola.training.randomness import own_randomness
 from tombola.training.source_code import PLAIN, is_installed, source_of
 
+SETTINGS = (*PLAIN, Tensor, list, tuple, range, np.ndarray)
+"""What of a sampler's attributes is read."""
 FIRST = "first batch "
 """What the fingerprint begins with of data that are known by their first batch alone."""
 
@@ -64,8 +69,8 @@ def _held(source: Any) -> Any:
         return _held(source.dataset), _making(source)
     if isinstance(source, Tensor | tuple | list | Mapping):
         return source
-    if isinstance(tensors := getattr(source, "tensors", None), tuple):
-        return tensors
+    if type(source) is TensorDataset:
+        return source.tensors
     content = hashlib.blake2b(digest_size=16)
     for place in range(len(source)):
         content.update(digest_of(_numbered(source[place])).encode())
@@ -78,23 +83,48 @@ def _numbered(value: Any) -> dict[str, Tensor]:
 
 def _making(loader: DataLoader) -> list[Any]:
     """How a loader puts batches together."""
-    makers = [loader.sampler, loader.batch_sampler]
+    makers = [maker for maker in (loader.sampler, loader.batch_sampler) if maker is not None]
     said = [
-        (type(maker).__name__, {name: own for name, own in vars(maker).items() if isinstance(own, (*PLAIN, Tensor))})
+        (
+            type(maker).__name__,
+            _code(maker),
+            {name: own for name, own in vars(maker).items() if isinstance(own, SETTINGS)},
+        )
         for maker in makers
-        if maker is not None
     ]
     collate: Any = loader.collate_fn
-    code = "" if is_installed(collate) or not hasattr(collate, "__qualname__") else source_of(collate)
-    return [loader.batch_size, loader.drop_last, getattr(collate, "__qualname__", type(collate).__name__), code, said]
+    called = getattr(collate, "__qualname__", type(collate).__name__)
+    seeds = [] if loader.generator is None else [loader.generator.initial_seed()]
+    return [loader.batch_size, loader.drop_last, called, _code(collate), said, *seeds]
+
+
+def _code(value: Any) -> str:
+    """What the user's own code does, with what it is set to; nothing of torch's own."""
+    if isinstance(value, partial):
+        return source_of(value)
+    known = value if hasattr(value, "__qualname__") else type(value)
+    if is_installed(known):
+        return ""
+    return source_of(value if known is value or not isinstance(value, Sampler) else type(value))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors within a value in order; what is no tensor, as the bytes of its text."""
-    if isinstance(value, Mapping | tuple | list):
-        for part in value.values() if isinstance(value, Mapping) else value:
+    """The tensors within a value in order, arrays and images among them; what is none, as the bytes of its text."""
+    if isinstance(value, Mapping):
+        yield _text(repr(list(value)))
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, tuple | list):
+        for part in value:
             yield from _tensors(part)
     elif isinstance(value, Tensor):
         yield value
+    elif hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        yield _text(array_digest(np.asarray(value)))
+    elif type(value).__repr__ is object.__repr__ and vars(value):
+        yield from _tensors(vars(value))
     else:
-        yield torch.frombuffer(bytearray(repr(value).encode() or b" "), dtype=torch.uint8)
+        yield _text(without_addresses(repr(value)))
+
+
+def _text(text: str) -> Tensor:
+    return torch.frombuffer(bytearray(text.encode() or b" "), dtype=torch.uint8)

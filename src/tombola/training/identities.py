@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tombola.registry import version_of
 from tombola.tickets import Ticket, digest_of, tensors_of
 from tombola.training.data_identity import digest_of_splits
+from tombola.training.object_state import ARRAYS, HOLDING, SAYING, SEQUENCES, array_digest, state_of, without_addresses
 from tombola.training.recipe import Recipe
-from tombola.training.source_code import OWN, PLATFORM, is_installed, package_of, source_of
+from tombola.training.source_code import OWN, PLATFORM, is_installed, named_callable, package_of, source_of
 from tombola.training.task import Split, Task, Varied
 
 PLAIN = (str, int, float, bool, type(None))
 SPLITS: tuple[Split, ...] = ("train", "test")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def identity(value: Any) -> Any:
@@ -67,6 +68,8 @@ def task_identity(task: Task, seed: int, recipe: Recipe, precision: str) -> dict
     called = {name: identity(beneath(task, name)) for name in ("forward", "loss", "metric")}
     trained = {name: own for name, own in identity(recipe).items() if name != "precision"}
     known = {"network": network_identity(task.build(seed)), "data": data_digest(task)}
+    if not is_installed(kind := type(_innermost(task))):
+        called["batches"] = source_of(MethodType(kind.batches, kind))  # every epoch's, whatever this task holds
     return known | called | {"recipe": trained, "precision": precision}
 
 
@@ -74,6 +77,13 @@ def data_digest(task: Task) -> str:
     """The task's own digest of its data; else that of its training and test splits."""
     own = getattr(task, "data_digest", None)
     return digest_of_splits({split: task.batches(split, 0, 0) for split in SPLITS}) if own is None else own
+
+
+def _innermost(task: Any) -> Any:
+    """The task beneath variations of it that leave its batches as they are."""
+    while isinstance(task, Varied) and type(task).batches is Varied.batches:
+        task = task.task
+    return task
 
 
 def beneath(task: Any, name: str) -> Any:
@@ -85,13 +95,21 @@ def beneath(task: Any, name: str) -> Any:
 
 def network_identity(model: nn.Module) -> dict[str, Any]:
     """What a network is: its modules, its values, and the code of the modules that are the user's own."""
-    own = {
-        name: {**_named(type(module)), **_attributes(module), **_forward(module)}
-        for name, module in model.named_modules()
-        if not is_installed(type(module)) or "forward" in vars(module)
-    }
-    known = {"repr": fingerprint(_without_addresses(repr(model))), "values": digest_of(tensors_of(model))}
-    return known | ({"code": fingerprint(own)} if own else {})
+    own = {name: known for name, module in model.named_modules() if (known := _beyond_repr(module))}
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    known = {"repr": fingerprint(without_addresses(repr(model))), "values": digest_of(tensors_of(model))}
+    return known | ({"code": fingerprint(own)} if own else {}) | ({"frozen": fingerprint(frozen)} if frozen else {})
+
+
+def _beyond_repr(module: nn.Module) -> dict[str, Any]:
+    """What a module's text may not say: code and settings that are the user's, what torch sets in composed layers."""
+    kind = type(module)
+    own = {name: _identity(list(vars(module)[name].values()), (id(module),)) for name in HOOKS if vars(module)[name]}
+    own |= {"forward": identity(vars(module)["forward"])} if "forward" in vars(module) else {}
+    if not is_installed(kind):
+        return {**_named(kind), **_attributes(module, (id(module),)), **own}
+    composed = kind.__module__.startswith("torch.nn.modules.") and next(module.children(), None) is not None
+    return own | (_attributes(module, (id(module),)) if composed else {})
 
 
 def _identity(value: Any, above: tuple[int, ...]) -> Any:
@@ -105,36 +123,44 @@ def _identity(value: Any, above: tuple[int, ...]) -> Any:
     if isinstance(value, Ticket):
         return {"ticket": value.digest}
     if isinstance(value, Mapping):
-        items = value if all(isinstance(key, str) for key in value) else {repr(key): own for key, own in value.items()}
-        return {key: _identity(own, above) for key, own in items.items()}
-    if isinstance(value, tuple | list):
+        return {_key(key, above): _identity(own, above) for key, own in value.items()}
+    if isinstance(value, SEQUENCES):
         return [_identity(own, above) for own in value]
     if isinstance(value, set | frozenset):
         return sorted((_identity(own, above) for own in value), key=json.dumps)
-    if isinstance(value, Tensor | np.ndarray):
-        return {"is": "tensor", "values": digest_of({"": torch.as_tensor(value)})}
+    if isinstance(value, ARRAYS):
+        return {"is": "tensor", "values": array_digest(value)}
     if isinstance(value, torch.device | torch.dtype | PurePath | torch.Size):
         return str(value)
+    if isinstance(value, SAYING):
+        return {"is": type(value).__qualname__, "value": without_addresses(repr(value))}
+    if isinstance(value, ModuleType):
+        return {"is": "module", "name": value.__name__}
     if isinstance(value, Enum):
         return {**_named(type(value)), "name": value.name}
     if isinstance(value, partial):
         held = {"arguments": _identity(value.args, above), "settings": _identity(value.keywords, above)}
         return {"is": "partial", "of": _identity(value.func, above), **held}
-    if isinstance(value, type | FunctionType | BuiltinFunctionType | MethodType) or hasattr(value, "__wrapped__"):
+    if isinstance(value, type | FunctionType | MethodType) or hasattr(value, "__wrapped__"):
         return _of_code(value, above)
+    if (name := named_callable(value)) is not None:
+        return f"{package_of(value)}.{name}" if getattr(value, "__module__", None) is None else _of_code(value, above)
     return {**_named(type(value)), **_held(value, above)}
+
+
+def _key(key: Any, above: tuple[int, ...]) -> str:
+    """A mapping's key as JSON can have it."""
+    if isinstance(key, str):
+        return key
+    return repr(key) if isinstance(key, PLAIN) else json.dumps(_identity(key, above), sort_keys=True)
 
 
 def _held(value: Any, above: tuple[int, ...]) -> dict[str, Any]:
     """What an object is set to: every field of a dataclass, else every attribute."""
-    if is_dataclass(value):
-        return {field.name: _identity(getattr(value, field.name), above) for field in fields(value)}
-    if isinstance(value, nn.Module):
+    if isinstance(value, nn.Module) and not is_dataclass(value):
         values = digest_of(tensors_of(value))
-        return {"repr": _without_addresses(repr(value)), "values": values, **_attributes(value)}
-    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
-    held = {**{name: getattr(value, name) for name in slots if hasattr(value, name)}, **getattr(value, "__dict__", {})}
-    return {name: _identity(own, above) for name, own in held.items()}
+        return {"repr": without_addresses(repr(value)), "values": values, **_attributes(value, above)}
+    return {name: _identity(own, above) for name, own in state_of(value).items()}
 
 
 def _of_code(value: Any, above: tuple[int, ...]) -> Any:
@@ -158,17 +184,13 @@ def _named(target: Any) -> dict[str, Any]:
     return named if package_of(target) in PLATFORM else named | {"source": source_of(target)}
 
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    """A module's own numbers and words, which its code may use."""
+def _attributes(module: nn.Module, above: tuple[int, ...]) -> dict[str, Any]:
+    """What a module is set to that its code may use: all but what is an object of an installed distribution."""
     kept = {name: own for name, own in vars(module).items() if not name.startswith("_") and name != "training"}
-    return {name: own for name, own in kept.items() if isinstance(own, PLAIN)}
+    return {name: _identity(own, above) for name, own in kept.items() if _tells(own)}
 
 
-def _forward(module: nn.Module) -> dict[str, Any]:
-    """A forward that was put on this one module."""
-    own = vars(module).get("forward")
-    return {} if own is None else {"forward": identity(own)}
-
-
-def _without_addresses(text: str) -> str:
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+def _tells(value: Any) -> bool:
+    settings = (*PLAIN, *SEQUENCES, *ARRAYS, *SAYING, *HOLDING, Mapping, set, frozenset, np.generic, partial)
+    code = isinstance(value, type | FunctionType | MethodType) or named_callable(value) is not None
+    return isinstance(value, settings) or code or not is_installed(type(value)) or is_dataclass(value)

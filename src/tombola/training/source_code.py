@@ -11,19 +11,21 @@ import dataclasses
 import dis
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import linecache
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import nn
 
-from tombola.tickets import digest_of
+from tombola.registry import version_of
+from tombola.tickets import digest_of, tensors_of
+from tombola.training.object_state import ARRAYS, SAYING, SEQUENCES, array_digest, state_of, without_addresses
 
 PLAIN = (str, bytes, int, float, complex, bool, type(None))
 PLATFORM = frozenset({"torch", "numpy", *sys.stdlib_module_names}) - {"__main__"}
@@ -49,13 +51,13 @@ def is_installed(target: Any) -> bool:
     package = package_of(target)
     if package in PLATFORM or package == OWN:
         return True
-    module = sys.modules.get(target.__name__ if isinstance(target, ModuleType) else target.__module__)
-    file = getattr(module, "__file__", None) or ""
+    name = target.__name__ if isinstance(target, ModuleType) else getattr(target, "__module__", None)
+    file = getattr(sys.modules.get(name or ""), "__file__", None) or ""
     return any(part in file for part in INSTALLED)
 
 
 def source_of(target: Any) -> str:
-    """A fingerprint of what a function, method or class does, with the user's helpers and constants that it uses."""
+    """A fingerprint of what a function, method, class or object does, with the user's helpers and constants in use."""
     walk = _Walk(package_of(target))
     walk.add(target)
     content = hashlib.blake2b(digest_size=8)
@@ -74,30 +76,40 @@ class _Walk:
         self._held: list[Any] = []
 
     def add(self, target: Any, owner: Any = None) -> None:
-        """Note a function or class. owner: the object or class whose attributes its `self.name` may be."""
+        """Note a function, class or object. owner: the object or class whose attributes its `self.name` may be."""
         if isinstance(target, MethodType):
             return self.add(target.__func__, target.__self__)
-        target = getattr(target, "__wrapped__", target)
-        if id(target) in self._seen:
+        if not self._is_new(target):
             return None
-        self._seen.add(id(target))
-        self._held.append(target)  # or another object could get its id
+        if (wrapped := _wrapped(target)) is not None:
+            self.add(wrapped, owner)
         if isinstance(target, FunctionType):
             self._function(target, owner)
         elif isinstance(target, type):
             self._class(target)
-        else:
+        elif wrapped is None:
             self._object(target)
         return None
 
+    def _is_new(self, value: Any) -> bool:
+        if id(value) in self._seen:
+            return False
+        self._seen.add(id(value))
+        self._held.append(value)  # or another object could get its id
+        return True
+
     def _object(self, value: Any) -> None:
-        """An object that code refers to: what it is, and what it holds where it is the user's."""
+        """An object that code refers to: what it is, and what it holds."""
         self.parts.append(f"object {type(value).__qualname__}")
         if self._follows(type(value)):
             self.add(type(value))
-            for name, own in sorted(getattr(value, "__dict__", {}).items()):
-                self.parts.append(f"attribute {name}")
-                self._value(own)
+        elif isinstance(value, nn.Module):
+            self.parts += [without_addresses(repr(value)), digest_of(tensors_of(value))]
+        elif package_of(type(value)) == OWN:
+            self.parts.append(str(version_of(type(value))))
+        for name, own in sorted(state_of(value).items()):
+            self.parts.append(f"attribute {name}")
+            self._value(own)
 
     def _follows(self, target: Any) -> bool:
         """Whether a helper is read too: the user's own code, and that of the distribution where it began."""
@@ -106,23 +118,65 @@ class _Walk:
         return package_of(target) == self._package or not is_installed(target)
 
     def _function(self, function: FunctionType, owner: Any) -> None:
+        if not self._follows_home(function):
+            self.parts.append(f"name {function.__qualname__}")
+            return
         self.parts.append(f"function {function.__qualname__} {_syntax(function.__code__)}")
         for cell in function.__closure__ or ():
             self._value(_content(cell))
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._value(default)
         names = sorted(_names(function.__code__))
-        modules = [function.__globals__[name] for name in names if name in function.__globals__]
-        modules += [module for name in _imports(function.__code__) if (module := _module(name)) is not None]
-        for value in modules:
-            if not isinstance(value, ModuleType):
+        used = [function.__globals__[name] for name in _globals(function.__code__) if name in function.__globals__]
+        for value in (*used, *self._imported(function)):
+            if isinstance(value, ModuleType):
+                self._members(value, names, set())
+            else:
                 self._value(value)
-            elif self._follows(value):
-                for name in names:
-                    if hasattr(value, name):
-                        self._value(getattr(value, name))
         if owner is not None and not isinstance(owner, ModuleType):
             self._attributes(owner, names)
+
+    def _follows_home(self, function: FunctionType) -> bool:
+        """Whether the file that a function is written in is read; a wrapper says that it is of what it wraps."""
+        home = sys.modules.get(function.__globals__.get("__name__") or "")
+        return home is None or package_of(home) == self._package or not is_installed(home)
+
+    def _members(self, module: ModuleType, names: list[str], above: set[str]) -> None:
+        """What code of these names uses of a module, and of the modules within."""
+        if not self._follows(module) or module.__name__ in above:
+            return
+        for name in names:
+            value = vars(module).get(name)
+            if isinstance(value, ModuleType):
+                self._members(value, names, {*above, module.__name__})
+            elif name in vars(module):
+                self._value(value)
+
+    def _imported(self, function: FunctionType) -> Iterator[Any]:
+        """What a function imports when it runs, where that is read too."""
+        package = function.__globals__.get("__package__") or ""
+        for name, level, wanted in _imports(function.__code__):
+            if level and not package:
+                continue
+            full = importlib.util.resolve_name("." * level + name, package) if level else name
+            if (module := self._module(full)) is None:
+                continue
+            yield module
+            for own in wanted:
+                if not hasattr(module, own) and (inner := self._module(f"{full}.{own}")) is not None:
+                    yield inner
+
+    def _module(self, name: str) -> ModuleType | None:
+        """A module by its name; None where it is not read, or cannot be had."""
+        top = name.partition(".")[0]
+        if top in PLATFORM or top == OWN:
+            return None
+        try:
+            spec = importlib.util.find_spec(top)
+            installed = any(part in (spec.origin or "") for part in INSTALLED) if spec is not None else True
+            return importlib.import_module(name) if top == self._package or not installed else None
+        except Exception:  # whatever the user's module does when it is imported
+            return None
 
     def _attributes(self, owner: Any, names: list[str]) -> None:
         """What a method uses of its own object or class."""
@@ -144,43 +198,80 @@ class _Walk:
                 value = getattr(value, "__func__", value)
                 value = value.fget if isinstance(value, property) else getattr(value, "func", value)
                 if isinstance(value, FunctionType):
-                    if not _is_generated(inspect.unwrap(value)):
+                    if not _is_generated(inspect.unwrap(value), base):
                         self.add(value)
                 elif not name.startswith("__"):
                     self._value(value)
 
     def _value(self, value: Any) -> None:
         """A helper or constant that code refers to; modules and what is installed are known by name."""
-        if isinstance(value, PLAIN):
-            self.parts.append(repr(value))
-        elif isinstance(value, Tensor | np.ndarray):
-            self.parts.append(digest_of({"": torch.as_tensor(value)}))
-        elif isinstance(value, Mapping | list | tuple | set | frozenset):
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, (*PLAIN, *SAYING)):
+            self.parts.append(without_addresses(repr(value)))
+        elif isinstance(value, ARRAYS):
+            self.parts.append(array_digest(value))
+        elif isinstance(value, (Mapping, set, frozenset, *SEQUENCES)):
             self._data(value)
-        elif isinstance(value, FunctionType | MethodType | type) or hasattr(value, "__wrapped__"):
+        elif isinstance(value, FunctionType | MethodType | type) or _wrapped(value) is not None:
             if self._follows(value):
                 self.add(value)
             else:
-                self.parts.append(f"name {getattr(value, '__qualname__', value)}")
+                self.parts.append(
+                    f"name {getattr(value, '__qualname__', type(value).__qualname__)} {version_of(value)}"
+                )
+        elif (name := named_callable(value)) is not None:
+            self.parts.append(f"name {name}")
         elif not isinstance(value, ModuleType) and not callable(getattr(value, "__get__", None)):
             self.add(value)
 
     def _data(self, value: Any) -> None:
-        """What a container holds, sets in the order of their texts."""
-        if id(value) in self._seen:
+        """What a container holds, sets in the order of what their elements are."""
+        if not self._is_new(value):
             return
-        self._seen.add(id(value))
-        self._held.append(value)
-        items = value.items() if isinstance(value, Mapping) else value
         self.parts.append(type(value).__name__)
-        for part in sorted(items, key=repr) if isinstance(value, set | frozenset) else items:
+        if isinstance(value, set | frozenset):
+            self.parts += sorted(map(self._apart, value))
+            return
+        for part in value.items() if isinstance(value, Mapping) else value:
             self._value(part)
 
+    def _apart(self, value: Any) -> str:
+        """What one value comes to, whatever was seen beside it."""
+        walk = _Walk(self._package)
+        walk._seen = set(self._seen)
+        walk._value(value)
+        return "".join(walk.parts)
 
-def _is_generated(function: Any) -> bool:
+
+def named_callable(value: Any) -> str | None:
+    """The name of what is written in another language than Python, as torch.relu or np.exp; None for all else."""
+    if isinstance(value, BuiltinFunctionType):
+        return value.__qualname__
+    if package_of(type(value)) in ("torch", "numpy") and callable(value) and not isinstance(value, nn.Module):
+        name = getattr(value, "__name__", None)
+        return name if isinstance(name, str) else None
+    return None
+
+
+def _wrapped(target: Any) -> Any:
+    """What a decorator's function was put around; None where there is none."""
+    try:
+        return inspect.getattr_static(target, "__wrapped__")
+    except AttributeError:
+        return None
+
+
+GENERATED_METHODS = frozenset(
+    {"__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__setattr__", "__delattr__"}
+)
+
+
+def _is_generated(function: Any, kind: type) -> bool:
     """Whether a dataclass made this method, so that its fields say all of it."""
     file = function.__code__.co_filename
-    return file == dataclasses.__file__ or (file == GENERATED and function.__name__.startswith("__"))
+    generated = file == GENERATED and function.__name__ in GENERATED_METHODS and "__dataclass_fields__" in vars(kind)
+    return file == dataclasses.__file__ or generated
 
 
 def _syntax(code: CodeType) -> str:
@@ -290,17 +381,22 @@ def _names(code: CodeType) -> set[str]:
     return {name for own in _within(code) for name in own.co_names}
 
 
-def _imports(code: CodeType) -> list[str]:
-    """The modules that code imports when it runs."""
-    steps = (step for own in _within(code) for step in dis.get_instructions(own))
-    return sorted({step.argval for step in steps if step.opname == "IMPORT_NAME"} - PLATFORM)
+def _globals(code: CodeType) -> list[str]:
+    """The names of its module that code looks up; what it sets itself is its state, and no setting."""
+    steps = [step for own in _within(code) for step in dis.get_instructions(own)]
+    own = {step.argval for step in steps if step.opname == "STORE_GLOBAL"}
+    return sorted({step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")} - own)
 
 
-def _module(name: str) -> ModuleType | None:
-    try:
-        return importlib.import_module(name) if name.partition(".")[0] not in (*PLATFORM, OWN) else None
-    except ImportError:
-        return None
+def _imports(code: CodeType) -> list[tuple[str, int, tuple[str, ...]]]:
+    """What code imports when it runs: the module, how many packages up, and what it takes from there."""
+    found = set()
+    for own in _within(code):
+        steps = list(dis.get_instructions(own))
+        for place, step in enumerate(steps):
+            if step.opname == "IMPORT_NAME":  # after the level and the names
+                found.add((step.argval, steps[place - 2].argval, steps[place - 1].argval or ()))
+    return sorted(found)
 
 
 def _content(cell: Any) -> Any:
