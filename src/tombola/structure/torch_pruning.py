@@ -6,8 +6,8 @@ Nothing of it is promised: 1.6 made a package of the one file that it was, so th
 bound in pyproject.toml is the next minor version, until the contract test has been run with it.
 
 An index mapping says where each channel goes between two operations. torch-pruning fails on some operations, with
-whatever exception comes up, as where a tensor is split into parts that are used several times or unequally often. Its
-graph would then not be; here such an operation is `lost`: its edges have no mapping, and the rest of the graph has.
+whatever exception comes up, as on some with which ShuffleNet shuffles channels. Its graph would then not be; here such
+an operation is `lost`: its edges have no mapping, and the rest of the graph has. So is one that it maps wrongly.
 """
 
 from __future__ import annotations
@@ -189,10 +189,23 @@ def _map(graph: Any, parts: _Parts) -> set[Any]:
                 graph.module2node = {module: node}
                 work(graph)
     graph.module2node = graph.edges
+    lost |= {node for node in graph.edges.values() if _is_out_of_order(node)}
     for node in lost:
         for step in _edges(node):
             step.index_mapping[:] = [None] * len(step.index_mapping)
     return lost
+
+
+def _is_out_of_order(node: Any) -> bool:
+    """Whether what splits a tensor has its parts mixed up.
+
+    torch-pruning takes the operations that it comes to one after another for those that take the first part, the second
+    and so on; they may take them in another order, or a part several times. Autograd knows which they take.
+    """
+    if KINDS.get(type(node.module).__name__) != "split" or all(s.index_mapping[0] is None for s in node.dependencies):
+        return False
+    taken = [{at for own, at in out.grad_fn.next_functions if own is node.grad_fn} for out in node.outputs]
+    return any(place not in parts for place, parts in enumerate(taken))
 
 
 @contextmanager

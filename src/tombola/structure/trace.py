@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tombola.doors import DoorError
 from tombola.errors import TombolaError
 from tombola.structure.autograd import shape_of, stem_of
+from tombola.structure.draft import Draft
 from tombola.structure.graph import Probe, traced
 from tombola.structure.inner import Inner, axis_groups
 from tombola.structure.layers import (
@@ -33,33 +32,6 @@ from tombola.structure.torch_pruning import Operation, Place
 from tombola.structure.units import UnitGroup
 from tombola.structure.wiring import PINNED, Wiring
 from tombola.tickets import names_of
-
-
-@dataclass
-class Draft:
-    """A wiring under construction."""
-
-    groups: list[UnitGroup] = field(default_factory=list)
-    norms: dict[str, str] = field(default_factory=dict)
-    spans: dict[str, range] = field(default_factory=dict)
-    flows: list[tuple[int, int]] = field(default_factory=list)
-    ties: list[tuple[int, int]] = field(default_factory=list)
-    lost: dict[str, str] = field(default_factory=dict)
-    size: int = 1
-
-    def add(self, group: UnitGroup) -> None:
-        self.groups.append(group)
-        self.spans[group.name] = range(self.size, self.size + group.size)
-        self.size += group.size
-
-    def connect(self, sources: Iterable[int], targets: Iterable[int], *, cuttable: bool = True) -> None:
-        """The first feed the second, along the same axis; one that cannot be cut is tied to what always lives."""
-        pairs = list(zip(sources, targets, strict=True))
-        self.flows += pairs
-        self.ties += pairs if cuttable else [(PINNED, own) for pair in pairs for own in pair]
-
-    def done(self) -> Wiring:
-        return Wiring(tuple(self.groups), self.norms, _pairs(self.flows), _pairs(self.ties), self.lost)
 
 
 def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Inner] = (), *, untraced: bool = False) -> Wiring:
@@ -199,10 +171,9 @@ class _Traced:
             here, indices, cuttable = going.pop()
             for step in here.onward:
                 there, still = step.follow(indices), cuttable and step.cuttable
-                if step.target.lost or there is None:
-                    draft.lost[name] = stem_of(step.target.function)
-                if there is None:
+                if there is None or self._overrun(step.target, there, draft):
                     self._astray.add(step.target)
+                    draft.lost[name] = stem_of(step.target.function)
                     draft.connect(start, [PINNED] * len(start))
                     continue
                 if not still:
@@ -223,6 +194,7 @@ class _Traced:
             for group in draft.groups:
                 draft.connect(draft.spans[group.name], [PINNED] * group.size)
                 draft.connect([PINNED] * group.size, draft.spans[group.name])
+        self._tell(draft)
         going = [node for node in self.operations.values() if self._is_foreign(node)]
         seen = set(going)
         while going:
@@ -233,6 +205,22 @@ class _Traced:
                 elif after not in seen:
                     seen.add(after)
                     going.append(after)
+
+    def _tell(self, draft: Draft) -> None:
+        """Note the layers from which channels come to an operation that torch-pruning cannot map."""
+        for lost in (node for node in self.operations.values() if node.lost):
+            going, seen = [lost], {lost}
+            while going:
+                for before in going.pop().inputs:
+                    if before in self._known:
+                        draft.lost.setdefault(self._owner(before), stem_of(lost.function))
+                    elif before not in seen:
+                        seen.add(before)
+                        going.append(before)
+
+    def _owner(self, node: Operation) -> str:
+        """The layer whose channels a known module gives: of a norm that only follows one, that one."""
+        return self.names[(node.inputs[0] if self._only_follows(node) else node).module]
 
     def _is_foreign(self, node: Operation) -> bool:
         """Whether what leaves a node does not follow from what known layers give."""
@@ -251,7 +239,7 @@ class _Traced:
         """Connect the channels that reach a node, of as many as arrive there, unless they only pass through it."""
         sources, reached = [start[place.root_idx] for place in places], [place.idx for place in places]
         target = self._group_at(node, draft)
-        if target is not None and wide == (size := len(draft.spans[target]),) and max(reached) < size:
+        if target is not None and wide == (len(draft.spans[target]),):
             numbers = draft.spans[target]
             draft.connect(sources, [numbers[place] for place in reached], cuttable=cuttable)
         elif target is not None or not self._keeps_channels(node) or node.function in self.ends:
@@ -261,6 +249,11 @@ class _Traced:
         else:
             return False
         return True
+
+    def _overrun(self, node: Operation, places: list[Place], draft: Draft) -> bool:
+        """Whether more channels would reach a layer than it has, so that their mapping cannot be true."""
+        target = self._group_at(node, draft)
+        return target is not None and any(place.idx >= len(draft.spans[target]) for place in places)
 
     def _keeps_channels(self, node: Operation) -> bool:
         return node.module not in self.names and keeps_channels(node)
@@ -276,7 +269,3 @@ def _is_by_axis_1(node: Operation) -> bool:
     """Whether the channels that a module gives lie along axis 1, as those of a linear layer on rows do."""
     shape = shape_of(node.function)
     return len(shape) == 2 or not isinstance(node.module, nn.Linear | nn.LayerNorm)
-
-
-def _pairs(pairs: list[tuple[int, int]]) -> Tensor:
-    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
