@@ -24,9 +24,10 @@ from tombola.methods.searched import (
 )
 from tombola.structure import Channels, ChannelUnits, Granularity, Prunable, Weights
 from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, parameters_of, tensors_of
+from tombola.tickets.torch_private import NormWithStatistics
 from tombola.training import Recipe, Run, Task, length_of, mixed
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORMS = (NormWithStatistics, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 PAPERS_WAY = 0.1 * 150 * 391
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,14 @@ class Plan:
     """What can be cut out of a network.
 
     kept: of every layer that becomes smaller what stays; idle: blocks with a dead branch, which are left out whole;
-    mask: what is dead and stays in the smaller network.
+    mask: what is dead and stays in the smaller network. lost: layers with dead channels that stay for no other reason
+    than that torch-pruning cannot follow them, by the name of the operation at which it loses them.
     """
 
     kept: Mapping[str, Kept]
     idle: tuple[str, ...]
     mask: Mask
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = (), *, bypass: bool = True) -> Plan:
@@ -53,7 +55,9 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = ()
     kept = {name: own for name, own in kept.items() if not within(name, passing)}
     axes = axes_of(model, kept)
     left = {name: narrowed(own, axes.get(name, {})) for name, own in alive.items() if not within(name, passing)}
-    return Plan(kept, passing, Mask.of({name: own for name, own in left.items() if not own.all()}))
+    lost = {name: at for name, at in network.lost.items() if (dead[name] & ~gone[name]).any()}
+    lost = {name: at for name, at in lost.items() if not within(name, passing)}
+    return Plan(kept, passing, Mask.of({name: own for name, own in left.items() if not own.all()}), lost)
 
 
 def _idle(model: nn.Module, probe: Probe, dead: Collection[str]) -> tuple[str, ...]:

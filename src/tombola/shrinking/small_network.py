@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,8 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     def checked(planned: Plan) -> tuple[nn.Module, Plan]:
         small = cut(masked, planned.kept, planned.idle)
         check_equal(masked, small, probe)
+        if planned.lost:
+            _warn_of(planned.lost)
         return small, planned
 
     found = plan(masked, mask, probe, parts)
@@ -84,6 +87,18 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
             stacklevel=3,
         )
         return larger
+
+
+def _warn_of(lost: Mapping[str, str]) -> None:
+    """Say which channels were left because their way could not be followed."""
+    name, others = next(iter(lost)), len(lost) - 1
+    more = f" and of {others} other layer{'s' * (others > 1)}" if others else ""
+    warnings.warn(
+        f"removed channels of '{name}'{more} are masked in the smaller network, and not cut out of it: torch-pruning "
+        f"cannot follow them through {', '.join(sorted(set(lost.values())))}",
+        ShrinkWarning,
+        stacklevel=5,
+    )
 
 
 def _mask(what: Mask | Ticket) -> Mask:

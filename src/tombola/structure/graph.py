@@ -1,9 +1,8 @@
-"""The graph of a network's operations, as torch-pruning traces it."""
+"""One forward pass of a network's twin, and the graph of its operations."""
 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.structure.moves import MovesChannels
+from tombola.structure.torch_pruning import Operation, operations_of
 from tombola.tickets import bare, device_of
 
 Probe = Callable[[nn.Module], Any]
@@ -22,13 +22,13 @@ Probe = Callable[[nn.Module], Any]
 
 @dataclass(frozen=True)
 class Traced:
-    """A twin of a network in evaluation mode, torch-pruning's graph of it, what it gave, how often it called what.
+    """A twin of a network in evaluation mode, its operations by module, what it gave, how often it called what.
 
     untraced: whether a layer was given, or the network gave, numbers with a fraction whose origin is not in the graph.
     """
 
     twin: nn.Module
-    graph: Any
+    operations: dict[nn.Module, Operation]
     outputs: list[Tensor]
     calls: Counter[nn.Module]
     untraced: bool
@@ -47,33 +47,14 @@ def traced(model: nn.Module, probe: Probe) -> Traced:
 
 
 def _trace(twin: nn.Module, probe: Probe) -> Traced:
-    import torch_pruning
-    from torch_pruning.dependency.index_mapping import update_index_mapping
-
-    class Through(torch_pruning.BasePruningFunc):
-        """Where torch-pruning's graph stops: a module whose outputs are not its inputs one by one."""
-
-        def prune_out_channels(self, layer, idxs):
-            return layer
-
-        def prune_in_channels(self, layer, idxs):
-            return layer
-
-        def get_out_channels(self, layer):
-            return len(layer.sources)
-
-        def get_in_channels(self, layer):
-            return layer.inputs
-
-    movers: dict[Any, Any] = {type(module): Through() for module in twin.modules() if isinstance(module, MovesChannels)}
+    movers = {type(module): _sizes for module in twin.modules() if isinstance(module, MovesChannels)}
     outputs: list[Tensor] = []
     calls: Counter[nn.Module] = Counter()
-
     untraced = False
 
-    def forward(model: nn.Module, _: Any) -> Any:
+    def forward() -> list[Tensor]:
         nonlocal untraced
-        given = tensors_in(probe(model))
+        given = tensors_in(probe(twin))
         outputs.extend(own for own in given if own.grad_fn is not None)
         untraced |= any(own.grad_fn is None and own.is_floating_point() for own in given)
         if not outputs:
@@ -89,12 +70,12 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
     twin.register_forward_pre_hook(lambda _, args, kwargs: (_traceable(args), _traceable(kwargs)), with_kwargs=True)
     for module in twin.modules():
         module.register_forward_hook(called, with_kwargs=True)
-    graph = torch_pruning.DependencyGraph()
-    with torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        graph.build_dependency(twin, [], forward, customized_pruners=movers, verbose=False)
-        update_index_mapping(graph)
-    return Traced(twin, graph, outputs, calls, untraced)
+    operations = operations_of(twin, forward, movers)
+    return Traced(twin, operations, outputs, calls, untraced)
+
+
+def _sizes(module: MovesChannels) -> tuple[int, int]:
+    return module.inputs, len(module.sources)
 
 
 def _traceable(inputs: Any) -> Any:
@@ -112,10 +93,3 @@ def tensors_in(result: Any) -> list[Tensor]:
         return [result]
     parts = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else ()
     return [tensor for part in parts for tensor in tensors_in(part)]
-
-
-def places(size: int) -> list[Any]:
-    """All positions along an axis, as the graph's index mappings take them."""
-    from torch_pruning._helpers import _HybridIndex
-
-    return [_HybridIndex(idx=place, root_idx=place) for place in range(size)]

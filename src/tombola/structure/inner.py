@@ -14,6 +14,7 @@ from tombola.structure.layers import (
     channels,
     entering,
     entering_slices,
+    has_weight,
     inputs,
     is_known,
     is_producer,
@@ -23,6 +24,7 @@ from tombola.structure.layers import (
 from tombola.structure.moves import MovesChannels
 from tombola.structure.units import Slice, UnitGroup
 from tombola.tickets import joined, modules_of, unwrapped
+from tombola.tickets.torch_private import children_of
 
 Kind = Literal["head", "neuron", "channel"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -188,7 +190,7 @@ def _neurons(module: nn.Module) -> Iterator[Inner]:
 
 
 def _child(module: nn.Module, name: str) -> nn.Module | None:
-    own = module._modules.get(name)
+    own = children_of(module).get(name)
     return None if own is None else unwrapped(own)
 
 
@@ -196,7 +198,7 @@ def _linear(module: nn.Module, path: str) -> nn.Linear | None:
     own: nn.Module | None = module
     for part in path.split("."):
         own = None if own is None else _child(own, part)
-    return own if isinstance(own, nn.Linear) and "weight" in own._parameters else None
+    return own if isinstance(own, nn.Linear) and has_weight(own) else None
 
 
 def _with_norms(inner: Inner, named: Mapping[str, nn.Module]) -> Iterator[tuple[str, str | None]]:

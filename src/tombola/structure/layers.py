@@ -11,6 +11,7 @@ from tombola.structure.moves import MovesChannels
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
 from tombola.tickets import joined, modules_of
+from tombola.tickets.torch_private import own_parameters
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -22,8 +23,13 @@ def entering(name: str) -> str:
     return name + INPUTS
 
 
+def has_weight(module: nn.Module) -> bool:
+    """Whether a module holds its weight itself, and does not compute it anew in each call."""
+    return "weight" in own_parameters(module)
+
+
 def is_known(module: Any) -> bool:
-    if not isinstance(module, MovesChannels) and "weight" not in getattr(module, "_parameters", ()):
+    if not isinstance(module, MovesChannels) and not (isinstance(module, nn.Module) and has_weight(module)):
         return False  # no layer of ours, or its weight is computed anew in each call
     if isinstance(module, nn.LayerNorm):
         return len(module.normalized_shape) == 1

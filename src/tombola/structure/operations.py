@@ -1,10 +1,13 @@
-"""Operations between layers, as torch-pruning's graph and autograd describe them."""
+"""Operations between layers: which of them leave every channel in a place that is known."""
 
 from __future__ import annotations
 
 import math
-import re
-from typing import Any
+
+from torch.autograd.graph import Node
+
+from tombola.structure.autograd import dim_of, has_leaf, operands, padding, reduced, shape_of, stem_of
+from tombola.structure.torch_pruning import Operation
 
 BY_CHANNEL = {
     *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Clone", "ToCopy", "Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Mish"),
@@ -14,54 +17,39 @@ BY_CHANNEL = {
 """Operations, by the stems of their autograd names, that keep every channel in its place."""
 
 
-def keeps_channels(node: Any) -> bool:
+def keeps_channels(node: Operation) -> bool:
     """Whether an operation between layers leaves every channel in a place that is known."""
-    function, kind = node.grad_fn, type(node.module).__name__
-    if not hasattr(function, "name"):
+    function = node.function
+    if node.lost or not hasattr(function, "name"):
         return False
-    if kind in ("_ConcatOp", "_SplitOp"):
-        return node.module.offsets is not None and function._saved_dim == 1
+    if node.kind in ("concat", "split"):
+        return node.placed and dim_of(function) == 1
     sizes = operands(function)[0]
-    if kind == "_SliceOp":
-        return len(sizes) == 4 and function._saved_dim < 4
-    if kind == "_ReshapeOp":
-        mapped = any(step.index_mapping[0] is not None for step in node.dependencies)
-        return mapped or (len(sizes) > 2 and math.prod(sizes[2:]) == 1)
-    stem = re.sub(r"\d+[dD].*$", "", re.sub(r"Backward\d*$", "", function.name()))
+    if node.kind == "slice":
+        dim = dim_of(function)
+        return len(sizes) == 4 and dim is not None and 0 <= dim < 4
+    if node.kind == "reshape":
+        return node.placed or (len(sizes) > 2 and math.prod(sizes[2:]) == 1)
+    stem = stem_of(function)
     if stem in ("Mean", "Sum", "Amax"):
-        return len(sizes) > 2 and all(signed(d) % len(sizes) > 1 for d in getattr(function, "_saved_dim", (0,)))
+        return len(sizes) > 2 and all(dim % len(sizes) > 1 for dim in reduced(function))
     if stem == "ConstantPadNd":
-        return not any(function._saved_pad[2 * (len(sizes) - 2) :])
+        padded = padding(function)
+        return padded is not None and not any(padded[2 * (len(sizes) - 2) :])
     return stem in BY_CHANNEL and not broadcasts(function)
 
 
-def broadcasts(function: Any) -> bool:
+def broadcasts(function: Node) -> bool:
     """Whether an operand has another number of channels than the result, so that one of its channels reaches many."""
     shape, taken = shape_of(function), operands(function)
     by_element = len(function.next_functions) > 1
     return by_element and any(len(own) != len(shape) or own[1:2] != shape[1:2] for own in taken)
 
 
-def shape_of(function: Any) -> tuple[int, ...]:
-    """The shape of what an operation gives."""
-    return tuple(function._input_metadata[0].shape)
-
-
-def operands(function: Any) -> list[tuple[int, ...]]:
-    """The shapes of what an operation takes, numbers and what needs no gradient left out."""
-    return [tuple(own._input_metadata[at].shape) for own, at in function.next_functions if own is not None] or [()]
-
-
-def has_constant(node: Any) -> bool:
+def has_constant(node: Operation) -> bool:
     """Whether a term of a sum is not computed by the network: its input, or a number."""
-    function = node.grad_fn
-    if type(node.module).__name__ != "_ElementWiseOp" or not hasattr(function, "name"):
+    function = node.function
+    if node.kind != "elementwise" or not hasattr(function, "name"):
         return False
     is_sum = function.name().startswith(("AddBackward", "SubBackward"))
-    terms = [own for own, _ in function.next_functions]
-    return is_sum and len(terms) > 1 and any(own is None or "AccumulateGrad" in own.name() for own in terms)
-
-
-def signed(dim: int) -> int:
-    """A dimension as autograd saves it, where what counts from the end has wrapped round."""
-    return dim if dim < 2**63 else dim - 2**64
+    return is_sum and len(function.next_functions) > 1 and has_leaf(function)

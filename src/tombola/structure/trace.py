@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tombola.doors import DoorError
 from tombola.errors import TombolaError
-from tombola.structure.graph import Probe, places, traced
+from tombola.structure.autograd import shape_of, stem_of
+from tombola.structure.draft import Draft
+from tombola.structure.graph import Probe, traced
 from tombola.structure.inner import Inner, axis_groups
 from tombola.structure.layers import (
     NORMS,
@@ -27,39 +27,11 @@ from tombola.structure.layers import (
     shared,
 )
 from tombola.structure.moves import MovesChannels
-from tombola.structure.operations import has_constant, keeps_channels, shape_of
+from tombola.structure.operations import has_constant, keeps_channels
+from tombola.structure.torch_pruning import Operation, Place
 from tombola.structure.units import UnitGroup
 from tombola.structure.wiring import PINNED, Wiring
 from tombola.tickets import names_of
-
-FIXED = ("_SliceIndexMapping", "_SplitIndexMapping")
-"""What picks channels by numbers that are written in the network's code, and so cannot follow a cut."""
-
-
-@dataclass
-class Draft:
-    """A wiring under construction."""
-
-    groups: list[UnitGroup] = field(default_factory=list)
-    norms: dict[str, str] = field(default_factory=dict)
-    spans: dict[str, range] = field(default_factory=dict)
-    flows: list[tuple[int, int]] = field(default_factory=list)
-    ties: list[tuple[int, int]] = field(default_factory=list)
-    size: int = 1
-
-    def add(self, group: UnitGroup) -> None:
-        self.groups.append(group)
-        self.spans[group.name] = range(self.size, self.size + group.size)
-        self.size += group.size
-
-    def connect(self, sources: Iterable[int], targets: Iterable[int], *, cuttable: bool = True) -> None:
-        """The first feed the second, along the same axis; one that cannot be cut is tied to what always lives."""
-        pairs = list(zip(sources, targets, strict=True))
-        self.flows += pairs
-        self.ties += pairs if cuttable else [(PINNED, own) for pair in pairs for own in pair]
-
-    def done(self) -> Wiring:
-        return Wiring(tuple(self.groups), self.norms, _pairs(self.flows), _pairs(self.ties))
 
 
 def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Inner] = (), *, untraced: bool = False) -> Wiring:
@@ -72,6 +44,8 @@ def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Inner] = (), *, un
     """
     try:
         draft = _traced(model, probe)
+    except DoorError:
+        raise
     except TombolaError:
         if not (untraced and parts):
             raise
@@ -116,25 +90,26 @@ class _Traced:
 
     def __init__(self, model: nn.Module, probe: Probe) -> None:
         seen = traced(model, probe)
-        self.graph = seen.graph
+        self.operations = seen.operations
         self.names = names_of(seen.twin)
         self.ends = {tensor.grad_fn for tensor in seen.outputs}
         elsewhere = shared(model)
         own = [
             node
-            for module, node in self.graph.module2node.items()
+            for module, node in self.operations.items()
             if is_known(module)
             and seen.calls[module] == 1
             and self.names[module] not in elsewhere
             and _is_by_axis_1(node)
         ]
         self._known = set(own)
+        self._astray: set[Operation] = set()
         weighted = [module for module in self.names if is_producer(module) or isinstance(module, NORMS)]
-        self.blind = seen.untraced or any(module not in self.graph.module2node for module in weighted)
+        self.blind = seen.untraced or any(module not in self.operations for module in weighted)
         order = {module: place for place, module in enumerate(self.names)}
         self.nodes = sorted((n for n in own if not self._only_follows(n)), key=lambda node: order[node.module])
 
-    def _only_follows(self, node: Any) -> bool:
+    def _only_follows(self, node: Operation) -> bool:
         """Whether this is a norm that one producing layer feeds and nothing else, and that layer feeds nothing else."""
         before = node.inputs[0] if len(node.inputs) == 1 else node
         return (
@@ -142,20 +117,20 @@ class _Traced:
             and before in self._known
             and is_producer(before.module)
             and len(before.outputs) == 1
-            and before.grad_fn not in self.ends
+            and before.function not in self.ends
             and channels(before.module) == channels(node.module)
         )
 
-    def end(self, node: Any) -> Any:
+    def end(self, node: Operation) -> Operation:
         """The norm that only follows this node, or else the node."""
         after = node.outputs[0] if len(node.outputs) == 1 else node
         return after if after is not node and after in self._known and self._only_follows(after) else node
 
-    def leaves(self, node: Any) -> bool:
+    def leaves(self, node: Operation) -> bool:
         """Whether the network gives this node's tensor back."""
-        return node.grad_fn in self.ends or not node.outputs
+        return node.function in self.ends or not node.outputs
 
-    def groups_of(self, node: Any) -> list[UnitGroup]:
+    def groups_of(self, node: Operation) -> list[UnitGroup]:
         """The channels that enter and leave a layer, or pass through it, with what they own of its parameters."""
         module, end, name = node.module, self.end(node).module, self.names[node.module]
         if isinstance(module, MovesChannels):
@@ -169,7 +144,7 @@ class _Traced:
             return [group]
         return [UnitGroup(entering(name), inputs(module), tuple(entering_slices(name, module))), group]
 
-    def tie(self, node: Any, draft: Draft) -> None:
+    def tie(self, node: Operation, draft: Draft) -> None:
         """What within a layer can only be cut together, and what a module that moves channels passes on."""
         module, first = node.module, draft.spans[self.names[node.module]].start
         if isinstance(module, MovesChannels):
@@ -184,27 +159,29 @@ class _Traced:
             draft.ties += [(first + i - i % outside, first + i) for i in range(channels(module))]
             draft.ties += [(first + i // inside * outside, into + i) for i in range(inputs(module))]
 
-    def follow(self, node: Any, draft: Draft) -> None:
+    def follow(self, node: Operation, draft: Draft) -> None:
         """Connect what leaves a node with every layer, norm or end that it reaches."""
         name, last = self.names[node.module], self.end(node)
         start = draft.spans[name]
         if self.leaves(last):
             draft.connect(start, [PINNED] * len(start))
-        going = [(last, places(len(start)), True)]
+        going = [(last, [Place(at, at) for at in range(len(start))], True)]
         seen = set()
         while going:
             here, indices, cuttable = going.pop()
-            for step in self._onward(here):
-                there, still = indices, cuttable
-                for mapping in step.index_mapping:
-                    there = there if mapping is None else mapping(there)
-                    still &= type(mapping).__name__ not in FIXED
+            for step in here.onward:
+                there, still = step.follow(indices), cuttable and step.cuttable
+                if there is None or self._overrun(step.target, there, draft):
+                    self._astray.add(step.target)
+                    draft.lost[name] = stem_of(step.target.function)
+                    draft.connect(start, [PINNED] * len(start))
+                    continue
                 if not still:
                     draft.ties += [(PINNED, own) for own in start]
                 key = (step.target, tuple(there), still)
                 if there and key not in seen:
                     seen.add(key)
-                    wide = shape_of(here.grad_fn)[1:2]
+                    wide = shape_of(here.function)[1:2]
                     if not self._arrives(step.target, there, start, draft, wide, cuttable=still):
                         going.append((step.target, there, still))
 
@@ -217,7 +194,8 @@ class _Traced:
             for group in draft.groups:
                 draft.connect(draft.spans[group.name], [PINNED] * group.size)
                 draft.connect([PINNED] * group.size, draft.spans[group.name])
-        going = [node for node in self.graph.module2node.values() if self._is_foreign(node)]
+        self._tell(draft)
+        going = [node for node in self.operations.values() if self._is_foreign(node)]
         seen = set(going)
         while going:
             for after in going.pop().outputs:
@@ -228,31 +206,43 @@ class _Traced:
                     seen.add(after)
                     going.append(after)
 
-    def _is_foreign(self, node: Any) -> bool:
+    def _tell(self, draft: Draft) -> None:
+        """Note the layers from which channels come to an operation that torch-pruning cannot map."""
+        for lost in (node for node in self.operations.values() if node.lost):
+            going, seen = [lost], {lost}
+            while going:
+                for before in going.pop().inputs:
+                    if before in self._known:
+                        draft.lost.setdefault(self._owner(before), stem_of(lost.function))
+                    elif before not in seen:
+                        seen.add(before)
+                        going.append(before)
+
+    def _owner(self, node: Operation) -> str:
+        """The layer whose channels a known module gives: of a norm that only follows one, that one."""
+        return self.names[(node.inputs[0] if self._only_follows(node) else node).module]
+
+    def _is_foreign(self, node: Operation) -> bool:
         """Whether what leaves a node does not follow from what known layers give."""
-        if node in self._known:
-            return False
+        if node in self._known or node in self._astray:
+            return node in self._astray
         if not node.inputs and node.outputs and all(self._is_linear(after) for after in node.outputs):
             return False  # the transposed weight of a linear layer
         return not self._keeps_channels(node) or has_constant(node)
 
-    def _is_linear(self, node: Any) -> bool:
+    def _is_linear(self, node: Operation) -> bool:
         return node in self._known and isinstance(node.module, nn.Linear)
 
-    def _onward(self, node: Any) -> list[Any]:
-        leaving = self.graph.get_pruner_of_module(node.module).prune_out_channels
-        return [s for s in node.dependencies if s.trigger == leaving and any(s.target is own for own in node.outputs)]
-
     def _arrives(
-        self, node: Any, indices: list[Any], start: range, draft: Draft, wide: tuple[int, ...], *, cuttable: bool
+        self, node: Operation, places: list[Place], start: range, draft: Draft, wide: tuple[int, ...], *, cuttable: bool
     ) -> bool:
         """Connect the channels that reach a node, of as many as arrive there, unless they only pass through it."""
-        sources, reached = [start[index.root_idx] for index in indices], [index.idx for index in indices]
+        sources, reached = [start[place.root_idx] for place in places], [place.idx for place in places]
         target = self._group_at(node, draft)
         if target is not None and wide == (len(draft.spans[target]),):
             numbers = draft.spans[target]
             draft.connect(sources, [numbers[place] for place in reached], cuttable=cuttable)
-        elif target is not None or not self._keeps_channels(node) or node.grad_fn in self.ends:
+        elif target is not None or not self._keeps_channels(node) or node.function in self.ends:
             draft.connect(sources, [PINNED] * len(sources))
             if target is not None:
                 draft.connect([PINNED] * len(draft.spans[target]), draft.spans[target])
@@ -260,21 +250,22 @@ class _Traced:
             return False
         return True
 
-    def _keeps_channels(self, node: Any) -> bool:
+    def _overrun(self, node: Operation, places: list[Place], draft: Draft) -> bool:
+        """Whether more channels would reach a layer than it has, so that their mapping cannot be true."""
+        target = self._group_at(node, draft)
+        return target is not None and any(place.idx >= len(draft.spans[target]) for place in places)
+
+    def _keeps_channels(self, node: Operation) -> bool:
         return node.module not in self.names and keeps_channels(node)
 
-    def _group_at(self, node: Any, draft: Draft) -> str | None:
+    def _group_at(self, node: Operation, draft: Draft) -> str | None:
         name = self.names.get(node.module)
         if name is None or node not in self._known:
             return None
         return next((own for own in (entering(name), name) if own in draft.spans), None)
 
 
-def _is_by_axis_1(node: Any) -> bool:
+def _is_by_axis_1(node: Operation) -> bool:
     """Whether the channels that a module gives lie along axis 1, as those of a linear layer on rows do."""
-    shape = shape_of(node.grad_fn)
+    shape = shape_of(node.function)
     return len(shape) == 2 or not isinstance(node.module, nn.Linear | nn.LayerNorm)
-
-
-def _pairs(pairs: list[tuple[int, int]]) -> Tensor:
-    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T

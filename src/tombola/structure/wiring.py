@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -29,13 +29,15 @@ class Wiring:
 
     groups: of every layer its outputs, by the layer's name, and its inputs, as `<name> inputs`. norms: by layer, the
     norm that follows it alone, whose channels are the layer's. flows: pairs (2, n) of channels of which the first feeds
-    the second. ties: pairs that lie on the same axis of some tensor, and so can only be cut out together.
+    the second. ties: pairs that lie on the same axis of some tensor, and so can only be cut out together. lost: layers
+    whose channels reach an operation that torch-pruning cannot map, with its name; they are tied to what always lives.
     """
 
     groups: tuple[UnitGroup, ...]
     norms: Mapping[str, str]
     flows: Tensor
     ties: Tensor
+    lost: Mapping[str, str] = field(default_factory=dict)
 
     def spread(self, dead: Mapping[str, Tensor], *, silencing: bool) -> dict[str, Tensor]:
         """Every group's dead channels: the given ones, what only dead ones feed, and what feeds only dead ones.

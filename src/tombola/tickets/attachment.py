@@ -16,7 +16,8 @@ from tombola.tickets.mask import Mask
 from tombola.tickets.names import parameters_of
 from tombola.tickets.tensors import check_fits
 from tombola.tickets.ticket import Ticket
-from tombola.tickets.wrappers import is_sharded
+from tombola.tickets.torch_private import gradient_hooks, steps_in_backward
+from tombola.tickets.wrappers import is_distributed, is_sharded
 
 WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -182,7 +183,7 @@ def _no_gradient(parameter: Tensor) -> None:
 
 def _refuse_sharded(model: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
-        if type(parameter).__name__ == "DTensor" or hasattr(parameter, "placements"):
+        if is_distributed(parameter):
             raise TombolaError(
                 f"'{name}' is a DTensor, which a mask cannot follow; attach before you distribute, or use DDP"
             )
@@ -192,9 +193,9 @@ def _refuse_sharded(model: nn.Module, parameters: dict[str, nn.Parameter]) -> No
 
 def _refuse_unfit(parameters: dict[str, nn.Parameter], optimizer: Optimizer | None) -> None:
     for name, parameter in parameters.items():
-        hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
-        foreign = [hook for hook in hooks.values() if not isinstance(hook, KeptWords) and hook is not _no_gradient]
-        if foreign or hasattr(parameter, "_in_backward_optimizers"):
+        hooks = gradient_hooks(parameter)
+        foreign = [hook for hook in hooks if not isinstance(hook, KeptWords) and hook is not _no_gradient]
+        if foreign or steps_in_backward(parameter):
             raise TombolaError(
                 f"'{name}' already has a hook that runs when its gradient is ready, as optimizers fused into backward "
                 "have; attach the mask first, or step the optimizer after backward"

@@ -6,15 +6,16 @@ what the network itself calls a module or tensor; its path is what `get_paramete
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.tickets.torch_private import children_of, own_buffers, own_parameters
 from tombola.tickets.wrappers import Wrapper, loaded, wrapper_of
 
-Store = Literal["_parameters", "_buffers"]
+Store = Callable[[nn.Module], Mapping[str, Tensor | None]]
 
 
 class Place(NamedTuple):
@@ -37,7 +38,7 @@ def places_of(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[Pl
         seen.add(module)
         wrapper = wrapper_of(module, known)
         yield Place(module, name, path, wrapper)
-        for own, child in reversed(module._modules.items()):
+        for own, child in reversed(children_of(module).items()):
             if child is not None:
                 inside = wrapper is not None and own == wrapper.child
                 ahead.append((child, name if inside else joined(name, own), joined(path, own)))
@@ -55,23 +56,23 @@ def modules_of(model: nn.Module) -> dict[str, nn.Module]:
 
 def parameters_of(model: nn.Module, *, remove_duplicate: bool = True) -> dict[str, nn.Parameter]:
     """A network's parameters by their plain names, in its order; one of several names under its first, or all."""
-    found = _found(model, "_parameters", remove_duplicate=remove_duplicate)
+    found = _found(model, own_parameters, remove_duplicate=remove_duplicate)
     return {name: own for name, (_, own) in found.items()}  # ty: ignore[invalid-explicit-return]
 
 
 def buffers_of(model: nn.Module) -> dict[str, Tensor]:
     """A network's buffers by their plain names, in its order."""
-    return {name: own for name, (_, own) in _found(model, "_buffers").items()}
+    return {name: own for name, (_, own) in _found(model, own_buffers).items()}
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """A network's parameters, and then its buffers, by their plain names."""
-    return {name: own for name, (_, own) in _found(model, "_parameters", "_buffers").items()}
+    return {name: own for name, (_, own) in _found(model, own_parameters, own_buffers).items()}
 
 
 def paths_of(model: nn.Module) -> dict[str, str]:
     """By the plain name of a parameter or buffer its path in the model as it is wrapped."""
-    return {name: path for name, (path, _) in _found(model, "_parameters", "_buffers").items()}
+    return {name: path for name, (path, _) in _found(model, own_parameters, own_buffers).items()}
 
 
 def joined(name: str, part: str) -> str:
@@ -88,7 +89,7 @@ def _found(model: nn.Module, *stores: Store, remove_duplicate: bool = True) -> d
         for module, name, path, wrapper in places:
             # What the outermost wrappers count is not the network's; what those inside do, its checkpoints need.
             left_out = wrapper.tensors if wrapper and not name else ()
-            for own, tensor in getattr(module, store).items():
+            for own, tensor in store(module).items():
                 if tensor is None or own in left_out or (remove_duplicate and tensor in seen):
                     continue
                 seen.add(tensor)

@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from tombola.tickets.torch_private import children_of
 
 
 class Wrapper(NamedTuple):
@@ -57,7 +59,7 @@ def loaded() -> Known:
 def wrapper_of(module: nn.Module, known: Known) -> Wrapper | None:
     """What this module is, if it is a wrapper."""
     own = known[type(module)]
-    return own if own is not None and own.child in module._modules else None
+    return own if own is not None and own.child in children_of(module) else None
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -69,9 +71,9 @@ def bare(model: nn.Module) -> nn.Module:
     """The model with its transparent wrappers taken away at every depth, in place: do it to a copy."""
     known = Known((kind, own) for kind, own in loaded().items() if own is not None and own.transparent)
     for module in list(model.modules()):
-        for name, child in module._modules.items():
+        for name, child in children_of(module).items():
             if child is not None:
-                module._modules[name] = _inside(child, known)
+                children_of(module)[name] = _inside(child, known)
     return _inside(model, known)
 
 
@@ -87,9 +89,14 @@ def is_sharded(module: nn.Module) -> bool:
     return isinstance(module, tuple(kind for kind in kinds if kind is not None))
 
 
+def is_distributed(parameter: Tensor) -> bool:
+    """Whether a tensor is spread over processes, as FSDP2 leaves parameters."""
+    return type(parameter).__name__ == "DTensor" or hasattr(parameter, "placements")
+
+
 def _inside(module: nn.Module, known: Known) -> nn.Module:
     while (own := wrapper_of(module, known)) is not None:
-        inner = module._modules[own.child]
+        inner = children_of(module)[own.child]
         assert inner is not None
         module = inner
     return module

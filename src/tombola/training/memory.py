@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.scores import Batch
+from tombola.tickets.torch_private import storage_key
 from tombola.training.cost import on_a_twin
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
@@ -54,12 +55,12 @@ def step_memory(task: Task, model: nn.Module, batch: Batch, recipe: Recipe) -> i
         def keep(tensor: Tensor) -> Tensor:
             if tensor.layout == torch.strided:
                 storage = tensor.untyped_storage()
-                storages[storage._cdata] = storage
+                storages[storage_key(storage)] = storage
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             task.loss(task.forward(twin, batch[0]), batch[1])
-        own = {tensor.untyped_storage()._cdata for tensor in (*twin.parameters(), *twin.buffers())}
+        own = {storage_key(tensor.untyped_storage()) for tensor in (*twin.parameters(), *twin.buffers())}
         return sum(storage.nbytes() for key, storage in storages.items() if key not in own)
 
     return held + on_a_twin(kept, model, batch)

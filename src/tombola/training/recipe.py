@@ -12,6 +12,7 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
+from tombola.tickets.torch_private import cpu_has_bf16
 from tombola.training.step import Step
 
 
@@ -124,7 +125,7 @@ class Recipe:
             return self.precision
         if device.type == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-        return "bf16" if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+        return "bf16" if device.type == "cpu" and cpu_has_bf16() else "float32"
 
     def wants_channels_last(self, model: nn.Module) -> bool:
         """Whether this model's images and weights are laid out channels last."""

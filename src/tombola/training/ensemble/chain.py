@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from tombola.scores import forward
+from tombola.tickets.torch_private import is_hooked
 from tombola.training.identities import beneath
 from tombola.training.task import Task, binary_cross_entropy, smoothed
 
@@ -33,7 +34,7 @@ def layers_of(task: Task, model: nn.Module) -> list[Layer] | None:
         return None
     layers: list[Layer] = []
     for name, module in model.named_modules(remove_duplicate=False):
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+        if is_hooked(module):
             return None
         if type(module) is nn.Linear:
             layers.append(Layer(f"{name}.weight", f"{name}.bias" if module.bias is not None else None, relu=False))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets import Mask, buffers_of, parameters_of, tensors_of
+from tombola.tickets.torch_private import Dropout
 from tombola.training.ensemble import feed
 from tombola.training.ensemble.chain import Chain, layers_of, loss_gradient
 from tombola.training.ensemble.feed import Feed
@@ -24,7 +25,7 @@ from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task, smoothed
 
-RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+RANDOM = (Dropout, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 CLOSE = 1e-3
 """Share of the whole gradient by which that of a parameter may differ from the network's own, on the first batch."""
 
