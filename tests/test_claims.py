@@ -12,7 +12,9 @@ import pytest
 
 from made_up import run
 from tombola import TombolaError
-from tombola.claims import (
+from tombola.cli import main
+from tombola.methods import blocks_removed, method
+from tombola.papers.claims import (
     CLAIMS,
     LEVELS,
     Claim,
@@ -27,10 +29,8 @@ from tombola.claims import (
     load_taken,
     measure,
 )
-from tombola.claims.claim import before_training
-from tombola.cli import main
-from tombola.methods import blocks_removed, method
-from tombola.report.claim_page import claim_page
+from tombola.papers.claims.claim import before_training
+from tombola.papers.claims.page import claim_page
 from tombola.studies import Engine, Store, TaskOptions
 from tombola.training import Recipe
 
