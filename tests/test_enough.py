@@ -18,7 +18,8 @@ from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.methods import Drawn, Formula, Picked, forward_selection, saturation
 from tombola.methods.neurons import Drawing
-from tombola.papers.claims.greedy import KINDS, Growing, fall, figures_of, instance
+from tombola.papers.claims.bounds import KINDS, fall, instance
+from tombola.papers.claims.growing import Growing, figures_of
 from tombola.papers.pretraining import Growth, bound_rows, enough, enough_sentences, part
 from tombola.papers.pretraining.theory import after_pretraining, logless, paper, squared_diameter, telescoped
 from tombola.studies import Engine, Store

@@ -23,12 +23,6 @@ def after_training(result: Result) -> float:
     return result.metric
 
 
-def before_training(result: Result) -> float:
-    """What a ticket scores on the validation split as its search left it."""
-    assert result.before is not None
-    return result.before
-
-
 @dataclass(frozen=True)
 class ClaimArm:
     """One arm of a claim: a method's tickets (None: the dense network), or a control of them, and what counts of them.

@@ -20,3 +20,4 @@ class Unit:
 
 
 POINTS = Unit("points", "%", 100, MARGIN)
+RATIO = Unit("of the bound", "", 1, 1e-9)

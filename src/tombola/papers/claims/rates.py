@@ -1,4 +1,4 @@
-"""The claim about the sparsest network that learns the spiral: hit rates of structures, and pruning beside them."""
+"""Hit rates of structures on the spiral, held against a replication, and what pruning methods need beside them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from tombola.papers.claims.claim import Claim
-from tombola.papers.claims.measurement import Measurement
-from tombola.papers.claims.outcome import Expectation
 from tombola.papers.claims.units import POINTS, Unit
-from tombola.papers.spiral import RECIPE, STUDY, WHOLE, Cell, Pruning, Search, Structure, Tried, hit_rates, pruned
+from tombola.papers.spiral import RECIPE, STUDY, Cell, Pruning, Search, Structure, Tried, hit_rates, pruned
 from tombola.studies import Engine
 from tombola.training import Recipe
 
@@ -99,6 +96,19 @@ class Spiral:
             **dict.fromkeys(("searched", MORE, *map(needing, self.methods)), WEIGHTS),
         }
 
+    def ran(self, seeds: int) -> str:
+        """What was done, in words."""
+        runs = 6 * sum(self.rounds.values())
+        tickets = len(self.methods) * len(self.requests) * 3 * SEEDS
+        return (
+            f"{runs:,} runs of dense top-left blocks of the 2-16-16-16-1 network, at two learning rates and three "
+            f"schedules of {self.epochs} epochs, and {tickets:,} tickets of it of "
+            f"{', '.join(map(str, self.requests))} weights at three learning rates with the cosine. A seed stands for "
+            f"a third of the runs; where no ticket of a method reaches 95 %, it is said to need "
+            f"{max(self.requests) + 1} weights. Rows are held against the replication by Fisher's exact test on all "
+            f"runs, at 95 and at 99.5 %, each at 0.05 / {2 * len(TABLE)}."
+        )
+
 
 def reaching(structure: str) -> str:
     return f"{structure} reaches 95 %"
@@ -121,44 +131,3 @@ def chance(own: Tried) -> float:
     pairs = ((own.hits(ACCURACY), row.hits), (own.hits(0.995), row.higher))
     tables = [[[mine, runs - mine], [theirs, row.runs - theirs]] for mine, theirs in pairs]
     return min(1.0, 2 * min(float(fisher_exact(each).pvalue) for each in tables))
-
-
-def protocol(own: Spiral, minutes: str) -> Measurement:
-    runs = 6 * sum(own.rounds.values())
-    tickets = len(own.methods) * len(own.requests) * 3 * SEEDS
-    ran = (
-        f"{runs:,} runs of dense top-left blocks of the 2-16-16-16-1 network, at two learning rates and three "
-        f"schedules of {own.epochs} epochs, and {tickets:,} tickets of it of {', '.join(map(str, own.requests))} "
-        "weights at three learning rates with the cosine. A seed stands for a third of the runs; where no ticket of a "
-        f"method reaches 95 %, it is said to need {max(own.requests) + 1} weights. Rows are held against the "
-        f"replication by Fisher's exact test on all runs, at 95 and at 99.5 %, each at 0.05 / {2 * len(TABLE)}."
-    )
-    return Measurement(own, own.units, SEEDS, minutes, ran)
-
-
-SPARSEST = Claim(
-    id="sparsest-spiral",
-    title="A search finds networks that learn the spiral with fewer weights than pruning methods need",
-    statement=(
-        "Dense blocks of 18 to 38 weights learn the Cubist Spiral to 95 % in 0.2 to 7 % of runs, the whole network "
-        "always; every pruning method needs clearly more weights than the sparsest network that a search finds."
-    ),
-    source=(
-        "Zhang and Papyan, Sparsest Models Elude Pruning, ICML 2024; the rates are those of a replication of ours in "
-        "NumPy, since the paper's figures cannot be read here"
-    ),
-    differs=(
-        "The search is that of the table's ten structures. Beside the nine methods there are random tickets; of the "
-        "grid there are the three learning rates with one of its schedules, three repeats, exact numbers of weights, "
-        "and no weights drawn anew before a method looks at them."
-    ),
-    protocols={
-        "quick": protocol(Spiral(0.02, ("snip", "random"), (27, 60), 2), "2"),
-        "standard": protocol(Spiral(), "30"),
-        "full": protocol(Spiral(10.0, METHODS, WHOLE["random-95"].pruned.requests), "days"),
-    },
-    expected=(
-        Expectation("none", "≥", BEYOND),
-        *(Expectation(needing(name), "≥", MORE) for name in METHODS),
-    ),
-)
