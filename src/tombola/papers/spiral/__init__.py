@@ -1,8 +1,9 @@
 """The sparsest network that learns the Cubist Spiral (Zhang & Papyan, ICML 2024): its search, and pruning beside it."""
 
+from tombola.papers.spiral.cells import Cell, Fewest
 from tombola.papers.spiral.outcome import Found, Sparsest, Tried
 from tombola.papers.spiral.page import pruned_table, rates_table, write_sparsest
-from tombola.papers.spiral.pruning import STUDY, Cell, Fewest, Pruning, pruned
+from tombola.papers.spiral.pruning import STUDY, Pruning, pruned
 from tombola.papers.spiral.runs import RECIPE, SCHEDULES, Schedule, Setting, settings, spiral_task
 from tombola.papers.spiral.search import hit_rates, sparsest, whole
 from tombola.papers.spiral.searching import Search, seconds_of

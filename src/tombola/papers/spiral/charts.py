@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tombola import zoo
+from tombola.papers.spiral.cells import Fewest
 from tombola.papers.spiral.outcome import Found, Sparsest
-from tombola.papers.spiral.pruning import Fewest
 from tombola.papers.spiral.structures import LAYERS
 from tombola.report.frames import Row
 from tombola.report.theme import LIGHT

@@ -11,9 +11,9 @@ import vl_convert
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from tombola.papers.spiral.cells import Fewest
 from tombola.papers.spiral.charts import NEGATIVE, POSITIVE, boundary_chart, network_chart, pruned_chart, rates_chart
 from tombola.papers.spiral.outcome import Found, Sparsest, Tried
-from tombola.papers.spiral.pruning import Fewest
 from tombola.report.charts import specification
 from tombola.report.page import dressed, environment
 from tombola.report.tables import Grid

@@ -8,13 +8,13 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product, takewhile
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
 from tombola.methods import Gradual, Iterative, Method, OneShot, blocks_removed, find, method
+from tombola.papers.spiral.cells import Asked, Cell, Fewest
 from tombola.papers.spiral.records import Records
 from tombola.papers.spiral.runs import RECIPE, SCHEDULES, Schedule, Setting, check_recipe, settings, spiral_task
 from tombola.papers.spiral.structures import LAYERS, Structure, Widths
@@ -22,7 +22,7 @@ from tombola.scores import ProsPr
 from tombola.studies.cores import cores_for, on_cores
 from tombola.studies.execution import warn_of_stale
 from tombola.studies.executor import Engine
-from tombola.studies.spec import digest, source_digest, task_settings
+from tombola.studies.spec import task_settings
 from tombola.tickets import Mask, ScoresNaN, Seed, put_values, tensors_of
 from tombola.training import (
     Diverged,
@@ -31,8 +31,6 @@ from tombola.training import (
     Run,
     SupervisedTask,
     Trained,
-    as_first_written,
-    identity,
     train,
     train_together,
 )
@@ -83,86 +81,6 @@ class Pruning:
             own = as_studied(name, 0.5, Setting(0.1, "constant"))
             if blocks_removed(own) is not None or own.density_kind != "exact":
                 raise TombolaError(f"'{name}' does not keep exactly as many weights as are asked for; give another")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One ticket and what came of it: asked, kept weights, kept weights and biases, accuracy.
-
-    Where the search for it diverged: what was asked for, and the accuracy of guessing. how: a digest of the method's
-    settings; source: of the package's source that made it.
-    """
-
-    method: str
-    asked: int
-    setting: str
-    repeat: int
-    weights: int
-    size: int
-    accuracy: float
-    how: str = ""
-    source: str = ""
-
-    @property
-    def key(self) -> Hashable:
-        return self.method, self.asked, self.setting, self.repeat, self.how
-
-
-@dataclass(frozen=True)
-class Fewest:
-    """What became of one method's tickets; left: how many there was no time for."""
-
-    method: str
-    cells: tuple[Cell, ...]
-    left: int = 0
-
-    def reaching(self, accuracy: float) -> Cell | None:
-        """The ticket of the fewest weights that reached an accuracy."""
-        hits = [cell for cell in self.cells if cell.accuracy >= accuracy]
-        return min(hits, key=lambda own: (own.weights, own.size), default=None)
-
-    @property
-    def best(self) -> float | None:
-        return max((cell.accuracy for cell in self.cells), default=None)
-
-    def to_json(self, accuracy: float) -> dict[str, Any]:
-        found = self.reaching(accuracy)
-        fewest = {"weights": found.weights, "size": found.size} if found else None
-        return {
-            "method": self.method,
-            "runs": len(self.cells),
-            "left": self.left,
-            "best": self.best,
-            "fewest": fewest,
-        }
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A ticket to be found: by what, of how many weights, at which setting, for the how-manieth time; its seed."""
-
-    name: str
-    method: Method
-    weights: int
-    setting: Setting
-    repeat: int
-    seed: int
-
-    @property
-    def how(self) -> str:
-        return digest(as_first_written(identity(self.method)))
-
-    @property
-    def key(self) -> Hashable:
-        return self.name, self.weights, self.setting.name, self.repeat, self.how
-
-    def cell(self, weights: int, size: int, accuracy: float) -> Cell:
-        own = (self.name, self.weights, self.setting.name, self.repeat)
-        return Cell(*own, weights, size, accuracy, self.how, source_digest())
-
-    def kept(self, mask: Mask, accuracy: float) -> Cell:
-        """The cell of a mask of weights and biases."""
-        return self.cell(sum(mask.kept(f"{layer}.weight") for layer in LAYERS), mask.total_kept, accuracy)
 
 
 def pruned(grid: Pruning, engine: Engine, budget: float = math.inf) -> list[Fewest]:
