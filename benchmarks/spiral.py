@@ -13,9 +13,9 @@ from functools import cache
 import torch
 
 from benchmarks.measure import Figure
-from tombola.studies.sparsest import RECIPE, WHOLE, Structure, settings, spiral_task
-from tombola.studies.sparsest.runs import inside, members
-from tombola.studies.sparsest.searching import TOGETHER
+from tombola.papers.spiral import RECIPE, WHOLE, Structure, settings, spiral_task
+from tombola.papers.spiral.runs import inside, members
+from tombola.papers.spiral.searching import TOGETHER
 from tombola.training import Member, train_together
 
 RUNS = int(os.environ.get("SPIRAL_RUNS", "5040"))

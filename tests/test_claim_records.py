@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tombola.claims import CLAIMS, Measurement, load_records, load_taken
-from tombola.claims.run import as_on_record, specs_of
+from tombola.papers.claims import CLAIMS, Measurement, load_records, load_taken
+from tombola.papers.claims.run import as_on_record, specs_of
 from tombola.registry import DATA
 from tombola.studies import digest, settings_of, task_settings
 from tombola.zoo.fashion_mnist import DEBIAN

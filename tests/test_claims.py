@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+import tombola as tb
 from made_up import run
 from tombola import TombolaError
-from tombola.claims import (
+from tombola.cli import main
+from tombola.methods import blocks_removed, method
+from tombola.papers.claims import (
     CLAIMS,
     LEVELS,
     Claim,
@@ -22,16 +26,15 @@ from tombola.claims import (
     Protocol,
     Unit,
     arms_of,
+    claim_files,
     judge,
     load_records,
     load_taken,
     measure,
 )
-from tombola.claims.claim import before_training
-from tombola.cli import main
-from tombola.methods import blocks_removed, method
-from tombola.report.claim_page import claim_page
-from tombola.studies import Engine, Store, TaskOptions
+from tombola.papers.claims.measures import before_training
+from tombola.papers.claims.page import claim_page
+from tombola.studies import RECIPES, Engine, Store, TaskOptions
 from tombola.training import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -154,6 +157,71 @@ def test_every_claim_is_whole(claim):
         if isinstance(claim.protocols[level], Protocol):
             assert all(own.method is not None or not own.control for own in arms.values())
     assert claim.expected_of("standard") == claim.expected
+
+
+def test_every_file_of_a_claim_is_listed():
+    files = Path(claim_files.__file__).parent / "entries"
+    assert sorted(CLAIMS) == sorted(path.stem for path in files.glob("*.toml"))
+
+
+WRITTEN = """
+title = "Settings"
+statement = '''A claim is read \n as it is written.'''
+source = "Nobody"
+differs = "in nothing"
+expected = ["snip, 1/4 ≥ dense within 0.02", "dead layers of snip > none"]
+
+[standard]
+seeds = 3
+minutes = "1"
+density = "1/4"
+methods.gentle = { method = "snip", score = { score = "snip", batches = 4 } }
+measured = ["seconds", "dead layers"]
+task = { data = "digits", model = "lenet-300-100", recipe = { epochs = 4, lr = 0.2 } }
+
+[standard.arms]
+"dense" = { extra_epochs = 1 }
+"snip, 1/4" = { method = "gentle", control = "shuffle", lrs = ["recipe", 0.1] }
+"{measured} of snip" = { method = "snip" }
+"blocks" = { method = "layer-snip", density = 0.1, granularity = { granularity = "block", remove = 3 } }
+
+[quick]
+seeds = 1
+task.recipe.epochs = 1
+only = ["dense", "snip*"]
+
+[full]
+task = { data = "cifar10", model = "conv4" }
+arms."snip, 1/4".density = 0.5
+"""
+
+
+def test_a_claim_is_what_its_file_says():
+    own = claim_files.claim_of("settings", tomllib.loads(WRITTEN))
+    quick, standard, full = (own.protocols[level] for level in LEVELS)
+    assert own.statement == "A claim is read as it is written."
+    assert own.expected[0] == Expectation("snip, 1/4", "≥", "dense", margin=0.02)
+    assert own.expected[1] == Expectation("dead layers of snip", ">", "none")
+    assert standard.task.recipe == replace(RECIPES["digits"], epochs=4, lr=0.2)
+    assert list(standard.arms) == ["dense", "snip, 1/4", "seconds of snip", "dead layers of snip", "blocks"]
+    assert standard.arms["dense"] == ClaimArm(None, extra_epochs=1)
+    gentle = method("snip", density=0.25, score=tb.scores.Snip(batches=4))
+    assert standard.arms["snip, 1/4"] == ClaimArm(gentle, "shuffle", lrs=(None, 0.1))
+    assert standard.arms["dead layers of snip"].unit.name == "layers"
+    assert blocks_removed(standard.arms["blocks"].method) == 3
+    assert (list(quick.arms), quick.seeds, quick.task.recipe.epochs) == (["dense", "snip, 1/4"], 1, 1)
+    assert full.task == TaskOptions("cifar10", "conv4", recipe=RECIPES["cifar10"])
+    assert full.arms["snip, 1/4"].method.density == 0.5
+
+
+def test_a_claims_file_with_a_word_that_nobody_knows_is_refused():
+    said = tomllib.loads(WRITTEN)
+    said["standard"]["arms"]["dense"]["densty"] = 0.1
+    with pytest.raises(TypeError, match="an arm without a method has no densty"):
+        claim_files.claim_of("settings", said)
+    said["standard"]["arms"]["dense"] = {"measured": "secnds"}
+    with pytest.raises(TombolaError, match="there is no measure 'secnds'; did you mean 'seconds'"):
+        claim_files.claim_of("settings", said)
 
 
 def figures_on_record(protocol: Measurement, records: Path):

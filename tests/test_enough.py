@@ -15,14 +15,14 @@ import torch.nn.functional as F
 
 import tombola as tb
 from tombola import TombolaError, zoo
-from tombola.claims.greedy import KINDS, Growing, fall, figures_of, instance
 from tombola.cli import main
-from tombola.evidence import Growth, bound_rows
-from tombola.evidence.theory import after_pretraining, logless, paper, squared_diameter, telescoped
 from tombola.methods import Drawn, Formula, Picked, forward_selection, saturation
 from tombola.methods.neurons import Drawing
-from tombola.report import enough_sentences
-from tombola.studies import Engine, Store, enough, part
+from tombola.papers.claims.bounds import KINDS, fall, instance
+from tombola.papers.claims.growing import Growing, figures_of
+from tombola.papers.pretraining import Growth, bound_rows, enough, enough_sentences, part
+from tombola.papers.pretraining.theory import after_pretraining, logless, paper, squared_diameter, telescoped
+from tombola.studies import Engine, Store
 from tombola.testing import toy_task
 from tombola.tickets import attach
 from tombola.training import Run, half_squared_error

@@ -15,10 +15,10 @@ from tombola.evidence import budget_gap
 from tombola.methods import Gradual
 from tombola.methods.gradual import Thinning
 from tombola.methods.schedule import densities
+from tombola.papers.spiral import spiral_task
+from tombola.papers.spiral.pruning import as_studied
+from tombola.papers.spiral.runs import Setting
 from tombola.structure import Weights
-from tombola.studies.sparsest import spiral_task
-from tombola.studies.sparsest.pruning import as_studied
-from tombola.studies.sparsest.runs import Setting
 from tombola.testing import check_method, toy_task
 from tombola.tickets import attach
 from tombola.training import Observer, Run, State

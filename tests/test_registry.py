@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -91,6 +93,16 @@ def test_no_function_hides_a_module():
         if getattr(sys.modules[parent], name) is not module:
             hidden.append(found.name)
     assert hidden == []
+
+
+def test_only_commands_import_what_reproduces_a_paper():
+    root = Path(tb.__path__[0])
+    files = [own for own in root.rglob("*.py*") if own.suffix in (".py", ".pyi", ".toml")]
+    core = [own for own in files if own.relative_to(root).parts[0] not in ("cli", "papers")]
+    assert len(core) > 100
+    assert [
+        own.name for own in core if re.search(r"(from|import) (tombola)?\.?papers|tombola\.papers", own.read_text())
+    ] == []
 
 
 @pytest.fixture

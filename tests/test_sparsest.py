@@ -20,11 +20,7 @@ import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.errors import FileError
-from tombola.report.sparsest import _rates
-from tombola.studies import RECIPES, Engine, Store
-from tombola.studies.cores import cores_for
-from tombola.studies.execution import StaleWarning
-from tombola.studies.sparsest import (
+from tombola.papers.spiral import (
     WHOLE,
     Fewest,
     Found,
@@ -35,7 +31,6 @@ from tombola.studies.sparsest import (
     Tried,
     hit_rates,
     how_many,
-    narrow,
     pruned,
     refined,
     settings,
@@ -45,11 +40,15 @@ from tombola.studies.sparsest import (
     supports,
     whole,
 )
-from tombola.studies.sparsest.narrowing import Blind, Narrowed, Point
-from tombola.studies.sparsest.pruning import with_biases
-from tombola.studies.sparsest.records import Records, Row
-from tombola.studies.sparsest.searching import searching
-from tombola.studies.sparsest.structures import LAYERS, downwards
+from tombola.papers.spiral.page import _rates
+from tombola.papers.spiral.pruning import with_biases
+from tombola.papers.spiral.records import Records, Row
+from tombola.papers.spiral.searching import searching
+from tombola.papers.spiral.structures import LAYERS, downwards
+from tombola.studies import RECIPES, Engine, Store, narrow
+from tombola.studies.cores import cores_for
+from tombola.studies.execution import StaleWarning
+from tombola.studies.narrowing import Blind, Narrowed, Point
 from tombola.studies.spec import digest, task_settings
 from tombola.testing import toy_task
 from tombola.tickets import Mask
@@ -196,7 +195,7 @@ def test_a_block_is_what_the_wide_network_computes_with_the_rest_at_zero(widths)
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
-    monkeypatch.setattr("tombola.studies.sparsest.searching.TOGETHER", 12)
+    monkeypatch.setattr("tombola.papers.spiral.searching.TOGETHER", 12)
 
 
 QUICK = Search(seeds=2, schedules=("constant",), lrs=(0.1,))
@@ -458,7 +457,7 @@ def test_pruning_keeps_what_is_asked_for_and_trains_nothing_twice(tmp_path, monk
     assert [own.method for own in found] == list(GRID.methods)
     assert all([cell.weights for cell in own.cells] == [40, 300] for own in found)
     assert all(40 < own.cells[0].size <= 40 + 49 for own in found)
-    monkeypatch.setattr("tombola.studies.sparsest.pruning.train_together", None)
+    monkeypatch.setattr("tombola.papers.spiral.pruning.train_together", None)
     assert pruned(replace(GRID, methods=("snip",)), engine(tmp_path)) == found[:1]
     few, many = (replace(cell, accuracy=accuracy) for cell, accuracy in zip(found[0].cells, (0.7, 0.9), strict=True))
     own = replace(found[0], cells=(many, few))
@@ -491,7 +490,7 @@ def test_tickets_that_their_search_trains_are_kept_one_by_one(tmp_path, monkeypa
         return tb.find(task, method, run=run)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tombola.studies.sparsest.pruning.find", counted)
+        patch.setattr("tombola.papers.spiral.pruning.find", counted)
         with pytest.raises(KeyboardInterrupt):
             pruned(grid, engine(tmp_path))
     (kept,) = pruned(grid, engine(tmp_path), 1e-9)
@@ -512,7 +511,7 @@ def test_what_another_source_made_is_said_and_what_other_settings_made_is_left(t
         with pytest.warns(StaleWarning, match="2 of 2 results"):
             assert hit_rates({triple: 2}, QUICK, engine(tmp_path), Standin(0)).runs == 0
     monkeypatch.setattr(
-        "tombola.studies.sparsest.pruning.as_studied", lambda name, density, _: tb.Iterative(density, count=2)
+        "tombola.papers.spiral.pruning.as_studied", lambda name, density, _: tb.Iterative(density, count=2)
     )
     assert pruned(grid, engine(tmp_path), 1e-9) == [replace(before, cells=(), left=2)]
 
@@ -560,7 +559,7 @@ class Watched(Varied):
 
 
 def test_densities_are_chosen_without_the_test_split(tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.studies.sparsest.narrowing.compare", lambda *_, **__: None)
+    monkeypatch.setattr("tombola.studies.narrowing.compare", lambda *_, **__: None)
     Watched.read = 0
     own = narrow(Watched(toy_task()), tb.method("magnitude-init"), engine(tmp_path), densities=(0.8, 0.3), seeds=2)
     assert [len(each.differences) for each in own.points[:2]] == [2, 2]
@@ -603,12 +602,12 @@ def test_the_answer_says_what_was_tried_and_where_accuracy_does_not_just_fall():
 
 
 def test_the_gap_below_the_sparsest_is_halved(tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.studies.sparsest.narrowing.compare", lambda *_, **__: None)
+    monkeypatch.setattr("tombola.studies.narrowing.compare", lambda *_, **__: None)
 
     def made_up(task, blind, method, *_):
         return point(method.density, 0.0 if method.density > 0.11 else -1.0)
 
-    monkeypatch.setattr("tombola.studies.sparsest.narrowing._point", made_up)
+    monkeypatch.setattr("tombola.studies.narrowing._point", made_up)
     found = narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1), halvings=3)
     assert [own.density for own in found.points] == pytest.approx([0.4, 0.1, 0.2, 0.1414, 0.1189], abs=1e-4)
     assert found.density == pytest.approx(0.1189, abs=1e-4)
@@ -620,13 +619,13 @@ def test_a_file_in_use_is_no_density_that_cannot_be_had(tmp_path, monkeypatch):
             raise FileError("the folder is in use by another process; wait for it")
         return point(method.density, 0.0)
 
-    monkeypatch.setattr("tombola.studies.sparsest.narrowing._point", made_up)
+    monkeypatch.setattr("tombola.studies.narrowing._point", made_up)
     with pytest.raises(TombolaError, match="in use by another process"):
         narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1), halvings=0)
 
 
 def test_densities_that_cannot_be_had_say_why_and_count_as_not_good_enough(tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.studies.sparsest.narrowing.compare", lambda *_, **__: None)
+    monkeypatch.setattr("tombola.studies.narrowing.compare", lambda *_, **__: None)
     least = 0.11
 
     def made_up(task, blind, method, *_):
@@ -634,7 +633,7 @@ def test_densities_that_cannot_be_had_say_why_and_count_as_not_good_enough(tmp_p
             raise TombolaError(f"{method.density:.4g} is too little; give more")
         return point(method.density, 0.0)
 
-    monkeypatch.setattr("tombola.studies.sparsest.narrowing._point", made_up)
+    monkeypatch.setattr("tombola.studies.narrowing._point", made_up)
     found = narrow(toy_task(), tb.method("snip"), engine(tmp_path), densities=(0.4, 0.1, 0.05), halvings=3)
     assert [own.density for own in found.points] == pytest.approx([0.4, 0.1, 0.05, 0.2, 0.1414, 0.1189], abs=1e-4)
     assert [own.why for own in found.points if own.mean is None] == ["0.1 is too little; give more", mock.ANY]
@@ -648,13 +647,13 @@ def test_densities_that_cannot_be_had_say_why_and_count_as_not_good_enough(tmp_p
 def standin(monkeypatch, least: int) -> Standin:
     """What trains groups in the command."""
     own = Standin(least)
-    monkeypatch.setattr("tombola.studies.sparsest.searching.train_together", lambda task, nets, run: own(task, nets))
+    monkeypatch.setattr("tombola.papers.spiral.searching.train_together", lambda task, nets, run: own(task, nets))
     return own
 
 
 def test_the_command_draws_what_it_found_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tombola.studies.sparsest.searching.TOGETHER", 240)
+    monkeypatch.setattr("tombola.papers.spiral.searching.TOGETHER", 240)
     train = standin(monkeypatch, 22)
     assert main(["sparsest", "--seeds", "1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

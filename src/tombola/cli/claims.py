@@ -8,13 +8,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from tombola.claims import CLAIMS, LEVELS, Level, Report, measure
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError, unknown
-from tombola.report import claim_table, write_claim
+from tombola.papers.claims import CLAIMS, LEVELS, Level, Report, claim_table, measure, write_claim
 
 
 @dataclass(frozen=True)

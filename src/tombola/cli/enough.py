@@ -11,8 +11,8 @@ from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.methods import Enough
-from tombola.report import enough_sentences, enough_table, write_enough
-from tombola.studies import default_options, enough, make_task
+from tombola.papers.pretraining import enough, enough_sentences, enough_table, write_enough
+from tombola.studies import default_options, make_task
 from tombola.training import half_squared_error, train_samples
 
 MODEL, RATE = "two-layer", 10.0

@@ -18,21 +18,20 @@ from tombola.cli.parse import parse
 from tombola.cli.subjects import first_words, method_named
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY
-from tombola.report import pruned_table, rates_table, write_sparsest
-from tombola.report.words import NOTHING, points, share
-from tombola.studies import default_options, make_task
-from tombola.studies.sparsest import (
-    DENSITIES,
+from tombola.papers.spiral import (
     RECIPE,
-    Narrowed,
     Pruning,
     Search,
-    narrow,
     pruned,
+    pruned_table,
+    rates_table,
     seconds_of,
     sparsest,
     whole,
+    write_sparsest,
 )
+from tombola.report.words import NOTHING, points, share
+from tombola.studies import DENSITIES, Narrowed, default_options, make_task, narrow
 from tombola.training import Recipe
 
 

@@ -10,7 +10,6 @@ from tombola.evidence.robustness import Robustness, compared
 from tombola.evidence.sanity import CHECKS, Checked, Sanity
 from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known, savings
 from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval, proportion
-from tombola.evidence.theory import Growth, bound_rows
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "Arm",
     "Checked",
     "Comparison",
-    "Growth",
     "Inverted",
     "Robustness",
     "Sanity",
@@ -33,7 +31,6 @@ __all__ = [
     "Suite",
     "Verdict",
     "auroc",
-    "bound_rows",
     "budget_gap",
     "calibration_error",
     "compare",

@@ -76,10 +76,10 @@ def render(
     )
 
 
-def environment() -> Environment:
-    """Where the templates are read from."""
+def environment(*folders: Path) -> Environment:
+    """Where the templates are read from: these folders, then this one."""
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,8 +3,8 @@
 from tombola.studies.comparison import Study, check, compare
 from tombola.studies.execution import StaleWarning, carry_out, execute, finished
 from tombola.studies.executor import Engine, Executor, Serial
+from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
 from tombola.studies.prepared import Prepared, prepare, search
-from tombola.studies.pretraining import EnoughStudy, Pretrained, enough, part
 from tombola.studies.result import Result
 from tombola.studies.sanity_checks import sanity
 from tombola.studies.spec import RunSpec, digest, settings_of, source_digest, subject_kind, task_settings
@@ -12,13 +12,13 @@ from tombola.studies.store import ConditionsWarning, RunFolder, Store
 from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task, task_words
 
 __all__ = [
+    "DENSITIES",
     "RECIPES",
     "ConditionsWarning",
     "Engine",
-    "EnoughStudy",
     "Executor",
+    "Narrowed",
     "Prepared",
-    "Pretrained",
     "Result",
     "RunFolder",
     "RunSpec",
@@ -32,11 +32,10 @@ __all__ = [
     "compare",
     "default_options",
     "digest",
-    "enough",
     "execute",
     "finished",
     "make_task",
-    "part",
+    "narrow",
     "prepare",
     "sanity",
     "search",

@@ -1,0 +1,136 @@
+"""What of a run an arm of a claim measures, by the names that the claims' files use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from tombola.errors import unknown
+from tombola.papers.claims.claim import after_training
+from tombola.papers.claims.units import POINTS, Unit
+from tombola.studies import Result
+
+Measure = Callable[[Result], float]
+
+EPOCHS = Unit("epochs", "epochs", 1, 0.5)
+TERAFLOPS = Unit("TFLOPs", "TFLOPs", 1e-12, 1e11)
+LAYERS = Unit("layers", "layers", 1, 0.5)
+SECONDS = Unit("seconds", "s", 1, 0.5)
+MEGABYTES = Unit("MB", "MB", 1e-6, 1e6)
+CARBON = Unit("mg CO₂e", "mg", 1e6, 1e-8)
+
+RECOVERED = 0.87
+"""The validation accuracy of 'epochs to recover', as WORM's 90 %; dense networks end at 89 to 91 % here."""
+
+ROBUSTNESS = (
+    "clean",
+    "FGSM 1/255",
+    "FGSM 4/255",
+    "PGD 4/255",
+    "corruptions",
+    "held-out, energy AUROC",
+    "held-out, MSP AUROC",
+    "digits, energy AUROC",
+    "calibration error",
+)
+
+
+def before_training(result: Result) -> float:
+    """What a ticket scores on the validation split as its search left it."""
+    assert result.before is not None
+    return result.before
+
+
+def chance(result: Result) -> float:
+    """Guessing among ten classes."""
+    return 0.1
+
+
+def kept(result: Result, of: str = "") -> float:
+    """The share of weights that a ticket keeps in the layers whose names begin so; of all layers if none is named."""
+    own = [count for name, count in result.layers.items() if name.startswith(of)]
+    return sum(kept for kept, _ in own) / sum(size for _, size in own)
+
+
+def collapsed(result: Result) -> float:
+    """Weights of layers of which nothing is left."""
+    return float(sum(name.endswith("weight") for name in result.collapsed))
+
+
+def ticket_epoch(result: Result) -> float:
+    """Epochs of training before the ticket was drawn."""
+    return result.epochs_spent
+
+
+def quarter(result: Result) -> float:
+    """A quarter of the schedule that a ticket goes on with."""
+    return result.epochs / 4
+
+
+def lost(result: Result) -> float:
+    """Validation accuracy that removing the channels costs, before any retraining."""
+    assert result.whole is not None
+    assert result.before is not None
+    return result.whole - result.before
+
+
+def flops(result: Result) -> float:
+    """Searching and training together. Work stands for time: arms that share runs are hours apart on a machine with
+    other work; what truncating itself costs is in the benchmarks.
+    """
+    return result.search["flops"] + result.training["flops"]
+
+
+def epochs_to_recover(result: Result) -> float:
+    """Epochs of the ticket's training until `RECOVERED` on the validation split; one more than it had if never."""
+    return _epochs_to(RECOVERED, result)
+
+
+def epochs_to_regain(result: Result) -> float:
+    """The same until what the whole network had when the ticket was drawn, less half a point."""
+    assert result.whole is not None
+    return _epochs_to(result.whole - 0.005, result)
+
+
+def _epochs_to(accuracy: float, result: Result) -> float:
+    reached = [row["validation_metric"] >= accuracy for row in result.history]
+    return 1.0 + (reached.index(True) if any(reached) else len(reached))
+
+
+def tried(result: Result, by: str) -> float:
+    """What a run's network came to by one measure of robustness."""
+    return result.robustness[by]
+
+
+def spent(result: Result, key: str, share: float = 1.0) -> float:
+    """A share of an entry of the ledger of a run's training."""
+    return share * result.training[key]
+
+
+MEASURES: Mapping[str, tuple[Callable[..., float], Unit]] = {
+    "accuracy": (after_training, POINTS),
+    "accuracy before training": (before_training, POINTS),
+    "chance": (chance, POINTS),
+    "kept": (kept, POINTS),
+    "dead layers": (collapsed, LAYERS),
+    "ticket epoch": (ticket_epoch, EPOCHS),
+    "a quarter of training": (quarter, EPOCHS),
+    "total work": (flops, TERAFLOPS),
+    "lost in pruning": (lost, POINTS),
+    "epochs to recover": (epochs_to_recover, EPOCHS),
+    "epochs to regain": (epochs_to_regain, EPOCHS),
+    "seconds": (partial(spent, key="seconds"), SECONDS),
+    "memory of a step": (partial(spent, key="step_memory"), MEGABYTES),
+    "carbon": (partial(spent, key="carbon"), CARBON),
+    **{name: (partial(tried, by=name), POINTS) for name in ROBUSTNESS},
+}
+
+
+def measure_of(said: str | Mapping[str, object]) -> tuple[Measure, Unit]:
+    """A measure by its name, or with settings as `{ measure = "kept", of = "fc." }`; and what it is counted in."""
+    settings = {"measure": said} if isinstance(said, str) else dict(said)
+    name = str(settings.pop("measure"))
+    if name not in MEASURES:
+        raise unknown("measure", name, MEASURES)
+    function, unit = MEASURES[name]
+    return (partial(function, **settings) if settings else function), unit
