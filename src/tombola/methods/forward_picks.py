@@ -18,7 +18,7 @@ class Picked:
     """The neurons in the order in which they were picked, and ½ of the mean squared error after each.
 
     whole: that of all neurons together; variance: of what single neurons give about what all give together. Bounds on
-    the losses follow from the two (`evidence.theory`).
+    the losses follow from the two (`papers.pretraining.theory`).
     """
 
     order: Tensor
