@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import sys
+import warnings
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from tombola import Mask, TombolaError, zoo
 from tombola.shrinking.cutting import Kept, axes_of, cut, narrowed
 from tombola.shrinking.export import to_onnx
 from tombola.shrinking.plan import plan
-from tombola.structure import Units
+from tombola.structure import Units, wiring_of
 
 SMALL = {"lenet-300-100": (20,), "lenet5": (1, 16, 16)}
 
@@ -311,6 +313,116 @@ def test_a_network_whose_code_counts_its_channels_is_not_handed_over():
     model, x = Numbered(), torch.randn(3, 3, 2, 2)
     with pytest.raises(TombolaError, match="has the number of channels written in it"):
         tb.shrink(model, channel_mask(model, x), example=x)
+
+
+class Shuffle(nn.Module):
+    """A block of a ShuffleNet, which takes all channels or, without a stride, half of them."""
+
+    def __init__(self, inputs: int, half: int, stride: int) -> None:
+        super().__init__()
+        taken = inputs if stride > 1 else half
+        self.past = nn.Sequential(nn.Conv2d(inputs, half, 1, stride), nn.BatchNorm2d(half), nn.ReLU())
+        self.branch = nn.Sequential(
+            *(nn.Conv2d(taken, half, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU()),
+            *(nn.Conv2d(half, half, 3, stride, 1, groups=half), nn.BatchNorm2d(half)),
+            *(nn.Conv2d(half, half, 1), nn.BatchNorm2d(half), nn.ReLU()),
+        )
+        self.halved = stride == 1
+        if self.halved:
+            self.past = nn.Identity()
+
+    def forward(self, x):
+        one, two = x.chunk(2, 1) if self.halved else (x, x)
+        x = torch.cat([self.past(one), self.branch(two)], 1)
+        return x.view(len(x), 2, -1, *x.shape[2:]).transpose(1, 2).contiguous().view(x.shape)
+
+
+class Shuffled(nn.Module):
+    """A ShuffleNet; torch-pruning divides by zero where its channels are shuffled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
+        self.stages = nn.Sequential(Shuffle(8, 6, 2), Shuffle(12, 6, 1), Shuffle(12, 12, 2), Shuffle(24, 12, 1))
+        self.wide, self.last = nn.Conv2d(24, 16, 1), nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.last(self.wide(self.stages(F.relu(self.norm(self.stem(x))))).mean((2, 3)))
+
+
+class Windows(nn.Module):
+    """Parts of the channels through convolutions of their own and joined with a stream, as in CoaT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mid = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 7, 3, padding=1)
+        self.each = nn.ModuleList(nn.Conv2d(size, size, 3, padding=1, groups=size) for size in (2, 3, 3))
+        self.last = nn.Linear(7, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        parts = [own(part) for own, part in zip(self.each, x.split([2, 3, 3], 1), strict=True)]
+        return self.last(F.relu(self.mid(torch.cat(parts, 1) + x)).mean((2, 3)))
+
+
+class TwoUses(nn.Module):
+    """A product of the parts of a split, of which one is used twice, and as rows a reshape that is not followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.mid, self.last = nn.Conv2d(4, 9, 1), nn.Linear(9, 5)
+
+    def forward(self, x):
+        one, two = F.relu(self.stem(x)).chunk(2, 1)
+        x = self.one(one) * torch.sigmoid(self.two(two)) * two
+        return self.last(F.relu(self.mid(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("make", "pinned", "free", "told"),
+    [
+        (Shuffled, {"stages.0.past.0", "stages.1.branch.5"}, {"stem", "stages.1.branch.0", "wide"}, True),
+        (Windows, {"stem"}, {"mid"}, False),
+        (TwoUses, {"stem"}, {"mid"}, False),
+    ],
+)
+def test_what_torch_pruning_cannot_follow_stays_and_all_else_is_cut(make, pinned, free, told):
+    torch.manual_seed(0)
+    model, x = make().double(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    mask = channel_mask(model, x)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        small = tb.shrink(model, mask, example=x)
+    left = [str(own.message) for own in seen]
+    smaller = {
+        name.removesuffix(".weight")
+        for name, own in small.named_parameters()
+        if len(own) < len(model.get_parameter(name))
+    }
+    assert any(not mask[f"{name}.weight"].flatten(1).any(1).all() for name in pinned)
+    assert not pinned & smaller
+    assert free <= smaller
+    says = (
+        r"removed channels of '[\w.]+'.* are masked in the smaller network, and not cut out of it: torch-pruning cannot"
+    )
+    assert [bool(re.match(says, own)) for own in left] == [True] * told
+    sgd = [torch.optim.SGD(own.parameters(), 0.1) for own in (model, small)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dead = tb.shrinking.preview(model, mask, x).mask
+    other = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    for _ in range(2):  # before a step and after it
+        outputs = stepped(model, mask, sgd[0], other), stepped(small, dead, sgd[1], other)
+        assert torch.allclose(*outputs, rtol=1e-9, atol=1e-9)
+
+
+def test_a_split_gives_each_layer_the_part_that_it_takes():
+    model, x = TwoUses(), torch.randn(2, 3, 8, 8)
+    wiring = wiring_of(model, lambda own: own(x.to(next(own.parameters()).device)))
+    fed = wiring.fed_from("stem")
+    assert fed["one inputs"].tolist() == [0, 1, 2, 3]
+    assert fed["two inputs"].tolist() == [4, 5, 6, 7]
 
 
 def test_training_goes_on_masked_where_the_smaller_network_would_differ(monkeypatch):

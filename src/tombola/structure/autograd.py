@@ -24,14 +24,14 @@ def stem_of(function: Node) -> str:
     return re.sub(r"\d+[dD].*$", "", re.sub(r"Backward\d*$", "", function.name()))
 
 
-def shape_of(function: Node) -> tuple[int, ...]:
-    """The shape of what an operation gives."""
-    return _given(function, 0)
+def shape_of(function: Node, place: int = 0) -> tuple[int, ...]:
+    """The shape of what an operation gives; place: which of several tensors."""
+    return tuple(DOOR.part(function, "_input_metadata")[place].shape)
 
 
 def operands(function: Node) -> list[tuple[int, ...]]:
     """The shapes of what an operation takes, numbers and what needs no gradient left out."""
-    return [_given(own, at) for own, at in function.next_functions if own is not None] or [()]
+    return [shape_of(own, at) for own, at in function.next_functions if own is not None] or [()]
 
 
 def has_leaf(function: Node) -> bool:
@@ -52,10 +52,6 @@ def reduced(function: Node) -> tuple[int, ...]:
 def padding(function: Node) -> tuple[int, ...] | None:
     """What is padded, two numbers a dimension, the last one first; None for an operation that torch does not have."""
     return None if isinstance(function, BackwardCFunction) else tuple(_saved(function, "pad"))
-
-
-def _given(function: Node, place: int) -> tuple[int, ...]:
-    return tuple(DOOR.part(function, "_input_metadata")[place].shape)
 
 
 def _saved(function: Node, field: str) -> Any:

@@ -7,7 +7,7 @@ bound in pyproject.toml is the next minor version, until the contract test has b
 
 An index mapping says where each channel goes between two operations. torch-pruning fails on some operations, with
 whatever exception comes up, as on some with which ShuffleNet shuffles channels. Its graph would then not be; here such
-an operation is `lost`: its edges have no mapping, and the rest of the graph has. So is one that it maps wrongly.
+an operation is `lost`: its edges have no mapping, and the rest of the graph has.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from tombola.doors import Door
+from tombola.structure.autograd import shape_of
 
 DOOR = Door("torch-pruning", ">=1.6,<1.7", "structure/torch_pruning.py")
 
@@ -189,23 +190,44 @@ def _map(graph: Any, parts: _Parts) -> set[Any]:
                 graph.module2node = {module: node}
                 work(graph)
     graph.module2node = graph.edges
-    lost |= {node for node in graph.edges.values() if _is_out_of_order(node)}
+    lost |= {node for node in graph.edges.values() if node not in lost and not _in_order(node)}
     for node in lost:
         for step in _edges(node):
             step.index_mapping[:] = [None] * len(step.index_mapping)
     return lost
 
 
-def _is_out_of_order(node: Any) -> bool:
-    """Whether what splits a tensor has its parts mixed up.
+@dataclass(frozen=True)
+class _Part:
+    """The channels of one part of what is split, by where it begins and ends."""
 
-    torch-pruning takes the operations that it comes to one after another for those that take the first part, the second
-    and so on; they may take them in another order, or a part several times. Autograd knows which they take.
+    begin: int
+    end: int
+
+    def __call__(self, places: list[Place]) -> list[Place]:
+        return [Place(p.idx - self.begin, p.root_idx) for p in places if self.begin <= p.idx < self.end]
+
+
+def _in_order(node: Any) -> bool:
+    """Let each operation behind what splits a tensor have the part that it takes; whether that can be done.
+
+    torch-pruning gives the parts to the operations in the order in which it comes to them, which is another one. Which
+    they take, and how large it is, autograd knows; where one takes several, torch-pruning must have been right.
     """
     if KINDS.get(type(node.module).__name__) != "split" or all(s.index_mapping[0] is None for s in node.dependencies):
-        return False
-    taken = [{at for own, at in out.grad_fn.next_functions if own is node.grad_fn} for out in node.outputs]
-    return any(place not in parts for place, parts in enumerate(taken))
+        return True
+    for place, out in enumerate(node.outputs):
+        parts = {at for own, at in out.grad_fn.next_functions if own is node.grad_fn}
+        if len(parts) != 1:
+            if place not in parts:
+                return False
+            continue
+        begin = sum(shape_of(node.grad_fn, at)[1] for at in range(min(parts)))
+        end = begin + shape_of(node.grad_fn, min(parts))[1]
+        for edge in node.dependencies:
+            if edge.target is out and out not in node.inputs:
+                edge.index_mapping[0] = _Part(begin, end)
+    return True
 
 
 @contextmanager
@@ -232,7 +254,7 @@ def _read(graph: Any, lost: Collection[Any]) -> dict[nn.Module, Operation]:
         for edge in node.dependencies:
             if edge.trigger == leaving and any(edge.target is other for other in node.outputs):
                 maps = tuple(move for move in edge.index_mapping if move is not None)
-                cuttable = not any(type(move).__name__ in FIXED for move in maps)
+                cuttable = not any(isinstance(move, _Part) or type(move).__name__ in FIXED for move in maps)
                 own.onward.append(Step(made[edge.target], maps, cuttable))
     return {module: made[node] for module, node in graph.module2node.items()}
 

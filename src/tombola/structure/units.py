@@ -73,6 +73,8 @@ class Units:
         Groups of which nothing is scored are left out: they are kept. TombolaError if that is all of them.
         """
         reduced = {group.name: self._reduced(group, scores) for group in self.groups if _covered(group, scores)}
+        if not self.groups:
+            raise TombolaError("nothing in this network can be pruned so; prune weights instead")
         if not reduced:
             names = ", ".join(f"'{group.name}'" for group in self.groups[:3])
             raise TombolaError(f"no score covers group {names}; use a score of one of its parameters")
