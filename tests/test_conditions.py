@@ -114,3 +114,16 @@ def test_a_score_that_is_edited_is_no_longer_what_was_found(tmp_path, monkeypatc
     before = search(task, tb.method("snip", density=0.5), 0, store, tb.Serial())[1].path
     monkeypatch.setitem(SCORES.own, "snip", tb.registry.Entry("snip", SCORES.own["snip"].where, version=2))
     assert search(task, tb.method("snip", density=0.5), 0, store, tb.Serial())[1].path != before
+
+
+def test_a_prepared_run_can_be_sent_elsewhere_and_takes_no_task_s_id_along(tmp_path):
+    import pickle
+
+    from tombola.studies.executor import Serial
+    from tombola.studies.prepared import prepare
+
+    own = prepare(tb.RunSpec(toy_task(epochs=1), tb.method("snip", density=0.5)), tb.Store(tmp_path), Serial())
+    sent = pickle.loads(pickle.dumps(own))
+    assert (sent.folder.path, sent.settings) == (own.folder.path, own.settings)
+    assert vars(sent.executor.tasks) == vars(Serial().tasks)
+    assert vars(own.executor.tasks) != vars(Serial().tasks)

@@ -104,3 +104,28 @@ def test_two_scores_of_one_name_are_two_rows(tmp_path):
     assert study.verdicts[0].means["ticket"] != study.verdicts[1].means["ticket"]
     unnumbered = [replace(own, method="mine") if own.method else own for own in study.results]
     assert [arm.method for arm in Gathered.of(unnumbered, ()).arms if arm.method] == ["mine", "mine #2"]
+
+
+def test_one_method_by_two_names_is_two_rows_of_the_same_runs(tmp_path):
+    own = tb.method("snip", density=0.5)
+    engine = tb.Engine(tb.Store(tmp_path))
+    study = tb.compare(toy_task(epochs=1), {"a": own, "b": own}, seeds=2, controls=["random"], engine=engine)
+    assert [verdict.subject for verdict in study.verdicts] == ["a", "b"]
+    arms = [(arm.method, arm.control, len(arm.results)) for arm in Gathered.of(study.results, study.verdicts).arms]
+    assert arms == [("", "", 2), ("a", "", 2), ("a", "random", 2), ("b", "", 2), ("b", "random", 2)]
+    assert len(list(tmp_path.glob("*/result.json"))) == 6
+
+
+@pytest.mark.parametrize("label", ["", " ", "dense"])
+def test_no_subject_is_called_as_the_dense_network_is(label):
+    with pytest.raises(tb.TombolaError, match="give another name"):
+        tb.compare(toy_task(epochs=1), {label: tb.method("snip")}, seeds=1)
+
+
+def test_a_long_name_has_a_folder_and_a_preset_s_name_for_another_no_wrong_command(tmp_path):
+    task = replace(toy_task(epochs=1), labels={"model": "lenet-300-100", "data": "digits"})
+    subjects = {"x" * 300: tb.method("snip", density=0.5), "synflow": tb.method("snip", density=0.5, floor=1)}
+    study = tb.compare(task, subjects, seeds=1, controls=[], engine=tb.Engine(tb.Store(tmp_path)))
+    commands = {result.method[:7]: result.command for result in study.results if result.method}
+    assert commands["synflow"] == ""
+    assert commands["xxxxxxx"].startswith("tombola train snip --density 0.5")

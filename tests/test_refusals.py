@@ -420,3 +420,30 @@ def test_ctrl_c_says_how_to_go_on():
         assert process.stderr is not None
         assert "run the same command again and it goes on where it was" in process.stderr.read()
     assert process.returncode == 130
+
+
+def test_a_control_that_does_not_exist_leaves_no_folder_behind(tmp_path):
+    from tombola.testing import toy_task
+
+    store = tb.Store(tmp_path)
+    with pytest.raises(tb.TombolaError, match="did you mean 'shuffle'"):
+        tb.studies.execute([tb.RunSpec(toy_task(epochs=1), tb.method("snip"), "shufle")], store)
+    assert not list(tmp_path.glob("*shufle*"))
+
+
+def test_a_module_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
+    from tombola.registry import imported
+
+    (tmp_path / "torn.py").write_text("def score(:\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(tb.TombolaError, match="cannot load the score 'torn:score': SyntaxError"):
+        imported("torn:score", "the score")
+
+
+def test_the_command_that_find_prints_is_quoted(tmp_path, monkeypatch, capsys):
+    from tombola.cli import find
+
+    monkeypatch.chdir(tmp_path)
+    words = ["snip", "--density", "0.5", "--model", "lenet-300-100", "--data", "digits", "--recipe.epochs", "1"]
+    find.run([*words, "--out", "my out"])
+    assert "tombola check 'my out/ticket.safetensors'" in " ".join(capsys.readouterr().out.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,5 +87,5 @@ def run(words: Sequence[str]) -> int:
         out.print(f"As it was found, before it trains: {before:.2%} on the validation split.")
     if drawn:
         out.print(f"How the search went: {folder.curve_path}")
-    out.print(f"Ticket: {folder.ticket_path}\nDoes it win? tombola check {folder.ticket_path}")
+    out.print(f"Ticket: {folder.ticket_path}\nDoes it win? tombola check {shlex.quote(str(folder.ticket_path))}")
     return 0

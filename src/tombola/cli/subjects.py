@@ -57,7 +57,7 @@ def method_named(word: str) -> Method:
         return OneShot(score=SCORES[word])
     if ":" not in word:
         raise unknown("method", word, METHODS)
-    own = imported(word)
+    own = imported(word, "the method or score")
     own = own() if isinstance(own, type) else own
     if hasattr(own, "find"):
         if not is_dataclass(own):

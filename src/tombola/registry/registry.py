@@ -189,7 +189,7 @@ class Registry(Mapping[str, T]):
         return found
 
 
-def imported(where: str, what: str = "what") -> Any:
+def imported(where: str, what: str = "the object") -> Any:
     """What "module:object" names, found from the current folder too; TombolaError where it cannot be had."""
     module, _, path = where.partition(":")
     if os.getcwd() not in sys.path:
@@ -198,8 +198,9 @@ def imported(where: str, what: str = "what") -> Any:
         target = importlib.import_module(module)
         for part in path.split("."):
             target = getattr(target, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise TombolaError(f"cannot load {what} '{where}': {error}; give package.module:function") from error
+    except Exception as error:  # a user's module may fail in any way
+        why = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise TombolaError(f"cannot load {what} '{where}': {why}; give package.module:function") from error
     return target
 
 

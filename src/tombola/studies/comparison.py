@@ -22,6 +22,8 @@ from tombola.studies.store import Store
 from tombola.tickets import Ticket, write_atomically
 from tombola.training import Task, bars, fingerprint, identity
 
+DENSE = "dense"
+"""What the dense network is called in reports, and no subject beside it."""
 Subject = TypeVar("Subject", bound=Ticket | Method)
 
 
@@ -111,11 +113,17 @@ def compare(
         for seed in range(seeds)
     ]
     unique = list({_key(spec): spec for plan in plans for spec in plan.values()}.values())
-    results = dict(zip(map(_key, unique), execute(unique, engine.store, engine.executor), strict=True))
+    made = dict(zip(map(_key, unique), execute(unique, engine.store, engine.executor), strict=True))
+    results = {  # a method that has two names has its runs once, and a row by each
+        (spec.method, key): replace(made[key], method=spec.method)
+        for plan in plans
+        for spec in plan.values()
+        if (key := _key(spec))
+    }
     verdicts = []
     for start in range(0, len(plans), seeds):
         own = plans[start : start + seeds]
-        arms = {name: [results[_key(plan[name])] for plan in own] for name in own[0]}
+        arms = {name: [results[plan[name].method, _key(plan[name])] for plan in own] for name in own[0]}
         metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
         first = arms["ticket"][0]
         collapsed = tuple(dict.fromkeys(layer for result in arms["ticket"] for layer in result.collapsed))
@@ -126,6 +134,9 @@ def compare(
 def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[str, Subject]]:
     """Subjects with what they are called, once each; two that would be called the same are numbered."""
     if isinstance(subjects, Mapping):
+        for label in subjects:
+            if not label.strip() or label == DENSE:
+                raise TombolaError(f"a subject is called '{label}', as only the dense network is; give another name")
         return list(subjects.items())
     kinds: dict[str, list[str]] = {}
     named: dict[str, tuple[str, Subject]] = {}

@@ -14,7 +14,7 @@ import torch
 
 from tombola.errors import TombolaError
 from tombola.evidence import Arm, effective
-from tombola.methods import Method, blocks_removed
+from tombola.methods import Method, blocks_removed, label_of
 from tombola.registry import METHODS
 from tombola.shrinking import within
 from tombola.studies.executor import Executor, Serial
@@ -151,7 +151,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
 
 def command_for(spec: RunSpec, labels: dict[str, Any], ticket_path: Path | None) -> str:
     """What to type to make a run again, for a task and a method that the command line knows."""
-    if not labels or (spec.method not in METHODS and not isinstance(spec.subject, Ticket | None)):
+    if not labels or not (isinstance(spec.subject, Ticket | None) or label_of(spec.subject) in METHODS):
         return ""
     words = ["tombola", "train"]
     if spec.subject is None:
@@ -159,7 +159,7 @@ def command_for(spec: RunSpec, labels: dict[str, Any], ticket_path: Path | None)
     elif isinstance(spec.subject, Ticket):
         words.append(str(ticket_path))
     else:
-        words += [spec.method, *_amount(spec.subject)]
+        words += [label_of(spec.subject), *_amount(spec.subject)]
     words += task_words(labels)
     words += ["--seed", str(spec.seed)]
     words += ["--init-seed", str(spec.init_seed)] if spec.init_seed is not None else []

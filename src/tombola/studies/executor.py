@@ -22,6 +22,9 @@ class Tasks:
         self._resolved: dict[int, tuple[Task, Task]] = {}
         self._settings: dict[tuple[int, int], dict[str, Any]] = {}
 
+    def __reduce__(self) -> tuple[type[Tasks], tuple[()]]:
+        return Tasks, ()  # elsewhere the tasks are other objects, whose ids may be those of any of these
+
     def resolved(self, task: Task, device: torch.device) -> Task:
         """The task with the precision that its recipe comes to on the device; the same object for the same task."""
         if task.recipe.precision != "auto":

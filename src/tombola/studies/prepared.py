@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tombola.errors import TombolaError
-from tombola.evidence import Against, Arm, control
+from tombola.evidence import Against, Arm, control, control_kind
 from tombola.methods import Method, find
+from tombola.registry import CONTROLS
 from tombola.studies.executor import Executor
 from tombola.studies.spec import RunSpec, settings_of
 from tombola.studies.store import RunFolder, Store
@@ -78,6 +79,8 @@ class Prepared:
 
 def prepare(spec: RunSpec, store: Store, executor: Executor, folder: RunFolder | None = None) -> Prepared:
     """Work out what a run is and where it is kept: in `folder`, or in the store's own for what it is."""
+    if spec.control:
+        CONTROLS.entry(control_kind(spec.control))  # before there is a folder of what does not exist
     spec, settings = _known(spec, executor)
     if folder is None:
         parts = [spec.method or "dense", spec.control, f"{spec.density:.4g}", f"s{spec.seed}"]

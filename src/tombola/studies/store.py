@@ -25,6 +25,8 @@ from tombola.training import fingerprint
 
 DIGITS = 12
 """Of its digest in a folder's name."""
+LONGEST = 120
+"""Letters of what a run is called in its folder's name; the digest tells it apart."""
 ODD = r"[^A-Za-z0-9._-]+"
 """What of a label does not go into a folder's name."""
 
@@ -186,7 +188,7 @@ class Store:
         found = [folder for folder in self._with(own) if not self.exact or under(folder.settings() or {}) == here]
         if found:
             return max(found, key=lambda folder: (folder.is_finished, under(folder.settings() or {}) == here))
-        path = self.root / f"{re.sub(ODD, '-', name).strip('-')}-{own[:DIGITS]}"
+        path = self.root / f"{re.sub(ODD, '-', name)[:LONGEST].strip('-')}-{own[:DIGITS]}"
         return RunFolder(path if not path.exists() else path.with_name(f"{path.name}-{fingerprint(here)[:6]}"))
 
     def begin(self, folder: RunFolder, settings: dict[str, Any]) -> None:

@@ -68,8 +68,9 @@ def task_identity(task: Task, seed: int, recipe: Recipe, precision: str) -> dict
     called = {name: identity(beneath(task, name)) for name in ("forward", "loss", "metric")}
     trained = {name: own for name, own in identity(recipe).items() if name != "precision"}
     known = {"network": network_identity(task.build(seed)), "data": data_digest(task)}
-    if not is_installed(kind := type(_innermost(task))):
-        called["batches"] = source_of(MethodType(kind.batches, kind))  # every epoch's, whatever this task holds
+    kind = type(_innermost(task))
+    if not is_installed(kind) and (batches := getattr(kind, "batches", None)) is not None:
+        called["batches"] = source_of(MethodType(batches, kind))  # every epoch's, whatever this task holds
     return known | called | {"recipe": trained, "precision": precision}
 
 
