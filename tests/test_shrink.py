@@ -343,7 +343,9 @@ class Shuffled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.norm = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
-        self.stages = nn.Sequential(Shuffle(8, 6, 2), Shuffle(12, 6, 1), Shuffle(12, 12, 2), Shuffle(24, 12, 1))
+        self.stages = nn.Sequential(
+            *(Shuffle(*own) for own in ((8, 6, 2), (12, 6, 1), (12, 6, 1), (12, 12, 2), (24, 12, 1)))
+        )
         self.wide, self.last = nn.Conv2d(24, 16, 1), nn.Linear(16, 5)
 
     def forward(self, x):
@@ -382,14 +384,14 @@ class TwoUses(nn.Module):
 @pytest.mark.parametrize(
     ("make", "pinned", "free", "told"),
     [
-        (Shuffled, {"stages.0.past.0", "stages.1.branch.5"}, {"stem", "stages.1.branch.0", "wide"}, True),
+        (Shuffled, {"stages.0.past.0", "stages.0.branch.5"}, {"stem", "stages.1.branch.0", "wide"}, True),
         (Windows, {"stem"}, {"mid"}, False),
         (TwoUses, {"stem"}, {"mid"}, False),
     ],
 )
 def test_what_torch_pruning_cannot_follow_stays_and_all_else_is_cut(make, pinned, free, told):
     torch.manual_seed(0)
-    model, x = make().double(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    model, x = make().double(), torch.randn(3, 3, 16, 16, dtype=torch.float64)
     mask = channel_mask(model, x)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -411,7 +413,7 @@ def test_what_torch_pruning_cannot_follow_stays_and_all_else_is_cut(make, pinned
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dead = tb.shrinking.preview(model, mask, x).mask
-    other = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    other = torch.randn(4, 3, 16, 16, dtype=torch.float64)
     for _ in range(2):  # before a step and after it
         outputs = stepped(model, mask, sgd[0], other), stepped(small, dead, sgd[1], other)
         assert torch.allclose(*outputs, rtol=1e-9, atol=1e-9)
