@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 
 import tombola as tb
 from tombola.registry import SCORES
-from tombola.studies import ConditionsWarning, RunSpec, prepare, search
+from tombola.report import Gathered, write_report
+from tombola.report.words import mixed_conditions
+from tombola.studies import ConditionsWarning, RunSpec, StaleWarning, prepare, search
 from tombola.testing import toy_task
 
 
@@ -43,6 +46,34 @@ def test_results_of_other_threads_are_used_and_that_is_said(tmp_path, threads):
         warnings.simplefilter("error")
         threads(1)
         assert tb.execute(specs(), tb.Store(tmp_path)) == first
+
+
+def test_the_report_says_where_conditions_are_mixed(tmp_path, threads):
+    results = tb.execute(specs()[:2], tb.Store(tmp_path))
+    assert mixed_conditions(Gathered.of(results, ())) == ""
+    threads(2)
+    more = tb.execute(specs()[2:], tb.Store(tmp_path))
+    said = mixed_conditions(Gathered.of([*results, *more], ()))
+    assert said.endswith("2 results with 1 thread on cpu and 2 results with 2 threads on cpu.")
+    assert said in write_report([*results, *more], (), tmp_path, title="Mixed").read_text()
+
+
+def test_a_run_of_the_first_version_whose_code_is_not_known_is_made_again_and_that_is_said(tmp_path):
+    spec = RunSpec(replace(toy_task(epochs=1), loss=half), seed=1)
+    tb.execute([spec], tb.Store(tmp_path))
+    (folder,) = (own.parent for own in tmp_path.glob("*/settings.json"))
+    settings = json.loads((folder / "settings.json").read_text())
+    settings["loss"] = "test_conditions.half#0a1b2c3d"
+    old = {key: value for key, value in settings.items() if key not in ("forward", "label")}
+    (folder / "settings.json").write_text(json.dumps(old))
+    folder.rename(folder.with_name("dense-1-s1-0123456789ab"))
+    with pytest.warns(StaleWarning, match="did not record what your own code does; it is made again"):
+        tb.execute([spec], tb.Store(tmp_path))
+    assert len(files(tmp_path)) == 2
+
+
+def half(outputs, targets):
+    return torch.nn.functional.cross_entropy(outputs, targets) / 2
 
 
 def test_exact_keeps_a_second_result_beside_the_first(tmp_path, threads):

@@ -221,6 +221,7 @@ PROGRAM = """
 import tombola as tb, torch
 from torch import nn
 from tombola.studies import digest, settings_of, task_settings
+from tombola.training import identity
 
 def loss(outputs, targets):
     return nn.functional.cross_entropy(outputs, targets) * (1 if "a" in {"a", "b", "c", "d"} else 2)
@@ -232,7 +233,7 @@ torch.manual_seed(0)
 data = {"train": (torch.randn(20, 4), torch.arange(20) % 3), "test": (torch.randn(6, 4), torch.arange(6) % 3)}
 task = tb.SupervisedTask(build, data, loss=loss)
 method = tb.method("synflow", prunable=tb.Prunable(exclude=("b",)))
-print(digest(settings_of(tb.RunSpec(task, method), task_settings(task, 0, torch.device("cpu")))))
+print(digest(settings_of(tb.RunSpec(task, method), identity(method), task_settings(task, 0, torch.device("cpu")))))
 """
 
 

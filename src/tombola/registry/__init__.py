@@ -26,11 +26,10 @@ KINDS = {
 def version_of(kind: type | object) -> tuple[str, int] | None:
     """Under which name and version identities know a class or function of Tombola's own; None for any other."""
     where = f"{getattr(kind, '__module__', '')}:{getattr(kind, '__qualname__', '')}"
-    for registry in (SCORES, FAMILIES, METRICS, CONTROLS):
-        for entry in registry.own.values():
-            if entry.where == where:
-                return entry.name, entry.version
-    return None
+    if not where.startswith("tombola."):
+        return None
+    known = (registry.own.values() for registry in (SCORES, FAMILIES, METRICS, CONTROLS))
+    return next(((own.name, own.version) for entries in known for own in entries if own.where == where), None)
 
 
 __all__ = [

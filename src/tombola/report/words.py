@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tombola.evidence import MANDATORY, Comparison, Verdict
 from tombola.report.arms import Arm, Gathered
+from tombola.studies import in_words, under
 
 NOTHING = "–"
 WORDS = {True: "wins", False: "does not win", None: "undecided"}
@@ -159,6 +160,19 @@ def estimate(study: Gathered) -> str:
         "Energy and carbon are estimates by codecarbon: kWh = mean power × seconds, kg CO₂e = kWh × the intensity of "
         f"the grid of {_and(study.countries)}."
     )
+
+
+def mixed_conditions(study: Gathered) -> str:
+    """What there is to say where results were made under several conditions; nothing where they were not."""
+    made: dict[str, int] = {}
+    for arm in study.arms:
+        for result in arm.results:
+            if held := under(result.settings):
+                made[in_words(held)] = made.get(in_words(held), 0) + 1
+    if len(made) < 2:
+        return ""
+    told = _and([f"{counted(count, 'result')} with {words}" for words, count in made.items()])
+    return f"Made under several conditions, which move the last digits: {told}."
 
 
 def outcome_words(comparison: Comparison) -> str:

@@ -21,15 +21,11 @@ from tombola.studies.executor import Executor, Serial
 from tombola.studies.prepared import Prepared, at_rate, prepare
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, conditions, source_digest
-from tombola.studies.store import ConditionsWarning, Store, in_words, under
+from tombola.studies.store import ConditionsWarning, StaleWarning, Store, in_words, under
 from tombola.studies.tasks import task_words
 from tombola.studies.together import train_together_first
 from tombola.tickets import Mask, Ticket
 from tombola.training import epochs_spent, own_randomness, start_of, train
-
-
-class StaleWarning(UserWarning):
-    """Results that are read were made by another version of the package's source."""
 
 
 def execute(specs: Sequence[RunSpec], store: Store, executor: Executor | None = None) -> list[Result]:

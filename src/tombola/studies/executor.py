@@ -9,16 +9,17 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from tombola.studies.spec import conditions, task_settings
-from tombola.training import Bars, Meter, Task, with_recipe
+from tombola.training import Bars, Meter, Task, identity, with_recipe
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
 class Tasks:
-    """The tasks of a study: of each the precision that `auto` comes to, and what it is, worked out once."""
+    """The tasks and subjects of a study: the precision that `auto` comes to, and what each is, worked out once."""
 
     def __init__(self) -> None:
+        self._subjects: dict[int, tuple[Any, Any]] = {}
         self._resolved: dict[int, tuple[Task, Task]] = {}
         self._settings: dict[tuple[int, int], dict[str, Any]] = {}
 
@@ -33,6 +34,12 @@ class Tasks:
             recipe = replace(task.recipe, precision=task.recipe.resolved_precision(device))
             self._resolved[id(task)] = task, with_recipe(task, recipe)
         return self._resolved[id(task)][1]
+
+    def identity(self, subject: Any) -> Any:
+        """What a subject is when it is first looked at: a score of one's own may keep notes of what it has scored."""
+        if id(subject) not in self._subjects:
+            self._subjects[id(subject)] = subject, identity(subject)
+        return self._subjects[id(subject)][1]
 
     def settings(self, task: Task, seed: int, device: torch.device) -> dict[str, Any]:
         """What a task comes to with a seed."""

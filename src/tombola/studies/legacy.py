@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tombola.evidence import control_identity
@@ -11,8 +12,20 @@ from tombola.training import identity, upgraded
 WHERE_NOT_SAID = {"init_seed": None, "extra_epochs": 0.0, "lr": None, "robustness": None}
 """What the first version left out unless it was set."""
 
+UNRECORDED = ("source", "code", "frozen", "batches", "forward")
+"""What the first version knew nothing of."""
 JUMPED = ("one-cycle", "cosine-by-epoch")
 """Schedules whose learning rate the first version let jump after a warm-up: other runs than today's."""
+
+
+def without_code(described: Any) -> Any:
+    """Settings without what the first version did not record, or recorded otherwise: the user's own code."""
+    if isinstance(described, Mapping):
+        own = {key: without_code(value) for key, value in described.items() if key not in UNRECORDED}
+        return own["is"] if own.keys() == {"is"} else own
+    if isinstance(described, list):
+        return [without_code(value) for value in described]
+    return described.partition("#")[0] if isinstance(described, str) else described
 
 
 def upgraded_run(settings: dict[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def prepare(spec: RunSpec, store: Store, executor: Executor, folder: RunFolder |
 def _known(spec: RunSpec, executor: Executor) -> tuple[RunSpec, dict[str, Any]]:
     """The specification with the precision of the study, and what the run is."""
     spec = replace(spec, task=executor.tasks.resolved(spec.task, executor.device))
-    return spec, settings_of(spec, executor.tasks.settings(spec.task, spec.seed, executor.device))
+    of_task = executor.tasks.settings(spec.task, spec.seed, executor.device)
+    return spec, settings_of(spec, executor.tasks.identity(spec.subject), of_task)
 
 
 def search(

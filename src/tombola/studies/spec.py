@@ -75,13 +75,13 @@ class RunSpec:
         return kept_share(self.subject.granularity.units(self.task.build(self.seed), probe), self.subject.density)
 
 
-def settings_of(spec: RunSpec, of_task: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(spec: RunSpec, subject: Any, of_task: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides what a run comes to, as JSON; beside it what it is called and its conditions.
 
-    of_task: what `task_settings` gives for its task and seed.
+    subject, of_task: what `identity` gives for its subject, and `task_settings` for its task and seed.
     """
     own = {
-        "subject": identity(spec.subject),
+        "subject": subject,
         "control": control_identity(spec.control),
         "seed": spec.seed,
         "init_seed": spec.init_seed,

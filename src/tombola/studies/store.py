@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tombola.errors import FileError
-from tombola.studies.legacy import upgraded_run
+from tombola.studies.legacy import upgraded_run, without_code
 from tombola.studies.result import Result
 from tombola.studies.spec import CONDITIONS, NAMES, digest
 from tombola.tickets import Ticket, write_atomically
@@ -29,6 +29,10 @@ LONGEST = 120
 """Letters of what a run is called in its folder's name; the digest tells it apart."""
 ODD = r"[^A-Za-z0-9._-]+"
 """What of a label does not go into a folder's name."""
+
+
+class StaleWarning(UserWarning):
+    """Results that are read, or cannot be, were made by another version of the package's source."""
 
 
 class ConditionsWarning(UserWarning):
@@ -188,6 +192,12 @@ class Store:
         found = [folder for folder in self._with(own) if not self.exact or under(folder.settings() or {}) == here]
         if found:
             return max(found, key=lambda folder: (folder.is_finished, under(folder.settings() or {}) == here))
+        if self._unrecorded and digest(without_code(dict(settings))) in self._unrecorded:
+            warnings.warn(
+                f"{name} is from a version that did not record what your own code does; it is made again",
+                StaleWarning,
+                stacklevel=2,
+            )
         path = self.root / f"{re.sub(ODD, '-', name)[:LONGEST].strip('-')}-{own[:DIGITS]}"
         return RunFolder(path if not path.exists() else path.with_name(f"{path.name}-{fingerprint(here)[:6]}"))
 
@@ -229,6 +239,12 @@ class Store:
             if f"-{own[:DIGITS]}" not in path.parent.name:
                 found.setdefault(own, []).append(path.parent)
         return found
+
+    @cached_property
+    def _unrecorded(self) -> set[str]:
+        """The runs of the first version whose code it did not record, by what else they are."""
+        held = [RunFolder(own).settings() or {} for folders in self._index.values() for own in folders]
+        return {digest(without_code(settings)) for settings in held}
 
 
 def under(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,18 +6,14 @@ and under every version of Python and every hash seed.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import dis
 import hashlib
 import importlib
 import importlib.util
 import inspect
-import linecache
 import sys
 from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +22,7 @@ from torch import nn
 from tombola.registry import version_of
 from tombola.tickets import digest_of, tensors_of
 from tombola.training.object_state import ARRAYS, SAYING, SEQUENCES, array_digest, state_of, without_addresses
+from tombola.training.syntax import globals_in, imports_in, names_in, syntax_of
 
 PLAIN = (str, bytes, int, float, complex, bool, type(None))
 PLATFORM = frozenset({"torch", "numpy", *sys.stdlib_module_names}) - {"__main__"}
@@ -34,10 +31,6 @@ OWN = "tombola"
 GENERATED = "<string>"
 """The file that a dataclass's own methods say they are from."""
 INSTALLED = ("site-packages", "dist-packages")
-
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-DOCUMENTED = (*DEFINITIONS, ast.ClassDef, ast.Module)
-IGNORED = frozenset({"ctx", "type_comment", "kind", "annotation", "returns"})
 
 
 def package_of(target: Any) -> str:
@@ -121,13 +114,13 @@ class _Walk:
         if not self._follows_home(function):
             self.parts.append(f"name {function.__qualname__}")
             return
-        self.parts.append(f"function {function.__qualname__} {_syntax(function.__code__)}")
+        self.parts.append(f"function {function.__qualname__} {syntax_of(function.__code__)}")
         for cell in function.__closure__ or ():
             self._value(_content(cell))
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._value(default)
-        names = sorted(_names(function.__code__))
-        used = [function.__globals__[name] for name in _globals(function.__code__) if name in function.__globals__]
+        names = sorted(names_in(function.__code__))
+        used = [function.__globals__[name] for name in globals_in(function.__code__) if name in function.__globals__]
         for value in (*used, *self._imported(function)):
             if isinstance(value, ModuleType):
                 self._members(value, names, set())
@@ -155,7 +148,7 @@ class _Walk:
     def _imported(self, function: FunctionType) -> Iterator[Any]:
         """What a function imports when it runs, where that is read too."""
         package = function.__globals__.get("__package__") or ""
-        for name, level, wanted in _imports(function.__code__):
+        for name, level, wanted in imports_in(function.__code__):
             if level and not package:
                 continue
             full = importlib.util.resolve_name("." * level + name, package) if level else name
@@ -272,131 +265,6 @@ def _is_generated(function: Any, kind: type) -> bool:
     file = function.__code__.co_filename
     generated = file == GENERATED and function.__name__ in GENERATED_METHODS and "__dataclass_fields__" in vars(kind)
     return file == dataclasses.__file__ or generated
-
-
-def _syntax(code: CodeType) -> str:
-    """The syntax of a piece of code; its instructions where no source is to be had, or another one by now."""
-    linecache.checkcache(code.co_filename)
-    node = _read("".join(linecache.getlines(code.co_filename))).get(code)
-    return _instructions(code) if node is None else "".join(_canonical(node))
-
-
-@lru_cache(64)
-def _read(source: str) -> _Source:
-    return _Source(source)
-
-
-class _Source:
-    """The functions in the text of a file, by what they were compiled to."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def get(self, code: CodeType) -> ast.AST | None:
-        """The syntax of this code; None where the text gives other code in its place."""
-        if not self._text or code not in self._codes:
-            return None
-        found = [node for node in self._nodes if _starts(node) == code.co_firstlineno and _is(node, code)]
-        return max(found, key=lambda node: _covered(node, code), default=None)
-
-    @cached_property
-    def _nodes(self) -> list[ast.AST]:
-        return [node for node in ast.walk(ast.parse(self._text)) if isinstance(node, (*DEFINITIONS, ast.Lambda))]
-
-    @cached_property
-    def _codes(self) -> set[CodeType]:
-        try:
-            return set(_within(compile(self._text, "", "exec", dont_inherit=True)))
-        except (SyntaxError, ValueError):
-            return set()
-
-
-def _within(code: CodeType) -> Iterator[CodeType]:
-    """A piece of code and all that is nested in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _within(constant)
-
-
-def _starts(node: ast.AST) -> int:
-    return min([node.lineno, *(own.lineno for own in getattr(node, "decorator_list", ()))])  # ty: ignore
-
-
-def _is(node: ast.AST, code: CodeType) -> bool:
-    return getattr(node, "name", "<lambda>") == code.co_name
-
-
-def _covered(node: ast.AST, code: CodeType) -> int:
-    """How much of the code lies within the body of a node; tells apart the lambdas of one line."""
-    body = node.body[0] if isinstance(node.body, list) else node.body  # ty: ignore
-    last = node.body[-1] if isinstance(node.body, list) else node.body  # ty: ignore
-    first, end = (body.lineno, body.col_offset), (last.end_lineno, last.end_col_offset)
-    places = [(line, column) for line, _, column, _ in code.co_positions() if line and column is not None]
-    return sum(first <= place < end for place in places) - len(places)
-
-
-def _canonical(node: Any) -> Iterator[str]:
-    """A syntax tree as text, alike under every version of Python."""
-    if isinstance(node, ast.Constant):
-        yield repr(node.value)
-    elif isinstance(node, ast.AST):
-        yield f"{type(node).__name__}("
-        for name, value in ast.iter_fields(node):
-            if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-                value = value[1:]
-            if isinstance(node, ast.JoinedStr):  # in which 3.12 leaves empty texts
-                value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
-            if name not in IGNORED and value is not None and value != []:
-                yield f"{name}="
-                yield from _canonical(value)
-                yield ","
-        yield ")"
-    elif isinstance(node, list):
-        for part in node:
-            yield from _canonical(part)
-            yield ";"
-    else:
-        yield repr(node)
-
-
-def _instructions(code: CodeType) -> str:
-    """Code without its source: its instructions and constants, sets in order, nested code included."""
-    constants = [_constant(value) for value in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
-
-
-def _constant(value: Any) -> str:
-    if isinstance(value, CodeType):
-        return _instructions(value)
-    if isinstance(value, frozenset):
-        return f"{{{', '.join(sorted(map(_constant, value)))}}}"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_constant, value))})"
-    return repr(value)
-
-
-def _names(code: CodeType) -> set[str]:
-    """All names that code and what is nested in it looks up."""
-    return {name for own in _within(code) for name in own.co_names}
-
-
-def _globals(code: CodeType) -> list[str]:
-    """The names of its module that code looks up; what it sets itself is its state, and no setting."""
-    steps = [step for own in _within(code) for step in dis.get_instructions(own)]
-    own = {step.argval for step in steps if step.opname == "STORE_GLOBAL"}
-    return sorted({step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")} - own)
-
-
-def _imports(code: CodeType) -> list[tuple[str, int, tuple[str, ...]]]:
-    """What code imports when it runs: the module, how many packages up, and what it takes from there."""
-    found = set()
-    for own in _within(code):
-        steps = list(dis.get_instructions(own))
-        for place, step in enumerate(steps):
-            if step.opname == "IMPORT_NAME":  # after the level and the names
-                found.add((step.argval, steps[place - 2].argval, steps[place - 1].argval or ()))
-    return sorted(found)
 
 
 def _content(cell: Any) -> Any:
