@@ -27,7 +27,7 @@ def test_every_score_keeps_the_laws(name):
     check_score(WEIGHT_SCORES[name])
 
 
-tiny_resnet = partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25)
+tiny_resnet = partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.25)
 tiny_two_layer = partial(zoo.MODELS["two-layer"], (1, 8, 8), 5, 0.05)
 tiny_transformer = partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)
 

@@ -164,10 +164,14 @@ def test_early_bird_and_worm_keep_the_laws_on_a_transformer(kind, own):
     check_method(kind(0.5, granularity=own, window=2, epsilon=0.3), TOY)
 
 
-@pytest.mark.parametrize("own", [QueryKey(), Inside("head"), Inside("neuron"), Blocks()], ids=lambda own: own.name)
-@pytest.mark.parametrize("score", WEIGHT_SCORES.values(), ids=WEIGHT_SCORES)
+PAIRS = [(name, Inside("head")) for name in WEIGHT_SCORES]
+PAIRS += [(name, own) for name in ("snip", "synflow") for own in (QueryKey(), Inside("neuron"), Blocks())]
+
+
+@pytest.mark.parametrize(("score", "own"), PAIRS, ids=lambda own: getattr(own, "name", own))
 @pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")
-def test_every_score_goes_with_every_unit_of_a_transformer(score, own):
+def test_every_score_goes_with_units_of_a_transformer(score, own):
+    score = WEIGHT_SCORES[score]
     methods = (
         tb.OneShot(0.5, score=score, granularity=own, floor=1),
         tb.OneShot(0.5, score=score, granularity=own, floor=1, rounds=2),

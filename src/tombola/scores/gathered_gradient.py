@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluate import Pure, UnusedWarning, loss_of, take
+from tombola.scores.evaluate import Pure, UnusedWarning, loss_of, needed, take
 from tombola.scores.kinds import Data, GatheredScore, Needs
 from tombola.scores.types import Batches, Loss, Scores, View
 from tombola.structure import Mode
@@ -61,6 +61,7 @@ class WeightGradient(GatheredScore):
             gathered.add_(gradient if self.signed else gradient.abs())
 
     def data(self, batches: Batches, loss: Loss | None, view: View) -> Data:
+        needed(loss, self.name)
         rest = iter(batches)
         taken = take(rest, 1, self.name)
         return Data(self.name, chain(taken, rest if self.gather == "pass" else ()), loss, view)

@@ -64,6 +64,7 @@ class Measured:
 
     name: ClassVar[str]
     needs: ClassVar[Needs] = ""
+    needs_loss: ClassVar[bool] = False
     precision: ClassVar[torch.dtype] = torch.float32
 
     def __post_init__(self) -> None:
@@ -89,7 +90,9 @@ class Measured:
         return getattr(self, "batches", 1)
 
     def data(self, batches: Batches, loss: Loss | None, view: View) -> Data:
-        """What it reads of what it is given; TombolaError if there are no batches where it needs some."""
+        """What it reads of what it is given; TombolaError if it lacks a loss or batches that it needs."""
+        if self.needs_loss:
+            needed(loss, self.name)
         taken = take(batches, self.reads, self.name) if self.needs_data else batches
         return Data(self.name, taken, loss, view)
 
@@ -131,6 +134,7 @@ class GradientScore(WeightScore):
     batch_norm: Mode = "train"
 
     needs: ClassVar[Needs] = "data"
+    needs_loss: ClassVar[bool] = True
 
     @property
     def mode(self) -> Mode:

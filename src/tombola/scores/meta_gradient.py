@@ -43,6 +43,7 @@ class ProsPr(WeightScore):
 
     name: ClassVar[str] = "prospr"
     needs: ClassVar[Needs] = "data"
+    needs_loss: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -62,10 +62,10 @@ def source_of(target: Any) -> str:
 class _Walk:
     """Follows code to its helpers, each once, and notes what each does."""
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, seen: Iterable[int] = ()) -> None:
         self.parts: list[str] = []
         self._package = package
-        self._seen: set[int] = set()
+        self._seen = set(seen)
         self._held: list[Any] = []
 
     def add(self, target: Any, owner: Any = None) -> None:
@@ -231,8 +231,7 @@ class _Walk:
 
     def _apart(self, value: Any) -> str:
         """What one value comes to, whatever was seen beside it."""
-        walk = _Walk(self._package)
-        walk._seen = set(self._seen)
+        walk = _Walk(self._package, self._seen)
         walk._value(value)
         return "".join(walk.parts)
 
