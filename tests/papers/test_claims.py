@@ -37,7 +37,7 @@ from tombola.papers.claims.page import claim_page
 from tombola.studies import RECIPES, Engine, Store, TaskOptions
 from tombola.training import Recipe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TASK = TaskOptions(data="digits", model="lenet-300-100", width=0.05, recipe=Recipe(epochs=1, precision="float32"))
 SMALL = Claim(
     id="small",

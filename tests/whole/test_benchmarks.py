@@ -13,7 +13,7 @@ import tombola as tb
 from tombola import zoo
 from tombola.training import binary_accuracy, binary_cross_entropy
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import __main__ as bench
 from benchmarks import spiral

@@ -16,7 +16,7 @@ from tombola.structure import autograd, torch_pruning
 from tombola.tickets import torch_private
 from tombola.training import energy
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "tombola"
 DOORS = [own.DOOR for own in (torch_pruning, autograd, torch_private, energy)]
 ALLOWED = {*(own.file for own in DOORS), "tickets/wrappers.py"}

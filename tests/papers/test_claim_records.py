@@ -15,7 +15,7 @@ from tombola.studies import digest, settings_of, task_settings
 from tombola.training import identity
 from tombola.zoo.fashion_mnist import DEBIAN
 
-RECORDS = Path(__file__).parents[1] / "docs" / "claims"
+RECORDS = Path(__file__).parents[2] / "docs" / "claims"
 MEASURED = [name for name, claim in CLAIMS.items() if isinstance(claim.protocols["standard"], Measurement)]
 TRAINED = [name for name in CLAIMS if name not in MEASURED and (RECORDS / f"{name}.jsonl").exists()]
 
