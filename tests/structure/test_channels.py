@@ -8,7 +8,7 @@ from torch import nn
 
 import tombola as tb
 from kinds import WEIGHT_SCORES
-from test_shrink import network
+from networks import network
 from tombola import Mask, TombolaError
 from tombola.evidence import Against, control
 from tombola.structure import granularity, prunable, wiring_of
