@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tombola import zoo
+
+SMALL = {"lenet-300-100": (20,), "lenet5": (1, 16, 16)}
 
 
 class Concatenated(nn.Module):

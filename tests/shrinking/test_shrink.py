@@ -22,8 +22,6 @@ from tombola.shrinking.export import to_onnx
 from tombola.shrinking.plan import plan
 from tombola.structure import Units, wiring_of
 
-SMALL = {"lenet-300-100": (20,), "lenet5": (1, 16, 16)}
-
 
 def channel_mask(model: nn.Module, x: torch.Tensor, density: float = 0.5) -> Mask:
     units = tb.Channels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
