@@ -262,7 +262,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on_when_there_is_room():
-    words = ["find", "imp", "--density", "0.5", "--recipe.epochs", "1", "--out", "t", "--json"]
+    words = ["find", "imp", "--density", "0.7", "--recipe.epochs", "1", "--out", "t", "--json"]
     run = [sys.executable, "-c", FULL]
     full = subprocess.run([*run, "20000", *words], capture_output=True, text=True, check=False)
     assert full.returncode == 2

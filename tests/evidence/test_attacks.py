@@ -161,6 +161,7 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
     return network.eval(), tests, targets
 
 
+@pytest.mark.slow
 def test_pgd_comes_near_to_autoattacks_apgd():
     autopgd = pytest.importorskip("pyautoattack.autopgd_base")
     network, images, targets = trained()

@@ -8,6 +8,8 @@ import numpy as np
 import pinned
 import pytest
 
+import tombola as tb
+
 TOLD = json.loads((pinned.DATA / "searches.json").read_text())
 BITS = np.load(pinned.DATA / "searches.npz")
 LOSS = 1e-9
@@ -15,7 +17,18 @@ SINGLE = 1e-5
 """Of losses that were computed in single precision, as scores do: these differ between processors."""
 
 
-@pytest.mark.parametrize(("network", "name"), pinned.CASES)
+def cases() -> list:
+    """All; on the transformer those of weights alone, which two other networks have, are slow tests."""
+    own = tb.METHODS
+    units = {name for name, entry in own.own.items() if entry.unit != "weight"}
+    slow = pytest.mark.slow
+    return [
+        pytest.param(network, name, marks=[slow] if network == "vit" and name not in units else [])
+        for network, name in pinned.CASES
+    ]
+
+
+@pytest.mark.parametrize(("network", "name"), cases())
 def test_a_search_finds_the_mask_that_it_found(network, name):
     key = f"{network}/{name}"
     expected = dict(TOLD[key])

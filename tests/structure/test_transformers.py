@@ -157,8 +157,7 @@ def test_a_frozen_transformer_settles_when_the_window_is_full_and_only_what_is_d
 # Methods
 
 
-@pytest.mark.parametrize("own", [QueryKey(), Inside("head"), Inside("neuron")], ids=lambda own: own.name)
-@pytest.mark.parametrize("kind", [tb.EarlyBird, tb.Worm])
+@pytest.mark.parametrize(("kind", "own"), [(tb.EarlyBird, Inside("neuron")), (tb.Worm, Inside("head"))])
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_early_bird_and_worm_keep_the_laws_on_a_transformer(kind, own):
     check_method(kind(0.5, granularity=own, window=2, epsilon=0.3), TOY)
@@ -212,9 +211,8 @@ def test_a_ticket_of_heads_or_neurons_trains_as_a_smaller_network(kind):
     assert sum(p.numel() for p in small.model.parameters()) < sum(p.numel() for p in masked.model.parameters())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_controls_of_such_a_ticket_move_whole_units(kind, tmp_path):
-    task = toy_task(TOY)
+def test_controls_of_such_a_ticket_move_whole_units(tmp_path):
+    task, kind = toy_task(TOY), "head"
     verdict = tb.check(
         task, tb.OneShot(0.5, granularity=Inside(kind), floor=1), seeds=1, controls=("shuffle", "inverted")
     )
