@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tombola import TombolaError
+from tombola.tickets import digest_of
 from tombola.zoo import data, files
 from tombola.zoo.fashion_mnist import DEBIAN, FILES, fashion_mnist_14
 
@@ -279,3 +280,19 @@ def test_the_cubist_spiral_has_the_papers_points():
         assert torch.allclose(own[begins[:-1]], own[ends[1:]], atol=1e-6)
         for vertex, point in enumerate(vertices[label]):
             assert own[ends[vertex]].tolist() == pytest.approx(point, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["digits", "mnist1d", "cubist-spiral", pytest.param("fashion-mnist", marks=needs_fashion)]
+)
+def test_data_are_the_same_however_many_threads_there_are(name):
+    before = torch.get_num_threads()
+    try:
+        digests = set()
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            digests.add(digest_of({split: own[0] for split, own in data(name).items()}))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(digests) == 1

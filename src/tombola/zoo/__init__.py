@@ -12,7 +12,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.registry import DATA, MODELS
 from tombola.zoo.held_out import hold_out
-from tombola.zoo.normal import Data
+from tombola.zoo.normal import Data, one_thread
 from tombola.zoo.spiral_mlp import SPIRAL_WIDTH, spiral_block
 
 SINGLE_OUTPUT = ("spiral-mlp",)
@@ -40,18 +40,16 @@ def data(name: str, folder: Path | str | None = None, size: int | None = None) -
     place = None if folder is None else Path(folder)
     if place is not None and not place.is_dir():
         raise TombolaError(f"there is no folder {place}; give the one that holds the data as --data-dir")
-    entry = DATA.entry(name)
-    if entry.needs == "a folder":
-        if place is None:
-            raise TombolaError("say where your images are: --data-dir DIR, with DIR/train/CLASS/ and DIR/test/CLASS/")
-        return DATA[name](place, size)
-    if size is not None:
+    needs = DATA.entry(name).needs
+    if needs == "a folder" and place is None:
+        raise TombolaError("say where your images are: --data-dir DIR, with DIR/train/CLASS/ and DIR/test/CLASS/")
+    if needs != "a folder" and size is not None:
         raise TombolaError(f"{name} has images of one size; leave --image-size out")
-    if entry.needs == "files":
-        return DATA[name](place)
-    if place is not None:
+    if not needs and place is not None:
         raise TombolaError(f"{name} is not read from files; leave --data-dir out")
-    return DATA[name]()
+    given = {"a folder": (place, size), "files": (place,)}.get(needs, ())
+    with one_thread():
+        return DATA[name](*given)
 
 
 __all__ = [

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
 from torch import Tensor
 
 Data = dict[str, tuple[Tensor, Tensor]]
 """Splits by name, each (inputs float32, targets int64)."""
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """Inside, sums are added in one order, so that data are the same bit for bit however many threads torch has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def normalised(data: Data) -> Data:
