@@ -98,6 +98,7 @@ def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
     assert "tb.load_small(folder, model)" in out
 
 
+@pytest.mark.slow
 def test_a_ticket_of_channels_is_checked_against_shuffled_channels(capsys):
     small = ("--model", "resnet20", "--width", "0.25", "--recipe.epochs", "1", "--recipe.batch", "512")
     words = ("find", "snip", "--granularity", "channel", "--floor", "1", "--density", "0.5", "--out", "t", *small)

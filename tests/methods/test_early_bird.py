@@ -392,6 +392,7 @@ os._exit(0)  # Gloo's threads may end an interpreter that finishes, as terminate
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="gloo is not in this build")
 def test_two_distributed_processes_see_the_same_masks(tmp_path):
     script = tmp_path / "run.py"

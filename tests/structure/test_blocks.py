@@ -170,6 +170,7 @@ def test_the_command_line_removes_blocks(tmp_path, monkeypatch, capsys):
     assert "no residual block" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_methods_of_blocks_are_compared_by_how_many_they_remove(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--model", "resnet20", "--width", "0.25", "--recipe.epochs", "1", "--seeds", "1", "--json"]
