@@ -96,7 +96,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
     """
     spec, folder = run.spec, run.folder
     with folder.locked():
-        run.begin()
+        run.store.begin(folder, run.settings)
         done = folder.result()
         if done is not None:
             return replace(done, method=spec.method)

@@ -39,10 +39,6 @@ class Prepared:
     store: Store
     executor: Executor
 
-    def begin(self) -> None:
-        """Begin, or go on; the folder must be locked."""
-        self.store.begin(self.folder, self.settings)
-
     def run(self, part: Path = Path()) -> Run:
         """The stages of this run, or of a part that has a folder within its own."""
         how = self.executor
@@ -109,7 +105,7 @@ def search(
     folder = folder or store.folder(f"find-{spec.method}-{spec.density:.4g}-s{seed}", settings)
     own = Prepared(spec, settings, folder, store, executor)
     with folder.locked():
-        own.begin()
+        store.begin(folder, settings)
         ticket = folder.ticket()
         if ticket is None:
             run = own.run()
