@@ -24,6 +24,7 @@ from tombola.cli import main
 from tombola.evidence import Checked, Comparison, Robustness, Sanity, Verdict, compare, judge
 from tombola.registry import METHODS
 from tombola.studies import RunFolder
+from tombola.studies.json_lines import as_lines
 from tombola.testing import toy_task
 from tombola.training import Diverged, Run
 from tombola.training.checkpoint import Checkpoint
@@ -215,7 +216,7 @@ def test_a_damaged_history_is_named():
     folder = RunFolder(Path("r"))
     folder.path.mkdir()
     assert folder.history() == []
-    folder.write_history([{"epoch": 0}, {"epoch": 1}])
+    (folder.path / "history.jsonl").write_text(as_lines([{"epoch": 0}, {"epoch": 1}]))
     assert folder.history() == [{"epoch": 0}, {"epoch": 1}]
     path = folder.path / "history.jsonl"
     path.write_text(path.read_text()[:-3])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,7 @@ import torch
 from tombola.papers.claims import CLAIMS, Measurement, load_records, load_taken
 from tombola.papers.claims.run import as_on_record, specs_of
 from tombola.registry import DATA
-from tombola.studies import digest, settings_of, task_settings
-from tombola.training import identity
+from tombola.studies import Serial, digest
 from tombola.zoo.fashion_mnist import DEBIAN
 
 RECORDS = Path(__file__).parents[2] / "docs" / "claims"
@@ -38,9 +37,8 @@ def test_every_run_of_a_claim_is_on_record(name, seeds):
     if not (protocol.task.data.startswith("fashion-mnist") and DEBIAN.exists()):
         pytest.skip(f"the data {protocol.task.data} are not here")
     asked = [spec for spec in as_on_record(specs_of(protocol), records) if seeds is None or spec.seed < seeds]
-    of_task = cache(lambda seed: task_settings(asked[0].task, seed, torch.device("cpu")))
-    known = {id(spec): digest(settings_of(spec, identity(spec.subject), of_task(spec.seed))) for spec in asked}
-    missing = [spec for spec in asked if known[id(spec)] not in on_record]
+    tasks = Serial().tasks
+    missing = [spec for spec in asked if digest(tasks.known(spec, torch.device("cpu"))[1]) not in on_record]
     assert [(spec.method, spec.control, spec.seed) for spec in missing] == []
 
 

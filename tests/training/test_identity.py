@@ -220,8 +220,7 @@ def test_a_cell_of_a_notebook_that_is_run_again_is_what_it_was():
 PROGRAM = """
 import tombola as tb, torch
 from torch import nn
-from tombola.studies import digest, settings_of, task_settings
-from tombola.training import identity
+from tombola.studies import Serial, digest
 
 def loss(outputs, targets):
     return nn.functional.cross_entropy(outputs, targets) * (1 if "a" in {"a", "b", "c", "d"} else 2)
@@ -233,7 +232,7 @@ torch.manual_seed(0)
 data = {"train": (torch.randn(20, 4), torch.arange(20) % 3), "test": (torch.randn(6, 4), torch.arange(6) % 3)}
 task = tb.SupervisedTask(build, data, loss=loss)
 method = tb.method("synflow", prunable=tb.Prunable(exclude=("b",)))
-print(digest(settings_of(tb.RunSpec(task, method), identity(method), task_settings(task, 0, torch.device("cpu")))))
+print(digest(Serial().tasks.known(tb.RunSpec(task, method), torch.device("cpu"))[1]))
 """
 
 

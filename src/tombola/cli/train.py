@@ -15,7 +15,7 @@ from tombola.cli.parse import parse
 from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, ticket_at
 from tombola.methods import Method
 from tombola.registry import CONTROLS
-from tombola.studies import RunFolder, RunSpec, default_options, finished, make_task, prepare, task_words
+from tombola.studies import RunFolder, RunSpec, default_options, execute, make_task, task_words
 from tombola.tickets import Ticket
 
 
@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> int:
     spec = RunSpec(make_task(options.task), subject, own.control, own.seed, own.init_seed, own.extra_epochs, own.lr)
     with engine(options.run, Path("runs")) as running:
         folder = RunFolder(own.out) if own.out else None
-        (result,) = finished([prepare(spec, running.store, running.executor, folder)], running.executor)
+        (result,) = execute([spec], running.store, running.executor, folder)
     if options.run.json:
         print_json(asdict(result))
         return 0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
+import torch
+
+from tombola.errors import TombolaError
+from tombola.evidence.paths import effective
 from tombola.methods import Method
 from tombola.tickets import Ticket
-from tombola.training import Run, Step, Task, epochs_spent, seed_of
+from tombola.training import Run, Step, Task, epochs_spent, own_randomness, seed_of, start_of
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,15 @@ class Arm:
     task: Task
     ticket: Ticket | None
     extra_epochs: float = 0.0
+
+    def effective_density(self, seed: int) -> float | None:
+        """The share of weights that are kept and lie on a path from input to output; None where that is not known."""
+        if self.ticket is None:
+            return None
+        model = start_of(self.task, self.ticket, seed)
+        with own_randomness(torch.device("cpu"), seed), contextlib.suppress(TombolaError):
+            return effective(model, self.ticket.mask, self.task.batches("train", seed, 0), self.task.forward).density
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Studies: runs, the store of their results, and the one engine that carries them out."""
 
 from tombola.studies.comparison import Study, check, compare
-from tombola.studies.execution import carry_out, execute, finished
+from tombola.studies.execution import carry_out, execute
 from tombola.studies.executor import Engine, Executor, Serial
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
 from tombola.studies.prepared import Prepared, prepare, search
 from tombola.studies.result import Result
 from tombola.studies.sanity_checks import sanity
-from tombola.studies.spec import RunSpec, digest, settings_of, source_digest, subject_kind, task_settings
+from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import ConditionsWarning, RunFolder, StaleWarning, Store, in_words, under
 from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task, task_words
 
@@ -33,14 +33,12 @@ __all__ = [
     "default_options",
     "digest",
     "execute",
-    "finished",
     "in_words",
     "make_task",
     "narrow",
     "prepare",
     "sanity",
     "search",
-    "settings_of",
     "source_digest",
     "subject_kind",
     "task_settings",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import warnings
 from collections.abc import Sequence
@@ -10,25 +9,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tombola.errors import TombolaError
-from tombola.evidence import Arm, effective
-from tombola.methods import Method, blocks_removed, label_of
+from tombola.methods import blocks_removed, label_of
 from tombola.registry import METHODS
 from tombola.shrinking import within
 from tombola.studies.executor import Executor, Serial
 from tombola.studies.prepared import Prepared, at_rate, prepare
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, conditions, source_digest
-from tombola.studies.store import ConditionsWarning, StaleWarning, Store, in_words, under
+from tombola.studies.store import ConditionsWarning, RunFolder, StaleWarning, Store, in_words, under
 from tombola.studies.tasks import task_words
 from tombola.studies.together import train_together_first
 from tombola.tickets import Mask, Ticket
-from tombola.training import epochs_spent, own_randomness, start_of, train
+from tombola.training import epochs_spent, train
 
 
-def execute(specs: Sequence[RunSpec], store: Store, executor: Executor | None = None) -> list[Result]:
+def execute(
+    specs: Sequence[RunSpec], store: Store, executor: Executor | None = None, folder: RunFolder | None = None
+) -> list[Result]:
     """Carry out runs; a finished one is read, a killed one goes on where it was.
 
     Small networks that can be are trained at once beforehand; the results say so.
@@ -37,27 +34,23 @@ def execute(specs: Sequence[RunSpec], store: Store, executor: Executor | None = 
         specs: what to carry out.
         store: where results are kept.
         executor: what carries them out; one after another, here, if None.
+        folder: of a single run, in place of the store's own.
 
     Returns:
         The results in the order of the specifications, called as these say.
     """
     executor = executor or Serial()
-    return finished([prepare(spec, store, executor) for spec in specs], executor)
-
-
-def finished(runs: Sequence[Prepared], executor: Executor) -> list[Result]:
-    """The results of runs that are prepared, in their order."""
+    runs = [prepare(spec, store, executor, folder) for spec in specs]
     results: dict[int, Result] = {}
     with executor.bars.track("runs", len(runs)) as tick:
         alone = train_together_first(runs, executor)
-        work = [(run, alone.get(place, "")) for place, run in enumerate(runs)]
-        for place, result in executor.map(_carried_out, work):
+        for place, result in executor.map(carry_out, runs, [alone.get(place, "") for place in range(len(runs))]):
             results[place] = result
             tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {result.metric:.1%}")
-    done = [results[place] for place in range(len(runs))]
-    warn_of_stale([result.source for result in done])
-    warn_of_conditions(done, conditions(executor.device))
-    return done
+    in_order = [results[place] for place in range(len(runs))]
+    warn_of_stale([result.source for result in in_order])
+    warn_of_conditions(in_order, conditions(executor.device))
+    return in_order
 
 
 def warn_of_stale(sources: Sequence[str]) -> None:
@@ -85,10 +78,6 @@ def warn_of_conditions(results: Sequence[Result], here: dict[str, Any]) -> None:
         )
 
 
-def _carried_out(item: tuple[Prepared, str]) -> Result:
-    return carry_out(*item)
-
-
 def carry_out(run: Prepared, alone: str = "") -> Result:
     """One run: find or take the ticket, make the control if one is asked, train, read the test split once.
 
@@ -96,12 +85,12 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
     """
     spec, folder = run.spec, run.folder
     with folder.locked():
-        run.store.begin(folder, run.settings)
+        settings = folder.begin(run.settings, anew=run.store.renews(folder))
         done = folder.result()
         if done is not None:
             return replace(done, method=spec.method)
         (found, ticket_path), arm = run.subject, at_rate(run.arm, spec.lr)
-        stages, command = run.run(), command_for(spec, run.settings["task"], ticket_path)
+        stages, command = run.run(), command_for(spec, settings["task"], ticket_path)
         trained = train(
             arm.task, arm.ticket, seed=spec.seed, init_seed=spec.init_seed, extra_epochs=arm.extra_epochs, run=stages
         )
@@ -125,11 +114,11 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
             layers={name: (count, mask.bits[name].size) for name, count in mask.counts.items()},
             search=dict(found.provenance.cost) if found and not spec.control else {},
             training=asdict(trained.cost),
-            settings=folder.settings() or run.settings,
+            settings=settings,
             digest=folder.path.name,
             source=source_digest(),
             collapsed=tuple(name for name in mask.collapsed if not within(name, blocks)),
-            effective_density=_effective_density(arm, spec.seed),
+            effective_density=arm.effective_density(spec.seed),
             epochs_spent=epochs_spent(arm.ticket) if arm.ticket else 0.0,
             whole=found.provenance.whole if found and not spec.control else None,
             before=found.provenance.before if found and not spec.control else None,
@@ -155,7 +144,9 @@ def command_for(spec: RunSpec, labels: dict[str, Any], ticket_path: Path | None)
     elif isinstance(spec.subject, Ticket):
         words.append(str(ticket_path))
     else:
-        words += [label_of(spec.subject), *_amount(spec.subject)]
+        removed = blocks_removed(spec.subject)
+        words += [label_of(spec.subject)]
+        words += ["--density", f"{spec.subject.density:g}"] if removed is None else ["--remove", str(removed)]
     words += task_words(labels)
     words += ["--seed", str(spec.seed)]
     words += ["--init-seed", str(spec.init_seed)] if spec.init_seed is not None else []
@@ -163,18 +154,3 @@ def command_for(spec: RunSpec, labels: dict[str, Any], ticket_path: Path | None)
     words += ["--lr", f"{spec.lr:g}"] if spec.lr is not None else []
     words += ["--control", spec.control] if spec.control else []
     return shlex.join(words)
-
-
-def _amount(method: Method) -> list[str]:
-    """How much a method keeps, as typed."""
-    count = blocks_removed(method)
-    return ["--density", f"{method.density:g}"] if count is None else ["--remove", str(count)]
-
-
-def _effective_density(arm: Arm, seed: int) -> float | None:
-    if arm.ticket is None:
-        return None
-    model = start_of(arm.task, arm.ticket, seed)
-    with own_randomness(torch.device("cpu"), seed), contextlib.suppress(TombolaError):
-        return effective(model, arm.ticket.mask, arm.task.batches("train", seed, 0), arm.task.forward).density
-    return None

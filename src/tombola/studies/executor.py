@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from tombola.studies.spec import conditions, task_settings
+from tombola.evidence import control_identity
+from tombola.studies.spec import RunSpec, conditions, task_settings
 from tombola.training import Bars, Meter, Task, identity, with_recipe
 
-Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
@@ -21,33 +21,38 @@ class Tasks:
     def __init__(self) -> None:
         self._subjects: dict[int, tuple[Any, Any]] = {}
         self._resolved: dict[int, tuple[Task, Task]] = {}
-        self._settings: dict[tuple[int, int], dict[str, Any]] = {}
+        self._settings: dict[tuple[int, int], tuple[Task, dict[str, Any]]] = {}
 
     def __reduce__(self) -> tuple[type[Tasks], tuple[()]]:
         return Tasks, ()  # elsewhere the tasks are other objects, whose ids may be those of any of these
 
-    def resolved(self, task: Task, device: torch.device) -> Task:
-        """The task with the precision that its recipe comes to on the device; the same object for the same task."""
-        if task.recipe.precision != "auto":
-            return task
-        if id(task) not in self._resolved:
-            recipe = replace(task.recipe, precision=task.recipe.resolved_precision(device))
-            self._resolved[id(task)] = task, with_recipe(task, recipe)
-        return self._resolved[id(task)][1]
+    def known(self, spec: RunSpec, device: torch.device) -> tuple[RunSpec, dict[str, Any]]:
+        """The specification with the precision that its recipe comes to on the device, and what the run is, as JSON.
 
-    def identity(self, subject: Any) -> Any:
-        """What a subject is when it is first looked at: a score of one's own may keep notes of what it has scored."""
+        That is all that decides what it comes to; beside it what it is called and its conditions. A subject is what it
+        is when it is first looked at: a score of one's own may keep notes of what it has scored.
+        """
+        task, subject, seed = spec.task, spec.subject, spec.seed
+        if task.recipe.precision == "auto":
+            if id(task) not in self._resolved:
+                recipe = replace(task.recipe, precision=task.recipe.resolved_precision(device))
+                self._resolved[id(task)] = task, with_recipe(task, recipe)
+            task = self._resolved[id(task)][1]
+            spec = replace(spec, task=task)
+        if (id(task), seed) not in self._settings:
+            self._settings[id(task), seed] = task, task_settings(task, seed, device)
         if id(subject) not in self._subjects:
             self._subjects[id(subject)] = subject, identity(subject)
-        return self._subjects[id(subject)][1]
-
-    def settings(self, task: Task, seed: int, device: torch.device) -> dict[str, Any]:
-        """What a task comes to with a seed."""
-        key = id(task), seed
-        if key not in self._settings:
-            self._resolved.setdefault(id(task), (task, task))  # or another task could get its id
-            self._settings[key] = task_settings(task, seed, device)
-        return {**self._settings[key], **conditions(device)}
+        decides = {
+            "subject": self._subjects[id(subject)][1],
+            "control": control_identity(spec.control),
+            "seed": seed,
+            "init_seed": spec.init_seed,
+            "extra_epochs": spec.extra_epochs,
+            "lr": spec.lr,
+            "robustness": identity(spec.robustness),
+        }
+        return spec, decides | {"label": spec.method, **self._settings[id(task), seed][1], **conditions(device)}
 
 
 class Executor(Protocol):
@@ -69,8 +74,8 @@ class Executor(Protocol):
     @property
     def tasks(self) -> Tasks: ...
 
-    def map(self, work: Callable[[Item], Done], items: Sequence[Item]) -> Iterator[tuple[int, Done]]:
-        """What the work makes of each item, with the item's place, as it is finished."""
+    def map(self, work: Callable[..., Done], *items: Sequence[Any]) -> Iterator[tuple[int, Done]]:
+        """What the work makes of the first of each sequence, of the second …, with the place, as it is finished."""
         ...
 
 
@@ -92,9 +97,8 @@ class Serial:
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", torch.device(self.device))
 
-    def map(self, work: Callable[[Item], Done], items: Sequence[Item]) -> Iterator[tuple[int, Done]]:
-        for place, item in enumerate(items):
-            yield place, work(item)
+    def map(self, work: Callable[..., Done], *items: Sequence[Any]) -> Iterator[tuple[int, Done]]:
+        yield from enumerate(map(work, *items))
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tombola.errors import FileError
 
 T = TypeVar("T")
+
+
+def as_lines(values: Iterable[Any]) -> str:
+    """The text of such a file."""
+    return "".join(json.dumps(value) + "\n" for value in values)
 
 
 def text_of(path: Path) -> str:

@@ -12,7 +12,7 @@ from tombola.evidence import Against, Arm, control, control_kind
 from tombola.methods import Method, find
 from tombola.registry import CONTROLS
 from tombola.studies.executor import Executor
-from tombola.studies.spec import RunSpec, settings_of
+from tombola.studies.spec import RunSpec
 from tombola.studies.store import RunFolder, Store
 from tombola.tickets import Ticket
 from tombola.training import Run, Task, with_recipe
@@ -77,18 +77,11 @@ def prepare(spec: RunSpec, store: Store, executor: Executor, folder: RunFolder |
     """Work out what a run is and where it is kept: in `folder`, or in the store's own for what it is."""
     if spec.control:
         CONTROLS.entry(control_kind(spec.control))  # before there is a folder of what does not exist
-    spec, settings = _known(spec, executor)
+    spec, settings = executor.tasks.known(spec, executor.device)
     if folder is None:
         parts = [spec.method or "dense", spec.control, f"{spec.density:.4g}", f"s{spec.seed}"]
         folder = store.folder("-".join(part for part in parts if part), settings)
     return Prepared(spec, settings, folder, store, executor)
-
-
-def _known(spec: RunSpec, executor: Executor) -> tuple[RunSpec, dict[str, Any]]:
-    """The specification with the precision of the study, and what the run is."""
-    spec = replace(spec, task=executor.tasks.resolved(spec.task, executor.device))
-    of_task = executor.tasks.settings(spec.task, spec.seed, executor.device)
-    return spec, settings_of(spec, executor.tasks.identity(spec.subject), of_task)
 
 
 def search(
@@ -101,17 +94,16 @@ def search(
     label: str | None = None,
 ) -> tuple[Ticket, RunFolder]:
     """Find a ticket once: in `folder`, or in the store's own for what the search is."""
-    spec, settings = _known(RunSpec(task, method, SEARCH, seed, label=label), executor)
+    spec, settings = executor.tasks.known(RunSpec(task, method, SEARCH, seed, label=label), executor.device)
     folder = folder or store.folder(f"find-{spec.method}-{spec.density:.4g}-s{seed}", settings)
     own = Prepared(spec, settings, folder, store, executor)
     with folder.locked():
-        store.begin(folder, settings)
+        folder.begin(settings, anew=store.renews(folder))
         ticket = folder.ticket()
         if ticket is None:
             run = own.run()
             ticket = find(spec.task, method, run=run)
-            folder.write_history(run.history)
-            ticket.save(folder.ticket_path)
+            folder.finish_search(ticket, run.history)
             run.clear()
     return ticket, folder
 

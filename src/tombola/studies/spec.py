@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from tombola.evidence import Robustness, control_identity
+from tombola.evidence import Robustness
 from tombola.methods import AMOUNTS, Method, blocks_removed, label_of
 from tombola.structure import kept_share
 from tombola.tickets import Ticket
-from tombola.training import Run, Task, fingerprint, identity, task_identity
+from tombola.training import Run, Task, fingerprint, task_identity
 
 CONDITIONS = ("threads", "device")
 """Under what a run is carried out; they move the last digits of its outcome, and do not make it another run."""
@@ -73,23 +73,6 @@ class RunSpec:
             return Run(self.seed).probe(self.task)(model)
 
         return kept_share(self.subject.granularity.units(self.task.build(self.seed), probe), self.subject.density)
-
-
-def settings_of(spec: RunSpec, subject: Any, of_task: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides what a run comes to, as JSON; beside it what it is called and its conditions.
-
-    subject, of_task: what `identity` gives for its subject, and `task_settings` for its task and seed.
-    """
-    own = {
-        "subject": subject,
-        "control": control_identity(spec.control),
-        "seed": spec.seed,
-        "init_seed": spec.init_seed,
-        "extra_epochs": spec.extra_epochs,
-        "lr": spec.lr,
-        "robustness": identity(spec.robustness),
-    }
-    return own | {"label": spec.method, **of_task}
 
 
 def task_settings(task: Task, seed: int, device: torch.device) -> dict[str, Any]:

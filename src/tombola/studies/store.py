@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tombola.errors import FileError
+from tombola.studies.json_lines import as_lines
 from tombola.studies.legacy import upgraded_run, without_code
 from tombola.studies.result import Result
 from tombola.studies.spec import CONDITIONS, NAMES, digest
@@ -27,6 +28,7 @@ DIGITS = 12
 """Of its digest in a folder's name."""
 LONGEST = 120
 """Letters of what a run is called in its folder's name; the digest tells it apart."""
+HISTORY = "history.jsonl"
 ODD = r"[^A-Za-z0-9._-]+"
 """What of a label does not go into a folder's name."""
 
@@ -81,13 +83,26 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs of a finished search or training."""
-        return self._read("history.jsonl", lambda text: [json.loads(line) for line in text.splitlines()]) or []
+        return self._read(HISTORY, lambda text: [json.loads(line) for line in text.splitlines()]) or []
 
     def ticket(self) -> Ticket | None:
         return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
 
-    def begin(self, settings: dict[str, Any]) -> None:
-        """Write the settings; FileError if the folder holds another run."""
+    def begin(self, settings: dict[str, Any], anew: bool = False) -> dict[str, Any]:
+        """Begin, or go on with, the run of these settings, in a folder that is locked.
+
+        Args:
+            settings: what the run is.
+            anew: forget what is there.
+
+        Returns:
+            The settings as they are kept.
+
+        Raises:
+            FileError: the folder holds another run.
+        """
+        if anew:
+            self.clear()
         held = self.settings()
         if held is not None and digest(held) != digest(settings):
             differing = [key for key in settings if key not in (*NAMES, *CONDITIONS) and held.get(key) != settings[key]]
@@ -95,29 +110,25 @@ class RunFolder:
                 f"{self.path} holds another run (other {', '.join(differing)}); "
                 "choose another --out, or --fresh to replace it"
             )
-        if held is None:
-            write_atomically(self.path / "settings.json", json.dumps(settings, indent=2))
-        elif not self.is_finished and under(held) != under(settings):
-            self._goes_on(held, settings)
+        if held is not None and (self.is_finished or under(held) == under(settings)):
+            return held
+        if held is not None:
+            warnings.warn(
+                f"{self.path.name} began with {in_words(under(held))} and goes on with {in_words(under(settings))}: it "
+                "may end otherwise in the last digits than one that is not disturbed",
+                ConditionsWarning,
+                stacklevel=3,
+            )
+            settings = {**settings, "began": held.get("began", under(held))}
+        write_atomically(self.path / "settings.json", json.dumps(settings, indent=2))
+        return settings
 
-    def _goes_on(self, held: dict[str, Any], settings: dict[str, Any]) -> None:
-        """Note, and say, that a run goes on under other conditions than it began."""
-        warnings.warn(
-            f"{self.path.name} began with {in_words(under(held))} and goes on with {in_words(under(settings))}: it may "
-            "end otherwise in the last digits than one that is not disturbed",
-            ConditionsWarning,
-            stacklevel=4,
-        )
-        write_atomically(
-            self.path / "settings.json", json.dumps({**settings, "began": held.get("began", under(held))}, indent=2)
-        )
-
-    def write_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """One line an epoch."""
-        write_atomically(self.path / "history.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    def finish_search(self, ticket: Ticket, history: Iterable[Mapping[str, Any]]) -> None:
+        write_atomically(self.path / HISTORY, as_lines(history))
+        ticket.save(self.ticket_path)
 
     def finish(self, result: Result) -> None:
-        self.write_history(result.history)
+        write_atomically(self.path / HISTORY, as_lines(result.history))
         write_atomically(self.path / "result.json", result.to_json())
 
     def clear(self) -> None:
@@ -201,12 +212,11 @@ class Store:
         path = self.root / f"{re.sub(ODD, '-', name)[:LONGEST].strip('-')}-{own[:DIGITS]}"
         return RunFolder(path if not path.exists() else path.with_name(f"{path.name}-{fingerprint(here)[:6]}"))
 
-    def begin(self, folder: RunFolder, settings: dict[str, Any]) -> None:
-        """Begin, or go on with, the run of these settings in a folder that is locked."""
-        if self.fresh and folder.path not in self._renewed:
-            folder.clear()
-            self._renewed.add(folder.path)
-        folder.begin(settings)
+    def renews(self, folder: RunFolder) -> bool:
+        """Whether what a folder holds is to be made anew; once, so that a call's later runs find it."""
+        anew = self.fresh and folder.path not in self._renewed
+        self._renewed.add(folder.path)
+        return anew
 
     def adopt(self, results: Iterable[Result]) -> None:
         """Take finished runs from elsewhere; their folders then hold what a run leaves, but no ticket."""

@@ -86,7 +86,7 @@ def _waiting(place: int, run: Prepared) -> Waiting | None:
     spec, folder = run.spec, run.folder
     try:
         with folder.locked():
-            run.store.begin(folder, run.settings)
+            folder.begin(run.settings, anew=run.store.renews(folder))
             if folder.result() is not None:
                 return None
             arm = run.arm

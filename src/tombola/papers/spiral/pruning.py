@@ -96,7 +96,7 @@ def pruned(grid: Pruning, engine: Engine, budget: float = math.inf) -> list[Fewe
     folder = engine.store.folder("pruned", known)
     done = []
     with folder.locked():
-        engine.store.begin(folder, known)
+        folder.begin(known, anew=engine.store.renews(folder))
         records = Records(folder.path / "tried.jsonl", Cell)
         with engine.executor.bars.track("methods", len(grid.methods)) as tick:
             for name in grid.methods:

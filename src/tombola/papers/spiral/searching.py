@@ -98,7 +98,7 @@ def searching(search: Search, engine: Engine, train: Trainer | None = None) -> G
     known |= task_settings(spiral_task((16, 16, 16), search.recipe), 0, engine.executor.device)
     folder = engine.store.folder("sparsest", known)
     with folder.locked():
-        engine.store.begin(folder, known)
+        folder.begin(known, anew=engine.store.renews(folder))
         yield Searching(search, tried, engine, Records(folder.path / "tried.jsonl", Row), train)
 
 
