@@ -30,7 +30,7 @@ def figures() -> Iterator[Figure]:
 def without_blocks(name: str, count: int) -> Iterator[Figure]:
     """As many blocks fewer in each of the three stages; time saved against FLOPs saved, turned round."""
     whole, example = zoo.model(name, SHAPE, 10)(), torch.randn(4, *SHAPE)
-    units = tb.Blocks().units(whole, lambda own: own(example))
+    units = tb.structure.Blocks().units(whole, lambda own: own(example))
     removed = {stage: tuple(range(count // 3)) for stage in units.sizes}
     small = tb.shrink(whole, units.expand(units.kept(removed), tensors_of(whole)), example=example)
     saved = 1 - flops(small) / flops(whole)

@@ -15,7 +15,7 @@ import tombola as tb
 from benchmarks.measure import Figure, Times, spread
 from tombola import zoo
 from tombola.training import binary_accuracy, binary_cross_entropy
-from tombola.training.ensemble.together import chunk_size
+from tombola.training.ensemble.ensemble_training import chunk_size
 
 SPIRAL = tb.Recipe(epochs=50, weight_decay=5e-4, schedule="cosine-by-epoch", precision="float32", drop_last=True)
 
@@ -56,8 +56,8 @@ def compared(task: tb.SupervisedTask, members: int, turns: int, epochs: int) -> 
     task = replace(task, recipe=replace(task.recipe, epochs=epochs))
     taken: dict[str, list[float]] = {"together": [], "alone": []}
     for _ in range(turns):
-        own = [tb.Member(seed, recipe={"lr": 0.05 * (1 + seed % 3)}) for seed in range(members)]
-        taken["together"] += epochs_apart(tb.train_together(task, own)[-1])
+        own = [tb.training.Member(seed, recipe={"lr": 0.05 * (1 + seed % 3)}) for seed in range(members)]
+        taken["together"] += epochs_apart(tb.training.train_together(task, own)[-1])
         taken["alone"] += epochs_apart(tb.train(task))
     medians = {name: statistics.median(own) for name, own in taken.items()}
     return Times(medians, max(spread(own) for own in taken.values()))
@@ -79,7 +79,7 @@ def figures() -> Iterator[Figure]:
 
 def of_spiral() -> Iterator[Figure]:
     task = spiral()
-    members = chunk_size(task, tb.Member(), torch.device("cpu"))
+    members = chunk_size(task, tb.training.Member(), torch.device("cpu"))
     times = compared(task, members, turns=3, epochs=4)
     each = 1e6 * times.seconds["together"] / 390
     note = f"alone {1e6 * times.seconds['alone'] / 390:.0f} µs a step, together {each:.1f} µs a network's step"
@@ -88,7 +88,7 @@ def of_spiral() -> Iterator[Figure]:
     taken = []
     for turn in range(COMPLETE):
         started = time.perf_counter()
-        trained = tb.train_together(task, [tb.Member(members * turn + at) for at in range(members)])
+        trained = tb.training.train_together(task, [tb.training.Member(members * turn + at) for at in range(members)])
         taken.append(time.perf_counter() - started)
     a_minute = [60 * members / seconds for seconds in taken]
     accuracy = statistics.median(one.metric for one in trained)

@@ -25,7 +25,7 @@ def selection(examples: int, neurons: int, outputs: int, picks: int, repeats: in
         for vector in vectors:
             hidden.T @ vector
 
-    work = {"selection": lambda: tb.forward_selection(hidden, outgoing, targets, picks), "products": products}
+    work = {"selection": lambda: tb.methods.forward_selection(hidden, outgoing, targets, picks), "products": products}
     times = interleaved(work, repeats, warm=1)
     what = (
         f"{picks} of {neurons:,} neurons on {examples:,} examples, {outputs} outputs ÷ {picks} products with a vector"

@@ -14,12 +14,12 @@ from benchmarks.measure import Figure, Work, interleaved, saved_bytes
 from benchmarks.scores import step
 from tombola import zoo
 from tombola.methods import Supermask
-from tombola.methods.searched import Topmost
+from tombola.methods.masked_model import Topmost
 from tombola.studies import TaskOptions, make_task
 from tombola.training import State
 
 SHAPES = {"resnet20": (3, 32, 32), "lenet-300-100": (1, 28, 28)}
-SEARCHES = {"Gem-Miner": tb.GemMiner(density=0.0144), "edge-popup": tb.EdgePopup(density=0.0144)}
+SEARCHES = {"Gem-Miner": tb.GemMiner(density=0.0144), "edge-popup": tb.methods.EdgePopup(density=0.0144)}
 
 
 def task_of(name: str) -> tb.SupervisedTask:
@@ -83,7 +83,7 @@ def steps(name: str, bar: float, repeats: int) -> Iterator[Figure]:
     yield times.figure(f"Gem-Miner search step ÷ dense step ({own})", "Gem-Miner", "dense", bar, note)
     yield times.figure(f"edge-popup search step ÷ dense step ({own})", "edge-popup", "dense", None)
     yield times.figure(f"edge-popup search step ÷ with a sort in every forward ({own})", "edge-popup", "sorting", 1.0)
-    weights = sum(4 * weight.numel() for weight in tb.prunable(model).values())
+    weights = sum(4 * weight.numel() for weight in tb.structure.prunable(model).values())
     saved = {kind: saved_bytes(variants[kind]) for kind in ("dense", "Gem-Miner")}
     note = f"dense saves {saved['dense'] / 2**20:.1f} MiB, the weights are {weights / 2**20:.1f} MiB"
     ratio = saved["Gem-Miner"] / (saved["dense"] + weights)

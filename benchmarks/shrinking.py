@@ -110,7 +110,7 @@ def in_onnx_runtime(name: str, share: float, whole: nn.Module, small: nn.Module)
     with tempfile.TemporaryDirectory() as folder:
         for kind, network in (("whole", whole), ("small", small)):
             path = Path(folder) / f"{kind}.onnx"
-            tb.to_onnx(network.to(memory_format=torch.contiguous_format), torch.randn(2, *SHAPE), path)  # ty: ignore[no-matching-overload]
+            tb.shrinking.to_onnx(network.to(memory_format=torch.contiguous_format), torch.randn(2, *SHAPE), path)  # ty: ignore[no-matching-overload]
             sessions[kind] = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch in (1, 64):
         x = {sessions["whole"].get_inputs()[0].name: torch.randn(batch, *SHAPE).numpy()}

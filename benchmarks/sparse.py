@@ -25,9 +25,9 @@ def at(sparsity: float, batch: int) -> Figure:
     mask = tb.select(tb.scores.random(model), 1 - sparsity, scope="layerwise")
     with tb.attach(mask, model), warnings.catch_warnings():
         warnings.simplefilter("ignore", SparsityWarning)
-        fast = tb.sparse(model, mask, batch=batch)
+        fast = tb.shrinking.sparse(model, mask, batch=batch)
         chosen = [own.best for own in timings(model, mask, batch=batch)]
         times = interleaved({"dense": lambda: model(x), "sparse": lambda: fast(x)}, 200, warm=20)
     note = f"dense {1e6 * times.seconds['dense']:.0f} µs; layers: {', '.join(chosen)}"
-    what = f"tb.sparse ÷ dense (784-300-100-10, {sparsity:.0%} sparse, batch {batch})"
+    what = f"tb.shrinking.sparse ÷ dense (784-300-100-10, {sparsity:.0%} sparse, batch {batch})"
     return times.figure(what, "sparse", "dense", 1.05, note)

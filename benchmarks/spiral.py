@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.measure import Figure
 from tombola.papers.spiral import RECIPE, WHOLE, Structure, settings, spiral_task
-from tombola.papers.spiral.runs import inside, members
-from tombola.papers.spiral.searching import TOGETHER
+from tombola.papers.spiral.search_state import TOGETHER
+from tombola.papers.spiral.spiral_runs import inside, members
 from tombola.training import Member, train_together
 
 RUNS = int(os.environ.get("SPIRAL_RUNS", "5040"))

@@ -21,8 +21,9 @@ from torch import nn
 
 import tombola as tb
 from tombola.cli import main
-from tombola.evidence import Checked, Comparison, Robustness, Sanity, Verdict, compare, judge
+from tombola.evidence import Checked, Comparison, Sanity, Verdict, judge, paired_comparison
 from tombola.registry import METHODS
+from tombola.robust import Robustness
 from tombola.studies import RunFolder
 from tombola.studies.json_lines import as_lines
 from tombola.testing import toy_task
@@ -179,7 +180,7 @@ def test_a_result_that_lacks_something_is_one_sentence_with_the_file(capsys, spo
 
 
 def test_what_a_newer_version_adds_to_a_study_does_no_harm(tmp_path):
-    one = compare([0.9, 0.8], [0.7, 0.7], "dense")
+    one = paired_comparison([0.9, 0.8], [0.7, 0.7], "dense")
     verdict = judge("m", 0.5, {"ticket": [0.9, 0.8], "dense": [0.7, 0.7], "random": [0.1, 0.2]}, [0, 1])
     sanity = Sanity("m", 0.5, (0, 1), (Checked("shuffle", one), Checked("later", None, "there is none")))
 
@@ -255,7 +256,8 @@ FULL = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from tombola.cli import main
-from tombola.evidence import Checked, Comparison, Robustness, Sanity, Verdict, compare, judge
+from tombola.evidence import Checked, Comparison, Sanity, Verdict, compare, judge
+from tombola.robust import Robustness
 from tombola.registry import METHODS
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
@@ -300,7 +302,10 @@ def test_nan_scores_name_the_layer():
     task = toy_task()
     with pytest.raises(tb.TombolaError, match=r"the scores of '0\.weight' contain NaN"):
         tb.find(
-            task, tb.OneShot(score=lambda model, *_, **__: {n: w * torch.nan for n, w in tb.prunable(model).items()})
+            task,
+            tb.OneShot(
+                score=lambda model, *_, **__: {n: w * torch.nan for n, w in tb.structure.prunable(model).items()}
+            ),
         )
 
 

@@ -11,14 +11,14 @@ import torch
 from scipy.stats import ks_2samp
 from torch import nn
 
-from tombola import Mask, OneShot, Prunable, Recipe, Seed, SupervisedTask, Ticket, TombolaError, Values, find, select
+from tombola import Mask, OneShot, Prunable, Recipe, SupervisedTask, Ticket, TombolaError, find, select
 from tombola import train as train_arm
 from tombola.evidence import Against, budget_gap, control, effective
 from tombola.methods import Slimming, method
 from tombola.registry import CONTROLS
 from tombola.scores import Magnitude
 from tombola.testing import toy_task
-from tombola.tickets import digest_of, tensors_of
+from tombola.tickets import Seed, Values, digest_of, tensors_of
 from tombola.zoo import data, model
 
 ANEW = ("corrupted-labels", "corrupted-pixels", "half-data", "later")  # See test_sanity.

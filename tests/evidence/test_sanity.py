@@ -15,11 +15,11 @@ import tombola as tb
 from made_up import study
 from tombola import TombolaError, zoo
 from tombola.cli import main
-from tombola.evidence import CHECKS, Against, Checked, Sanity, compare, control, holm, obstacle
-from tombola.evidence.other_data import Altered, Half, RandomImages, RandomLabels
+from tombola.evidence import CHECKS, Against, Checked, Sanity, control, control_obstacle, holm, paired_comparison
+from tombola.evidence.other_data import AlteredData, HalfData, RandomImages, RandomLabels
 from tombola.registry import CONTROLS, METHODS
-from tombola.report import Gathered, sanity_table, write_report
-from tombola.report.words import summary
+from tombola.report import GatheredArms, sanity_table, write_report
+from tombola.report.prose import summary
 from tombola.studies import RunSpec, Study, carry_out, prepare
 from tombola.testing import toy_task
 from tombola.tickets import tensors_of
@@ -52,7 +52,7 @@ def samples(task, split: str = "train", seed: int = 0, epoch: int = 0) -> tuple[
 
 @pytest.mark.parametrize("task", [toy_task(), loaders(shuffle=False)], ids=["in memory", "loader"])
 def test_random_labels_change_training_labels_and_nothing_else(task):
-    altered = Altered(task, RandomLabels(5), 7)
+    altered = AlteredData(task, RandomLabels(5), 7)
     (inputs, targets), (own_inputs, own_targets) = samples(altered), samples(task)
     assert torch.equal(inputs, own_inputs)
     assert not torch.equal(targets, own_targets)
@@ -62,12 +62,12 @@ def test_random_labels_change_training_labels_and_nothing_else(task):
     for split in ("validation", "test"):
         assert all(torch.equal(a, b) for a, b in zip(samples(altered, split), samples(task, split), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(samples(altered), (inputs, targets), strict=True))
-    assert not torch.equal(samples(Altered(task, RandomLabels(5), 8))[1], targets)
+    assert not torch.equal(samples(AlteredData(task, RandomLabels(5), 8))[1], targets)
     assert (altered.recipe, len(altered.batches("train", 0, 0))) == (task.recipe, len(task.batches("train", 0, 0)))
 
 
 def test_a_sample_keeps_its_random_label_from_epoch_to_epoch():
-    altered = Altered(toy_task(), RandomImages(5), 7)
+    altered = AlteredData(toy_task(), RandomImages(5), 7)
     label = {tuple(image.flatten().tolist()): int(own) for image, own in zip(*samples(altered), strict=True)}
     later_inputs, later_targets = samples(altered, epoch=1)
     assert [label[tuple(image.flatten().tolist())] for image in later_inputs] == later_targets.tolist()
@@ -80,14 +80,14 @@ def test_each_image_is_permuted_by_an_order_of_its_own():
     assert torch.equal(images.flatten(1).sort().values, ordered.flatten(1))
     assert not torch.equal(images[0], images[1])
     assert not torch.equal(images[0], ordered[0])
-    (scrambled, _), (own, _) = samples(Altered(task, RandomImages(5), 7)), samples(task)
+    (scrambled, _), (own, _) = samples(AlteredData(task, RandomImages(5), 7)), samples(task)
     assert torch.equal(scrambled.flatten(1).sort().values, own.flatten(1).sort().values)
     assert not torch.equal(scrambled, own)
 
 
 @pytest.mark.parametrize("task", [toy_task(), loaders(shuffle=False)], ids=["in memory", "loader"])
 def test_half_the_data_is_always_the_same_half(task):
-    half = Half(task)
+    half = HalfData(task)
     whole = {tuple(image.flatten().tolist()) for image in samples(task)[0]}
     seen = [{tuple(image.flatten().tolist()) for image in samples(half, epoch=epoch)[0]} for epoch in (0, 1)]
     assert seen[0] == seen[1] < whole
@@ -99,7 +99,7 @@ def test_half_the_data_is_always_the_same_half(task):
 
 def test_batches_in_another_order_each_epoch_cannot_be_halved():
     with pytest.raises(TombolaError, match="no half of the data can be cut off"):
-        Half(loaders(shuffle=True))
+        HalfData(loaders(shuffle=True))
 
 
 # The controls
@@ -195,7 +195,7 @@ def test_the_global_random_state_stays(name):
 
 def test_a_controls_own_search_goes_on_where_it_was(tmp_path, monkeypatch):
     spec = RunSpec(toy_task(), tb.Iterative(density=0.2, share=0.8), "half-data")
-    engine, begun = (tb.Store(tmp_path), tb.Serial()), []
+    engine, begun = (tb.Store(tmp_path), tb.studies.Serial()), []
 
     def killed(*_, **__):
         raise KeyboardInterrupt
@@ -237,7 +237,7 @@ def test_labels_that_are_no_class_numbers_are_not_corrupted():
 
 
 def test_every_method_has_its_checks():
-    applying = {name: {own for own in CHECKS if not obstacle(own, preset)} for name, preset in METHODS.items()}
+    applying = {name: {own for own in CHECKS if not control_obstacle(own, preset)} for name, preset in METHODS.items()}
     assert applying["snip"] == set(CHECKS)
     assert applying["imp"] == set(CHECKS) - {"inverted", "later"}
     assert (
@@ -265,7 +265,7 @@ def test_a_check_is_passed_where_the_ticket_is_better_than_its_control():
         "weight-shuffle": [value + 0.1 + 0.001 * (index % 2) for index, value in enumerate(ticket)],
         "half-data": [value + 0.1 * (-1) ** index for index, value in enumerate(ticket)],
     }
-    found = holm([compare(ticket, other, name) for name, other in controls.items()])
+    found = holm([paired_comparison(ticket, other, name) for name, other in controls.items()])
     checks = [*(Checked(own.against, own) for own in found), Checked("later", None, "it trains")]
     assert [own.finding for own in checks] == ["passes", "fails", "fails", "undecided", "does not apply"]
     assert checks[0].meaning == CONTROLS.entry("shuffle").matters
@@ -282,7 +282,10 @@ def test_the_report_shows_the_table(tmp_path):
     results, _ = study(methods=("imp", "snip"), densities=(0.05,))
     found = [
         Sanity(
-            name, 0.05, (0, 1, 2), (Checked("shuffle", compare(ours, others, "shuffle")), Checked("later", None, "no"))
+            name,
+            0.05,
+            (0, 1, 2),
+            (Checked("shuffle", paired_comparison(ours, others, "shuffle")), Checked("later", None, "no")),
         )
         for name, ours, others in (("imp", [0.9, 0.91, 0.9], [0.8, 0.81, 0.79]), ("snip", [0.9] * 3, [0.9] * 3))
     ]
@@ -292,7 +295,7 @@ def test_the_report_shows_the_table(tmp_path):
     assert "✗ +0.00" in page
     assert CONTROLS.entry("shuffle").matters in page
     assert (tmp_path / "sanity.png").read_bytes().startswith(b"\x89PNG")
-    gathered = Gathered.of(results, (), found)
+    gathered = GatheredArms.of(results, (), found)
     assert sanity_table(gathered).row_count == 2
     assert "2 sanity checks" in summary(gathered)
     assert "1 passed and 1 failed" in summary(gathered)

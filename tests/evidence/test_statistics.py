@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
 from tombola import TombolaError, Verdict
-from tombola.evidence import MANDATORY, compare, interval, judge
+from tombola.evidence import MANDATORY, interval, judge, paired_comparison
 from tombola.evidence.statistics import holm
 
 CASES = [(seed, count, sd, shift) for seed in range(4) for count in (2, 3, 5, 20) for sd, shift in
@@ -29,7 +29,7 @@ def arms(seed: int, count: int, sd: float, shift: float) -> tuple[np.ndarray, np
 @pytest.mark.parametrize(("seed", "count", "sd", "shift"), CASES)
 def test_a_comparison_is_the_paired_t_test_of_statsmodels(seed, count, sd, shift):
     mine, other = arms(seed, count, sd, shift)
-    found, paired = compare(mine.tolist(), other.tolist(), "x"), DescrStatsW(mine - other)
+    found, paired = paired_comparison(mine.tolist(), other.tolist(), "x"), DescrStatsW(mine - other)
     assert found.mean == pytest.approx(paired.mean)
     assert (found.low, found.high) == pytest.approx(paired.tconfint_mean(0.05))
     assert (found.low90, found.high90) == pytest.approx(paired.tconfint_mean(0.10))
@@ -44,13 +44,13 @@ def test_a_comparison_is_the_paired_t_test_of_statsmodels(seed, count, sd, shift
 def test_the_margin_decides_what_is_equivalent(margin):
     for seed in range(30):
         mine, other = arms(seed, 6, 0.005, 0.0)
-        found = compare(mine, other, "x", margin)
+        found = paired_comparison(mine, other, "x", margin)
         tost = ttost_paired(mine, other, -margin, margin)[0] < 0.05
         assert (found.outcome == "equivalent") == (tost and not found.p < 0.05)
 
 
 def test_all_outcomes_occur_among_the_cases():
-    outcomes = {compare(*arms(*case), "x").outcome for case in CASES}
+    outcomes = {paired_comparison(*arms(*case), "x").outcome for case in CASES}
     assert outcomes == {"better", "worse", "equivalent", "undecided"}
 
 
@@ -58,7 +58,8 @@ def test_the_correction_is_holms():
     for seed in range(10):
         rng = np.random.default_rng(seed)
         comparisons = [
-            compare(*arms(seed, 5, 0.01, rng.choice([0.0, 0.01, 0.02])), str(i)) for i in range(rng.integers(1, 7))
+            paired_comparison(*arms(seed, 5, 0.01, rng.choice([0.0, 0.01, 0.02])), str(i))
+            for i in range(rng.integers(1, 7))
         ]
         adjusted = holm(comparisons)
         assert [c.against for c in adjusted] == [c.against for c in comparisons]
@@ -76,21 +77,21 @@ def test_a_difference_that_could_have_been_shown_is_shown(others, sign):
     for seed in range(10):
         noise = np.random.default_rng(seed).standard_normal(5)
         noise = 0.01 * (noise - noise.mean())
-        rest = [compare(*arms(seed, 5, 0.05, 0.0), str(i)) for i in range(others)]
-        (own, *_) = holm([compare(noise, [0.0] * 5, "own"), *rest])
+        rest = [paired_comparison(*arms(seed, 5, 0.05, 0.0), str(i)) for i in range(others)]
+        (own, *_) = holm([paired_comparison(noise, [0.0] * 5, "own"), *rest])
         assert own.outcome != "better"
         assert own.detectable > 0
-        shifted = compare(noise + 1.001 * sign * own.detectable, [0.0] * 5, "own")
+        shifted = paired_comparison(noise + 1.001 * sign * own.detectable, [0.0] * 5, "own")
         assert holm([shifted, *rest])[0].outcome == ("better" if sign > 0 else "worse")
         if not others:
-            assert compare(noise + 0.999 * own.detectable, [0.0] * 5, "own").outcome != "better"
+            assert paired_comparison(noise + 0.999 * own.detectable, [0.0] * 5, "own").outcome != "better"
 
 
 @pytest.mark.parametrize(
     ("difference", "outcome"), [(0.0, "equivalent"), (0.1, "better"), (-0.1, "worse"), (1e-3, "better")]
 )
 def test_seeds_that_all_agree(difference, outcome):
-    found = compare([0.5 + difference] * 4, [0.5] * 4, "x")
+    found = paired_comparison([0.5 + difference] * 4, [0.5] * 4, "x")
     assert found.outcome == outcome
     assert found.low == pytest.approx(difference)
     assert found.high == pytest.approx(difference)
@@ -99,7 +100,7 @@ def test_seeds_that_all_agree(difference, outcome):
 
 @pytest.mark.parametrize("difference", [0.0, 0.3, -0.3])
 def test_one_seed_decides_nothing(difference):
-    found = compare([0.5 + difference], [0.5], "x")
+    found = paired_comparison([0.5 + difference], [0.5], "x")
     assert found.outcome == "undecided"
     assert found.detectable == math.inf
     assert holm([found])[0].outcome == "undecided"
@@ -107,9 +108,9 @@ def test_one_seed_decides_nothing(difference):
 
 def test_unpaired_arms_are_refused():
     with pytest.raises(TombolaError, match="3 and 2 results"):
-        compare([1.0, 2.0, 3.0], [1.0, 2.0], "x")
+        paired_comparison([1.0, 2.0, 3.0], [1.0, 2.0], "x")
     with pytest.raises(TombolaError, match="no seed to compare with 'shuffle'"):
-        compare([], [], "shuffle")
+        paired_comparison([], [], "shuffle")
 
 
 def test_the_interval_of_one_arm_is_students():
@@ -168,7 +169,7 @@ def test_a_control_is_beaten_only_after_holms_correction():
     noise = STEADY * 10
     error = noise.std(ddof=1) / math.sqrt(5)
     offset = 100 * error * 3.25
-    assert compare([0.9] * 5, list(0.9 - offset / 100 + noise), "x").outcome == "better"
+    assert paired_comparison([0.9] * 5, list(0.9 - offset / 100 + noise), "x").outcome == "better"
     found = verdict(**{name.replace("-", "_"): (offset, noise) for name in MANDATORY})
     assert [own.outcome for own in found.controls] == ["undecided"] * 3
     assert found.wins is None

@@ -48,7 +48,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "resnet/greedy-imitation": {"density": 0.2},
     "vit/greedy-imitation": {"density": 0.1},
     "greedy-neurons": {"density": 0.5},
-    "layer-cka-iterative": {"granularity": tb.Blocks(2)},
+    "layer-cka-iterative": {"granularity": tb.structure.Blocks(2)},
     "iter-snip": {"rounds": 3},
     "force": {"rounds": 3},
     "grasp-it": {"rounds": 3},
@@ -66,7 +66,7 @@ CASES += [("two-layer", name) for name in ("greedy", "greedy-neurons", "greedy-i
 def settings_of(network: str, name: str) -> dict[str, Any]:
     """The settings with which a preset searches here."""
     own = world.preset(name)
-    counted = isinstance(own.granularity, tb.Blocks | tb.Filters)
+    counted = isinstance(own.granularity, tb.structure.Blocks | tb.structure.Filters)
     return ({} if counted else {"density": DENSITY}) | SHORT.get(name, {}) | SHORT.get(f"{network}/{name}", {})
 
 
@@ -140,7 +140,9 @@ def batches() -> list[tuple[Tensor, Tensor]]:
 def half(model: nn.Module) -> tb.Mask:
     """A mask of about half of the prunable weights, drawn by NumPy."""
     rng = np.random.default_rng(1)
-    return tb.Mask.of({name: torch.from_numpy(rng.random(p.shape) < 0.5) for name, p in tb.prunable(model).items()})
+    return tb.Mask.of(
+        {name: torch.from_numpy(rng.random(p.shape) < 0.5) for name, p in tb.structure.prunable(model).items()}
+    )
 
 
 def scored(network: str, name: str, masked: bool) -> dict[str, Tensor] | str:
@@ -159,7 +161,7 @@ def scored(network: str, name: str, masked: bool) -> dict[str, Tensor] | str:
 
 def gathered(model: nn.Module, score: Any) -> dict[str, Tensor]:
     """What a score notes of the gradients of two batches."""
-    weights = dict(tb.prunable(model))
+    weights = dict(tb.structure.prunable(model))
     noted = {name: torch.zeros_like(weight.detach(), dtype=torch.float32) for name, weight in weights.items()}
     for inputs, targets in batches():
         own = torch.autograd.grad(F.cross_entropy(model(inputs), targets), list(weights.values()))
@@ -226,7 +228,7 @@ def _slice(own: Any) -> list[Any]:
 def _masks(model: nn.Module, units: Any, name: str) -> dict[str, Any]:
     """At several densities the numbers kept of each tensor and the digest of their places."""
     scores = fixed_scores(model)
-    scores = {own: scores[own] for own in tb.prunable(model)}
+    scores = {own: scores[own] for own in tb.structure.prunable(model)}
     nested: tb.Mask | None = None
     told = {}
     densities = {"2:4": (0.5,), "1:4": (0.25,)}.get(name, (0.7, 0.5, 0.2, 0.05))
@@ -242,7 +244,7 @@ def _masks(model: nn.Module, units: Any, name: str) -> dict[str, Any]:
 def _units(model: nn.Module, units: Any, name: str) -> dict[str, Any]:
     """The units that go, one after another as the density falls, and now and then the digest of the mask."""
     scores, parameters = fixed_scores(model), dict(model.named_parameters())
-    scores = {own: scores[own] for own in tb.prunable(model)}
+    scores = {own: scores[own] for own in tb.structure.prunable(model)}
     total = sum(own.size for own in units.choose(scores, 1.0, scope="global", within=None, floor=0).bits.values())
     gone: set[tuple[str, int]] = set()
     steps: list[Any] = []
@@ -296,7 +298,7 @@ def tickets() -> dict[str, tb.Ticket]:
     values = {"a.weight": torch.arange(30.0).reshape(5, 6), "b": torch.tensor([0.5], dtype=torch.bfloat16)}
     values |= {"n": torch.tensor(3), "wide": torch.linspace(0, 1, 3, dtype=torch.float64)}
     recipe = {"start": "10it", "lr": 0.1, "milestones": (0.5, 0.75), "augment": (), "nesterov": True}
-    found["by-hand"] = tb.Ticket(mask, tb.Values(values, "10it", 0.5), ("b",), recipe, {"g": (1, 2), "h": ()})
+    found["by-hand"] = tb.Ticket(mask, tb.tickets.Values(values, "10it", 0.5), ("b",), recipe, {"g": (1, 2), "h": ()})
     return found
 
 
@@ -312,7 +314,7 @@ def content(ticket: tb.Ticket) -> dict[str, Any]:
         "mask_digest": ticket.mask.digest,
         "mask": hashed([packed(ticket.mask).tolist(), shapes_of(ticket.mask)]),
         "kept": ticket.mask.counts,
-        "start": _values(start) if isinstance(start, tb.Values) else [start.seed, start.digest, start.weights],
+        "start": _values(start) if isinstance(start, tb.tickets.Values) else [start.seed, start.digest, start.weights],
         "held": list(ticket.held),
         "recipe": {key: list(value) if isinstance(value, tuple) else value for key, value in ticket.recipe.items()},
         "removed": {group: list(units) for group, units in ticket.removed.items()},
@@ -326,7 +328,7 @@ def content(ticket: tb.Ticket) -> dict[str, Any]:
     }
 
 
-def _values(start: tb.Values) -> list[Any]:
+def _values(start: tb.tickets.Values) -> list[Any]:
     tensors = {name: [str(own.dtype), own.double().tolist()] for name, own in start.tensors.items()}
     return [start.what, start.epochs_spent, start.digest, hashed(tensors)]
 

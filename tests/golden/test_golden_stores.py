@@ -94,10 +94,10 @@ def test_an_old_killed_run_goes_on_and_ends_as_if_undisturbed(name, here):
 def _check_same_ticket(found: tb.Ticket, before: tb.Ticket, near: float) -> None:
     assert found.mask == before.mask
     assert (found.held, found.recipe, found.removed) == (before.held, before.recipe, before.removed)
-    if not isinstance(before.start, tb.Values):
+    if not isinstance(before.start, tb.tickets.Values):
         assert found.start == before.start
         return
-    assert isinstance(found.start, tb.Values)
+    assert isinstance(found.start, tb.tickets.Values)
     assert (found.start.what, found.start.epochs_spent) == (before.start.what, before.start.epochs_spent)
     for name, tensor in before.start.tensors.items():
         torch.testing.assert_close(found.start.tensors[name], tensor, rtol=near, atol=near)

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
-from tombola import Mask, TombolaError, Values
+from tombola import Mask, TombolaError
 from tombola.methods import SearchWarning
-from tombola.methods.settling import Settling, Watched
+from tombola.methods.mask_convergence import ConvergenceRule, MaskConvergence
 from tombola.scores import BatchNormScale
 from tombola.structure import norm_units
 from tombola.testing import check_method, toy_network, toy_task
-from tombola.tickets import tensors_of
+from tombola.tickets import Values, tensors_of
 from tombola.training import Observer, Run
 
 EAGER = {"window": 2, "epsilon": 0.6}
@@ -32,12 +32,12 @@ FAMILY = {
     "distance": tb.Worm(truncate="distance", momentum=True, **EAGER),
     "init": tb.EarlyBird(weights="init", **EAGER),
     "fresh": tb.EarlyBird(weights="fresh", **EAGER),
-    "slimming": tb.Slimming(0.4),
+    "slimming": tb.methods.Slimming(0.4),
 }
 
 
-def settling_of(settings: Watched, model: nn.Module) -> Settling:
-    return Settling(settings, model, norm_units(model), BatchNormScale())
+def settling_of(settings: ConvergenceRule, model: nn.Module) -> MaskConvergence:
+    return MaskConvergence(settings, model, norm_units(model), BatchNormScale())
 
 
 def lively(seed: int = 0) -> nn.Sequential:
@@ -70,7 +70,7 @@ def test_every_setting_keeps_the_laws(name):
     ],
 )
 def test_a_frozen_network_is_a_ticket_as_soon_as_the_window_is_full(settings, epochs):
-    settling = settling_of(Watched(**settings), lively())
+    settling = settling_of(ConvergenceRule(**settings), lively())
     seen = [settling.look() for _ in range(epochs)]
     assert seen == [False] * (epochs - 1) + [True]
 
@@ -87,7 +87,7 @@ def test_before_the_window_is_full_nothing_is_held_back():
 
 def test_distances_are_those_of_the_newest_mask_to_each_older_one():
     model = lively()
-    settling = settling_of(Watched(window=3), model)
+    settling = settling_of(ConvergenceRule(window=3), model)
     masks = [settling.kept]
     for seed in (1, 2, 3):
         torch.manual_seed(seed)
@@ -103,7 +103,7 @@ def test_the_mask_keeps_the_largest_scales_over_all_norms_and_one_in_each():
     model = lively()
     model[1].weight.data.mul_(0.01)
     model[1].weight.data[2] = -0.02
-    settling = settling_of(Watched(0.5), model)
+    settling = settling_of(ConvergenceRule(0.5), model)
     assert settling.kept["1"].tolist() == [False, False, True, False]
     best = model[4].weight.abs().topk(4).indices.tolist()
     assert sorted(settling.kept["4"].nonzero().flatten().tolist()) == sorted(best)
@@ -119,7 +119,7 @@ def test_two_unrelated_masks_differ_in_half_of_the_channels():
 # What is held back
 
 
-def one_epoch(model: nn.Module, settling: Settling, **optimizer) -> None:
+def one_epoch(model: nn.Module, settling: MaskConvergence, **optimizer) -> None:
     """Steps on noise with what the settings do to gradients."""
     stepping = torch.optim.SGD(model.parameters(), 0.1, **optimizer)
     for seed in range(3):
@@ -173,7 +173,7 @@ def test_a_factor_scales_the_gradients_of_dropped_scales_and_shifts():
 def test_without_a_task_gradient_the_penalty_moves_scales_by_its_share_of_the_sign():
     model = lively()
     model[4].weight.data[0] = -1.0
-    settling = settling_of(tb.Slimming(0.5, penalty=0.25), model)
+    settling = settling_of(tb.methods.Slimming(0.5, penalty=0.25), model)
     before = model[4].weight.detach().clone()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for parameter in model.parameters():
@@ -230,7 +230,7 @@ def test_masks_that_do_not_settle_are_told():
 
 
 def test_slimming_trains_to_the_end_and_says_nothing():
-    ticket = tb.find(toy_task(), tb.Slimming(0.5), progress=False)
+    ticket = tb.find(toy_task(), tb.methods.Slimming(0.5), progress=False)
     assert (ticket.start.what, ticket.start.epochs_spent) == ("end", 2)
 
 
@@ -449,7 +449,7 @@ def test_a_closure_is_watched_too():
     twin = copy.deepcopy(model)
     for own, closes in ((model, False), (twin, True)):
         optimizer = torch.optim.SGD(own.parameters(), 0.1)
-        tb.Slimming(0.5, penalty=1.0).watch(own, optimizer)
+        tb.methods.Slimming(0.5, penalty=1.0).watch(own, optimizer)
 
         def closure(own=own, optimizer=optimizer):
             optimizer.zero_grad()

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
-from tombola.methods import Drawn, Formula, Picked, forward_selection, saturation
-from tombola.methods.neurons import Drawing
+from tombola.methods import CurvePoint, EnoughFormula, NeuronPicks, forward_selection, saturation
+from tombola.methods.neuron_tickets import TwoLayerDraw
 from tombola.papers.claims.bounds import KINDS, fall, instance
-from tombola.papers.claims.growing import Growing, figures_of
+from tombola.papers.claims.growing_data import Growing, figures_of
 from tombola.papers.pretraining import Growth, bound_rows, enough, enough_sentences, part
 from tombola.papers.pretraining.theory import after_pretraining, logless, paper, squared_diameter, telescoped
 from tombola.studies import Engine, Store
@@ -28,12 +28,12 @@ from tombola.tickets import attach
 from tombola.training import Run, half_squared_error
 
 small_net = partial(zoo.MODELS["two-layer"], (1, 8, 8), 5, 0.05)
-OFTEN = tb.Enough(picks=10, examples=40, first=2, growth=1.5, stop=False)
+OFTEN = tb.methods.EnoughPretraining(picks=10, examples=40, first=2, growth=1.5, stop=False)
 TYPED = ["--width", "0.03", "--recipe.lr", "0.5", "--steps", "30", "--picks", "8", "--first", "4"]
 
 
-def drawn(*pairs: tuple[int, float]) -> list[Drawn]:
-    return [Drawn(step, ticket, 0.9, 0.1, 5) for step, ticket in pairs]
+def drawn(*pairs: tuple[int, float]) -> list[CurvePoint]:
+    return [CurvePoint(step, ticket, 0.9, 0.1, 5) for step, ticket in pairs]
 
 
 # The formula
@@ -44,34 +44,34 @@ def drawn(*pairs: tuple[int, float]) -> list[Drawn]:
     [("sgd", 1_000, 5_872), ("sgd", 50_000, 14_684_852), ("full", 1_000, 3), ("full", 50_000, 291)],
 )
 def test_the_thresholds_of_the_papers_formula(descent, examples, steps):
-    assert round(Formula(descent=descent).steps(inputs=784, examples=examples, picks=100)) == steps
+    assert round(EnoughFormula(descent=descent).steps(inputs=784, examples=examples, picks=100)) == steps
 
 
 def test_after_that_many_steps_the_initial_loss_has_fallen_to_one_part_in_k():
-    formula = Formula(2.5)
+    formula = EnoughFormula(2.5)
     steps = formula.steps(50, 400, 30)
     assert formula.remaining(math.ceil(steps), 50, 400) <= 1 / 30 < formula.remaining(math.floor(steps), 50, 400)
 
 
 @pytest.mark.parametrize("descent", ["sgd", "full"])
 def test_the_constant_is_found_again(descent):
-    true = Formula(0.04, descent)
+    true = EnoughFormula(0.04, descent)
     measured = [(m, true.steps(20, m, 50)) for m in (100, 300, 900)]
-    assert Formula.fitted(measured, inputs=20, picks=50, descent=descent).constant == pytest.approx(0.04)
+    assert EnoughFormula.fitted(measured, inputs=20, picks=50, descent=descent).constant == pytest.approx(0.04)
 
 
 def test_a_formula_with_c_1_is_not_called_a_prediction():
-    assert "no prediction" in Formula().told(784, 1000, 100)
-    assert "5,872" in Formula().told(784, 1000, 100)
-    assert "no prediction" not in Formula(0.3).told(784, 1000, 100)
-    assert "nothing" in Formula().told(784, 10, 100)
+    assert "no prediction" in EnoughFormula().told(784, 1000, 100)
+    assert "5,872" in EnoughFormula().told(784, 1000, 100)
+    assert "no prediction" not in EnoughFormula(0.3).told(784, 1000, 100)
+    assert "nothing" in EnoughFormula().told(784, 10, 100)
 
 
 def test_too_few_examples_for_the_formula_are_refused():
     with pytest.raises(TombolaError, match=r"needs c · d/m² between 0 and 1, but it is 7\.84"):
-        Formula().steps(784, 10, 100)
+        EnoughFormula().steps(784, 10, 100)
     with pytest.raises(TombolaError, match="no measured saturation"):
-        Formula.fitted([], inputs=784, picks=100)
+        EnoughFormula.fitted([], inputs=784, picks=100)
 
 
 # The bounds
@@ -89,7 +89,7 @@ def test_no_loss_is_above_the_proved_bounds(kind, signs):
 
 def test_the_bounds_are_those_of_the_sheet():
     """By hand for three picks, l(1) = 5, L = 2, V = 6, D² = 14."""
-    picked = Picked(torch.tensor([0, 1, 0]), torch.tensor([5.0, 4.0, 3.0], dtype=torch.float64), 2, 2.0, 6.0)
+    picked = NeuronPicks(torch.tensor([0, 1, 0]), torch.tensor([5.0, 4.0, 3.0], dtype=torch.float64), 2, 2.0, 6.0)
     telescoped_by_hand = [5, 5 / 2 + 2 / 2 + 6 * (1 / 2) / 4, 5 / 3 + 2 * 2 / 3 + 6 * (1 / 2 + 1 / 3) / 6]
     assert telescoped(picked).tolist() == pytest.approx(telescoped_by_hand)
     by_hand = [(math.sqrt(2) + math.sqrt(6 / (2 * k))) ** 2 for k in (1, 2, 3)]
@@ -193,15 +193,15 @@ def test_a_watched_training_is_the_same_training():
     ends = []
     for own in (None, OFTEN):
         run, task = Run(0), toy_task(small_net)
-        ticket = tb.find(task, tb.GreedyNeurons(picks=10, until=own), run=run)
+        ticket = tb.find(task, tb.methods.GreedyNeurons(picks=10, until=own), run=run)
         ends.append(ticket.digest)
     assert ends[0] == ends[1]
 
 
 def test_a_search_stops_by_tickets_that_are_drawn_as_its_own(monkeypatch):
-    seen, find = [], Drawing.of
-    monkeypatch.setattr(Drawing, "of", lambda own, *args: seen.append(own) or find(own, *args))
-    own = tb.GreedyNeurons(picks=10, repeat=False, examples=30, until=tb.Enough(first=2))
+    seen, find = [], TwoLayerDraw.of
+    monkeypatch.setattr(TwoLayerDraw, "of", lambda own, *args: seen.append(own) or find(own, *args))
+    own = tb.methods.GreedyNeurons(picks=10, repeat=False, examples=30, until=tb.methods.EnoughPretraining(first=2))
     tb.find(toy_task(small_net), own)
     assert {(one.picks, one.repeat, one.examples) for one in seen} == {(10, False, 30)}
     assert len(seen) > 2
@@ -213,7 +213,7 @@ def test_a_draw_does_not_read_the_loader_that_training_reads():
     for split, pair in (("train", (whole.inputs, whole.targets)), ("validation", task.data["test"])):
         own = torch.utils.data.TensorDataset(*pair)
         data[split] = data["test"] = OneAtATime(own, batch_size=20)
-    ticket = tb.find(replace(task, data=data), tb.GreedyNeurons(picks=10, until=OFTEN))
+    ticket = tb.find(replace(task, data=data), tb.methods.GreedyNeurons(picks=10, until=OFTEN))
     assert ticket.start.epochs_spent == 2
 
 
@@ -241,7 +241,7 @@ def loop(model, optimizer, steps: int, seed: int = 0):
         yield step
 
 
-def watched(own: tb.Enough):
+def watched(own: tb.methods.EnoughPretraining):
     torch.manual_seed(0)
     task, model = toy_task(small_net), small_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
@@ -250,7 +250,7 @@ def watched(own: tb.Enough):
 
 
 def test_a_users_own_loop_is_watched_and_told_when_it_is_enough():
-    own = tb.Enough(picks=10, examples=40, first=2, growth=1.5, patience=2, tolerance=0.5)
+    own = tb.methods.EnoughPretraining(picks=10, examples=40, first=2, growth=1.5, patience=2, tolerance=0.5)
     model, optimizer, watch = watched(own)
     assert watch.sentence.startswith("No ticket has been drawn yet.")
     steps = [step + 1 for step in loop(model, optimizer, 20) if not watch.enough]
@@ -288,7 +288,7 @@ def test_a_metric_may_give_a_number_and_a_forward_its_own_precision():
 
 def test_more_neurons_than_there_are_are_refused_before_training():
     with pytest.raises(TombolaError, match="60 neurons are to be picked without repetition, but '1' has 50"):
-        watched(tb.Enough(picks=60, repeat=False))
+        watched(tb.methods.EnoughPretraining(picks=60, repeat=False))
 
 
 def test_the_watchs_ticket_is_of_now_and_leaves_the_model_as_it_is():
@@ -330,8 +330,8 @@ def test_a_watch_goes_on_from_its_state():
 def test_a_search_stops_when_it_is_enough():
     task = toy_task(small_net, epochs=6)
     run = Run(0)
-    until = tb.Enough(first=1, growth=1.2, patience=1, tolerance=1.0, examples=40)
-    ticket = tb.find(task, tb.GreedyNeurons(picks=10, until=until), run=run)
+    until = tb.methods.EnoughPretraining(first=1, growth=1.2, patience=1, tolerance=1.0, examples=40)
+    ticket = tb.find(task, tb.methods.GreedyNeurons(picks=10, until=until), run=run)
     assert ticket.start.epochs_spent == 1
     (row,) = (row for row in run.history if row["stage"] == "enough")
     assert {"step", "ticket", "whole", "loss", "distinct"} == set(row["curve"][0])
@@ -350,16 +350,16 @@ def test_a_search_stops_when_it_is_enough():
 )
 def test_bad_settings_get_one_sentence(wrong, says):
     with pytest.raises(TombolaError, match=says):
-        tb.Enough(**wrong)
+        tb.methods.EnoughPretraining(**wrong)
 
 
 def test_epochs_cannot_be_counted_in_a_users_own_loop():
     with pytest.raises(TombolaError, match="write tickets' steps as '500it'"):
-        watched(tb.Enough(at=("1ep",)))
+        watched(tb.methods.EnoughPretraining(at=("1ep",)))
 
 
 def test_named_steps_are_where_tickets_are_drawn():
-    model, optimizer, watch = watched(tb.Enough(picks=5, examples=20, at=("3it", "7it")))
+    model, optimizer, watch = watched(tb.methods.EnoughPretraining(picks=5, examples=20, at=("3it", "7it")))
     list(loop(model, optimizer, 9))
     assert [own.step for own in watch.curve] == [3, 7]
 
@@ -390,10 +390,12 @@ def test_a_study_measures_each_size_once_and_predicts_the_largest(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("ticket.safetensors")} == stamps
     assert done.sizes == (30, 50, 100)
     assert done.fitted(30) is None
-    own = Formula.fitted([(m, done.steps[m]) for m in (30, 50)], inputs=64, picks=10)
+    own = EnoughFormula.fitted([(m, done.steps[m]) for m in (30, 50)], inputs=64, picks=10)
     assert done.fitted(100) == own
     assert max(drawn.step for own in done.runs for drawn in own.curve) <= 12
-    assert [row["formula"] for row in done.to_json()["sizes"]] == [Formula().steps(64, m, 10) for m in (30, 50, 100)]
+    assert [row["formula"] for row in done.to_json()["sizes"]] == [
+        EnoughFormula().steps(64, m, 10) for m in (30, 50, 100)
+    ]
     assert figures_of(done)["enough at 100"] > 0
     assert set(figures_of(done)) == set(Growing(sizes=(30, 50, 100)).units)
 
@@ -404,11 +406,11 @@ def test_how_tickets_are_judged_trains_nothing_again(tmp_path):
         return enough(toy_task(small_net), replace(OFTEN, **own), sizes=sizes, steps=12, seeds=(0,), engine=engine)
 
     usual = study()
-    other = study(tolerance=0.3, patience=2, formula=Formula(0.3, "full"))
+    other = study(tolerance=0.3, patience=2, formula=EnoughFormula(0.3, "full"))
     assert len(list(tmp_path.rglob("ticket.safetensors"))) == 2
     assert [own.curve for own in other.runs] == [own.curve for own in usual.runs]
     assert other.seeds == 1
-    assert other.said(100, other.own.formula) == Formula(0.3, "full").steps(64, 100, 10)
+    assert other.said(100, other.own.formula) == EnoughFormula(0.3, "full").steps(64, 100, 10)
     assert other.fitted(100).descent == "full"
     assert "With c = 0.3 the formula says" in enough_sentences(other)[-1]
 
@@ -419,7 +421,7 @@ def test_one_pick_says_that_the_formula_says_nothing(tmp_path):
     assert done.fitted(100) is None
     assert "for a single pick no c makes it say more" in enough_sentences(done)[-1]
     with pytest.raises(TombolaError, match="at least two picks"):
-        Formula.fitted([(30, 4.0)], inputs=64, picks=1)
+        EnoughFormula.fitted([(30, 4.0)], inputs=64, picks=1)
 
 
 @pytest.mark.parametrize(

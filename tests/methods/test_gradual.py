@@ -13,12 +13,12 @@ import tombola as tb
 from tombola import zoo
 from tombola.evidence import budget_gap
 from tombola.methods import Gradual
-from tombola.methods.gradual import Thinning
-from tombola.methods.schedule import densities
+from tombola.methods.density_schedule import densities
+from tombola.methods.gradual import GradualPruning
 from tombola.papers.spiral import spiral_task
-from tombola.papers.spiral.pruning import as_studied
-from tombola.papers.spiral.runs import Setting
-from tombola.structure import Weights
+from tombola.papers.spiral.pruning_grid import as_studied
+from tombola.papers.spiral.spiral_runs import Setting
+from tombola.structure import NM, Weights
 from tombola.testing import check_method, toy_task
 from tombola.tickets import attach
 from tombola.training import Observer, Run, State
@@ -50,7 +50,7 @@ class Look(Observer):
 def thinned(own=OWN, recipe=RECIPE):
     """A training: what was seen before and after each removal."""
     model = TASK.build(0)
-    before, thinning, after = Look(), Thinning(own, own.granularity.units(model, None), model), Look()
+    before, thinning, after = Look(), GradualPruning(own, own.granularity.units(model, None), model), Look()
     fit(
         replace(TASK, recipe=recipe), model, recipe, seed=0, attached=thinning.mask, observers=[before, thinning, after]
     )
@@ -82,7 +82,7 @@ def test_at_the_studys_settings_the_spirals_network_is_thinned_as_the_study_does
     """After 97 j of 19,500 steps R + (T − R)(1 − j / 199)³ weights are left, from T = 560 to R = 22."""
     own = as_studied("gradual", 22 / 560, Setting(0.1, "constant"))
     model = spiral_task((16, 16, 16)).build(0)
-    thinning = Thinning(own, Weights().units(model, None), model)
+    thinning = GradualPruning(own, Weights().units(model, None), model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     handle = attach(thinning.mask, model, optimizer)
     state = State(model, optimizer, tb.Recipe(epochs=50), 390, 0, 0, handle)
@@ -112,30 +112,38 @@ def test_the_ticket_is_the_trained_network_or_its_mask_on_the_initialisation():
     assert all(torch.equal(value, ticket.start.tensors[name]) for name, value in trained.model.state_dict().items())
     rewound = tb.find(TASK, replace(OWN, rewind="init"))
     assert rewound.mask == ticket.mask
-    assert isinstance(rewound.start, tb.Seed)
+    assert isinstance(rewound.start, tb.tickets.Seed)
     assert len(tb.train(TASK, rewound).history) == EPOCHS
     assert budget_gap(ticket, TASK) == budget_gap(rewound, TASK) == 0
 
 
-@pytest.mark.parametrize("granularity", [Weights(), tb.Channels(), tb.NM(2, 4)], ids=["weight", "channel", "2:4"])
+@pytest.mark.parametrize("granularity", [Weights(), tb.Channels(), NM(2, 4)], ids=["weight", "channel", "2:4"])
 @pytest.mark.parametrize("rewind", ["end", "init"])
 def test_the_laws_hold(granularity, rewind):
-    density = 0.5 if isinstance(granularity, tb.NM) else 0.4
+    density = 0.5 if isinstance(granularity, tb.structure.NM) else 0.4
     check_method(Gradual(density, granularity, "layerwise", count=4, rewind=rewind))
 
 
 @pytest.mark.parametrize(
     ("own", "build", "gone"),
     [
-        (Gradual(0.5, tb.Inside("head"), count=2, floor=1), partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34), 1 / 2),
-        (Gradual(granularity=tb.Blocks(2), count=2), partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.25), 1 / 3),
+        (
+            Gradual(0.5, tb.structure.PartUnits("head"), count=2, floor=1),
+            partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34),
+            1 / 2,
+        ),
+        (
+            Gradual(granularity=tb.structure.Blocks(2), count=2),
+            partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.25),
+            1 / 3,
+        ),
     ],
     ids=["head", "block"],
 )
 def test_heads_and_blocks_go_while_the_network_trains(own, build, gone):
     task = toy_task(build)
     model = task.build(0)
-    whole = Thinning(own, Run(0).units(own.granularity, task, model), model).kept
+    whole = GradualPruning(own, Run(0).units(own.granularity, task, model), model).kept
     ticket = tb.find(task, own)
     assert sum(map(len, ticket.removed.values())) == round(gone * whole.size)
     trained = tb.train(task, ticket)
@@ -179,7 +187,7 @@ class Kill:
         ({"count": 0}, "count is 0; give how many times"),
         ({"until": 1.5}, "until is 1.5; give a share"),
         ({"rewind": "1ep"}, r"no Gradual with rewind '1ep' \(known: end, init\)"),
-        ({"granularity": tb.NM(2, 4), "density": 0.3}, "2:4"),
+        ({"granularity": tb.structure.NM(2, 4), "density": 0.3}, "2:4"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, says):

@@ -14,12 +14,12 @@ from torch import nn
 
 import tombola as tb
 from tombola import TombolaError, zoo
-from tombola.evidence.arm import Against
+from tombola.evidence.arms import Against
 from tombola.evidence.controls import control
 from tombola.methods import SearchWarning
-from tombola.methods.imitation import gram, imitated
-from tombola.methods.replay import Replay
-from tombola.methods.selection import Goal, first, mean_metric, select_channels
+from tombola.methods.channel_imitation import gram, imitation_weights
+from tombola.methods.greedy_search import Goal, first, mean_metric, select_channels
+from tombola.methods.prefix_cache import PrefixCache
 from tombola.scores import forward
 from tombola.structure import Channels, fold, silenced_sites, sites_of
 from tombola.testing import check_method, toy_network, toy_task
@@ -73,7 +73,7 @@ def selecting(model, layer, batches, **settings):
         while True:
             yield batches
 
-    with Replay(model, sites, forward).ready() as network:
+    with PrefixCache(model, sites, forward).ready() as network:
         return select_channels(
             network, draws(), SIZES[layer], settings.pop("picks"), generator=torch.Generator(), **settings
         )
@@ -164,7 +164,7 @@ def test_candidates_are_tried_a_few_at_a_time_and_never_one_twice_without_repeti
 @pytest.mark.parametrize("repeat", [True, False])
 def test_a_search_comes_to_what_the_definition_gives_layer_by_layer(repeat):
     task = toy_task()
-    method = tb.GreedyChannels(0.5, repeat=repeat, samples=None, pretrain="1ep", fine_tune=3)
+    method = tb.methods.GreedyChannels(0.5, repeat=repeat, samples=None, pretrain="1ep", fine_tune=3)
     ticket = tb.find(task, method)
     model = task.build(0)
     Run(0).stage("pretrain", task, model, observers=[Until(1)])
@@ -189,7 +189,7 @@ def test_a_search_comes_to_what_the_definition_gives_layer_by_layer(repeat):
 
 def test_the_public_codes_factor_lies_in_the_weights_of_the_next_layer():
     task = toy_task()
-    ticket = tb.find(task, tb.GreedyChannels(0.5, repeat=False, candidates=2, samples=20, pretrain="1ep"))
+    ticket = tb.find(task, tb.methods.GreedyChannels(0.5, repeat=False, candidates=2, samples=20, pretrain="1ep"))
     model = task.build(0)
     Run(0).stage("pretrain", task, model, observers=[Until(1)])
     kept = ticket.mask["3.weight"].any(0).any(-1).any(-1)
@@ -201,7 +201,7 @@ def test_the_public_codes_factor_lies_in_the_weights_of_the_next_layer():
 
 def test_a_shuffled_mask_has_weights_to_keep():
     task = toy_task()
-    method = tb.GreedyChannels(0.5, candidates=2, samples=20, pretrain="1ep")
+    method = tb.methods.GreedyChannels(0.5, candidates=2, samples=20, pretrain="1ep")
     ticket = tb.find(task, method)
     shuffled = control("shuffle", Against(task, ticket, 1, method)).ticket
     assert shuffled.mask != ticket.mask
@@ -219,7 +219,7 @@ def test_candidates_are_told_apart_in_single_precision_where_training_is_in_bf16
 
     task = toy_task()
     task = replace(task, loss=loss, recipe=replace(task.recipe, precision="bf16"))
-    tb.find(task, tb.GreedyChannels(0.5, candidates=2, samples=20, pretrain="0it"))
+    tb.find(task, tb.methods.GreedyChannels(0.5, candidates=2, samples=20, pretrain="0it"))
     assert (torch.bfloat16, torch.float32) in told
     assert {value for _, value in told} == {torch.float32}
     half, classes = torch.randn(9, 4, dtype=torch.bfloat16), torch.arange(9) % 4
@@ -308,7 +308,7 @@ def test_folded_and_masked_is_what_was_tried(name, dtype):
         sites = (*own, *silenced_sites(units.wiring, layer, own, {other: ~alive for other, alive in kept.items()}))
         candidates = torch.rand(3, sizes[layer], dtype=torch.float64) * 2
         candidates[:, 1:] *= torch.rand(3, sizes[layer] - 1) < 0.6
-        with Replay(model, sites, forward).ready() as network:
+        with PrefixCache(model, sites, forward).ready() as network:
             tried = list(network.outputs(inputs, candidates))
             for replayed, factors in zip(tried, candidates, strict=True):
                 assert torch.allclose(replayed, network.call(inputs, factors), rtol=tolerance, atol=tolerance)
@@ -369,7 +369,7 @@ def test_inner_products_give_the_error_of_what_the_next_layer_gets():
         seen = []
         (site,) = sites
         watched = dict(model.named_modules())[site.module]
-        with Replay(model, sites, forward).ready() as network:
+        with PrefixCache(model, sites, forward).ready() as network:
             hook = watched.register_forward_hook(lambda _, __, given, seen=seen: seen.append(given.clone()))
             network.call(inputs)
             network.call(inputs, factors)
@@ -383,7 +383,7 @@ def test_inner_products_give_the_error_of_what_the_next_layer_gets():
 def test_imitation_takes_the_best_step_to_the_best_channel(repeat):
     added = torch.randn(5, 12, dtype=torch.float64)
     target = added.sum(0)
-    order, steps, errors = imitated(added @ added.T, 4, repeat)
+    order, steps, errors = imitation_weights(added @ added.T, 4, repeat)
     factors = torch.zeros(5, dtype=torch.float64)
     grid = torch.linspace(0, 1, 2001, dtype=torch.float64)
     for number, (chosen, found) in enumerate(zip(order, steps, strict=True)):
@@ -401,7 +401,7 @@ def test_imitation_takes_the_best_step_to_the_best_channel(repeat):
 
 def test_imitation_ends_where_no_channel_helps():
     added = torch.eye(4, dtype=torch.float64)[[0, 0, 0, 0]]
-    order, steps, errors = imitated(added @ added.T, 3, False)
+    order, steps, errors = imitation_weights(added @ added.T, 3, False)
     assert len(order) == 1
     assert errors == [pytest.approx(0.0)]
     assert steps[0].tolist() == [4, 0, 0, 0]
@@ -411,13 +411,13 @@ def test_imitation_meets_a_goal_with_the_fewest_picks_that_do():
     task = toy_task()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SearchWarning)
-        ticket = tb.find(task, tb.GreedyChannels(1.0, tolerance=0.3, by="imitation", repeat=False))
+        ticket = tb.find(task, tb.methods.GreedyChannels(1.0, tolerance=0.3, by="imitation", repeat=False))
     model = task.build(0)
     ticket.put_into(model)
     whole = task.build(0)
     Run(0).stage("pretrain", task, whole)
     wanted = first(task.batches("train", mixed(0, 1), 0), 2048)
-    with Replay(model, (), forward).ready() as cut, Replay(whole, (), forward).ready() as dense:
+    with PrefixCache(model, (), forward).ready() as cut, PrefixCache(whole, (), forward).ready() as dense:
         assert mean_metric(accuracy, wanted, cut) >= 0.7 * mean_metric(accuracy, wanted, dense)
     assert any(ticket.removed.values())
 
@@ -426,11 +426,11 @@ def test_imitation_meets_a_goal_with_the_fewest_picks_that_do():
 
 
 VARIANTS = {
-    "squared": tb.GreedyChannels(0.4, loss="squared", samples=30, tune=0.5, pretrain="1ep"),
-    "begun": tb.GreedyChannels(0.4, repeat=False, candidates=2, samples=30, pretrain="7it", tune=0.2),
-    "untrained": tb.GreedyChannels(0.4, repeat=False, samples=30, pretrain="0it", tune=1.0),
-    "tolerant": tb.GreedyChannels(1.0, tolerance=0.5, samples=50, fine_tune=1),
-    "imitating": tb.GreedyChannels(0.4, by="imitation", tolerance=0.4, tune=0.2),
+    "squared": tb.methods.GreedyChannels(0.4, loss="squared", samples=30, tune=0.5, pretrain="1ep"),
+    "begun": tb.methods.GreedyChannels(0.4, repeat=False, candidates=2, samples=30, pretrain="7it", tune=0.2),
+    "untrained": tb.methods.GreedyChannels(0.4, repeat=False, samples=30, pretrain="0it", tune=1.0),
+    "tolerant": tb.methods.GreedyChannels(1.0, tolerance=0.5, samples=50, fine_tune=1),
+    "imitating": tb.methods.GreedyChannels(0.4, by="imitation", tolerance=0.4, tune=0.2),
 }
 
 
@@ -441,13 +441,13 @@ def test_every_setting_keeps_the_laws(name):
 
 
 def test_residual_networks_keep_the_laws():
-    method = tb.GreedyChannels(0.5, repeat=False, candidates=2, samples=20, pretrain="1ep")
+    method = tb.methods.GreedyChannels(0.5, repeat=False, candidates=2, samples=20, pretrain="1ep")
     check_method(method, lambda: nn.Sequential(Inverted(1, 4, 4), Inverted(4, 4, 4), nn.Flatten(), nn.Linear(256, 5)))
 
 
 def test_the_same_share_of_every_layer_stays_and_the_ticket_trains_smaller():
     task = toy_task(mobile)
-    ticket = tb.find(task, tb.GreedyChannels(0.5, by="imitation", repeat=False, samples=40, pretrain="1ep"))
+    ticket = tb.find(task, tb.methods.GreedyChannels(0.5, by="imitation", repeat=False, samples=40, pretrain="1ep"))
     assert {name: len(own) for name, own in ticket.removed.items()} == {
         "0": 3,
         "3.branch_of.0": 6,
@@ -465,7 +465,7 @@ def test_a_layer_that_is_never_near_enough_is_kept_whole_and_said():
     task = toy_task()
     run = Run(0)
     with pytest.warns(SearchWarning, match=r"2 of 2 layers \('0', '3'\).*tolerance 0 and are kept whole"):
-        ticket = tb.find(task, tb.GreedyChannels(0.2, tolerance=0.0, repeat=False), run=run)
+        ticket = tb.find(task, tb.methods.GreedyChannels(0.2, tolerance=0.0, repeat=False), run=run)
     assert ticket.removed == {"0": (), "3": ()}
     assert ticket.density == 1
     whole = task.build(0)
@@ -484,7 +484,7 @@ def test_search_and_tuning_begin_where_training_was_stopped():
     task = toy_task()
     steps = len(list(task.batches("train", 0, 0)))
     run = Run(0)
-    ticket = tb.find(task, tb.GreedyChannels(0.5, samples=20, pretrain="8it", tune=0.5), run=run)
+    ticket = tb.find(task, tb.methods.GreedyChannels(0.5, samples=20, pretrain="8it", tune=0.5), run=run)
     assert ticket.start.epochs_spent == pytest.approx(8 / steps + 2 * 0.5)
     tuned = [row for row in run.history if row["stage"].startswith("tune")]
     assert [(row["stage"], row["epoch"], row["lr"]) for row in tuned] == [
@@ -494,7 +494,7 @@ def test_search_and_tuning_begin_where_training_was_stopped():
 
 
 def test_layers_that_were_picked_are_read_and_not_picked_again(tmp_path):
-    task, method = toy_task(), tb.GreedyChannels(0.5, samples=20, pretrain="1ep")
+    task, method = toy_task(), tb.methods.GreedyChannels(0.5, samples=20, pretrain="1ep")
     one = tb.find(task, method, run=Run(0, tmp_path))
     again = Run(0, tmp_path)
     two = tb.find(task, method, run=again)
@@ -516,7 +516,7 @@ def test_the_search_sees_training_data_only():
 
     watched = Watched(**{name: value for name, value in vars(task).items() if not name.startswith("_")})
     model = watched.build(0)
-    method = tb.GreedyChannels(0.5, samples=20, pretrain="0it", tolerance=0.5)
+    method = tb.methods.GreedyChannels(0.5, samples=20, pretrain="0it", tolerance=0.5)
     goal = method._goal(watched, model, Run(0))
     units = probed(model, task.data["train"][0])
     method._pick(watched, model, Run(0), 0, sites_of(units.wiring, model)["0"], 2, goal)
@@ -540,23 +540,23 @@ def test_the_search_sees_training_data_only():
 )
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(TombolaError, match=words):
-        tb.GreedyChannels(**settings)
+        tb.methods.GreedyChannels(**settings)
 
 
 def test_a_point_behind_the_recipes_end_is_refused():
     with pytest.raises(TombolaError, match="'3ep', but the recipe ends after 2 epochs of 6 steps"):
-        tb.find(toy_task(), tb.GreedyChannels(pretrain="3ep"))
+        tb.find(toy_task(), tb.methods.GreedyChannels(pretrain="3ep"))
 
 
 def test_a_network_without_hidden_channels_is_refused():
     task = toy_task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 5)))
     with pytest.raises(TombolaError, match="no layer of this network has channels that could be picked"):
-        tb.find(task, tb.GreedyChannels())
+        tb.find(task, tb.methods.GreedyChannels())
 
 
 def test_too_few_channels_for_every_layer_are_refused():
     with pytest.raises(TombolaError, match="floor"):
-        tb.find(toy_task(), tb.GreedyChannels(0.1, pretrain="0it"))
+        tb.find(toy_task(), tb.methods.GreedyChannels(0.1, pretrain="0it"))
 
 
 @pytest.mark.parametrize(
@@ -569,4 +569,4 @@ def test_too_few_channels_for_every_layer_are_refused():
     ],
 )
 def test_the_density_is_what_the_settings_make_it(settings, kind):
-    assert tb.GreedyChannels(**settings).density_kind == kind
+    assert tb.methods.GreedyChannels(**settings).density_kind == kind

@@ -13,10 +13,10 @@ from torch import nn
 
 import tombola as tb
 from tombola import TombolaError, zoo
-from tombola.evidence.arm import Against
+from tombola.evidence.arms import Against
 from tombola.evidence.controls import control
 from tombola.methods import forward_selection
-from tombola.methods.neurons import Drawing
+from tombola.methods.neuron_tickets import TwoLayerDraw
 from tombola.structure import two_layers
 from tombola.testing import check_method, toy_network, toy_task
 from tombola.tickets import attach
@@ -129,10 +129,10 @@ def test_activations_that_are_not_finite_are_refused():
 @pytest.mark.parametrize(
     "method",
     [
-        tb.GreedyNeurons(density=0.3, repeat=False),
-        tb.GreedyNeurons(density=0.3, examples=30, epochs=1),
-        tb.GreedyNeurons(density=0.3, until=tb.Enough(first=2, examples=40, stop=False)),
-        tb.GreedyNeurons(density=0.3, until=tb.Enough(at=("1ep",), patience=1)),
+        tb.methods.GreedyNeurons(density=0.3, repeat=False),
+        tb.methods.GreedyNeurons(density=0.3, examples=30, epochs=1),
+        tb.methods.GreedyNeurons(density=0.3, until=tb.methods.EnoughPretraining(first=2, examples=40, stop=False)),
+        tb.methods.GreedyNeurons(density=0.3, until=tb.methods.EnoughPretraining(at=("1ep",), patience=1)),
     ],
     ids=["no repetition", "one epoch", "draws", "until"],
 )
@@ -143,7 +143,7 @@ def test_every_setting_keeps_the_laws(method):
 @pytest.mark.parametrize("repeat", [True, False])
 def test_the_ticket_is_the_picked_network_and_shrinks(repeat):
     task = toy_task(small_net)
-    ticket = tb.find(task, tb.GreedyNeurons(picks=20, repeat=repeat))
+    ticket = tb.find(task, tb.methods.GreedyNeurons(picks=20, repeat=repeat))
     (gone,) = ticket.removed.values()
     assert len(gone) == 30 if not repeat else len(gone) >= 30
     model = start_of(task, ticket, 0)
@@ -158,7 +158,7 @@ def test_the_ticket_is_the_picked_network_and_shrinks(repeat):
 
 @pytest.mark.parametrize("repeat", [True, False])
 def test_a_shuffled_mask_has_neurons_to_keep(repeat):
-    task, method = toy_task(small_net), tb.GreedyNeurons(picks=20, repeat=repeat, epochs=1)
+    task, method = toy_task(small_net), tb.methods.GreedyNeurons(picks=20, repeat=repeat, epochs=1)
     ticket = tb.find(task, method)
     shuffled = control("shuffle", Against(task, ticket, 1, method)).ticket
     assert shuffled.mask != ticket.mask
@@ -167,7 +167,7 @@ def test_a_shuffled_mask_has_neurons_to_keep(repeat):
 
 def test_the_history_keeps_the_loss_of_every_pick():
     run = Run(0)
-    ticket = tb.find(toy_task(small_net), tb.GreedyNeurons(picks=30), run=run)
+    ticket = tb.find(toy_task(small_net), tb.methods.GreedyNeurons(picks=30), run=run)
     (row,) = (row for row in run.history if row["stage"] == "selection")
     assert len(row["losses"]) == 30
     assert row["losses"][-1] < row["losses"][0]
@@ -180,7 +180,7 @@ def test_an_output_bias_is_not_picked_against():
     model[3].bias.data.fill_(3.0)
     layers = two_layers(model, lambda own: own(torch.randn(2, 1, 8, 8)))
     inputs, targets = next(iter(task.batches("train", 0, 0)))
-    picked = Drawing(layers, 10, True, len(inputs)).of(model, [(inputs, targets)], lambda own, x: own(x))
+    picked = TwoLayerDraw(layers, 10, True, len(inputs)).of(model, [(inputs, targets)], lambda own, x: own(x))
     hidden = model[:3](inputs).detach()
     outputs = hidden @ (model[3].weight.T * picked.scales[:, None].float()) + 3.0
     assert half_squared_error(outputs, targets).item() == pytest.approx(picked.losses[-1].item(), rel=1e-4)
@@ -219,7 +219,7 @@ def test_other_networks_are_refused_before_any_training(name):
     network, says = REFUSED[name]
     run = Run(0)
     with pytest.raises(TombolaError, match=says) as caught:
-        tb.find(toy_task(network), tb.GreedyNeurons(), run=run)
+        tb.find(toy_task(network), tb.methods.GreedyNeurons(), run=run)
     assert not run.history
     assert "use the method greedy" in str(caught.value) or "move it into the loss" in str(caught.value)
 
@@ -235,12 +235,12 @@ def test_other_networks_are_refused_before_any_training(name):
 )
 def test_bad_settings_get_one_sentence(wrong, says):
     with pytest.raises(TombolaError, match=says):
-        tb.GreedyNeurons(**wrong)
+        tb.methods.GreedyNeurons(**wrong)
 
 
 def test_more_neurons_than_the_layer_has_are_refused_with_its_name():
     with pytest.raises(TombolaError, match="60 neurons are to be picked without repetition, but '1' has 50"):
-        tb.find(toy_task(small_net), tb.GreedyNeurons(picks=60, repeat=False))
+        tb.find(toy_task(small_net), tb.methods.GreedyNeurons(picks=60, repeat=False))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_targets_that_do_not_fit_are_refused(targets, says):
     model = small_net()
     layers = two_layers(model, lambda own: own(torch.randn(2, 1, 8, 8)))
     with pytest.raises(TombolaError, match=says):
-        Drawing(layers, 3, True, 10).of(model, [(torch.randn(2, 1, 8, 8), targets)], lambda own, x: own(x))
+        TwoLayerDraw(layers, 3, True, 10).of(model, [(torch.randn(2, 1, 8, 8), targets)], lambda own, x: own(x))
 
 
 def test_regression_targets_are_taken_as_they_are():
@@ -262,7 +262,7 @@ def test_regression_targets_are_taken_as_they_are():
     layers = two_layers(model, lambda own: own(torch.randn(2, 1, 8, 8)))
     batch = torch.randn(20, 1, 8, 8), torch.randn(20)
     flat, column = (
-        Drawing(layers, 8, True, 20).of(model, [(batch[0], targets)], lambda own, x: own(x)).losses
+        TwoLayerDraw(layers, 8, True, 20).of(model, [(batch[0], targets)], lambda own, x: own(x)).losses
         for targets in (batch[1], batch[1][:, None])
     )
     assert torch.equal(flat, column)

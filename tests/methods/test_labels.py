@@ -9,7 +9,7 @@ import pytest
 import tombola as tb
 from tombola.methods import label_of
 from tombola.registry import METHODS
-from tombola.report import Gathered
+from tombola.report import GatheredArms
 from tombola.studies.comparison import labelled
 from tombola.testing import toy_task
 
@@ -75,7 +75,7 @@ def test_methods_that_differ_in_a_setting_are_rows_of_their_own():
     task = toy_task(epochs=1)
     subjects = [tb.method("snip", density=0.5, floor=1), tb.method("synflow", density=0.5, rounds=5)]
     study = tb.compare(task, subjects, seeds=2, controls=["random"])
-    arms = [(arm.method, len(arm.results)) for arm in Gathered.of(study.results, study.verdicts).arms if arm.method]
+    arms = [(arm.method, len(arm.results)) for arm in GatheredArms.of(study.results, study.verdicts).arms if arm.method]
     assert arms == [
         ("snip(floor=1)", 2),
         ("snip(floor=1)", 2),
@@ -103,7 +103,7 @@ def test_two_scores_of_one_name_are_two_rows(tmp_path):
     assert [own.subject for own in study.verdicts] == ["mine", "mine #2"]
     assert study.verdicts[0].means["ticket"] != study.verdicts[1].means["ticket"]
     unnumbered = [replace(own, method="mine") if own.method else own for own in study.results]
-    assert [arm.method for arm in Gathered.of(unnumbered, ()).arms if arm.method] == ["mine", "mine #2"]
+    assert [arm.method for arm in GatheredArms.of(unnumbered, ()).arms if arm.method] == ["mine", "mine #2"]
 
 
 def test_one_method_by_two_names_is_two_rows_of_the_same_runs(tmp_path):
@@ -111,7 +111,7 @@ def test_one_method_by_two_names_is_two_rows_of_the_same_runs(tmp_path):
     engine = tb.Engine(tb.Store(tmp_path))
     study = tb.compare(toy_task(epochs=1), {"a": own, "b": own}, seeds=2, controls=["random"], engine=engine)
     assert [verdict.subject for verdict in study.verdicts] == ["a", "b"]
-    arms = [(arm.method, arm.control, len(arm.results)) for arm in Gathered.of(study.results, study.verdicts).arms]
+    arms = [(arm.method, arm.control, len(arm.results)) for arm in GatheredArms.of(study.results, study.verdicts).arms]
     assert arms == [("", "", 2), ("a", "", 2), ("a", "random", 2), ("b", "", 2), ("b", "random", 2)]
     assert len(list(tmp_path.glob("*/result.json"))) == 6
 

@@ -12,14 +12,14 @@ from torch import nn
 import tombola as tb
 from tombola.evidence import budget_gap
 from tombola.methods import SearchWarning
-from tombola.methods.regrowing import Regrowing, dropped_share, moved
+from tombola.methods.regrowth import MovingRegrowth, dropped_share, move_mask
 from tombola.testing import LawBroken, check_method, toy_network, toy_task
 from tombola.training import Observer, Run
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.loop import fit
 
 EPOCHS, STEPS = 4, 24
-RIGL = tb.RigL(density=0.3, every="3it")
+RIGL = tb.methods.RigL(density=0.3, every="3it")
 UPDATES = [3, 6, 9, 12, 15]
 SGD = tb.Recipe(epochs=EPOCHS, batch=20, lr=0.05, momentum=0.9, weight_decay=0.01, precision="float32")
 ADAMW = replace(SGD, optimizer="adamw", lr=0.01, weight_decay=0.1)
@@ -71,7 +71,7 @@ def sparse_training(method=RIGL, recipe=SGD, seed=0, model=None, checkpoint=None
     task = replace(toy_task(), recipe=recipe)
     model = model or task.build(0)
     drawn = tb.OneShot(method.density, tb.scores.Random(), scope=method.scope).find(task, Run(seed)).mask
-    regrowing, before, after = Regrowing(method, drawn, seed), Look(), Look()
+    regrowing, before, after = MovingRegrowth(method, drawn, seed), Look(), Look()
     observers = [before, regrowing, after, Exact(), *more]
     done = fit(task, model, recipe, seed=seed, attached=drawn, observers=observers, checkpoint=checkpoint)
     assert before.masks[0] == drawn
@@ -83,9 +83,9 @@ def test_an_update_is_what_a_hand_computes():
     weights = {"fc": torch.tensor([[3.0, 1.0, 0.0], [0.0, -2.0, 0.0]])}
     mask = tb.Mask.of({"fc": weights["fc"] != 0})
     gradients = {"fc": torch.tensor([[9.0, 8.0, 4.0], [0.5, 7.0, 2.0]])}
-    assert moved(mask, weights, gradients, {"fc": 1})["fc"].tolist() == [[True, False, True], [False, True, False]]
-    assert moved(mask, weights, gradients, {"fc": 2})["fc"].tolist() == [[True, False, True], [False, False, True]]
-    assert moved(mask, weights, gradients, {"fc": 0}) == mask
+    assert move_mask(mask, weights, gradients, {"fc": 1})["fc"].tolist() == [[True, False, True], [False, True, False]]
+    assert move_mask(mask, weights, gradients, {"fc": 2})["fc"].tolist() == [[True, False, True], [False, False, True]]
+    assert move_mask(mask, weights, gradients, {"fc": 0}) == mask
 
 
 def test_the_dropped_share_falls_as_a_cosine():
@@ -196,7 +196,7 @@ def test_killed_in_mid_epoch_it_ends_bit_equal(tmp_path, grow, recipe, steps):
         sparse_training(method, recipe, checkpoint=checkpoint, more=[kill])
     task = replace(toy_task(), recipe=recipe)
     mask, model = seen.masks[0], task.build(0)
-    regrowing = Regrowing(method, mask, 0)
+    regrowing = MovingRegrowth(method, mask, 0)
     observers = [Look(), regrowing, Look(), Exact(), Kill()]
     again = fit(task, model, recipe, seed=0, attached=mask, observers=observers, checkpoint=checkpoint)
     assert regrowing.mask == seen.masks[-1]
@@ -207,11 +207,11 @@ def test_killed_in_mid_epoch_it_ends_bit_equal(tmp_path, grow, recipe, steps):
 @GROWTHS
 @pytest.mark.parametrize("rewind", ["end", "init"])
 def test_the_laws_hold_where_the_mask_moves(grow, rewind):
-    check_method(tb.RigL(density=0.3, every="2it", grow=grow, rewind=rewind))
+    check_method(tb.methods.RigL(density=0.3, every="2it", grow=grow, rewind=rewind))
 
 
 def test_a_method_that_regrows_and_does_not_say_so_breaks_the_law():
-    class Silent(tb.RigL):
+    class Silent(tb.methods.RigL):
         regrow = False
 
     with pytest.raises(LawBroken) as caught:
@@ -235,7 +235,7 @@ def test_the_last_mask_rewound_trains_from_the_initialisation():
     task = replace(toy_task(), recipe=SGD)
     ticket, trained = tb.find(task, replace(RIGL, rewind="init")), tb.find(task, RIGL)
     assert ticket.mask == trained.mask
-    assert isinstance(ticket.start, tb.Seed)
+    assert isinstance(ticket.start, tb.tickets.Seed)
     assert budget_gap(ticket, task) == 0
     assert len(tb.train(task, ticket).history) == EPOCHS
 
@@ -257,7 +257,7 @@ def test_its_controls_and_dense_train_as_long_as_the_search():
 @pytest.mark.parametrize("scope", ["layerwise", {"0.weight": 0.5, "3.weight": 0.25, "8.weight": 0.1}])
 def test_layers_keep_the_counts_of_any_scope(scope):
     density = 0.25 if scope == "layerwise" else 120 / 732
-    ticket = tb.find(toy_task(), tb.RigL(density=density, every="2it", scope=scope))
+    ticket = tb.find(toy_task(), tb.methods.RigL(density=density, every="2it", scope=scope))
     assert ticket.mask.counts == {"0.weight": 9 if scope == "layerwise" else 18, **_rest(scope)}
 
 
@@ -279,15 +279,15 @@ def test_without_a_step_to_move_at_it_says_so():
     assert ticket.mask == tb.find(toy_task(), tb.OneShot(0.3, tb.scores.Random(), scope="erk", floor=1)).mask
     late = replace(toy_task(), recipe=replace(toy_task().recipe, start="1ep"))
     with pytest.warns(SearchWarning, match="3 steps of training can change it, and every is 5it"):
-        tb.find(late, tb.RigL(density=0.3, every="5it"))
-    assert tb.find(late, tb.RigL(density=0.3, every="8it")).mask != ticket.mask
+        tb.find(late, tb.methods.RigL(density=0.3, every="5it"))
+    assert tb.find(late, tb.methods.RigL(density=0.3, every="8it")).mask != ticket.mask
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
         ({"granularity": tb.Channels()}, "units of kind channel cannot be grown yet; leave the granularity at weight"),
-        ({"granularity": tb.NM(2, 4), "density": 0.5}, "units of kind 2:4 cannot be grown yet"),
+        ({"granularity": tb.structure.NM(2, 4), "density": 0.5}, "units of kind 2:4 cannot be grown yet"),
         ({"every": "0ep"}, "give at least one step"),
         ({"every": "often"}, "not a point in training"),
         ({"share": 0.0}, "share is 0.0"),
@@ -297,4 +297,4 @@ def test_without_a_step_to_move_at_it_says_so():
 )
 def test_what_cannot_be_is_refused(settings, says):
     with pytest.raises(tb.TombolaError, match=says):
-        tb.RigL(**settings)
+        tb.methods.RigL(**settings)

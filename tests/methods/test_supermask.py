@@ -19,9 +19,9 @@ import tombola as tb
 from tombola import TombolaError
 from tombola.evidence import Against, control
 from tombola.methods import SearchWarning
-from tombola.methods.freezing import Freezing, first_penalty, freezing_steps
-from tombola.methods.gated import Gated
-from tombola.methods.searched import Rounded, Searched, Topmost, TopShare, rounded
+from tombola.methods.gated_channels import GatedModel
+from tombola.methods.masked_model import MaskedModel, Rounded, Topmost, TopShare, rounded
+from tombola.methods.score_freezing import ScoreFreezing, first_penalty, freezing_steps
 from tombola.methods.supermask import norms_and_biases
 from tombola.testing import check_method, toy_task
 from tombola.tickets import Values, kth_largest, tensors_of
@@ -35,11 +35,11 @@ ALL = [
     replace(GEM_MINER, scope="layerwise"),
     replace(GEM_MINER, optimizer="adam", lr=0.01),
     replace(GEM_MINER, gradual=False),
-    tb.EdgePopup(density=0.2),
-    tb.EdgePopup(density=0.2, scope="global", gradual=True),
-    tb.ContinuousSparsification(density=0.2, rounds=2),
-    tb.ConcreteTicketSearch(density=0.2),
-    tb.ConcreteTicketSearch(density=0.2, objective="task"),
+    tb.methods.EdgePopup(density=0.2),
+    tb.methods.EdgePopup(density=0.2, scope="global", gradual=True),
+    tb.methods.ContinuousSparsification(density=0.2, rounds=2),
+    tb.methods.ConcreteTicketSearch(density=0.2),
+    tb.methods.ConcreteTicketSearch(density=0.2, objective="task"),
 ]
 
 
@@ -164,10 +164,10 @@ def no_dropout() -> nn.Module:
 
 
 def searched_with(
-    method: tb.Supermask, task: tb.SupervisedTask
+    method: tb.methods.Supermask, task: tb.SupervisedTask
 ) -> tuple[tb.Ticket, list[torch.Tensor], list[torch.Tensor]]:
     """A search; its ticket, the scores that it began with and those that it ended with."""
-    seen: list[Searched] = []
+    seen: list[MaskedModel] = []
     begun: list[list[torch.Tensor]] = []
 
     class Watched(Run):
@@ -200,11 +200,11 @@ def test_ties_at_zero_keep_exact_counts_or_those_of_the_papers_code(share, exact
     kept = {}
     for ties in ("exact", "paper-code"):
         method = tb.GemMiner(density=0.8, ties=ties, period="1it")
-        searched = Searched(task, task.build(0), tb.Prunable(), torch.rand_like, rounded)
+        searched = MaskedModel(task, task.build(0), tb.Prunable(), torch.rand_like, rounded)
         torch.manual_seed(1)
         for score in searched.named_scores.values():
             score.uniform_().mul_(torch.rand_like(score) >= share)
-        freezing, state = Freezing(method, searched, None), made_state(2)
+        freezing, state = ScoreFreezing(method, searched, None), made_state(2)
         state.recipe = tb.Recipe(epochs=1)
         freezing.epoch_begin(state)
         state.step = 1
@@ -270,7 +270,7 @@ def test_held_can_be_left_out_and_the_networks_own_weights_searched():
     task = toy_task()
     ticket = tb.find(task, replace(GEM_MINER, weights="own", hold=False))
     assert ticket.held == ()
-    assert ticket.start == tb.Seed.of(task.build(0), 0)
+    assert ticket.start == tb.tickets.Seed.of(task.build(0), 0)
 
 
 def test_a_gems_fresh_weights_are_signed_constants_too():
@@ -350,12 +350,12 @@ def test_a_floor_keeps_every_layer_alive_and_says_so():
     ("method", "words"),
     [
         (tb.GemMiner(density=1e-4), "keeps not one of 732 weights; give at least 0.0014"),
-        (tb.EdgePopup(density=1e-4), "keeps not one of 732 weights"),
-        (tb.ConcreteTicketSearch(density=1e-4), "keeps not one of 732 weights"),
+        (tb.methods.EdgePopup(density=1e-4), "keeps not one of 732 weights"),
+        (tb.methods.ConcreteTicketSearch(density=1e-4), "keeps not one of 732 weights"),
         (tb.GemMiner(density=2.0), "density is 2.0"),
         (tb.GemMiner(density=0.003), "keeps 2 of 732 weights, fewer than a floor of 1 in each of 3 layers"),
-        (tb.EdgePopup(density=0.003), "fewer than a floor of 1"),
-        (tb.ConcreteTicketSearch(density=0.003), "fewer than a floor of 1"),
+        (tb.methods.EdgePopup(density=0.003), "fewer than a floor of 1"),
+        (tb.methods.ConcreteTicketSearch(density=0.003), "fewer than a floor of 1"),
         (tb.GemMiner(prunable=tb.Prunable(include=("none",))), "nothing to prune"),
     ],
 )
@@ -421,7 +421,7 @@ def test_norms_and_biases_are_found_by_type():
 
 def test_continuous_sparsification_folds_its_scale_into_the_start():
     task = toy_task()
-    ticket = tb.find(task, tb.ContinuousSparsification(density=0.5, start=0.0, rounds=1, rewind="0it"))
+    ticket = tb.find(task, tb.methods.ContinuousSparsification(density=0.5, start=0.0, rounds=1, rewind="0it"))
     own = tensors_of(task.build(0))
     assert isinstance(ticket.start, Values)
     assert ticket.start.epochs_spent == 0
@@ -432,19 +432,19 @@ def test_continuous_sparsification_folds_its_scale_into_the_start():
 
 def test_continuous_sparsification_keeps_positive_scores_and_at_most_the_density():
     task = toy_task()
-    free = tb.find(task, tb.ContinuousSparsification(density=1.0, start=0.05, rounds=1))
-    bounded = tb.find(task, tb.ContinuousSparsification(density=0.1, start=0.05, rounds=1))
+    free = tb.find(task, tb.methods.ContinuousSparsification(density=1.0, start=0.05, rounds=1))
+    bounded = tb.find(task, tb.methods.ContinuousSparsification(density=0.1, start=0.05, rounds=1))
     assert bounded.mask <= free.mask
     assert bounded.mask.total_kept == round(0.1 * 732)
-    sparser = tb.find(task, tb.ContinuousSparsification(density=1.0, start=0.05, rounds=1, penalty=0.05))
+    sparser = tb.find(task, tb.methods.ContinuousSparsification(density=1.0, start=0.05, rounds=1, penalty=0.05))
     assert sparser.mask.density < free.mask.density
 
 
 def test_concrete_ticket_search_learns_from_a_teacher_whose_cost_is_entered():
     task = toy_task()
     run, bare = Run(0), Run(0)
-    tb.find(task, tb.ConcreteTicketSearch(density=0.2), run=run)
-    tb.find(task, tb.ConcreteTicketSearch(density=0.2, objective="task"), run=bare)
+    tb.find(task, tb.methods.ConcreteTicketSearch(density=0.2), run=run)
+    tb.find(task, tb.methods.ConcreteTicketSearch(density=0.2, objective="task"), run=bare)
     assert {row["stage"] for row in run.history} == {"teacher", "search"}
     assert run.cost.samples_backward == 2 * bare.cost.samples_backward
     assert 2 * bare.cost.dense_epochs < run.cost.dense_epochs < 2.5 * bare.cost.dense_epochs
@@ -453,13 +453,13 @@ def test_concrete_ticket_search_learns_from_a_teacher_whose_cost_is_entered():
 
 def test_concrete_density_is_led_to_the_target():
     run = Run(0)
-    tb.find(toy_task(epochs=20), tb.ConcreteTicketSearch(density=0.1, objective="task"), run=run)
+    tb.find(toy_task(epochs=20), tb.methods.ConcreteTicketSearch(density=0.1, objective="task"), run=run)
     last = run.history[-1]
     assert last["target"] == pytest.approx(0.1)
     assert last["density"] == pytest.approx(0.1, abs=0.05)
 
 
-@pytest.mark.parametrize("method", [GEM_MINER, tb.EdgePopup(density=0.2)], ids=["gem-miner", "edge-popup"])
+@pytest.mark.parametrize("method", [GEM_MINER, tb.methods.EdgePopup(density=0.2)], ids=["gem-miner", "edge-popup"])
 def test_a_custom_forward_and_a_wrapped_batch_are_respected(method):
     task = toy_task()
 
@@ -478,7 +478,7 @@ def test_no_search_warns_of_the_ties_that_clamped_scores_bring():
 
 def test_the_searched_network_copies_without_its_task():
     task = toy_task()
-    searched = Searched(task, task.build(0), tb.Prunable(), partial(torch.full_like, fill_value=0.7), rounded)
+    searched = MaskedModel(task, task.build(0), tb.Prunable(), partial(torch.full_like, fill_value=0.7), rounded)
     twin = copy.deepcopy(searched)
     inputs = task.data["test"][0]
     assert torch.equal(twin.eval()(inputs), searched.eval()(inputs))
@@ -495,7 +495,7 @@ def test_the_searched_network_copies_without_its_task():
     ],
 )
 def test_the_papers_settings_are_there(network, density, penalty, events, lr):
-    method, recipe = tb.rare_gems(network, density)
+    method, recipe = tb.methods.rare_gems(network, density)
     assert method.penalty == penalty
     searching = method.search_recipe(recipe, 391)
     assert searching.lr == lr
@@ -521,7 +521,7 @@ def test_the_automatic_penalty_begins_near_the_papers():
 )
 def test_what_the_paper_did_not_publish_is_refused(network, density, words):
     with pytest.raises(tb.TombolaError, match=words):
-        tb.rare_gems(network, density)
+        tb.methods.rare_gems(network, density)
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda m: f"{type(m).__name__}-{ALL.index(m)}")
@@ -561,7 +561,7 @@ def test_what_the_user_froze_stays_frozen_under_continuous_sparsification():
         return model
 
     task = toy_task(half_frozen)
-    ticket = tb.find(task, tb.ContinuousSparsification(density=0.5, rounds=1, rewind="12it", start=0.1))
+    ticket = tb.find(task, tb.methods.ContinuousSparsification(density=0.5, rounds=1, rewind="12it", start=0.1))
     own = tensors_of(task.build(0))
     assert torch.equal(ticket.start.tensors["0.bias"], own["0.bias"])
     assert not torch.equal(ticket.start.tensors["8.bias"], own["8.bias"])
@@ -569,7 +569,7 @@ def test_what_the_user_froze_stays_frozen_under_continuous_sparsification():
 
 def test_continuous_sparsification_names_the_layers_that_it_empties_and_keeps_a_weight_in_each():
     with pytest.warns(SearchWarning, match="nothing was left of '0.weight', '3.weight', '8.weight'"):
-        ticket = tb.find(toy_task(), tb.ContinuousSparsification(density=0.5, start=-0.1))
+        ticket = tb.find(toy_task(), tb.methods.ContinuousSparsification(density=0.5, start=-0.1))
     assert set(ticket.mask.counts.values()) == {1}
 
 
@@ -577,11 +577,11 @@ def test_a_teacher_without_classes_is_refused():
     task = toy_task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1)))
     task = replace(task, loss=lambda outputs, targets: outputs.mean(), metric=lambda outputs, targets: outputs.mean())
     with pytest.raises(tb.TombolaError, match="objective='task'"):
-        tb.find(task, tb.ConcreteTicketSearch(density=0.2))
+        tb.find(task, tb.methods.ConcreteTicketSearch(density=0.2))
 
 
 def test_a_search_that_begins_empty_is_refused_without_a_floor():
-    method = tb.EdgePopup(density=0.002, scope="global", floor=0)
+    method = tb.methods.EdgePopup(density=0.002, scope="global", floor=0)
     with pytest.warns(SearchWarning), pytest.raises(tb.TombolaError, match="before its first step; set a floor"):
         tb.find(toy_task(), method)
 
@@ -594,7 +594,7 @@ def test_a_longer_search_keeps_its_rate_and_goes_further():
 
 
 def test_pretrained_weights_are_searched_as_they_are():
-    method, _ = tb.rare_gems("resnet50-pretrained", 0.02)
+    method, _ = tb.methods.rare_gems("resnet50-pretrained", 0.02)
     assert (method.weights, method.hold) == ("own", False)
 
 
@@ -622,7 +622,7 @@ def test_a_channels_score_gets_the_gradient_of_all_that_it_owns():
     inputs, targets = next(iter(task.batches("train", 0, 0)))
     units = tb.Channels().units(model, lambda own: own(inputs.to(next(own.parameters()).device)))
     twin = copy.deepcopy(model)
-    gated = Gated(task, model, units.groups, lambda alive: torch.full_like(alive, 0.75), rounded)
+    gated = GatedModel(task, model, units.groups, lambda alive: torch.full_like(alive, 0.75), rounded)
     assert torch.equal(gated(inputs), twin(inputs))
     F.cross_entropy(gated(inputs), targets).backward()
     gates = [torch.ones(4, requires_grad=True), torch.ones(6, requires_grad=True)]
@@ -652,7 +652,7 @@ def test_channels_found_before_training_train_as_a_smaller_network():
     ("settings", "says"),
     [
         ({"keep": "top", "penalty": 0.0}, "not searched with keep='top'; give granularity weight"),
-        ({"granularity": tb.NM(), "density": 0.5}, "scores of 2:4s are not searched"),
+        ({"granularity": tb.structure.NM(), "density": 0.5}, "scores of 2:4s are not searched"),
         ({"hold": False}, "hold them, or give weights='own'"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tombola.papers.claims import CLAIMS, Measurement, load_records, load_taken
-from tombola.papers.claims.run import as_on_record, specs_of
+from tombola.papers.claims.measuring import as_on_record, specs_of
 from tombola.registry import DATA
 from tombola.studies import Serial, digest
 from tombola.zoo.fashion_mnist import DEBIAN

@@ -27,13 +27,13 @@ from tombola.papers.claims import (
     Unit,
     arms_of,
     claim_files,
-    judge,
+    judge_claim,
     load_records,
     load_taken,
     measure,
 )
+from tombola.papers.claims.claim_pages import claim_page
 from tombola.papers.claims.measures import before_training
-from tombola.papers.claims.page import claim_page
 from tombola.studies import RECIPES, Engine, Store, TaskOptions
 from tombola.training import Recipe
 
@@ -76,7 +76,7 @@ def arm(metrics: list[float]):
     ],
 )
 def test_an_expectation_is_held_against_paired_differences(relation, left, finding, outcome):
-    report = judge([Expectation("a", relation, "b")], {"a": arm(left), "b": arm([0.80, 0.81, 0.82])})
+    report = judge_claim([Expectation("a", relation, "b")], {"a": arm(left), "b": arm([0.80, 0.81, 0.82])})
     assert report.findings == (finding,)
     assert report.outcome == outcome
     assert report.sentence.startswith(outcome)
@@ -84,7 +84,7 @@ def test_an_expectation_is_held_against_paired_differences(relation, left, findi
 
 def test_one_contradiction_outweighs_what_holds():
     arms = {"a": arm([0.9, 0.91, 0.92]), "b": arm([0.8, 0.81, 0.82]), "c": arm([0.95, 0.96, 0.97])}
-    report = judge([Expectation("a", ">", "b"), Expectation("a", ">", "c")], arms)
+    report = judge_claim([Expectation("a", ">", "b"), Expectation("a", ">", "c")], arms)
     assert report.findings == ("holds", "contradicted")
     assert report.outcome == "not reproduced"
 
@@ -251,7 +251,7 @@ def test_the_committed_page_follows_from_the_committed_records(claim):
     arms = (
         figures_on_record(protocol, records) if isinstance(protocol, Measurement) else runs_on_record(protocol, records)
     )
-    report = judge(claim.expected, arms, protocol.units)
+    report = judge_claim(claim.expected, arms, protocol.units)
     page = (ROOT / "docs" / "claims" / f"{claim.id}.md").read_text()
     table = re.compile(r"^\|.*$", re.MULTILINE)
     assert table.findall(claim_page(claim, "standard", report)) == table.findall(page)

@@ -23,12 +23,12 @@ from tombola.errors import FileError
 from tombola.papers.spiral import (
     WHOLE,
     Fewest,
-    Found,
+    FoundNetwork,
     Pruning,
     Search,
-    Sparsest,
+    SparsestNetwork,
     Structure,
-    Tried,
+    TriedStructure,
     hit_rates,
     how_many,
     pruned,
@@ -38,21 +38,21 @@ from tombola.papers.spiral import (
     spiral_task,
     structured,
     supports,
-    whole,
+    whole_search,
 )
-from tombola.papers.spiral.page import _rates
-from tombola.papers.spiral.pruning import with_biases
-from tombola.papers.spiral.records import Records, Row
-from tombola.papers.spiral.searching import searching
+from tombola.papers.spiral.pruning_grid import with_biases
+from tombola.papers.spiral.search_records import Records, Row
+from tombola.papers.spiral.search_state import searching
+from tombola.papers.spiral.spiral_page import _rates
 from tombola.papers.spiral.structures import LAYERS, downwards
 from tombola.studies import RECIPES, Engine, Store, narrow
-from tombola.studies.cores import cores_for
+from tombola.studies.core_pool import cores_for
 from tombola.studies.execution import StaleWarning
 from tombola.studies.narrowing import Blind, Narrowed, Point
 from tombola.studies.spec import digest, task_settings
 from tombola.testing import toy_task
 from tombola.tickets import Mask
-from tombola.training import Member, Trained, Varied, half_squared_error, train_together
+from tombola.training import Member, TaskWrapper, Trained, half_squared_error, train_together
 
 PRUNED = {name: own.pruned.runs() for name, own in WHOLE.items()}
 
@@ -195,7 +195,7 @@ def test_a_block_is_what_the_wide_network_computes_with_the_rest_at_zero(widths)
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
-    monkeypatch.setattr("tombola.papers.spiral.searching.TOGETHER", 12)
+    monkeypatch.setattr("tombola.papers.spiral.search_state.TOGETHER", 12)
 
 
 QUICK = Search(seeds=2, schedules=("constant",), lrs=(0.1,))
@@ -276,7 +276,7 @@ def test_no_more_runs_are_told_than_were_asked_for(tmp_path):
     hit_rates({small: 3, other: 1}, search, engine(tmp_path), Standin(0))
     found = hit_rates({small: 1}, search, engine(tmp_path), Standin(0))
     assert [(own.structure, len(own.accuracies)) for own in found.tried] == [(small, 2)]
-    once = whole("fixed-95", search, engine(tmp_path), Standin(0))
+    once = whole_search("fixed-95", search, engine(tmp_path), Standin(0))
     assert {len(own.accuracies) for own in once.tried} == {2}
 
 
@@ -354,8 +354,8 @@ def test_runs_count_for_a_lower_accuracy_though_their_values_were_not_kept(tmp_p
         (tried,) = own.result(own.rows(), None, own.best(own.rows())).tried
     assert tried == before.tried[0]
     assert 0 < tried.hits(0.95) < len(tried.accuracies)
-    wide = Found(Structure((5, 5, 5)), 0.97, 0, settings((0.1,))[0], {})
-    told = Sparsest(0.95, wide, wide, (tried,), {}, 0, 0.0).sentence
+    wide = FoundNetwork(Structure((5, 5, 5)), 0.97, 0, settings((0.1,))[0], {})
+    told = SparsestNetwork(0.95, wide, wide, (tried,), {}, 0, 0.0).sentence
     assert "; 1 of 1 smaller ones that were tried did, whose values were not kept" in told
 
 
@@ -372,7 +372,7 @@ def test_hit_rates_come_with_wilsons_interval(tmp_path):
 
 def test_the_studys_own_search_tries_every_structure_once(tmp_path):
     train = Standin(1000)
-    found = whole("fixed-95", Search(), engine(tmp_path), train)
+    found = whole_search("fixed-95", Search(), engine(tmp_path), train)
     assert found.runs == len(set(train.trained)) == 558 + 2_496
     assert found.found is None
 
@@ -386,7 +386,7 @@ def test_the_studys_own_search_tries_every_structure_once(tmp_path):
         (lambda: Search(budget=0), "give a time above 0"),
         (lambda: Search(lrs=()), "at least one learning rate"),
         (lambda: settings((0.1,), ()), "one schedule"),
-        (lambda: whole("random", Search(), None), "no search of the study 'random'"),
+        (lambda: whole_search("random", Search(), None), "no search of the study 'random'"),
         (lambda: Structure.parse("3,3"), "'3,3' is no structure"),
         (lambda: Structure((1, 1, 1), ((4,), (1,), (1,))), "no support of 1×2 weights"),
         (lambda: zoo.spiral_block((17, 3, 3)), "three numbers from 1 to 16"),
@@ -457,7 +457,7 @@ def test_pruning_keeps_what_is_asked_for_and_trains_nothing_twice(tmp_path, monk
     assert [own.method for own in found] == list(GRID.methods)
     assert all([cell.weights for cell in own.cells] == [40, 300] for own in found)
     assert all(40 < own.cells[0].size <= 40 + 49 for own in found)
-    monkeypatch.setattr("tombola.papers.spiral.pruning.train_together", None)
+    monkeypatch.setattr("tombola.papers.spiral.pruning_grid.train_together", None)
     assert pruned(replace(GRID, methods=("snip",)), engine(tmp_path)) == found[:1]
     few, many = (replace(cell, accuracy=accuracy) for cell, accuracy in zip(found[0].cells, (0.7, 0.9), strict=True))
     own = replace(found[0], cells=(many, few))
@@ -490,13 +490,13 @@ def test_tickets_that_their_search_trains_are_kept_one_by_one(tmp_path, monkeypa
         return tb.find(task, method, run=run)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tombola.papers.spiral.pruning.find", counted)
+        patch.setattr("tombola.papers.spiral.pruning_grid.find", counted)
         with pytest.raises(KeyboardInterrupt):
             pruned(grid, engine(tmp_path))
     (kept,) = pruned(grid, engine(tmp_path), 1e-9)
     assert ([cell.asked for cell in kept.cells], kept.left) == ([100, 200], 1)
-    (whole,) = pruned(grid, engine(tmp_path))
-    assert (whole.cells[:2], whole.left) == (kept.cells, 0)
+    (whole_search,) = pruned(grid, engine(tmp_path))
+    assert (whole_search.cells[:2], whole_search.left) == (kept.cells, 0)
 
 
 def test_what_another_source_made_is_said_and_what_other_settings_made_is_left(tmp_path, monkeypatch):
@@ -511,7 +511,7 @@ def test_what_another_source_made_is_said_and_what_other_settings_made_is_left(t
         with pytest.warns(StaleWarning, match="2 of 2 results"):
             assert hit_rates({triple: 2}, QUICK, engine(tmp_path), Standin(0)).runs == 0
     monkeypatch.setattr(
-        "tombola.papers.spiral.pruning.as_studied", lambda name, density, _: tb.Iterative(density, count=2)
+        "tombola.papers.spiral.pruning_grid.as_studied", lambda name, density, _: tb.Iterative(density, count=2)
     )
     assert pruned(grid, engine(tmp_path), 1e-9) == [replace(before, cells=(), left=2)]
 
@@ -544,7 +544,7 @@ def test_a_grid_that_cannot_be_pruned_is_refused(grid, says):
         replace(GRID, **grid)
 
 
-class Watched(Varied):
+class Watched(TaskWrapper):
     """A task that counts the readings of its test split."""
 
     read = 0
@@ -567,7 +567,7 @@ def test_densities_are_chosen_without_the_test_split(tmp_path, monkeypatch):
 
 
 @dataclass(frozen=True)
-class Plain(Varied):
+class Plain(TaskWrapper):
     """A task that does not say what its data are."""
 
 
@@ -647,13 +647,13 @@ def test_densities_that_cannot_be_had_say_why_and_count_as_not_good_enough(tmp_p
 def standin(monkeypatch, least: int) -> Standin:
     """What trains groups in the command."""
     own = Standin(least)
-    monkeypatch.setattr("tombola.papers.spiral.searching.train_together", lambda task, nets, run: own(task, nets))
+    monkeypatch.setattr("tombola.papers.spiral.search_state.train_together", lambda task, nets, run: own(task, nets))
     return own
 
 
 def test_the_command_draws_what_it_found_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tombola.papers.spiral.searching.TOGETHER", 240)
+    monkeypatch.setattr("tombola.papers.spiral.search_state.TOGETHER", 240)
     train = standin(monkeypatch, 22)
     assert main(["sparsest", "--seeds", "1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -690,7 +690,7 @@ def test_the_budget_is_for_search_and_pruning_and_the_studys_own_search_has_none
     def noted(name):
         def instead(*given):
             budgets[name] = next(own.budget for own in given if isinstance(own, Search))
-            return Sparsest(0.95, None, None, (), {"begin": False}, 0, 0.0)
+            return SparsestNetwork(0.95, None, None, (), {"begin": False}, 0, 0.0)
 
         return instead
 
@@ -713,9 +713,11 @@ def test_the_budget_is_for_search_and_pruning_and_the_studys_own_search_has_none
 
 
 def test_the_answers_stand_in_the_table_however_many_smaller_ones_reached_it():
-    tried = [Tried(own, (0.96,)) for own in structured(4)]
-    dense = Found(tried[40].structure, 0.96, 0, settings((0.1,))[0], {})
-    table = _rates(Sparsest(0.95, replace(dense, structure=tried[0].structure), dense, tuple(tried), {}, 0, 0.0), 12)
+    tried = [TriedStructure(own, (0.96,)) for own in structured(4)]
+    dense = FoundNetwork(tried[40].structure, 0.96, 0, settings((0.1,))[0], {})
+    table = _rates(
+        SparsestNetwork(0.95, replace(dense, structure=tried[0].structure), dense, tuple(tried), {}, 0, 0.0), 12
+    )
     assert [row[0] for row in table.rows] == [own.structure.name for own in (*tried[:11], tried[40])]
     assert table.marked == {0, 11}
 

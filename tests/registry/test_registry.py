@@ -125,7 +125,7 @@ def test_a_decorator_adds_a_score_of_ones_own(scores):
 
 
 def test_a_registered_control_is_one_object(monkeypatch):
-    from tombola.evidence import Arm, control_identity, obstacle
+    from tombola.evidence import Arm, control_identity, control_obstacle
 
     monkeypatch.setattr(CONTROLS, "_registered", {})
 
@@ -133,7 +133,10 @@ def test_a_registered_control_is_one_object(monkeypatch):
     def as_it_is(against):
         return Arm(against.task, against.ticket)
 
-    assert obstacle("as-it-is", tb.method("random")) == "changes the data of the search, and this one reads no data"
+    assert (
+        control_obstacle("as-it-is", tb.method("random"))
+        == "changes the data of the search, and this one reads no data"
+    )
     assert "source" in control_identity("as-it-is")
     verdict = tb.check(tb.testing.toy_task(epochs=1), tb.method("snip", density=0.5), seeds=2, controls=["as-it-is"])
     assert verdict.controls[0].against == "as-it-is"
@@ -169,7 +172,7 @@ MINE = """
     class TrainOnce:
         density: float = 0.1
         density_kind: ClassVar = "exact"
-        granularity: ClassVar = tb.Weights()
+        granularity: ClassVar = tb.structure.Weights()
 
         def find(self, task, run):
             model = task.build(run.seed)

@@ -13,7 +13,7 @@ import pytest
 from made_up import study
 from tombola.evidence import interval
 from tombola.report import write_report
-from tombola.report.arms import Gathered
+from tombola.report.arms import GatheredArms
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -31,10 +31,10 @@ def browser() -> Generator:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory) -> tuple[Gathered, Path]:
+def report(tmp_path_factory) -> tuple[GatheredArms, Path]:
     results, verdicts = study()
     folder = tmp_path_factory.mktemp("browser")
-    return Gathered.of(results, verdicts), write_report(results, verdicts, folder, title="Three searches")
+    return GatheredArms.of(results, verdicts), write_report(results, verdicts, folder, title="Three searches")
 
 
 @pytest.fixture(params=[(400, "light"), (1400, "dark")], ids=lambda own: f"{own[0]}-{own[1]}")

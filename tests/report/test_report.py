@@ -15,10 +15,10 @@ from rich.console import Console
 
 from made_up import OFFSETS, QUALITY, ledger, run, study
 from tombola.evidence import Verdict, interval, judge
-from tombola.report import savings_table, table, write_report
-from tombola.report.arms import Gathered
-from tombola.report.page import bundle
-from tombola.report.words import number, reason, saved, summary
+from tombola.report import results_table_for, savings_table, write_report
+from tombola.report.arms import GatheredArms
+from tombola.report.html_page import bundle
+from tombola.report.prose import number, reason, saved, summary
 from tombola.studies.result import Result
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -167,7 +167,7 @@ def test_odd_inputs_make_a_page(tmp_path, results, verdicts):
         "cost.png",
         "savings.png",
     }
-    Console(file=io.StringIO()).print(table(results, verdicts))
+    Console(file=io.StringIO()).print(results_table_for(results, verdicts))
 
 
 def test_one_seed_has_no_interval_and_no_verdict(tmp_path):
@@ -193,7 +193,7 @@ def test_hostile_names_stay_text(tmp_path):
     assert hostile not in text
     assert "{{ 7 * 7 }}" in text
     assert data_of(page)["charts"]["layers-0"]
-    Console(file=io.StringIO()).print(table(results, [verdict]))
+    Console(file=io.StringIO()).print(results_table_for(results, [verdict]))
 
 
 def test_collapsed_arms_are_marked(tmp_path):
@@ -206,9 +206,9 @@ def test_collapsed_arms_are_marked(tmp_path):
 def test_the_terminal_table_fits_eighty_columns(whole):
     results, verdicts, _ = whole
     output = io.StringIO()
-    Console(file=output, width=80).print(table(results, verdicts))
+    Console(file=output, width=80).print(results_table_for(results, verdicts))
     text = output.getvalue()
-    arms = Gathered.of(results, verdicts).arms
+    arms = GatheredArms.of(results, verdicts).arms
     assert max(map(len, text.splitlines())) <= 80
     for arm in arms:
         mean, _, high = arm.accuracy
@@ -223,7 +223,7 @@ def test_dense_is_the_one_that_the_verdict_used():
     )
     ticket = [run("lrr", "", 0.1, s, metric=0.925 + s / 999) for s in range(3)]
     verdict = judge("lrr", 0.1, {"ticket": [r.metric for r in ticket], "dense": [r.metric for r in long]}, range(3))
-    arms = Gathered.of([*short, *long, *ticket], [verdict])
+    arms = GatheredArms.of([*short, *long, *ticket], [verdict])
     assert [arm.name for arm in arms.arms] == ["dense, 8 epochs", "dense, 16 epochs", "lrr"]
     difference = arms.difference(arms.arms[-1])
     assert difference is not None
@@ -233,7 +233,7 @@ def test_dense_is_the_one_that_the_verdict_used():
 def test_without_a_verdict_dense_is_the_one_trained_as_long():
     short, long = (run("", "", 1.0, 0, epochs=epochs) for epochs in (8, 16))
     rewound, plain = run("lrr", "", 0.1, 0, epochs=8, epochs_spent=8.0), run("imp", "", 0.1, 0, epochs=8)
-    arms = Gathered.of([short, long, rewound, plain], [])
+    arms = GatheredArms.of([short, long, rewound, plain], [])
     used = {arm.name: arms.dense(arm) for arm in arms.arms if arm.method}
     assert {name: dense.epochs for name, dense in used.items() if dense} == {"lrr": 16, "imp": 8}
 
@@ -262,7 +262,7 @@ def metered(seed: int, ticket: float, dense: float, search: float) -> list[Resul
 def test_savings_are_medians_over_the_seeds_that_both_have(tmp_path):
     results = [own for seed, work in enumerate([(5, 10, 1), (6, 10, 2), (30, 10, 100)]) for own in metered(seed, *work)]
     results.append(run("snip", "", 0.1, 3))
-    gathered = Gathered.of(results, [])
+    gathered = GatheredArms.of(results, [])
     (own,) = gathered.saved
     assert (own.subject, own.density, own.seeds) == ("snip", 0.1, (0, 1, 2))
     time = pytest.approx(0.4)
@@ -292,24 +292,24 @@ def test_savings_are_medians_over_the_seeds_that_both_have(tmp_path):
 
 def test_a_share_of_what_many_took_together_is_no_saving():
     dense, ticket = metered(0, 5, 10, 1)
-    (own,) = Gathered.of([replace(dense, together=3), replace(ticket, together=3)], []).saved
+    (own,) = GatheredArms.of([replace(dense, together=3), replace(ticket, together=3)], []).saved
     for key in ("seconds", "energy", "carbon", "peak_memory"):
         assert own.training[key] is own.net.get(key) is None
     assert own.training["flops"] == own.net["flops"] == pytest.approx(0.75)
-    (own,) = Gathered.of([replace(dense, together=3), ticket], []).saved
+    (own,) = GatheredArms.of([replace(dense, together=3), ticket], []).saved
     assert own.training["seconds"] is own.net["seconds"] is None
 
 
 def test_what_was_not_metered_is_not_known(tmp_path):
     dense, ticket = metered(0, 5, 10, 1)
     unmetered = replace(ticket, search=spent(energy=0.0, carbon=0.0))
-    (own,) = Gathered.of([dense, unmetered], []).saved
+    (own,) = GatheredArms.of([dense, unmetered], []).saved
     assert own.training["energy"] == own.training["carbon"] == 0.5
     assert own.net["energy"] is own.net["carbon"] is None
     free = replace(ticket, search=dict.fromkeys(spent(), 0.0) | {"energy": 0.0, "carbon": 0.0})
-    (own,) = Gathered.of([dense, free], []).saved
+    (own,) = GatheredArms.of([dense, free], []).saved
     assert own.net["energy"] == own.training["energy"]
-    (own,) = Gathered.of([run("", "", 1.0, 0, training={}), replace(ticket, search={})], []).saved
+    (own,) = GatheredArms.of([run("", "", 1.0, 0, training={}), replace(ticket, search={})], []).saved
     assert {*own.training.values(), *own.net.values()} == {None}
     page = write_report([run("", "", 1.0, 0), run("snip", "", 0.1, 0)], [], tmp_path, title="Unmetered")
     assert "Energy and carbon were not metered" in page.read_text()
@@ -318,9 +318,9 @@ def test_what_was_not_metered_is_not_known(tmp_path):
 
 def test_the_summary_is_two_honest_sentences():
     results, verdicts = study()
-    text = summary(Gathered.of(results, verdicts))
+    text = summary(GatheredArms.of(results, verdicts))
     assert text.startswith("Of 6 tickets tried (3 methods at 2 densities over 3 seeds), ")
     assert text.count(". ") == 1
-    assert "nothing is proven" in summary(Gathered.of(results, []))
+    assert "nothing is proven" in summary(GatheredArms.of(results, []))
     losers = [v for v in verdicts if not v.wins]
-    assert "No ticket was shown" in summary(Gathered.of(results, losers))
+    assert "No ticket was shown" in summary(GatheredArms.of(results, losers))

@@ -40,7 +40,7 @@ def best(scores: dict[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]
 
 
 def by_hand(model: nn.Module, batches, levels: list[float], score, *, regrow: bool) -> list[dict[str, torch.Tensor]]:
-    kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in tb.prunable(model).items()}
+    kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in tb.structure.prunable(model).items()}
     masks = []
     for batch, level in zip(batches, levels, strict=True):
         own = score(model, gradients_in_the_mask(model, kept, batch))
@@ -101,7 +101,7 @@ class Undeclared:
     own: tb.OneShot
     density_kind = "exact"
     density = 0.1
-    granularity = tb.Weights()
+    granularity = tb.structure.Weights()
 
     def find(self, task, run):
         return self.own.find(task, run)
@@ -122,7 +122,7 @@ def test_a_weight_that_may_come_back_is_scored_with_its_own_value(score):
 
 def test_taylor_is_the_mean_over_batches_of_squared_gradients_in_the_mask():
     model = small()
-    whole = {name: torch.ones_like(weight) for name, weight in tb.prunable(model).items()}
+    whole = {name: torch.ones_like(weight) for name, weight in tb.structure.prunable(model).items()}
     first, second = (gradients_in_the_mask(model, whole, batch) for batch in (BATCH, OTHER))
     scores = tb.scores.Taylor(batches=2)(model, [BATCH, OTHER], F.cross_entropy)
     for name in whole:
@@ -136,7 +136,7 @@ def normed() -> nn.Module:
 
 def unrolled(model: nn.Module, batches, score: tb.scores.ProsPr) -> dict[str, torch.Tensor]:
     """|∂L/∂m| at m = 1 through one graph of all steps; first-order: one in which the steps' gradients are constants."""
-    names = list(tb.prunable(model))
+    names = list(tb.structure.prunable(model))
     gates = {name: torch.ones_like(model.get_parameter(name), requires_grad=True) for name in names}
     point = {name: own * gates[name] if name in gates else own * 1 for name, own in model.named_parameters()}
     full, velocity = score.gradient == "full", dict.fromkeys(point, 0.0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import tombola as tb
 from tombola import TombolaError
 from tombola.scores import ExpectedActivation, FeatureRank, ProjectedImportance
-from tombola.scores.features import importances
+from tombola.scores.feature_scores import importances
 from tombola.structure import Prunable
 from tombola.testing import check_score, toy_network, toy_task
 
@@ -148,7 +148,7 @@ def test_however_worths_are_joined_the_order_of_layers_is_that_of_their_filters(
 
 
 def test_worths_of_units_do_not_pass_as_those_of_weights():
-    for granularity in (tb.Weights(), tb.NM(2, 4)):
+    for granularity in (tb.structure.Weights(), tb.structure.NM(2, 4)):
         with pytest.raises(TombolaError, match="whole filters and neurons"):
             tb.OneShot(0.5, score=SCORES[0], granularity=granularity)
     with pytest.raises(TombolaError, match=r"is of residual blocks, and does not go with channels; use tb\.Blocks"):

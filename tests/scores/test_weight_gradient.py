@@ -14,8 +14,9 @@ import tombola as tb
 from killed import Kill
 from tombola import TombolaError, zoo
 from tombola.scores import Movement, UnusedWarning, WeightGradient
+from tombola.structure import NM, Weights
 from tombola.testing import check_method, check_score, toy_network, toy_task
-from tombola.training import Run, gathering
+from tombola.training import Run, gather_scores
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.loop import fit
 
@@ -50,7 +51,7 @@ def pencil_task(scale: float = 1.0) -> tb.SupervisedTask:
 
 def after_training(score: WeightGradient, task: tb.SupervisedTask) -> list[float]:
     run, model = Run(), task.build(0)
-    noted = gathering(score, tb.prunable(model))
+    noted = gather_scores(score, tb.structure.prunable(model))
     run.stage("search", task, model, observers=[noted] if noted else [])
     return run.score(score, task, model, noted)["weight"].flatten().tolist()
 
@@ -114,7 +115,7 @@ def test_every_setting_keeps_the_laws_of_scores(settings):
 
 
 @pytest.mark.parametrize("gather", ["all-steps", "pass"])
-@pytest.mark.parametrize("granularity", [tb.Weights(), tb.NM(1, 4), tb.Channels()], ids=lambda own: own.name)
+@pytest.mark.parametrize("granularity", [Weights(), NM(1, 4), tb.Channels()], ids=lambda own: own.name)
 def test_by_the_gradient_alone_nothing_comes_back_at_any_granularity(gather, granularity):
     score = WeightGradient(weighted=False, gather=gather)
     check_method(tb.Iterative(density=0.25, count=3, score=score, granularity=granularity, floor=1))
@@ -123,11 +124,11 @@ def test_by_the_gradient_alone_nothing_comes_back_at_any_granularity(gather, gra
 @pytest.mark.parametrize(
     ("granularity", "network"),
     [
-        (tb.NM(), toy_network),
+        (tb.structure.NM(), toy_network),
         (tb.Channels(), toy_network),
-        (tb.Blocks(2), partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25)),
-        (tb.Inside("head"), partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)),
-        (tb.Inside("neuron"), partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)),
+        (tb.structure.Blocks(2), partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25)),
+        (tb.structure.PartUnits("head"), partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)),
+        (tb.structure.PartUnits("neuron"), partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)),
     ],
     ids=lambda own: getattr(own, "name", ""),
 )
@@ -141,7 +142,7 @@ def test_what_was_gathered_is_carried_over_a_kill_in_mid_epoch(tmp_path, score):
 
     def run(checkpoint=None, steps=0):
         model = task.build(0)
-        noted = gathering(score, tb.prunable(model))
+        noted = gather_scores(score, tb.structure.prunable(model))
         fit(task, model, task.recipe, seed=3, checkpoint=checkpoint, observers=[noted, Kill(steps)])
         return noted(model)
 
@@ -172,7 +173,7 @@ def test_a_rewound_ticket_has_the_same_mask_and_the_initialisation():
     task = toy_task()
     going_on, rewound = (tb.find(task, tb.method(f"weight-gradient-{own}")) for own in ("continue", "rewind"))
     assert rewound.mask == going_on.mask
-    assert rewound.start == tb.Seed.of(task.build(0), 0)
+    assert rewound.start == tb.tickets.Seed.of(task.build(0), 0)
     assert not rewound.recipe
 
 

@@ -328,7 +328,7 @@ def test_training_goes_on_masked_where_the_smaller_network_would_differ(monkeypa
     ticket = tb.find(task, tb.OneShot(density=0.5, granularity=tb.Channels()), progress=False)
     assert tb.train(task, ticket).plan.kept == {}
     monkeypatch.setattr("tombola.structure.trace.has_constant", lambda node: False)
-    with pytest.warns(tb.ShrinkWarning, match="the masked network is trained"):
+    with pytest.warns(tb.shrinking.ShrinkWarning, match="the masked network is trained"):
         assert tb.train(task, ticket).plan is None
 
 
@@ -454,7 +454,7 @@ def test_a_network_that_gives_nothing_to_trace_is_refused():
 # Files and exports
 
 
-def small_resnet() -> tuple[nn.Module, nn.Module, tb.Plan, torch.Tensor]:
+def small_resnet() -> tuple[nn.Module, nn.Module, tb.shrinking.Plan, torch.Tensor]:
     model, x = network("resnet20")
     model, x = model.float(), x.float()
     mask = channel_mask(model, x)
@@ -463,7 +463,7 @@ def small_resnet() -> tuple[nn.Module, nn.Module, tb.Plan, torch.Tensor]:
 
 def test_a_stored_network_is_built_again_from_a_whole_one(tmp_path):
     model, small, plan, x = small_resnet()
-    tb.save_small(tmp_path, small, plan, {"who": "a test"})
+    tb.shrinking.save_small(tmp_path, small, plan, {"who": "a test"})
     fresh = zoo.model("resnet20", (3, 16, 16), 5)()
     again = tb.load_small(tmp_path, fresh)
     assert torch.equal(again.eval()(x), small.eval()(x))
@@ -494,7 +494,7 @@ def test_a_stored_network_is_built_again_from_a_whole_one(tmp_path):
 )
 def test_spoilt_files_are_refused(tmp_path, spoil, says):
     _, small, plan, _ = small_resnet()
-    tb.save_small(tmp_path, small, plan)
+    tb.shrinking.save_small(tmp_path, small, plan)
     spoil(tmp_path)
     with pytest.raises(TombolaError, match=says):
         tb.load_small(tmp_path, zoo.model("resnet20", (3, 16, 16), 5)())
@@ -503,7 +503,7 @@ def test_spoilt_files_are_refused(tmp_path, spoil, says):
 @pytest.mark.parametrize("other", ["resnet32", "vgg11", "lenet5"])
 def test_another_network_is_refused(tmp_path, other):
     _, small, plan, _ = small_resnet()
-    tb.save_small(tmp_path, small, plan)
+    tb.shrinking.save_small(tmp_path, small, plan)
     with pytest.raises(TombolaError, match=r"another network|another architecture"):
         tb.load_small(tmp_path, zoo.model(other, (3, 32, 32), 5)())
 
@@ -511,7 +511,7 @@ def test_another_network_is_refused(tmp_path, other):
 def test_onnx_runtime_gives_pytorchs_outputs_at_any_batch_size(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     _, small, _, x = small_resnet()
-    assert tb.to_onnx(small, x, tmp_path / "small.onnx") < 1e-5
+    assert tb.shrinking.to_onnx(small, x, tmp_path / "small.onnx") < 1e-5
     session = onnxruntime.InferenceSession(tmp_path / "small.onnx")
     more = torch.randn(7, 3, 16, 16)
     outputs = session.run(None, {session.get_inputs()[0].name: more.numpy()})[0]
@@ -562,10 +562,10 @@ def test_a_missing_extra_and_a_network_that_cannot_be_exported_are_told(tmp_path
     model = Mixing()
     model.forward = lambda x: x if x.sum() > 0 else -x
     with pytest.raises(TombolaError, match="cannot be exported to ONNX"):
-        tb.to_onnx(model, torch.randn(2, 4), tmp_path / "x.onnx")
+        tb.shrinking.to_onnx(model, torch.randn(2, 4), tmp_path / "x.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(TombolaError, match=r"pip install 'tombola\[export\]'"):
-        tb.to_onnx(Mixing(), torch.randn(2, 4), tmp_path / "x.onnx")
+        tb.shrinking.to_onnx(Mixing(), torch.randn(2, 4), tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -605,7 +605,7 @@ def test_a_block_whose_branch_is_dead_is_left_out(name, tmp_path):
         own.zero_grad()
         before = [stepped(net, m, o, x) for net, m, o in ((small, Mask({}), own), (model, mask, optimizer))]
         assert torch.allclose(*before, rtol=1e-9, atol=1e-9)
-    tb.save_small(tmp_path, small, plan)
+    tb.shrinking.save_small(tmp_path, small, plan)
     again = tb.load_small(tmp_path, copy.deepcopy(model))
     assert torch.equal(again.eval()(x), small.eval()(x))
 
@@ -651,7 +651,7 @@ def test_a_live_branch_of_zeros_stays():
 def test_a_block_that_says_what_is_not_so_stays_and_is_named():
     model, mask, x = added()
     model[1].branch, model[1].scale = ("conv",), 2.0
-    with pytest.warns(tb.ShrinkWarning, match="masked in the smaller network, and not cut out"):
+    with pytest.warns(tb.shrinking.ShrinkWarning, match="masked in the smaller network, and not cut out"):
         assert tb.shrinking.preview(model, mask, x).idle == ()
 
 

@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tombola as tb
 from kinds import BLOCK_SCORES
-from tombola import Blocks, TombolaError, zoo
+from tombola import TombolaError, zoo
 from tombola.cli import main
-from tombola.scores.features import importances
-from tombola.structure import kept_share, residual_blocks
+from tombola.scores.feature_scores import importances
+from tombola.structure import Blocks, kept_share, residual_blocks
 from tombola.testing import check_method, toy_task
 from tombola.zoo.resnet import small_resnet
 

@@ -41,7 +41,7 @@ def test_only_filters_that_feed_their_own_block_can_go(name, layers):
 
 def test_a_ticket_of_filters_trains_smaller_with_the_stream_as_wide():
     task = toy_task(partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.5))
-    blocks = tb.find(task, tb.method("layer-snip", granularity=tb.Blocks(2)), progress=False)
+    blocks = tb.find(task, tb.method("layer-snip", granularity=tb.structure.Blocks(2)), progress=False)
     filters = tb.find(task, tb.method("filter-snip", granularity=Filters(2)), progress=False)
     widths = {"layer1": 8, "layer2": 16, "layer3": 32}
     gone = sum(2 * widths[stage] * len(own) for stage, own in blocks.removed.items())

@@ -13,7 +13,7 @@ from torch import nn
 from tombola.doors import DoorError
 from tombola.structure import torch_pruning as door
 from tombola.structure import wiring_of
-from tombola.structure.torch_pruning import Place, operations_of
+from tombola.structure.torch_pruning import TensorPlace, operations_of
 
 CHANGED = (
     f"torch-pruning {version('torch-pruning')} has '{{}}' otherwise than Tombola's structure/torch_pruning.py "
@@ -47,7 +47,7 @@ def operations(model: nn.Module, x: torch.Tensor) -> dict[str, door.Operation]:
 
 def ways(before: door.Operation, size: int) -> dict[tuple[int, ...], tuple[int, ...]]:
     """By the channels that go on to an operation where they arrive."""
-    arrived = [step.follow([Place(at, at) for at in range(size)]) or [] for step in before.onward]
+    arrived = [step.follow([TensorPlace(at, at) for at in range(size)]) or [] for step in before.onward]
     return {tuple(own.root_idx for own in step): tuple(own.idx for own in step) for step in arrived}
 
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import tombola as tb
 from kinds import BLOCK_SCORES
-from tombola import Blocks, TombolaError, zoo
-from tombola.structure import Block, kept_share, residual_blocks
+from tombola import TombolaError, zoo
+from tombola.structure import Block, Blocks, kept_share, residual_blocks
 from tombola.studies import RunSpec
 from tombola.testing import check_method, toy_task
 from tombola.zoo.resnet import BLOCKS
-from tombola.zoo.vit import Layer
+from tombola.zoo.vit import EncoderLayer
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -242,7 +242,7 @@ def test_blocks_that_share_a_layer_stay():
 def test_the_zoo_without_its_declarations_has_the_same_blocks(name, monkeypatch):
     model, images = zoo.model(name, (3, 8, 8), 5, width=0.25)(), torch.randn(2, 3, 8, 8)
     declared = residual_blocks(model)
-    for kind in (*BLOCKS.values(), Layer):
+    for kind in (*BLOCKS.values(), EncoderLayer):
         monkeypatch.delattr(kind, "branch")
     assert residual_blocks(model) == ()
     assert residual_blocks(model, lambda own: own(images)) == declared
@@ -321,12 +321,12 @@ def test_silenced_blocks_of_a_network_of_yours_are_silenced_exactly():
 
 def test_declared_blocks_are_those_that_can_go():
     model = resnet()
-    tb.declare_blocks(model, {"1.1": ("bn2",), "1.2": ["bn2"], "2.0": ()})
+    tb.structure.declare_blocks(model, {"1.1": ("bn2",), "1.2": ["bn2"], "2.0": ()})
     assert branches(model) == {"1.1": ["1.1.bn2"], "1.2": ["1.2.bn2"], "2.0": []}
     units = Blocks(1, least=1).units(copy.deepcopy(model), lambda _: None)
     assert [block.name for block in units.blocks] == ["1.2"]
     wrapped = nn.DataParallel(resnet())
-    tb.declare_blocks(wrapped, {"1.1": ("bn2",), "module.1.2": ("bn2",)})
+    tb.structure.declare_blocks(wrapped, {"1.1": ("bn2",), "module.1.2": ("bn2",)})
     assert [block.name for block in residual_blocks(wrapped)] == ["1.1", "1.2"]
 
 
@@ -342,11 +342,17 @@ class Has(nn.Module):
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        (lambda: tb.declare_blocks(resnet(), {"1.7": ("bn2",)}), "no module '1.7'; did you mean '1."),
-        (lambda: tb.declare_blocks(resnet(), {"1.1": ("bn3",)}), "no layer of '1.1' called 'bn3'; did you mean 'bn"),
-        (lambda: tb.declare_blocks(resnet(), {"1.1": "bn2"}), r"named one by one; give \('bn2',\)"),
-        (lambda: tb.declare_blocks(Has(), {"block": ("branch",)}), "has a `branch` of its own"),
-        (lambda: tb.declare_blocks(zoo.model("resnet18", (3, 8, 8), 5)(), {"layer1.1": ("bn2",)}), "of its own"),
+        (lambda: tb.structure.declare_blocks(resnet(), {"1.7": ("bn2",)}), "no module '1.7'; did you mean '1."),
+        (
+            lambda: tb.structure.declare_blocks(resnet(), {"1.1": ("bn3",)}),
+            "no layer of '1.1' called 'bn3'; did you mean 'bn",
+        ),
+        (lambda: tb.structure.declare_blocks(resnet(), {"1.1": "bn2"}), r"named one by one; give \('bn2',\)"),
+        (lambda: tb.structure.declare_blocks(Has(), {"block": ("branch",)}), "has a `branch` of its own"),
+        (
+            lambda: tb.structure.declare_blocks(zoo.model("resnet18", (3, 8, 8), 5)(), {"layer1.1": ("bn2",)}),
+            "of its own",
+        ),
         (lambda: Blocks().units(plain(), lambda own: own(IMAGES)), "none gives its input without a branch; use one"),
         (lambda: Blocks().units(in_a_row(Basic(4, 4)), lambda own: own(IMAGES)), "each is the first of its stage"),
         (lambda: found(resnet(), torch.randn(4, 3, 8, 8)), "could not be called to find its residual blocks"),

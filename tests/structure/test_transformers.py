@@ -13,11 +13,11 @@ from torch import nn
 
 import tombola as tb
 from kinds import WEIGHT_SCORES
-from tombola import Blocks, Inner, Inside, Mask, QueryKey, TombolaError, zoo
+from tombola import Mask, TombolaError, zoo
 from tombola.cli import main
 from tombola.methods.early_bird import watching
 from tombola.shrinking.cutting import axes_of, narrowed
-from tombola.structure import Granularity, inner_of
+from tombola.structure import Blocks, Granularity, Part, PartUnits, QueryKey, parts_of
 from tombola.testing import check_method, toy_task
 from tombola.training import Run
 
@@ -58,7 +58,7 @@ def mask_of(own: Granularity, model: nn.Module, density: float = 0.5, seed: int 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_parts_of_an_encoder_are_known(name):
     model, _, _ = network(name)
-    found = inner_of(model)
+    found = parts_of(model)
     assert (
         sorted((own.kind, len(own.makes), own.width) for own in found) == [("head", 3, 8)] * 2 + [("neuron", 1, 1)] * 2
     )
@@ -68,7 +68,7 @@ def test_the_parts_of_an_encoder_are_known(name):
 @pytest.mark.parametrize("name", ["vit-tiny", *ENCODERS])
 def test_the_smaller_transformer_is_the_masked_one_also_after_a_step(name, kind):
     model, x, call = network(name)
-    mask = mask_of(Inside(kind), model)
+    mask = mask_of(PartUnits(kind), model)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(2):
         _step(model, mask, optimizer, x, call)
@@ -99,9 +99,9 @@ def _step(model, mask, optimizer, x, call):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoder_says_how_many_heads_it_has_left(name):
     model, x, call = network(name)
-    group = inner_of(model)[0 if name == "DistilBert" else 1].takes
+    group = parts_of(model)[0 if name == "DistilBert" else 1].takes
     keep = torch.tensor([True, False, False, True])
-    units = Inside("head").units(model, lambda _: None)
+    units = PartUnits("head").units(model, lambda _: None)
     full = {own.name: torch.ones(own.size, dtype=torch.bool) for own in units.groups}
     mask = units.expand(Mask.of(full | {group: keep}), dict(model.named_parameters()))
     small = tb.shrink(model, mask, example=x, forward=call)
@@ -112,16 +112,16 @@ def test_an_encoder_says_how_many_heads_it_has_left(name):
 
 def test_a_small_encoder_is_stored_and_built_again(tmp_path):
     model, x, call = network("Bert")
-    mask = mask_of(Inside("head"), model)
+    mask = mask_of(PartUnits("head"), model)
     small, plan = tb.shrink(model, mask, example=x, forward=call), tb.shrinking.preview(model, mask, x, call)
-    tb.save_small(tmp_path, small, plan)
+    tb.shrinking.save_small(tmp_path, small, plan)
     assert torch.equal(call(tb.load_small(tmp_path, network("Bert")[0]).eval(), x), call(small, x))
 
 
 def test_a_small_transformer_runs_in_onnx_runtime(tmp_path):
     model, x = TOY().eval(), torch.randn(3, 1, 8, 8)
-    small = tb.shrink(model, mask_of(Inside("head"), model), example=x)
-    assert tb.to_onnx(small, x, tmp_path / "small.onnx") < 1e-5
+    small = tb.shrink(model, mask_of(PartUnits("head"), model), example=x)
+    assert tb.shrinking.to_onnx(small, x, tmp_path / "small.onnx") < 1e-5
 
 
 # Query and key weights
@@ -140,7 +140,7 @@ def test_the_query_and_key_weights_of_two_networks_differ_in_half_of_the_places(
     assert masks[0].distance(masks[1]) == pytest.approx(0.5, abs=0.03)
 
 
-@pytest.mark.parametrize("own", [QueryKey(), Inside("head"), Inside("neuron")], ids=lambda own: own.name)
+@pytest.mark.parametrize("own", [QueryKey(), PartUnits("head"), PartUnits("neuron")], ids=lambda own: own.name)
 def test_a_frozen_transformer_settles_when_the_window_is_full_and_only_what_is_dropped_is_held_back(own):
     model, x, call = network("Bert")
     method = tb.Worm(0.5, granularity=own, window=3, truncation=0.0)
@@ -157,14 +157,14 @@ def test_a_frozen_transformer_settles_when_the_window_is_full_and_only_what_is_d
 # Methods
 
 
-@pytest.mark.parametrize(("kind", "own"), [(tb.EarlyBird, Inside("neuron")), (tb.Worm, Inside("head"))])
+@pytest.mark.parametrize(("kind", "own"), [(tb.EarlyBird, PartUnits("neuron")), (tb.Worm, PartUnits("head"))])
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_early_bird_and_worm_keep_the_laws_on_a_transformer(kind, own):
     check_method(kind(0.5, granularity=own, window=2, epsilon=0.3), TOY)
 
 
-PAIRS = [(name, Inside("head")) for name in WEIGHT_SCORES]
-PAIRS += [(name, own) for name in ("snip", "synflow") for own in (QueryKey(), Inside("neuron"), Blocks())]
+PAIRS = [(name, PartUnits("head")) for name in WEIGHT_SCORES]
+PAIRS += [(name, own) for name in ("snip", "synflow") for own in (QueryKey(), PartUnits("neuron"), Blocks())]
 
 
 @pytest.mark.parametrize(("score", "own"), PAIRS, ids=lambda own: getattr(own, "name", own))
@@ -203,7 +203,7 @@ def test_an_operation_without_a_second_derivative_is_named():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_ticket_of_heads_or_neurons_trains_as_a_smaller_network(kind):
     task = toy_task(TOY)
-    ticket = tb.find(task, tb.OneShot(0.5, granularity=Inside(kind), floor=1), progress=False)
+    ticket = tb.find(task, tb.OneShot(0.5, granularity=PartUnits(kind), floor=1), progress=False)
     assert ticket.removed
     small, masked = (tb.train(task, ticket, small=own) for own in (True, False))
     assert small.cost.flops < masked.cost.flops
@@ -214,10 +214,10 @@ def test_a_ticket_of_heads_or_neurons_trains_as_a_smaller_network(kind):
 def test_controls_of_such_a_ticket_move_whole_units(tmp_path):
     task, kind = toy_task(TOY), "head"
     verdict = tb.check(
-        task, tb.OneShot(0.5, granularity=Inside(kind), floor=1), seeds=1, controls=("shuffle", "inverted")
+        task, tb.OneShot(0.5, granularity=PartUnits(kind), floor=1), seeds=1, controls=("shuffle", "inverted")
     )
     assert {own.against for own in verdict.controls} == {"shuffle", "inverted"}
-    ticket = tb.find(task, tb.EarlyBird(0.5, granularity=Inside(kind), window=2, epsilon=1), progress=False)
+    ticket = tb.find(task, tb.EarlyBird(0.5, granularity=PartUnits(kind), window=2, epsilon=1), progress=False)
     ticket.save(tmp_path / "t.safetensors")
     again = tb.check(task, tb.Ticket.load(tmp_path / "t.safetensors"), seeds=1, controls=("shuffle",))
     assert [own.against for own in again.controls] == ["shuffle"]
@@ -226,7 +226,7 @@ def test_controls_of_such_a_ticket_move_whole_units(tmp_path):
 def test_a_watch_in_ones_own_loop_needs_no_example():
     model, x, call = network("Bert")
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    watch = tb.Worm(0.5, granularity=Inside("head"), window=3, epsilon=0.01).watch(model, optimizer)
+    watch = tb.Worm(0.5, granularity=PartUnits("head"), window=3, epsilon=0.01).watch(model, optimizer)
     for _ in range(3):
         optimizer.zero_grad()
         F.cross_entropy(call(model, x), torch.tensor([0, 1, 1])).backward()
@@ -243,7 +243,7 @@ def test_a_watch_in_ones_own_loop_needs_no_example():
 class Untraceable(nn.Module):
     """A block whose forward a trace cannot follow, and which says what is inside."""
 
-    inner = (Inner("channel", ("conv1", "bn1"), "conv2"),)
+    inner = (Part("channel", ("conv1", "bn1"), "conv2"),)
 
     def __init__(self) -> None:
         super().__init__()
@@ -262,7 +262,7 @@ def test_a_network_that_cannot_be_traced_is_cut_where_it_says_so():
     with torch.no_grad():
         for block in model:
             block.bn1.bias.normal_()
-    for own in (Inside("channel"), tb.Channels()):
+    for own in (PartUnits("channel"), tb.Channels()):
         units = own.units(model, lambda m: m(x))
         kept = units.choose(tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1)
         mask = units.expand(kept, dict(model.named_parameters()))
@@ -287,7 +287,7 @@ class Gated(nn.Module):
 
 def test_a_gate_goes_with_what_it_multiplies():
     model, x = Gated(), torch.randn(2, 4, 6)
-    small = tb.shrink(model, mask_of(Inside("neuron"), model), example=x)
+    small = tb.shrink(model, mask_of(PartUnits("neuron"), model), example=x)
     assert (small.gate_proj.out_features, small.up_proj.out_features, small.down_proj.in_features) == (5, 5, 5)
 
 
@@ -305,8 +305,8 @@ class Normed(nn.Module):
 def test_what_only_its_name_says_is_masked_and_not_cut():
     torch.manual_seed(0)
     model, x = Normed(), torch.randn(2, 4, 6)
-    with pytest.warns(tb.ShrinkWarning, match="masked in the smaller network, and not cut"):
-        small = tb.shrink(model, mask_of(Inside("neuron"), model), example=x)
+    with pytest.warns(tb.shrinking.ShrinkWarning, match="masked in the smaller network, and not cut"):
+        small = tb.shrink(model, mask_of(PartUnits("neuron"), model), example=x)
     assert small.fc1.out_features == 16
 
 
@@ -325,7 +325,7 @@ def test_query_and_key_weights_need_no_heads():
     names = {name for name in QueryKey().units(Attending(), lambda _: None).names}
     assert names == {"q_proj.weight", "k_proj.weight"}
     with pytest.raises(TombolaError, match="no heads that are known"):
-        Inside("head").units(Attending(), lambda _: None)
+        PartUnits("head").units(Attending(), lambda _: None)
 
 
 class Twins(nn.Module):
@@ -342,14 +342,14 @@ class Twins(nn.Module):
 
 def test_parts_that_share_a_weight_are_left_as_they_are():
     with pytest.raises(TombolaError, match="no neurons that are known"):
-        Inside("neuron").units(Twins(), lambda _: None)
+        PartUnits("neuron").units(Twins(), lambda _: None)
 
 
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda own: nn.Sequential(own)])
 def test_a_wrapped_network_is_known_too(wrap):
     model = wrap(TOY())
-    assert len(inner_of(model)) == 12
-    assert {own.kind for own in inner_of(model)} == {"head", "neuron"}
+    assert len(parts_of(model)) == 12
+    assert {own.kind for own in parts_of(model)} == {"head", "neuron"}
 
 
 def test_channels_of_a_network_that_cannot_be_traced_are_refused_whatever_its_layers_are_called():
@@ -359,7 +359,7 @@ def test_channels_of_a_network_that_cannot_be_traced_are_refused_whatever_its_la
         tb.Channels().units(model, lambda own: own(torch.randn(2, 3, 6, 6)))
 
 
-def declaring(*own: Inner) -> nn.Module:
+def declaring(*own: Part) -> nn.Module:
     model = Untraceable()
     model.inner = own
     return model
@@ -369,22 +369,25 @@ def declaring(*own: Inner) -> nn.Module:
     ("act", "says"),
     [
         (lambda: QueryKey().units(nn.Linear(2, 2), lambda _: None), "no query and key weights that are known"),
-        (lambda: Inside("head").units(nn.Linear(2, 2), lambda _: None), "no heads that are known; give the module"),
+        (lambda: PartUnits("head").units(nn.Linear(2, 2), lambda _: None), "no heads that are known; give the module"),
         (
-            lambda: inner_of(declaring(Inner("channel", ("conv9",), "conv2"))),
+            lambda: parts_of(declaring(Part("channel", ("conv9",), "conv2"))),
             "declared with 'conv9', which",
         ),
-        (lambda: inner_of(declaring(Inner("channel", ("conv2",), "conv2"))), "takes 8, but 'conv2' makes 3"),
-        (lambda: inner_of(declaring(Inner("channel", ("conv1",), "conv2", 3))), "takes 8, but units are 3 wide"),
-        (lambda: Inner("filter", ("conv1",), "conv2"), "no units of kind 'filter'; give head"),
-        (lambda: Inner("channel", "conv1", "conv2"), r"need the names of the layers that make them, as makes=\("),
-        (lambda: Inner("channel", ("conv1",), "conv2", 0), "a width of at least 1"),
-        (lambda: inner_of(declaring(Inner("channel", ("0",), "conv2"))), "with '0', which the network does not have"),
-        (lambda: inner_of(declaring(Inner("channel", ("conv1",), "bn1"))), "with 'bn1', a BatchNorm2d; name"),
-        (lambda: inner_of(declaring(Inner("channel", ("conv1",), "conv2"), "x")), "is not a list of tb.Inner alone"),
-        (lambda: tb.Slimming(granularity=Inside("head")), "units of kind head do not have; give penalty=0"),
-        (lambda: tb.EarlyBird(granularity=Inside("head"), scope="erk"), "shares weights among layers, not heads"),
-        (lambda: mask_of(Inside("head"), network("Bert")[0], 0.1), "the floors ask for 2 units"),
+        (lambda: parts_of(declaring(Part("channel", ("conv2",), "conv2"))), "takes 8, but 'conv2' makes 3"),
+        (lambda: parts_of(declaring(Part("channel", ("conv1",), "conv2", 3))), "takes 8, but units are 3 wide"),
+        (lambda: Part("filter", ("conv1",), "conv2"), "no units of kind 'filter'; give head"),
+        (lambda: Part("channel", "conv1", "conv2"), r"need the names of the layers that make them, as makes=\("),
+        (lambda: Part("channel", ("conv1",), "conv2", 0), "a width of at least 1"),
+        (lambda: parts_of(declaring(Part("channel", ("0",), "conv2"))), "with '0', which the network does not have"),
+        (lambda: parts_of(declaring(Part("channel", ("conv1",), "bn1"))), "with 'bn1', a BatchNorm2d; name"),
+        (
+            lambda: parts_of(declaring(Part("channel", ("conv1",), "conv2"), "x")),
+            "is not a list of tb.structure.Part alone",
+        ),
+        (lambda: tb.methods.Slimming(granularity=PartUnits("head")), "units of kind head do not have; give penalty=0"),
+        (lambda: tb.EarlyBird(granularity=PartUnits("head"), scope="erk"), "shares weights among layers, not heads"),
+        (lambda: mask_of(PartUnits("head"), network("Bert")[0], 0.1), "the floors ask for 2 units"),
     ],
 )
 def test_bad_input_gets_a_sentence(act, says):
@@ -406,6 +409,6 @@ def test_the_command_line_finds_and_shrinks_a_transformers_ticket(tmp_path, monk
 
 def test_a_transformers_search_counts_as_training():
     run = Run(0)
-    ticket = tb.find(toy_task(TOY, 4), tb.EarlyBird(0.5, granularity=Inside("head"), window=2, epsilon=1), run=run)
+    ticket = tb.find(toy_task(TOY, 4), tb.EarlyBird(0.5, granularity=PartUnits("head"), window=2, epsilon=1), run=run)
     assert ticket.start.epochs_spent == 1
     assert run.cost.dense_epochs == 1

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tombola import Mask, Prunable, Slice, TombolaError, UnitGroup, Units, Weights, attach, prunable, select
+from tombola import Mask, Prunable, TombolaError, attach, select
+from tombola.structure import Slice, UnitGroup, Units, Weights, prunable
 
 
 def one_each(count: int) -> tuple[tuple[int, ...], ...]:

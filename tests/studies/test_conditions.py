@@ -11,8 +11,8 @@ import torch
 
 import tombola as tb
 from tombola.registry import SCORES
-from tombola.report import Gathered, write_report
-from tombola.report.words import mixed_conditions
+from tombola.report import GatheredArms, write_report
+from tombola.report.prose import mixed_conditions
 from tombola.studies import ConditionsWarning, RunSpec, StaleWarning, prepare, search
 from tombola.testing import toy_task
 
@@ -50,10 +50,10 @@ def test_results_of_other_threads_are_used_and_that_is_said(tmp_path, threads):
 
 def test_the_report_says_where_conditions_are_mixed(tmp_path, threads):
     results = tb.execute(specs()[:2], tb.Store(tmp_path))
-    assert mixed_conditions(Gathered.of(results, ())) == ""
+    assert mixed_conditions(GatheredArms.of(results, ())) == ""
     threads(2)
     more = tb.execute(specs()[2:], tb.Store(tmp_path))
-    said = mixed_conditions(Gathered.of([*results, *more], ()))
+    said = mixed_conditions(GatheredArms.of([*results, *more], ()))
     assert said.endswith("2 results with 1 thread on cpu and 2 results with 2 threads on cpu.")
     assert said in write_report([*results, *more], (), tmp_path, title="Mixed").read_text()
 
@@ -106,35 +106,35 @@ def test_a_search_that_goes_on_under_other_conditions_says_so(tmp_path, threads,
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(tb.Run, "stage", killed)
-        search(task, method, 0, tb.Store(tmp_path), tb.Serial())
+        search(task, method, 0, tb.Store(tmp_path), tb.studies.Serial())
     threads(2)
     with pytest.warns(ConditionsWarning, match="began with 1 thread on cpu and goes on with 2 threads on cpu"):
-        ticket, folder = search(task, method, 0, tb.Store(tmp_path), tb.Serial())
+        ticket, folder = search(task, method, 0, tb.Store(tmp_path), tb.studies.Serial())
     assert json.loads((folder.path / "settings.json").read_text())["began"] == {"threads": 1, "device": "cpu"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert search(task, method, 0, tb.Store(tmp_path), tb.Serial())[0] == ticket
+        assert search(task, method, 0, tb.Store(tmp_path), tb.studies.Serial())[0] == ticket
 
 
 def test_the_precision_that_auto_comes_to_is_part_of_a_run(tmp_path, monkeypatch):
     task = tb.training.with_recipe(toy_task(), tb.Recipe(epochs=1, batch=20))
     monkeypatch.setattr(tb.Recipe, "resolved_precision", lambda self, device: "float32")
-    one = prepare(RunSpec(task), tb.Store(tmp_path), tb.Serial())
+    one = prepare(RunSpec(task), tb.Store(tmp_path), tb.studies.Serial())
     assert (one.settings["precision"], one.spec.task.recipe.precision) == ("float32", "float32")
     monkeypatch.setattr(tb.Recipe, "resolved_precision", lambda self, device: "bf16")
-    two = prepare(RunSpec(task), tb.Store(tmp_path), tb.Serial())
+    two = prepare(RunSpec(task), tb.Store(tmp_path), tb.studies.Serial())
     assert one.folder.path != two.folder.path
 
 
 def test_a_study_resolves_precision_once_for_all_runs_of_a_task():
-    task, executor = tb.training.with_recipe(toy_task(), tb.Recipe(epochs=1)), tb.Serial()
+    task, executor = tb.training.with_recipe(toy_task(), tb.Recipe(epochs=1)), tb.studies.Serial()
     runs = [prepare(RunSpec(task, seed=seed), tb.Store("nowhere"), executor) for seed in range(3)]
     assert len({id(run.spec.task) for run in runs}) == 1
 
 
 def test_a_label_that_no_folder_can_have_names_none(tmp_path):
     spec = RunSpec(toy_task(), tb.method("imp", rewind="2it"), label="../a b/c:d[e]")
-    path = prepare(spec, tb.Store(tmp_path), tb.Serial()).folder.path
+    path = prepare(spec, tb.Store(tmp_path), tb.studies.Serial()).folder.path
     assert path.parent == tmp_path
     assert set(path.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -142,9 +142,9 @@ def test_a_label_that_no_folder_can_have_names_none(tmp_path):
 def test_a_score_that_is_edited_is_no_longer_what_was_found(tmp_path, monkeypatch):
     task = toy_task(epochs=1)
     store = tb.Store(tmp_path)
-    before = search(task, tb.method("snip", density=0.5), 0, store, tb.Serial())[1].path
+    before = search(task, tb.method("snip", density=0.5), 0, store, tb.studies.Serial())[1].path
     monkeypatch.setitem(SCORES.own, "snip", tb.registry.Entry("snip", SCORES.own["snip"].where, version=2))
-    assert search(task, tb.method("snip", density=0.5), 0, store, tb.Serial())[1].path != before
+    assert search(task, tb.method("snip", density=0.5), 0, store, tb.studies.Serial())[1].path != before
 
 
 def test_a_prepared_run_can_be_sent_elsewhere_and_takes_no_task_s_id_along(tmp_path):

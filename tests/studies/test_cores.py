@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tombola.studies.cores import on_cores
+from tombola.studies.core_pool import on_cores
 
 
 def halved(number: int) -> tuple[float, int]:

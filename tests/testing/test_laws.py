@@ -108,7 +108,7 @@ class Toy:
 
     density: float = 0.3
     flaw: str = ""
-    granularity: ClassVar = tb.Weights()
+    granularity: ClassVar = tb.structure.Weights()
     density_kind: ClassVar = "exact"
 
     def find(self, task, run):

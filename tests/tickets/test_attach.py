@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 
-from tombola import Mask, Seed, Ticket, TombolaError, attach, prunable
-from tombola.tickets import AttachWarning, parameters_of
+from tombola import Mask, Ticket, TombolaError, attach
+from tombola.structure import prunable
+from tombola.tickets import AttachWarning, Seed, parameters_of
 
 OPTIMIZERS = {
     "sgd": partial(optim.SGD, lr=0.1),
@@ -543,7 +544,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from tombola import Mask, attach, prunable
+from tombola import Mask, attach
+from tombola.structure import prunable
 
 rank, sync = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)

@@ -20,12 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 import tombola as tb
-from tombola import Mask, Ticket, TombolaError, Values, attach
+from tombola import Mask, Ticket, TombolaError, attach
 from tombola.shrinking import timings
-from tombola.structure import Inside, prunable, residual_blocks
-from tombola.structure.inner import query_key_weights
+from tombola.structure import PartUnits, prunable, residual_blocks
+from tombola.structure.declared_parts import query_key_weights
 from tombola.testing.toys import toy_task
 from tombola.tickets import (
+    Values,
     bare,
     digest_of,
     eager,
@@ -189,7 +190,7 @@ def test_linear_layers_of_a_wrapped_network_run_sparse(wrap, monkeypatch):
     mask = Mask.of({"6.weight": torch.eye(3, 4) > 0})
     assert [own.layer for own in timings(model, mask, batch=8)] == ["6"]
     monkeypatch.setattr(tb.shrinking.LayerTiming, "best", "scipy")
-    sparse = tb.sparse(model, mask, batch=8)
+    sparse = tb.shrinking.sparse(model, mask, batch=8)
     assert isinstance(modules_of(sparse)["6"], tb.shrinking.SparseLinear)
     attach(mask, model).detach()
     with torch.no_grad():
@@ -204,7 +205,7 @@ def test_a_compiled_linear_layer_runs_sparse(monkeypatch):
         own = own or Mask.of({"0.weight": mask["weight"]})
         with torch.no_grad():
             expected = F.linear(IMAGES[:, 0, 0, :4], model.weight * mask["weight"], model.bias)
-            assert torch.allclose(tb.sparse(wrapped, own, batch=8)(IMAGES[:, 0, 0, :4]), expected, atol=1e-5)
+            assert torch.allclose(tb.shrinking.sparse(wrapped, own, batch=8)(IMAGES[:, 0, 0, :4]), expected, atol=1e-5)
 
 
 def test_fully_sharded_networks_are_known_and_refused():
@@ -439,7 +440,7 @@ def test_heads_behind_compiled_parts_are_known(deep):
             setattr(model[0], name, compiled(getattr(model[0], name)))
     model = nn.Sequential(compiled(model[0]))
     assert query_key_weights(model) == ("0.query.weight", "0.key.weight")
-    assert [group.name for group in Inside("head").units(model, lambda _: None).groups] == ["0.out"]
+    assert [group.name for group in PartUnits("head").units(model, lambda _: None).groups] == ["0.out"]
 
 
 class Residual(nn.Module):
@@ -461,7 +462,7 @@ def test_residual_blocks_are_found_scored_and_left_out_however_they_are_wrapped(
         (f"1.{at}", ((f"1.{at}.bn", "weight"), (f"1.{at}.bn", "bias"))) for at in range(3)
     ]
     assert tb.scores.ExpectedActivation()(model, BATCHES, F.cross_entropy).keys() == {f"1.{at}" for at in range(3)}
-    units = tb.Blocks(1, least=1).units(model, lambda net: net(IMAGES))
+    units = tb.structure.Blocks(1, least=1).units(model, lambda net: net(IMAGES))
     mask = units.expand(units.kept({"1": (1,)}), tensors_of(model))
     small = tb.shrink(model, mask, example=IMAGES)
     assert isinstance(modules_of(small)["1.2"], nn.Identity)

@@ -63,17 +63,17 @@ def test_rounds_nest_and_a_mask_of_another_kind_is_refused():
 @pytest.mark.parametrize("name", WEIGHT_SCORES)
 @pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")  # Pixels that are always 0 are worth 0 to Wanda.
 def test_every_score_makes_a_pattern(name):
-    check_method(tb.OneShot(density=0.5, score=WEIGHT_SCORES[name], granularity=tb.NM(2, 4)))
+    check_method(tb.OneShot(density=0.5, score=WEIGHT_SCORES[name], granularity=tb.structure.NM(2, 4)))
 
 
 @pytest.mark.parametrize("rewind", ["init", "learning-rate"])
 def test_iterative_pruning_and_rounds_make_a_pattern(rewind):
-    check_method(tb.Iterative(density=0.25, granularity=tb.NM(1, 4), rewind=rewind, share=0.4))
-    check_method(tb.OneShot(density=0.5, score=tb.scores.SynFlow(), rounds=5, granularity=tb.NM(4, 8)))
+    check_method(tb.Iterative(density=0.25, granularity=tb.structure.NM(1, 4), rewind=rewind, share=0.4))
+    check_method(tb.OneShot(density=0.5, score=tb.scores.SynFlow(), rounds=5, granularity=tb.structure.NM(4, 8)))
 
 
 def test_a_control_of_a_pattern_can_be_inverted():
-    method = tb.OneShot(density=0.5, granularity=tb.NM())
+    method = tb.OneShot(density=0.5, granularity=tb.structure.NM())
     study = tb.compare(toy_task(), [method], seeds=1, controls=("inverted", "shuffle"))
     assert {result.weight_density for result in study.results if result.method} == {0.5}
 
@@ -81,9 +81,9 @@ def test_a_control_of_a_pattern_can_be_inverted():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: tb.OneShot(density=0.1, granularity=tb.NM()), "2:4 keeps 0.5 of the weights"),
-        (lambda: tb.OneShot(density=0.5, granularity=tb.NM(), scope="erk"), "leave it out"),
-        (lambda: tb.NM(5, 4), "give n from 1 to m"),
+        (lambda: tb.OneShot(density=0.1, granularity=tb.structure.NM()), "2:4 keeps 0.5 of the weights"),
+        (lambda: tb.OneShot(density=0.5, granularity=tb.structure.NM(), scope="erk"), "leave it out"),
+        (lambda: tb.structure.NM(5, 4), "give n from 1 to m"),
         (lambda: granularity("channels"), "no granularity 'channels'"),
     ],
 )

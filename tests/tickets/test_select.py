@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tombola import GemMiner, Iterative, Mask, TombolaError, select
-from tombola.methods import schedule
+from tombola.methods import density_schedule
 from tombola.tickets import TieWarning
 
 SCOPES = ["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"]
@@ -243,7 +243,7 @@ def test_smart_ratio_for_vgg_divides_by_the_square_of_the_layers_number():
 def test_a_density_may_come_out_of_numpy_or_a_tensor(half):
     assert select(TWO, half) == select(TWO, 0.5)
     assert select(TWO, None, scope=dict.fromkeys(TWO, half)) == select(TWO, 0.5, scope="layerwise")
-    assert schedule.densities(half, 2) == schedule.densities(0.5, 2)
+    assert density_schedule.densities(half, 2) == density_schedule.densities(0.5, 2)
     assert type(GemMiner(half).density) is type(Iterative(half).density) is float
 
 

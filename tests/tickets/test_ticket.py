@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from tombola import Mask, Seed, Ticket, TombolaError, Values, attach
-from tombola.tickets import Provenance, digest_of, tensors_of
-from tombola.tickets.format import write_file
+from tombola import Mask, Ticket, TombolaError, attach
+from tombola.tickets import Provenance, Seed, Values, digest_of, tensors_of
+from tombola.tickets.ticket_file import write_file
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool]
 
@@ -422,7 +422,8 @@ def test_folders_are_made_on_the_way(tmp_path):
 
 FULL_DISK = """
 import resource, signal, sys, torch
-from tombola import Mask, Seed, Ticket, TombolaError
+from tombola import Mask, Ticket, TombolaError
+from tombola.tickets import Seed
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 try:

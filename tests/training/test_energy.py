@@ -94,7 +94,7 @@ def test_checkpoints_of_before_there_were_meters_still_load(tmp_path):
 
 def test_a_meter_changes_no_settings_and_a_finished_run_stays_as_it_is(tmp_path):
     spec, store = RunSpec(toy_task(epochs=1), tb.method("snip", density=0.5)), tb.Store(tmp_path)
-    plain, metered = tb.Serial(), tb.Serial(meter=Steady())
+    plain, metered = tb.studies.Serial(), tb.studies.Serial(meter=Steady())
     ticket, folder = search(spec.task, spec.subject, 0, store, metered)
     assert ticket.provenance.cost["energy"] > 0
     assert search(spec.task, spec.subject, 0, store, plain)[1].path == folder.path
@@ -126,7 +126,7 @@ def test_a_meter_writes_nothing_asks_nobody_and_leaves_no_thread(unread, tmp_pat
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
     Path(".codecarbon.config").write_text(HOSTILE)
     before = set(threading.enumerate())
-    run = Run(meter=tb.Meter("DEU"))
+    run = Run(meter=tb.training.Meter("DEU"))
     tb.find(toy_task(epochs=2), tb.method("imp", density=0.5), run=run)
     for thread in set(threading.enumerate()) - before:
         thread.join(timeout=2)
@@ -141,7 +141,7 @@ def test_a_meter_writes_nothing_asks_nobody_and_leaves_no_thread(unread, tmp_pat
 def test_the_grids_of_countries_differ():
     ratios = {}
     for country in ("POL", "NOR"):
-        run = Run(meter=tb.Meter(country))
+        run = Run(meter=tb.training.Meter(country))
         tb.find(toy_task(epochs=1), tb.method("snip", density=0.5), run=run)
         ratios[country] = run.cost.carbon / run.cost.energy
     assert ratios["POL"] > 5 * ratios["NOR"]
@@ -151,7 +151,7 @@ def test_the_grids_of_countries_differ():
 def test_an_unknown_country_is_refused(country, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(tb.TombolaError, match=f"no country '{country}'; give an ISO code of three letters"):
-        tb.Meter(country)
+        tb.training.Meter(country)
     assert main(["find", "snip", "--country", country]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -161,7 +161,7 @@ def test_an_unknown_country_is_refused(country, capsys, tmp_path, monkeypatch):
 def test_without_codecarbon_one_is_told_what_to_install(unread, monkeypatch):
     monkeypatch.setitem(sys.modules, "codecarbon", None)
     with pytest.raises(tb.TombolaError, match=r"codecarbon is not installed; pip install 'tombola\[energy\]'"):
-        tb.Meter("DEU")
+        tb.training.Meter("DEU")
 
 
 def test_a_command_estimates_energy_and_carbon(capsys, tmp_path, monkeypatch):

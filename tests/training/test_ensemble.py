@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tombola as tb
 from made_up import run
-from tombola.report.tables import _company
+from tombola.report.page_tables import _company
 from tombola.studies.spec import digest, task_settings
 from tombola.testing import toy_task
-from tombola.training import Diverged, Varied, binary_accuracy, binary_cross_entropy
+from tombola.training import Diverged, TaskWrapper, binary_accuracy, binary_cross_entropy
+from tombola.training.ensemble.ensemble_training import pieces
 from tombola.training.ensemble.stack import stacked
-from tombola.training.ensemble.together import pieces
 
 
 def mlp(inputs: int = 6, classes: int = 3) -> nn.Module:
@@ -90,19 +90,19 @@ def masked(task: tb.Task, seed: int) -> tb.Mask:
     )
 
 
-def members_of(task: tb.Task) -> list[tb.Member]:
+def members_of(task: tb.Task) -> list[tb.training.Member]:
     ticket = tb.find(task, tb.method("snip", density=0.4), seed=5, progress=False)
     held = replace(ticket, held=tuple(name for name, _ in task.build(0).named_parameters() if "bias" in name))
     return [
-        tb.Member(0),
-        tb.Member(1, masked(task, 1), init_seed=7, recipe={"lr": 0.1}),
-        tb.Member(1, held, recipe={"schedule": "constant"}),
+        tb.training.Member(0),
+        tb.training.Member(1, masked(task, 1), init_seed=7, recipe={"lr": 0.1}),
+        tb.training.Member(1, held, recipe={"schedule": "constant"}),
     ]
 
 
-def assert_equal_alone(task: tb.Task, members: list[tb.Member]) -> list[tb.training.Trained]:
+def assert_equal_alone(task: tb.Task, members: list[tb.training.Member]) -> list[tb.training.Trained]:
     """Weights, history and cost are those of each member's own training, to 1e-5; dead weights are exactly zero."""
-    at_once, alone = tb.train_together(task, members), tb.train_together(task, members, chunk=1)
+    at_once, alone = tb.training.train_together(task, members), tb.training.train_together(task, members, chunk=1)
     for member, one, other in zip(members, at_once, alone, strict=True):
         assert (one.together, one.alone, other.together) == (len(members), "", 1)
         for name, expected in other.model.state_dict().items():
@@ -144,8 +144,8 @@ def test_each_is_the_network_trained_alone(recipe):
 def test_each_has_its_own_schedule():
     task = task_of()
     schedules = ("cosine", "multistep", "constant", "one-cycle", "cosine-by-epoch")
-    own = [tb.Member(seed, recipe={"schedule": name, "warmup": seed}) for seed, name in enumerate(schedules)]
-    trained = assert_equal_alone(task, [*own, tb.Member(2, recipe={"schedule": "multistep", "gamma": 0.5})])
+    own = [tb.training.Member(seed, recipe={"schedule": name, "warmup": seed}) for seed, name in enumerate(schedules)]
+    trained = assert_equal_alone(task, [*own, tb.training.Member(2, recipe={"schedule": "multistep", "gamma": 0.5})])
     assert len({one.history[6]["lr"] for one in trained}) == 6
 
 
@@ -160,7 +160,7 @@ def squared(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Halved(Varied):
+class Halved(TaskWrapper):
     """Another forward and another loss than those that are known."""
 
     def forward(self, model, inputs, /):
@@ -174,14 +174,14 @@ class Halved(Varied):
 def test_a_tasks_own_forward_and_loss_are_what_trains(forward):
     task = task_of()
     task = Halved(task) if forward else replace(task, loss=squared)
-    assert_equal_alone(task, [tb.Member(0), tb.Member(1)])
+    assert_equal_alone(task, [tb.training.Member(0), tb.training.Member(1)])
 
 
 def test_networks_of_one_logit():
     task = task_of(lambda: mlp(classes=1))
     data = {split: (inputs, (inputs[:, 0] > 0).long()) for split, (inputs, _) in task.data.items()}
     task = replace(task, data=data, loss=binary_cross_entropy, metric=binary_accuracy)
-    assert_equal_alone(task, [tb.Member(0), tb.Member(1, recipe={"lr": 0.2})])
+    assert_equal_alone(task, [tb.training.Member(0), tb.training.Member(1, recipe={"lr": 0.2})])
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -189,7 +189,9 @@ def test_targets_that_are_no_class_are_left_out_of_the_loss(smoothing):
     task = task_of(label_smoothing=smoothing)
     inputs, targets = task.data["train"]
     left_out = targets.index_fill(0, torch.arange(0, len(targets), 7), -100)
-    assert_equal_alone(replace(task, data={**task.data, "train": (inputs, left_out)}), [tb.Member(0), tb.Member(1)])
+    assert_equal_alone(
+        replace(task, data={**task.data, "train": (inputs, left_out)}), [tb.training.Member(0), tb.training.Member(1)]
+    )
 
 
 def flattened(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -200,7 +202,7 @@ def flattened(outputs: Tensor, targets: Tensor) -> Tensor:
 @pytest.mark.parametrize(("model", "shape"), [(mlp, (6,)), (conv, (1, 6, 6))])
 def test_a_metric_sees_outputs_as_of_a_network_alone(model, shape):
     task = replace(task_of(model, shape, epochs=1), metric=flattened)
-    assert_equal_alone(task, [tb.Member(0), tb.Member(1)])
+    assert_equal_alone(task, [tb.training.Member(0), tb.training.Member(1)])
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ def test_a_metric_sees_outputs_as_of_a_network_alone(model, shape):
 def test_what_cannot_be_batched_trains_one_after_another_and_says_why(task, words, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model: model)
     task = replace(task, recipe=replace(task.recipe, epochs=1))
-    trained = tb.train_together(task, [tb.Member(0), tb.Member(1)])
+    trained = tb.training.train_together(task, [tb.training.Member(0), tb.training.Member(1)])
     assert [one.together for one in trained] == [1, 1]
     assert all(words in one.alone for one in trained)
 
@@ -247,7 +249,7 @@ def weighted(weight):
 
 
 @dataclass(frozen=True)
-class Weighted(Varied):
+class Weighted(TaskWrapper):
     """A task whose loss depends on a field of it."""
 
     weight: float = 1.0
@@ -277,7 +279,7 @@ def test_small_networks_of_a_study_train_at_once_and_its_results_say_so(tmp_path
     at_once = tb.execute(small_study(task), engine.store, engine.executor)
     assert [result.together for result in at_once] == [7] * 7 + [1]
     assert not list(engine.store.root.glob("together-*"))
-    monkeypatch.setattr("tombola.studies.together.SMALL", 0.0)
+    monkeypatch.setattr("tombola.studies.batch_training.SMALL", 0.0)
     alone = tb.execute(small_study(task), tb.Store(tmp_path / "alone"))
     for one, other in zip(at_once, alone, strict=True):
         assert (other.together, other.alone) == (1, "")
@@ -342,7 +344,7 @@ def test_a_study_says_why_its_small_networks_train_alone(tmp_path):
 
 def test_one_network_that_diverges_stops_no_other():
     task = task_of()
-    trained = tb.train_together(task, [tb.Member(0, recipe={"lr": 1e30}), tb.Member(1)])
+    trained = tb.training.train_together(task, [tb.training.Member(0, recipe={"lr": 1e30}), tb.training.Member(1)])
     assert trained[0].diverged.startswith("the loss became")
     assert len(trained[0].history) < len(trained[1].history) == task.recipe.epochs
     assert trained[1].diverged == ""
@@ -365,7 +367,7 @@ def test_chunks_are_as_even_as_they_come_and_memory_is_linear_in_their_members()
     task = task_of()
     held = []
     for count in (4, 8, 16):
-        members = [tb.Member(seed) for seed in range(count)]
+        members = [tb.training.Member(seed) for seed in range(count)]
         recipes = [member.recipe_on(task) for member in members]
         models = [member.build(task) for member in members]
         stack = stacked(task, members, models, recipes, torch.device("cpu"))
@@ -390,21 +392,21 @@ def tensors_within(value: object, seen: set[int] | None = None) -> list[Tensor]:
 
 def test_a_chunk_of_nothing_is_refused():
     with pytest.raises(tb.TombolaError, match="chunk is 0"):
-        tb.train_together(task_of(), [tb.Member()], chunk=0)
+        tb.training.train_together(task_of(), [tb.training.Member()], chunk=0)
 
 
 def test_a_killed_training_of_many_goes_on_and_leaves_the_callers_random_state(tmp_path, monkeypatch):
     task = task_of()
-    members = [tb.Member(seed, masked(task, seed)) for seed in range(3)]
+    members = [tb.training.Member(seed, masked(task, seed)) for seed in range(3)]
     monkeypatch.setattr("tombola.training.checkpoint.Checkpoint.due", lambda _: True)
     state = torch.get_rng_state()
     with monkeypatch.context() as patched:
         patched.setattr(*killing("tombola.training.checkpoint.Checkpoint", "save", 5))
         with pytest.raises(KeyboardInterrupt):
-            tb.train_together(task, members, run=tb.Run(folder=tmp_path))
-    undisturbed = tb.train_together(task, members)
+            tb.training.train_together(task, members, run=tb.Run(folder=tmp_path))
+    undisturbed = tb.training.train_together(task, members)
     for _ in range(2):
-        again = tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+        again = tb.training.train_together(task, members, run=tb.Run(folder=tmp_path))
         for one, other in zip(again, undisturbed, strict=True):
             assert all(
                 torch.equal(own, expected)
@@ -415,36 +417,36 @@ def test_a_killed_training_of_many_goes_on_and_leaves_the_callers_random_state(t
 
 
 def test_a_folder_gives_back_the_results_of_these_networks_on_this_task_alone(tmp_path):
-    task, members = task_of(epochs=1), [tb.Member(0), tb.Member(1), tb.Member(2)]
+    task, members = task_of(epochs=1), [tb.training.Member(0), tb.training.Member(1), tb.training.Member(2)]
     others = [replace(member, recipe={"lr": 0.2}) for member in members]
     changed = replace(task, data={**task.data, "train": (-task.data["train"][0], task.data["train"][1])})
     for own, those in [(task, members), (task, others), (changed, members), (replace(task, loss=squared), members)]:
-        kept = tb.train_together(own, those[:2], run=tb.Run(folder=tmp_path))
-        assert [one.loss for one in kept] == [one.loss for one in tb.train_together(own, those[:2])]
-    assert len(tb.train_together(task, members, run=tb.Run(folder=tmp_path), chunk=2)) == 3
+        kept = tb.training.train_together(own, those[:2], run=tb.Run(folder=tmp_path))
+        assert [one.loss for one in kept] == [one.loss for one in tb.training.train_together(own, those[:2])]
+    assert len(tb.training.train_together(task, members, run=tb.Run(folder=tmp_path), chunk=2)) == 3
 
 
 def test_a_killed_call_goes_on_in_the_chunks_that_it_began_with(tmp_path, monkeypatch):
     """What is free on a GPU, and with it the size of a chunk, is another the next time."""
-    task, members = task_of(epochs=1), [tb.Member(seed) for seed in range(4)]
+    task, members = task_of(epochs=1), [tb.training.Member(seed) for seed in range(4)]
     for size in (2, 3):
-        monkeypatch.setattr("tombola.training.ensemble.together.chunk_size", lambda *_, size=size: size)
-        trained = tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+        monkeypatch.setattr("tombola.training.ensemble.ensemble_training.chunk_size", lambda *_, size=size: size)
+        trained = tb.training.train_together(task, members, run=tb.Run(folder=tmp_path))
         assert [one.together for one in trained] == [2, 2, 2, 2]
-        monkeypatch.setattr("tombola.training.ensemble.together.fit_together", None)
+        monkeypatch.setattr("tombola.training.ensemble.ensemble_training.fit_together", None)
 
 
 def test_a_killed_call_trains_no_network_again_that_trained_alone(tmp_path, monkeypatch):
-    task, members = task_of(dropped, (1, 6, 6), epochs=1), [tb.Member(0), tb.Member(1)]
-    undisturbed = tb.train_together(task, members)
+    task, members = task_of(dropped, (1, 6, 6), epochs=1), [tb.training.Member(0), tb.training.Member(1)]
+    undisturbed = tb.training.train_together(task, members)
     with monkeypatch.context() as patched:
         patched.setattr(*killing("tombola.training.Run", "keep", 2))
         with pytest.raises(KeyboardInterrupt):
-            tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+            tb.training.train_together(task, members, run=tb.Run(folder=tmp_path))
     fitted = []
     usual = pkgutil.resolve_name("tombola.training.run.fit")
     monkeypatch.setattr("tombola.training.run.fit", lambda *own, **named: fitted.append(named) or usual(*own, **named))
-    again = tb.train_together(task, members, run=tb.Run(folder=tmp_path))
+    again = tb.training.train_together(task, members, run=tb.Run(folder=tmp_path))
     assert [one.loss for one in again] == [one.loss for one in undisturbed]
     assert [named["seed"] for named in fitted] == [1]
 
@@ -452,9 +454,9 @@ def test_a_killed_call_trains_no_network_again_that_trained_alone(tmp_path, monk
 @pytest.mark.parametrize("model", [mlp, dropped])
 def test_tickets_with_no_training_left_are_validated(model):
     task = task_of(model, (1, 6, 6) if model is dropped else (6,), epochs=1)
-    ticket = tb.find(task, tb.Gradual(density=0.5), progress=False)
+    ticket = tb.find(task, tb.methods.Gradual(density=0.5), progress=False)
     alone = tb.train(task, ticket)
-    for one in tb.train_together(task, [tb.Member(0, ticket), tb.Member(1, ticket)]):
+    for one in tb.training.train_together(task, [tb.training.Member(0, ticket), tb.training.Member(1, ticket)]):
         assert one.history == alone.history == ()
         assert one.validation == pytest.approx(alone.validation)
 
@@ -463,7 +465,7 @@ def test_a_ticket_of_whole_channels_trains_as_a_smaller_network_and_alone():
     task = task_of(conv, (1, 6, 6), epochs=1)
     method = tb.OneShot(density=0.5, score=tb.scores.magnitude, granularity=tb.Channels())
     ticket = tb.find(task, method, progress=False)
-    trained = tb.train_together(task, [tb.Member(0, ticket), tb.Member(1, ticket)])
+    trained = tb.training.train_together(task, [tb.training.Member(0, ticket), tb.training.Member(1, ticket)])
     assert {one.alone for one in trained} == {"a ticket of whole units trains as a smaller network of its own"}
     assert trained[0].model[0].out_channels == 2
     assert trained[0].metric == tb.train(task, ticket).metric

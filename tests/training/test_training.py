@@ -27,7 +27,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 import tombola as tb
 from tombola.evidence import Against
-from tombola.evidence.other_data import Altered, Half, RandomLabels
+from tombola.evidence.other_data import AlteredData, HalfData, RandomLabels
 from tombola.testing import toy_network, toy_task
 from tombola.tickets import put_values, tensors_of
 from tombola.training import (
@@ -205,9 +205,9 @@ LOADERS = {
 
 
 @pytest.mark.parametrize("name", LOADERS)
-@pytest.mark.parametrize("other", [lambda task: task, Half, lambda task: Altered(task, RandomLabels(3), 0)])
+@pytest.mark.parametrize("other", [lambda task: task, HalfData, lambda task: AlteredData(task, RandomLabels(3), 0)])
 def test_a_dense_epoch_is_what_a_pass_gives_whatever_the_loader(name, other):
-    if other is Half and name in ("drop last", "a part", "weighted", "four times"):
+    if other is HalfData and name in ("drop last", "a part", "weighted", "four times"):
         pytest.skip("batches in another order each epoch are not halved")
     make, samples = LOADERS[name]
     data = {"train": make(), "validation": [], "test": list(DataLoader(NUMBERS, 50))}
@@ -359,7 +359,7 @@ def test_what_is_frozen_stays_frozen_when_a_network_is_evaluated():
     before = modes()
     evaluate(task, model, "test", task.recipe)
     tb.scores.snip(model, batches, F.cross_entropy)
-    tb.pgd(model, torch.rand(4, 20), torch.tensor([0, 1, 2, 0]), F.cross_entropy, 0.1, (0.0, 1.0), steps=1)
+    tb.robust.pgd(model, torch.rand(4, 20), torch.tensor([0, 1, 2, 0]), F.cross_entropy, 0.1, (0.0, 1.0), steps=1)
     assert modes() == before
     assert not model[3].merged
 
@@ -443,7 +443,7 @@ def test_rounds_around_ones_own_training_prune_and_rewind_bit_for_bit(loop):
                 optimizer.step()
                 if round.index == 0 and step == 5:
                     at_five = tensors_copied(model)
-        for name, weight in tb.prunable(model).items():
+        for name, weight in tb.structure.prunable(model).items():
             assert not weight[~round.mask[name]].any()
         trained = tensors_copied(model)
         seen.append(round.mask)

@@ -114,7 +114,7 @@ def test_the_spirals_benchmark_stands_for_the_whole_study():
 
 
 def test_a_group_of_the_spirals_study_is_timed():
-    few = [tb.Member(seed) for seed in range(2)]
+    few = [tb.training.Member(seed) for seed in range(2)]
     assert spiral.timed(few, (2, 2, 2), epochs=1) > 0
 
 

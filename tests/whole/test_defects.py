@@ -10,7 +10,7 @@ from torch import nn
 
 import tombola as tb
 from kinds import WEIGHT_SCORES
-from tombola.methods.schedule import densities
+from tombola.methods.density_schedule import densities
 from tombola.registry import METHODS
 from tombola.structure import Weights
 from tombola.studies import Engine
@@ -38,7 +38,7 @@ def test_grouped_dilated_and_transposed_layers_stay_what_they_are_and_keep_their
     task = toy_task(_odd_convolutions)
     model = task.build(0)
     before = [(type(m), repr(m)) for m in model.modules()]
-    size = sum(p.numel() for p in tb.prunable(model).values())
+    size = sum(p.numel() for p in tb.structure.prunable(model).values())
     with tb.attach(tb.select(tb.scores.magnitude(model), 1.0), model):
         assert [(type(m), repr(m)) for m in model.modules()] == before
         same = task.build(0).state_dict()

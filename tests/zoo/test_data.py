@@ -14,7 +14,7 @@ import torch
 
 from tombola import TombolaError
 from tombola.tickets import digest_of
-from tombola.zoo import data, files
+from tombola.zoo import data, data_files
 from tombola.zoo.fashion_mnist import DEBIAN, FILES, fashion_mnist_14
 
 needs_fashion = pytest.mark.skipif(
@@ -129,14 +129,14 @@ def test_a_download_lands_in_the_cache_and_is_held_against_its_checksum(monkeypa
     monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path / "cache")
     checksum = hashlib.md5((small_fashion / name).read_bytes()).hexdigest()
     url = f"http://127.0.0.1:{server.server_port}/{name}"
-    remote = files.Remote(name, url, f"md5:{checksum}")
-    (path,) = files.find("fashion-mnist", [remote], None, (), "get it")
+    remote = data_files.Remote(name, url, f"md5:{checksum}")
+    (path,) = data_files.locate("fashion-mnist", [remote], None, (), "get it")
     assert path.read_bytes() == (small_fashion / name).read_bytes()
     server.shutdown()
     server.server_close()
-    assert files.find("fashion-mnist", [remote], None, (), "get it") == [path]
+    assert data_files.locate("fashion-mnist", [remote], None, (), "get it") == [path]
     with pytest.raises(TombolaError, match="get it"):
-        files.find("fashion-mnist", [files.Remote(name, url, "md5:" + "0" * 32)], None, (), "get it")
+        data_files.locate("fashion-mnist", [data_files.Remote(name, url, "md5:" + "0" * 32)], None, (), "get it")
 
 
 def cifar_records(count: int, labels: int, seed: int) -> bytes:

@@ -14,7 +14,7 @@ import torch
 import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
-from tombola.structure import inner_of
+from tombola.structure import parts_of
 from tombola.zoo.minilm import tokens
 from tombola.zoo.vader import INSIDE, PACKAGE, SENTENCES
 
@@ -50,7 +50,7 @@ def test_sentences_are_word_pieces_and_signs(sentences):
 def test_the_pretrained_network_knows_sentences_apart():
     model = zoo.model("minilm", (40,), 2)()
     assert sum(p.numel() for p in model.parameters()) == 22_713_986
-    assert [own.width for own in inner_of(model) if own.kind == "head"] == [32] * 6
+    assert [own.width for own in parts_of(model) if own.kind == "head"] == [32] * 6
     texts = ["A wonderful film.", "A marvellous movie.", "The price of steel fell."]
     words = tokens(texts, 40)
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_the_pretrained_network_knows_sentences_apart():
 
 def test_heads_of_the_pretrained_network_can_be_cut_out():
     model, words = zoo.model("minilm", (40,), 2)().eval(), tokens(["A wonderful film."], 40)
-    units = tb.Inside("head").units(model, lambda own: own(words))
+    units = tb.structure.PartUnits("head").units(model, lambda own: own(words))
     kept = units.choose(tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1)
     small = tb.shrink(model, units.expand(kept, dict(model.named_parameters())), example=words)
     assert [own.num_attention_heads for own in small.modules() if hasattr(own, "attention_head_size")] == [6] * 6

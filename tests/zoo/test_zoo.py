@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tombola import TombolaError, prunable
+from tombola import TombolaError
+from tombola.structure import prunable
 from tombola.tickets import digest_of, tensors_of
 from tombola.zoo import MODELS, data, model
 

@@ -18,7 +18,7 @@ from tombola.tickets import Ticket
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckOptions:
     """Does it win? A ticket is trained with other data orders, a method's searched anew; with dense and controls."""
 
     density: float | None = None
@@ -45,7 +45,9 @@ def run(words: Sequence[str]) -> int:
         rest = [*task_words(subject.provenance.task), *rest]
     else:
         subject = method_named(name)
-    options = parse("check", rest, Check.__doc__, check=Check(), task=default_options(rest), run=RunOptions())
+    options = parse(
+        "check", rest, CheckOptions.__doc__, check=CheckOptions(), task=default_options(rest), run=RunOptions()
+    )
     own = options.check
     assert subject is not None
     if not isinstance(subject, Ticket):

@@ -13,11 +13,11 @@ from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError, unknown
-from tombola.papers.claims import CLAIMS, LEVELS, Level, Report, claim_table, measure, write_claim
+from tombola.papers.claims import CLAIMS, LEVELS, ClaimReport, Level, claim_table, measure, write_claim
 
 
 @dataclass(frozen=True)
-class Claims:
+class ClaimsOptions:
     """Measure what papers state, on data that is here; without an ID, list the claims."""
 
     quick: bool = False
@@ -34,7 +34,7 @@ class Claims:
 
 def run(words: Sequence[str]) -> int:
     ids, rest = first_words(words)
-    options = parse("claims", rest, Claims.__doc__, claims=Claims(), run=RunOptions())
+    options = parse("claims", rest, ClaimsOptions.__doc__, claims=ClaimsOptions(), run=RunOptions())
     for own in ids:
         if own not in CLAIMS and own != "all":
             raise unknown("claim", own, [*CLAIMS, "all"])
@@ -69,8 +69,8 @@ def _list(as_json: bool) -> int:
     return 0
 
 
-def _measure(ids: Sequence[str], level: Level, own: Claims, options: RunOptions) -> int:
-    reports: dict[str, Report] = {}
+def _measure(ids: Sequence[str], level: Level, own: ClaimsOptions, options: RunOptions) -> int:
+    reports: dict[str, ClaimReport] = {}
     with engine(options, own.out) as running:
         for name in ids:
             records = own.records if level == "standard" else own.out / level

@@ -16,20 +16,20 @@ from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method, blocks_removed
 from tombola.report import (
-    Gathered,
+    GatheredArms,
     estimate,
+    results_table_for,
+    robustness_rows,
     robustness_table,
     sanity_table,
     savings_table,
-    table,
-    tried,
     write_report,
 )
 from tombola.studies import Study, TaskOptions, compare, default_options, make_task
 
 
 @dataclass(frozen=True)
-class Compare:
+class CompareOptions:
     """Search with each method at each density and seed, train tickets, dense and controls, and report."""
 
     densities: tuple[float, ...] = (0.2, 0.05)
@@ -50,7 +50,9 @@ def run(words: Sequence[str]) -> int:
     names, rest = first_words(words)
     if not names and rest[:1] != ["--help"] and rest[:1] != ["-h"]:
         raise TombolaError("say which methods: tombola compare METHOD…, as tombola compare imp snip random")
-    options = parse("compare", rest, Compare.__doc__, compare=Compare(), task=default_options(rest), run=RunOptions())
+    options = parse(
+        "compare", rest, CompareOptions.__doc__, compare=CompareOptions(), task=default_options(rest), run=RunOptions()
+    )
     own = options.compare
     methods = [method for name in names for method in at_sizes(method_named(name), own.densities, own.remove)]
     command = shlex.join(["tombola", "compare", *words])
@@ -65,7 +67,7 @@ def at_sizes(method: Method, densities: Sequence[float], remove: Sequence[int]) 
 
 
 def study(
-    own: Compare,
+    own: CompareOptions,
     subjects: Sequence[Method],
     task_options: TaskOptions,
     run_options: RunOptions,
@@ -95,8 +97,8 @@ def publish(
     done = replace(done, title=title, command=command, task=labels)
     done.save(out)
     page = write_report(done.results, done.verdicts, out, title=title, command=command, task=labels, checks=done.sanity)
-    gathered = Gathered.of(done.results, done.verdicts, done.sanity)
-    robust = tried(gathered)
+    gathered = GatheredArms.of(done.results, done.verdicts, done.sanity)
+    robust = robustness_rows(gathered)
     if as_json:
         found = {
             "report": str(page),
@@ -108,7 +110,7 @@ def publish(
         print_json({**more, **found} | ({"sanity": [own.to_json() for own in done.sanity]} if done.sanity else {}))
         return 0
     to = console()
-    to.print(table(done.results, done.verdicts))
+    to.print(results_table_for(done.results, done.verdicts))
     to.print(savings_table(gathered))
     if gathered.countries:
         to.print(f"{estimate(gathered)}\n")

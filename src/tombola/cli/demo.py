@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tombola.cli.compare import Compare, study
+from tombola.cli.compare import CompareOptions, study
 from tombola.cli.console import console
 from tombola.cli.output import RunOptions
 from tombola.cli.parse import parse
@@ -22,7 +22,7 @@ DENSITIES = (0.2, 0.05)
 
 
 @dataclass(frozen=True)
-class Demo:
+class DemoOptions:
     """Find tickets with several methods on real images, prove whether they win, and see it in a report."""
 
     seeds: int = 3
@@ -32,8 +32,10 @@ class Demo:
 
 
 def run(words: Sequence[str]) -> int:
-    options = parse("demo", words, Demo.__doc__, demo=Demo(), task=default_options(words), run=RunOptions())
-    own = Compare(densities=DENSITIES, seeds=options.demo.seeds, out=options.demo.out)
+    options = parse(
+        "demo", words, DemoOptions.__doc__, demo=DemoOptions(), task=default_options(words), run=RunOptions()
+    )
+    own = CompareOptions(densities=DENSITIES, seeds=options.demo.seeds, out=options.demo.out)
     methods = [method(name, density=density) for name in METHODS for density in DENSITIES]
     title = f"Winning tickets of {options.task.model} on {options.task.data}"
     status = study(own, methods, options.task, options.run, title, shlex.join(["tombola", "demo", *words]))

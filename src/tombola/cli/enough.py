@@ -10,7 +10,7 @@ from pathlib import Path
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.methods import Enough
+from tombola.methods import EnoughPretraining
 from tombola.papers.pretraining import enough, enough_sentences, enough_table, write_enough
 from tombola.studies import default_options, make_task
 from tombola.training import half_squared_error, train_samples
@@ -19,7 +19,7 @@ MODEL, RATE = "two-layer", 10.0
 
 
 @dataclass(frozen=True)
-class Parts:
+class EnoughOptions:
     """Train networks of one hidden layer on parts of the data, draw greedy tickets on the way, and say when more
     pre-training stopped paying: as measured, and as the paper's formula says.
 
@@ -42,9 +42,9 @@ def run(words: Sequence[str]) -> int:
     options = parse(
         "enough",
         words,
-        f"{Parts.__doc__}\n\n{Enough.__doc__}",
-        parts=Parts(),
-        enough=Enough(stop=False),
+        f"{EnoughOptions.__doc__}\n\n{EnoughPretraining.__doc__}",
+        parts=EnoughOptions(),
+        enough=EnoughPretraining(stop=False),
         task=replace(usual, model=MODEL, recipe=recipe),
         run=RunOptions(),
     )

@@ -20,7 +20,7 @@ from tombola.studies import RunFolder, default_options, make_task, search
 
 
 @dataclass(frozen=True)
-class Find:
+class FindOptions:
     """Search for a ticket and write its file. Stopped or killed, the same command goes on where it was."""
 
     seed: int = 0
@@ -41,10 +41,10 @@ def run(words: Sequence[str]) -> int:
     options = parse(
         f"find {name}",
         rest,
-        f"{Find.__doc__}\n\n{settings.__doc__}",
+        f"{FindOptions.__doc__}\n\n{settings.__doc__}",
         method=settings,
         task=default_options(rest),
-        find=Find(),
+        find=FindOptions(),
         run=RunOptions(),
     )
     task = make_task(options.task)

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from tombola.cli.console import console, print_json
 from tombola.registry import KINDS
-from tombola.registry.tables import table
+from tombola.registry.entry_tables import entry_rows
 
 
 @dataclass(frozen=True)
-class Methods:
+class MethodsOptions:
     """What methods there are, with paper, granularity, density kind and cost; or scores, controls, data, models, …"""
 
     kind: tyro.conf.Positional[
@@ -29,14 +29,14 @@ class Methods:
 
 
 def run(words: Sequence[str]) -> int:
-    options = tyro.cli(Methods, args=words, prog="tombola methods", description=Methods.__doc__)
+    options = tyro.cli(MethodsOptions, args=words, prog="tombola methods", description=MethodsOptions.__doc__)
     registry = KINDS[options.kind]
     entries = registry.entries.values()
     if options.json:
         rows = [entry.to_json() for entry in entries]
         print_json({options.kind: [{registry.kind: row.pop("name"), **row} for row in rows]})
         return 0
-    headings, rows = table(options.kind, entries)
+    headings, rows = entry_rows(options.kind, entries)
     shown = Table(*headings)
     for row in rows:
         shown.add_row(*row)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tombola.errors import TombolaError
-from tombola.report.words import number
+from tombola.report.prose import number
 from tombola.studies import Engine, Serial, Store, Study
 from tombola.training import Meter, bars
 
@@ -41,10 +41,10 @@ def engine(options: RunOptions, root: Path) -> Generator[Engine]:
     """The engine that the options ask for."""
     with bars(not options.json) as shown:
         store = Store(root, options.fresh, options.exact)
-        yield Engine(store, Serial(device_of(options.device), shown, options.meter))
+        yield Engine(store, Serial(chosen_device(options.device), shown, options.meter))
 
 
-def device_of(name: str) -> torch.device:
+def chosen_device(name: str) -> torch.device:
     """The device of this name; TombolaError if it is not here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -13,7 +13,7 @@ from tombola.studies import Study
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportOptions:
     """Write the report of a finished compare, check or demo again."""
 
     folder: tyro.conf.Positional[Path]
@@ -25,6 +25,6 @@ class Report:
 
 
 def run(words: Sequence[str]) -> int:
-    options = tyro.cli(Report, args=words, prog="tombola report", description=Report.__doc__)
+    options = tyro.cli(ReportOptions, args=words, prog="tombola report", description=ReportOptions.__doc__)
     done = Study.load(options.folder)
     return publish(done, options.folder, done.title, done.command, dict(done.task), options.json)

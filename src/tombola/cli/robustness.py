@@ -12,8 +12,8 @@ from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_words, is_ticket, method_named, ticket_at
 from tombola.errors import TombolaError
-from tombola.evidence import Robustness
 from tombola.methods import Method
+from tombola.robust import Robustness
 from tombola.studies import compare, default_options, make_task, task_words
 from tombola.tickets import Ticket
 
@@ -21,7 +21,7 @@ HELD_OUT = 2
 
 
 @dataclass(frozen=True)
-class Tried:
+class RobustnessOptions:
     """Train tickets, dense and controls, and try them on attacked, corrupted and foreign images, paired over seeds.
 
     Unless a ticket's file says what its task is, two classes are held out of training (--hold-out), as foreign images
@@ -53,7 +53,13 @@ def run(words: Sequence[str]) -> int:
     if not tickets:
         task_options = replace(task_options, hold_out=HELD_OUT)
     options = parse(
-        "robustness", rest, Tried.__doc__, tried=Tried(), robustness=Robustness(), task=task_options, run=RunOptions()
+        "robustness",
+        rest,
+        RobustnessOptions.__doc__,
+        tried=RobustnessOptions(),
+        robustness=Robustness(),
+        task=task_options,
+        run=RunOptions(),
     )
     own, task = options.tried, make_task(options.task)
     subjects: list[Ticket | Method] = [

@@ -22,7 +22,7 @@ LATER = "later is after an epoch, later@500it and later@3ep elsewhere; if none i
 
 
 @dataclass(frozen=True)
-class Sanity:
+class SanityOptions:
     """Destroy what a search should have used, one thing a check, and see whether its tickets are worse for it."""
 
     densities: tuple[float, ...] = (0.05,)
@@ -43,7 +43,9 @@ def run(words: Sequence[str]) -> int:
     if not names and rest[:1] not in (["--help"], ["-h"]):
         raise TombolaError("say which methods: tombola sanity METHOD…, as tombola sanity snip grasp imp")
     presets = [method_named(name) for name in names]
-    options = parse("sanity", rest, Sanity.__doc__, sanity=Sanity(), task=default_options(rest), run=RunOptions())
+    options = parse(
+        "sanity", rest, SanityOptions.__doc__, sanity=SanityOptions(), task=default_options(rest), run=RunOptions()
+    )
     own, task = options.sanity, make_task(options.task)
     methods = [sized for method in presets for sized in at_sizes(method, own.densities, own.remove)]
     with engine(options.run, own.out) as running:

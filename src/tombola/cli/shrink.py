@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import nn
 
 from tombola.cli.console import console, print_json
-from tombola.cli.output import RunOptions, device_of, work
+from tombola.cli.output import RunOptions, chosen_device, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, ticket_at
 from tombola.errors import TombolaError
@@ -22,7 +22,7 @@ from tombola.training import Run, SampleFlops, Task, bars, train
 
 
 @dataclass(frozen=True)
-class Shrink:
+class ShrinkOptions:
     """Train a ticket on its task and write the smaller network: its weights, and JSON to build it again."""
 
     out: Path = Path("small")
@@ -37,12 +37,14 @@ def run(words: Sequence[str]) -> int:
     name, rest = first_word(words, "tombola shrink TICKET")
     ticket = None if name == "--help" else ticket_at(name)
     rest = ["--help"] if ticket is None else [*task_words(ticket.provenance.task), *rest]
-    options = parse("shrink", rest, Shrink.__doc__, shrink=Shrink(), task=default_options(rest), run=RunOptions())
+    options = parse(
+        "shrink", rest, ShrinkOptions.__doc__, shrink=ShrinkOptions(), task=default_options(rest), run=RunOptions()
+    )
     if ticket is None:
         raise TombolaError("say what: tombola shrink TICKET")
     own, task = options.shrink, make_task(options.task)
     with bars(not options.run.json) as shown:
-        working = Run(own.seed, own.out, device_of(options.run.device), shown, meter=options.run.meter)
+        working = Run(own.seed, own.out, chosen_device(options.run.device), shown, meter=options.run.meter)
         if options.run.fresh:
             working.clear()
         trained = train(task, ticket, seed=own.seed, run=working)

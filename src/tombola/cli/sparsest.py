@@ -27,16 +27,16 @@ from tombola.papers.spiral import (
     rates_table,
     seconds_of,
     sparsest,
-    whole,
+    whole_search,
     write_sparsest,
 )
-from tombola.report.words import NOTHING, points, share
+from tombola.report.prose import NOTHING, points, share
 from tombola.studies import DENSITIES, Narrowed, default_options, make_task, narrow
 from tombola.training import Recipe
 
 
 @dataclass(frozen=True)
-class Sparsest:
+class SparsestOptions:
     """Find the sparsest network that learns the Cubist Spiral: widths first, then single weights, then hit rates.
 
     With a METHOD before the options: the sparsest ticket of it within a tolerance of dense on your own task; that has a
@@ -62,7 +62,7 @@ class Sparsest:
 
 
 @dataclass(frozen=True)
-class Ticket:
+class TicketOptions:
     """Find the sparsest ticket of a method within a tolerance of dense: a grid of densities, then bisection.
 
     Densities are chosen on the validation split; the test split is read once, for the ticket found with its controls.
@@ -90,15 +90,17 @@ def run(words: Sequence[str]) -> int:
 
 
 def _spiral(words: Sequence[str]) -> int:
-    options = parse("sparsest", words, Sparsest.__doc__, sparsest=Sparsest(), recipe=_Settings(), run=RunOptions())
-    own: Sparsest = options.sparsest
+    options = parse(
+        "sparsest", words, SparsestOptions.__doc__, sparsest=SparsestOptions(), recipe=_Settings(), run=RunOptions()
+    )
+    own: SparsestOptions = options.sparsest
     search, budget = _search(own, options.recipe.recipe), _seconds(own)
     grid = Pruning(own.pruning, own.requests, recipe=options.recipe.recipe)
     if options.run.country:
         raise TombolaError("the search for the sparsest network meters no energy; leave --country out")
     started = time.monotonic()
     with engine(options.run, own.out) as running:
-        done = whole(own.whole, search, running) if own.whole else sparsest(search, running)
+        done = whole_search(own.whole, search, running) if own.whole else sparsest(search, running)
         others = pruned(grid, running, started + budget - time.monotonic())
     page = write_sparsest(done, others, own.out, command=shlex.join(["tombola", "sparsest", *words]))
     if options.run.json:
@@ -118,7 +120,7 @@ def _spiral(words: Sequence[str]) -> int:
     return 0
 
 
-def _search(own: Sparsest, recipe: Recipe) -> Search:
+def _search(own: SparsestOptions, recipe: Recipe) -> Search:
     """The search that is asked for; TombolaError for what the study's own searches do not leave open."""
     if own.whole and (own.accuracy is not None or own.seeds is not None):
         raise TombolaError("--whole has the study's accuracy and one seed; leave --accuracy and --seeds out")
@@ -127,7 +129,7 @@ def _search(own: Sparsest, recipe: Recipe) -> Search:
     return Search(accuracy, seeds, _seconds(own) / (2 if own.pruning else 1), recipe=recipe)
 
 
-def _seconds(own: Sparsest) -> float:
+def _seconds(own: SparsestOptions) -> float:
     return seconds_of(own.budget or ("none" if own.whole else "5min"))
 
 
@@ -141,9 +143,14 @@ class _Settings:
 def _ticket(name: str, words: Sequence[str], rest: Sequence[str]) -> int:
     method = method_named(name)
     options = parse(
-        f"sparsest {name}", rest, Ticket.__doc__, ticket=Ticket(), task=default_options(rest), run=RunOptions()
+        f"sparsest {name}",
+        rest,
+        TicketOptions.__doc__,
+        ticket=TicketOptions(),
+        task=default_options(rest),
+        run=RunOptions(),
     )
-    own: Ticket = options.ticket
+    own: TicketOptions = options.ticket
     if own.tolerance < 0:
         raise TombolaError(f"the tolerance is {own.tolerance:g}; give points of accuracy, 0 or more, as 0.5")
     task = make_task(options.task)

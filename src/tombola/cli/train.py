@@ -20,7 +20,7 @@ from tombola.tickets import Ticket
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainOptions:
     """Train a ticket, a method's ticket or the dense network."""
 
     density: float | None = None
@@ -50,7 +50,9 @@ def run(words: Sequence[str]) -> int:
         rest = [*task_words(subject.provenance.task), *rest]
     elif name != "dense":
         subject = method_named(name)
-    options = parse("train", rest, Train.__doc__, train=Train(), task=default_options(rest), run=RunOptions())
+    options = parse(
+        "train", rest, TrainOptions.__doc__, train=TrainOptions(), task=default_options(rest), run=RunOptions()
+    )
     own = options.train
     if subject is not None and not isinstance(subject, Ticket):
         subject = at_size(subject, own.density, own.remove)

@@ -1,15 +1,11 @@
-"""Evidence: controls, paired statistics, the verdict, what of a mask is alive, robustness, savings."""
+"""Evidence: controls, paired statistics, the verdict, what of a mask is alive, savings."""
 
-from tombola.evidence.arm import Against, Arm, budget_gap, control_kind
-from tombola.evidence.attacks import fgsm, pgd
-from tombola.evidence.controls import Inverted, control, control_identity, obstacle
-from tombola.evidence.corruptions import SUITES, Suite, corrupt
-from tombola.evidence.detection import auroc, calibration_error, energy, fpr95, msp
-from tombola.evidence.paths import effective
-from tombola.evidence.robustness import Robustness, compared
-from tombola.evidence.sanity import CHECKS, Checked, Sanity
-from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known, savings
-from tombola.evidence.statistics import MARGIN, Comparison, compare, holm, interval, proportion
+from tombola.evidence.arms import Against, Arm, budget_gap, control_kind
+from tombola.evidence.controls import Inverted, control, control_identity, control_obstacle
+from tombola.evidence.dead_paths import effective
+from tombola.evidence.sanity_outcomes import CHECKS, Checked, Sanity
+from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known_cost, savings
+from tombola.evidence.statistics import MARGIN, Comparison, holm, interval, paired_comparison, proportion
 from tombola.evidence.verdict import MANDATORY, Verdict, judge
 
 __all__ = [
@@ -17,39 +13,27 @@ __all__ = [
     "MANDATORY",
     "MARGIN",
     "NET",
-    "SUITES",
     "TRAINING",
     "Against",
     "Arm",
     "Checked",
     "Comparison",
     "Inverted",
-    "Robustness",
     "Sanity",
     "Savings",
     "Spent",
-    "Suite",
     "Verdict",
-    "auroc",
     "budget_gap",
-    "calibration_error",
-    "compare",
-    "compared",
     "control",
     "control_identity",
     "control_kind",
-    "corrupt",
+    "control_obstacle",
     "effective",
-    "energy",
-    "fgsm",
-    "fpr95",
     "holm",
     "interval",
     "judge",
-    "known",
-    "msp",
-    "obstacle",
-    "pgd",
+    "known_cost",
+    "paired_comparison",
     "proportion",
     "savings",
 ]

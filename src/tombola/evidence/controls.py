@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError, unknown
-from tombola.evidence.arm import Against, Arm, budget_gap, catching_up, control_kind
+from tombola.evidence.arms import Against, Arm, budget_gap, catching_up, control_kind
 from tombola.evidence.searched_anew import reads_data
 from tombola.methods import Method, OneShot, find, granularity_used, method
 from tombola.registry import CONTROLS
@@ -114,7 +114,7 @@ def magnitude_init(against: Against) -> Arm:
     return _at_init(against, "magnitude-init")
 
 
-def narrow(against: Against) -> Arm:
+def narrow_dense(against: Against) -> Arm:
     """A dense network of about as many prunable weights, where the task can build one."""
     build = getattr(against.task, "narrow", None)
     if build is None:
@@ -154,7 +154,7 @@ def control(name: str, against: Against) -> Arm:
     if step and kind != "later":
         raise unknown("control", name, CONTROLS)
     make = CONTROLS[kind]
-    if why := obstacle(name, against.method):
+    if why := control_obstacle(name, against.method):
         raise TombolaError(f"the control '{name}' {why}; leave it out")
     return make(against, step) if step else make(against)
 
@@ -168,7 +168,7 @@ def control_identity(name: str) -> Any:
     return {"is": known, "at": step} if step else known
 
 
-def obstacle(name: str, own: Method | None) -> str:
+def control_obstacle(name: str, own: Method | None) -> str:
     """Why a control cannot be made of this method's tickets; nothing where it can. None: the method is not known."""
     needs = CONTROLS.entry(control_kind(name)).needs
     if needs == "scores" and not isinstance(own, OneShot):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.scores import Batch
 from tombola.tickets import put_values
-from tombola.training import MemoryBatches, Run, Split, Task, Varied, length_of, mixed, own_randomness, pick
+from tombola.training import MemoryBatches, Run, Split, Task, TaskWrapper, length_of, mixed, own_randomness, pick
 from tombola.training import train_samples as samples_of
 
 Alter = Callable[[Batch, torch.Generator], Batch]
@@ -45,7 +45,7 @@ class RandomImages(RandomLabels):
 
 
 @dataclass(frozen=True)
-class Altered(Varied):
+class AlteredData(TaskWrapper):
     """A task whose training data alone is altered, from a seed.
 
     Data in memory is altered whole and before any augmentation, so that a sample stays what it became; data that comes
@@ -73,7 +73,7 @@ class Altered(Varied):
 
 
 @dataclass(frozen=True)
-class Half(Varied):
+class HalfData(TaskWrapper):
     """A task with the first half of its training data: of the samples in memory, else of the batches."""
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class Half(Varied):
 
 
 @dataclass(frozen=True)
-class Begun(Varied):
+class FromWeights(TaskWrapper):
     """A task whose networks are built at these values."""
 
     values: Mapping[str, Tensor]

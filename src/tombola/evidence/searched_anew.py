@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tombola.evidence.arm import Against, Arm, catching_up
-from tombola.evidence.other_data import Altered, Begun, Half, RandomImages, RandomLabels, classes_of
+from tombola.evidence.arms import Against, Arm, catching_up
+from tombola.evidence.other_data import AlteredData, FromWeights, HalfData, RandomImages, RandomLabels, classes_of
 from tombola.methods import Method, OneShot, find
 from tombola.scores import SynFlow
 from tombola.tickets import Ticket, Values
@@ -24,7 +24,7 @@ def corrupted_pixels(against: Against) -> Arm:
 
 def half_data(against: Against) -> Arm:
     """What the method finds on the first half of the training data; trained on all of it."""
-    return _on_other_data(against, Half(against.task), "half-data")
+    return _on_other_data(against, HalfData(against.task), "half-data")
 
 
 def later(against: Against, step: str = "1ep") -> Arm:
@@ -32,7 +32,7 @@ def later(against: Against, step: str = "1ep") -> Arm:
     task, run = against.task, _run(against)
     model, reached = task.build(against.seed).to(run.device), _Reaching(Step.parse(step))
     run.stage("dense", task, model, observers=[reached])
-    found = _found(against, Begun(task, reached.taken), "later", run)
+    found = _found(against, FromWeights(task, reached.taken), "later", run)
     start = Values(reached.taken, step, reached.epochs_spent)
     return Arm(task, replace(found, start=start, recipe={**found.recipe, "start": step}))
 
@@ -65,8 +65,8 @@ def _found(against: Against, other: Task, name: str, run: Run) -> Ticket:
     return replace(found, provenance=replace(found.provenance, settings=settings))
 
 
-def _altered(against: Against, alter: type[RandomLabels]) -> Altered:
-    return Altered(against.task, alter(classes_of(against.task, against.seed)), mixed(against.seed, 16))
+def _altered(against: Against, alter: type[RandomLabels]) -> AlteredData:
+    return AlteredData(against.task, alter(classes_of(against.task, against.seed)), mixed(against.seed, 16))
 
 
 def _run(against: Against) -> Run:

@@ -46,19 +46,21 @@ def savings(subject: str, density: float, spent: Mapping[int, Spent]) -> Savings
         (0.25, -0.125, None)
     """
     runs = [spent[seed] for seed in sorted(spent)]
-    training = {key: _saved([(known(own.training, key), known(own.dense, key)) for own in runs]) for key in TRAINING}
-    net = {key: _saved([(_whole(own, key), known(own.dense, key)) for own in runs]) for key in NET}
+    training = {
+        key: _saved([(known_cost(own.training, key), known_cost(own.dense, key)) for own in runs]) for key in TRAINING
+    }
+    net = {key: _saved([(_whole(own, key), known_cost(own.dense, key)) for own in runs]) for key in NET}
     return Savings(subject, density, tuple(sorted(spent)), training, net)
 
 
-def known(ledger: Ledger, key: str) -> float | None:
+def known_cost(ledger: Ledger, key: str) -> float | None:
     """An entry of a ledger; None where it is not there, or 0 because nobody metered or counted it."""
     value = ledger.get(key)
     return None if value == 0 and key in ESTIMATED and ledger.get("seconds") else value
 
 
 def _whole(spent: Spent, key: str) -> float | None:
-    search, training = known(spent.search, key), known(spent.training, key)
+    search, training = known_cost(spent.search, key), known_cost(spent.training, key)
     return None if search is None or training is None else search + training
 
 

@@ -44,7 +44,9 @@ class Comparison:
         return Comparison(**typed)
 
 
-def compare(ticket: Sequence[float], other: Sequence[float], against: str, margin: float = MARGIN) -> Comparison:
+def paired_comparison(
+    ticket: Sequence[float], other: Sequence[float], against: str, margin: float = MARGIN
+) -> Comparison:
     """Compare two arms seed by seed with a paired t interval.
 
     *Better* (*worse*) if the 95 % interval lies above (below) 0; else *equivalent* if the 90 % interval lies

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tombola.evidence.arm import control_kind
-from tombola.evidence.statistics import MARGIN, Comparison, compare, holm
+from tombola.evidence.arms import control_kind
+from tombola.evidence.statistics import MARGIN, Comparison, holm, paired_comparison
 from tombola.fields import known_fields
 from tombola.registry import CONTROLS
 
@@ -88,9 +88,9 @@ def judge(
     ticket wins if it is not worse than dense by more than the margin and better than each mandatory control.
     """
     ticket = results["ticket"]
-    dense = compare(ticket, results["dense"], "dense", margin)
+    dense = paired_comparison(ticket, results["dense"], "dense", margin)
     controls = holm(
-        [compare(ticket, r, name, margin) for name, r in results.items() if name not in ("ticket", "dense")]
+        [paired_comparison(ticket, r, name, margin) for name, r in results.items() if name not in ("ticket", "dense")]
     )
     mandatory = [c for c in controls if c.against in MANDATORY]
     wins: bool | None = None

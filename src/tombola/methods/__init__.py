@@ -1,22 +1,22 @@
 """Methods: each turns a task into a ticket."""
 
-from tombola.methods.concrete import ConcreteTicketSearch
-from tombola.methods.continuous import ContinuousSparsification
-from tombola.methods.contract import DensityKind, Method
+from tombola.methods.concrete_ticket_search import ConcreteTicketSearch
+from tombola.methods.continuous_sparsification import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
-from tombola.methods.enough import Draws, Enough, EnoughWatch
-from tombola.methods.forward_picks import Picked, forward_selection
-from tombola.methods.freezing import SearchWarning
+from tombola.methods.enough_pretraining import EnoughPretraining, EnoughWatch, PretrainingDraws
 from tombola.methods.gradual import Gradual
-from tombola.methods.greedy import GreedyChannels
+from tombola.methods.greedy_channels import GreedyChannels
 from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
-from tombola.methods.names import AMOUNTS, blocks_removed, granularity_used, label_of, method, removing
+from tombola.methods.method_names import AMOUNTS, blocks_removed, granularity_used, label_of, method, removing
+from tombola.methods.neuron_selection import NeuronPicks, forward_selection
 from tombola.methods.one_shot import OneShot
+from tombola.methods.protocol import DensityKind, Method
 from tombola.methods.rare_gems_settings import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
-from tombola.methods.saturation_curve import Drawn, Formula, Saturation, saturation
+from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
+from tombola.methods.score_freezing import SearchWarning
 from tombola.methods.search import find
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 
@@ -24,22 +24,22 @@ __all__ = [
     "AMOUNTS",
     "ConcreteTicketSearch",
     "ContinuousSparsification",
+    "CurvePoint",
     "DensityKind",
-    "Drawn",
-    "Draws",
     "EarlyBird",
     "EdgePopup",
-    "Enough",
+    "EnoughFormula",
+    "EnoughPretraining",
     "EnoughWatch",
-    "Formula",
     "GemMiner",
     "Gradual",
     "GreedyChannels",
     "GreedyNeurons",
     "Iterative",
     "Method",
+    "NeuronPicks",
     "OneShot",
-    "Picked",
+    "PretrainingDraws",
     "RigL",
     "Round",
     "Saturation",

@@ -12,9 +12,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.methods.contract import DensityKind
-from tombola.methods.freezing import SearchWarning
-from tombola.methods.settling import Settling, Watched
+from tombola.methods.mask_convergence import ConvergenceRule, MaskConvergence
+from tombola.methods.protocol import DensityKind
+from tombola.methods.score_freezing import SearchWarning
 from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
 from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, norm_units
 from tombola.tickets import Mask, Provenance, Seed, Ticket, Values, attach, digest_of, parameters_of, tensors_of
@@ -22,7 +22,7 @@ from tombola.training import Run, Task, mixed
 
 
 @dataclass(frozen=True)
-class EarlyBird(Watched):
+class EarlyBird(ConvergenceRule):
     """Train until the units that a pruning would keep have settled, and draw the ticket there.
 
     granularity: channels, by the scales of batch norms; of transformers the single weights of queries and keys
@@ -171,14 +171,16 @@ class Watch:
         self._epochs = state["epochs"]
 
 
-def watching(method: EarlyBird, model: nn.Module, units: UnitMap | None) -> Settling:
+def watching(method: EarlyBird, model: nn.Module, units: UnitMap | None) -> MaskConvergence:
     """What to watch of a network for these units; None stands for channels that were not traced."""
     if units is None or isinstance(units, ChannelUnits):
-        return Settling(method, model, norm_units(model, units.output_norms if units else ()), BatchNormScale())
-    return Settling(method, model, units, Magnitude())
+        return MaskConvergence(method, model, norm_units(model, units.output_norms if units else ()), BatchNormScale())
+    return MaskConvergence(method, model, units, Magnitude())
 
 
-def drawn(settling: Settling, model: nn.Module, units: UnitMap | None) -> tuple[Mask, dict[str, tuple[int, ...]]]:
+def drawn(
+    settling: MaskConvergence, model: nn.Module, units: UnitMap | None
+) -> tuple[Mask, dict[str, tuple[int, ...]]]:
     """The newest mask and the units that it removes; that of norms as one of whole channels, as far as was traced."""
     if units is None:
         return settling.mask, {}

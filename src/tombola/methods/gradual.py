@@ -10,10 +10,10 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
-from tombola.methods.contract import DensityKind
-from tombola.methods.moving import MovingMask, last_move
-from tombola.methods.rewind import End, as_trained
-from tombola.methods.schedule import densities, scope_at
+from tombola.methods.density_schedule import densities, scope_at
+from tombola.methods.moving_mask import MovingMask, last_move
+from tombola.methods.protocol import DensityKind
+from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Magnitude
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, TieWarning, digest_of, tensors_of
@@ -58,7 +58,7 @@ class Gradual:
         model = task.build(run.seed)
         initial = digest_of(tensors_of(model))
         model.to(run.device)
-        thinning = Thinning(self, run.units(self.granularity, task, model), model)
+        thinning = GradualPruning(self, run.units(self.granularity, task, model), model)
         done = run.stage("search", task, model, attached=thinning.mask, observers=[thinning])
         removed = thinning.units.removed(thinning.kept)
         if self.rewind == "init":
@@ -66,7 +66,7 @@ class Gradual:
         return replace(as_trained(model, thinning.mask, task.recipe, done), removed=removed)
 
 
-class Thinning(MovingMask):
+class GradualPruning(MovingMask):
     """Removes the smallest units of a network as the schedule says."""
 
     def __init__(self, settings: Gradual, units: UnitMap, model: nn.Module) -> None:

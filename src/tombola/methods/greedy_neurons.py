@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
-from tombola.methods.contract import DensityKind
-from tombola.methods.enough import Draws, Enough
-from tombola.methods.forward_picks import check_picks
-from tombola.methods.neurons import Drawing, ticket_of
-from tombola.methods.rewind import prescribed
+from tombola.methods.enough_pretraining import EnoughPretraining, PretrainingDraws
+from tombola.methods.neuron_selection import check_picks
+from tombola.methods.neuron_tickets import TwoLayerDraw, ticket_of
+from tombola.methods.protocol import DensityKind
+from tombola.methods.rewinding import prescribed
 from tombola.scores import Forward
 from tombola.structure import Channels, Granularity, Neurons, NeuronUnits
 from tombola.tickets import Provenance, Ticket, attach
@@ -34,7 +34,7 @@ class GreedyNeurons:
     repeat: bool = True
     examples: int = 5000
     epochs: int = 0
-    until: Enough | None = None
+    until: EnoughPretraining | None = None
 
     granularity: ClassVar[Granularity] = Channels()
 
@@ -58,9 +58,9 @@ class GreedyNeurons:
         check_picks(picks, units.layers.neurons, self.repeat, f"'{units.layers.hidden}'")
         observers: list[Observer] = [Until(self.epochs)] if self.epochs else []
         drawn = {"picks": picks, "repeat": self.repeat, "examples": self.examples}
-        draws = Draws.of(replace(self.until, **drawn), task, run, units.layers) if self.until else None
+        draws = PretrainingDraws.of(replace(self.until, **drawn), task, run, units.layers) if self.until else None
         done = run.stage("pretrain", task, model, observers=observers + ([draws] if draws else []))
-        drawing = Drawing(units.layers, picks, self.repeat, self.examples)
+        drawing = TwoLayerDraw(units.layers, picks, self.repeat, self.examples)
 
         def select(call: Forward) -> dict[str, Any]:
             own = drawing.of(model, task.batches("train", run.seed, 0), call)

@@ -10,10 +10,10 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
-from tombola.methods.contract import DensityKind
-from tombola.methods.rewind import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
+from tombola.methods.density_schedule import Schedule, densities, rounds_for, scope_at
+from tombola.methods.protocol import DensityKind
+from tombola.methods.rewinding import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rewinder, Round
-from tombola.methods.schedule import Schedule, densities, rounds_for, scope_at
 from tombola.scores import (
     Batches,
     Forward,
@@ -28,7 +28,7 @@ from tombola.scores import (
 )
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
-from tombola.training import Run, Snapshot, Task, gathering, mixed
+from tombola.training import Run, Snapshot, Task, gather_scores, mixed
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Iterative:
         levels = self.levels(units)
         with run.bars.track("rounds", len(levels)) as tick:
             for index, density in enumerate(levels):
-                noted = gathering(self.score, self.prunable(model))
+                noted = gather_scores(self.score, self.prunable(model))
                 observers = [own for own in (snapshot if index == 0 else None, noted) if own is not None]
                 name = f"round-{index:02d}"
                 run.stage(name, task, model, recipe=later if index else recipe, attached=mask, observers=observers)

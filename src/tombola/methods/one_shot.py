@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
-from tombola.methods.contract import DensityKind
-from tombola.methods.schedule import Schedule, densities, scope_at
+from tombola.methods.density_schedule import Schedule, densities, scope_at
+from tombola.methods.protocol import DensityKind
 from tombola.scores import Score, Snip, View, check_goes_with
 from tombola.structure import Granularity, Prunable, Weights, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
-from tombola.training import Gathered, Run, Task, Until, gathering
+from tombola.training import GatheredScores, Run, Task, Until, gather_scores
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class OneShot:
         start: Seed | Values = Seed.of(model, run.seed)
         model.to(run.device)
         units = run.units(self.granularity, task, model)
-        noted: Gathered | None = None
+        noted: GatheredScores | None = None
         prescribed: dict[str, Any] = {}
         if self.after:
-            noted = gathering(self.score, self.prunable(model))
+            noted = gather_scores(self.score, self.prunable(model))
             observers = [own for own in (noted, Until(self.after)) if own is not None]
             spent = len(run.stage("search", task, model, observers=observers).history)
             if self.weights == "inherited":

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from tombola.errors import TombolaError
-from tombola.methods.contract import DensityKind
 from tombola.methods.one_shot import OneShot
-from tombola.methods.regrowing import Regrowing, Regrowth
-from tombola.methods.rewind import End, as_trained
+from tombola.methods.protocol import DensityKind
+from tombola.methods.regrowth import MovingRegrowth, Regrowth
+from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Random
 from tombola.structure import Granularity, Prunable, Weights
 from tombola.tickets import Scope, Ticket
@@ -45,7 +45,7 @@ class RigL(Regrowth):
     def find(self, task: Task, run: Run) -> Ticket:
         drawn = OneShot(self.density, Random(), scope=self.scope, floor=1, prunable=self.prunable).find(task, run)
         model = start_of(task, drawn, run.seed).to(run.device)
-        regrowing = Regrowing(self, drawn.mask, run.seed)
+        regrowing = MovingRegrowth(self, drawn.mask, run.seed)
         done = run.stage("search", task, model, attached=drawn.mask, observers=[regrowing])
         if self.rewind == "init":
             return replace(drawn, mask=regrowing.mask)

@@ -14,7 +14,7 @@ Descent = Literal["sgd", "full"]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CurvePoint:
     """A greedy ticket drawn during training: the optimizer steps before it, its metric and the whole network's.
 
     loss: ½ of the mean squared error of the ticket on the examples that it was chosen on; distinct: its neurons.
@@ -42,7 +42,7 @@ class Saturation:
     settled: bool
 
 
-def saturation(curve: Sequence[Drawn], tolerance: float, patience: int) -> Saturation | None:
+def saturation(curve: Sequence[CurvePoint], tolerance: float, patience: int) -> Saturation | None:
     """The saturation point of a curve; None before there is a draw.
 
     Examples:
@@ -61,7 +61,7 @@ def saturation(curve: Sequence[Drawn], tolerance: float, patience: int) -> Satur
 
 
 @dataclass(frozen=True)
-class Formula:
+class EnoughFormula:
     """The paper's threshold t ≥ −log k / log(1 − c · d/m²): pre-training after which pruning to k neurons loses O(1/k).
 
     constant: c, which the theory leaves open; descent: `sgd`, or `full` for gradient descent on all data, with d/m in
@@ -95,15 +95,17 @@ class Formula:
         return f"The formula with c = {self.constant:.3g} says {steps}."
 
     @staticmethod
-    def fitted(measured: Sequence[tuple[int, float]], *, inputs: int, picks: int, descent: Descent = "sgd") -> Formula:
+    def fitted(
+        measured: Sequence[tuple[int, float]], *, inputs: int, picks: int, descent: Descent = "sgd"
+    ) -> EnoughFormula:
         """The formula through measured (examples, steps): c is the geometric mean of the c that each alone gives."""
         if not measured:
             raise TombolaError("there is no measured saturation to fit c on; train longer, or on smaller sub-datasets")
         if picks < 2:
             raise TombolaError("for one pick the formula says no step whatever c is; ask for at least two picks")
-        plain = Formula(descent=descent)
+        plain = EnoughFormula(descent=descent)
         each = [-math.expm1(-math.log(picks) / steps) / plain._share(inputs, m) for m, steps in measured]
-        return Formula(math.exp(fmean(map(math.log, each))), descent)
+        return EnoughFormula(math.exp(fmean(map(math.log, each))), descent)
 
     def _rate(self, inputs: int, examples: int) -> float:
         rate = self.constant * self._share(inputs, examples)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from importlib.metadata import version
 
-from tombola.methods.contract import Method
-from tombola.methods.names import label_of
+from tombola.methods.method_names import label_of
+from tombola.methods.protocol import Method
 from tombola.tickets import Ticket
 from tombola.training import Run, Task, bars, identity, own_randomness, seed_of
 

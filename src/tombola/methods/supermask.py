@@ -9,12 +9,10 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.methods.contract import DensityKind
-from tombola.methods.freezing import Falling, Freezing
-from tombola.methods.gated import Gated
-from tombola.methods.searched import (
-    Searched,
-    Searching,
+from tombola.methods.gated_channels import GatedModel
+from tombola.methods.masked_model import (
+    MaskedModel,
+    MaskedTask,
     TopShare,
     check_length,
     kaiming_uniform,
@@ -22,6 +20,8 @@ from tombola.methods.searched import (
     score_recipe,
     uniform,
 )
+from tombola.methods.protocol import DensityKind
+from tombola.methods.score_freezing import DensityDecay, ScoreFreezing
 from tombola.structure import Channels, ChannelUnits, Granularity, Prunable, Weights
 from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, parameters_of, tensors_of
 from tombola.tickets.torch_private import NormWithStatistics
@@ -32,7 +32,7 @@ PAPERS_WAY = 0.1 * 150 * 391
 
 
 @dataclass(frozen=True)
-class Supermask(Falling):
+class Supermask(DensityDecay):
     """Train scores over frozen initial weights, and keep the best-scored weights; by default as Gem-Miner.
 
     weights: the initial weights that are searched; hold: norms and biases held while scores and then the ticket
@@ -80,17 +80,17 @@ class Supermask(Falling):
 
     def prepare(
         self, task: Task, model: nn.Module, seed: int, units: ChannelUnits | None = None
-    ) -> tuple[Searched, Freezing]:
+    ) -> tuple[MaskedModel, ScoreFreezing]:
         """The model with its first scores, of weights or of these channels, and what leads their training."""
         generator = torch.Generator().manual_seed(mixed(seed, 21))
         top = TopShare(self.density, self.scope, self.floor) if self.keep == "top" else None
         first = kaiming_uniform if top else uniform
         if units is None:
-            searched = Searched(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
+            searched = MaskedModel(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
         else:
-            searched = Gated(task, model, units.groups, lambda alive: first(alive, generator), rounded)
+            searched = GatedModel(task, model, units.groups, lambda alive: first(alive, generator), rounded)
         searched.check_density(self.density, self.floor)
-        return searched, Freezing(self, searched, top)
+        return searched, ScoreFreezing(self, searched, top)
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
@@ -101,7 +101,7 @@ class Supermask(Falling):
         searched, freezing = self.prepare(task, model, run.seed, units)
         searched.to(run.device)
         steps = length_of(task.batches("train", run.seed, 0))
-        recipe, searching = self.search_recipe(task.recipe, steps), Searching(task)
+        recipe, searching = self.search_recipe(task.recipe, steps), MaskedTask(task)
         run.stage("search", searching, searched, recipe=recipe, observers=[freezing])
         mask = kept = freezing.result()
         searched.settle(kept)

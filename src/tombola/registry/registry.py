@@ -62,8 +62,8 @@ class Entry:
     def load(self) -> Any:
         """The object; TombolaError where it cannot be imported."""
         target = imported(self.where, f"'{self.name}' from")
-        arguments = [made(value) for value in self.arguments]
-        settings = {name: made(value) for name, value in self.settings.items()}
+        arguments = [build(value) for value in self.arguments]
+        settings = {name: build(value) for name, value in self.settings.items()}
         if isinstance(target, type):
             return target(*arguments, **settings)
         return partial(target, *arguments, **settings) if arguments or settings else target
@@ -74,10 +74,10 @@ class Entry:
         return {key: value for key, value in said.items() if key != "where"}
 
 
-def made(value: Any) -> Any:
+def build(value: Any) -> Any:
     """A setting, or the object that it stands for: {score = "synflow", …} is that score with these settings."""
     if isinstance(value, list):
-        return tuple(made(part) for part in value)
+        return tuple(build(part) for part in value)
     if isinstance(value, Mapping):
         (kind, name), *settings = value.items()
         entry = REGISTRIES[kind].entry(name)

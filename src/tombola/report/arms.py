@@ -13,10 +13,10 @@ from tombola.evidence import (
     Savings,
     Spent,
     Verdict,
-    compare,
     control_kind,
     interval,
-    known,
+    known_cost,
+    paired_comparison,
     savings,
 )
 from tombola.registry import CONTROLS
@@ -24,7 +24,7 @@ from tombola.studies import Result, subject_kind
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmResults:
     """All seeds of one method, control and density; `name` as in `Result.arm`."""
 
     name: str
@@ -60,8 +60,8 @@ class Arm:
     @property
     def effective_density(self) -> float | None:
         """Share of the weights that are kept and lie on a path from input to output; None where it is unknown."""
-        known = [r.effective_density for r in self.results if r.effective_density is not None]
-        return math.fsum(known) / len(known) if known else None
+        densities = [r.effective_density for r in self.results if r.effective_density is not None]
+        return math.fsum(densities) / len(densities) if densities else None
 
     @property
     def collapsed(self) -> tuple[str, ...]:
@@ -71,20 +71,20 @@ class Arm:
     def cost(self, of: str, key: str) -> float | None:
         """Mean over seeds of one entry of `Result.search` or `Result.training`; None where no seed knows it."""
         ledgers: list[Mapping[str, float]] = [getattr(r, of) for r in self.results]
-        values = [value for ledger in ledgers if (value := known(ledger, key)) is not None]
+        values = [value for ledger in ledgers if (value := known_cost(ledger, key)) is not None]
         return math.fsum(values) / len(values) if values else None
 
 
 @dataclass(frozen=True)
-class Gathered:
+class GatheredArms:
     """What a report is about: arms in reading order, verdict and sanity checks of each method and density."""
 
-    arms: tuple[Arm, ...]
+    arms: tuple[ArmResults, ...]
     verdicts: tuple[Verdict, ...]
     sanity: tuple[Sanity, ...] = ()
 
     @staticmethod
-    def of(results: Iterable[Result], verdicts: Sequence[Verdict], sanity: Sequence[Sanity] = ()) -> Gathered:
+    def of(results: Iterable[Result], verdicts: Sequence[Verdict], sanity: Sequence[Sanity] = ()) -> GatheredArms:
         groups: dict[tuple, list[Result]] = defaultdict(list)
         for result in told_apart(results):
             groups[result.method, result.control, result.density, 0 if result.method else result.epochs].append(result)
@@ -92,7 +92,7 @@ class Gathered:
         order = list(dict.fromkeys(method for method, *_ in groups))
         keys = sorted(groups, key=lambda k: (bool(k[0]), order.index(k[0]), -k[2], role_order(k[1]), k[3]))
         arms = [
-            Arm(
+            ArmResults(
                 f"dense, {epochs} epochs" if not method and not control and len(lengths) > 1 else first.arm,
                 method,
                 control,
@@ -102,7 +102,7 @@ class Gathered:
             for method, control, density, epochs in keys
             if (group := groups[method, control, density, epochs]) and (first := group[0])
         ]
-        return Gathered(tuple(arms), tuple(verdicts), tuple(sanity))
+        return GatheredArms(tuple(arms), tuple(verdicts), tuple(sanity))
 
     @property
     def methods(self) -> list[str]:
@@ -121,14 +121,14 @@ class Gathered:
     def seeds(self) -> list[int]:
         return sorted({seed for arm in self.arms for seed in arm.seeds})
 
-    def tickets(self, method: str) -> list[Arm]:
+    def tickets(self, method: str) -> list[ArmResults]:
         return [arm for arm in self.arms if arm.method == method and not arm.control]
 
-    def verdict(self, arm: Arm) -> Verdict | None:
+    def verdict(self, arm: ArmResults) -> Verdict | None:
         """The verdict that an arm belongs to."""
         return next((v for v in self.verdicts if v.subject == arm.method and _same(v.density, arm.density)), None)
 
-    def dense(self, arm: Arm) -> Arm | None:
+    def dense(self, arm: ArmResults) -> ArmResults | None:
         """The dense arm that an arm is measured against.
 
         Where dense was trained for several lengths, it is the one that the arm's verdict used, else the one
@@ -141,16 +141,16 @@ class Gathered:
             return min(candidates, key=lambda a: abs(a.accuracy[0] - used), default=None)
         return min(candidates, key=lambda a: abs(a.epochs - arm.epochs), default=None)
 
-    def difference(self, arm: Arm) -> Comparison | None:
+    def difference(self, arm: ArmResults) -> Comparison | None:
         """Arm minus dense over the seeds that both have; None for dense and where they share no seed."""
         dense = self.dense(arm)
         if arm.role == "dense" or dense is None:
             return None
         mine, other = ({r.seed: r.metric for r in a.results} for a in (arm, dense))
         shared = sorted(mine.keys() & other.keys())
-        return compare([mine[s] for s in shared], [other[s] for s in shared], "dense") if shared else None
+        return paired_comparison([mine[s] for s in shared], [other[s] for s in shared], "dense") if shared else None
 
-    def savings(self, ticket: Arm) -> Savings | None:
+    def savings(self, ticket: ArmResults) -> Savings | None:
         """What a ticket saves of its dense network's training; None where they share no seed."""
         dense = self.dense(ticket)
         beside = {} if dense is None else {r.seed: _own_ledger(r) for r in dense.results}
@@ -171,10 +171,10 @@ class Gathered:
 
 def told_apart(results: Iterable[Result]) -> list[Result]:
     """The same results, where two subjects of one name are numbered: a name is no identity."""
-    known: dict[str, list[str]] = {}
+    by_label: dict[str, list[str]] = {}
     named = []
     for result in results:
-        subjects = known.setdefault(result.method, [])
+        subjects = by_label.setdefault(result.method, [])
         kind = subject_kind(result.settings)
         if kind not in subjects:
             subjects.append(kind)
@@ -191,8 +191,8 @@ def _own_ledger(result: Result) -> dict[str, float]:
 
 def role_order(control: str) -> tuple[bool, int, str]:
     """Sort key: the ticket, then the known controls from the most telling, then others by name."""
-    known = control_kind(control) in CONTROLS
-    return bool(control), list(CONTROLS).index(control_kind(control)) if known else len(CONTROLS), control
+    is_known = control_kind(control) in CONTROLS
+    return bool(control), list(CONTROLS).index(control_kind(control)) if is_known else len(CONTROLS), control
 
 
 def _same(a: float, b: float) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import altair as alt
 
-from tombola.report.frames import Row
+from tombola.report.chart_rows import Row
 from tombola.report.theme import shape
 
 Mark = Literal["bar", "line", "point", "rect", "rule", "text"]

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tombola.evidence import Verdict
-from tombola.report.arms import Arm, Gathered
-from tombola.report.words import NOTHING, duration, number, points, share, verdict_word
+from tombola.report.arms import ArmResults, GatheredArms
+from tombola.report.prose import NOTHING, duration, number, points, share, verdict_word
 from tombola.studies.result import Result
 
 STYLES = {"wins": "bold green", "does not win": "red", "undecided": "yellow"}
@@ -20,13 +20,13 @@ FIGURES = ("density", "sparsity", "accuracy, %", "to\ndense", "search,\nepochs",
 SAVED = ("density", "time", "FLOPs", "step\nmemory", "energy", "net\ntime", "net\nFLOPs", "net\nenergy")
 
 
-def table(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Table:
+def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Table:
     """Accuracy with its 95 % interval, difference to dense, cost of the search and verdict of each arm.
 
     A ticket's controls stand below it; accuracies are in percent, differences in points, costs in dense epochs
     and in time.
     """
-    study = Gathered.of(results, verdicts)
+    study = GatheredArms.of(results, verdicts)
     drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     drawn.add_column("arm", overflow="fold", min_width=12)
     for heading in FIGURES:
@@ -50,7 +50,7 @@ def table(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Table:
     return drawn
 
 
-def savings_table(study: Gathered) -> Table:
+def savings_table(study: GatheredArms) -> Table:
     """What each ticket saves of dense training, and net of its search, in percent; energy's share is carbon's too."""
     drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), title="saved of dense, %")
     drawn.add_column("ticket", overflow="fold", min_width=12)
@@ -63,12 +63,12 @@ def savings_table(study: Gathered) -> Table:
     return drawn
 
 
-def _name(arm: Arm) -> str:
+def _name(arm: ArmResults) -> str:
     name = f"  {arm.control}" if arm.control else arm.name
     return f"{name} (collapsed)" if arm.collapsed else name
 
 
-def _accuracy(arm: Arm) -> str:
+def _accuracy(arm: ArmResults) -> str:
     mean, _, high = arm.accuracy
     if math.isnan(mean):
         return NOTHING

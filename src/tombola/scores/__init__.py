@@ -1,16 +1,14 @@
 """Scores: how much is each weight, or residual block, worth? Pure functions; larger = keep."""
 
 from tombola.registry import SCORES
-from tombola.scores.activation_norm import Wanda
-from tombola.scores.blocks import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
-from tombola.scores.data_free import BatchNormScale, Magnitude, Random, SynFlow
-from tombola.scores.evaluate import UnusedWarning, batch_size
-from tombola.scores.features import ExpectedActivation, FeatureRank, ProjectedImportance
-from tombola.scores.gathered_gradient import WeightGradient
-from tombola.scores.gradient import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
+from tombola.scores.block_scores import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
+from tombola.scores.data_free_scores import BatchNormScale, Magnitude, Random, SynFlow
+from tombola.scores.evaluation import UnusedWarning, batch_size
+from tombola.scores.feature_scores import ExpectedActivation, FeatureRank, ProjectedImportance
+from tombola.scores.gradient_scores import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
 from tombola.scores.kinds import BlockScore, GatheredScore, GradientScore, UnitScore, WeightScore, check_goes_with
-from tombola.scores.meta_gradient import ProsPr
-from tombola.scores.movement import Movement
+from tombola.scores.movement_score import Movement
+from tombola.scores.prospr_score import ProsPr
 from tombola.scores.types import (
     Batch,
     Batches,
@@ -27,6 +25,8 @@ from tombola.scores.types import (
     probe_of,
     suited,
 )
+from tombola.scores.wanda_score import Wanda
+from tombola.scores.weight_gradient_score import WeightGradient
 
 random = Random()
 magnitude = Magnitude()

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
-from tombola.scores.evaluate import Pure, mean_gradients, needed, take, untouched
+from tombola.scores.evaluation import Pure, mean_gradients, needed, take, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
-from tombola.structure import NM, Channels, Filters, Granularity, Inside, Mode, QueryKey, Weights
+from tombola.structure import NM, Channels, Filters, Granularity, Mode, PartUnits, QueryKey, Weights
 
 Kind = Literal["weight", "unit", "block"]
 """What a score says the worth of.
@@ -37,9 +37,10 @@ def check_goes_with(score: Any, granularity: Granularity) -> None:
         raise TombolaError(
             f"the score '{score.name}' is of whole filters and neurons, not of single weights; use tb.Channels()"
         )
-    if kind == "block" and isinstance(granularity, Weights | NM | QueryKey | Channels | Inside | Filters):
+    if kind == "block" and isinstance(granularity, Weights | NM | QueryKey | Channels | PartUnits | Filters):
         raise TombolaError(
-            f"the score '{score.name}' is of residual blocks, and does not go with {granularity.name}s; use tb.Blocks()"
+            f"the score '{score.name}' is of residual blocks, and does not go with {granularity.name}s; "
+            "use tb.structure.Blocks()"
         )
 
 
@@ -59,7 +60,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredScore:
     """What the bases share; `measure` is the score's mathematics on a network that may be called and not changed."""
 
     name: ClassVar[str]
@@ -114,7 +115,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class WeightScore(Measured):
+class WeightScore(MeasuredScore):
     """How much is each weight worth: one tensor a prunable parameter, of its shape."""
 
     @property
@@ -185,7 +186,7 @@ class GatheredScore(WeightScore):
 
 
 @dataclass(frozen=True)
-class UnitScore(Measured):
+class UnitScore(MeasuredScore):
     """How much is each unit worth: one vector a layer, by the name of its weight, a number a filter or neuron."""
 
     @property
@@ -194,7 +195,7 @@ class UnitScore(Measured):
 
 
 @dataclass(frozen=True)
-class BlockScore(Measured):
+class BlockScore(MeasuredScore):
     """How much is each residual block worth: one tensor of one number a block, by its name."""
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.structure import NORMS, TRANSPOSED, MovesChannels, inner_of, is_depthwise, recount
+from tombola.structure import NORMS, TRANSPOSED, ChannelMap, is_depthwise, parts_of, recount
 from tombola.tickets import modules_of, parameters_of, unwrapped
 
 Axes = dict[int, Tensor]
@@ -44,7 +44,7 @@ def axes_of(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
 
 
 def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
-    if isinstance(module, MovesChannels):
+    if isinstance(module, ChannelMap):
         return {}
     outputs = torch.tensor(kept.outputs)
     if isinstance(module, NORMS):
@@ -76,7 +76,7 @@ def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = ()) 
     axes = axes_of(small, kept)
     for name, own in kept.items():
         module = named[name]
-        if isinstance(module, MovesChannels):
+        if isinstance(module, ChannelMap):
             assert own.inputs is not None
             replace(small, module, module.kept(own.inputs, own.outputs))
             continue
@@ -88,7 +88,7 @@ def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = ()) 
             is_parameter = isinstance(tensor, nn.Parameter)
             setattr(module, part, nn.Parameter(less, tensor.requires_grad) if is_parameter else less)
         _resize(module, own)
-    for heads in (own for own in inner_of(model) if own.kind == "head" and own.makes[0] in kept):
+    for heads in (own for own in parts_of(model) if own.kind == "head" and own.makes[0] in kept):
         recount(small, heads, len(kept[heads.makes[0]].outputs) // heads.width)
     return small
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.shrinking.cutting import Kept, axes_of, narrowed, within
-from tombola.structure import INPUTS, Inner, Probe, UnitGroup, numbers_of, residual_blocks, wiring_of
+from tombola.structure import INPUTS, Part, Probe, UnitGroup, numbers_of, residual_blocks, wiring_of
 from tombola.tickets import Mask, check_fits, parameters_of
 
 
@@ -28,7 +28,7 @@ class Plan:
     lost: Mapping[str, str] = field(default_factory=dict)
 
 
-def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Inner] = (), *, bypass: bool = True) -> Plan:
+def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Part] = (), *, bypass: bool = True) -> Plan:
     """What a mask lets be cut out: channels of which it keeps nothing, and those that so feed nothing.
 
     parts: units inside the network that are cut where the trace does not reach; bypass: whether residual blocks are

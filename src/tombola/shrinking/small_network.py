@@ -14,7 +14,7 @@ from tombola.errors import TombolaError
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
-from tombola.structure import Probe, inner_of, own_random_state, tensors_in
+from tombola.structure import Probe, own_random_state, parts_of, tensors_in
 from tombola.tickets import Mask, Ticket, attach, bare, device_of
 
 TOLERANCE = 1e-9
@@ -62,7 +62,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
     attach(what, masked).detach()
-    mask, parts = _mask(what), inner_of(model)
+    mask, parts = _mask(what), parts_of(model)
 
     def checked(planned: Plan) -> tuple[nn.Module, Plan]:
         small = cut(masked, planned.kept, planned.idle)

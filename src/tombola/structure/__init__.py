@@ -1,24 +1,31 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
-from tombola.structure.blocks import Blocks
-from tombola.structure.channels import Channels, ChannelUnits
-from tombola.structure.filters import Filters
-from tombola.structure.granularities import COUNTED, Granularity, UnitMap, granularity, granularity_of, kept_share
+from tombola.structure.block_granularity import Blocks
+from tombola.structure.channel_granularity import Channels, ChannelUnits
+from tombola.structure.channel_map import ChannelMap
+from tombola.structure.declared_parts import Part, parts_of, recount
+from tombola.structure.filter_granularity import Filters
+from tombola.structure.granularity_protocol import (
+    COUNTED,
+    Granularity,
+    UnitMap,
+    granularity,
+    granularity_of,
+    kept_share,
+)
 from tombola.structure.graph import Probe, tensors_in
-from tombola.structure.inner import Inner, inner_of, recount
-from tombola.structure.inside import Inside
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
 from tombola.structure.modes import Mode, in_mode
-from tombola.structure.moves import MovesChannels
-from tombola.structure.norms import norm_units
+from tombola.structure.norm_channels import norm_units
+from tombola.structure.part_granularity import PartUnits
 from tombola.structure.prunable_rule import Prunable, prunable
 from tombola.structure.random_state import own_random_state, seed_torch
-from tombola.structure.residual import Block, declare_blocks, residual_blocks
+from tombola.structure.residual_networks import Block, declare_blocks, residual_blocks
 from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
-from tombola.structure.single import NM, QueryKey, Weights
 from tombola.structure.trace import wiring_of
-from tombola.structure.two_layer import Neurons, NeuronUnits, TwoLayers, two_layers
+from tombola.structure.two_layer_networks import Neurons, NeuronUnits, TwoLayerNetwork, two_layers
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
+from tombola.structure.weight_granularity import NM, QueryKey, Weights
 from tombola.structure.wiring import INPUTS, NOBODY, PINNED, Wiring
 
 __all__ = [
@@ -32,22 +39,22 @@ __all__ = [
     "TRANSPOSED",
     "Block",
     "Blocks",
+    "ChannelMap",
     "ChannelUnits",
     "Channels",
     "Filters",
     "Granularity",
-    "Inner",
-    "Inside",
     "Mode",
-    "MovesChannels",
     "NeuronUnits",
     "Neurons",
+    "Part",
+    "PartUnits",
     "Probe",
     "Prunable",
     "QueryKey",
     "Site",
     "Slice",
-    "TwoLayers",
+    "TwoLayerNetwork",
     "UnitGroup",
     "UnitMap",
     "Units",
@@ -58,13 +65,13 @@ __all__ = [
     "granularity",
     "granularity_of",
     "in_mode",
-    "inner_of",
     "is_depthwise",
     "is_producer",
     "kept_share",
     "norm_units",
     "numbers_of",
     "own_random_state",
+    "parts_of",
     "prunable",
     "recount",
     "residual_blocks",

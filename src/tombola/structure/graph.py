@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.structure.moves import MovesChannels
+from tombola.structure.channel_map import ChannelMap
 from tombola.structure.torch_pruning import Operation, operations_of
 from tombola.tickets import bare, device_of
 
@@ -47,7 +47,7 @@ def traced(model: nn.Module, probe: Probe) -> Traced:
 
 
 def _trace(twin: nn.Module, probe: Probe) -> Traced:
-    movers = {type(module): _sizes for module in twin.modules() if isinstance(module, MovesChannels)}
+    movers = {type(module): _sizes for module in twin.modules() if isinstance(module, ChannelMap)}
     outputs: list[Tensor] = []
     calls: Counter[nn.Module] = Counter()
     untraced = False
@@ -74,7 +74,7 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
     return Traced(twin, operations, outputs, calls, untraced)
 
 
-def _sizes(module: MovesChannels) -> tuple[int, int]:
+def _sizes(module: ChannelMap) -> tuple[int, int]:
     return module.inputs, len(module.sources)
 
 

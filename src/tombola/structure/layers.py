@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from tombola.structure.moves import MovesChannels
+from tombola.structure.channel_map import ChannelMap
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
 from tombola.tickets import joined, modules_of
@@ -29,13 +29,13 @@ def has_weight(module: nn.Module) -> bool:
 
 
 def is_known(module: Any) -> bool:
-    if not isinstance(module, MovesChannels) and not (isinstance(module, nn.Module) and has_weight(module)):
+    if not isinstance(module, ChannelMap) and not (isinstance(module, nn.Module) and has_weight(module)):
         return False  # no layer of ours, or its weight is computed anew in each call
     if isinstance(module, nn.LayerNorm):
         return len(module.normalized_shape) == 1
     if isinstance(module, TRANSPOSED):
         return module.groups == 1
-    return isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS, MovesChannels))
+    return isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS, ChannelMap))
 
 
 def is_producer(module: Any) -> bool:

@@ -45,7 +45,7 @@ Sizes = Mapping[Any, Callable[[Any], tuple[int, int]]]
 """By the type of a module how many channels go in and come out."""
 
 
-class Place(NamedTuple):
+class TensorPlace(NamedTuple):
     """A channel on its way: where it is now, and where it was at first; called as torch-pruning's mappings call it."""
 
     idx: int
@@ -53,17 +53,17 @@ class Place(NamedTuple):
 
 
 @dataclass(eq=False)
-class Step:
+class TraceStep:
     """The way from an operation to one that takes what it gives.
 
     maps: where each channel goes, one function after the other. cuttable: whether they would follow a cut.
     """
 
     target: Operation
-    maps: tuple[Callable[[list[Place]], list[Place]], ...]
+    maps: tuple[Callable[[list[TensorPlace]], list[TensorPlace]], ...]
     cuttable: bool
 
-    def follow(self, places: list[Place]) -> list[Place] | None:
+    def follow(self, places: list[TensorPlace]) -> list[TensorPlace] | None:
         """Where channels come out; None if that cannot be said."""
         try:
             for move in self.maps:
@@ -89,7 +89,7 @@ class Operation:
     lost: bool = False
     inputs: list[Operation] = field(default_factory=list)
     outputs: list[Operation] = field(default_factory=list)
-    onward: list[Step] = field(default_factory=list)
+    onward: list[TraceStep] = field(default_factory=list)
 
 
 def operations_of(
@@ -204,8 +204,8 @@ class _Part:
     begin: int
     end: int
 
-    def __call__(self, places: list[Place]) -> list[Place]:
-        return [Place(p.idx - self.begin, p.root_idx) for p in places if self.begin <= p.idx < self.end]
+    def __call__(self, places: list[TensorPlace]) -> list[TensorPlace]:
+        return [TensorPlace(p.idx - self.begin, p.root_idx) for p in places if self.begin <= p.idx < self.end]
 
 
 def _in_order(node: Any) -> bool:
@@ -255,7 +255,7 @@ def _read(graph: Any, lost: Collection[Any]) -> dict[nn.Module, Operation]:
             if edge.trigger == leaving and any(edge.target is other for other in node.outputs):
                 maps = tuple(move for move in edge.index_mapping if move is not None)
                 cuttable = not any(isinstance(move, _Part) or type(move).__name__ in FIXED for move in maps)
-                own.onward.append(Step(made[edge.target], maps, cuttable))
+                own.onward.append(TraceStep(made[edge.target], maps, cuttable))
     return {module: made[node] for module, node in graph.module2node.items()}
 
 

@@ -9,9 +9,9 @@ from torch import nn
 from tombola.doors import DoorError
 from tombola.errors import TombolaError
 from tombola.structure.autograd import shape_of, stem_of
-from tombola.structure.draft import Draft
+from tombola.structure.channel_map import ChannelMap
+from tombola.structure.declared_parts import Part, axis_groups
 from tombola.structure.graph import Probe, traced
-from tombola.structure.inner import Inner, axis_groups
 from tombola.structure.layers import (
     NORMS,
     channels,
@@ -26,15 +26,15 @@ from tombola.structure.layers import (
     normed_together,
     shared,
 )
-from tombola.structure.moves import MovesChannels
 from tombola.structure.operations import has_constant, keeps_channels
-from tombola.structure.torch_pruning import Operation, Place
+from tombola.structure.torch_pruning import Operation, TensorPlace
 from tombola.structure.units import UnitGroup
 from tombola.structure.wiring import PINNED, Wiring
+from tombola.structure.wiring_draft import WiringDraft
 from tombola.tickets import names_of
 
 
-def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Inner] = (), *, untraced: bool = False) -> Wiring:
+def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Part] = (), *, untraced: bool = False) -> Wiring:
     """Every channel of a network and what it feeds, found by calling it once on an example.
 
     A producing layer (convolution or linear) has a group of its outputs, with the norm that follows it alone, and a
@@ -49,14 +49,14 @@ def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Inner] = (), *, un
     except TombolaError:
         if not (untraced and parts):
             raise
-        draft = Draft()
+        draft = WiringDraft()
     for own in parts:
         _add_inner(draft, own, model)
     return draft.done()
 
 
-def _traced(model: nn.Module, probe: Probe) -> Draft:
-    network, draft = _Traced(model, probe), Draft()
+def _traced(model: nn.Module, probe: Probe) -> WiringDraft:
+    network, draft = _Traced(model, probe), WiringDraft()
     for node in network.nodes:
         for group in network.groups_of(node):
             draft.add(group)
@@ -69,7 +69,7 @@ def _traced(model: nn.Module, probe: Probe) -> Draft:
     return draft
 
 
-def _add_inner(draft: Draft, inner: Inner, model: nn.Module) -> None:
+def _add_inner(draft: WiringDraft, inner: Part, model: nn.Module) -> None:
     """The axes of units that the trace does not know, of which each unit can only be cut as a whole."""
     axes = list(axis_groups(inner, model))
     if any(group.name in draft.spans for group, _ in axes):
@@ -133,7 +133,7 @@ class _Traced:
     def groups_of(self, node: Operation) -> list[UnitGroup]:
         """The channels that enter and leave a layer, or pass through it, with what they own of its parameters."""
         module, end, name = node.module, self.end(node).module, self.names[node.module]
-        if isinstance(module, MovesChannels):
+        if isinstance(module, ChannelMap):
             return [UnitGroup(entering(name), module.inputs, ()), UnitGroup(name, len(module.sources), ())]
         given = self.leaves(self.end(node))
         slices = leaving_slices(name, module, scored=not (is_depthwise(module) or given))
@@ -144,10 +144,10 @@ class _Traced:
             return [group]
         return [UnitGroup(entering(name), inputs(module), tuple(entering_slices(name, module))), group]
 
-    def tie(self, node: Operation, draft: Draft) -> None:
+    def tie(self, node: Operation, draft: WiringDraft) -> None:
         """What within a layer can only be cut together, and what a module that moves channels passes on."""
         module, first = node.module, draft.spans[self.names[node.module]].start
-        if isinstance(module, MovesChannels):
+        if isinstance(module, ChannelMap):
             into = draft.spans[entering(self.names[module])].start
             draft.flows += [(into + s, first + to) for to, s in enumerate(module.sources) if s is not None]
             return
@@ -159,13 +159,13 @@ class _Traced:
             draft.ties += [(first + i - i % outside, first + i) for i in range(channels(module))]
             draft.ties += [(first + i // inside * outside, into + i) for i in range(inputs(module))]
 
-    def follow(self, node: Operation, draft: Draft) -> None:
+    def follow(self, node: Operation, draft: WiringDraft) -> None:
         """Connect what leaves a node with every layer, norm or end that it reaches."""
         name, last = self.names[node.module], self.end(node)
         start = draft.spans[name]
         if self.leaves(last):
             draft.connect(start, [PINNED] * len(start))
-        going = [(last, [Place(at, at) for at in range(len(start))], True)]
+        going = [(last, [TensorPlace(at, at) for at in range(len(start))], True)]
         seen = set()
         while going:
             here, indices, cuttable = going.pop()
@@ -185,7 +185,7 @@ class _Traced:
                     if not self._arrives(step.target, there, start, draft, wide, cuttable=still):
                         going.append((step.target, there, still))
 
-    def pin(self, draft: Draft) -> None:
+    def pin(self, draft: WiringDraft) -> None:
         """Keep alive whatever is fed by something that is not known; everything if uses may be out of sight.
 
         What a layer gives may be used without a gradient, or in training only, where layers are not in the graph.
@@ -206,7 +206,7 @@ class _Traced:
                     seen.add(after)
                     going.append(after)
 
-    def _tell(self, draft: Draft) -> None:
+    def _tell(self, draft: WiringDraft) -> None:
         """Note the layers from which channels come to an operation that torch-pruning cannot map."""
         for lost in (node for node in self.operations.values() if node.lost):
             going, seen = [lost], {lost}
@@ -234,7 +234,14 @@ class _Traced:
         return node in self._known and isinstance(node.module, nn.Linear)
 
     def _arrives(
-        self, node: Operation, places: list[Place], start: range, draft: Draft, wide: tuple[int, ...], *, cuttable: bool
+        self,
+        node: Operation,
+        places: list[TensorPlace],
+        start: range,
+        draft: WiringDraft,
+        wide: tuple[int, ...],
+        *,
+        cuttable: bool,
     ) -> bool:
         """Connect the channels that reach a node, of as many as arrive there, unless they only pass through it."""
         sources, reached = [start[place.root_idx] for place in places], [place.idx for place in places]
@@ -250,7 +257,7 @@ class _Traced:
             return False
         return True
 
-    def _overrun(self, node: Operation, places: list[Place], draft: Draft) -> bool:
+    def _overrun(self, node: Operation, places: list[TensorPlace], draft: WiringDraft) -> bool:
         """Whether more channels would reach a layer than it has, so that their mapping cannot be true."""
         target = self._group_at(node, draft)
         return target is not None and any(place.idx >= len(draft.spans[target]) for place in places)
@@ -258,7 +265,7 @@ class _Traced:
     def _keeps_channels(self, node: Operation) -> bool:
         return node.module not in self.names and keeps_channels(node)
 
-    def _group_at(self, node: Operation, draft: Draft) -> str | None:
+    def _group_at(self, node: Operation, draft: WiringDraft) -> str | None:
         name = self.names.get(node.module)
         if name is None or node not in self._known:
             return None

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from tombola.errors import TombolaError
-from tombola.evidence import MANDATORY, MARGIN, Robustness, Sanity, Verdict, budget_gap, judge
+from tombola.evidence import MANDATORY, MARGIN, Sanity, Verdict, budget_gap, judge
 from tombola.fields import known_fields
 from tombola.methods import Method
+from tombola.robust import Robustness
 from tombola.studies.execution import execute
 from tombola.studies.executor import Engine, Serial
 from tombola.studies.prepared import search

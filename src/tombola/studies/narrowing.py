@@ -17,13 +17,13 @@ from tombola.studies.execution import execute
 from tombola.studies.executor import Engine
 from tombola.studies.prepared import search
 from tombola.studies.spec import RunSpec
-from tombola.training import Split, Task, Varied
+from tombola.training import Split, Task, TaskWrapper
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 
 
 @dataclass(frozen=True)
-class Blind(Varied):
+class Blind(TaskWrapper):
     """The same task for who must not see its test split: in its place stands the validation split."""
 
     def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tombola.errors import TombolaError, unknown
-from tombola.evidence import CHECKS, MARGIN, Checked, Sanity, control_kind, obstacle
+from tombola.evidence import CHECKS, MARGIN, Checked, Sanity, control_kind, control_obstacle
 from tombola.methods import Method
 from tombola.studies.comparison import Study, compare, labelled
 from tombola.studies.executor import Engine, Serial
@@ -37,7 +37,7 @@ def sanity(
     for name in checks:
         if control_kind(name) not in CHECKS:
             raise unknown("check", name, CHECKS)
-        why = [obstacle(name, own) for _, own in named]
+        why = [control_obstacle(name, own) for _, own in named]
         if all(why):
             raise TombolaError(f"the check '{name}' {why[0]}; leave it out")
     studies = [_checked(task, label, own, checks or CHECKS, seeds, margin, engine) for label, own in named]
@@ -49,7 +49,7 @@ def _checked(
     task: Task, label: str, own: Method, checks: Sequence[str], seeds: int, margin: float, engine: Engine
 ) -> Study:
     """One method with the checks that apply to it."""
-    why = {name: obstacle(name, own) for name in checks}
+    why = {name: control_obstacle(name, own) for name in checks}
     controls = [name for name in checks if not why[name]]
     done = compare(task, {label: own}, seeds=seeds, controls=controls, margin=margin, engine=engine)
     (verdict,) = done.verdicts

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tombola.evidence import Robustness
 from tombola.methods import AMOUNTS, Method, blocks_removed, label_of
+from tombola.robust import Robustness
 from tombola.structure import kept_share
 from tombola.tickets import Ticket
 from tombola.training import Run, Task, fingerprint, task_identity

@@ -18,7 +18,7 @@ from tombola.structure import QueryKey, prunable
 from tombola.testing.laws import law
 from tombola.testing.toys import toy_network, toy_task
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, parameters_of, tensors_of
-from tombola.training import Fit, Gathered, Observer, Run, State, SupervisedTask, Task, evaluate, start_of, train
+from tombola.training import Fit, GatheredScores, Observer, Run, State, SupervisedTask, Task, evaluate, start_of, train
 
 
 class Killed(BaseException):
@@ -73,7 +73,7 @@ class WatchedRun(Run):
         return done
 
     def score(
-        self, score: Score, task: Task, model: nn.Module, noted: Gathered | None = None, **view: Unpack[View]
+        self, score: Score, task: Task, model: nn.Module, noted: GatheredScores | None = None, **view: Unpack[View]
     ) -> Scores:
         if (mask := view.get("mask")) is not None:
             self.masks.append(mask)

@@ -1,13 +1,13 @@
 """Masks, the selection that makes them, tickets and their file, and attaching a mask to a model."""
 
+from tombola.tickets.atomic_files import unwritable, write_atomically
 from tombola.tickets.attachment import AttachWarning, Handle, attach
-from tombola.tickets.files import unwritable, write_atomically
+from tombola.tickets.layer_budgets import Scope, as_density
 from tombola.tickets.mask import Mask
-from tombola.tickets.names import buffers_of, joined, modules_of, names_of, parameters_of, paths_of, places_of
-from tombola.tickets.pattern import select_pattern
+from tombola.tickets.pattern_selection import select_pattern
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
-from tombola.tickets.shares import Scope, as_density
 from tombola.tickets.start import InitialWeights, Seed, Values
+from tombola.tickets.tensor_names import buffers_of, joined, modules_of, names_of, parameters_of, paths_of, places_of
 from tombola.tickets.tensors import check_fits, device_of, digest_of, put_values, tensors_of
 from tombola.tickets.ticket import Provenance, Ticket
 from tombola.tickets.wrappers import bare, eager, unwrapped

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
-from tombola.tickets.names import parameters_of
+from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits
 from tombola.tickets.ticket import Ticket
 from tombola.tickets.torch_private import gradient_hooks, steps_in_backward

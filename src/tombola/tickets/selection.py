@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError, unknown
+from tombola.tickets.layer_budgets import Scope, as_density, explicit_units, quotas
 from tombola.tickets.mask import Bits, Mask
-from tombola.tickets.shares import Scope, as_density, explicit_units, quotas
 
 SAMPLE = 1 << 16
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.tickets.names import parameters_of
+from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import digest_of, tensors_of
 
 InitialWeights = Literal["own", "signed-constant", "kaiming-normal"]

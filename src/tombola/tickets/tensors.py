@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
-from tombola.tickets.names import named_tensors
+from tombola.tickets.tensor_names import named_tensors
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.tickets.format import read_file, typed, write_file
 from tombola.tickets.mask import Bits, Mask
-from tombola.tickets.names import parameters_of
 from tombola.tickets.start import INITIAL_WEIGHTS, Seed, Values, overlay
+from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits, digest_of, put_values, tensors_of
+from tombola.tickets.ticket_file import read_file, typed, write_file
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.data_identity import DataWarning
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
-from tombola.training.identities import beneath, data_digest, fingerprint, identity, task_identity
+from tombola.training.identities import data_digest, fingerprint, identity, task_identity, unwrap
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
-from tombola.training.observers import Gathered, Observer, Snapshot, State, Until, gathering
+from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
@@ -19,7 +19,7 @@ from tombola.training.task import (
     Split,
     SupervisedTask,
     Task,
-    Varied,
+    TaskWrapper,
     accuracy,
     as_outputs,
     binary_accuracy,
@@ -36,7 +36,7 @@ __all__ = [
     "DataWarning",
     "Diverged",
     "Fit",
-    "Gathered",
+    "GatheredScores",
     "Member",
     "MemoryBatches",
     "Meter",
@@ -50,15 +50,14 @@ __all__ = [
     "Step",
     "SupervisedTask",
     "Task",
+    "TaskWrapper",
     "Trained",
     "Until",
-    "Varied",
     "accuracy",
     "as_first_written",
     "as_outputs",
     "autocast",
     "bars",
-    "beneath",
     "binary_accuracy",
     "binary_cross_entropy",
     "check_classes",
@@ -67,7 +66,7 @@ __all__ = [
     "evaluate",
     "fingerprint",
     "fit",
-    "gathering",
+    "gather_scores",
     "half_squared_error",
     "identity",
     "length_of",
@@ -86,6 +85,7 @@ __all__ = [
     "train",
     "train_samples",
     "train_together",
+    "unwrap",
     "upgraded",
     "with_recipe",
 ]

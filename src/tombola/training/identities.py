@@ -22,7 +22,7 @@ from tombola.training.data_identity import digest_of_splits
 from tombola.training.object_state import ARRAYS, HOLDING, SAYING, SEQUENCES, array_digest, state_of, without_addresses
 from tombola.training.recipe import Recipe
 from tombola.training.source_code import OWN, PLATFORM, is_installed, named_callable, package_of, source_of
-from tombola.training.task import Split, Task, Varied
+from tombola.training.task import Split, Task, TaskWrapper
 
 PLAIN = (str, int, float, bool, type(None))
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -65,7 +65,7 @@ def task_identity(task: Task, seed: int, recipe: Recipe, precision: str) -> dict
         recipe: by which it trains, its precision aside.
         precision: what the recipe's comes to where it trains.
     """
-    called = {name: identity(beneath(task, name)) for name in ("forward", "loss", "metric")}
+    called = {name: identity(unwrap(task, name)) for name in ("forward", "loss", "metric")}
     trained = {name: own for name, own in identity(recipe).items() if name != "precision"}
     known = {"network": network_identity(task.build(seed)), "data": data_digest(task)}
     kind = type(_innermost(task))
@@ -82,14 +82,14 @@ def data_digest(task: Task) -> str:
 
 def _innermost(task: Any) -> Any:
     """The task beneath variations of it that leave its batches as they are."""
-    while isinstance(task, Varied) and type(task).batches is Varied.batches:
+    while isinstance(task, TaskWrapper) and type(task).batches is TaskWrapper.batches:
         task = task.task
     return task
 
 
-def beneath(task: Any, name: str) -> Any:
+def unwrap(task: Any, name: str) -> Any:
     """What a task calls, beneath variations of it that leave this as it is."""
-    while isinstance(task, Varied) and getattr(type(task), name) is getattr(Varied, name):
+    while isinstance(task, TaskWrapper) and getattr(type(task), name) is getattr(TaskWrapper, name):
         task = task.task
     return getattr(task, name)
 

@@ -111,7 +111,7 @@ class Until(Observer):
         return state.epoch >= self.epochs
 
 
-class Gathered(Observer):
+class GatheredScores(Observer):
     """What a score gathers of the gradients of some parameters, step by step and on their device.
 
     Called as a score once the training has ended, it gives that score.
@@ -140,6 +140,6 @@ class Gathered(Observer):
             self._gathered[name].copy_(tensor)
 
 
-def gathering(score: Score, parameters: Mapping[str, nn.Parameter]) -> Gathered | None:
+def gather_scores(score: Score, parameters: Mapping[str, nn.Parameter]) -> GatheredScores | None:
     """The observer that a score needs in a training, if it needs one."""
-    return Gathered(score, parameters) if needs_training(score) else None
+    return GatheredScores(score, parameters) if needs_training(score) else None

@@ -23,7 +23,7 @@ from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.energy import Meter, Reading
 from tombola.training.loop import Fit, evaluate, fit
 from tombola.training.memory import peak_memory, reset_peak_memory
-from tombola.training.observers import Gathered, Observer
+from tombola.training.observers import GatheredScores, Observer
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
@@ -126,7 +126,7 @@ class Run:
         score: Score,
         task: Task,
         model: nn.Module,
-        noted: Gathered | None = None,
+        noted: GatheredScores | None = None,
         *,
         epoch: int = 0,
         **view: Unpack[View],

@@ -172,7 +172,7 @@ class SupervisedTask:
 
 
 @dataclass(frozen=True)
-class Varied:
+class TaskWrapper:
     """Another task, but for what a subclass makes different."""
 
     task: Task
@@ -202,7 +202,7 @@ class Varied:
 
 
 @dataclass(frozen=True)
-class WithRecipe(Varied):
+class RecipeTask(TaskWrapper):
     """The same task, trained by another recipe."""
 
     recipe: Recipe = Recipe()
@@ -217,7 +217,7 @@ def with_recipe(task: Task, recipe: Recipe) -> Task:
     """The same task with another recipe: a copy where it holds one as a field, which its batches may go by."""
     if is_dataclass(task) and any(own.name == "recipe" and own.init for own in fields(task)):
         return replace(task, recipe=recipe)  # ty: ignore[invalid-argument-type]
-    return WithRecipe(task, recipe)
+    return RecipeTask(task, recipe)
 
 
 def smoothed(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Callable[[Any, Any], Tensor]:

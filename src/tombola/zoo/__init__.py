@@ -12,7 +12,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.registry import DATA, MODELS
 from tombola.zoo.held_out import hold_out
-from tombola.zoo.normal import Data, one_thread
+from tombola.zoo.normalisation import Data, one_thread
 from tombola.zoo.spiral_mlp import SPIRAL_WIDTH, spiral_block
 
 SINGLE_OUTPUT = ("spiral-mlp",)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.zoo.files import Remote, damaged, find
-from tombola.zoo.normal import Data, normalised
+from tombola.zoo.data_files import Remote, damaged, locate
+from tombola.zoo.normalisation import Data, normalised
 
 ROOT = "https://www.cs.toronto.edu/~kriz/"
 TEN = Remote("cifar-10-binary.tar.gz", ROOT + "cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530")
@@ -50,7 +50,7 @@ def _cifar(
             raise TombolaError(f"{unpacked} has no {', '.join(missing)} of {name}; {hint}")
         records = {file: _records(unpacked / file, (unpacked / file).read_bytes(), labels) for file in wanted}
     else:
-        (packed,) = find(name, [archive], folder, (), hint)
+        (packed,) = locate(name, [archive], folder, (), hint)
         records = _unpacked(packed, inside, wanted, labels)
     return normalised(
         {"train": _images([records[f] for f in train], labels), "test": _images([records[f] for f in test], labels)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tombola.zoo.shapes import Shape, image_sides, scaled
+from tombola.zoo.input_shapes import Shape, image_sides, scaled
 
 
 def conv_n(layers: int, input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:

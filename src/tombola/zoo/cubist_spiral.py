@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from tombola.zoo.normal import Data
+from tombola.zoo.normalisation import Data
 
 POINTS = 50_000
 VERTICES, TURNS_FROM, TURNS_TO, TURNED = 17, 1.0, 5.0, 0.4

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.zoo.files import Remote, damaged, find, unzipped
-from tombola.zoo.normal import Data, normalised
+from tombola.zoo.data_files import Remote, damaged, locate, unzipped
+from tombola.zoo.normalisation import Data, normalised
 
 ROOT = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 FILES = [
@@ -52,7 +52,7 @@ def fashion_mnist_14(folder: Path | None = None) -> Data:
 
 
 def _raw(folder: Path | None) -> list[tuple[Tensor, Tensor]]:
-    images, labels, test, test_labels = find("fashion-mnist", FILES, folder, (DEBIAN,), HINT)
+    images, labels, test, test_labels = locate("fashion-mnist", FILES, folder, (DEBIAN,), HINT)
     return [_pair(images, labels), _pair(test, test_labels)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.zoo.normal import Data
+from tombola.zoo.normalisation import Data
 
 
 def hold_out(data: Data, count: int) -> Data:

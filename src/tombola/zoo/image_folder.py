@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.zoo.normal import Data, normalised
+from tombola.zoo.normalisation import Data, normalised
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 

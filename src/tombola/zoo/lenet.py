@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from tombola.zoo.shapes import Shape, image_sides, scaled
+from tombola.zoo.input_shapes import Shape, image_sides, scaled
 
 
 def lenet_300_100(input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:

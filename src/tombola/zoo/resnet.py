@@ -9,7 +9,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tombola.zoo.shapes import Shape, image_sides, scaled
+from tombola.zoo.input_shapes import Shape, image_sides, scaled
 
 Shortcut = Literal["A", "projection"]
 Kind = Literal["basic", "bottleneck", "pre-activation"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.zoo.shapes import Shape, scaled
+from tombola.zoo.input_shapes import Shape, scaled
 
 SPIRAL_WIDTH = 16
 

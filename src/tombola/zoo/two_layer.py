@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from tombola.zoo.shapes import Shape, scaled
+from tombola.zoo.input_shapes import Shape, scaled
 
 
 class Share(nn.Module):

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tombola.zoo.files import Remote, damaged, find
+from tombola.zoo.data_files import Remote, damaged, locate
 from tombola.zoo.minilm import tokens
-from tombola.zoo.normal import Data
+from tombola.zoo.normalisation import Data
 
 PACKAGE = Remote(
     "vaderSentiment-3.3.2.tar.gz",
@@ -33,7 +33,7 @@ def vader(folder: Path | None = None) -> Data:
 
     Every fifth is in the test split. Needs the extra `text`, and the package that has the tokenizer.
     """
-    (path,) = find("vader", [PACKAGE], folder, (), HINT)
+    (path,) = locate("vader", [PACKAGE], folder, (), HINT)
     texts, ratings = _sentences(path)
     pieces, labels = tokens(texts, LENGTH), (ratings > 0).long()
     aside = torch.arange(len(labels)) % TEST_EVERY == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tombola.zoo.shapes import Shape, image_sides, scaled
+from tombola.zoo.input_shapes import Shape, image_sides, scaled
 
 STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
     11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),

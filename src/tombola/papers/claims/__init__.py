@@ -2,11 +2,11 @@
 
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
 from tombola.papers.claims.claim_files import claims
-from tombola.papers.claims.measurement import Figure, Measurement, Taken, load_taken
-from tombola.papers.claims.outcome import Expectation, Finding, Relation, Report, judge
-from tombola.papers.claims.page import claim_table, write_claim
-from tombola.papers.claims.records import load_records, save_records
-from tombola.papers.claims.run import arms_of, measure
+from tombola.papers.claims.claim_outcome import ClaimReport, Expectation, Finding, Relation, judge_claim
+from tombola.papers.claims.claim_pages import claim_table, write_claim
+from tombola.papers.claims.claim_records import load_records, save_records
+from tombola.papers.claims.measurement import MeasuredFigure, MeasuredRow, Measurement, load_taken
+from tombola.papers.claims.measuring import arms_of, measure
 from tombola.papers.claims.units import POINTS, Unit
 
 CLAIMS: dict[str, Claim] = claims()
@@ -18,19 +18,19 @@ __all__ = [
     "POINTS",
     "Claim",
     "ClaimArm",
+    "ClaimReport",
     "Expectation",
-    "Figure",
     "Finding",
     "Level",
+    "MeasuredFigure",
+    "MeasuredRow",
     "Measurement",
     "Protocol",
     "Relation",
-    "Report",
-    "Taken",
     "Unit",
     "arms_of",
     "claim_table",
-    "judge",
+    "judge_claim",
     "load_records",
     "load_taken",
     "measure",

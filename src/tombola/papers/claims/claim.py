@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tombola.evidence import Robustness
 from tombola.methods import Method
+from tombola.papers.claims.claim_outcome import Expectation
 from tombola.papers.claims.measurement import Measurement
-from tombola.papers.claims.outcome import Expectation
 from tombola.papers.claims.units import POINTS, Unit
+from tombola.robust import Robustness
 from tombola.studies import Result, RunSpec, TaskOptions, make_task
 
 Level = Literal["quick", "standard", "full"]

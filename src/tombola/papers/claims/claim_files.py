@@ -10,15 +10,15 @@ from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Any, get_args
 
-from tombola.evidence import Robustness
 from tombola.papers.claims.bounds import Bounds
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Protocol
-from tombola.papers.claims.growing import Growing
+from tombola.papers.claims.claim_outcome import Expectation, Relation
+from tombola.papers.claims.growing_data import Growing
+from tombola.papers.claims.hit_rates import Spiral
 from tombola.papers.claims.measurement import Measurement
 from tombola.papers.claims.measures import measure_of
-from tombola.papers.claims.outcome import Expectation, Relation
-from tombola.papers.claims.rates import Spiral
-from tombola.registry.registry import made
+from tombola.registry.registry import build
+from tombola.robust import Robustness
 from tombola.studies import RECIPES, TaskOptions
 from tombola.training import Recipe
 
@@ -108,7 +108,7 @@ def _protocol(take: str = "", settings: Mapping[str, Any] = {}, **said: Any) -> 
     """One that trains arms; where it says what it takes, one that gives figures."""
     if not take:
         return _trained(**said)
-    own = TAKEN[take](**{name: made(value) for name, value in settings.items()})
+    own = TAKEN[take](**{name: build(value) for name, value in settings.items()})
     return Measurement(own, own.units, ran=own.ran(said["seeds"]), **said)
 
 
@@ -159,7 +159,7 @@ def _arm(
     """settings: the method's, over what all methods are set to; the learning rate "recipe" is that of the recipe."""
     if settings and not method:
         raise TypeError(f"an arm without a method has no {', '.join(settings)}")
-    own = made({"method": method, **amount, **methods.get(method, {}), **settings}) if method else None
+    own = build({"method": method, **amount, **methods.get(method, {}), **settings}) if method else None
     measure, unit = measure_of(measured)
     rates = tuple(None if rate == "recipe" else float(rate) for rate in lrs)
     return ClaimArm(own, control, measure, unit, rates, extra_epochs)

@@ -17,7 +17,7 @@ from tombola.studies.spec import conditions, digest
 from tombola.tickets import write_atomically
 
 
-class Measured(Protocol):
+class FigureFunction(Protocol):
     """A dataclass that gives figures by name, of a seed."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -26,7 +26,7 @@ class Measured(Protocol):
 
 
 @dataclass(frozen=True)
-class Taken:
+class MeasuredRow:
     """The figures of one seed, as a line of a record."""
 
     seed: int
@@ -37,11 +37,11 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Figure:
+class MeasuredFigure:
     """One of them: what an arm came to in one seed."""
 
     metric: float
-    taken: Taken
+    taken: MeasuredRow
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Measurement:
     whether a record still counts. ran: what it does, in words. minutes: what all seeds took on two cores.
     """
 
-    take: Measured
+    take: FigureFunction
     units: Mapping[str, Unit]
     seeds: int
     minutes: str
@@ -78,7 +78,7 @@ class Measurement:
         """What decides the figures, but for the seed, and the conditions here."""
         return {**self.asked, **conditions(engine.executor.device)}
 
-    def carry_out(self, engine: Engine, records: Path | None, data_dir: Path | None) -> list[Taken]:
+    def carry_out(self, engine: Engine, records: Path | None, data_dir: Path | None) -> list[MeasuredRow]:
         """The figures of every seed; those that are on record for the same settings are read."""
         settings = self.settings(engine)
         done = load_taken(records) if records is not None and not engine.store.fresh else []
@@ -92,22 +92,22 @@ class Measurement:
                 tick(f"seed {seed}")
         return taken
 
-    def figures(self, taken: Iterable[Taken]) -> dict[str, list[Figure]]:
+    def figures(self, taken: Iterable[MeasuredRow]) -> dict[str, list[MeasuredFigure]]:
         """Each arm's figures by seed."""
         seeds = list(taken)
-        return {name: [Figure(own.figures[name], own) for own in seeds] for name in self.units}
+        return {name: [MeasuredFigure(own.figures[name], own) for own in seeds] for name in self.units}
 
-    def _taken(self, seed: int, engine: Engine, settings: dict[str, Any], data_dir: Path | None) -> Taken:
+    def _taken(self, seed: int, engine: Engine, settings: dict[str, Any], data_dir: Path | None) -> MeasuredRow:
         started = time.perf_counter()
         figures = dict(self.take(seed, engine, data_dir))
-        return Taken(seed, figures, time.perf_counter() - started, settings, source_digest())
+        return MeasuredRow(seed, figures, time.perf_counter() - started, settings, source_digest())
 
 
-def save_taken(path: Path, taken: Iterable[Taken]) -> None:
+def save_taken(path: Path, taken: Iterable[MeasuredRow]) -> None:
     """One line a seed, written beside and renamed."""
     write_atomically(path, "".join(json.dumps(asdict(own)) + "\n" for own in taken))
 
 
-def load_taken(path: Path) -> list[Taken]:
+def load_taken(path: Path) -> list[MeasuredRow]:
     """The seeds in a file, none if it is not there; TombolaError naming the line that is damaged."""
-    return list(parsed(path, text_of(path), lambda content: Taken(**known_fields(Taken, content))))
+    return list(parsed(path, text_of(path), lambda content: MeasuredRow(**known_fields(MeasuredRow, content))))

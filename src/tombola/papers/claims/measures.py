@@ -41,7 +41,7 @@ def before_training(result: Result) -> float:
     return result.before
 
 
-def chance(result: Result) -> float:
+def chance_level(result: Result) -> float:
     """Guessing among ten classes."""
     return 0.1
 
@@ -97,7 +97,7 @@ def _epochs_to(accuracy: float, result: Result) -> float:
     return 1.0 + (reached.index(True) if any(reached) else len(reached))
 
 
-def tried(result: Result, by: str) -> float:
+def robustness_of(result: Result, by: str) -> float:
     """What a run's network came to by one measure of robustness."""
     return result.robustness[by]
 
@@ -110,7 +110,7 @@ def spent(result: Result, key: str, share: float = 1.0) -> float:
 MEASURES: Mapping[str, tuple[Callable[..., float], Unit]] = {
     "accuracy": (after_training, POINTS),
     "accuracy before training": (before_training, POINTS),
-    "chance": (chance, POINTS),
+    "chance": (chance_level, POINTS),
     "kept": (kept, POINTS),
     "dead layers": (collapsed, LAYERS),
     "ticket epoch": (ticket_epoch, EPOCHS),
@@ -122,7 +122,7 @@ MEASURES: Mapping[str, tuple[Callable[..., float], Unit]] = {
     "seconds": (partial(spent, key="seconds"), SECONDS),
     "memory of a step": (partial(spent, key="step_memory"), MEGABYTES),
     "carbon": (partial(spent, key="carbon"), CARBON),
-    **{name: (partial(tried, by=name), POINTS) for name in ROBUSTNESS},
+    **{name: (partial(robustness_of, by=name), POINTS) for name in ROBUSTNESS},
 }
 
 

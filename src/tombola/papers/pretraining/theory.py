@@ -18,7 +18,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.methods import Formula, Picked
+from tombola.methods import EnoughFormula, NeuronPicks
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def squared_diameter(hidden: Tensor, outgoing: Tensor) -> float:
     return float((norms[:, None] + norms[None] - 2 * gram).max())
 
 
-def telescoped(picked: Picked) -> Tensor:
+def telescoped(picked: NeuronPicks) -> Tensor:
     """The bound (B) on each loss: l(k) ≤ l(1)/k + (k−1)/k · L + V · (H_k − 1)/(2k), H_k the harmonic number; proved.
 
     Averaging the step's objective over a uniformly drawn neuron gives k · l(k) ≤ (k−1) · l(k−1) + L + V/(2k).
@@ -45,12 +45,12 @@ def telescoped(picked: Picked) -> Tensor:
     return float(picked.losses[0]) / count + (count - 1) / count * picked.whole + log
 
 
-def logless(picked: Picked) -> Tensor:
+def logless(picked: NeuronPicks) -> Tensor:
     """The bound (C): √l(k) ≤ √L + √(V/(2k)), which has no logarithm; proved, by induction over k · ‖u_k − y‖."""
     return (picked.whole**0.5 + (picked.variance / (2 * _counted(picked))).sqrt()).square()
 
 
-def paper(picked: Picked, squared_diameter: float, whole: float | None = None) -> Tensor:
+def paper(picked: NeuronPicks, squared_diameter: float, whole: float | None = None) -> Tensor:
     """The bound (A) as the paper is remembered to have it: l(k) ≤ l(1)/k + D²/(2k) + (k−1)/k · L; not proved here.
 
     whole: in the place of L.
@@ -61,14 +61,14 @@ def paper(picked: Picked, squared_diameter: float, whole: float | None = None) -
 
 
 def after_pretraining(
-    picked: Picked,
+    picked: NeuronPicks,
     squared_diameter: float,
     *,
     initial: float,
     steps: int,
     inputs: int,
     examples: int,
-    formula: Formula | None = None,
+    formula: EnoughFormula | None = None,
     zeta: float = 1.0,
 ) -> Tensor:
     """The paper's theorem: (A) with ζ · (1 − c · d/m²)^steps · L₀ in the place of L.
@@ -77,11 +77,11 @@ def after_pretraining(
     descent is stochastic or full, with d/m for d/m². The theory leaves c and ζ open. TombolaError where c · d is too
     large for so few examples.
     """
-    left = (formula or Formula()).remaining(steps, inputs, examples)
+    left = (formula or EnoughFormula()).remaining(steps, inputs, examples)
     return paper(picked, squared_diameter, zeta * left * initial)
 
 
-def bound_rows(picked: Picked, squared_diameter: float | None = None) -> list[dict[str, float | str]]:
+def bound_rows(picked: NeuronPicks, squared_diameter: float | None = None) -> list[dict[str, float | str]]:
     """What was measured and what the bounds allow after each pick, as a chart wants it; (A) where D² is known."""
     series = {"measured": picked.losses.cpu(), "bound (B)": telescoped(picked), "bound (C)": logless(picked)}
     if squared_diameter is not None:
@@ -93,7 +93,7 @@ def bound_rows(picked: Picked, squared_diameter: float | None = None) -> list[di
     ]
 
 
-def _counted(picked: Picked) -> Tensor:
+def _counted(picked: NeuronPicks) -> Tensor:
     return torch.arange(1, len(picked.losses) + 1, dtype=torch.float64)
 
 

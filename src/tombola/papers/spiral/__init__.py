@@ -1,13 +1,13 @@
 """The sparsest network that learns the Cubist Spiral (Zhang & Papyan, ICML 2024): its search, and pruning beside it."""
 
-from tombola.papers.spiral.cells import Cell, Fewest
-from tombola.papers.spiral.outcome import Found, Sparsest, Tried
-from tombola.papers.spiral.page import pruned_table, rates_table, write_sparsest
-from tombola.papers.spiral.pruning import STUDY, Pruning, pruned
-from tombola.papers.spiral.runs import RECIPE, SCHEDULES, Schedule, Setting, settings, spiral_task
-from tombola.papers.spiral.search import hit_rates, sparsest, whole
-from tombola.papers.spiral.searching import Search, seconds_of
+from tombola.papers.spiral.pruned_cells import Cell, Fewest
+from tombola.papers.spiral.pruning_grid import STUDY, Pruning, pruned
+from tombola.papers.spiral.search_outcome import FoundNetwork, SparsestNetwork, TriedStructure
+from tombola.papers.spiral.search_state import Search, seconds_of
+from tombola.papers.spiral.spiral_page import pruned_table, rates_table, write_sparsest
+from tombola.papers.spiral.spiral_runs import RECIPE, SCHEDULES, Schedule, Setting, settings, spiral_task
 from tombola.papers.spiral.structures import WHOLE, Structure, how_many, refined, structured, supports
+from tombola.papers.spiral.two_phase_search import hit_rates, sparsest, whole_search
 
 __all__ = [
     "RECIPE",
@@ -16,14 +16,14 @@ __all__ = [
     "WHOLE",
     "Cell",
     "Fewest",
-    "Found",
+    "FoundNetwork",
     "Pruning",
     "Schedule",
     "Search",
     "Setting",
-    "Sparsest",
+    "SparsestNetwork",
     "Structure",
-    "Tried",
+    "TriedStructure",
     "hit_rates",
     "how_many",
     "pruned",
@@ -36,6 +36,6 @@ __all__ = [
     "spiral_task",
     "structured",
     "supports",
-    "whole",
+    "whole_search",
     "write_sparsest",
 ]

@@ -222,7 +222,7 @@ def _listed(rows: int, columns: int, limit: int | None) -> Mapping[int, Sequence
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedStructure:
     """A grid of pruned networks of several widths: how many weights are asked for, and how often each is repeated."""
 
     widths: tuple[int, ...]
@@ -240,7 +240,7 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeStructure:
     """One of the study's four searches: the accuracy to reach, its first phase, the triple that came of it, its second.
 
     lrs: of the second phase; the first and the pruning methods have two and three. fixed: all runs have one
@@ -249,7 +249,7 @@ class Whole:
 
     accuracy: float
     widths: Widths
-    pruned: Pruned
+    pruned: PrunedStructure
     lrs: tuple[float, ...] = (0.05, 0.1)
     structured_below: int | None = None
     limits: Limits = (None, None, None)
@@ -265,17 +265,21 @@ class Whole:
         return refined(self.widths, self.limits, self.below)
 
 
-LARGE = Pruned((3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256), (*range(15, 27), 30, 33, 37, 40, 44, 50, 53, 55, 57, 60, 65))
+LARGE = PrunedStructure(
+    (3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256), (*range(15, 27), 30, 33, 37, 40, 44, 50, 53, 55, 57, 60, 65)
+)
 """The grid of over-parameterised networks, which both searches from random initialisations share."""
 
-WHOLE: Mapping[str, Whole] = {
-    "random-95": Whole(0.95, (3, 3, 3), LARGE),
-    "random-99.5": Whole(0.995, (7, 3, 3), LARGE, (0.05,), limits=(None, 3, None), below=33),
-    "fixed-95": Whole(0.95, (3, 2, 2), Pruned((3, 16), tuple(range(15, 27)), 5), structured_below=37, fixed=True),
-    "fixed-99.5": Whole(
+WHOLE: Mapping[str, WholeStructure] = {
+    "random-95": WholeStructure(0.95, (3, 3, 3), LARGE),
+    "random-99.5": WholeStructure(0.995, (7, 3, 3), LARGE, (0.05,), limits=(None, 3, None), below=33),
+    "fixed-95": WholeStructure(
+        0.95, (3, 2, 2), PrunedStructure((3, 16), tuple(range(15, 27)), 5), structured_below=37, fixed=True
+    ),
+    "fixed-99.5": WholeStructure(
         0.995,
         (6, 3, 2),
-        Pruned((6, 16), (16, 18, 20, 22, *range(24, 31), 32, 34, 36), 5),
+        PrunedStructure((6, 16), (16, 18, 20, 22, *range(24, 31), 32, 34, 36), 5),
         (0.05,),
         structured_below=61,
         limits=(None, 6, None),

@@ -1,7 +1,16 @@
 """Many networks of one architecture, trained at once."""
 
+from tombola.training.ensemble.ensemble_training import chunk_size, fit_members, groups_alike, pieces, train_together
 from tombola.training.ensemble.member import Member
-from tombola.training.ensemble.stack import Unbatched, obstacle
-from tombola.training.ensemble.together import alike, chunk_size, fit_members, pieces, train_together
+from tombola.training.ensemble.stack import Unbatched, stacking_obstacle
 
-__all__ = ["Member", "Unbatched", "alike", "chunk_size", "fit_members", "obstacle", "pieces", "train_together"]
+__all__ = [
+    "Member",
+    "Unbatched",
+    "chunk_size",
+    "fit_members",
+    "groups_alike",
+    "pieces",
+    "stacking_obstacle",
+    "train_together",
+]

@@ -12,7 +12,7 @@ from torch.func import grad_and_value, vmap
 
 from tombola.scores import forward
 from tombola.tickets.torch_private import is_hooked
-from tombola.training.identities import beneath
+from tombola.training.identities import unwrap
 from tombola.training.task import Task, binary_cross_entropy, smoothed
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -20,7 +20,7 @@ LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Layer:
+class StackedLinear:
     """A linear layer by its parameters' names; relu: whether one follows."""
 
     weight: str
@@ -28,18 +28,20 @@ class Layer:
     relu: bool
 
 
-def layers_of(task: Task, model: nn.Module) -> list[Layer] | None:
+def layers_of(task: Task, model: nn.Module) -> list[StackedLinear] | None:
     """A network's layers if it is nothing but linear layers with ReLUs between them; None if it is anything else."""
-    if beneath(task, "forward") is not forward or type(model) is not nn.Sequential:
+    if unwrap(task, "forward") is not forward or type(model) is not nn.Sequential:
         return None
-    layers: list[Layer] = []
+    layers: list[StackedLinear] = []
     for name, module in model.named_modules(remove_duplicate=False):
         if is_hooked(module):
             return None
         if type(module) is nn.Linear:
-            layers.append(Layer(f"{name}.weight", f"{name}.bias" if module.bias is not None else None, relu=False))
+            layers.append(
+                StackedLinear(f"{name}.weight", f"{name}.bias" if module.bias is not None else None, relu=False)
+            )
         elif type(module) is nn.ReLU and layers:
-            layers[-1] = Layer(layers[-1].weight, layers[-1].bias, relu=True)
+            layers[-1] = StackedLinear(layers[-1].weight, layers[-1].bias, relu=True)
         elif type(module) is nn.Flatten and not layers and (module.start_dim, module.end_dim) == (1, -1):
             continue
         elif type(module) not in (nn.Sequential, nn.Identity):
@@ -67,7 +69,7 @@ class Chain:
 
     def __init__(
         self,
-        layers: list[Layer],
+        layers: list[StackedLinear],
         loss: LossGradient,
         values: Mapping[str, Tensor],
         grads: Mapping[str, Tensor],
@@ -135,7 +137,7 @@ def loss_gradient(task: Task, smoothing: float, targets: Tensor, classes: int) -
 
     targets: all that are trained on, since some that are no class, as −100, are for cross-entropy to leave out.
     """
-    loss = beneath(task, "loss")
+    loss = unwrap(task, "loss")
     numbers = targets.ndim == 1 and not targets.is_floating_point()
     if loss is F.cross_entropy and numbers and bool(((targets >= 0) & (targets < classes)).all()):
         return lambda outputs, targets: _cross_entropy(outputs, targets, smoothing)

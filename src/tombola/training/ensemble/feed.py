@@ -91,7 +91,7 @@ class Feed:
             yield torch.stack(inputs).to(self.device), torch.stack(targets).to(self.device)
 
 
-def obstacle(task: Task) -> str:
+def feed_obstacle(task: Task) -> str:
     """Why a task's batches cannot be drawn for many networks at once; nothing where they can."""
     own = task.batches("train", 0, 0)
     if not isinstance(own, MemoryBatches):

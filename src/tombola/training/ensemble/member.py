@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tombola.tickets import Mask, Ticket, digest_of, tensors_of
-from tombola.training.identities import beneath, data_digest, fingerprint, identity
+from tombola.training.identities import data_digest, fingerprint, identity, unwrap
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
 from tombola.training.ticket_training import recipe_of, start_of
@@ -63,7 +63,7 @@ def fingerprint_of(task: Task, members: Sequence[Member]) -> str:
     """What decides what these networks come to when they train at once, in a few bytes."""
     settings = {
         "data": data_digest(task),
-        "calls": [identity(beneath(task, name)) for name in ("forward", "loss", "metric")],
+        "calls": [identity(unwrap(task, name)) for name in ("forward", "loss", "metric")],
         "members": [member.settings(task) for member in members],
     }
     return fingerprint(settings)

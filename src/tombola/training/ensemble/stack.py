@@ -14,13 +14,13 @@ from tombola.tickets import Mask, buffers_of, parameters_of, tensors_of
 from tombola.tickets.torch_private import Dropout
 from tombola.training.ensemble import feed
 from tombola.training.ensemble.chain import Chain, layers_of, loss_gradient
+from tombola.training.ensemble.ensemble_loop import Stack
 from tombola.training.ensemble.feed import Feed
 from tombola.training.ensemble.layout import Layout
-from tombola.training.ensemble.loop import Stack
-from tombola.training.ensemble.mapped import Mapped
+from tombola.training.ensemble.mapped_network import Mapped
 from tombola.training.ensemble.member import Member
-from tombola.training.ensemble.network import Stacked
 from tombola.training.ensemble.optimizer import Optimizer, Rates
+from tombola.training.ensemble.stacked_network import Stacked
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task, smoothed
@@ -34,16 +34,16 @@ class Unbatched(TombolaError):
     """Networks that cannot be trained at once, and why."""
 
 
-def common(recipe: Recipe) -> Recipe:
+def common_setting(recipe: Recipe) -> Recipe:
     """The recipe without what members may differ in: what is left must be the same for all that train at once."""
     usual = Recipe()
     own = {name: getattr(usual, name) for name in ("lr", "schedule", "milestones", "gamma", "warmup")}
     return replace(recipe, **own)
 
 
-def obstacle(task: Task, recipe: Recipe, model: nn.Module, device: torch.device) -> str:
+def stacking_obstacle(task: Task, recipe: Recipe, model: nn.Module, device: torch.device) -> str:
     """Why networks cannot train at once, as far as that shows without a step; nothing where they may."""
-    if why := feed.obstacle(task):
+    if why := feed.feed_obstacle(task):
         return why
     if recipe.resolved_precision(device) != "float32":
         return f"it trains in {recipe.resolved_precision(device)}; set the recipe's precision to float32"

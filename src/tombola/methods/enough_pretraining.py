@@ -1,0 +1,259 @@
+"""How much pre-training is enough: greedy tickets drawn while a two-layer network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
+
+from tombola.errors import TombolaError
+from tombola.fields import check_fields
+from tombola.methods.greedy_search import first
+from tombola.methods.neuron_selection import check_picks
+from tombola.methods.neuron_tickets import TwoLayerDraw, activations, ticket_of
+from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
+from tombola.scores import Batch, Batches, Forward, Inputs, batch_size, forward, probe_of
+from tombola.structure import Neurons, TwoLayerNetwork
+from tombola.tickets import Ticket, device_of
+from tombola.training import Cost, Observer, Run, State, Step, Task, accuracy, own_randomness, train_samples
+
+Metric = Callable[[Any, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class EnoughPretraining:
+    """Draw greedy tickets while a network of two linear layers trains, and say when that stopped paying.
+
+    picks, repeat, examples: how a ticket is drawn, as in `GreedyNeurons`. at: the optimizer steps at which one is, as
+    "500it" or "2ep"; if none are named, `first` and from there each `growth` times the last. A ticket counts by its
+    metric on the validation split, never the test split. Pre-training was enough at the first ticket within `tolerance`
+    of the best, by medians of three neighbouring tickets; that is said once `patience` further tickets are judged, and
+    then training stops if `stop`. formula: the paper's, told beside what was measured.
+    """
+
+    picks: int = 100
+    repeat: bool = True
+    examples: int = 5000
+    at: tuple[str, ...] = ()
+    first: int = 16
+    growth: float = 1.5
+    tolerance: float = 0.01
+    patience: int = 4
+    stop: bool = True
+    formula: EnoughFormula = field(default_factory=EnoughFormula)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name, least in (("picks", 1), ("examples", 1), ("first", 1), ("patience", 1), ("tolerance", 0)):
+            if not getattr(self, name) >= least:
+                raise TombolaError(f"{name} is {getattr(self, name)}; give at least {least}")
+        if not self.growth > 1:
+            raise TombolaError(f"growth is {self.growth}; give a factor above 1 from one ticket's step to the next's")
+        for point in self.at:
+            if not Step.parse(point).count:
+                raise TombolaError(f"a ticket is asked for at '{point}'; give a step of training, from 1it on")
+
+    def due(self, step: int, last: int | None, steps_per_epoch: int | None) -> bool:
+        """Whether a ticket is drawn after this step, the last one after step `last`."""
+        if not self.at:
+            return step >= (self.first if last is None else max(last + 1, round(last * self.growth)))
+        points = [Step.parse(own) for own in self.at]
+        if steps_per_epoch is None and any(point.unit == "ep" for point in points):
+            raise TombolaError("in your own loop steps are counted, not epochs; write tickets' steps as '500it'")
+        return any(step == point.iterations(steps_per_epoch or 1) for point in points)
+
+    def watch(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        train: Batches,
+        validation: Batches,
+        *,
+        forward: Forward = forward,
+        metric: Metric = accuracy,
+    ) -> EnoughWatch:
+        """Watch your own training: stop when `watch.enough` is True.
+
+        train: batches to choose neurons on, of which the first examples are read once, now; validation: those to judge
+        tickets by; metric: a batch's mean, larger = better.
+        """
+        return EnoughWatch(self, model, optimizer, train, validation, forward, metric)
+
+
+@dataclass(eq=False)
+class PretrainingDraws(Observer):
+    """The tickets drawn so far; as an observer of the loop, it draws them."""
+
+    own: EnoughPretraining
+    layers: TwoLayerNetwork
+    train: Sequence[Batch]
+    validation: Batches
+    forward: Forward
+    metric: Metric
+    examples: int
+    curve: list[CurvePoint] = field(default_factory=list)
+    spent: Cost = field(default_factory=Cost)
+
+    @staticmethod
+    def of(own: EnoughPretraining, task: Task, run: Run, layers: TwoLayerNetwork) -> PretrainingDraws:
+        """Of the network that a run trains."""
+        train, validation = task.batches("train", run.seed, 0), task.batches("validation", 0, 0)
+        return PretrainingDraws.among(own, layers, train, validation, task.forward, task.metric)
+
+    @staticmethod
+    def among(
+        own: EnoughPretraining,
+        layers: TwoLayerNetwork,
+        train: Batches,
+        validation: Batches,
+        forward: Forward,
+        metric: Metric,
+    ) -> PretrainingDraws:
+        """On the first of these examples, which are read before training: a loader may not be read twice at once."""
+        check_picks(own.picks, layers.neurons, own.repeat, f"'{layers.hidden}'")
+        chosen_on = tuple(first(train, own.examples))
+        return PretrainingDraws(own, layers, chosen_on, validation, forward, metric, train_samples(train))
+
+    @property
+    def drawing(self) -> TwoLayerDraw:
+        """How each ticket is drawn."""
+        return TwoLayerDraw(self.layers, self.own.picks, self.own.repeat, self.own.examples)
+
+    @property
+    def saturation(self) -> Saturation | None:
+        """When tickets stopped getting better, as far as was seen; None before the first."""
+        return saturation(self.curve, self.own.tolerance, self.own.patience)
+
+    @property
+    def enough(self) -> bool:
+        """Whether pre-training was enough."""
+        found = self.saturation
+        return found is not None and found.settled
+
+    def look(self, model: nn.Module, step: int, steps_per_epoch: int | None = None) -> None:
+        """Draw a ticket if one is due after this step; the model, its mode and the random state stay as they are."""
+        if not self.own.due(step, self.curve[-1].step if self.curve else None, steps_per_epoch):
+            return
+        samples = 0
+
+        def counting(own: nn.Module, inputs: Inputs) -> Any:
+            nonlocal samples
+            samples += batch_size((inputs, None))
+            return self.forward(own, inputs)
+
+        with own_randomness(device_of(model), 0), FlopCounterMode(display=False) as flops:
+            picked = self.drawing.of(model, self.train, counting)
+            ticket, whole = self._judged(model, picked.scales, counting)
+        self.curve.append(CurvePoint(step, ticket, whole, float(picked.losses[-1]), int((picked.counts > 0).sum())))
+        self.spent += Cost(samples_forward=samples, flops=flops.get_total_flops())
+
+    @torch.no_grad()
+    def _judged(self, model: nn.Module, scales: Tensor, call: Forward) -> tuple[float, float]:
+        """The metric on the validation split of the ticket and of the whole network."""
+        last, count = self.layers.last(model), 0
+        totals = torch.zeros(2, device=last.weight.device)
+        for hidden, theirs in activations(self.layers, model, self.validation, call):
+            weights = last.weight * scales.to(last.weight.dtype), last.weight
+            both = [F.linear(hidden, weight, last.bias) for weight in weights]
+            shown = [torch.as_tensor(self.metric(outputs, theirs), device=totals.device) for outputs in both]
+            totals += len(hidden) * torch.stack(shown)
+            count += len(hidden)
+        if not count:
+            raise TombolaError("there is no validation sample to judge tickets by; set some aside")
+        ticket, whole = (totals / count).tolist()
+        return ticket, whole
+
+    @property
+    def sentence(self) -> str:
+        """What was measured, and what the formula says."""
+        found, said = self.saturation, self.own.formula.told(self.layers.inputs, self.examples, self.own.picks)
+        if found is None:
+            return f"No ticket has been drawn yet. {said}"
+        stopped = "stopped paying after" if found.settled else "may still pay: the best so far came by"
+        return (
+            f"More pre-training {stopped} {found.step:,} steps, where a ticket of {self.own.picks} picks has "
+            f"{found.metric:.1%} (best {found.best:.1%}). {said}"
+        )
+
+    def after_step(self, state: State) -> None:
+        self.look(state.model, state.step, state.steps_per_epoch)
+
+    def epoch_end(self, state: State) -> bool:
+        return self.own.stop and self.enough
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"curve": [asdict(own) for own in self.curve], "spent": asdict(self.spent)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.curve, self.spent = [CurvePoint(**own) for own in state["curve"]], Cost(**state["spent"])
+
+
+class EnoughWatch:
+    """Tickets drawn in a user's own loop, by a hook of the optimizer alone; `detach()` removes it."""
+
+    def __init__(
+        self,
+        own: EnoughPretraining,
+        model: nn.Module,
+        optimizer: Optimizer,
+        train: Batches,
+        validation: Batches,
+        forward: Forward,
+        metric: Metric,
+    ) -> None:
+        own.due(0, None, None)
+        self._units = Neurons().units(model, probe_of(train, forward))
+        with own_randomness(device_of(model), 0):
+            self._draws = PretrainingDraws.among(own, self._units.layers, train, validation, forward, metric)
+        self._model, self._steps = model, 0
+        self._hook = optimizer.register_step_post_hook(self._after_step)
+
+    def _after_step(self, *_: Any) -> None:
+        self._steps += 1
+        self._draws.look(self._model, self._steps)
+
+    @property
+    def enough(self) -> bool:
+        """Whether more pre-training has stopped paying."""
+        return self._draws.enough
+
+    @property
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """The tickets drawn so far."""
+        return tuple(self._draws.curve)
+
+    @property
+    def saturation(self) -> Saturation | None:
+        """When tickets stopped getting better, as far as was seen; None before the first."""
+        return self._draws.saturation
+
+    @property
+    def sentence(self) -> str:
+        """What was measured, and what the formula says."""
+        return self._draws.sentence
+
+    @property
+    def ticket(self) -> Ticket:
+        """The ticket of now, with its scales folded into the outgoing weights; the epochs before it are not known."""
+        draws = self._draws
+        with own_randomness(device_of(self._model), 0):
+            picked = draws.drawing.of(self._model, draws.train, draws.forward)
+        return ticket_of(self._model, self._units, picked.scales, 0.0)
+
+    def detach(self) -> None:
+        self._hook.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"draws": self._draws.state_dict(), "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if not isinstance(state, Mapping) or state.keys() != {"draws", "steps"}:
+            raise TombolaError("this is not the state of a watch; give what watch.state_dict() gave")
+        self._draws.load_state_dict(state["draws"])
+        self._steps = state["steps"]

@@ -1,0 +1,133 @@
+"""Hit rates of structures on the spiral, held against a replication, and what pruning methods need beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from tombola.papers.claims.units import POINTS, Unit
+from tombola.papers.spiral import RECIPE, STUDY, Cell, Pruning, Search, Structure, TriedStructure, hit_rates, pruned
+from tombola.studies import Engine
+from tombola.training import Recipe
+
+ACCURACY, SEEDS = 0.95, 3
+ROWS = Unit("rows", "rows", 1, 0.5)
+WEIGHTS = Unit("weights", "weights", 1, 0.5)
+BEYOND, MORE = "rows beyond binomial error, all runs", "one more than searched"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """A row of the replication: how many of so many runs reached 95 % and 99.5 %."""
+
+    runs: int
+    hits: int
+    higher: int = 0
+
+
+TABLE: Mapping[str, Replicated] = {
+    "2,2,2": Replicated(120, 0),
+    "2,3,3": Replicated(120, 0),
+    "3,2,2": Replicated(480, 1),
+    "3,2,3": Replicated(120, 1),
+    "3,3,2": Replicated(300, 5),
+    "3,3,3": Replicated(120, 3),
+    "4,3,2": Replicated(120, 4),
+    "5,3,2": Replicated(120, 8),
+    "6,3,2": Replicated(60, 1),
+    "16,16,16": Replicated(12, 12, 12),
+}
+"""Dense blocks of the width-16 network, over two learning rates and three schedules."""
+
+METHODS = (*STUDY, "random")
+
+
+@dataclass(frozen=True)
+class Spiral:
+    """How often the table's structures reach 95 %, and how many weights pruning methods need for it.
+
+    A seed stands for a third of the runs. share: of the table's runs that are made; epochs: of each.
+    """
+
+    share: float = 1.0
+    methods: tuple[str, ...] = METHODS
+    requests: tuple[int, ...] = (18, 27, 40, 60)
+    epochs: int = RECIPE.epochs
+
+    def __call__(self, seed: int, engine: Engine, data_dir: Path | None) -> Mapping[str, float]:
+        recipe = replace(RECIPE, epochs=self.epochs)
+        done = hit_rates(self.rounds, Search(ACCURACY, recipe=recipe), engine)
+        others = pruned(self.grid(recipe), engine)
+        parts = {own.structure: third(own.accuracies, seed) for own in done.tried}
+        reached = [own.weights for own, runs in parts.items() if max(runs) >= ACCURACY]
+        fewest = min(reached, default=max(self.requests) + 1)
+        chances = [chance_of(own) for own in done.tried]
+        return {
+            **{reaching(own.name): sum(run >= ACCURACY for run in runs) / len(runs) for own, runs in parts.items()},
+            BEYOND: float(sum(p < 0.05 / len(TABLE) for p in chances)),
+            "none": 0.0,
+            "searched": fewest,
+            MORE: fewest + 1,
+            **{needing(own.method): self.needed(own.cells, seed) for own in others},
+        }
+
+    @property
+    def rounds(self) -> dict[Structure, int]:
+        """How often each structure is trained at each of the six settings."""
+        return {Structure.parse(name): max(1, round(self.share * own.runs / 6)) for name, own in TABLE.items()}
+
+    def grid(self, recipe: Recipe) -> Pruning:
+        return Pruning(self.methods, self.requests, schedules=("cosine-by-epoch",), repeats=SEEDS, recipe=recipe)
+
+    def needed(self, cells: Sequence[Cell], repeat: int) -> float:
+        """The fewest weights of a ticket that reached 95 %; one more than were asked for where none did."""
+        hits = [cell.weights for cell in cells if cell.repeat == repeat and cell.accuracy >= ACCURACY]
+        return min(hits, default=max(self.requests) + 1)
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        return {
+            **{reaching(name): POINTS for name in TABLE},
+            BEYOND: ROWS,
+            "none": ROWS,
+            **dict.fromkeys(("searched", MORE, *map(needing, self.methods)), WEIGHTS),
+        }
+
+    def ran(self, seeds: int) -> str:
+        """What was done, in words."""
+        runs = 6 * sum(self.rounds.values())
+        tickets = len(self.methods) * len(self.requests) * 3 * SEEDS
+        return (
+            f"{runs:,} runs of dense top-left blocks of the 2-16-16-16-1 network, at two learning rates and three "
+            f"schedules of {self.epochs} epochs, and {tickets:,} tickets of it of "
+            f"{', '.join(map(str, self.requests))} weights at three learning rates with the cosine. A seed stands for "
+            f"a third of the runs; where no ticket of a method reaches 95 %, it is said to need "
+            f"{max(self.requests) + 1} weights. Rows are held against the replication by Fisher's exact test on all "
+            f"runs, at 95 and at 99.5 %, each at 0.05 / {2 * len(TABLE)}."
+        )
+
+
+def reaching(structure: str) -> str:
+    return f"{structure} reaches 95 %"
+
+
+def needing(method: str) -> str:
+    return f"{method} needs"
+
+
+def third(runs: Sequence[T], seed: int) -> Sequence[T]:
+    """The runs that a seed stands for; every repeat of a setting is a run of its own."""
+    return runs[len(runs) * seed // SEEDS : len(runs) * (seed + 1) // SEEDS]
+
+
+def chance_of(own: TriedStructure) -> float:
+    """The smaller p of Fisher's exact test that structure and table have one rate, at 95 and 99.5 %, both counted."""
+    from scipy.stats import fisher_exact
+
+    row, runs = TABLE[own.structure.name], len(own.accuracies)
+    pairs = ((own.hits(ACCURACY), row.hits), (own.hits(0.995), row.higher))
+    tables = [[[mine, runs - mine], [theirs, row.runs - theirs]] for mine, theirs in pairs]
+    return min(1.0, 2 * min(float(fisher_exact(each).pvalue) for each in tables))

@@ -1,0 +1,75 @@
+"""What a study has tried, one line each, so that a killed one goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Hashable, Iterable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from tombola.fields import known_fields
+from tombola.papers.spiral.spiral_runs import Values
+from tombola.studies.json_lines import parsed, text_of
+from tombola.tickets import unwritable
+
+
+class Line(Protocol):
+    """A frozen dataclass of plain values; key: what no two lines share."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def key(self) -> Hashable: ...
+
+
+L = TypeVar("L", bound=Line)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One structure once at each setting: accuracies, and the values of the best network if they are to be kept.
+
+    source: a digest of the package's source that made it.
+    """
+
+    structure: str
+    seed: int
+    accuracies: list[float]
+    values: Values | None = None
+    source: str = ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.structure, self.seed
+
+
+class Records(Generic[L]):
+    """Lines of one kind in a file: a group's are written when it is finished, and read where a study goes on."""
+
+    def __init__(self, path: Path, kind: type[L]) -> None:
+        self.path = path
+        self.rows: dict[Hashable, L] = {}
+        whole, _, half = text_of(path).rpartition("\n")
+        for row in parsed(path, whole, lambda content: kind(**known_fields(kind, content))):
+            self.rows[row.key] = row
+        if half:  # a kill in the middle of a line
+            with self._writing():
+                os.truncate(path, path.stat().st_size - len(half.encode()))
+
+    def add(self, rows: Iterable[L]) -> None:
+        """Write a finished group; a kill after that loses nothing of it."""
+        new = {row.key: row for row in rows}
+        lines = [json.dumps({k: v for k, v in asdict(row).items() if v is not None}) for row in new.values()]
+        with self._writing(), self.path.open("a") as file:
+            file.write("".join(line + "\n" for line in lines))
+        self.rows |= new
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self.path, error, "what was written before is not lost") from error

@@ -1,0 +1,191 @@
+"""The page's tables as texts: every figure of a chart stands in one of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tombola.evidence import NET, TRAINING
+from tombola.report import chart_rows
+from tombola.report.arms import ArmResults, GatheredArms
+from tombola.report.prose import (
+    MEASURES,
+    NOTHING,
+    between,
+    duration,
+    number,
+    percent,
+    points,
+    saved,
+    share,
+    verdict_word,
+)
+from tombola.studies import Result
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table. text: how many columns from the left hold words, the others hold figures."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text: int = 1
+    marked: frozenset[int] = frozenset()
+
+
+def results_grid(study: GatheredArms) -> Grid:
+    """One row an arm and density; tickets are marked."""
+    rows = []
+    for arm in study.arms:
+        difference = study.difference(arm)
+        rows.append(
+            (
+                arm.name + (" (collapsed)" if arm.collapsed else ""),
+                share(arm.density),
+                share(1 - arm.density),
+                share(arm.weight_density),
+                NOTHING if arm.effective_density is None else share(arm.effective_density),
+                str(len(arm.results)),
+                percent(arm.accuracy[0]),
+                between(*arm.accuracy[1:]),
+                points(None if difference is None else 100 * difference.mean),
+                NOTHING if difference is None else between(100 * difference.low, 100 * difference.high, "+"),
+                number(arm.cost("search", "dense_epochs")),
+                duration(arm.cost("search", "seconds")),
+                verdict_word(study, arm) or NOTHING,
+            )
+        )
+    head = (
+        "arm",
+        "density",
+        "sparsity",
+        "weights kept",
+        "on a path",
+        "seeds",
+        "accuracy",
+        "95 % interval",
+        "to dense, points",
+        "95 % interval",
+        "search, dense epochs",
+        "search, time",
+        "verdict",
+    )
+    return Grid(head, tuple(rows), marked=frozenset(i for i, arm in enumerate(study.arms) if arm.role == "ticket"))
+
+
+def layers_grid(study: GatheredArms, method: str) -> Grid:
+    """A row a layer, a column a density."""
+    rows = chart_rows.layer_rows(study, method)
+    densities = list(dict.fromkeys(row["density"] for row in rows))
+    values = {(row["layer"], row["density"]): f"{row['value']:.4g}\u00a0%" for row in rows}
+    sizes = {row["layer"]: row["size"] for row in rows}
+    head = ("layer", "weights", *(f"kept at density {d}" for d in densities))
+    body = (
+        (layer, f"{size:,}", *(values.get((layer, d), NOTHING) for d in densities)) for layer, size in sizes.items()
+    )
+    return Grid(head, tuple(body))
+
+
+def curves_grid(study: GatheredArms, ticket: ArmResults) -> Grid:
+    """A row an epoch, a column an arm."""
+    rows = chart_rows.curve_rows(study, ticket)
+    series = list(dict.fromkeys(row["series"] for row in rows))
+    values = {(row["epoch"], row["series"]): f"{row['value']:.2f}" for row in rows}
+    epochs = sorted({row["epoch"] for row in rows})
+    return Grid(
+        ("epoch", *series), tuple((f"{e:g}", *(values.get((e, s), NOTHING) for s in series)) for e in epochs), text=0
+    )
+
+
+def costs_grid(study: GatheredArms) -> Grid:
+    """Search and training of each arm, means over seeds."""
+    head = (
+        "arm",
+        "density",
+        "search, dense epochs",
+        "search, seconds",
+        "samples forward",
+        "samples backward",
+        "FLOPs",
+        "peak memory, bytes",
+        "training, dense epochs",
+        "training, seconds",
+        "memory of a step, bytes",
+        *(f"{stage}, {unit}" for stage in ("search", "training") for unit in ("Wh", "g CO₂e")),
+    )
+    body = (
+        (
+            arm.name,
+            share(arm.density),
+            number(arm.cost("search", "dense_epochs")),
+            _seconds(arm.cost("search", "seconds")),
+            *(
+                number(arm.cost("search", key))
+                for key in ("samples_forward", "samples_backward", "flops", "peak_memory")
+            ),
+            number(arm.cost("training", "dense_epochs")),
+            _seconds(arm.cost("training", "seconds")),
+            number(arm.cost("training", "step_memory")),
+            *(_thousandths(arm.cost(of, key)) for of in ("search", "training") for key in ("energy", "carbon")),
+        )
+        for arm in study.arms
+        if arm.role in ("ticket", "dense")
+    )
+    return Grid(head, tuple(body))
+
+
+def savings_grid(study: GatheredArms) -> Grid:
+    """One row a ticket: what it saves of dense training, alone and with its search."""
+    head = (
+        "ticket",
+        "density",
+        "seeds",
+        *(MEASURES[key] for key in TRAINING),
+        *(f"{MEASURES[key]}, with search" for key in NET),
+    )
+    rows = (
+        (
+            own.subject,
+            share(own.density),
+            str(len(own.seeds)),
+            *(saved(own.training[key]) for key in TRAINING),
+            *(saved(own.net[key]) for key in NET),
+        )
+        for own in study.saved
+    )
+    return Grid(head, tuple(rows))
+
+
+def runs_grid(arm: ArmResults) -> Grid:
+    """A row a seed: what it came to and what identifies it."""
+    head = ("seed", "accuracy", "loss", "validation", "epochs", "trained", "nothing left of", "digest", "source")
+    body = (
+        (
+            str(r.seed),
+            percent(100 * r.metric),
+            f"{r.loss:.4g}",
+            percent(100 * r.validation if math.isfinite(r.validation) else None),
+            str(r.epochs),
+            _company(r),
+            ", ".join(r.collapsed) or NOTHING,
+            r.digest,
+            r.source,
+        )
+        for r in arm.results
+    )
+    return Grid(head, tuple(body), text=0)
+
+
+def _company(result: Result) -> str:
+    """How many others a network trained with, or why with none where small networks were to."""
+    if result.together > 1:
+        return f"with {result.together - 1} others"
+    return f"alone: {result.alone}" if result.alone else "alone"
+
+
+def _thousandths(value: float | None) -> str:
+    return number(None if value is None else 1000 * value)
+
+
+def _seconds(value: float | None) -> str:
+    return NOTHING if value is None or not math.isfinite(value) else f"{value:,.{0 if value >= 100 else 2}f}"

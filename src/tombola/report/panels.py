@@ -1,0 +1,234 @@
+"""The report's figures: panels that belong together, with one legend for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from tombola.report import chart_rows, robustness_tables, sanity_tables
+from tombola.report.arms import GatheredArms
+from tombola.report.charts import (
+    ACCURACY,
+    accuracy_chart,
+    cost_chart,
+    curves_chart,
+    differences_chart,
+    empty_chart,
+    layers_chart,
+    savings_chart,
+    specification,
+)
+from tombola.report.prose import MEASURES, share
+from tombola.report.theme import LIGHT, shape, vega_config
+
+PNG_WIDTH = 340
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart, as Vega-Lite, with its heading."""
+
+    key: str
+    title: str
+    chart: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """One line of a legend.
+
+    kind: "series", "ramp", "band", "dense" or "gone"; index: which colour of its kind; dashed: drawn thin.
+    """
+
+    text: str
+    kind: str
+    index: int = 0
+    shape: str = "circle"
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    panels: tuple[Panel, ...]
+    legend: tuple[LegendEntry, ...]
+
+
+def figures(study: GatheredArms) -> dict[str, Figure]:
+    """All figures by name: overview (of several methods), accuracy, layers, training, cost, savings, robustness."""
+    return {
+        "overview": _overview(study),
+        "accuracy": _accuracy(study),
+        "layers": _layers(study),
+        "training": _training(study),
+        "cost": _cost(study),
+        "robustness": _robustness(study),
+        "savings": _savings(study),
+    }
+
+
+def pictures(study: GatheredArms, drawn: dict[str, Figure]) -> dict[str, bytes]:
+    """The figures as PNG files by name, in the light theme."""
+    config = vega_config(LIGHT, len(study.densities)) | {"background": LIGHT.card}
+    rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost", "savings")}
+    rows |= {"robustness": [drawn["robustness"]]} if drawn["robustness"].panels else {}
+    rows["accuracy"].insert(0, drawn["overview"])
+    drawn_rows = {f"{name}.png": _png(parts, config) for name, parts in rows.items()}
+    return drawn_rows | ({"sanity.png": _sanity(study, config)} if study.sanity else {})
+
+
+def _overview(study: GatheredArms) -> Figure:
+    rows, methods = chart_rows.overview_rows(study), study.methods
+    if len(methods) < 2 or not rows:
+        return Figure((), ())
+    dense = chart_rows.dense_row(study, methods[0])
+    chart = accuracy_chart(rows, dense, methods, chart_rows.bounds([*rows, dense]))
+    label = "Accuracy against density of every method's tickets"
+    legend = [_series(method, i, dashed=False) for i, method in enumerate(methods)]
+    return Figure((_panel("overview", "All methods", label, chart),), (*legend, *_dense(dense)))
+
+
+def _accuracy(study: GatheredArms) -> Figure:
+    series = ["ticket", *study.controls]
+    groups = {method: rows for method in study.methods if (rows := chart_rows.method_rows(study, method))}
+    dense = {method: chart_rows.dense_row(study, method) for method in groups}
+    y = chart_rows.bounds([*dense.values(), *(row for rows in groups.values() for row in rows)])
+    panels = tuple(
+        _panel(
+            f"accuracy-{i}",
+            method,
+            f"Accuracy against density of {method}, its controls and dense",
+            accuracy_chart(rows, dense[method], series, y, thin=study.controls),
+        )
+        for i, (method, rows) in enumerate(groups.items())
+    )
+    legend = [_series(name, i, dashed=i > 0) for i, name in enumerate(series)]
+    return Figure(panels, (*legend, *_dense(next(iter(dense.values()), None))) if panels else ())
+
+
+def _layers(study: GatheredArms) -> Figure:
+    densities = [share(d) for d in study.densities]
+    groups = {method: chart_rows.layer_rows(study, method) for method in study.methods}
+    least = min((row["value"] for rows in groups.values() for row in rows if row["value"] > 0), default=1.0)
+    panels = tuple(
+        _panel(f"layers-{i}", method, f"Kept share of each layer by {method}", layers_chart(rows, densities, least))
+        for i, (method, rows) in enumerate(groups.items())
+        if rows
+    )
+    ramp = [LegendEntry(f"density {text}", "ramp", i) for i, text in enumerate(densities)]
+    gone = (
+        [LegendEntry("nothing left", "gone")]
+        if any(row["value"] == 0 for rows in groups.values() for row in rows)
+        else []
+    )
+    return Figure(panels, (*ramp, *gone) if panels else ())
+
+
+def _training(study: GatheredArms) -> Figure:
+    series = ["ticket", *study.controls]
+    tickets = [arm for method in study.methods for arm in study.tickets(method)]
+    curves = [(arm, rows) for arm in tickets if (rows := chart_rows.curve_rows(study, arm))]
+    panels = tuple(
+        _panel(
+            f"training-{i}",
+            f"{arm.method}, density {share(arm.density)}",
+            f"Validation accuracy by epoch of {arm.method} at density {share(arm.density)}, its controls and dense",
+            curves_chart(rows, series, "epoch", "epoch", "validation accuracy, %"),
+        )
+        for i, (arm, rows) in enumerate(curves)
+    )
+    legend = [LegendEntry(name, "series", i, shape="", dashed=i > 0) for i, name in enumerate(series)]
+    return Figure(panels, (*legend, LegendEntry("dense", "dense")) if panels else ())
+
+
+def _cost(study: GatheredArms) -> Figure:
+    rows = chart_rows.cost_rows(study)
+    measures = (("dense_epochs", "dense epochs"), ("seconds", "seconds"))
+    panels = tuple(
+        _panel(f"cost-{field}", f"In {title}", f"Cost of each search in {title}", cost_chart(rows, field, title))
+        for field, title in measures
+        if any(row[field] is not None for row in rows)
+    )
+    return Figure(panels, ())
+
+
+def _robustness(study: GatheredArms) -> Figure:
+    series = ["ticket", *study.controls]
+    drawn = [
+        (own, kind, axis, rows)
+        for own in robustness_tables.robustness_rows(study)
+        for kind, (_, axis) in robustness_tables.AXES.items()
+        if (rows := robustness_tables.robustness_curve_rows(own, kind))
+    ]
+    panels = tuple(
+        _panel(
+            f"robustness-{i}",
+            f"{own.title}: {kind}",
+            f"Accuracy against {axis} of {own.title}, dense and controls",
+            curves_chart(rows, series, "place", axis, ACCURACY),
+        )
+        for i, (own, kind, axis, rows) in enumerate(drawn)
+    )
+    legend = [LegendEntry(name, "series", i, shape="", dashed=i > 0) for i, name in enumerate(series)]
+    return Figure(panels, (*legend, LegendEntry("dense", "dense")) if panels else ())
+
+
+def _savings(study: GatheredArms) -> Figure:
+    rows = chart_rows.saving_rows(study)
+    measures = {key: title for key, title in MEASURES.items() if key != "peak_memory"}
+    panels = tuple(
+        _panel(
+            f"savings-{field}",
+            f"{title[0].upper()}{title[1:]}",
+            f"Share of dense training's {title} that tickets save",
+            savings_chart(rows, field, title),
+        )
+        for field, title in measures.items()
+        if any(row[field] is not None for row in rows)
+    )
+    return Figure(panels, ())
+
+
+def _panel(key: str, title: str, label: str, chart: alt.LayerChart) -> Panel:
+    """label: what a reader who cannot see the chart is told."""
+    return Panel(key, title, specification(chart) | {"description": label})
+
+
+def _series(name: str, index: int, *, dashed: bool) -> LegendEntry:
+    return LegendEntry(name, "series", index, shape(index), dashed)
+
+
+def _dense(dense: chart_rows.Row | None) -> list[LegendEntry]:
+    if dense is None:
+        return []
+    return [LegendEntry("dense", "dense") if dense["low"] is None else LegendEntry("dense, with 95 % interval", "band")]
+
+
+def _png(parts: Sequence[Figure], config: dict[str, Any]) -> bytes:
+    rows = [_row(part) for part in parts if part.panels] or [specification(empty_chart("There is nothing to show."))]
+    resolve = {"scale": {"color": "independent", "shape": "independent"}}
+    whole = {"vconcat": rows, "spacing": 40, "resolve": resolve, "config": config, "padding": 20}
+    return vl_convert.vegalite_to_png(json.dumps(whole), vl_version="6.4", scale=2)
+
+
+def _sanity(study: GatheredArms, config: dict[str, Any]) -> bytes:
+    """Ticket minus control of every check, with its interval."""
+    colours = {finding: getattr(LIGHT, name) for finding, name in sanity_tables.COLOURS.items()}
+    chart = specification(differences_chart(sanity_tables.difference_rows(study), colours, "ticket − control"))
+    return vl_convert.vegalite_to_png(json.dumps(chart | {"config": config, "padding": 20}), vl_version="6.4", scale=2)
+
+
+def _row(figure: Figure) -> dict[str, Any]:
+    width = PNG_WIDTH * (2 if len(figure.panels) == 1 else 1)
+    row: dict[str, Any] = {
+        "concat": [panel.chart | {"width": width, "title": panel.title} for panel in figure.panels],
+        "columns": 3,
+        "spacing": 36,
+        "resolve": {"scale": {"color": "shared", "shape": "shared"}},
+    }
+    grey = [f"Grey: {entry.text}" for entry in figure.legend if entry.kind in ("band", "dense")]
+    return row | ({"title": {"text": grey[0], "fontSize": 11, "fontWeight": "normal"}} if grey else {})

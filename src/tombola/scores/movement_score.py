@@ -1,0 +1,26 @@
+"""Movement: which weights does training move away from 0?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from tombola.scores.evaluation import Pure
+from tombola.scores.kinds import GatheredScore
+from tombola.scores.types import Scores
+
+
+@dataclass(frozen=True)
+class Movement(GatheredScore):
+    """−Σ w · ∂L/∂w over the steps of a training: what moves away from 0 stays (Sanh, Wolf, Rush, NeurIPS 2020)."""
+
+    name: ClassVar[str] = "movement"
+
+    def note(self, gathered: Tensor, gradient: Tensor, weight: Tensor) -> None:
+        gathered.addcmul_(weight.float(), gradient.float(), value=-1)
+
+    def of_gathered(self, network: Pure, gathered: Mapping[str, Tensor]) -> Scores:
+        return {name: gathered[name].clone() for name in network.weights}

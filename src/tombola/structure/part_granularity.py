@@ -1,0 +1,50 @@
+"""Attention heads, hidden neurons and declared channels as units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from tombola.fields import check_fields
+from tombola.structure.declared_parts import Kind, missing, parts_of, unit_group
+from tombola.structure.graph import Probe
+from tombola.structure.units import Units, check_scope, never_empty
+from tombola.tickets import Mask, Scope
+
+
+@dataclass(frozen=True)
+class PartUnits:
+    """Units inside the parts of a network that are known by their names or declared (`Inner`), by kind.
+
+    head: an attention head, with its rows of query, key and value and its columns of what mixes the heads. neuron: a
+    hidden neuron of a feed-forward part, with its column of the layer behind. channel: of declared parts alone.
+    """
+
+    kind: Kind = "head"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+    def check(self, density: float, scope: Scope) -> None:
+        check_scope(self.name, scope)
+
+    def units(self, model: nn.Module, probe: Probe) -> UnitsOfParts:
+        groups = tuple(unit_group(own, model) for own in parts_of(model) if own.kind == self.kind)
+        if not groups:
+            raise missing(self.kind, f"{self.kind}s")
+        return UnitsOfParts(groups)
+
+
+class UnitsOfParts(Units):
+    """Units that compete with those of the same kind in other parts; no part may lose all of its."""
+
+    def choose(
+        self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
+    ) -> Mask:
+        return never_empty(super().choose(scores, density, scope=scope, within=within, floor=floor))

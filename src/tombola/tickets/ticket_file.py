@@ -1,0 +1,81 @@
+"""The file of a ticket: safetensors with a checked JSON description beside the tensors. Never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from tombola.errors import FileError
+from tombola.tickets.atomic_files import write_atomically
+from tombola.tickets.tensors import digest_of
+
+T = TypeVar("T")
+FORMAT = 1
+
+
+def write_file(path: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors and their description, with the format's version and a digest of both."""
+    content = {"format": FORMAT, **description}
+    content["digest"] = _digest(content, tensors)
+    write_atomically(path, save_safetensors(dict(tensors), {"tombola": json.dumps(content)}))
+
+
+def read_file(path: Path, decode: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
+    """Read a file and decode it; raises TombolaError that names what is missing, cut off or altered."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read the ticket {path}: {error.strerror}; give the path of a ticket's file") from error
+    try:
+        return decode(*_parts(data))
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        SafetensorError,
+        RecursionError,
+        OverflowError,
+    ) as error:
+        raise FileError(
+            f"{path} is not a whole, unaltered ticket: {str(error) or type(error).__name__}; copy it again or "
+            "repeat the search that made it"
+        ) from error
+
+
+def typed(content: Mapping[str, Any], key: str, *types: type) -> Any:
+    """A field of a description, which must have one of these types."""
+    value = content.get(key)
+    if type(value) not in types:
+        raise ValueError(f"`{key}` is {value!r}, not {' or '.join(t.__name__ for t in types)}")
+    return value
+
+
+def _parts(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    tensors = load_safetensors(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text = header.get("__metadata__", {}).get("tombola")
+    if text is None:
+        raise ValueError("it is a safetensors file without a ticket in it")
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("its description is not a JSON object")
+    version, digest = content.get("format"), content.pop("digest", None)
+    if version != FORMAT:
+        raise ValueError(f"its format is {version!r}, this version of Tombola reads {FORMAT}")
+    if digest != _digest(content, tensors):
+        raise ValueError("its contents do not match its digest")
+    return content, tensors
+
+
+def _digest(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    described = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b((described + digest_of(tensors)).encode(), digest_size=16).hexdigest()
