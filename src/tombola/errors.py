@@ -14,6 +14,14 @@ class FileError(TombolaError):
     """A file or folder that cannot be read or written, or that another process or run has."""
 
 
+class DamagedError(FileError):
+    """A file that does not say what it should; what it stood for can be made again."""
+
+
+class DamageWarning(UserWarning):
+    """A damaged file was set aside, and what it stood for is made again."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> TombolaError:
     """The error for a name that does not exist, offering the nearest one that does.
 

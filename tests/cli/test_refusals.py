@@ -17,6 +17,7 @@ from typing import Literal, get_origin, get_type_hints
 import numpy as np
 import pytest
 import torch
+from tombola.files import as_lines
 from torch import nn
 
 import tombola as tb
@@ -25,7 +26,6 @@ from tombola.evidence import Checked, Comparison, Sanity, Verdict, judge, paired
 from tombola.registry import METHODS
 from tombola.robust import Robustness
 from tombola.studies import RunFolder
-from tombola.studies.json_lines import as_lines
 from tombola.testing import toy_task
 from tombola.training import Diverged, Run
 from tombola.training.checkpoint import Checkpoint
@@ -136,15 +136,32 @@ def test_a_folder_that_holds_another_run(capsys):
     assert tb.Ticket.load("t/ticket.safetensors").density == 0.5
 
 
-@pytest.mark.parametrize("name", ["settings.json", "result.json"])
-def test_a_damaged_file_in_a_runs_folder_is_named(capsys, name):
+def test_damaged_settings_of_a_run_are_named_and_made_anew_when_asked(capsys):
     words = ["train", "dense", "--recipe.epochs", "1", "--out", "r"]
     assert main([*words, "--json"]) == 0
     capsys.readouterr()
-    path = Path("r") / name
+    path = Path("r/settings.json")
     path.write_text(path.read_text()[:20])
-    assert name in refused(capsys, *words)
+    assert "settings.json is damaged" in refused(capsys, *words)
     assert main([*words, "--fresh", "--json"]) == 0
+
+
+@pytest.mark.parametrize("name", ["result.json", "history.jsonl"])
+def test_a_damaged_file_of_a_run_is_set_aside_and_the_run_done_again(capsys, name):
+    warnings.simplefilter("default")
+    words = ["train", "dense", "--recipe.epochs", "1", "--out", "r", "--json"]
+    assert main(words) == 0
+    first = json.loads(capsys.readouterr().out)
+    path = Path("r") / name
+    whole = path.read_text()
+    path.write_text(whole[:20])
+    if name != "result.json":
+        Path("r/result.json").unlink()
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert f"{name} is damaged" in told.err
+    assert json.loads(told.out)["metric"] == first["metric"]
+    assert Path(f"r/{name}.damaged").read_text() == whole[:20]
 
 
 def _one_result(capsys):
@@ -164,10 +181,10 @@ def test_what_a_newer_version_adds_to_a_result_does_no_harm(capsys):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda content: {key: value for key, value in content.items() if key != "metric"}, "its Result has no metric"),
-        (lambda content: content | {"history": None}, "'NoneType' object is not iterable"),
-        (lambda content: content | {"layers": {"0.weight": 3}}, "not listed as they should be"),
-        (lambda content: [content], "should be a Result with its fields is a list"),
+        (lambda content: {key: value for key, value in content.items() if key != "metric"}, "missing required field `metric`"),
+        (lambda content: content | {"history": None}, "history: expected `array`"),
+        (lambda content: content | {"layers": {"0.weight": 3}}, "layers.*expected `array`"),
+        (lambda content: [content], "expected `object`"),
     ],
 )
 def test_a_result_that_lacks_something_is_one_sentence_with_the_file(capsys, spoil, says):
@@ -236,7 +253,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from tombola.studies import RunFolder
-with RunFolder(Path(sys.argv[1])).locked():
+with RunFolder(Path(sys.argv[1])).held():
     print("held", flush=True)
     time.sleep(60)
 """
@@ -256,9 +273,6 @@ FULL = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from tombola.cli import main
-from tombola.evidence import Checked, Comparison, Sanity, Verdict, compare, judge
-from tombola.robust import Robustness
-from tombola.registry import METHODS
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
 """

@@ -13,13 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tombola.evidence import Sanity, Verdict
+from tombola.files import write_atomically
 from tombola.report import chart_rows, page_tables, prose, robustness_tables, sanity_tables
 from tombola.report.arms import GatheredArms
 from tombola.report.panels import Figure, figures, pictures
 from tombola.report.shared_settings import flat, settings_of_arms, shared_settings_of
 from tombola.report.theme import DARK, FONT, LIGHT, ramp, vega_config
 from tombola.studies.result import Result
-from tombola.tickets import write_atomically
 
 FIT = {"type": "fit-x", "contains": "padding"}
 EXPOSE = "window.vegaEmbed = vegaEmbed;"

@@ -9,9 +9,9 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from tombola.files import write_atomically
 from tombola.report.charts import specification
 from tombola.report.theme import LIGHT, vega_config
-from tombola.tickets import write_atomically
 
 PANELS = {"density": "density, %", "validation_metric": "validation, %"}
 

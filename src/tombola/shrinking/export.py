@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.tickets import write_atomically
+from tombola.files import write_atomically
 
 TOLERANCE = 1e-4
 

@@ -13,9 +13,10 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from tombola.errors import TombolaError
+from tombola.files import write_atomically
 from tombola.shrinking.cutting import Kept, cut
 from tombola.shrinking.plan import Plan
-from tombola.tickets import digest_of, put_values, tensors_of, write_atomically
+from tombola.tickets import digest_of, put_values, tensors_of
 
 WEIGHTS, NETWORK = "weights.safetensors", "network.json"
 FORMAT = 1

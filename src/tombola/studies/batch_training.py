@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from tombola.errors import TombolaError
+from tombola.errors import FileError, TombolaError
+from tombola.files import as_written, held, json_of, read_as, write_atomically
 from tombola.studies.executor import Executor
 from tombola.studies.prepared import Prepared
 from tombola.studies.store import RunFolder, Store
-from tombola.tickets import write_atomically
 from tombola.training import Run, SampleFlops, Task, fingerprint, own_randomness, recipe_of
 from tombola.training.ensemble import (
     Member,
@@ -27,6 +29,7 @@ from tombola.training.ensemble import (
     stacking_obstacle,
 )
 
+MEMBERS = "members.json"
 SMALL = 2e7
 """FLOPs of a training step up to which a network is small: below, the calls take longer than the arithmetic."""
 
@@ -93,18 +96,21 @@ def _waiting(place: int, run: Prepared) -> Waiting | None:
     """
     spec, folder = run.spec, run.folder
     try:
-        with folder.locked():
-            folder.begin(run.settings, anew=run.store.renews(folder))
+        anew = run.store.renews(folder)
+        if not anew and folder.finished(run.settings) is not None:
+            return None
+        with folder.held() as lease:
+            folder.begin(run.settings, anew=anew)
             if folder.result() is not None:
                 return None
-            arm = run.arm
+            arm = run.arm(lease)
     except TombolaError:
         return None
     if arm.task is not spec.task or (arm.ticket is not None and arm.ticket.removed):
         return None
     own: dict[str, Any] = {"epochs": recipe_of(arm.task, arm.ticket, arm.extra_epochs).epochs}
     own |= {"lr": spec.lr} if spec.lr is not None else {}
-    end = run.run().file("train.end")
+    end = run.run(None).file("train.end")
     member = Member(spec.seed, arm.ticket, spec.init_seed, own)
     return Waiting(place, folder, member, end is not None and end.path.exists())
 
@@ -112,12 +118,13 @@ def _waiting(place: int, run: Prepared) -> Waiting | None:
 def _pieces(task: Task, waiting: Sequence[Waiting], store: Store, executor: Executor) -> list[list[Waiting]]:
     """Which runs train at once: those that a killed call began with, as they were; the rest anew."""
     by_name = {one.folder.path.name: one for one in waiting}
+    unfinished = {path.name for path in store.root.iterdir() if not RunFolder(path).is_finished}
     begun = []
-    for noted in sorted(store.root.glob("together-*/members.json")):
-        names = json.loads(noted.read_text())
-        if store.fresh and any(name in by_name for name in names):
-            shutil.rmtree(noted.parent)
-        elif all(name in by_name for name in names):
+    for folder in sorted(store.root.glob("together-*")):
+        names = as_written(folder / MEMBERS, _names, "remove the folder") or []
+        if not unfinished.intersection(names) or (store.fresh and by_name.keys() & set(names)):
+            _remove(folder)
+        elif by_name.keys() >= set(names):
             begun.append([by_name.pop(name) for name in names])
     rest = [one for one in by_name.values() if not one.trained]
     made = []
@@ -132,18 +139,29 @@ def _train(task: Task, piece: Sequence[Waiting], store: Store, executor: Executo
     """Train these at once and leave each in its run's folder, but for those that diverge: they say so themselves."""
     names = [one.folder.path.name for one in piece]
     folder = store.root / f"together-{fingerprint({'members': names})[:12]}"
-    with ExitStack() as locks:
-        for one in piece:
-            locks.enter_context(one.folder.locked())
-        write_atomically(folder / "members.json", json.dumps(names))
-        run = Run(0, folder, executor.device, executor.bars, meter=executor.meter)
+    with ExitStack() as holds:
+        leases = [holds.enter_context(one.folder.held()) for one in piece]
+        run = Run(
+            0, folder, executor.device, executor.bars, meter=executor.meter, lease=holds.enter_context(held(folder))
+        )
+        write_atomically(folder / MEMBERS, json.dumps(names))
         try:
             fitted = fit_members(task, [one.member for one in piece], run, "train")
         except Unbatched:
             shutil.rmtree(folder)
             raise
-        for one, own in zip(piece, fitted, strict=True):
-            if not own.diverged:
-                Run(folder=one.folder.path).keep("train", own.model, own.fit)
-        (folder / "members.json").unlink()
-    shutil.rmtree(folder)
+        for one, lease, member in zip(piece, leases, fitted, strict=True):
+            if not member.diverged:
+                Run(folder=one.folder.path, lease=lease).keep("train", member.model, member.fit)
+        (folder / MEMBERS).unlink()
+        shutil.rmtree(folder)
+
+
+def _names(text: str) -> list[str]:
+    return read_as(list[str], json_of(text))
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a killed call left of training networks at once, unless another process goes on with it."""
+    with contextlib.suppress(FileError), held(folder):
+        shutil.rmtree(folder)

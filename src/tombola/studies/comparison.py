@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN, Sanity, Verdict, budget_gap, judge
-from tombola.fields import known_fields
+from tombola.files import FORMAT, as_written, json_of, read_as, write_atomically
 from tombola.methods import Method
 from tombola.robust import Robustness
 from tombola.studies.execution import execute
@@ -20,7 +20,7 @@ from tombola.studies.prepared import search
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
-from tombola.tickets import Ticket, write_atomically
+from tombola.tickets import Ticket
 from tombola.training import Task, bars, fingerprint, identity
 
 DENSE = "dense"
@@ -44,22 +44,21 @@ class Study:
 
     def save(self, folder: Path) -> None:
         """Write study.json into a folder."""
-        write_atomically(folder / "study.json", json.dumps(asdict(self)))
+        write_atomically(Path(folder) / "study.json", json.dumps({"format": FORMAT, **asdict(self)}))
 
     @staticmethod
     def load(folder: Path) -> Study:
         """Read study.json; TombolaError if there is none, or it is damaged."""
-        path = folder / "study.json"
-        if not path.exists():
+        path = Path(folder) / "study.json"
+        study = as_written(path, _study, "run the study's command again")
+        if study is None:
             raise TombolaError(f"{folder} holds no study; make one with tombola compare METHOD… --out {folder}")
-        try:
-            content = known_fields(Study, json.loads(path.read_text()))
-            content["results"] = tuple(Result.of(result) for result in content["results"])
-            content["verdicts"] = tuple(Verdict.of(verdict) for verdict in content["verdicts"])
-            content["sanity"] = tuple(Sanity.of(own) for own in content.get("sanity", ()))
-            return Study(**content)
-        except (ValueError, TypeError, KeyError) as error:
-            raise TombolaError(f"{path} is damaged ({error}); run the study's command again") from error
+        return study
+
+
+def _study(text: str) -> Study:
+    study = read_as(Study, json_of(text))
+    return replace(study, results=tuple(result.upgraded() for result in study.results))
 
 
 def check(

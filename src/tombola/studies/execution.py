@@ -83,17 +83,22 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
 
     alone: why it could not train with others, for the record.
     """
-    spec, folder = run.spec, run.folder
-    with folder.locked():
-        settings = folder.begin(run.settings, anew=run.store.renews(folder))
+    spec, folder, anew = run.spec, run.folder, run.store.renews(run.folder)
+    if not anew and (done := folder.finished(run.settings)) is not None:
+        return replace(done, method=spec.method)
+    with folder.held() as lease:
+        settings = folder.begin(run.settings, anew=anew)
+        stages = run.run(lease)
         done = folder.result()
         if done is not None:
+            stages.clear()
             return replace(done, method=spec.method)
-        (found, ticket_path), arm = run.subject, at_rate(run.arm, spec.lr)
-        stages, command = run.run(), command_for(spec, settings["task"], ticket_path)
+        (found, ticket_path), arm = run.subject, at_rate(run.arm(lease), spec.lr)
+        command = command_for(spec, settings["task"], ticket_path)
         trained = train(
             arm.task, arm.ticket, seed=spec.seed, init_seed=spec.init_seed, extra_epochs=arm.extra_epochs, run=stages
         )
+        lease.check()
         if spec.control and arm.ticket is not None:
             arm.ticket.save(folder.ticket_path)
             ticket_path = folder.ticket_path
@@ -129,7 +134,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
             together=trained.together,
             alone=alone,
         )
-        folder.finish(result)
+        result = folder.finish(result)
         stages.clear()
     return result
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tombola.errors import TombolaError
 from tombola.evidence import Against, Arm, control, control_kind
+from tombola.files import Lease
 from tombola.methods import Method, find
 from tombola.registry import CONTROLS
 from tombola.studies.executor import Executor
@@ -39,10 +40,10 @@ class Prepared:
     store: Store
     executor: Executor
 
-    def run(self, part: Path = Path()) -> Run:
-        """The stages of this run, or of a part that has a folder within its own."""
+    def run(self, lease: Lease | None, part: Path = Path()) -> Run:
+        """The stages of this run, or of a part that has a folder within its own; lease: the hold on the folder."""
         how = self.executor
-        return Run(self.spec.seed, self.folder.path / part, how.device, how.bars, meter=how.meter)
+        return Run(self.spec.seed, self.folder.path / part, how.device, how.bars, meter=how.meter, lease=lease)
 
     @cached_property
     def subject(self) -> tuple[Ticket | None, Path | None]:
@@ -58,9 +59,11 @@ class Prepared:
         ticket, folder = search(spec.task, spec.subject, spec.seed, self.store, self.executor, label=spec.label)
         return ticket, folder.ticket_path
 
-    @cached_property
-    def arm(self) -> Arm:
-        """What is trained, but for the run's own learning rate; a control that searches does so in the run's folder."""
+    def arm(self, lease: Lease | None) -> Arm:
+        """What is trained, but for the run's own learning rate; a control that searches does so in the run's folder.
+
+        lease: the hold on that folder.
+        """
         spec, (ticket, _) = self.spec, self.subject
         if ticket is None:
             if spec.control:
@@ -69,7 +72,7 @@ class Prepared:
         if not spec.control:
             return Arm(spec.task, ticket)
         method = None if isinstance(spec.subject, Ticket) else spec.subject
-        against = Against(spec.task, ticket, spec.seed, method, self.run(Path("stages") / SEARCH))
+        against = Against(spec.task, ticket, spec.seed, method, self.run(lease, Path("stages") / SEARCH))
         return control(spec.control, against)
 
 
@@ -96,15 +99,18 @@ def search(
     """Find a ticket once: in `folder`, or in the store's own for what the search is."""
     spec, settings = executor.tasks.known(RunSpec(task, method, SEARCH, seed, label=label), executor.device)
     folder = folder or store.folder(f"find-{spec.method}-{spec.density:.4g}-s{seed}", settings)
-    own = Prepared(spec, settings, folder, store, executor)
-    with folder.locked():
-        folder.begin(settings, anew=store.renews(folder))
+    own, anew = Prepared(spec, settings, folder, store, executor), store.renews(folder)
+    if not anew and (ticket := folder.found(settings)) is not None:
+        return ticket, folder
+    with folder.held() as lease:
+        folder.begin(settings, anew=anew)
         ticket = folder.ticket()
+        run = own.run(lease)
         if ticket is None:
-            run = own.run()
             ticket = find(spec.task, method, run=run)
+            lease.check()
             folder.finish_search(ticket, run.history)
-            run.clear()
+        run.clear()
     return ticket, folder
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tombola.errors import TombolaError
-from tombola.fields import known_fields
+from tombola.files import FORMAT, read_as
 from tombola.studies.legacy import upgraded_run
 
 
@@ -61,22 +60,17 @@ class Result:
         return " · ".join(part for part in (self.method, self.control) if part) or "dense"
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps({"format": FORMAT, **asdict(self)})
 
     @staticmethod
     def of(content: dict[str, Any]) -> Result:
-        """A result from what JSON made of it; what a newer version adds is left out.
+        """A result from what JSON holds of it; fields that a newer version adds are left out.
 
-        TombolaError for what is missing or is not what it should be.
+        Raises:
+            ValueError: something is missing, or is not what it should be.
         """
-        typed = known_fields(Result, content)
-        try:
-            typed["settings"] = upgraded_run(typed["settings"])
-            typed["history"] = tuple(typed["history"])
-            typed["layers"] = {name: (kept, size) for name, (kept, size) in typed["layers"].items()}
-            typed["collapsed"] = tuple(typed.get("collapsed", ()))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise TombolaError(
-                f"its history, layers or collapsed layers are not listed as they should be ({error})"
-            ) from error
-        return Result(**typed)
+        return read_as(Result, content).upgraded()
+
+    def upgraded(self) -> Result:
+        """The same result with its settings in today's form."""
+        return replace(self, settings=upgraded_run(self.settings))

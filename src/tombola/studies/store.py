@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
-from tombola.errors import FileError
-from tombola.studies.json_lines import as_lines
+from tombola.errors import DamagedError, FileError
+from tombola.files import (
+    FORMAT,
+    Lease,
+    as_lines,
+    as_written,
+    check_format,
+    held,
+    json_of,
+    printable_text,
+    read_as,
+    set_aside,
+    write_atomically,
+    write_once,
+)
+from tombola.files.atomic_files import DAMAGED, PART
+from tombola.files.lease import HOLDER
 from tombola.studies.legacy import upgraded_run, without_code
 from tombola.studies.result import Result
 from tombola.studies.spec import CONDITIONS, NAMES, digest
-from tombola.tickets import Ticket, write_atomically
+from tombola.tickets import Ticket
 from tombola.training import fingerprint
+
+T = TypeVar("T")
 
 DIGITS = 12
 """Of its digest in a folder's name."""
 LONGEST = 120
 """Letters of what a run is called in its folder's name; the digest tells it apart."""
-HISTORY = "history.jsonl"
+SETTINGS, HISTORY, RESULT = "settings.json", "history.jsonl", "result.json"
+TICKET, CURVE, STAGES = "ticket.safetensors", "search.svg", "stages"
+WRITTEN = (SETTINGS, HISTORY, RESULT, TICKET, CURVE, "tried.jsonl", ".lock", ".owner")
+"""The files that a run writes into its folder; the last two are of the first version."""
+STAGE_FILES = (".pt", ".part", DAMAGED)
 ODD = r"[^A-Za-z0-9._-]+"
 """What of a label does not go into a folder's name."""
 
@@ -53,43 +72,82 @@ def in_words(conditions: Mapping[str, Any]) -> str:
 
 
 class RunFolder:
-    """One run's folder: settings.json, ticket.safetensors, result.json, history.jsonl, search.svg, stages/."""
+    """One run's folder: settings.json, ticket.safetensors, result.json, history.jsonl, search.svg, stages/.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: the folder, which need not be there yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
 
     @property
     def ticket_path(self) -> Path:
-        return self.path / "ticket.safetensors"
-
-    def settings(self) -> dict[str, Any] | None:
-        """What the run is, in today's form; None before it was begun."""
-        held = self._read("settings.json")
-        return None if held is None else upgraded_run(held)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether there is a result, or of a search the ticket."""
-        return (self.path / "result.json").exists() or (
-            self.ticket_path.exists() and not (self.path / "stages").exists()
-        )
-
-    def result(self) -> Result | None:
-        return self._read("result.json", lambda text: Result.of(json.loads(text)))
+        return self.path / TICKET
 
     @property
     def curve_path(self) -> Path:
-        return self.path / "search.svg"
+        return self.path / CURVE
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is a result, or of a search the ticket and its history."""
+        return (self.path / RESULT).exists() or (self.ticket_path.exists() and not (self.path / STAGES).exists())
+
+    def settings(self) -> dict[str, Any] | None:
+        """What the run is, in today's form; None before it was begun."""
+        return as_written(self.path / SETTINGS, _settings, "remove the folder or use --fresh, if it is a run's")
+
+    def result(self) -> Result | None:
+        """What the run came to; None before it is finished."""
+        return self._read(RESULT, lambda text: Result.of(json_of(text)))
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs of a finished search or training."""
-        return self._read(HISTORY, lambda text: [json.loads(line) for line in text.splitlines()]) or []
+        return self._read(HISTORY, _history) or []
 
     def ticket(self) -> Ticket | None:
+        """The ticket that the run found, or trained; None before there is one."""
         return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
 
+    def finished(self, settings: Mapping[str, Any]) -> Result | None:
+        """The result of the run of these settings, read without holding the folder; None if there is none to believe.
+
+        What a kill has left between the end of the run and the removal of its stages goes, where it can be removed.
+        """
+        try:
+            kept = self.settings()
+            result = self.result() if kept is not None and digest(kept) == digest(settings) else None
+        except DamagedError:
+            return None
+        if result is not None and (self.path / STAGES).exists():
+            with contextlib.suppress(FileError), self.held():
+                shutil.rmtree(self.path / STAGES, ignore_errors=True)
+        return result
+
+    def found(self, settings: Mapping[str, Any]) -> Ticket | None:
+        """The ticket of the search of these settings, read without holding the folder; None if it has yet to end."""
+        try:
+            kept = self.settings()
+            is_found = self.is_finished and kept is not None and digest(kept) == digest(settings)
+            return self.ticket() if is_found else None
+        except DamagedError:
+            return None
+
+    def held(self) -> AbstractContextManager[Lease]:
+        """Hold the folder, so that no other process works in it.
+
+        Raises:
+            FileError: another process holds it, or there are files in it that Tombola did not write.
+        """
+        if not (self.path / SETTINGS).exists() and (foreign := self._foreign()):
+            raise FileError(
+                f"{self.path} is no run's folder: it holds {_listed(foreign)}; give --out a folder that is empty or new"
+            )
+        return held(self.path)
+
     def begin(self, settings: dict[str, Any], anew: bool = False) -> dict[str, Any]:
-        """Begin, or go on with, the run of these settings, in a folder that is locked.
+        """Begin, or go on with, the run of these settings, in a folder that is held.
 
         Args:
             settings: what the run is.
@@ -103,6 +161,7 @@ class RunFolder:
         """
         if anew:
             self.clear()
+        self._set_damaged_aside()
         held = self.settings()
         if held is not None and digest(held) != digest(settings):
             differing = [key for key in settings if key not in (*NAMES, *CONDITIONS) and held.get(key) != settings[key]]
@@ -120,58 +179,109 @@ class RunFolder:
                 stacklevel=3,
             )
             settings = {**settings, "began": held.get("began", under(held))}
-        write_atomically(self.path / "settings.json", json.dumps(settings, indent=2))
+        write_atomically(self.path / SETTINGS, json.dumps({"format": FORMAT, **settings}, indent=2))
         return settings
 
     def finish_search(self, ticket: Ticket, history: Iterable[Mapping[str, Any]]) -> None:
+        """Keep what a search came to."""
         write_atomically(self.path / HISTORY, as_lines(history))
         ticket.save(self.ticket_path)
 
-    def finish(self, result: Result) -> None:
+    def finish(self, result: Result) -> Result:
+        """Keep what the run came to, unless another holder of the folder was first.
+
+        Returns:
+            The result that is kept.
+        """
+        if not write_once(self.path / RESULT, result.to_json()):
+            return self.result() or result
         write_atomically(self.path / HISTORY, as_lines(result.history))
-        write_atomically(self.path / "result.json", result.to_json())
+        return result
 
     def clear(self) -> None:
-        """Forget everything but the lock."""
-        for child in self.path.iterdir() if self.path.exists() else ():
-            if child.is_dir():
-                shutil.rmtree(child)
-            elif child.name != ".lock":
-                child.unlink()
+        """Forget the run that is in the folder.
 
-    @contextmanager
-    def locked(self) -> Generator[None]:
-        """Hold the folder; FileError if another process does. A killed process holds nothing."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"cannot make the folder {self.path}: {error.strerror}; choose another --out") from error
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
+        Raises:
+            FileError: there is something in it that Tombola did not write; nothing is removed.
+        """
+        if foreign := self._foreign():
             raise FileError(
-                f"{self.path} is in use by another process ({self._owner()}); wait for it, or choose another --out"
-            ) from error
+                f"{self.path} holds {_listed(foreign)} beside a run, and --fresh removes only what Tombola wrote; "
+                "move it away, or choose another --out"
+            )
+        self._check_is_a_run()
+        shutil.rmtree(self.path / STAGES, ignore_errors=True)
+        for path in list(self.path.iterdir()):
+            if path.name in WRITTEN or path.name.removesuffix(DAMAGED) in WRITTEN:
+                path.unlink()
+
+    def _check_is_a_run(self) -> None:
+        """Refuse a settings.json that may be another program's: it is ours if it reads as ours, or a result does."""
         try:
-            (self.path / ".owner").write_text(str(os.getpid()))
-            yield
-        finally:
-            lock.release()
+            self.settings()
+        except DamagedError:
+            try:
+                if self.result() is not None or self.ticket() is not None:
+                    return
+            except DamagedError:
+                pass
+            raise
 
-    def _owner(self) -> str:
-        owner = self.path / ".owner"
-        return f"process {owner.read_text()}" if owner.exists() else "unknown"
+    def _set_damaged_aside(self) -> None:
+        for name, read in ((RESULT, self.result), (TICKET, self.ticket), (HISTORY, self.history)):
+            try:
+                read()
+            except DamagedError as error:
+                set_aside(self.path / name, error)
 
-    def _read(self, name: str, parse: Callable[[str], Any] = json.loads) -> Any:
+    def _foreign(self) -> list[str]:
+        """What is in the folder, or among its stages, that no run writes."""
+        places = [path for path in self.path.iterdir()] if self.path.is_dir() else []
+        foreign = [path.name for path in places if not _is_ours(path)]
+        stages = self.path / STAGES
+        if stages.is_dir() and not stages.is_symlink():
+            foreign += [
+                f"{STAGES}/{path.relative_to(stages)}"
+                for path in stages.rglob("*")
+                if path.is_symlink() or not (path.is_dir() or path.suffix in STAGE_FILES)
+            ]
+        return sorted(foreign)
+
+    def _read(self, name: str, parse: Callable[[str], T]) -> T | None:
         """What a file of the folder stands for; None if it is not there."""
-        path = self.path / name
-        if not path.exists():
-            return None
-        try:
-            return parse(path.read_text())
-        except ValueError as error:
-            raise FileError(f"{path} is damaged ({error}); remove the folder or use --fresh") from error
+        return as_written(self.path / name, parse, "remove the folder or use --fresh")
+
+
+def _settings(text: str) -> dict[str, Any]:
+    content = json_of(text)
+    check_format(content)
+    content.pop("format", None)
+    if missing := [condition for condition in CONDITIONS if condition not in content]:
+        raise ValueError(f"no run's settings are without {missing[0]}")
+    return upgraded_run(content)
+
+
+def _history(text: str) -> list[dict[str, Any]]:
+    return [read_as(dict[str, Any], json_of(row)) for row in text.splitlines()]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file or folder within a run's is of a kind and name that a run writes."""
+    if path.name == STAGES:
+        return path.is_dir() and not path.is_symlink()
+    ours = path.name.removesuffix(DAMAGED) in WRITTEN or HOLDER.fullmatch(path.name) or PART.fullmatch(path.name)
+    return bool(ours) and not path.is_dir()
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few of some names.
+
+    Examples:
+        >>> _listed(["a", "b", "c", "d"])
+        'a, b, c and 1 more'
+    """
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(printable_text, names[:3])) + more
 
 
 @dataclass(frozen=True)
@@ -223,14 +333,14 @@ class Store:
         for result in results:
             folder = RunFolder(self.root / result.digest)
             if folder.result() is None:
-                with folder.locked():
+                with folder.held():
                     folder.begin(result.settings)
                     folder.finish(result)
         self.__dict__.pop("_index", None)
 
     def results(self) -> list[Result]:
         """Every finished run."""
-        folders = (RunFolder(path.parent) for path in sorted(self.root.glob("*/result.json")))
+        folders = (RunFolder(path.parent) for path in sorted(self.root.glob(f"*/{RESULT}")))
         return [result for folder in folders if (result := folder.result()) is not None]
 
     def _with(self, own: str) -> list[RunFolder]:

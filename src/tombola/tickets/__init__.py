@@ -1,6 +1,5 @@
 """Masks, the selection that makes them, tickets and their file, and attaching a mask to a model."""
 
-from tombola.tickets.atomic_files import unwritable, write_atomically
 from tombola.tickets.attachment import AttachWarning, Handle, attach
 from tombola.tickets.layer_budgets import Scope, as_density
 from tombola.tickets.mask import Mask
@@ -44,6 +43,4 @@ __all__ = [
     "select_pattern",
     "tensors_of",
     "unwrapped",
-    "unwritable",
-    "write_atomically",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.files import read_as
 from tombola.tickets.mask import Bits, Mask
-from tombola.tickets.start import INITIAL_WEIGHTS, Seed, Values, overlay
+from tombola.tickets.start import Seed, Values, overlay
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits, digest_of, put_values, tensors_of
-from tombola.tickets.ticket_file import read_file, typed, write_file
+from tombola.tickets.ticket_file import read_file, write_file
+
+_Plain = str | int | float | bool | None
+DIMENSIONS, LARGEST_SIDE = 16, 2**40
+"""What a parameter's shape has at most; torch itself has no more than 64 dimensions."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +43,6 @@ class Provenance:
     whole: float | None = None
     before: float | None = None
     version: str = ""
-
-
-PROVENANCE: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("method", "version"), (str,)),
-    **dict.fromkeys(("settings", "task", "cost"), (dict,)),
-    "seed": (int, type(None)),
-    "ties": (int,),
-    "whole": (float, type(None)),
-    "before": (float, type(None)),
-}
 
 
 @dataclass(frozen=True)
@@ -124,42 +119,44 @@ class Ticket:
         return read_file(Path(path), _ticket)
 
 
+@dataclass(frozen=True)
+class _Description:
+    """What a ticket's file says beside its tensors."""
+
+    shapes: dict[str, tuple[int, ...]]
+    start: dict[str, Any]
+    held: tuple[str, ...]
+    recipe: dict[str, _Plain | tuple[_Plain, ...]]
+    removed: dict[str, tuple[int, ...]]
+    provenance: Provenance
+
+
 def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
     masks = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
     values = {name.removeprefix("values/"): t for name, t in tensors.items() if name.startswith("values/")}
-    shapes = typed(content, "shapes", dict)
-    if len(masks) + len(values) != len(tensors) or masks.keys() != shapes.keys():
+    said = read_as(_Description, content)
+    if len(masks) + len(values) != len(tensors) or masks.keys() != said.shapes.keys():
         raise ValueError("its tensors are not the ones that its description names")
-    bits = {name: _bits(name, masks[name], shape) for name, shape in shapes.items()}
-    start = typed(content, "start", dict)
-    if values:
-        what, spent = typed(start, "what", str), typed(start, "epochs_spent", int, float)
-        start = Values(values, what, spent)
-    else:
-        start = Seed(typed(start, "seed", int), typed(start, "digest", str), typed(start, "weights", str))
-        if start.weights not in INITIAL_WEIGHTS:
-            raise ValueError(f"`weights` is {start.weights!r}")
-    held = tuple(typed({"held": name}, "held", str) for name in typed(content, "held", list))
-    removed = typed(content, "removed", dict)
-    if not all(isinstance(u, list) and all(type(i) is int and i >= 0 for i in u) for u in removed.values()):
+    if any(unit < 0 for units in said.removed.values() for unit in units):
         raise ValueError("`removed` does not list units by number")
-    provenance = {"whole": None} | typed(content, "provenance", dict)  # Which older files do not have.
-    if provenance.keys() != {field.name for field in fields(Provenance)}:
-        raise ValueError("its provenance has other fields")
-    for key, types in PROVENANCE.items():
-        typed(provenance, key, *types)
-    return Ticket(
-        mask=Mask(bits, provenance["ties"]),
-        start=start,
-        held=held,
-        recipe=typed(content, "recipe", dict),
-        removed={group: tuple(units) for group, units in removed.items()},
-        provenance=Provenance(**provenance),
-    )
+    if values:
+        start: Seed | Values = Values(values, **read_as(_Stored, said.start).__dict__)
+    else:
+        start = read_as(Seed, said.start)
+    bits = {name: _bits(name, masks[name], shape) for name, shape in said.shapes.items()}
+    return Ticket(Mask(bits, said.provenance.ties), start, said.held, said.recipe, said.removed, said.provenance)
 
 
-def _bits(name: str, packed: Tensor, shape: Any) -> Bits:
-    if not (isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape)):
+@dataclass(frozen=True)
+class _Stored:
+    """What a file says of stored values, beside the tensors."""
+
+    what: str
+    epochs_spent: float
+
+
+def _bits(name: str, packed: Tensor, shape: tuple[int, ...]) -> Bits:
+    if len(shape) > DIMENSIONS or not all(0 <= side <= LARGEST_SIDE for side in shape):
         raise ValueError(f"the shape of '{name}' is {shape!r}")
     size = math.prod(shape)
     if packed.dtype != torch.uint8 or packed.ndim != 1 or packed.numel() != -(-size // 8):

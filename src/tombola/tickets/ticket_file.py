@@ -13,12 +13,11 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from tombola.errors import FileError
-from tombola.tickets.atomic_files import write_atomically
+from tombola.errors import DamagedError, FileError
+from tombola.files import FORMAT, NewerFormat, check_format, json_of, write_atomically
 from tombola.tickets.tensors import digest_of
 
 T = TypeVar("T")
-FORMAT = 1
 
 
 def write_file(path: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -36,6 +35,8 @@ def read_file(path: Path, decode: Callable[[dict[str, Any], dict[str, Tensor]], 
         raise FileError(f"cannot read the ticket {path}: {error.strerror}; give the path of a ticket's file") from error
     try:
         return decode(*_parts(data))
+    except NewerFormat as error:
+        raise FileError(f"{path} {error}") from error
     except (
         KeyError,
         TypeError,
@@ -44,19 +45,12 @@ def read_file(path: Path, decode: Callable[[dict[str, Any], dict[str, Tensor]], 
         SafetensorError,
         RecursionError,
         OverflowError,
+        RuntimeError,
     ) as error:
-        raise FileError(
+        raise DamagedError(
             f"{path} is not a whole, unaltered ticket: {str(error) or type(error).__name__}; copy it again or "
             "repeat the search that made it"
         ) from error
-
-
-def typed(content: Mapping[str, Any], key: str, *types: type) -> Any:
-    """A field of a description, which must have one of these types."""
-    value = content.get(key)
-    if type(value) not in types:
-        raise ValueError(f"`{key}` is {value!r}, not {' or '.join(t.__name__ for t in types)}")
-    return value
 
 
 def _parts(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -65,13 +59,10 @@ def _parts(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     text = header.get("__metadata__", {}).get("tombola")
     if text is None:
         raise ValueError("it is a safetensors file without a ticket in it")
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise ValueError("its description is not a JSON object")
-    version, digest = content.get("format"), content.pop("digest", None)
-    if version != FORMAT:
-        raise ValueError(f"its format is {version!r}, this version of Tombola reads {FORMAT}")
-    if digest != _digest(content, tensors):
+    content = json_of(text)
+    check_format(content)
+    written = json.loads(text)
+    if written.pop("digest", None) != _digest(written, tensors):
         raise ValueError("its contents do not match its digest")
     return content, tensors
 

@@ -1,7 +1,8 @@
-"""Checkpoints of the loop: written beside and renamed, read without pickle."""
+"""Checkpoints: written beside and renamed, with a digest, read without pickle."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from pathlib import Path
@@ -9,31 +10,65 @@ from typing import Any
 
 import torch
 
-from tombola.tickets import write_atomically
+from tombola.errors import DamagedError
+from tombola.files import Lease, set_aside, write_atomically
+
+MAGIC = b"tombola checkpoint 1\n"
+DIGEST = 32
+"""Bytes of the digest that follows the magic, before the state itself."""
 
 
 class Checkpoint:
-    """One file that holds the loop's state after its last whole epoch, written at most every few seconds."""
+    """One file that holds a stage's state, written at most every few seconds, with a digest of it.
 
-    def __init__(self, path: Path, every: float = 5.0) -> None:
+    Args:
+        path: the file.
+        every: seconds between two states that are due.
+        lease: the hold on the run's folder, which is checked before each write; None where nobody else can come.
+    """
+
+    def __init__(self, path: Path, every: float = 5.0, lease: Lease | None = None) -> None:
         self.path = path
         self._every = every
+        self._lease = lease
         self._written = time.monotonic()
 
     def due(self) -> bool:
+        """Whether the last state was written so long ago that the next one is worth writing."""
         return time.monotonic() - self._written >= self._every
 
     def save(self, state: dict[str, Any]) -> None:
+        """Write a state beside the last one and rename it there.
+
+        Raises:
+            LeaseLost: another process holds the folder by now.
+        """
+        if self._lease is not None:
+            self._lease.check()
         buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(self.path, buffer.getvalue())
+        torch.save(state | {"holder": self._lease.number if self._lease else 0}, buffer)
+        content = buffer.getvalue()
+        write_atomically(self.path, MAGIC + hashlib.blake2b(content, digest_size=DIGEST).digest() + content)
         self._written = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, on the CPU; None if there is none."""
-        if not self.path.exists():
+        """The saved state, on the CPU; None if there is none, or it is damaged: that is then set aside with a note."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
             return None
-        return torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            return self._state(data)
+        except DamagedError as error:
+            set_aside(self.path, error)
+            return None
+
+    def _state(self, data: bytes) -> dict[str, Any]:
+        digest, content = data[len(MAGIC) : len(MAGIC) + DIGEST], data[len(MAGIC) + DIGEST :]
+        if not data.startswith(MAGIC) or hashlib.blake2b(content, digest_size=DIGEST).digest() != digest:
+            raise DamagedError(f"the checkpoint {self.path} is damaged, or of another version")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
     def remove(self) -> None:
+        """Forget the state."""
         self.path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
+from tombola.files import Lease
 from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, suited
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
@@ -37,7 +38,8 @@ class Run:
 
     A finished stage is never repeated and a killed one goes on from its checkpoint, as long as the folder is the
     same; without a folder everything stays in memory. meter: estimates the energy and carbon of each cost; those of a
-    stage that was killed are its mean power since then × the seconds of the whole stage.
+    stage that was killed are its mean power since then × the seconds of the whole stage. lease: the hold on the folder,
+    which is checked before a stage is written.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Run:
         bars: Bars | None = None,
         checkpoint_seconds: float = 5.0,
         meter: Meter | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.seed = seed
         self.folder = folder
@@ -56,6 +59,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.bars = bars or Bars()
         self.meter = meter
+        self.lease = lease
         self._checkpoint_seconds = checkpoint_seconds
         self._score_flops: list[tuple[Score, int]] = []
         self._dense_epoch: float | None = None
@@ -230,7 +234,7 @@ class Run:
     def part(self, name: str, seed: int) -> Run:
         """A run for a part of this one's work, with a folder of its own among the stages and a ledger of its own."""
         folder = None if self.folder is None else self.folder / "stages" / name
-        return Run(seed, folder, self.device, self.bars, self._checkpoint_seconds, self.meter)
+        return Run(seed, folder, self.device, self.bars, self._checkpoint_seconds, self.meter, self.lease)
 
     def clear(self) -> None:
         """Remove the stages' files, once what they were for is safe elsewhere."""
@@ -241,7 +245,7 @@ class Run:
         """Where a stage keeps something; None without a folder."""
         if self.folder is None:
             return None
-        return Checkpoint(self.folder / "stages" / f"{name}.pt", self._checkpoint_seconds)
+        return Checkpoint(self.folder / "stages" / f"{name}.pt", self._checkpoint_seconds, self.lease)
 
 
 def seed_of(seed: int | None, run: Run | None) -> int:

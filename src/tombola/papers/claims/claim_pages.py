@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tombola.evidence import interval
+from tombola.files import write_atomically
 from tombola.papers.claims.claim import Claim, Level
 from tombola.papers.claims.claim_outcome import ClaimReport
 from tombola.papers.claims.measurement import MeasuredFigure, MeasuredRow, Measurement
@@ -21,7 +22,6 @@ from tombola.report.charts import differences_chart, specification
 from tombola.report.prose import counted, points, probability
 from tombola.report.theme import LIGHT, vega_config
 from tombola.studies import Result
-from tombola.tickets import write_atomically
 from tombola.training import Recipe
 
 FINDING = {"holds": "good", "contradicted": "bad", "undecided": "unsure"}

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tombola.files import parsed, text_of, write_atomically
 from tombola.studies import Result
-from tombola.studies.json_lines import parsed, text_of
-from tombola.tickets import write_atomically
 
 
 def save_records(path: Path, results: Iterable[Result]) -> None:

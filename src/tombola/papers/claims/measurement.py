@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from tombola.fields import known_fields
+from tombola.files import parsed, text_of, write_atomically
 from tombola.papers.claims.units import Unit
 from tombola.studies import Engine, source_digest
-from tombola.studies.json_lines import parsed, text_of
 from tombola.studies.spec import conditions, digest
-from tombola.tickets import write_atomically
 
 
 class FigureFunction(Protocol):

@@ -13,6 +13,7 @@ import vl_convert
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from tombola.files import write_atomically
 from tombola.methods import NeuronPicks
 from tombola.papers.pretraining.pretraining_study import EnoughStudy
 from tombola.papers.pretraining.theory import bound_rows
@@ -24,7 +25,6 @@ from tombola.report.panels import Figure, LegendEntry, Panel
 from tombola.report.prose import NOTHING, counted
 from tombola.report.shared_settings import flat
 from tombola.report.theme import LIGHT, vega_config
-from tombola.tickets import write_atomically
 
 
 def enough_table(done: EnoughStudy) -> Table:

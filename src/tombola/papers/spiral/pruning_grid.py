@@ -95,7 +95,7 @@ def pruned(grid: Pruning, engine: Engine, budget: float = math.inf) -> list[Fewe
     known = {"search": "pruned", "width": grid.width} | task_settings(task, 0, engine.executor.device)
     folder = engine.store.folder("pruned", known)
     done = []
-    with folder.locked():
+    with folder.held():
         folder.begin(known, anew=engine.store.renews(folder))
         records = Records(folder.path / "tried.jsonl", Cell)
         with engine.executor.bars.track("methods", len(grid.methods)) as tick:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from tombola.fields import known_fields
+from tombola.files import parsed, text_of, unwritable
 from tombola.papers.spiral.spiral_runs import Values
-from tombola.studies.json_lines import parsed, text_of
-from tombola.tickets import unwritable
 
 
 class Line(Protocol):

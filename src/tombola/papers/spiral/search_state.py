@@ -97,7 +97,7 @@ def searching(search: Search, engine: Engine, train: Trainer | None = None) -> G
     known = {"search": "sparsest", "settings": [setting.name for setting in tried], "init": search.init}
     known |= task_settings(spiral_task((16, 16, 16), search.recipe), 0, engine.executor.device)
     folder = engine.store.folder("sparsest", known)
-    with folder.locked():
+    with folder.held():
         folder.begin(known, anew=engine.store.renews(folder))
         yield SearchState(search, tried, engine, Records(folder.path / "tried.jsonl", Row), train)
 

@@ -11,6 +11,7 @@ import vl_convert
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from tombola.files import write_atomically
 from tombola.papers.spiral.pruned_cells import Fewest
 from tombola.papers.spiral.search_outcome import FoundNetwork, SparsestNetwork, TriedStructure
 from tombola.papers.spiral.spiral_charts import (
@@ -26,7 +27,6 @@ from tombola.report.html_page import dressed, environment
 from tombola.report.page_tables import Grid
 from tombola.report.prose import NOTHING, between, share
 from tombola.report.theme import LIGHT, vega_config
-from tombola.tickets import write_atomically
 
 SHOWN = 12
 RATES = ("structure", "weights", "weights, biases", "runs", "reach it", "95 % interval, %", "best, %")

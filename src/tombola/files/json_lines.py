@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tombola.errors import FileError
+from tombola.files.schemas import NewerFormat, json_of
 
 T = TypeVar("T")
 
@@ -26,6 +27,8 @@ def parsed(path: Path, text: str, parse: Callable[[Any], T]) -> Iterator[T]:
     """What each line of a file's text stands for; FileError naming the line that is damaged."""
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            yield parse(json.loads(line))
+            yield parse(json_of(line))
+        except NewerFormat as error:
+            raise FileError(f"{path} {error}") from error
         except (ValueError, TypeError, KeyError) as error:
             raise FileError(f"{path} is damaged in line {number} ({error}); remove that line") from error

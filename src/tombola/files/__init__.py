@@ -1,0 +1,28 @@
+"""Files: written whole or not at all, held by one process, checked before they are believed."""
+
+from tombola.files.atomic_files import set_aside, unwritable, write_atomically, write_once
+from tombola.files.json_lines import as_lines, parsed, text_of
+from tombola.files.lease import Lease, LeaseLost, held
+from tombola.files.printable import printable, printable_text
+from tombola.files.schemas import FORMAT, NewerFormat, as_written, check_format, json_of, read_as
+
+__all__ = [
+    "FORMAT",
+    "Lease",
+    "LeaseLost",
+    "NewerFormat",
+    "as_lines",
+    "as_written",
+    "check_format",
+    "held",
+    "json_of",
+    "parsed",
+    "printable",
+    "printable_text",
+    "read_as",
+    "set_aside",
+    "text_of",
+    "unwritable",
+    "write_atomically",
+    "write_once",
+]

@@ -1,0 +1,45 @@
+"""Processes: which is this one, and does another one still live?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+
+def _host() -> str:
+    """A name of this machine since it started, as processes see it: containers with one name are told apart."""
+    parts = [socket.gethostname()]
+    for source in ("/proc/sys/kernel/random/boot_id",):
+        if Path(source).exists():
+            parts.append(Path(source).read_text().strip())
+    namespace = Path("/proc/self/ns/pid")
+    if namespace.is_symlink():
+        parts.append(os.readlink(namespace))
+    return hashlib.blake2b("/".join(parts).encode(), digest_size=4).hexdigest()
+
+
+HOST = _host()
+
+
+@cache
+def _started(process: int) -> float:
+    return psutil.Process(process).create_time()
+
+
+def started() -> float:
+    """When this process began, in seconds; it tells apart processes that got the same number."""
+    return _started(os.getpid())
+
+
+def is_alive(process: int, since: float | None = None) -> bool:
+    """Whether a process of this host lives: one of that number, that began then if that is known."""
+    try:
+        found = psutil.Process(process)
+        return found.status() != psutil.STATUS_ZOMBIE and (since is None or abs(found.create_time() - since) < 1)
+    except psutil.Error:
+        return False

@@ -1,0 +1,125 @@
+"""What JSON files say, checked: against a dataclass by msgspec, within bounds, every number finite."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tombola.errors import DamagedError, FileError
+from tombola.files.printable import printable
+
+T = TypeVar("T")
+
+FORMAT = 1
+"""The version of the form of results, studies and settings; files that do not name one are of the first."""
+
+
+class NewerFormat(ValueError):
+    """A file is in a form that only a newer version reads."""
+
+
+LARGEST = 2**28
+"""Bytes of a JSON file that is read."""
+DEEPEST = 64
+"""Nested lists and objects in a JSON file that is read."""
+
+
+def json_of(text: str | bytes) -> Any:
+    """What a text of JSON holds, made safe to show.
+
+    Args:
+        text: at most `LARGEST` bytes, nested at most `DEEPEST` deep, every number finite.
+
+    Raises:
+        ValueError: it is not so, in words that continue "it is damaged:".
+    """
+    if len(text) > LARGEST:
+        raise ValueError(f"it has {len(text):,} bytes, more than any that Tombola writes")
+    try:
+        content = json.loads(text, parse_constant=_refuse_constant)
+        _check(content, DEEPEST)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return printable(content)
+
+
+def read_as(kind: type[T], content: Any) -> T:
+    """A dataclass from what JSON holds of it: types and ranges are checked, fields of a newer version are left out.
+
+    Raises:
+        ValueError: it does not fit, in words that name the field; or it is of a newer version's format.
+    """
+    if isinstance(content, Mapping):
+        check_format(content)
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(_in_words(str(error))) from error
+
+
+def check_format(content: Any) -> None:
+    """Refuse what a newer Tombola wrote in a form of its own.
+
+    Raises:
+        NewerFormat: the content names a format beyond this version's.
+        ValueError: it is no object, or names no format that there could be.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"it holds a {type(content).__name__}, not an object with fields")
+    version = content.get("format", FORMAT)
+    if type(version) is not int or version < 1:
+        raise ValueError(f"its format is {version!r}, not a number from 1")
+    if version > FORMAT:
+        raise NewerFormat(
+            f"was written by a newer Tombola (format {version}; this one reads up to {FORMAT}); upgrade it"
+        )
+
+
+def as_written(path: Path, parse: Callable[[str], T], mend: str) -> T | None:
+    """What a file says; None if there is no file.
+
+    Args:
+        path: of the file.
+        parse: what makes of its text what it stands for; a ValueError says why it cannot.
+        mend: what its user can do if it is damaged.
+
+    Raises:
+        FileError: the file cannot be read, or is of a newer version.
+        DamagedError: it does not say what it should.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}; {mend}") from error
+    except NewerFormat as error:
+        raise FileError(f"{path} {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedError(f"{path} is damaged ({error}); {mend}") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it holds the number {name}; every number must be finite")
+
+
+def _check(content: Any, depth: int) -> None:
+    if isinstance(content, float) and not math.isfinite(content):  # 1e999 is read as infinity
+        raise ValueError("it holds a number that is too large")
+    if isinstance(content, dict | list):
+        if depth == 0:
+            raise ValueError("it is nested too deep")
+        for item in content.values() if isinstance(content, dict) else content:
+            _check(item, depth - 1)
+
+
+def _in_words(error: str) -> str:
+    """msgspec's error as a clause: the field first, then what is expected there."""
+    what, _, place = error.partition(" - at `$")
+    field = place.removesuffix("`").lstrip(".") or "it"
+    return f"{field}: {what[:1].lower()}{what[1:]}"
