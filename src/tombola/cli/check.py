@@ -10,10 +10,10 @@ from pathlib import Path
 from tombola.cli.compare import publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, ticket_at
+from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, options_of, ticket_at
 from tombola.evidence import MANDATORY, MARGIN
 from tombola.methods import Method
-from tombola.studies import compare, default_options, make_task, task_words
+from tombola.studies import compare, default_options, make_task
 from tombola.tickets import Ticket
 
 
@@ -38,16 +38,15 @@ class CheckOptions:
 def run(words: Sequence[str]) -> int:
     name, rest = first_word(words, "tombola check TICKET|METHOD")
     subject: Ticket | Method | None = None
+    task_options = default_options(rest)
     if name == "--help":
         rest = ["--help"]
     elif is_ticket(name):
         subject = ticket_at(name)
-        rest = [*task_words(subject.provenance.task), *rest]
+        task_options = options_of(subject, rest)
     else:
         subject = method_named(name)
-    options = parse(
-        "check", rest, CheckOptions.__doc__, check=CheckOptions(), task=default_options(rest), run=RunOptions()
-    )
+    options = parse("check", rest, CheckOptions.__doc__, check=CheckOptions(), task=task_options, run=RunOptions())
     own = options.check
     assert subject is not None
     if not isinstance(subject, Ticket):

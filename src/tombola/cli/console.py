@@ -12,8 +12,8 @@ from rich.console import Console
 
 def console() -> Console:
     """Standard output, wide enough for a table when it is not a terminal."""
-    own = Console()
-    return own if own.is_terminal else Console(width=140)
+    own = Console(markup=False)  # names may hold brackets
+    return own if own.is_terminal else Console(markup=False, width=140)
 
 
 def print_json(content: Mapping[str, Any]) -> None:

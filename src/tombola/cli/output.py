@@ -28,6 +28,8 @@ class RunOptions:
     """make finished runs again"""
     exact: bool = False
     """use finished runs only if they were made with as many threads, on such a device; make them beside the others"""
+    trust: bool = False
+    """import the data and the model that a ticket's file names as module:function; for files of people you trust"""
     country: str = ""
     """ISO code of the country whose grid powers this machine, as DEU, to estimate energy and carbon (extra `energy`)"""
 

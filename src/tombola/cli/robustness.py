@@ -10,11 +10,11 @@ from pathlib import Path
 from tombola.cli.compare import at_sizes, publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_words, is_ticket, method_named, ticket_at
+from tombola.cli.subjects import first_words, is_ticket, method_named, options_of, ticket_at
 from tombola.errors import TombolaError
 from tombola.methods import Method
 from tombola.robust import Robustness
-from tombola.studies import compare, default_options, make_task, task_words
+from tombola.studies import compare, default_options, make_task
 from tombola.tickets import Ticket
 
 HELD_OUT = 2
@@ -48,10 +48,7 @@ def run(words: Sequence[str]) -> int:
     methods = [method_named(name) for name in names if not is_ticket(name)]
     if len({tuple(ticket.provenance.task.items()) for ticket in tickets}) > 1 or (tickets and methods):
         raise TombolaError("tickets of one task can be tried together, or methods; not both, and not of several tasks")
-    rest = [*task_words(tickets[0].provenance.task), *rest] if tickets else rest
-    task_options = default_options(rest)
-    if not tickets:
-        task_options = replace(task_options, hold_out=HELD_OUT)
+    task_options = options_of(tickets[0], rest) if tickets else replace(default_options(rest), hold_out=HELD_OUT)
     options = parse(
         "robustness",
         rest,

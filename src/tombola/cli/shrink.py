@@ -13,11 +13,11 @@ from torch import nn
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, chosen_device, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_word, ticket_at
+from tombola.cli.subjects import first_word, options_of, ticket_at
 from tombola.errors import TombolaError
 from tombola.scores import Batch
 from tombola.shrinking import NETWORK, WEIGHTS, Plan, save_small, smaller, to_onnx
-from tombola.studies import default_options, make_task, task_words
+from tombola.studies import default_options, make_task
 from tombola.training import Run, SampleFlops, Task, bars, train
 
 
@@ -36,10 +36,10 @@ class ShrinkOptions:
 def run(words: Sequence[str]) -> int:
     name, rest = first_word(words, "tombola shrink TICKET")
     ticket = None if name == "--help" else ticket_at(name)
-    rest = ["--help"] if ticket is None else [*task_words(ticket.provenance.task), *rest]
-    options = parse(
-        "shrink", rest, ShrinkOptions.__doc__, shrink=ShrinkOptions(), task=default_options(rest), run=RunOptions()
-    )
+    if ticket is None:
+        rest = ["--help"]
+    task_options = default_options(rest) if ticket is None else options_of(ticket, rest)
+    options = parse("shrink", rest, ShrinkOptions.__doc__, shrink=ShrinkOptions(), task=task_options, run=RunOptions())
     if ticket is None:
         raise TombolaError("say what: tombola shrink TICKET")
     own, task = options.shrink, make_task(options.task)

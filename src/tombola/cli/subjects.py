@@ -12,6 +12,7 @@ from tombola.errors import TombolaError, unknown
 from tombola.methods import Method, OneShot, blocks_removed, label_of, removing
 from tombola.registry import METHODS, SCORES, imported
 from tombola.structure import Prunable, granularity
+from tombola.studies import TaskOptions, options_from
 from tombola.tickets import Ticket
 
 
@@ -85,6 +86,11 @@ def ticket_at(path: str) -> Ticket:
     """The ticket in a file, or in a run's folder."""
     place = Path(path)
     return Ticket.load(place / "ticket.safetensors" if place.is_dir() else place)
+
+
+def options_of(ticket: Ticket, words: Sequence[str]) -> TaskOptions:
+    """The options of the task that a ticket was found on, as defaults for what is typed."""
+    return options_from(ticket.provenance.task, words, trust="--trust" in words)
 
 
 def is_ticket(word: str) -> bool:

@@ -12,10 +12,10 @@ from tyro.conf import arg
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, ticket_at
+from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, options_of, ticket_at
 from tombola.methods import Method
 from tombola.registry import CONTROLS
-from tombola.studies import RunFolder, RunSpec, default_options, execute, make_task, task_words
+from tombola.studies import RunFolder, RunSpec, default_options, execute, make_task
 from tombola.tickets import Ticket
 
 
@@ -45,14 +45,13 @@ def run(words: Sequence[str]) -> int:
     if name == "--help":
         rest, name = ["--help"], "dense"
     subject: Ticket | Method | None = None
+    task_options = default_options(rest)
     if is_ticket(name):
         subject = ticket_at(name)
-        rest = [*task_words(subject.provenance.task), *rest]
+        task_options = options_of(subject, rest)
     elif name != "dense":
         subject = method_named(name)
-    options = parse(
-        "train", rest, TrainOptions.__doc__, train=TrainOptions(), task=default_options(rest), run=RunOptions()
-    )
+    options = parse("train", rest, TrainOptions.__doc__, train=TrainOptions(), task=task_options, run=RunOptions())
     own = options.train
     if subject is not None and not isinstance(subject, Ticket):
         subject = at_size(subject, own.density, own.remove)

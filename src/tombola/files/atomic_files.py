@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import threading
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """What a disk says that knows no links."""
 DAMAGED = ".damaged"
 """What is added to the name of a damaged file that was set aside."""
-PART = re.compile(r"\.(?P<name>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<process>\d+)\.part")
+PART = re.compile(r"\.(?P<name>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<process>\d+)(?:-\d+)?\.part")
 """What a file is called while it is written: the first version did not say on which host."""
 
 
@@ -75,7 +76,7 @@ def write_once(path: str | Path, data: bytes | str) -> bool:
 @contextmanager
 def _beside(path: Path, data: bytes | str) -> Generator[Path]:
     """A file with this content beside a path, gone afterwards if it is still there."""
-    part = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.part")
+    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
@@ -88,6 +89,11 @@ def _beside(path: Path, data: bytes | str) -> Generator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def part_of(path: Path) -> Path:
+    """What this thread of this process calls a file while it writes it."""
+    return path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{threading.get_native_id()}.part")
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tombola.errors import FileError
-from tombola.files.atomic_files import leftovers, unwritable, write_once
+from tombola.files.atomic_files import leftovers, part_of, unwritable, write_once
 from tombola.files.processes import HOST, is_alive, started
 
 HOLDER = re.compile(r"\.holder-(\d+)")
@@ -130,14 +130,16 @@ def _is_gone(folder: Path, path: Path) -> bool:
     known = said.get("host") == HOST and isinstance(process, int) and isinstance(since, float | int)
     if known and not is_alive(process, since):
         return True
-    clock = folder / f".clock.{HOST}-{os.getpid()}.part"
+    clock = part_of(folder / "clock")
+    clock.touch()
     try:
-        clock.touch()
-        return clock.stat().st_mtime - path.stat().st_mtime > SILENT
+        now = clock.stat().st_mtime
+    finally:
+        clock.unlink()
+    try:
+        return now - path.stat().st_mtime > SILENT
     except FileNotFoundError:  # it has just let go
         return True
-    finally:
-        clock.unlink(missing_ok=True)
 
 
 def _in_use(folder: Path, path: Path) -> FileError:

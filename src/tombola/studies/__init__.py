@@ -9,7 +9,7 @@ from tombola.studies.result import Result
 from tombola.studies.sanity_checks import sanity
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import ConditionsWarning, RunFolder, StaleWarning, Store, in_words, under
-from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task, task_words
+from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task, options_from, task_words
 
 __all__ = [
     "DENSITIES",
@@ -36,6 +36,7 @@ __all__ = [
     "in_words",
     "make_task",
     "narrow",
+    "options_from",
     "prepare",
     "sanity",
     "search",

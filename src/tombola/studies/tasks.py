@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from torch import Tensor, nn
 from tyro.conf import arg
 
@@ -37,6 +39,10 @@ RECIPES: Mapping[str, Recipe] = {
 }
 """How each data set is trained on unless the user says otherwise."""
 
+Share = Annotated[float, msgspec.Meta(gt=0, le=1024)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
+"""What a width, and other numbers of a file's task, can be."""
+
 OWN_DATA = 'package.module:function that returns {"train": (inputs, targets), "test": …}'
 OWN_MODEL = "package.module:function that returns a freshly initialised nn.Module"
 
@@ -64,6 +70,70 @@ def default_options(words: Sequence[str]) -> TaskOptions:
     named += [word.removeprefix("--data=") for word in words if word.startswith("--data=")]
     data = named[-1] if named else TaskOptions.data
     return TaskOptions(data=data, recipe=RECIPES.get(data, Recipe()))
+
+
+def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = False) -> TaskOptions:
+    """The options of the task that a file names, as defaults for what is typed.
+
+    A file chooses no code and no folder: where it names either and nothing is typed instead, it is refused.
+
+    Args:
+        labels: what the file says of its task, as `SupervisedTask.labels`; what is no option of a task is left out.
+        words: what is typed; an option there goes before the file's.
+        trust: take from the file data and models that are named as module:function, and folders.
+
+    Raises:
+        TombolaError: a label names code or a folder, or is no value that its option can have.
+    """
+    typed = {word.partition("=")[0].removeprefix("--").replace("_", "-") for word in words if word.startswith("--")}
+    said = {key: str(value) for key, value in labels.items() if key not in typed}
+    if not trust:
+        _refuse_code_and_folders(said)
+    usual = default_options(["--data", said["data"], *words] if "data" in said else words)
+    named = {name: said.get(name, getattr(usual, name)) for name in ("data", "model")}
+    try:
+        return replace(
+            usual,
+            **named,
+            width=msgspec.convert(said.get("width", usual.width), Share, strict=False),
+            hold_out=msgspec.convert(said.get("hold-out", usual.hold_out), Count, strict=False),
+            image_size=msgspec.convert(said.get("image-size", usual.image_size), Count | None, strict=False),
+            data_dir=Path(said["data-dir"]) if "data-dir" in said else usual.data_dir,
+            recipe=msgspec.convert(asdict(usual.recipe) | _recipe_fields(said), Recipe, strict=False),
+        )
+    except msgspec.ValidationError as error:
+        raise TombolaError(
+            f"the file's task has a value that no task has ({error}); type the option yourself"
+        ) from error
+
+
+def _refuse_code_and_folders(said: Mapping[str, str]) -> None:
+    for key in ("data", "model"):
+        if ":" in said.get(key, ""):
+            raise TombolaError(
+                f"the file's task has the {key} '{said[key]}', which is code that would be imported and called; if you "
+                f"know it, type --{key} {shlex.quote(said[key])}, or --trust for all that the file names"
+            )
+    if "data-dir" in said:
+        raise TombolaError(
+            f"the file's task has its data in '{said['data-dir']}', and a file chooses no folder here; type --data-dir "
+            "with the folder of your copy, or --trust for all that the file names"
+        )
+
+
+def _recipe_fields(said: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a recipe among labels, as texts but for switches."""
+    values: dict[str, Any] = {}
+    for field in fields(Recipe):
+        key, default = field.name.replace("_", "-"), field.default
+        if f"recipe.{key}" in said:
+            text = said[f"recipe.{key}"]
+            values[field.name] = True if isinstance(default, bool) else text
+            if isinstance(default, tuple):
+                values[field.name] = text.split()
+        elif f"recipe.no-{key}" in said:
+            values[field.name] = False
+    return values
 
 
 def make_task(options: TaskOptions) -> SupervisedTask:
