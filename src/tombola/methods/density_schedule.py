@@ -18,8 +18,8 @@ def densities(final: float, rounds: int, schedule: Schedule = "exponential") -> 
     Args:
         final: the density after the last round, above 0 and at most 1.
         rounds: how many rounds, at least 1.
-        schedule: `exponential` removes the same fraction of what remains each round, `linear` the same number of units,
-            `cubic` many at first and few at the end.
+        schedule: `exponential` removes the same fraction of what remains each round, `linear` the same number of
+            units, `cubic` many at first and few at the end.
 
     Raises:
         TombolaError: if there is no round, or `final` is no density.

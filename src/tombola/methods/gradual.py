@@ -29,8 +29,8 @@ class Gradual:
     Args:
         density: the share of units to keep, above 0 and at most 1.
         granularity: what is removed together: weight, n:m, channel, …
-        scope: how layers share the density: all units are ranked together (`global`), each layer keeps the same share
-            (`layerwise`), or a density for each layer.
+        scope: how layers share the density: all units are ranked together (`global`), each layer keeps the same
+            share (`layerwise`), or a density for each layer.
         count: in how many steps the density falls from 1, as a cubic: fast at first. They are spread evenly.
         until: the share of training after which nothing more is removed.
         rewind: what the ticket is: the network as it was trained (`end`), with no training left, or its mask on the

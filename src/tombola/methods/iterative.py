@@ -41,17 +41,17 @@ class Iterative:
         density: the share of units to keep, above 0 and at most 1.
         score: how much a weight or a unit of the trained network is worth.
         granularity: what is removed together: weight, n:m, channel, …
-        scope: how layers share the density: all units are ranked together (`global`), each layer keeps the same share
-            (`layerwise`), by a rule for random masks (`erk`, `smart-ratio`), or a density for each layer.
+        scope: how layers share the density: all units are ranked together (`global`), each layer keeps the same
+            share (`layerwise`), by a rule for random masks (`erk`, `smart-ratio`), or a density for each layer.
         share: the share of the remaining units that each round removes, about: all rounds remove the same share, so
             that the last one meets the density.
         count: the number of rounds, in place of share. If None, share decides, or where blocks are counted, each round
             removes one block.
         schedule: how the density falls from round to round.
         rewind: what the next round and the ticket train from: `init`; a step, as "500it" or "1ep" (Frankle et al., ICML
-            2020); `learning-rate`, the trained weights with the schedule begun again (Renda et al., ICLR 2020);
-            `fine-tune`, the trained weights at the final learning rate; `fresh`, rounds from init but the ticket from
-            another initialisation.
+            2020); `learning-rate`, the trained weights with the schedule begun again (Renda et al., ICLR
+            2020); `fine-tune`, the trained weights at the final learning rate; `fresh`, rounds from init but the ticket
+            from another initialisation.
         floor: units that each layer keeps at least.
         prunable: which parameters may be pruned.
 

@@ -41,7 +41,7 @@ class ConvergenceRule:
             weights of a unit of another kind; 1 truncates nothing.
         truncate: when gradients are truncated: once the mean distance was below epsilon + margin (`settled`), from the
             beginning (`always`), or each epoch by the mean distance itself as factor (`distance`).
-        margin: see truncate.
+        margin: how far above epsilon the mean distance may be when truncation begins, with truncate='settled'.
         momentum: whether the optimizer's running mean of these gradients is scaled as well, once an epoch.
         scope: how layers share the density: all units are ranked together (`global`), or each layer keeps the same
             share (`layerwise`).

@@ -23,8 +23,8 @@ class OneShot:
         density: the share of units to keep, above 0 and at most 1.
         score: how much a weight or a unit is worth.
         granularity: what is removed together: weight, n:m, channel, …
-        scope: how layers share the density: all units are ranked together (`global`), each layer keeps the same share
-            (`layerwise`), by a rule for random masks (`erk`, `smart-ratio`), or a density for each layer.
+        scope: how layers share the density: all units are ranked together (`global`), each layer keeps the same
+            share (`layerwise`), by a rule for random masks (`erk`, `smart-ratio`), or a density for each layer.
         rounds: cuts that lead to the density. With more than one, each round scores what is left again, on the batches
             of another epoch.
         schedule: how the density falls from round to round.
@@ -33,8 +33,8 @@ class OneShot:
         floor: units that each layer keeps at least.
         prunable: which parameters may be pruned.
         after: epochs of the recipe's schedule that train the network before it is scored.
-        weights: what the ticket trains from, with `after`: the weights of that epoch, at that point of the schedule
-            (`inherited`; where no epoch is left, through the whole schedule), or the initialisation (`init`).
+        weights: what the ticket trains from, with `after`: the weights of that epoch, at that point of the
+            schedule (`inherited`; where no epoch is left, through the whole schedule), or the initialisation (`init`).
 
     Raises:
         TombolaError: if a setting is out of range, or the score does not suit the granularity.

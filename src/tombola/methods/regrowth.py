@@ -25,8 +25,8 @@ class Regrowth:
 
     Args:
         density: the share of weights to keep, above 0 and at most 1.
-        grow: where weights come back: at the largest gradients of the dense network (`gradient`), or anywhere
-            (`random`).
+        grow: where weights come back: at the largest gradients of the dense network (`gradient`), or
+            anywhere (`random`).
         every: the time between two updates of the mask, as "100it" or "1ep".
         share: the share of each layer's live weights that the first update drops; it falls to 0 as a cosine.
         until: the share of training after which the mask stays.

@@ -29,8 +29,8 @@ class DensityDecay:
 
     Args:
         density: the share of units to keep, above 0 and at most 1.
-        keep: how scores become the mask of each step: `half` clamps them to [0, 1] and keeps those above ½ (Gem-Miner);
-            `top` keeps the highest |score| up to the density (edge-popup).
+        keep: how scores become the mask of each step: `half` clamps them to [0, 1] and keeps those above
+            ½ (Gem-Miner); `top` keeps the highest |score| up to the density (edge-popup).
         scope: whether weights are ranked over the whole network or in each layer.
         gradual: whether the density falls over the search, by the same share each period. With it, `half` freezes the
             lowest scores for good, and `top` keeps fewer.

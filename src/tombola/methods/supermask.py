@@ -39,13 +39,14 @@ class Supermask(DensityDecay):
     The settings of `DensityDecay` say how the density falls.
 
     Args:
-        weights: the initial weights that are searched: `own`, as they were built, or drawn anew (`signed-constant`, `kaiming-normal`).
+        weights: the initial weights that are searched: as they were built (`own`), or drawn
+            anew (`signed-constant`, `kaiming-normal`).
         hold: whether norms and biases are held while the scores and then the ticket train: at 1 and 0, or with `own`
             weights at the values that they were built with.
         length: the epochs of the search, as a multiple of the recipe's.
-        optimizer: of the scores.
-        lr: of the scores. If None, Adam gets 0.01, and SGD the paper's 0.1 where the recipe has the paper's 58,650
-            steps and proportionally more where it has fewer, 10 at most.
+        optimizer: the optimizer of the scores.
+        lr: the learning rate of the scores. If None, Adam gets 0.01, and SGD the paper's 0.1 where the recipe has the
+            paper's 58,650 steps and proportionally more where it has fewer, 10 at most.
         finetune_lr: the learning rate that the ticket prescribes for its training; the recipe's if None.
         prunable: which parameters may be pruned.
         granularity: single weights, or with keep='half' whole channels, which then have one score each.
