@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import docstring_parser
 import pytest
 
 import tombola as tb
@@ -75,6 +76,18 @@ def test_find_writes_a_ticket_of_channels(capsys, words):
     status, out, err = typed(capsys, "find", *words, "--density", "0.5", "--out", "t", *small)
     assert (status, err) == (0, "")
     assert "86 channels removed" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("name", ["snip", "imp", "edge-popup", "worm", "rigl", "greedy"])
+def test_the_help_of_a_method_says_what_each_setting_means_once(capsys, name):
+    with pytest.raises(SystemExit):
+        main(["find", name, "--help"])
+    told = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert not re.search(r"Args:|Examples:|>>>", told)
+    for kind in type(METHODS[name]).__mro__[:-1]:
+        for entry in docstring_parser.parse(kind.__doc__).params:
+            shown = 0 if entry.arg_name in ("prunable", "score") else 1
+            assert told.count(" ".join(entry.description.split())) == shown, entry.arg_name
 
 
 def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
