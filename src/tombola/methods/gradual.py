@@ -24,7 +24,7 @@ from tombola.training import Run, State, Task, length_of
 class Gradual:
     """Train the dense network, and remove its smallest weights little by little.
 
-    Zhu & Gupta, To Prune, or Not to Prune, ICLR workshop 2018.
+    Zhu & Gupta, To prune, or not to prune, arXiv 1710.01878, 2017.
 
     Args:
         density: the share of units to keep, above 0 and at most 1.
