@@ -165,8 +165,8 @@ class Balance(Observer):
             gradient.add_(slope, alpha=push * loss_norm / max(slope_norm, 1e-12))
 
     def epoch_end(self, state: State) -> None:
-        kept = positive(self._searched.named_scores)
-        state.history[-1] |= {"density": kept.density, "target": self._target(state)}
+        mask = positive(self._searched.named_scores)
+        state.history[-1] |= {"density": mask.density, "target": self._target(state)}
 
     def _target(self, state: State) -> float:
         """The density aimed at, which falls from one half by the same factor a step for three quarters of the

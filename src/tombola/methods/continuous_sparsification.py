@@ -33,8 +33,8 @@ class ContinuousSparsification:
         penalty: the factor on the sum of the mask, which is added to the loss.
         heat: the value of β in the last epoch of a round.
         rounds: how many times β grows; between two rounds s becomes min(β·s, start).
-        rewind: the step of the first round, as "500it" or "1ep", from whose weights the ticket trains. The first mask's
-            scale σ(start) is divided out of them.
+        rewind: the step of the first round, as "500it" or "1ep", from whose weights the ticket trains; they are divided
+            by σ(start), as they were in the search.
         prunable: which parameters may be pruned.
 
     Raises:

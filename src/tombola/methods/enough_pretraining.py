@@ -142,14 +142,14 @@ class PretrainingDraws(Observer):
     spent: Cost = field(default_factory=Cost)
 
     @staticmethod
-    def of(own: EnoughPretraining, task: Task, run: Run, layers: TwoLayerNetwork) -> PretrainingDraws:
+    def of(rule: EnoughPretraining, task: Task, run: Run, layers: TwoLayerNetwork) -> PretrainingDraws:
         """Prepare to draw from the network that a run trains."""
         train, validation = task.batches("train", run.seed, 0), task.batches("validation", 0, 0)
-        return PretrainingDraws.among(own, layers, train, validation, task.forward, task.metric)
+        return PretrainingDraws.among(rule, layers, train, validation, task.forward, task.metric)
 
     @staticmethod
     def among(
-        own: EnoughPretraining,
+        rule: EnoughPretraining,
         layers: TwoLayerNetwork,
         train: Batches,
         validation: Batches,
@@ -157,9 +157,9 @@ class PretrainingDraws(Observer):
         metric: Metric,
     ) -> PretrainingDraws:
         """Prepare to draw on the first of these examples, which are read now: a training may read the same loader."""
-        check_picks(own.picks, layers.neurons, own.repeat, f"'{layers.hidden}'")
-        first_batches = tuple(first(train, own.examples))
-        return PretrainingDraws(own, layers, first_batches, validation, forward, metric, train_samples(train))
+        check_picks(rule.picks, layers.neurons, rule.repeat, f"'{layers.hidden}'")
+        first_batches = tuple(first(train, rule.examples))
+        return PretrainingDraws(rule, layers, first_batches, validation, forward, metric, train_samples(train))
 
     @property
     def drawing(self) -> TwoLayerDraw:
@@ -174,8 +174,7 @@ class PretrainingDraws(Observer):
     @property
     def enough(self) -> bool:
         """Whether pre-training was enough."""
-        saturation = self.saturation
-        return saturation is not None and saturation.settled
+        return self.saturation is not None and self.saturation.settled
 
     def look(self, model: nn.Module, step: int, steps_per_epoch: int | None = None) -> None:
         """Draw a ticket if one is due after this step; the model, its mode and the random state stay as they are."""
@@ -196,7 +195,6 @@ class PretrainingDraws(Observer):
 
     @torch.no_grad()
     def _metrics(self, model: nn.Module, scales: Tensor, call: Forward) -> tuple[float, float]:
-        """The validation metric of the ticket and of the whole network."""
         last, count = self.layers.last(model), 0
         totals = torch.zeros(2, device=last.weight.device)
         for hidden, targets in activations(self.layers, model, self.validation, call):
@@ -240,7 +238,7 @@ class EnoughWatch:
 
     def __init__(
         self,
-        own: EnoughPretraining,
+        rule: EnoughPretraining,
         model: nn.Module,
         optimizer: Optimizer,
         train: Batches,
@@ -248,10 +246,10 @@ class EnoughWatch:
         forward: Forward,
         metric: Metric,
     ) -> None:
-        own.due(0, None, None)
+        rule.due(0, None, None)
         self._units = Neurons().units(model, probe_of(train, forward))
         with own_randomness(device_of(model), 0):
-            self._draws = PretrainingDraws.among(own, self._units.layers, train, validation, forward, metric)
+            self._draws = PretrainingDraws.among(rule, self._units.layers, train, validation, forward, metric)
         self._model, self._steps = model, 0
         self._hook = optimizer.register_step_post_hook(self._after_step)
 

@@ -131,8 +131,8 @@ def _candidate_losses(
         pairs = []
         for outputs in network.outputs(inputs, factors):
             value = loss(outputs, targets)
-            shown = torch.as_tensor(metric(outputs, targets) if metric else value, device=value.device)
-            pairs.append(torch.stack([value.double(), shown.double()]))
+            measured = torch.as_tensor(metric(outputs, targets) if metric else value, device=value.device)
+            pairs.append(torch.stack([value.double(), measured.double()]))
         totals += torch.stack(pairs, 1).cpu() * batch_size(batch) / samples
     losses, metrics = totals
     # A candidate whose loss is NaN must not be the smallest.
