@@ -73,8 +73,8 @@ class EarlyBird(ConvergenceRule):
                 stacklevel=2,
             )
         mask, removed = drawn(convergence, model, units)
-        pruned = copy.deepcopy(model)
-        attach(mask, pruned).detach()
+        pruned = copy.deepcopy(model)  # A copy, since the ticket keeps the values of removed weights, for controls.
+        attach(mask, pruned).detach()  # Attaching zeroes the removed weights.
         provenance = Provenance(whole=fit.validation, before=run.validate(task, pruned, task.recipe))
         if self.weights != "inherited":
             seed = run.seed if self.weights == "init" else mixed(run.seed, 1)
@@ -195,9 +195,11 @@ class Watch:
         self._hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs, to go on with the search."""
         return {"settling": self._convergence.state_dict(), "epochs": self._epochs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict()` gave; TombolaError if it is of something else."""
         if not isinstance(state, Mapping) or state.keys() != {"settling", "epochs"}:
             raise TombolaError("this is not the state of a watch; give what watch.state_dict() gave")
         self._convergence.load_state_dict(state["settling"])

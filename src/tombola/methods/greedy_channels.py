@@ -124,7 +124,7 @@ class GreedyChannels:
                     kept[name] = choice.factors != 0
                     fold(model, layer_sites, choice.factors)
                     mask = units.expand(Mask.of(kept), tensors_of(model))
-                    attach(mask, model).detach()
+                    attach(mask, model).detach()  # Attaching zeroes the removed weights.
                     spent += self._tune(task, model, run, number, mask)
                 else:
                     not_reached.append(name)

@@ -87,6 +87,6 @@ class GreedyNeurons:
             run.history.append({"stage": "enough", "curve": [asdict(point) for point in draws.curve]})
         ticket = ticket_of(model, units, picked["scales"], len(fit.history))
         ticket.put_into(model)
-        attach(ticket.mask, model).detach()
+        attach(ticket.mask, model).detach()  # Attaching zeroes the removed weights.
         provenance = Provenance(whole=fit.validation, before=run.validate(task, model, task.recipe))
         return replace(ticket, recipe=prescribed("fine-tune", task.recipe), provenance=provenance)

@@ -80,5 +80,6 @@ class Round:
             def count(*_: Any) -> None:
                 counter(model)
 
+            # Only the first round counts steps, for a step to rewind to.
             handle.also(optimizer.register_step_post_hook(count).remove)
         return handle
