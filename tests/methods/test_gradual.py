@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 
 import tombola as tb
-from tombola import zoo
+from networks import short_network, short_resnet, short_transformer
 from tombola.evidence import budget_gap
 from tombola.methods import Gradual
 from tombola.methods.gradual import Thinning
@@ -121,14 +120,14 @@ def test_the_ticket_is_the_trained_network_or_its_mask_on_the_initialisation():
 @pytest.mark.parametrize("rewind", ["end", "init"])
 def test_the_laws_hold(granularity, rewind):
     density = 0.5 if isinstance(granularity, tb.NM) else 0.4
-    check_method(Gradual(density, granularity, "layerwise", count=4, rewind=rewind))
+    check_method(Gradual(density, granularity, "layerwise", count=4, rewind=rewind), short_network)
 
 
 @pytest.mark.parametrize(
     ("own", "build", "gone"),
     [
-        (Gradual(0.5, tb.Inside("head"), count=2, floor=1), partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34), 1 / 2),
-        (Gradual(granularity=tb.Blocks(2), count=2), partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.25), 1 / 3),
+        (Gradual(0.5, tb.Inside("head"), count=2, floor=1), short_transformer, 1 / 2),
+        (Gradual(granularity=tb.Blocks(2), count=2), short_resnet, 1 / 2),
     ],
     ids=["head", "block"],
 )
