@@ -116,9 +116,9 @@ def short_resnet(blocks: int = 3) -> nn.Module:
     return ResNet("basic", 4, [(4, blocks), (8, blocks)], "A", (1, 8, 8), 5)
 
 
-def short_transformer() -> nn.Module:
-    """For toy tasks: two layers of two heads."""
-    return VisionTransformer((1, 8, 8), 5, heads=2, depth=2)
+def short_transformer(layers: int = 2) -> nn.Module:
+    """For toy tasks: so many layers of two heads."""
+    return VisionTransformer((1, 8, 8), 5, heads=2, depth=layers)
 
 
 MADE_UP = {own.__name__: own for own in (Concatenated, Separable, Grouped, Shifted, Gated)}

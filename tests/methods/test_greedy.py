@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
-from networks import short_network
 from tombola import TombolaError, zoo
 from tombola.evidence.arm import Against
 from tombola.evidence.controls import control
@@ -438,7 +437,7 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_setting_keeps_the_laws(name):
-    check_method(VARIANTS[name], short_network)
+    check_method(VARIANTS[name])
 
 
 def test_residual_networks_keep_the_laws():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -170,12 +171,13 @@ PAIRS += [(name, own) for name in ("snip", "synflow") for own in (QueryKey(), In
 @pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")
 def test_every_score_goes_with_units_of_a_transformer(score, own):
     score = WEIGHT_SCORES[score]
+    task = toy_task(partial(short_transformer, 3 if isinstance(own, Blocks) else 2), 1)
     methods = (
         tb.OneShot(0.5, score=score, granularity=own, floor=1, rounds=2),
         tb.Iterative(0.5, score=score, granularity=own, floor=1, count=1),
     )
     for method in methods:
-        ticket = tb.find(toy_task(short_transformer, 1), method, progress=False)
+        ticket = tb.find(task, method, progress=False)
         assert bool(ticket.removed) == (own.name != "query-key")
         assert 0 < ticket.density < 1
 
