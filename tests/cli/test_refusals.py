@@ -256,9 +256,6 @@ FULL = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from tombola.cli import main
-from tombola.evidence import Checked, Comparison, Sanity, Verdict, compare, judge
-from tombola.robust import Robustness
-from tombola.registry import METHODS
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
 """

@@ -47,7 +47,7 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(module, "make_task", understood)
         if hasattr(module, "ticket_at"):
             monkeypatch.setattr(module, "ticket_at", understood)
-    for name in ("sparsest", "whole"):
+    for name in ("sparsest", "whole_search"):
         monkeypatch.setattr(f"tombola.cli.sparsest.{name}", understood)
     monkeypatch.setattr("tombola.cli.claims.measure", understood)
     monkeypatch.setattr("tombola.cli.report.publish", understood)
