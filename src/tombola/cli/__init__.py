@@ -9,25 +9,47 @@ from collections.abc import Sequence
 
 from tombola.errors import TombolaError, unknown
 
-COMMANDS = {
-    "demo": "the main job on embedded data: find, check, report",
-    "methods": "what there is, with paper, granularity, density kind and cost",
-    "find": "search for a ticket: tombola find METHOD",
-    "train": "train a ticket, a method's ticket or the dense network: tombola train TICKET|METHOD|dense",
-    "check": "does it win? tombola check TICKET|METHOD",
-    "compare": "methods against each other, dense and controls: tombola compare METHOD…",
-    "sanity": "does a search use what it is given? tombola sanity METHOD…",
-    "sparsest": "how few weights will do? tombola sparsest [METHOD]",
-    "enough": "how much pre-training is enough, by size of the data? tombola enough",
-    "robustness": "attacked, corrupted and foreign images: tombola robustness TICKET|METHOD…",
-    "shrink": "the physically smaller network of a ticket, trained: tombola shrink TICKET",
-    "claims": "what papers state, re-measured: tombola claims [ID…] [--quick|--full]",
-    "report": "write a study's report again: tombola report DIR",
+GROUPS = {
+    "Start here": {
+        "demo": ("", "compare five methods on built-in images and write a report"),
+        "methods": ("[KIND]", "list the methods with their papers; KIND: scores, controls, data, models, …"),
+    },
+    "Work with one ticket": {
+        "find": ("METHOD", "search for a ticket and save it"),
+        "check": ("TICKET|METHOD", "test whether a ticket wins"),
+        "train": ("TICKET|METHOD|dense", "train a ticket or the dense network once"),
+        "shrink": ("TICKET", "train a ticket and save it as a smaller, faster network"),
+    },
+    "Study methods": {
+        "compare": ("METHOD…", "compare methods with each other, with dense and with controls"),
+        "sanity": ("METHOD…", "test whether a method uses its data, labels and weights"),
+        "robustness": ("TICKET|METHOD…", "test tickets on attacked, corrupted and foreign images"),
+        "sparsest": ("[METHOD]", "find the sparsest ticket that is as good as dense"),
+        "report": ("FOLDER", "write the report of a finished study again"),
+    },
+    "Reproduce papers": {
+        "claims": ("[ID…]", "list papers' claims, or measure them again"),
+        "enough": ("", "measure how much pre-training a ticket needs, by size of the data"),
+    },
 }
+"""Each command's operands and what it does, as `tombola --help` groups them."""
+
+COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 on success, 2 on bad input with one clear sentence, 130 when stopped."""
+    """Run a command as typed in a shell.
+
+    Args:
+        argv: the words after `tombola`; those of this process if None.
+
+    Returns:
+        The exit status: 0 on success, 2 on bad input (after one sentence on standard error), 130 when interrupted.
+
+    Examples:
+        >>> main(["fnd"])  # Prints "tombola: there is no command 'fnd'; did you mean 'find'?".
+        2
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(_help())
@@ -38,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
-        with warnings.catch_warnings():  # which leaves them as they were to a program that calls a command
+        with warnings.catch_warnings():  # Restores the filters for a program that calls `main` itself.
             warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
             if words[0] not in COMMANDS:
                 raise unknown("command", words[0], COMMANDS)
@@ -46,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TombolaError as error:
         print(f"tombola: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except BrokenPipeError:  # The reader has closed the pipe, as `tombola methods | head` does.
         return 0
     except KeyboardInterrupt:
         print("\ntombola: stopped; run the same command again and it goes on where it was", file=sys.stderr)
@@ -54,11 +76,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    rows = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
+    groups = "\n\n".join(
+        f"{title}:\n"
+        + "\n".join(f"  {f'{name} {operands}':<27}{summary}" for name, (operands, summary) in commands.items())
+        for title, commands in GROUPS.items()
+    )
     return (
         "usage: tombola COMMAND [OPTIONS]\n\n"
         "Find winning lottery tickets in PyTorch networks and prove that they win.\n\n"
-        f"{rows}\n\nEvery command takes --help, --json and --device. Begin with: tombola demo"
+        "A ticket is a part of a network's weights, with their starting values. It wins if it trains to the accuracy\n"
+        "of the whole network (“dense”) and beats its controls: tickets that are equally small but should not win.\n\n"
+        f"{groups}\n\n"
+        "METHOD is a name from `tombola methods`, TICKET a file or folder that `tombola find` wrote.\n"
+        "`tombola COMMAND --help` explains a command's options. Every command takes --json and --device.\n"
+        "Begin with: tombola demo"
     )
 
 
