@@ -33,7 +33,7 @@ def shrink(
 ) -> nn.Module:
     """Make a smaller network that computes what a masked one does, without the channels that the mask leaves dead.
 
-    Dead weights that cannot be cut out stay as zeros, as in a residual stream's channel that another layer still writes.
+    Dead weights that cannot be cut out stay as zeros, as in a residual channel that another layer still feeds.
     To keep them at zero in further training, attach `preview(…).mask`. The smaller network is compared with the masked
     one in float64 before it is returned.
 
