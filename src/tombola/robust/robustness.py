@@ -165,10 +165,8 @@ class _Trial:
         reach, bounds = epsilon * (self.high - self.low), (self.low, self.high)
         attacked = []
         for images, targets in zip(self.images.split(BATCH), self.targets.split(BATCH), strict=True):
-            settings = (images.to(self.device), targets.to(self.device), self.task.loss, reach, bounds)
-            attacked.append(
-                pgd(self._call, *settings, steps=steps, seed=seed) if steps else fgsm(self._call, *settings)
-            )
+            attack = (images.to(self.device), targets.to(self.device), self.task.loss, reach, bounds)
+            attacked.append(pgd(self._call, *attack, steps=steps, seed=seed) if steps else fgsm(self._call, *attack))
         return self.accuracy(self.logits(torch.cat(attacked)))
 
     def corrupted_accuracy(self, kind: str, severity: int, seed: int, suite: Suite) -> float:
