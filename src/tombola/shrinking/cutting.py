@@ -69,11 +69,10 @@ def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
 
 def narrowed(tensor: Tensor, axes: Axes) -> Tensor:
     """A copy of a tensor with only the positions that stay, in its memory layout and on its device."""
+    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     for dim, positions in axes.items():
-        tensor = tensor.index_select(dim, positions.to(tensor.device))
-    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        return tensor.clone(memory_format=torch.channels_last)
-    return tensor.clone()
+        tensor = tensor.index_select(dim, positions.to(tensor.device))  # a row-major copy, whatever the layout
+    return tensor.clone(memory_format=torch.channels_last if channels_last else torch.preserve_format)
 
 
 @torch.no_grad()
