@@ -176,7 +176,7 @@ def silenced_block_scores(
 ) -> Scores:
     """How much features change when a block's branch gives zero, for every removable block.
 
-    Blocks before the silenced one return their known outputs. So silencing each of L blocks takes about L/2 passes.
+    Blocks before the silenced one return their known outputs, so that L blocks take the time of about L/2 passes.
 
     Args:
         model: the network.
@@ -187,8 +187,8 @@ def silenced_block_scores(
     Returns:
         One number for each removable block, by its name.
     """
-    found = blocks_of(model, data)
-    blocks, removable = _modules(model, found), [block.name for block in found if block.gives]
+    all_blocks = blocks_of(model, data)
+    blocks, removable = _modules(model, all_blocks), [block.name for block in all_blocks if block.gives]
     intact: list[Tensor] = []
     silenced: dict[str, list[Tensor]] = {name: [] for name in removable}
     with untouched(model, mode="eval", **data.view) as network, torch.no_grad():
