@@ -185,7 +185,7 @@ def _by_corrupt_tta(images: Tensor, kind: str, severity: int, seeds: tuple[int, 
     margins = ((top, max(PADDED - height - top, 0)), (left, max(PADDED - width - left, 0)))
     levels = (images.detach() * 255).round().byte().cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     padded = np.pad(levels, ((0, 0), *margins, (0, 0)), mode="reflect")
-    # corrupt-tta draws from NumPy's and Python's global generators.
+    # corrupt-tta draws from global generators, which come back afterwards.
     with own_randomness(torch.device("cpu"), *seeds):
         corrupt_levels = np.stack([corrupted(image) for image in padded])
     cropped = corrupt_levels[:, top : top + height, left : left + width]

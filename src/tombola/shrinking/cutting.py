@@ -194,7 +194,7 @@ def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, kep
                 "shrink without optimizer= and make a new one"
             )
     for group in optimizer.param_groups:
-        # In place: a learning-rate schedule may hold the list. Parameters of idle blocks are gone.
+        # Parameters of idle blocks have no counterpart.
         group["params"][:] = [small_parameters[names[p]] for p in group["params"] if names[p] in small_parameters]
     for old, name in names.items():
         state = optimizer.state.pop(old, None)
