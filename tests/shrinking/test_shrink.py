@@ -80,6 +80,14 @@ def test_the_smaller_network_is_the_masked_one_also_after_a_step(name, make):
     assert set(own.state) <= held
 
 
+def test_a_cut_weight_keeps_its_memory_layout():
+    weight, axes = torch.randn(6, 4, 3, 3), {0: torch.tensor([0, 2])}
+    assert narrowed(weight, axes).is_contiguous()
+    last = narrowed(weight.to(memory_format=torch.channels_last), axes)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(last, narrowed(weight, axes))
+
+
 OTHERS = [
     pytest.param(name, marks=pytest.mark.slow if name.endswith(("56", "110")) else [])
     for name in zoo.MODELS

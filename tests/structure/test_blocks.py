@@ -329,13 +329,13 @@ def test_importances_have_a_mean_square_of_one_and_find_the_feature_that_tells()
     [
         (
             lambda: tb.scores.FeatureSimilarity()(nn.Sequential(Constant()), [(torch.randn(5, 1, 4, 4), 0)]),
-            "there is none",
+            "the network has no linear layer",
         ),
-        (lambda: tb.scores.FeatureRank()(*lively("vit-tiny", (1, 8, 8))), "gives no maps of features"),
+        (lambda: tb.scores.FeatureRank()(*lively("vit-tiny", (1, 8, 8))), "gives no feature maps"),
         (lambda: tb.scores.RandomBlocks()(toy_task().build(0)), "found by calling the network on a batch; give"),
         (
             lambda: tb.scores.RandomBlocks()(toy_task().build(0), [(torch.randn(2, 1, 8, 8), 0)]),
-            "no residual block, and so none to score",
+            "no residual block to score",
         ),
         (lambda: tb.scores.ExpectedActivation()(lively()[0]), "needs data and got no batch"),
         (

@@ -16,7 +16,7 @@ from tombola.structure import Block, Blocks, kept_share, residual_blocks
 from tombola.studies import RunSpec
 from tombola.testing import check_method, toy_task
 from tombola.zoo.resnet import BLOCKS
-from tombola.zoo.vit import EncoderLayer
+from tombola.zoo.vit import Layer
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -242,7 +242,7 @@ def test_blocks_that_share_a_layer_stay():
 def test_the_zoo_without_its_declarations_has_the_same_blocks(name, monkeypatch):
     model, images = zoo.model(name, (3, 8, 8), 5, width=0.25)(), torch.randn(2, 3, 8, 8)
     declared = residual_blocks(model)
-    for kind in (*BLOCKS.values(), EncoderLayer):
+    for kind in (*BLOCKS.values(), Layer):
         monkeypatch.delattr(kind, "branch")
     assert residual_blocks(model) == ()
     assert residual_blocks(model, lambda own: own(images)) == declared

@@ -42,7 +42,7 @@ class FeedForward(nn.Module):
         return self.fc2(F.gelu(self.fc1(tokens)))
 
 
-class EncoderLayer(nn.Module):
+class Layer(nn.Module):
     """Attention and feed-forward part, each behind a layer norm and beside a shortcut."""
 
     branch = ("attention.out", "mlp.fc2")
@@ -66,7 +66,7 @@ class VisionTransformer(nn.Module):
         patch, size = max(2, -(-max(height, width) // TOKENS_A_SIDE)), heads * HEAD_SIZE
         self.patches = nn.Conv2d(channels, size, patch, stride=patch)
         self.positions = nn.Parameter(torch.randn((height // patch) * (width // patch), size) * 0.02)
-        self.layers = nn.Sequential(*(EncoderLayer(size, heads) for _ in range(depth)))
+        self.layers = nn.Sequential(*(Layer(size, heads) for _ in range(depth)))
         self.norm, self.head = nn.LayerNorm(size), nn.Linear(size, classes)
 
     def forward(self, images: Tensor) -> Tensor:
