@@ -99,7 +99,7 @@ def _of_runs(claim: Claim, protocol: Any, report: ClaimReport, command: str) -> 
 
 - Recipe: {_recipe(protocol.task.recipe)}; {first.settings["precision"]} on {first.settings["device"]},
   {counted(first.settings["threads"], "thread")}.
-- Otherwise than in the paper: {claim.differs}
+- Differences from the paper: {claim.differs}
 - Time: {_time(results)} of searching and training, beside other work on the same machine.
 - Made by {_sources(results)}."""
     return (
@@ -128,7 +128,7 @@ def _of_figures(claim: Claim, protocol: Any, report: ClaimReport, command: str) 
 
 - {protocol.ran}
 - On {first["device"]}, {counted(first["threads"], "thread")}.
-- Otherwise than in the paper: {claim.differs}
+- Differences from the paper: {claim.differs}
 - Time: {_minutes(sum(row.seconds for row in taken))}, beside other work on the same machine.
 - Made by {_sources(taken)}."""
     return (
