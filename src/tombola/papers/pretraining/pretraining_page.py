@@ -73,12 +73,12 @@ def enough_sentences(study: EnoughStudy) -> list[str]:
 
 
 def write_enough(
-    done: EnoughStudy, folder: Path, *, title: str, command: str = "", task: Mapping[str, Any] = {}
+    study: EnoughStudy, folder: Path, *, title: str, command: str = "", task: Mapping[str, Any] = {}
 ) -> Path:
     """Write the page of a study, and its charts as PNG files.
 
     Args:
-        done: the study.
+        study: the study.
         folder: where enough.html and the charts are written; earlier ones are replaced.
         title: of the page.
         command: what the page says to type to make it again.
@@ -87,15 +87,15 @@ def write_enough(
     Returns:
         The path of the page.
     """
-    figures = {"curves": _curves(done), "growth": _growth(done), "bounds": _bounds(done)}
+    figures = {"curves": _curves(study), "growth": _growth(study), "bounds": _bounds(study)}
     charts = {panel.key: panel.chart for figure in figures.values() for panel in figure.panels}
     page = (
         environment(Path(__file__).parent)
         .get_template("page.html.j2")
         .render(
             title=title,
-            sentences=enough_sentences(done),
-            table=enough_grid(done),
+            sentences=enough_sentences(study),
+            table=enough_grid(study),
             figures=figures,
             command=command,
             task=flat(task),

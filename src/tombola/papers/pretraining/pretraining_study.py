@@ -147,7 +147,7 @@ class EnoughStudy:
 
 def enough(
     task: SupervisedTask,
-    own: EnoughPretraining,
+    pretraining: EnoughPretraining,
     *,
     sizes: Sequence[int],
     steps: int,
@@ -160,7 +160,7 @@ def enough(
 
     Args:
         task: the whole data, and a network of two linear layers.
-        own: how tickets are drawn and judged.
+        pretraining: how tickets are drawn and judged.
         sizes: numbers of training examples.
         steps: how long to train on each part, in optimizer steps.
         seeds: of parts and trainings.
@@ -187,13 +187,13 @@ def enough(
     with engine.executor.bars.track("networks", len(ascending) * len(seeds)) as tick:
         for seed in seeds:
             for size in ascending:
-                curve, last = _draw_tickets(part(task, size, seed, steps), own, seed, steps, engine)
-                first = saturation(curve, own.tolerance, own.patience)
+                curve, last = _draw_tickets(part(task, size, seed, steps), pretraining, seed, steps, engine)
+                first = saturation(curve, pretraining.tolerance, pretraining.patience)
                 if first is None:
                     raise TombolaError(f"{steps} steps are over before the first ticket is drawn; train longer")
                 runs.append(PretrainingPoint(size, seed, curve, first, last))
                 tick(f"{size:,} examples, seed {seed}: enough after {first.step:,} steps")
-    return EnoughStudy(layers.inputs, own, tuple(runs))
+    return EnoughStudy(layers.inputs, pretraining, tuple(runs))
 
 
 def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> SupervisedTask:
@@ -226,16 +226,20 @@ def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> Supervis
 
 
 def _draw_tickets(
-    task: SupervisedTask, own: EnoughPretraining, seed: int, steps: int, engine: Engine
+    task: SupervisedTask, pretraining: EnoughPretraining, seed: int, steps: int, engine: Engine
 ) -> tuple[tuple[CurvePoint, ...], dict[str, Any]]:
     """The tickets of a network's first steps, and the losses of the last ticket; a finished training is read.
 
     Training ends with an epoch, so it may draw tickets after these steps, which are left out.
     """
     # What only judges tickets is set to its default, so that one training serves studies that judge differently.
-    defaults = {} if own.stop else {"tolerance": EnoughPretraining.tolerance, "patience": EnoughPretraining.patience}
-    drawing = replace(own, formula=EnoughFormula(), **defaults)
-    method = GreedyNeurons(picks=own.picks, repeat=own.repeat, examples=own.examples, until=drawing)
+    defaults = (
+        {} if pretraining.stop else {"tolerance": EnoughPretraining.tolerance, "patience": EnoughPretraining.patience}
+    )
+    drawing = replace(pretraining, formula=EnoughFormula(), **defaults)
+    method = GreedyNeurons(
+        picks=pretraining.picks, repeat=pretraining.repeat, examples=pretraining.examples, until=drawing
+    )
     _, folder = search(task, method, seed, engine.store, engine.executor)
     rows = {row["stage"]: row for row in folder.history()}
     last = {name: rows["selection"][name] for name in ("losses", "whole", "variance")}
