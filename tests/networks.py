@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from tombola import zoo
+from tombola.zoo.resnet import ResNet
+from tombola.zoo.vit import VisionTransformer
 
 SMALL = {"lenet-300-100": (20,), "lenet5": (1, 16, 16)}
 
@@ -95,6 +97,28 @@ class Gated(nn.Module):
         x = F.relu(self.first(x))
         x = self.second(x * torch.sigmoid(self.gate(x)))[:, 1:5]
         return self.last(F.relu(self.third(x.mean(-1))).mean(-1))
+
+
+def short_network() -> nn.Module:
+    """For toy tasks: a convolution with batch norm, and a classifier."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(64, 5),
+    )
+
+
+def short_resnet(blocks: int = 3) -> nn.Module:
+    """For toy tasks: two stages of so many residual blocks, 4 and 8 channels wide."""
+    return ResNet("basic", 4, [(4, blocks), (8, blocks)], "A", (1, 8, 8), 5)
+
+
+def short_transformer(layers: int = 2) -> nn.Module:
+    """For toy tasks: so many layers of two heads."""
+    return VisionTransformer((1, 8, 8), 5, heads=2, depth=layers)
 
 
 MADE_UP = {network.__name__: network for network in (Concatenated, Separable, Grouped, Shifted, Gated)}

@@ -287,7 +287,13 @@ def test_a_ticket_of_a_network_of_yours_is_the_one_whose_blocks_add_nothing(buil
 
 
 @pytest.mark.parametrize(
-    "score", [tb.scores.Snip(), tb.scores.RandomBlocks(), tb.scores.OutputDivergence()], ids=lambda own: own.name
+    "score",
+    [
+        tb.scores.Snip(),
+        pytest.param(tb.scores.RandomBlocks(), marks=pytest.mark.slow),
+        pytest.param(tb.scores.OutputDivergence(), marks=pytest.mark.slow),
+    ],
+    ids=lambda own: own.name,
 )
 def test_tickets_of_blocks_that_are_found_keep_the_laws(score):
     check_method(tb.OneShot(score=score, granularity=Blocks(2)), resnet)

@@ -42,7 +42,7 @@ def run(words: Sequence[str]) -> int:
     options = parse(
         "enough",
         words,
-        f"{EnoughOptions.__doc__}\n\n{EnoughPretraining.__doc__}",
+        f"{EnoughOptions.__doc__}\n\n{(EnoughPretraining.__doc__ or '').partition('Args:')[0]}",
         parts=EnoughOptions(),
         enough=EnoughPretraining(stop=False),
         task=replace(usual, model=MODEL, recipe=recipe),

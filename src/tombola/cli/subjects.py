@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from inspect import cleandoc
@@ -35,8 +36,26 @@ def settings_class(method: Method) -> type:
     made = make_dataclass(
         type(method).__name__, [(name, kind, field(default=default)) for name, kind, default in columns], frozen=True
     )
-    made.__doc__ = "\n\n".join(cleandoc(kind.__doc__ or "") for kind in type(method).__mro__ if is_dataclass(kind))
+    nested = [name for name, kind, _ in columns if is_dataclass(kind)]
+    made.__doc__ = _joined_docs([kind for kind in type(method).__mro__ if is_dataclass(kind)], nested)
     return made
+
+
+def _joined_docs(kinds: Sequence[type], nested: Sequence[str]) -> str:
+    """What docstrings say before their `Args:`, and then all their `Args:`, from which each option gets its help.
+
+    Settings that are dataclasses have no entry, so that their own docstrings are shown.
+    """
+    texts, entries = [], []
+    for kind in kinds:
+        text, *sections = re.split(r"^(Args|Raises|Examples):\n", cleandoc(kind.__doc__ or ""), flags=re.MULTILINE)
+        texts.append(text.strip())
+        entries += [body.rstrip() for title, body in zip(sections[::2], sections[1::2], strict=True) if title == "Args"]
+    # Of a setting that two classes describe, tyro shows the last description: that of the class itself.
+    joined = "\n".join(reversed(entries))
+    for name in nested:
+        joined = re.sub(rf"^    {name}:.*\n?(?: {{5,}}.*\n?)*", "", joined, flags=re.MULTILINE)
+    return "\n\n".join([*texts, f"Args:\n{joined}"])
 
 
 def with_settings(method: Method, settings: Any) -> Method:
