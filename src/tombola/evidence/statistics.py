@@ -53,7 +53,7 @@ def paired_comparison(
     inside ±margin (two one-sided tests); else *undecided*.
 
     Examples:
-        >>> compare([0.90, 0.92, 0.91], [0.80, 0.83, 0.81], "shuffle").outcome
+        >>> paired_comparison([0.90, 0.92, 0.91], [0.80, 0.83, 0.81], "shuffle").outcome
         'better'
     """
     if len(ticket) != len(other):
