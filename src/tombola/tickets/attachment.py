@@ -167,8 +167,10 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         >>> with attach(Mask.of({"weight": torch.tensor([[True, False]])}), model, optimizer):
         ...     model(torch.ones(1, 2)).sum().backward()
         ...     optimizer.step()
-        >>> model.weight[0, 1].item(), model.weight.grad.tolist()
-        (0.0, [[1.0, 0.0]])
+        >>> model.weight.grad.tolist()
+        [[1.0, 0.0]]
+        >>> model.weight[0, 1].item()
+        0.0
     """
     mask, held = (what.mask, what.held) if isinstance(what, Ticket) else (what, ())
     parameters = parameters_of(model, remove_duplicate=False)
