@@ -93,14 +93,14 @@ def sites_of(wiring: Wiring, model: nn.Module) -> dict[str, tuple[Site, ...]]:
         wiring: which channels of the network feed which.
         model: the network.
     """
-    places, found = _Places(wiring, modules_of(model)), {}
+    places, by_layer = _Places(wiring, modules_of(model)), {}
     for group in wiring.groups:
         removable = group.size > 1 and any(part.scored for part in group.slices)
         if removable and is_producer(places.modules.get(group.name)):
             sites = places.sites(group.name)
-            if sites and sites not in found.values():
-                found[group.name] = sites
-    return found
+            if sites and sites not in by_layer.values():
+                by_layer[group.name] = sites
+    return by_layer
 
 
 def silenced_sites(
@@ -121,12 +121,17 @@ def silenced_sites(
     size = next(group.size for group in wiring.groups if group.name == name)
     before = wiring.spread(removed, silencing=True)
     after = wiring.spread({**removed, name: torch.ones(size, dtype=torch.bool)}, silencing=True)
-    feeders, known = wiring.fed_from(name), {name, *(site.module for site in sites)}
+    feeders, multiplied = wiring.fed_from(name), {name, *(site.module for site in sites)}
     silenced = []
     for group in wiring.groups:
         module = wiring.norms.get(group.name, group.name)
         falls = after[group.name] & ~before[group.name]
-        if group.slices and not group.name.endswith(INPUTS) and falls.any() and known.isdisjoint({group.name, module}):
+        if (
+            group.slices
+            and not group.name.endswith(INPUTS)
+            and falls.any()
+            and multiplied.isdisjoint({group.name, module})
+        ):
             units = torch.where(falls, feeders[group.name], NOBODY)
             silenced.append(Site(module, False, tuple(units.tolist()), scaled=False))
     return tuple(silenced)

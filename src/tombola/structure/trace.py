@@ -85,10 +85,10 @@ def _add_part(draft: WiringDraft, part: Part, model: nn.Module) -> None:
         draft.add(group)
         if norm is not None:
             draft.norms[group.name] = norm
-    *made, taken, outputs = [draft.spans[group.name] for group, _ in axes]
-    for span in (*made, taken):
-        draft.ties += [(made[0][place - place % part.width], channel) for place, channel in enumerate(span)]
-    draft.flows += list(zip(made[-1], taken, strict=True))
+    *makers, taken, outputs = [draft.spans[group.name] for group, _ in axes]
+    for span in (*makers, taken):
+        draft.ties += [(makers[0][place - place % part.width], channel) for place, channel in enumerate(span)]
+    draft.flows += list(zip(makers[-1], taken, strict=True))
     draft.connect(outputs, [PINNED] * len(outputs))
 
 

@@ -42,14 +42,14 @@ def places_of(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[Na
         model: the network, however wrapped.
         remove_duplicate: whether a module that stands in several places is given once.
     """
-    known, seen = loaded(), set()
+    wrappers, visited = loaded(), set()
     to_visit = [(model, "", "")]
     while to_visit:
         module, name, path = to_visit.pop()
-        if remove_duplicate and module in seen:
+        if remove_duplicate and module in visited:
             continue
-        seen.add(module)
-        wrapper = wrapper_of(module, known)
+        visited.add(module)
+        wrapper = wrapper_of(module, wrappers)
         yield NamePlace(module, name, path, wrapper)
         for child_name, child in reversed(children_of(module).items()):  # the last one pushed is visited first
             if child is not None:
@@ -108,8 +108,8 @@ def joined(name: str, part: str) -> str:
 
 def _tensors_by_name(model: nn.Module, *stores: Store, remove_duplicate: bool = True) -> dict[str, tuple[str, Tensor]]:
     """Path and tensor by plain name; TombolaError if two tensors share one, as in a wrapper with parts of its own."""
-    found: dict[str, tuple[str, Tensor]] = {}
-    seen: set[Tensor] = set()
+    by_name: dict[str, tuple[str, Tensor]] = {}
+    listed: set[Tensor] = set()
     places = list(places_of(model, remove_duplicate=remove_duplicate))
     for store in stores:
         for module, name, path, wrapper in places:
@@ -117,14 +117,14 @@ def _tensors_by_name(model: nn.Module, *stores: Store, remove_duplicate: bool = 
             # wrapper inside the network are in its checkpoints.
             left_out = wrapper.tensors if wrapper and not name else ()
             for key, tensor in store(module).items():
-                if tensor is None or key in left_out or (remove_duplicate and tensor in seen):
+                if tensor is None or key in left_out or (remove_duplicate and tensor in listed):
                     continue
-                seen.add(tensor)
+                listed.add(tensor)
                 plain, full_path = joined(name, key), joined(path, key)
-                first_path, first = found.setdefault(plain, (full_path, tensor))
+                first_path, first = by_name.setdefault(plain, (full_path, tensor))
                 if first is not tensor:
                     raise TombolaError(
                         f"'{first_path}' and '{full_path}' of this model would both be called '{plain}' without "
                         "what is wrapped around them; rename one, or keep parts of your own out of the wrapper"
                     )
-    return found
+    return by_name
