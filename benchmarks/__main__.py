@@ -19,10 +19,11 @@ from benchmarks.measure import Figure
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PARTS = {
-    own.__name__.rpartition(".")[2]: own
-    for own in (steps, data, scores, search, shrinking, blocks, sparse, ensemble, spiral, greedy)
+    module.__name__.rpartition(".")[2]: module
+    for module in (steps, data, scores, search, shrinking, blocks, sparse, ensemble, spiral, greedy)
 }
 NOISY = 0.15
+"""The spread between quartiles from which a figure is not to be trusted."""
 
 
 def main() -> int:
@@ -35,7 +36,7 @@ def main() -> int:
         name: list(PARTS[name].figures())
         for name in track(wanted, "benchmarks", console=Console(stderr=True), transient=True)
     }
-    figures = [figure for own in parts.values() for figure in own]
+    figures = [figure for part in parts.values() for figure in part]
     table = Table("figure", "ratio", "bar", "met", "spread", "measured")
     for figure in figures:
         table.add_row(figure.what, *_cells(figure))
@@ -43,13 +44,13 @@ def main() -> int:
     noisy = [figure for figure in figures if figure.spread > NOISY]
     if noisy:
         console.print(f"[yellow]{len(noisy)} figures spread by more than {NOISY:.0%} between quartiles: run again.[/]")
-    for name, own in parts.items():
-        PAGE.write_text(page(name, own))
+    for name, part in parts.items():
+        PAGE.write_text(page(name, part))
     return 0
 
 
 def page(part: str, figures: Sequence[Figure]) -> str:
-    """The page with the figures of one part measured anew."""
+    """The page with new figures of one part; the other parts stay as they are."""
     rows = "\n".join(f"| {' | '.join((figure.what, *_cells(figure)))} |" for figure in figures)
     before, _, after = PAGE.read_text().partition(f"<!-- {part} -->\n")
     after = after.partition(f"<!-- end of {part} -->")[2]
@@ -65,8 +66,8 @@ Measured {date.today()} on {machine()}.
 def machine() -> str:
     """The processor, its cores and threads, and the versions that matter."""
     info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-    processor = names[0] if names else platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+    processor = models[0] if models else platform.processor() or platform.machine()
     return (
         f"{os.cpu_count()} cores of {processor}, {torch.get_num_threads()} threads, "
         f"Python {platform.python_version()}, torch {torch.__version__}"

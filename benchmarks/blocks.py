@@ -1,4 +1,4 @@
-"""Networks without residual blocks against the whole one, and what scoring blocks costs."""
+"""Networks without some residual blocks against the dense network, and the cost of scoring blocks."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def figures() -> Iterator[Figure]:
 
 
 def without_blocks(name: str, count: int) -> Iterator[Figure]:
-    """As many blocks fewer in each of the three stages; time saved against FLOPs saved, turned round."""
-    whole, example = zoo.model(name, SHAPE, 10)(), torch.randn(4, *SHAPE)
-    units = tb.structure.Blocks().units(whole, lambda own: own(example))
+    """FLOPs saved ÷ time saved, so that a bar is an upper one; a third of the blocks goes from each of three stages."""
+    dense, example = zoo.model(name, SHAPE, 10)(), torch.randn(4, *SHAPE)
+    units = tb.structure.Blocks().units(dense, lambda model: model(example))
     removed = {stage: tuple(range(count // 3)) for stage in units.sizes}
-    small = tb.shrink(whole, units.expand(units.kept(removed), tensors_of(whole)), example=example)
-    saved = 1 - flops(small) / flops(whole)
-    for what, make, batch in USES:
-        times = interleaved({"whole": make(whole, batch), "small": make(small, batch)}, 15)
+    small = tb.shrink(dense, units.expand(units.kept(removed), tensors_of(dense)), example=example)
+    saved = 1 - flops(small) / flops(dense)
+    for use, work, batch in USES:
+        times = interleaved({"whole": work(dense, batch), "small": work(small, batch)}, 15)
         yield Figure(
-            f"FLOPs saved ÷ time saved ({name} without {count} blocks, {what}, batch {batch})",
+            f"FLOPs saved ÷ time saved ({name} without {count} blocks, {use}, batch {batch})",
             saved / max(1 - times.ratio("small", "whole"), 0.01),
             1 / 0.85 if batch == BATCH else None,
             f"{saved:.0%} of FLOPs; whole {1e3 * times.seconds['whole']:.0f} ms",
@@ -49,7 +49,7 @@ def scoring(name: str) -> Iterator[Figure]:
     """Scores of all blocks in forward passes of one batch, and SNIP's in an epoch of the standard bench."""
     model = zoo.model(name, SHAPE, 10)()
     batch = torch.randn(BATCH, *SHAPE), torch.randint(0, 10, (BATCH,))
-    free = sum(bool(block.gives) for block in residual_blocks(model))
+    removable = sum(bool(block.gives) for block in residual_blocks(model))
     variants = {
         "forward": inference(model, BATCH),
         "step": training(model, BATCH),
@@ -57,10 +57,11 @@ def scoring(name: str) -> Iterator[Figure]:
         "kl": lambda: tb.scores.OutputDivergence(1)(model, [batch]),
         "snip": lambda: tb.scores.snip(model, [batch], F.cross_entropy),
     }
-    times, own = interleaved(variants, 5), f"{name}, batch {BATCH}"
+    times, setup = interleaved(variants, 5), f"{name}, batch {BATCH}"
+    note = f"forward {1e3 * times.seconds['forward']:.0f} ms"
     for score in ("cka", "kl"):
-        what = f"{score} of {free} blocks ÷ forward pass of one batch ({own})"
-        yield times.figure(what, score, "forward", (free + 1) / 2, f"forward {1e3 * times.seconds['forward']:.0f} ms")
+        what = f"{score} of {removable} blocks ÷ forward pass of one batch ({setup})"
+        yield times.figure(what, score, "forward", (removable + 1) / 2, note)
     steps = -(-EPOCH // BATCH)
     share = times.seconds["snip"] / (steps * times.seconds["step"])
-    yield Figure(f"snip of all blocks ÷ an epoch of {steps} steps ({own})", share, 0.01, "", times.spread)
+    yield Figure(f"snip of all blocks ÷ an epoch of {steps} steps ({setup})", share, 0.01, "", times.spread)

@@ -20,7 +20,7 @@ from tombola.training.ensemble.ensemble_training import chunk_size
 SPIRAL = tb.Recipe(epochs=50, weight_decay=5e-4, schedule="cosine-by-epoch", precision="float32", drop_last=True)
 
 COMPLETE = 5
-"""How often a whole chunk of the spiral's networks is trained to its end."""
+"""How many times a chunk of the spiral's networks is trained to its end."""
 
 
 def perceptron() -> nn.Module:
@@ -31,7 +31,7 @@ def perceptron() -> nn.Module:
 
 
 def spiral() -> tb.SupervisedTask:
-    """The Cubist Spiral, accuracy measured on all points once, at the end; 390 steps an epoch."""
+    """The Cubist Spiral, 390 steps an epoch; the accuracy is that on all points, measured once, at the end."""
     data = zoo.data("cubist-spiral")
     data["validation"] = tuple(part[:0] for part in data["test"])
     return tb.SupervisedTask(perceptron, data, binary_cross_entropy, SPIRAL, binary_accuracy)
@@ -46,21 +46,21 @@ def lenet() -> tb.SupervisedTask:
 
 
 def epochs_apart(trained: tb.training.Trained) -> list[float]:
-    """Seconds that one network's epochs took, but for the first."""
-    rows = [row["seconds"] for row in trained.history]
-    return [later - sooner for sooner, later in pairwise(rows)]
+    """Seconds of each of one network's epochs but the first, which warms up."""
+    ends = [row["seconds"] for row in trained.history]
+    return [later - sooner for sooner, later in pairwise(ends)]
 
 
 def compared(task: tb.SupervisedTask, members: int, turns: int, epochs: int) -> Times:
-    """One network's epoch among `members` that train together, and alone in the plain loop; in turn."""
+    """Seconds of one network's epoch, in turn: among `members` that train together, and alone in the plain loop."""
     task = replace(task, recipe=replace(task.recipe, epochs=epochs))
-    taken: dict[str, list[float]] = {"together": [], "alone": []}
+    seconds: dict[str, list[float]] = {"together": [], "alone": []}
     for _ in range(turns):
-        own = [tb.training.Member(seed, recipe={"lr": 0.05 * (1 + seed % 3)}) for seed in range(members)]
-        taken["together"] += epochs_apart(tb.training.train_together(task, own)[-1])
-        taken["alone"] += epochs_apart(tb.train(task))
-    medians = {name: statistics.median(own) for name, own in taken.items()}
-    return Times(medians, max(spread(own) for own in taken.values()))
+        networks = [tb.training.Member(seed, recipe={"lr": 0.05 * (1 + seed % 3)}) for seed in range(members)]
+        seconds["together"] += epochs_apart(tb.training.train_together(task, networks)[-1])
+        seconds["alone"] += epochs_apart(tb.train(task))
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return Times(medians, max(spread(values) for values in seconds.values()))
 
 
 def figures() -> Iterator[Figure]:
@@ -81,18 +81,18 @@ def of_spiral() -> Iterator[Figure]:
     task = spiral()
     members = chunk_size(task, tb.training.Member(), torch.device("cpu"))
     times = compared(task, members, turns=3, epochs=4)
-    each = 1e6 * times.seconds["together"] / 390
-    note = f"alone {1e6 * times.seconds['alone'] / 390:.0f} µs a step, together {each:.1f} µs a network's step"
+    step = 1e6 * times.seconds["together"] / 390
+    note = f"alone {1e6 * times.seconds['alone'] / 390:.0f} µs a step, together {step:.1f} µs a network's step"
     what = f"together ÷ one after another (2-16-16-16-1, batch 128, {members} at once, one thread)"
     yield times.figure(what, "together", "alone", 1 / 15, note)
-    taken = []
+    seconds = []
     for turn in range(COMPLETE):
         started = time.perf_counter()
-        trained = tb.training.train_together(task, [tb.training.Member(members * turn + at) for at in range(members)])
-        taken.append(time.perf_counter() - started)
-    a_minute = [60 * members / seconds for seconds in taken]
-    accuracy = statistics.median(one.metric for one in trained)
-    each = ", ".join(f"{own:.0f}" for own in a_minute)
-    note = f"{each} a minute, {members} runs each time, median accuracy {accuracy:.1%}"
+        trained = tb.training.train_together(task, [tb.training.Member(members * turn + i) for i in range(members)])
+        seconds.append(time.perf_counter() - started)
+    a_minute = [60 * members / value for value in seconds]
+    accuracy = statistics.median(run.metric for run in trained)
+    rates = ", ".join(f"{rate:.0f}" for rate in a_minute)
+    note = f"{rates} a minute, {members} runs each time, median accuracy {accuracy:.1%}"
     what = "minutes for 200 complete runs of 50 epochs (2-16-16-16-1, one thread)"
-    yield Figure(what, 200 / statistics.median(a_minute), 1.0, note, spread(taken))
+    yield Figure(what, 200 / statistics.median(a_minute), 1.0, note, spread(seconds))

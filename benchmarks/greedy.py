@@ -1,4 +1,4 @@
-"""Greedy selection of 200 of 10,000 neurons on 10,000 examples, in products of the activations with a vector."""
+"""Greedy selection of 200 of 10,000 neurons on 10,000 examples, against products of the activations with a vector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interleaved timing: every variant in turn, again and again; medians, and how much they spread."""
+"""Interleaved timing: all variants in turn, many times over, so that a slow moment of the machine meets all alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Figure:
-    """One ratio with the bar that it must not exceed (None: no bar), and what it stands on."""
+    """One ratio of a benchmark.
+
+    Args:
+        what: which ratio, as the page names it.
+        ratio: its value; smaller is better.
+        bar: the value that it must not exceed; None if there is none.
+        note: the absolute figures behind it.
+        spread: distance between the quartiles of the times, over their median.
+    """
 
     what: str
     ratio: float
@@ -31,7 +39,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Times:
-    """Median seconds of each variant; spread: the largest distance between quartiles over its median."""
+    """The times of several variants.
+
+    Args:
+        seconds: the median of each variant.
+        spread: the largest distance between quartiles, over the median.
+    """
 
     seconds: Mapping[str, float]
     spread: float
@@ -44,21 +57,21 @@ class Times:
 
 
 def interleaved(variants: Mapping[str, Work], repeats: int, warm: int = 2) -> Times:
-    """Run each variant in turn, `repeats` times after a few that do not count."""
-    taken: dict[str, list[float]] = {name: [] for name in variants}
+    """Time variants in turn, `repeats` times, after `warm` turns that do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(warm + repeats):
         for name, work in variants.items():
             started = time.perf_counter()
             work()
             if turn >= warm:
-                taken[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(own) for name, own in taken.items()}
-    return Times(medians, max(spread(own) for own in taken.values()))
+                seconds[name].append(time.perf_counter() - started)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return Times(medians, max(spread(values) for values in seconds.values()))
 
 
-def spread(taken: list[float]) -> float:
+def spread(values: list[float]) -> float:
     """Distance between quartiles over the median."""
-    low, middle, high = statistics.quantiles(taken, n=4)
+    low, middle, high = statistics.quantiles(values, n=4)
     return (high - low) / middle
 
 
@@ -67,6 +80,7 @@ def saved_bytes(work: Work) -> int:
     storages: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
+        # Views share a storage, which is counted once.
         storage = tensor.untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
         return tensor
@@ -77,9 +91,10 @@ def saved_bytes(work: Work) -> int:
 
 
 def peak_bytes(work: Work) -> int:
-    """The most bytes that `work` holds at once on the CPU beyond what was there before, as torch's profiler counts."""
+    """The most bytes that `work` allocates on the CPU at one time, as torch's profiler counts."""
     with profile(profile_memory=True) as profiled:
         work()
-    found = [event for event in profiled.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(found, key=lambda event: event.start_ns())]
+    events = [event for event in profiled.kineto_results.events() if event.name() == "[memory]"]
+    # Bytes freed have a negative size, so that the running sum is what is held.
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return max(accumulate(sizes), default=0)

@@ -1,4 +1,4 @@
-"""Every score in units of one training step, in time and memory; SynFlow's rounds."""
+"""Every score against one training step, in time and memory; SynFlow's rounds."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def synflow_pass(model: nn.Module, shape: tuple[int, ...]) -> Work:
 
 
 def synflow_rounds(model: nn.Module, shape: tuple[int, ...], rounds: int) -> Work:
-    """Rounds of SynFlow with the selection after each."""
+    """Rounds of SynFlow, each with its selection."""
     batches = [(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64))]
 
     def work() -> None:
@@ -56,9 +56,9 @@ def synflow_rounds(model: nn.Module, shape: tuple[int, ...], rounds: int) -> Wor
 
 
 def memory(score: Score, model: nn.Module, batches: Sequence[Batch]) -> int:
-    """Bytes that scoring holds at most: the network, and what is allocated beside it."""
-    own = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    return own + peak_bytes(lambda: score(model, batches, F.cross_entropy))
+    """The most bytes that scoring holds: the network, and what is allocated beside it."""
+    network = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    return network + peak_bytes(lambda: score(model, batches, F.cross_entropy))
 
 
 def memory_of_step(model: nn.Module, batch: Batch) -> int:
@@ -78,12 +78,12 @@ def of_network(name: str, classes: int, *, batch_size: int, repeats: int, rounds
     model = zoo.model(name, shape, classes)()
     batches = [(torch.randn(batch_size, *shape), torch.randint(0, classes, (batch_size,))) for _ in range(4)]
     work: dict[str, Work] = {
-        own: lambda score=score: score(model, batches, F.cross_entropy) for own, score in ALL.items()
+        key: lambda score=score: score(model, batches, F.cross_entropy) for key, score in ALL.items()
     }
     times = interleaved({"step": step(model, batches[0]), **work}, repeats, warm=1)
-    at, note = f"{name}, batch {batch_size}", f"step {1e3 * times.seconds['step']:.0f} ms"
-    for own in ALL:
-        yield times.figure(f"{own} ÷ training step ({at})", own, "step", TIMES.get(own), note)
+    setup, note = f"{name}, batch {batch_size}", f"step {1e3 * times.seconds['step']:.0f} ms"
+    for key in ALL:
+        yield times.figure(f"{key} ÷ training step ({setup})", key, "step", TIMES.get(key), note)
 
     flow = interleaved({"pass": synflow_pass(model, shape), "rounds": synflow_rounds(model, shape, rounds)}, 3, warm=1)
     note = f"float64 forward-backward {1e3 * flow.seconds['pass']:.0f} ms; {rounds} of {ROUNDS} rounds timed"
@@ -92,6 +92,7 @@ def of_network(name: str, classes: int, *, batch_size: int, repeats: int, rounds
 
     model.zero_grad()
     base = memory_of_step(model, batches[0])
-    for own, score in ALL.items():
-        held = memory(score, model, batches) / base
-        yield Figure(f"{own}: memory ÷ training step's ({at})", held, MEMORY.get(own), f"step {base / 2**20:.0f} MiB")
+    note = f"step {base / 2**20:.0f} MiB"
+    for key, score in ALL.items():
+        ratio = memory(score, model, batches) / base
+        yield Figure(f"{key}: memory ÷ training step's ({setup})", ratio, MEMORY.get(key), note)

@@ -32,13 +32,13 @@ def sorted_top(density: float):
 
     def weigh(scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
         least = [s.detach().abs().flatten().sort().values[int((1 - density) * s.numel())].item() for s in scores]
-        return [Topmost.apply(*own) for own in zip(scores, weights, least, strict=True)]
+        return [Topmost.apply(*layer) for layer in zip(scores, weights, least, strict=True)]
 
     return weigh
 
 
 def search_step(name: str, method: Supermask, *, sort: bool = False) -> Work:
-    """One step of a search on one batch: forward, backward, optimizer, and what the search does after each."""
+    """One step of a search on one batch: forward, backward, optimizer, and what the search's observer does."""
     task = task_of(name)
     searched, observer = method.prepare(task, task.build(0), 0)
     if sort:
@@ -76,29 +76,29 @@ def steps(name: str, bar: float, repeats: int) -> Iterator[Figure]:
         model = model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         inputs = inputs.to(memory_format=torch.channels_last)
     variants = {"dense": step(model, (inputs, task.data["train"][1]))}
-    variants |= {own: search_step(name, method) for own, method in SEARCHES.items()}
+    variants |= {label: search_step(name, method) for label, method in SEARCHES.items()}
     variants["sorting"] = search_step(name, SEARCHES["edge-popup"], sort=True)
-    times, own = interleaved(variants, repeats), f"{name}, batch 128"
+    times, setup = interleaved(variants, repeats), f"{name}, batch 128"
     note = f"dense {1e3 * times.seconds['dense']:.2f} ms"
-    yield times.figure(f"Gem-Miner search step ÷ dense step ({own})", "Gem-Miner", "dense", bar, note)
-    yield times.figure(f"edge-popup search step ÷ dense step ({own})", "edge-popup", "dense", None)
-    yield times.figure(f"edge-popup search step ÷ with a sort in every forward ({own})", "edge-popup", "sorting", 1.0)
+    yield times.figure(f"Gem-Miner search step ÷ dense step ({setup})", "Gem-Miner", "dense", bar, note)
+    yield times.figure(f"edge-popup search step ÷ dense step ({setup})", "edge-popup", "dense", None)
+    yield times.figure(f"edge-popup search step ÷ with a sort in every forward ({setup})", "edge-popup", "sorting", 1.0)
     weights = sum(4 * weight.numel() for weight in tb.structure.prunable(model).values())
     saved = {kind: saved_bytes(variants[kind]) for kind in ("dense", "Gem-Miner")}
     note = f"dense saves {saved['dense'] / 2**20:.1f} MiB, the weights are {weights / 2**20:.1f} MiB"
     ratio = saved["Gem-Miner"] / (saved["dense"] + weights)
     yield Figure(
-        f"bytes saved by a Gem-Miner step ÷ dense step's and one weight-sized buffer ({own})", ratio, 1.0, note
+        f"bytes saved by a Gem-Miner step ÷ dense step's and one weight-sized buffer ({setup})", ratio, 1.0, note
     )
 
 
 def whole() -> Iterator[Figure]:
-    """The searches for a 1.4 % ticket, the same training after them: two epochs a round on the bench."""
+    """Whole searches for a 1.4 % ticket, two epochs a round on the standard bench, and the same training after them."""
     task = make_task(TaskOptions(data="fashion-mnist-14", model="resnet20", recipe=tb.Recipe(epochs=2)))
-    found = {name: tb.find(task, tb.method(name, density=0.0144), progress=False) for name in ("gem-miner", "imp")}
-    cost = {name: ticket.provenance.cost for name, ticket in found.items()}
-    metric = {name: tb.train(task, ticket).metric for name, ticket in found.items()}
-    note = ", ".join(f"{name} {cost[name]['seconds']:.0f} s and then {metric[name]:.1%}" for name in found)
+    tickets = {name: tb.find(task, tb.method(name, density=0.0144), progress=False) for name in ("gem-miner", "imp")}
+    cost = {name: ticket.provenance.cost for name, ticket in tickets.items()}
+    metric = {name: tb.train(task, ticket).metric for name, ticket in tickets.items()}
+    note = ", ".join(f"{name} {cost[name]['seconds']:.0f} s and then {metric[name]:.1%}" for name in tickets)
     for unit, bar in (("dense_epochs", 1 / 19), ("seconds", 1 / 17)):
         ratio, what = cost["gem-miner"][unit] / cost["imp"][unit], unit.removeprefix("dense_")
         yield Figure(

@@ -1,4 +1,4 @@
-"""A smaller network against the whole and the masked one, and what watching for it costs."""
+"""A shrunk network against the dense and the masked one, and the cost of watching for its ticket."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def figures() -> Iterator[Figure]:
 
 
 def without(wiring: Wiring, share: float) -> tb.Mask:
-    """Keep the first channels of every layer, so that all who write a residual stream drop the same ones."""
+    """Remove a share of every layer's channels, the last ones; layers that add to one residual stream then agree."""
     kept = {}
     for group in wiring.groups:
         if any(part.scored for part in group.slices):
@@ -67,23 +67,23 @@ def flops(model: nn.Module) -> int:
 
 
 def against_whole(name: str, share: float) -> Iterator[Figure]:
-    """Time saved against FLOPs saved, turned round so that a bar is an upper one."""
+    """FLOPs saved ÷ time saved, so that a bar is an upper one."""
     whole, example = zoo.model(name, SHAPE, 10)(), torch.randn(4, *SHAPE)
-    units = tb.Channels().units(whole, lambda own: own(suited(example, own)))
+    units = tb.Channels().units(whole, lambda model: model(suited(example, model)))
     mask = units.expand(without(units.wiring, share), tensors_of(whole))
     small = tb.shrink(whole, mask, example=example)
     saved = 1 - flops(small) / flops(whole)
     masked = zoo.model(name, SHAPE, 10)()
-    tb.attach(mask, masked).detach()
-    for what, make, batch, bar in (
+    tb.attach(mask, masked).detach()  # what is measured is zeros in dense tensors, without hooks
+    for use, work, batch, bar in (
         ("training", training, 64, 1 / BARS[name]),
         ("inference", inference, 64, 1 / BARS[name]),
         ("inference", inference, 1, None),
     ):
-        variants = {"whole": make(whole, batch), "masked": make(masked, batch), "small": make(small, batch)}
+        variants = {"whole": work(whole, batch), "masked": work(masked, batch), "small": work(small, batch)}
         times = interleaved(variants, REPEATS[name] if batch > 1 else 50)
         yield Figure(
-            f"FLOPs saved ÷ time saved ({name}, {share:.0%} of channels removed, {what}, batch {batch})",
+            f"FLOPs saved ÷ time saved ({name}, {share:.0%} of channels removed, {use}, batch {batch})",
             saved / max(1 - times.ratio("small", "whole"), 0.01),
             bar,
             _note(times, saved),
@@ -101,7 +101,7 @@ def _note(times: Times, saved: float) -> str:
 
 
 def in_onnx_runtime(name: str, share: float, whole: nn.Module, small: nn.Module) -> Iterator[Figure]:
-    """The same two networks in ONNX Runtime, where the extra `export` is installed."""
+    """The same two networks in ONNX Runtime, if the extra `export` is installed."""
     try:
         import onnxruntime
     except ImportError:
@@ -114,13 +114,13 @@ def in_onnx_runtime(name: str, share: float, whole: nn.Module, small: nn.Module)
             sessions[kind] = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch in (1, 64):
         x = {sessions["whole"].get_inputs()[0].name: torch.randn(batch, *SHAPE).numpy()}
-        times = interleaved({kind: partial(own.run, None, x) for kind, own in sessions.items()}, 20)
+        times = interleaved({kind: partial(session.run, None, x) for kind, session in sessions.items()}, 20)
         what = f"small ÷ whole in ONNX Runtime ({name}, {share:.0%} of channels removed, batch {batch})"
         yield times.figure(what, "small", "whole", None, f"whole {1e3 * times.seconds['whole']:.3g} ms")
 
 
 def watching() -> Figure:
-    """What a watch adds to an epoch of 100 steps: its hook in each, and one look at the masks."""
+    """What a watch adds to an epoch of 100 steps: a call of its hook in each step, and one look at the masks."""
     model = zoo.model("resnet20", SHAPE, 10)()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     watch = tb.Worm(0.5, truncate="always").watch(model, optimizer)
@@ -128,14 +128,14 @@ def watching() -> Figure:
     work()
     hook = partial(watch._before_step, optimizer, (optimizer,), {})
     times = interleaved({"step": work, "hook": hook, "look": watch.epoch_end}, 9)
-    own = times.seconds
-    added = (100 * own["hook"] + own["look"]) / (100 * own["step"])
-    note = f"step {1e3 * own['step']:.0f} ms, hook {1e6 * own['hook']:.0f} µs, look {1e3 * own['look']:.1f} ms"
+    step, hook, look = (times.seconds[name] for name in ("step", "hook", "look"))
+    added = (100 * hook + look) / (100 * step)
+    note = f"step {1e3 * step:.0f} ms, hook {1e6 * hook:.0f} µs, look {1e3 * look:.1f} ms"
     return Figure("watching for WORM ÷ an epoch of 100 steps (resnet20, batch 128)", added, 0.01, note, times.spread)
 
 
 def to_a_trained_ticket() -> Iterator[Figure]:
-    """All that half of the channels cost, searched and trained, against the dense training; one run on the bench."""
+    """Search and training of a ticket of half of the channels against dense training; one run on the standard bench."""
     recipe = tb.Recipe(epochs=16)
     task = make_task(TaskOptions(data="fashion-mnist-14", model="vgg11", width=0.25, recipe=recipe))
     dense = tb.train(task)

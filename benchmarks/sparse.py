@@ -1,4 +1,4 @@
-"""Linear layers in CSR against dense, and the whole of LeNet-300-100."""
+"""LeNet-300-100 with sparse linear layers against the dense network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def at(sparsity: float, batch: int) -> Figure:
     with tb.attach(mask, model), warnings.catch_warnings():
         warnings.simplefilter("ignore", SparsityWarning)
         fast = tb.shrinking.sparse(model, mask, batch=batch)
-        chosen = [own.best for own in timings(model, mask, batch=batch)]
+        chosen = [layer.best for layer in timings(model, mask, batch=batch)]
         times = interleaved({"dense": lambda: model(x), "sparse": lambda: fast(x)}, 200, warm=20)
     note = f"dense {1e6 * times.seconds['dense']:.0f} µs; layers: {', '.join(chosen)}"
     what = f"tb.shrinking.sparse ÷ dense (784-300-100-10, {sparsity:.0%} sparse, batch {batch})"

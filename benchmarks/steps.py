@@ -17,7 +17,7 @@ DENSITY = 0.1
 
 
 class Masked(nn.Module):
-    """What parametrize needs to mask a weight."""
+    """A mask as a parametrization of a weight."""
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def step(model: nn.Module, batch: tuple[Tensor, Tensor], optimizer: torch.optim.
 
 
 def variant(kind: str, name: str, shape: tuple[int, ...], optimizer: str, *, bf16: bool = False) -> Work:
-    """A step of a network, dense or masked in one of three ways."""
+    """A training step of a network that is dense or masked in one of three ways."""
     model = zoo.model(name, shape, 10)()
     batch = torch.randn(128, *shape), torch.randint(0, 10, (128,))
     if name.startswith("resnet"):
@@ -54,10 +54,10 @@ def variant(kind: str, name: str, shape: tuple[int, ...], optimizer: str, *, bf1
             prune.custom_from_mask(module, "weight", mask[parameter])
         else:
             parametrize.register_parametrization(module, "weight", Masked(mask[parameter]))
-    made = tb.Recipe(optimizer=optimizer, lr=0.01).make_optimizer(model.parameters())
+    stepper = tb.Recipe(optimizer=optimizer, lr=0.01).make_optimizer(model.parameters())
     if kind == "masked":
-        tb.attach(mask, model, made)
-    return step(model, batch, made, bf16)
+        tb.attach(mask, model, stepper)
+    return step(model, batch, stepper, bf16)
 
 
 KINDS = ("dense", "masked", "torch prune", "torch parametrize")
@@ -70,11 +70,11 @@ def figures() -> Iterator[Figure]:
         ("lenet-300-100", (1, 28, 28), "adam", 1.08, 400),
     ):
         times = interleaved({kind: variant(kind, name, shape, optimizer) for kind in KINDS}, repeats)
-        own = f"{name}, batch 128, {optimizer}"
+        setup = f"{name}, batch 128, {optimizer}"
         note = f"dense {1e3 * times.seconds['dense']:.2f} ms"
-        yield times.figure(f"masked step ÷ dense step ({own})", "masked", "dense", bar, note)
+        yield times.figure(f"masked step ÷ dense step ({setup})", "masked", "dense", bar, note)
         for rival in KINDS[2:]:
-            yield times.figure(f"masked step ÷ {rival} ({own})", "masked", rival, 1.0)
+            yield times.figure(f"masked step ÷ {rival} ({setup})", "masked", rival, 1.0)
     both = {kind: variant("dense", "resnet20", (3, 32, 32), "sgd", bf16=kind == "bf16") for kind in ("bf16", "float32")}
     times = interleaved(both, 12)
     note = f"float32 {1e3 * times.seconds['float32']:.0f} ms"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-# Small tensors: threads, here and in the processes that tests start, only wait for each other.
+# Tensors are so small that several threads only wait for each other, here and in the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"
 torch.set_num_threads(1)

@@ -6,7 +6,7 @@ from tombola.training import Observer
 
 
 class Kill(Observer):
-    """Ends training, as a kill does, after so many steps."""
+    """Ends training after so many steps, as a kill does."""
 
     def __init__(self, after: int) -> None:
         self.left = after
@@ -14,4 +14,4 @@ class Kill(Observer):
     def after_step(self, state):
         self.left -= 1
         if self.left == 0:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # no `except Exception` stops it

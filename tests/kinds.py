@@ -1,4 +1,4 @@
-"""The scores by what they score."""
+"""The registered scores that need no training, by what they score: weights or blocks."""
 
 from __future__ import annotations
 

@@ -44,6 +44,7 @@ def run(method: str, control: str, density: float, seed: int, **changes) -> Resu
 
 
 def ledger(epochs: float) -> dict[str, float]:
+    """The cost of so many epochs over 20,000 samples."""
     return {
         "samples_forward": 20000 * epochs,
         "samples_backward": 20000 * epochs,
@@ -56,6 +57,7 @@ def ledger(epochs: float) -> dict[str, float]:
 
 
 def study(methods=tuple(QUALITY), densities=(0.2, 0.05), seeds=3) -> tuple[list[Result], list[Verdict]]:
+    """Runs of methods with their controls and of the dense network, and the verdict of each method and density."""
     dense = [run("", "", 1.0, seed) for seed in range(seeds)]
     results, verdicts = list(dense), []
     for method in methods:

@@ -1,4 +1,4 @@
-"""Writes the tables of entries on the pages anew, from the registry: `python tests/make_tables.py`."""
+"""Write the pages' tables of entries anew from the registry: `python tests/make_tables.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of every wiring that channels can have: joined, grouped, gated, shifted; and the zoo's, small."""
+"""Networks with every wiring that channels can have: joined, grouped, gated, shifted; and small ones of the zoo."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from tombola import zoo
+from tombola.zoo.resnet import ResNet
+from tombola.zoo.vit import VisionTransformer
 
 SMALL = {"lenet-300-100": (20,), "lenet5": (1, 16, 16)}
 
 
 class Concatenated(nn.Module):
-    """A dense block: later layers read what earlier ones gave, side by side, under one norm."""
+    """A dense block: later layers read the outputs of earlier ones side by side, under one norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,8 +24,8 @@ class Concatenated(nn.Module):
         self.last = nn.Linear(10, 5)
 
     def forward(self, x):
-        one = F.relu(self.first(x))
-        both = F.relu(self.norm(torch.cat([one, self.second(one)], 1)))
+        first = F.relu(self.first(x))
+        both = F.relu(self.norm(torch.cat([first, self.second(first)], 1)))
         return self.last(F.adaptive_avg_pool2d(both, 1).flatten(1))
 
 
@@ -48,7 +50,7 @@ class Separable(nn.Module):
 
 
 class Grouped(nn.Module):
-    """Convolutions in groups, norms over groups of channels and over all, and one that enlarges the image."""
+    """Grouped convolutions, norms over groups of channels and over all, and a convolution that enlarges the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class Grouped(nn.Module):
 
 
 class Shifted(nn.Module):
-    """A stream to which numbers are added, a network input is, and that an unknown operation rolls round."""
+    """A stream to which the network's input is added, and whose channels an operation without a rule rolls round."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +83,7 @@ class Shifted(nn.Module):
 
 
 class Gated(nn.Module):
-    """One channel that weighs all others, a mean counted from the end, and channels of which a part is cut away."""
+    """One channel that multiplies all others, a slice of channels, and means over an axis counted from the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,11 +99,33 @@ class Gated(nn.Module):
         return self.last(F.relu(self.third(x.mean(-1))).mean(-1))
 
 
-MADE_UP = {own.__name__: own for own in (Concatenated, Separable, Grouped, Shifted, Gated)}
+def short_network() -> nn.Module:
+    """For toy tasks: a convolution with batch norm, and a classifier."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(64, 5),
+    )
+
+
+def short_resnet(blocks: int = 3) -> nn.Module:
+    """For toy tasks: two stages of so many residual blocks, 4 and 8 channels wide."""
+    return ResNet("basic", 4, [(4, blocks), (8, blocks)], "A", (1, 8, 8), 5)
+
+
+def short_transformer(layers: int = 2) -> nn.Module:
+    """For toy tasks: so many layers of two heads."""
+    return VisionTransformer((1, 8, 8), 5, heads=2, depth=layers)
+
+
+MADE_UP = {network.__name__: network for network in (Concatenated, Separable, Grouped, Shifted, Gated)}
 
 
 def network(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """A network with lively norms, and inputs."""
+    """A network in float64 and inputs for it; the norms' weights and statistics are random, so that none is neutral."""
     torch.manual_seed(0)
     shape = SMALL.get(name, (3, 16, 16))
     model = MADE_UP[name]() if name in MADE_UP else zoo.model(name, shape, 5)()

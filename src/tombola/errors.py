@@ -1,4 +1,4 @@
-"""The one exception that Tombola raises for what its user can mend."""
+"""The one exception that Tombola raises for mistakes that its user can correct."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class TombolaError(ValueError):
-    """Something that the user can mend; its text is one sentence that names the place and the fix."""
+    """A mistake that the user can correct; the text is one sentence that names the place and the fix."""
 
 
 class FileError(TombolaError):
-    """A file or folder that cannot be read or written, or that another process or run has."""
+    """A file or folder cannot be read or written, or another process or run uses it."""
 
 
 class DamagedError(FileError):
@@ -23,7 +23,12 @@ class DamageWarning(UserWarning):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> TombolaError:
-    """The error for a name that does not exist, offering the nearest one that does.
+    """The error for a name that does not exist; it suggests the nearest name that does.
+
+    Args:
+        kind: what the name stands for, as "method".
+        name: the name that was given.
+        known: all names that exist.
 
     Examples:
         >>> print(unknown("method", "inp", ["imp", "snip"]))
@@ -32,7 +37,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> TombolaError:
         there is no optimizer 'SGD'; did you mean 'sgd'? (known: adam, sgd)
     """
     names = sorted(known)
-    folded = {own.casefold(): own for own in names}
-    near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
-    hint = f"; did you mean '{folded[near[0]]}'?" if near else ""
+    by_folded_name = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(str(name).casefold(), by_folded_name, n=1, cutoff=0.5)
+    hint = f"; did you mean '{by_folded_name[near[0]]}'?" if near else ""
     return TombolaError(f"there is no {kind} '{name}'{hint} (known: {', '.join(names)})")

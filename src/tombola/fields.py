@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -34,21 +33,6 @@ def check_fields(own: Any, what: str = "") -> None:
         if not _allows(annotation, value):
             raise _refusal(what, name, annotation, value)
         object.__setattr__(own, name, value)
-
-
-def known_fields(kind: type[DataclassInstance], content: Any) -> dict[str, Any]:
-    """What a mapping, as read from JSON, says of a dataclass's fields; what a newer version adds is left out.
-
-    TombolaError for fields that are missing.
-    """
-    if not isinstance(content, Mapping):
-        raise TombolaError(f"what should be a {kind.__name__} with its fields is a {type(content).__name__}")
-    own = [field for field in fields(kind) if field.init]
-    needed = [field.name for field in own if field.default is field.default_factory is MISSING]
-    missing = [name for name in needed if name not in content]
-    if missing:
-        raise TombolaError(f"its {kind.__name__} has no {', no '.join(missing)}")
-    return {field.name: content[field.name] for field in own if field.name in content}
 
 
 @cache

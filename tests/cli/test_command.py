@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import docstring_parser
 import pytest
 
 import tombola as tb
@@ -72,13 +73,29 @@ def test_find_writes_a_ticket_of_channels(capsys, words):
     assert answer["digest"] == ticket.digest
     assert answer["removed"] == {group: len(own) for group, own in ticket.removed.items()}
     assert sum(answer["removed"].values()) == round(0.5 * 4 * (1 + 2 * 3 * (1 + 2 + 4)))
-    status, out, err = typed(capsys, "find", *words, "--density", "0.5", "--out", "t", *small)
+
+
+def test_find_says_how_many_channels_it_removed(capsys):
+    words = ("snip", "--granularity", "channel", "--floor", "1", "--model", "resnet20", "--width", "0.25")
+    status, out, err = typed(capsys, "find", *words, "--density", "0.5", "--out", "t", *SMALL)
     assert (status, err) == (0, "")
     assert "86 channels removed" in " ".join(out.split())
 
 
+@pytest.mark.parametrize("name", ["snip", "imp", "edge-popup", "worm", "rigl", "greedy"])
+def test_the_help_of_a_method_says_what_each_setting_means_once(capsys, name):
+    with pytest.raises(SystemExit):
+        main(["find", name, "--help"])
+    told = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert not re.search(r"Args:|Examples:|>>>", told)
+    for kind in type(METHODS[name]).__mro__[:-1]:
+        for entry in docstring_parser.parse(kind.__doc__).params:
+            shown = 0 if entry.arg_name in ("prunable", "score") else 1
+            assert told.count(" ".join(entry.description.split())) == shown, entry.arg_name
+
+
 def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
-    small = ("--model", "resnet20", "--width", "0.5", "--recipe.epochs", "2", "--recipe.batch", "512")
+    small = ("--model", "resnet20", "--width", "0.25", "--recipe.epochs", "2", "--recipe.batch", "512")
     answered(
         capsys, "find", "early-bird", "--epsilon", "0.9", "--window", "2", "--density", "0.4", "--out", "t", *small
     )
@@ -90,7 +107,7 @@ def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
     assert {path.name for path in Path("s").iterdir()} == {"network.json", "weights.safetensors"}
     facts = json.loads(Path("s/network.json").read_text())["facts"]
     assert facts["task"]["model"] == "resnet20"
-    again = tb.load_small("s", zoo.model("resnet20", (1, 8, 8), 10, 0.5)())
+    again = tb.load_small("s", zoo.model("resnet20", (1, 8, 8), 10, 0.25)())
     assert sum(p.numel() for p in again.parameters()) == answer["small"]["parameters"]
     status, out, err = typed(capsys, "shrink", "t", "--out", "s", "--to", "onnx")
     assert (status, err) == (0, "")
@@ -178,9 +195,9 @@ def test_a_ticket_knows_its_task_when_it_is_checked_and_trained(capsys):
 
 
 def test_compare_then_report_give_the_same_verdicts_and_train_nothing_again(capsys):
-    words = ["compare", "snip", "random", "--densities", "0.3", "--seeds", "2", "--out", "c", *SMALL]
+    words = ["compare", "snip", "random", "--densities", "0.3", "--seeds", "1", "--out", "c", *SMALL]
     first = answered(capsys, *words)
-    assert first["runs"] == 2 + 2 * 2 * 4
+    assert first["runs"] == 1 + 2 * 4
     assert [verdict["subject"] for verdict in first["verdicts"]] == ["snip", "random"]
     before = {path: path.stat().st_mtime_ns for path in Path("c").glob("*/result.json")}
     assert answered(capsys, *words) == first
@@ -206,7 +223,7 @@ def test_every_runs_command_makes_the_same_result_again(capsys):
         "snip · random",
     }
     answered(capsys, "find", "lrr", "--rewind", "2it", "--density", "0.5", "--seed", "3", "--out", "t", *SMALL)
-    answered(capsys, "check", "t", "--seeds", "2", "--out", "c2")
+    answered(capsys, "check", "t", "--seeds", "1", "--out", "c2")
     for index, result in enumerate([*results, *tb.Store("c2").results()]):
         again = answered(capsys, *shlex.split(result.command)[1:], "--out", f"again-{index}")
         assert again["metric"] == result.metric, result.command

@@ -180,6 +180,7 @@ def test_one_seed_makes_no_verdict():
     found = judge("imp", 0.1, results, [0])
     assert found.wins is None
     assert "one seed shows nothing" in found.sentence
+    assert str(found).count("undecided: one seed shows nothing") == 4
 
 
 def test_a_shuffled_mask_that_does_as_well_is_said_so():
@@ -202,7 +203,24 @@ def test_an_open_question_says_what_these_seeds_could_have_shown():
 
 def test_layer_collapse_is_named():
     results = {"ticket": [0.9, 0.9], "dense": [0.9, 0.9]}
-    assert "conv3.weight" in judge("snip", 0.1, results, [0, 1], collapsed=("conv3.weight",)).sentence
+    collapsed = judge("snip", 0.1, results, [0, 1], collapsed=("conv3.weight",))
+    assert "conv3.weight" in collapsed.sentence
+    assert "conv3.weight" in str(collapsed)
+
+
+def test_a_printed_verdict_has_an_aligned_row_for_each_comparison():
+    printed = verdict(shuffle=(0, NOISY), random=(-5, STEADY))
+    headline, header, *rows = str(printed).splitlines()
+    assert printed.sentence.startswith(headline)
+    comparisons = (printed.dense, *printed.controls)
+    assert [row.split()[0] for row in rows] == [comparison.against for comparison in comparisons]
+    for row, comparison in zip(rows, comparisons, strict=True):
+        numbers = [100 * value for value in (comparison.mean, comparison.low, comparison.high)]
+        assert [float(number) for number in re.findall(r"[+-]\d+\.\d\d", row)] == pytest.approx(numbers, abs=0.005)
+        assert row.index("[") == header.index("95 %")
+        assert row[header.index("outcome") :].startswith(comparison.outcome)
+    (shuffle,) = (row for row in rows if row.startswith("shuffle"))
+    assert f"undecided: these seeds could have shown {100 * printed.controls[0].detectable:.2f} points" in shuffle
 
 
 @pytest.mark.parametrize("offsets", [{}, {"shuffle": (0, NOISY)}, {"dense": (-2, STEADY)}])

@@ -18,9 +18,9 @@ SINGLE = 1e-5
 
 
 def cases() -> list:
-    """All; on the transformer those of weights alone, which two other networks have, are slow tests."""
+    """All; on the transformer those that two other networks have, of weights and of channels, are slow tests."""
     own = tb.METHODS
-    units = {name for name, entry in own.own.items() if entry.unit != "weight"}
+    units = {name for name, entry in own.own.items() if entry.unit not in ("weight", "channel")}
     slow = pytest.mark.slow
     return [
         pytest.param(network, name, marks=[slow] if network == "vit" and name not in units else [])

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
+from networks import short_network
 from tombola import Mask, TombolaError
 from tombola.methods import SearchWarning
 from tombola.methods.mask_convergence import ConvergenceRule, MaskConvergence
@@ -53,7 +54,7 @@ def lively(seed: int = 0) -> nn.Sequential:
 @pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_setting_keeps_the_laws(name):
-    check_method(FAMILY[name])
+    check_method(FAMILY[name], short_network)
 
 
 # When masks settle

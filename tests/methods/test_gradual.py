@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 
 import tombola as tb
-from tombola import zoo
+from networks import short_network, short_resnet, short_transformer
 from tombola.evidence import budget_gap
 from tombola.methods import Gradual
 from tombola.methods.density_schedule import densities
@@ -18,7 +17,7 @@ from tombola.methods.gradual import GradualPruning
 from tombola.papers.spiral import spiral_task
 from tombola.papers.spiral.pruning_grid import as_studied
 from tombola.papers.spiral.spiral_runs import Setting
-from tombola.structure import NM, Weights
+from tombola.structure import Weights
 from tombola.testing import check_method, toy_task
 from tombola.tickets import attach
 from tombola.training import Observer, Run, State
@@ -117,26 +116,20 @@ def test_the_ticket_is_the_trained_network_or_its_mask_on_the_initialisation():
     assert budget_gap(ticket, TASK) == budget_gap(rewound, TASK) == 0
 
 
-@pytest.mark.parametrize("granularity", [Weights(), tb.Channels(), NM(2, 4)], ids=["weight", "channel", "2:4"])
+@pytest.mark.parametrize(
+    "granularity", [Weights(), tb.Channels(), tb.structure.NM(2, 4)], ids=["weight", "channel", "2:4"]
+)
 @pytest.mark.parametrize("rewind", ["end", "init"])
 def test_the_laws_hold(granularity, rewind):
     density = 0.5 if isinstance(granularity, tb.structure.NM) else 0.4
-    check_method(Gradual(density, granularity, "layerwise", count=4, rewind=rewind))
+    check_method(Gradual(density, granularity, "layerwise", count=4, rewind=rewind), short_network)
 
 
 @pytest.mark.parametrize(
     ("own", "build", "gone"),
     [
-        (
-            Gradual(0.5, tb.structure.PartUnits("head"), count=2, floor=1),
-            partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34),
-            1 / 2,
-        ),
-        (
-            Gradual(granularity=tb.structure.Blocks(2), count=2),
-            partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.25),
-            1 / 3,
-        ),
+        (Gradual(0.5, tb.structure.PartUnits("head"), count=2, floor=1), short_transformer, 1 / 2),
+        (Gradual(granularity=tb.structure.Blocks(2), count=2), short_resnet, 1 / 2),
     ],
     ids=["head", "block"],
 )

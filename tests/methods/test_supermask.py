@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
+from networks import short_network
 from tombola import TombolaError
 from tombola.evidence import Against, control
 from tombola.methods import SearchWarning
@@ -387,7 +388,7 @@ def test_settings_that_make_no_sense_are_refused(settings, words):
 
 @pytest.mark.parametrize("method", ALL, ids=lambda m: f"{type(m).__name__}-{ALL.index(m)}")
 def test_every_setting_keeps_the_laws(method):
-    check_method(method)
+    check_method(method, short_network)
 
 
 def test_a_period_longer_than_the_search_is_refused():
@@ -612,7 +613,7 @@ CHANNELS = tb.GemMiner(density=0.5, granularity=tb.Channels(), periods=4)
 @pytest.mark.parametrize("method", [CHANNELS, replace(CHANNELS, hold=False, weights="own")], ids=["held", "own"])
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_a_search_of_channels_keeps_the_laws(method):
-    check_method(method)
+    check_method(method, short_network)
 
 
 def test_a_channels_score_gets_the_gradient_of_all_that_it_owns():

@@ -699,7 +699,7 @@ def test_the_budget_is_for_search_and_pruning_and_the_studys_own_search_has_none
         return [Fewest("snip", (), 72)]
 
     monkeypatch.chdir(tmp_path)
-    for name in ("sparsest", "whole"):
+    for name in ("sparsest", "whole_search"):
         monkeypatch.setattr(f"tombola.cli.sparsest.{name}", noted(name))
     monkeypatch.setattr("tombola.cli.sparsest.pruned", left)
     monkeypatch.setattr("tombola.cli.sparsest.write_sparsest", lambda *_, **__: tmp_path)
@@ -707,9 +707,9 @@ def test_the_budget_is_for_search_and_pruning_and_the_studys_own_search_has_none
     assert "There was no time for 72 tickets" in capsys.readouterr().out
     assert budgets["sparsest"] == 3600 < budgets["pruned"] <= 7200
     assert main(["sparsest"]) == main(["sparsest", "--whole", "fixed-95"]) == 0
-    assert (budgets["sparsest"], budgets["whole"]) == (300, math.inf)
+    assert (budgets["sparsest"], budgets["whole_search"]) == (300, math.inf)
     assert main(["sparsest", "--whole", "fixed-95", "--budget", "1h"]) == 0
-    assert budgets["whole"] == 3600
+    assert budgets["whole_search"] == 3600
 
 
 def test_the_answers_stand_in_the_table_however_many_smaller_ones_reached_it():

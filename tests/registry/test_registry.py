@@ -234,8 +234,6 @@ def test_an_installed_distribution_adds_a_score_and_a_method(installed, tmp_path
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), *filter(None, sys.path)])}
     row = answered(tmp_path, "methods", env=environment)["methods"][-1]
     assert (row["method"], row["origin"], row["summary"]) == ("third-method", "thirdparty 1.0", "A third party's ideas")
-    found = answered(tmp_path, "find", "third-method", "--density", "0.3", "--out", "t", *SMALL, env=environment)
-    assert found["density"] == pytest.approx(0.3, abs=1e-3)
     asked = ("third-score", "third-method", "--densities", "0.2", "--seeds", "1", "--controls", "random")
     study = answered(tmp_path, "compare", *asked, "--out", "c", *SMALL, env=environment)
     assert [own["subject"] for own in study["verdicts"]] == ["third-score", "third-method"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 import tombola as tb
 from made_up import study
+from networks import short_resnet
 from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.report import GatheredArms, robustness_rows, robustness_table, write_report
@@ -190,6 +190,6 @@ def test_the_command_tries_tickets_beside_dense_and_controls(tmp_path, monkeypat
 
 
 def test_blocks_that_were_removed_are_no_collapse():
-    task = toy_task(partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.25), epochs=1)
+    task = toy_task(short_resnet, epochs=1)
     verdict = tb.check(task, tb.method("layer-random"), seeds=1, controls=())
     assert not verdict.collapsed

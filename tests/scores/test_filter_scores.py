@@ -151,7 +151,7 @@ def test_worths_of_units_do_not_pass_as_those_of_weights():
     for granularity in (tb.structure.Weights(), tb.structure.NM(2, 4)):
         with pytest.raises(TombolaError, match="whole filters and neurons"):
             tb.OneShot(0.5, score=SCORES[0], granularity=granularity)
-    with pytest.raises(TombolaError, match=r"is of residual blocks, and does not go with channels; use tb\.Blocks"):
+    with pytest.raises(TombolaError, match="ranks residual blocks, and does not go with channels; use tb"):
         tb.OneShot(0.5, score=ExpectedActivation(), granularity=tb.Channels())
 
 
@@ -169,7 +169,7 @@ class Windows(nn.Module):
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        (lambda: SCORES[1](nn.Linear(3, 2), [(torch.randn(4, 3), 0)]), "no layer gives maps of features"),
+        (lambda: SCORES[1](nn.Linear(3, 2), [(torch.randn(4, 3), 0)]), "no layer gives feature maps"),
         (lambda: SCORES[0](nn.Linear(3, 2)), "needs data and got no batch"),
         (
             lambda: SCORES[2](Windows(), [(torch.randn(4, 1, 8, 8), torch.arange(4))]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -12,9 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tombola as tb
 from killed import Kill
-from tombola import TombolaError, zoo
+from networks import short_network, short_resnet, short_transformer
+from tombola import TombolaError
 from tombola.scores import Movement, UnusedWarning, WeightGradient
-from tombola.structure import NM, Weights
 from tombola.testing import check_method, check_score, toy_network, toy_task
 from tombola.training import Run, gather_scores
 from tombola.training.checkpoint import Checkpoint
@@ -115,10 +114,12 @@ def test_every_setting_keeps_the_laws_of_scores(settings):
 
 
 @pytest.mark.parametrize("gather", ["all-steps", "pass"])
-@pytest.mark.parametrize("granularity", [Weights(), NM(1, 4), tb.Channels()], ids=lambda own: own.name)
+@pytest.mark.parametrize(
+    "granularity", [tb.structure.Weights(), tb.structure.NM(1, 4), tb.Channels()], ids=lambda own: own.name
+)
 def test_by_the_gradient_alone_nothing_comes_back_at_any_granularity(gather, granularity):
     score = WeightGradient(weighted=False, gather=gather)
-    check_method(tb.Iterative(density=0.25, count=3, score=score, granularity=granularity, floor=1))
+    check_method(tb.Iterative(density=0.25, count=3, score=score, granularity=granularity, floor=1), short_network)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,9 @@ def test_by_the_gradient_alone_nothing_comes_back_at_any_granularity(gather, gra
     [
         (tb.structure.NM(), toy_network),
         (tb.Channels(), toy_network),
-        (tb.structure.Blocks(2), partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25)),
-        (tb.structure.PartUnits("head"), partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)),
-        (tb.structure.PartUnits("neuron"), partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)),
+        (tb.structure.Blocks(2), short_resnet),
+        (tb.structure.PartUnits("head"), short_transformer),
+        (tb.structure.PartUnits("neuron"), short_transformer),
     ],
     ids=lambda own: getattr(own, "name", ""),
 )

@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 import warnings
+from functools import cache
 
 import pytest
 import torch
@@ -41,8 +42,17 @@ def stepped(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer, x: t
 NETWORKS = ("lenet-300-100", "lenet5", "conv2", "vgg11", "resnet20", "resnet20-projection", "preresnet20", *MADE_UP)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=1e-2), torch.optim.Adam])
+def momentum(parameters) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, 0.1, 0.9, weight_decay=1e-2)
+
+
+OPTIMIZED = [(name, torch.optim.Adam) for name in NETWORKS]
+OPTIMIZED += [
+    pytest.param(name, momentum, marks=[] if name in ("lenet5", *MADE_UP) else pytest.mark.slow) for name in NETWORKS
+]
+
+
+@pytest.mark.parametrize(("name", "make"), OPTIMIZED)
 def test_the_smaller_network_is_the_masked_one_also_after_a_step(name, make):
     model, x = network(name)
     mask = channel_mask(model, x)
@@ -70,7 +80,22 @@ def test_the_smaller_network_is_the_masked_one_also_after_a_step(name, make):
     assert set(own.state) <= held
 
 
-@pytest.mark.parametrize("name", [n for n in zoo.MODELS if n not in (*NETWORKS, "minilm")])
+def test_a_cut_weight_keeps_its_memory_layout():
+    weight, axes = torch.randn(6, 4, 3, 3), {0: torch.tensor([0, 2])}
+    assert narrowed(weight, axes).is_contiguous()
+    last = narrowed(weight.to(memory_format=torch.channels_last), axes)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(last, narrowed(weight, axes))
+
+
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.slow if name.endswith(("56", "110")) else [])
+    for name in zoo.MODELS
+    if name not in (*NETWORKS, "minilm")
+]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_network_of_the_zoo_shrinks(name):
     shape = (3, 8, 8) if "vgg" not in name else (3, 32, 32)
     model, x = zoo.model(name, shape, 5, width=0.25)(), torch.randn(2, *shape)
@@ -454,6 +479,7 @@ def test_a_network_that_gives_nothing_to_trace_is_refused():
 # Files and exports
 
 
+@cache
 def small_resnet() -> tuple[nn.Module, nn.Module, tb.shrinking.Plan, torch.Tensor]:
     model, x = network("resnet20")
     model, x = model.float(), x.float()

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tombola as tb
 from kinds import BLOCK_SCORES
+from networks import short_resnet
 from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.scores.feature_scores import importances
@@ -107,7 +108,7 @@ def test_the_density_counts_the_blocks_that_can_go():
 
 def test_tickets_at_initialisation_keep_the_laws_and_train_without_their_blocks():
     score = tb.scores.Snip()
-    build = partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25)
+    build = partial(short_resnet, 4)
     method = tb.OneShot(score=score, granularity=Blocks(4))
     check_method(method, build)
     task = toy_task(build)
@@ -119,13 +120,13 @@ def test_tickets_at_initialisation_keep_the_laws_and_train_without_their_blocks(
 
 
 def test_controls_remove_as_many_blocks_of_each_stage():
-    task = toy_task(partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25))
+    task = toy_task(partial(short_resnet, 4), epochs=1)
     verdict = tb.check(task, tb.OneShot(granularity=Blocks(3)), seeds=1, controls=("shuffle", "random", "fresh-init"))
     assert len(verdict.controls) == 3
 
 
 def test_after_training_with_rewinding():
-    task = toy_task(partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.25), epochs=2)
+    task = toy_task(short_resnet)
     method = tb.Iterative(granularity=Blocks(2), score=tb.scores.Snip(), count=1, rewind="1ep")
     ticket = tb.find(task, method, progress=False)
     assert sum(map(len, ticket.removed.values())) == 2
@@ -162,7 +163,7 @@ def test_bad_input_gets_a_sentence(act, says):
 
 def test_the_command_line_removes_blocks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["--model", "resnet32", "--width", "0.25", "--recipe.epochs", "1", "--out", "run"]
+    words = ["--model", "resnet32", "--width", "0.25", "--recipe.epochs", "1", "--recipe.batch", "512", "--out", "run"]
     assert main(["find", "snip", "--granularity", "block:3", *words]) == 0
     assert main(["shrink", "run", "--out", "small"]) == 0
     assert "parameters" in capsys.readouterr().out
@@ -328,13 +329,13 @@ def test_importances_have_a_mean_square_of_one_and_find_the_feature_that_tells()
     [
         (
             lambda: tb.scores.FeatureSimilarity()(nn.Sequential(Constant()), [(torch.randn(5, 1, 4, 4), 0)]),
-            "there is none",
+            "the network has no linear layer",
         ),
-        (lambda: tb.scores.FeatureRank()(*lively("vit-tiny", (1, 8, 8))), "gives no maps of features"),
+        (lambda: tb.scores.FeatureRank()(*lively("vit-tiny", (1, 8, 8))), "gives no feature maps"),
         (lambda: tb.scores.RandomBlocks()(toy_task().build(0)), "found by calling the network on a batch; give"),
         (
             lambda: tb.scores.RandomBlocks()(toy_task().build(0), [(torch.randn(2, 1, 8, 8), 0)]),
-            "no residual block, and so none to score",
+            "no residual block to score",
         ),
         (lambda: tb.scores.ExpectedActivation()(lively()[0]), "needs data and got no batch"),
         (
@@ -349,9 +350,9 @@ def test_what_cannot_be_scored_is_refused(act, says):
 
 
 def test_one_block_a_round_by_similarity():
-    task = toy_task(partial(zoo.MODELS["resnet32"], (1, 8, 8), 5, 0.25), epochs=1)
+    task = toy_task(partial(short_resnet, 4), epochs=1)
     method = tb.Iterative(
-        0.75,
+        0.5,
         score=tb.scores.FeatureSimilarity(),
         granularity=Blocks(),
         count=3,

@@ -104,7 +104,7 @@ def test_an_attribute_of_a_node_that_is_gone_is_one_sentence(monkeypatch):
                 raise AttributeError("gone", name=name, obj=self)
             return super().__getattribute__(name)
 
-    built = door._map
+    built = door._map_nodes
 
     def then_gone(graph, parts):
         lost = built(graph, parts)
@@ -113,7 +113,7 @@ def test_an_attribute_of_a_node_that_is_gone_is_one_sentence(monkeypatch):
         return lost
 
     monkeypatch.setattr("torch_pruning.dependency.graph.Node", Renamed)
-    monkeypatch.setattr(door, "_map", then_gone)
+    monkeypatch.setattr(door, "_map_nodes", then_gone)
     x = torch.randn(2, 3, 4, 4)
     with pytest.raises(DoorError, match=r"has no 'Renamed\.dependencies' as Tombola's structure/torch"):
         wiring_of(Everything(), lambda model: model(x.to(next(model.parameters()).device)))

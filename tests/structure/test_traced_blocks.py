@@ -16,7 +16,7 @@ from tombola.structure import Block, Blocks, kept_share, residual_blocks
 from tombola.studies import RunSpec
 from tombola.testing import check_method, toy_task
 from tombola.zoo.resnet import BLOCKS
-from tombola.zoo.vit import EncoderLayer
+from tombola.zoo.vit import Layer
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -242,7 +242,7 @@ def test_blocks_that_share_a_layer_stay():
 def test_the_zoo_without_its_declarations_has_the_same_blocks(name, monkeypatch):
     model, images = zoo.model(name, (3, 8, 8), 5, width=0.25)(), torch.randn(2, 3, 8, 8)
     declared = residual_blocks(model)
-    for kind in (*BLOCKS.values(), EncoderLayer):
+    for kind in (*BLOCKS.values(), Layer):
         monkeypatch.delattr(kind, "branch")
     assert residual_blocks(model) == ()
     assert residual_blocks(model, lambda own: own(images)) == declared
@@ -287,7 +287,13 @@ def test_a_ticket_of_a_network_of_yours_is_the_one_whose_blocks_add_nothing(buil
 
 
 @pytest.mark.parametrize(
-    "score", [tb.scores.Snip(), tb.scores.RandomBlocks(), tb.scores.OutputDivergence()], ids=lambda own: own.name
+    "score",
+    [
+        tb.scores.Snip(),
+        pytest.param(tb.scores.RandomBlocks(), marks=pytest.mark.slow),
+        pytest.param(tb.scores.OutputDivergence(), marks=pytest.mark.slow),
+    ],
+    ids=lambda own: own.name,
 )
 def test_tickets_of_blocks_that_are_found_keep_the_laws(score):
     check_method(tb.OneShot(score=score, granularity=Blocks(2)), resnet)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import ClassVar
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 import tombola as tb
 from kinds import WEIGHT_SCORES
+from networks import short_network, short_resnet, short_transformer
 from tombola import zoo
 from tombola.registry import METHODS
 from tombola.structure import Slice, UnitGroup, Units, prunable
@@ -27,30 +29,42 @@ def test_every_score_keeps_the_laws(name):
     check_score(WEIGHT_SCORES[name])
 
 
-tiny_resnet = partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.25)
 tiny_two_layer = partial(zoo.MODELS["two-layer"], (1, 8, 8), 5, 0.05)
-tiny_transformer = partial(zoo.MODELS["vit-tiny"], (1, 8, 8), 5, 0.34)
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_method_keeps_the_laws(name):
-    networks = {"layer-": tiny_resnet, "filter-": tiny_resnet, "-transformer": tiny_transformer}
-    networks |= {"greedy-neurons": tiny_two_layer}
-    network = next((own for part, own in networks.items() if part in name), toy_network)
+    networks = {"layer-": short_resnet, "filter-": short_resnet, "-transformer": short_transformer}
+    networks |= {"greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
+    network = next((own for part, own in networks.items() if part in name), short_network)
     check_method(tb.method(name, density=0.3), network)
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("score", [tb.scores.Snip(), tb.scores.SynFlow(), tb.scores.Random()], ids=lambda s: s.name)
+AT_SCOPES = [(tb.scores.Snip(), scope) for scope in SCOPES]
+AT_SCOPES += [
+    pytest.param(score, scope, marks=pytest.mark.slow)
+    for score in (tb.scores.SynFlow(), tb.scores.Random())
+    for scope in SCOPES
+]
+
+
+@pytest.mark.parametrize(("score", "scope"), AT_SCOPES, ids=lambda own: getattr(own, "name", own))
 def test_one_shot_keeps_the_laws_at_every_scope(scope, score):
     check_method(tb.OneShot(density=0.2, score=score, scope=scope, rounds=2, floor=1))
 
 
-@pytest.mark.parametrize("schedule", ["exponential", "linear", "cubic"])
-@pytest.mark.parametrize("rewind", ["init", "fresh", "7it", "learning-rate", "fine-tune"])
+SCHEDULES = ["exponential", "linear", "cubic"]
+REWINDS = ["init", "fresh", "7it", "learning-rate", "fine-tune"]
+EACH_ONCE = [*zip(SCHEDULES * 2, REWINDS, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rewind"),
+    [pytest.param(*pair, marks=[] if pair in EACH_ONCE else pytest.mark.slow) for pair in product(SCHEDULES, REWINDS)],
+)
 def test_iterative_keeps_the_laws_at_every_schedule_and_rewind(schedule, rewind):
-    check_method(tb.Iterative(density=0.3, count=2, schedule=schedule, rewind=rewind, scope="layerwise"))
+    check_method(tb.Iterative(density=0.3, count=2, schedule=schedule, rewind=rewind, scope="layerwise"), short_network)
 
 
 def test_explicit_densities_hold_layer_by_layer_through_rounds():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import tombola as tb
 from kinds import WEIGHT_SCORES
+from networks import short_network
 from tombola.structure import granularity
 from tombola.testing import check_method, toy_task
 from tombola.tickets import Mask, TieWarning, select_pattern
@@ -63,12 +64,15 @@ def test_rounds_nest_and_a_mask_of_another_kind_is_refused():
 @pytest.mark.parametrize("name", WEIGHT_SCORES)
 @pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")  # Pixels that are always 0 are worth 0 to Wanda.
 def test_every_score_makes_a_pattern(name):
-    check_method(tb.OneShot(density=0.5, score=WEIGHT_SCORES[name], granularity=tb.structure.NM(2, 4)))
+    check_method(tb.OneShot(density=0.5, score=WEIGHT_SCORES[name], granularity=tb.structure.NM(2, 4)), short_network)
 
 
 @pytest.mark.parametrize("rewind", ["init", "learning-rate"])
-def test_iterative_pruning_and_rounds_make_a_pattern(rewind):
-    check_method(tb.Iterative(density=0.25, granularity=tb.structure.NM(1, 4), rewind=rewind, share=0.4))
+def test_iterative_pruning_makes_a_pattern(rewind):
+    check_method(tb.Iterative(density=0.25, granularity=tb.structure.NM(1, 4), rewind=rewind, share=0.4), short_network)
+
+
+def test_rounds_at_initialisation_make_a_pattern():
     check_method(tb.OneShot(density=0.5, score=tb.scores.SynFlow(), rounds=5, granularity=tb.structure.NM(4, 8)))
 
 

@@ -317,7 +317,7 @@ def test_data_count_with_all_of_them():
 
 
 def test_data_that_only_come_by_are_known_by_their_first_batch_and_that_is_said():
-    with pytest.warns(DataWarning, match="the first one alone"):
+    with pytest.warns(DataWarning, match="only the first batch identifies them"):
         digest = data(DataLoader(Streamed(), batch_size=4)).data_digest
     assert digest.startswith("first batch ")
 

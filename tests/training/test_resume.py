@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tombola as tb
 from killed import Kill
+from tombola.cli import main
 from tombola.testing import toy_task
 from tombola.training import Diverged, Run
 from tombola.training.checkpoint import Checkpoint
@@ -32,20 +33,19 @@ FIND = [
     "--model",
     "lenet-300-100",
     "--density",
-    "0.05",
+    "0.2",
     "--seed",
     "0",
     "--recipe.epochs",
-    "4",
+    "2",
     "--json",
     "--out",
 ]
 
 
-def _find(folder: Path) -> dict:
-    words = [sys.executable, "-m", "tombola.cli", *FIND, folder]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return _without_times(json.loads(done.stdout))
+def _find(folder: Path, capsys) -> dict:
+    assert main([*FIND, str(folder)]) == 0
+    return _without_times(json.loads(capsys.readouterr().out))
 
 
 def _without_times(answer: dict) -> dict:
@@ -53,14 +53,14 @@ def _without_times(answer: dict) -> dict:
     return {key: value for key, value in answer.items() if key != "ticket"} | {"cost": cost}
 
 
-def test_a_search_killed_in_its_midst_and_run_again_gives_the_equal_ticket_and_ledger(tmp_path):
-    undisturbed = _find(tmp_path / "undisturbed")
+def test_a_search_killed_in_its_midst_and_run_again_gives_the_equal_ticket_and_ledger(tmp_path, capsys):
+    undisturbed = _find(tmp_path / "undisturbed", capsys)
     folder = tmp_path / "killed"
     with subprocess.Popen([sys.executable, "-m", "tombola.cli", *FIND, folder], stdout=subprocess.DEVNULL) as process:
         while len(list(folder.glob("stages/*.end.pt"))) < 3 and process.poll() is None:
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
-    assert _find(folder) == undisturbed
+    assert _find(folder, capsys) == undisturbed
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])

@@ -47,7 +47,7 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(module, "make_task", understood)
         if hasattr(module, "ticket_at"):
             monkeypatch.setattr(module, "ticket_at", understood)
-    for name in ("sparsest", "whole"):
+    for name in ("sparsest", "whole_search"):
         monkeypatch.setattr(f"tombola.cli.sparsest.{name}", understood)
     monkeypatch.setattr("tombola.cli.claims.measure", understood)
     monkeypatch.setattr("tombola.cli.report.publish", understood)
@@ -87,3 +87,17 @@ def test_the_matrix_of_the_concepts_is_what_works():
     page = (ROOT / "docs" / "concepts.md").read_text()
     written = page.partition("<!-- matrix -->\n")[2].partition("<!-- end of matrix -->")[0]
     assert written.strip() == matrix()
+
+
+def test_the_picture_of_the_tree_is_true():
+    """It shows every folder, and each imports only from those below it."""
+    picture = (ROOT / "CONTRIBUTING.md").read_text().partition("```text\n")[2].partition("```")[0]
+    rooms = [row.split()[0] for row in picture.splitlines()]
+    source = ROOT / "src" / "tombola"
+    assert sorted(rooms) == sorted(path.parent.name for path in source.glob("*/__init__.py"))
+    upwards = []
+    for room in rooms:
+        for path in (source / room).rglob("*.py"):
+            imported = set(re.findall(r"^\s*(?:from|import) tombola\.(\w+)", path.read_text(), flags=re.MULTILINE))
+            upwards += [(str(path), other) for other in imported & {*rooms[: rooms.index(room)]}]
+    assert upwards == []

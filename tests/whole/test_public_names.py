@@ -32,6 +32,8 @@ def test_what_is_exported_is_there_and_says_what_it_is():
         module = getattr(tb, name)
         if inspect.ismodule(module):
             objects = {each: getattr(module, each) for each in module.__all__}
-            spoken_of = {each for each, what in objects.items() if inspect.isclass(what) or inspect.isfunction(what)}
-            silent += [f"{name}.{each}" for each in spoken_of if not inspect.getdoc(objects[each])]
+            spoken_of = {
+                each: found for each, found in objects.items() if inspect.isclass(found) or inspect.isfunction(found)
+            }
+            silent += [f"{name}.{each}" for each, found in spoken_of.items() if not inspect.getdoc(found)]
     assert silent == []

@@ -2,33 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 
 from tombola.errors import TombolaError, unknown
+from tombola.files.printable import printable_text
 
-COMMANDS = {
-    "demo": "the main job on embedded data: find, check, report",
-    "methods": "what there is, with paper, granularity, density kind and cost",
-    "find": "search for a ticket: tombola find METHOD",
-    "train": "train a ticket, a method's ticket or the dense network: tombola train TICKET|METHOD|dense",
-    "check": "does it win? tombola check TICKET|METHOD",
-    "compare": "methods against each other, dense and controls: tombola compare METHOD…",
-    "sanity": "does a search use what it is given? tombola sanity METHOD…",
-    "sparsest": "how few weights will do? tombola sparsest [METHOD]",
-    "enough": "how much pre-training is enough, by size of the data? tombola enough",
-    "robustness": "attacked, corrupted and foreign images: tombola robustness TICKET|METHOD…",
-    "shrink": "the physically smaller network of a ticket, trained: tombola shrink TICKET",
-    "claims": "what papers state, re-measured: tombola claims [ID…] [--quick|--full]",
-    "report": "write a study's report again: tombola report DIR",
+GROUPS = {
+    "Start here": {
+        "demo": ("", "compare five methods on built-in images and write a report"),
+        "methods": ("[KIND]", "list the methods with their papers; KIND: scores, controls, data, models, …"),
+    },
+    "Work with one ticket": {
+        "find": ("METHOD", "search for a ticket and save it"),
+        "check": ("TICKET|METHOD", "test whether a ticket wins"),
+        "train": ("TICKET|METHOD|dense", "train a ticket or the dense network once"),
+        "shrink": ("TICKET", "train a ticket and save it as a smaller, faster network"),
+    },
+    "Study methods": {
+        "compare": ("METHOD…", "compare methods with each other, with dense and with controls"),
+        "sanity": ("METHOD…", "test whether a method uses its data, labels and weights"),
+        "robustness": ("TICKET|METHOD…", "test tickets on attacked, corrupted and foreign images"),
+        "sparsest": ("[METHOD]", "find the sparsest ticket that is as good as dense"),
+        "report": ("FOLDER", "write the report of a finished study again"),
+    },
+    "Reproduce papers": {
+        "claims": ("[ID…]", "list papers' claims, or measure them again"),
+        "enough": ("", "measure how much pre-training a ticket needs, by size of the data"),
+    },
 }
+"""Each command's operands and what it does, as `tombola --help` groups them."""
+
+COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 on success, 2 on bad input with one clear sentence, 130 when stopped."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Run a command as typed in a shell.
+
+    Args:
+        argv: the words after `tombola`; those of this process if None.
+
+    Returns:
+        The exit status: 0 on success, 2 on bad input (after one sentence on standard error), 1 where the output cannot be
+        written, 130 (143, 129) when interrupted (terminated, hung up).
+
+    Examples:
+        >>> main(["fnd"])  # Prints "tombola: there is no command 'fnd'; did you mean 'find'?".
+        2
+    """
+    if argv is None:
+        _prepare_process()
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+    except TombolaError as error:
+        _say(f"tombola: {error}")
+        status = 2
+    except KeyboardInterrupt as stop:
+        _say("\ntombola: stopped; run the same command again and it goes on where it was")
+        status = 128 + (stop.args[0] if stop.args else signal.SIGINT)
+    except OSError:
+        if _output_error() is None:
+            raise  # An error of the user's own code stays whole.
+        status = 1
+    if (error := _output_error()) is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Or Python complains again when it ends.
+        if not isinstance(error, BrokenPipeError):  # The reader has closed the pipe, as `tombola methods | head` does.
+            _say(f"tombola: could not write the output ({error.strerror}); what was computed is on disk")
+        status = status or 1
+    return status
+
+
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_help())
         return 0 if words else 2
@@ -37,30 +87,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    with warnings.catch_warnings():  # Restores the filters for a program that calls `main` itself.
+        warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
+        if words[0] not in COMMANDS:
+            raise unknown("command", words[0], COMMANDS)
+        return importlib.import_module(f"tombola.cli.{words[0]}").run(words[1:])
+
+
+def _prepare_process() -> None:
+    """End at a supervisor's TERM and a closed terminal's HUP as at Ctrl-C; write any text, also to an ASCII terminal."""
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores HUP, and so do we then.
+            signal.signal(number, stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _output_error() -> OSError | None:
+    """Why standard output takes no more, if that is so."""
     try:
-        with warnings.catch_warnings():  # which leaves them as they were to a program that calls a command
-            warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
-            if words[0] not in COMMANDS:
-                raise unknown("command", words[0], COMMANDS)
-            return importlib.import_module(f"tombola.cli.{words[0]}").run(words[1:])
-    except TombolaError as error:
-        print(f"tombola: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return 0
-    except KeyboardInterrupt:
-        print("\ntombola: stopped; run the same command again and it goes on where it was", file=sys.stderr)
-        return 130
+        sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def _say(text: str) -> None:
+    """Tell people something on standard error, where names from files cannot control the terminal."""
+    with contextlib.suppress(OSError):
+        print("\n".join(map(printable_text, text.split("\n"))), file=sys.stderr)
 
 
 def _help() -> str:
-    rows = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
+    groups = "\n\n".join(
+        f"{title}:\n"
+        + "\n".join(f"  {f'{name} {operands}':<27}{summary}" for name, (operands, summary) in commands.items())
+        for title, commands in GROUPS.items()
+    )
     return (
         "usage: tombola COMMAND [OPTIONS]\n\n"
         "Find winning lottery tickets in PyTorch networks and prove that they win.\n\n"
-        f"{rows}\n\nEvery command takes --help, --json and --device. Begin with: tombola demo"
+        "A ticket is a part of a network's weights, with their starting values. It wins if it trains to the accuracy\n"
+        "of the whole network (“dense”) and beats its controls: tickets that are equally small but should not win.\n\n"
+        f"{groups}\n\n"
+        "METHOD is a name from `tombola methods`, TICKET a file or folder that `tombola find` wrote.\n"
+        "`tombola COMMAND --help` explains a command's options. Every command takes --json and --device.\n"
+        "Begin with: tombola demo"
     )
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"tombola: note: {message}", file=sys.stderr)
+    _say(f"tombola: note: {message}")

@@ -1,4 +1,4 @@
-"""tombola check TICKET|METHOD: does it win?"""
+"""tombola check TICKET|METHOD: test whether a ticket wins."""
 
 from __future__ import annotations
 
@@ -19,23 +19,30 @@ from tombola.tickets import Ticket
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Does it win? A ticket is trained with other data orders, a method's searched anew; with dense and controls."""
+    """Test whether a ticket wins.
+
+    A ticket is a part of a network's weights, with their starting values. It wins if it trains to the accuracy of the
+    whole network ("dense") and beats each control: a ticket of the same size that should not win. The command trains
+    all of them once for each seed and writes a report. A saved ticket stays the same and only the data order changes
+    with the seed; a method searches for a new ticket with each seed.
+    """
 
     density: float | None = None
-    """for a method: the share of weights to keep"""
+    """share of units (weights, unless the method removes channels) to keep; a method's own if not given"""
     remove: int | None = None
-    """for a method that removes whole blocks: how many"""
+    """number of blocks to remove, for a method that removes whole blocks; its own if not given"""
     seeds: int = 5
-    """how many seeds"""
+    """number of repetitions, each with its own randomness"""
     controls: tuple[str, ...] = MANDATORY
-    """what it must beat"""
+    """controls that the ticket must beat; `tombola methods controls` explains them"""
     margin: float = MARGIN
-    """the difference in accuracy that counts as none"""
+    """difference in accuracy, as a share of 1, that is too small to matter"""
     out: Path = Path("runs/check")
-    """the folder of the runs and the report"""
+    """folder of the runs and the report"""
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
     name, rest = first_word(words, "tombola check TICKET|METHOD")
     subject: Ticket | Method | None = None
     task_options = default_options(rest)
@@ -46,13 +53,21 @@ def run(words: Sequence[str]) -> int:
         task_options = options_of(subject, rest)
     else:
         subject = method_named(name)
-    options = parse("check", rest, CheckOptions.__doc__, check=CheckOptions(), task=task_options, run=RunOptions())
-    own = options.check
-    assert subject is not None
+    options = parse(
+        "check TICKET|METHOD",
+        rest,
+        CheckOptions.__doc__,
+        check=CheckOptions(),
+        task=task_options,
+        run=RunOptions(),
+    )
+    check = options.check
+    assert subject is not None  # With --help, `parse` has ended the command.
     if not isinstance(subject, Ticket):
-        subject = at_size(subject, own.density, own.remove)
+        subject = at_size(subject, check.density, check.remove)
     task = make_task(options.task)
-    with engine(options.run, own.out) as running:
-        done = compare(task, [subject], seeds=own.seeds, controls=own.controls, margin=own.margin, engine=running)
+    with engine(options.run, check.out) as runner:
+        study = compare(task, [subject], seeds=check.seeds, controls=check.controls, margin=check.margin, engine=runner)
     title = f"Does {name} win on {options.task.data}?"
-    return publish(done, own.out, title, shlex.join(["tombola", "check", *words]), dict(task.labels), options.run.json)
+    command = shlex.join(["tombola", "check", *words])
+    return publish(study, check.out, title, command, dict(task.labels), options.run.json)

@@ -1,4 +1,4 @@
-"""tombola claims [ID…]: what papers state, re-measured."""
+"""tombola claims [ID…]: list papers' claims, or measure them again."""
 
 from __future__ import annotations
 
@@ -18,28 +18,32 @@ from tombola.papers.claims import CLAIMS, LEVELS, ClaimReport, Level, claim_tabl
 
 @dataclass(frozen=True)
 class ClaimsOptions:
-    """Measure what papers state, on data that is here; without an ID, list the claims."""
+    """Measure claims of papers again and say whether they hold; without an ID, list the claims.
+
+    Each ID names one claim, and `all` names them all. Each claim's page and records are written to a folder.
+    """
 
     quick: bool = False
-    """a few minutes at most, to see that it works; it decides nothing"""
+    """measure in a few minutes, to see that it works; the outcome decides nothing"""
     full: bool = False
-    """the paper's own size; days without a GPU"""
+    """measure at the paper's own size, which takes days without a GPU"""
     data_dir: Path | None = None
-    """the folder of the data's files, where they are not in the usual place"""
+    """folder of the data sets' files; the usual place if not given"""
     records: Path = Path("docs/claims")
-    """the folder of records, from which finished runs are taken and to which outcomes are written"""
+    """folder of the claims' pages and records; runs that it records are not repeated"""
     out: Path = Path("runs/claims")
-    """the folder of the runs"""
+    """folder of the runs; with --quick or --full, of the pages and records too"""
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
     ids, rest = first_words(words)
-    options = parse("claims", rest, ClaimsOptions.__doc__, claims=ClaimsOptions(), run=RunOptions())
-    for own in ids:
-        if own not in CLAIMS and own != "all":
-            raise unknown("claim", own, [*CLAIMS, "all"])
+    options = parse("claims [ID…]", rest, ClaimsOptions.__doc__, claims=ClaimsOptions(), run=RunOptions())
+    for claim in ids:
+        if claim not in CLAIMS and claim != "all":
+            raise unknown("claim", claim, [*CLAIMS, "all"])
     if options.claims.quick and options.claims.full:
-        raise TombolaError("--quick and --full are two sizes of the same claim; give one of them")
+        raise TombolaError("--quick and --full exclude each other; give one of them")
     if not ids:
         return _list(options.run.json)
     level: Level = "quick" if options.claims.quick else "full" if options.claims.full else "standard"
@@ -69,13 +73,13 @@ def _list(as_json: bool) -> int:
     return 0
 
 
-def _measure(ids: Sequence[str], level: Level, own: ClaimsOptions, options: RunOptions) -> int:
+def _measure(ids: Sequence[str], level: Level, claims: ClaimsOptions, options: RunOptions) -> int:
     reports: dict[str, ClaimReport] = {}
-    with engine(options, own.out) as running:
+    with engine(options, claims.out) as runner:
         for name in ids:
-            records = own.records if level == "standard" else own.out / level
+            records = claims.records if level == "standard" else claims.out / level
             reports[name] = measure(
-                CLAIMS[name], level, running, records=records / f"{name}.jsonl", data_dir=own.data_dir
+                CLAIMS[name], level, runner, records=records / f"{name}.jsonl", data_dir=claims.data_dir
             )
             write_claim(CLAIMS[name], level, reports[name], records)
             if not options.json:

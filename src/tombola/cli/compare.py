@@ -1,4 +1,4 @@
-"""tombola compare METHOD…: methods against each other, dense and their controls."""
+"""tombola compare METHOD…: compare methods with each other, with dense and with controls."""
 
 from __future__ import annotations
 
@@ -30,59 +30,84 @@ from tombola.studies import Study, TaskOptions, compare, default_options, make_t
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Search with each method at each density and seed, train tickets, dense and controls, and report."""
+    """Compare methods with each other, with the dense network and with controls.
+
+    For each method, density and seed, the command searches for a ticket (a part of the network's weights, with their
+    starting values). It trains the tickets, the whole network ("dense") and the controls, which are tickets of the
+    same size that should not win. Then it writes a report that says which tickets win.
+    """
 
     densities: tuple[float, ...] = (0.2, 0.05)
-    """shares of weights to keep"""
+    """densities to compare: the shares of units (weights, unless a method removes channels) to keep"""
     remove: tuple[int, ...] = (1,)
-    """for methods that remove whole blocks: how many"""
+    """numbers of blocks to remove, for methods that remove whole blocks"""
     seeds: int = 3
-    """how many seeds, each with its own search"""
+    """number of repetitions, each with its own randomness and search"""
     controls: tuple[str, ...] = MANDATORY
-    """what each ticket must beat"""
+    """controls that each ticket must beat; `tombola methods controls` explains them"""
     margin: float = MARGIN
-    """the difference in accuracy that counts as none"""
+    """difference in accuracy, as a share of 1, that is too small to matter"""
     out: Path = Path("runs/compare")
-    """the folder of the runs and the report"""
+    """folder of the runs and the report"""
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
     names, rest = first_words(words)
     if not names and rest[:1] != ["--help"] and rest[:1] != ["-h"]:
-        raise TombolaError("say which methods: tombola compare METHOD…, as tombola compare imp snip random")
+        raise TombolaError("name the methods: tombola compare METHOD…, as tombola compare imp snip random")
     options = parse(
-        "compare", rest, CompareOptions.__doc__, compare=CompareOptions(), task=default_options(rest), run=RunOptions()
+        "compare METHOD…",
+        rest,
+        CompareOptions.__doc__,
+        compare=CompareOptions(),
+        task=default_options(rest),
+        run=RunOptions(),
     )
-    own = options.compare
-    methods = [method for name in names for method in at_sizes(method_named(name), own.densities, own.remove)]
-    command = shlex.join(["tombola", "compare", *words])
-    return study(own, methods, options.task, options.run, f"{', '.join(names)} on {options.task.data}", command)
+    sizes = options.compare
+    methods = [method for name in names for method in at_sizes(method_named(name), sizes.densities, sizes.remove)]
+    title, command = f"{', '.join(names)} on {options.task.data}", shlex.join(["tombola", "compare", *words])
+    return run_comparison(options.compare, methods, options.task, options.run, title, command)
 
 
 def at_sizes(method: Method, densities: Sequence[float], remove: Sequence[int]) -> list[Method]:
-    """The method at each density, or where it counts blocks with each number of them removed."""
+    """The method at each density, or with each number of blocks removed if it removes whole blocks."""
     if blocks_removed(method) is not None:
         return [at_size(method, None, count) for count in remove]
     return [at_size(method, density, None) for density in densities]
 
 
-def study(
-    own: CompareOptions,
-    subjects: Sequence[Method],
+def run_comparison(
+    options: CompareOptions,
+    methods: Sequence[Method],
     task_options: TaskOptions,
     run_options: RunOptions,
     title: str,
     command: str,
 ) -> int:
-    """Carry out a comparison, write its report, print its table."""
+    """Carry out a comparison, write its report and print its table.
+
+    Args:
+        options: seeds, controls, margin and the folder.
+        methods: what is compared, at the sizes of its tickets.
+        task_options: the data, the network and the recipe.
+        run_options: the device, and which finished runs are read.
+        title: the report's title.
+        command: the command line that repeats the comparison, shown in the report.
+
+    Returns:
+        The exit status.
+    """
     task = make_task(task_options)
-    with engine(run_options, own.out) as running:
-        done = compare(task, subjects, seeds=own.seeds, controls=own.controls, margin=own.margin, engine=running)
-    return publish(done, own.out, title, command, dict(task.labels), run_options.json)
+    with engine(run_options, options.out) as runner:
+        study = compare(
+            task, methods, seeds=options.seeds, controls=options.controls, margin=options.margin, engine=runner
+        )
+    return publish(study, options.out, title, command, dict(task.labels), run_options.json)
 
 
 def publish(
-    done: Study,
+    study: Study,
     out: Path,
     title: str,
     command: str,
@@ -90,39 +115,52 @@ def publish(
     as_json: bool,
     more: Mapping[str, Any] = {},
 ) -> int:
-    """Save a study, write its report, and print its table and verdicts, or one line of JSON.
+    """Save a study, write its report, and print its tables and verdicts.
 
-    more: what else the line tells.
+    Args:
+        study: what was measured.
+        out: the folder of the study and its report.
+        title: the report's title.
+        command: the command line that repeats the study.
+        labels: what describes the task in the report, by name.
+        as_json: print one line of JSON instead of the tables.
+        more: further entries of that line.
+
+    Returns:
+        The exit status.
     """
-    done = replace(done, title=title, command=command, task=labels)
-    done.save(out)
-    page = write_report(done.results, done.verdicts, out, title=title, command=command, task=labels, checks=done.sanity)
-    gathered = GatheredArms.of(done.results, done.verdicts, done.sanity)
-    robust = robustness_rows(gathered)
+    study = replace(study, title=title, command=command, task=labels)
+    study.save(out)
+    page = write_report(
+        study.results, study.verdicts, out, title=title, command=command, task=labels, checks=study.sanity
+    )
+    gathered = GatheredArms.of(study.results, study.verdicts, study.sanity)
+    robustness = robustness_rows(gathered)
     if as_json:
-        found = {
+        answer = {
             "report": str(page),
-            "runs": len(done.results),
-            "verdicts": verdicts_json(done),
-            "savings": [asdict(own) for own in gathered.saved],
+            "runs": len(study.results),
+            "verdicts": verdicts_json(study),
+            "savings": [asdict(savings) for savings in gathered.saved],
         }
-        found |= {"robustness": [own.to_json() for own in robust]} if robust else {}
-        print_json({**more, **found} | ({"sanity": [own.to_json() for own in done.sanity]} if done.sanity else {}))
+        answer |= {"robustness": [row.to_json() for row in robustness]} if robustness else {}
+        answer |= {"sanity": [sanity.to_json() for sanity in study.sanity]} if study.sanity else {}
+        print_json({**more, **answer})
         return 0
-    to = console()
-    to.print(results_table_for(done.results, done.verdicts))
-    to.print(savings_table(gathered))
+    terminal = console()
+    terminal.print(results_table_for(study.results, study.verdicts))
+    terminal.print(savings_table(gathered))
     if gathered.countries:
-        to.print(f"{estimate(gathered)}\n")
-    for verdict in done.verdicts:
-        to.print(verdict.sentence if len(done.verdicts) == 1 else verdict.summary)
-    if robust:
-        to.print(robustness_table(gathered))
-        for own in robust:
-            to.print(own.summary)
-    if done.sanity:
-        to.print(sanity_table(gathered))
-        for own in done.sanity:
-            to.print(f"{own.summary}.")
-    to.print(f"\nReport: {page}")
+        terminal.print(f"{estimate(gathered)}\n")
+    for verdict in study.verdicts:
+        terminal.print(verdict.sentence if len(study.verdicts) == 1 else verdict.summary)
+    if robustness:
+        terminal.print(robustness_table(gathered))
+        for row in robustness:
+            terminal.print(row.summary)
+    if study.sanity:
+        terminal.print(sanity_table(gathered))
+        for sanity in study.sanity:
+            terminal.print(f"{sanity.summary}.")
+    terminal.print(f"\nReport: {page}")
     return 0

@@ -1,4 +1,4 @@
-"""Where words go: a table for people, or one JSON line for machines."""
+"""What a command prints: tables for people, or one line of JSON for programs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from rich.console import Console
 
 
 def console() -> Console:
-    """Standard output, wide enough for a table when it is not a terminal."""
-    own = Console(markup=False)  # names may hold brackets
-    return own if own.is_terminal else Console(markup=False, width=140)
+    """Standard output; 140 columns wide where it is no terminal, since rich would cut tables at 80."""
+    terminal = Console(markup=False)  # Names may hold brackets.
+    return terminal if terminal.is_terminal else Console(markup=False, width=140)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """One line of strict JSON; what is not a finite number becomes null."""
+    """Print one line of strict JSON; NaN and infinities, which JSON does not know, become null.
+
+    Examples:
+        >>> print_json({"accuracy": float("nan"), "seeds": (0, 1)})
+        {"accuracy": null, "seeds": [0, 1]}
+    """
     print(json.dumps(_strict(content)))
 
 

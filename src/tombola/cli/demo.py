@@ -1,4 +1,4 @@
-"""tombola demo: the main job on embedded data."""
+"""tombola demo: compare five methods on built-in images and write a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tombola.cli.compare import CompareOptions, study
+from tombola.cli.compare import CompareOptions, run_comparison
 from tombola.cli.console import console
 from tombola.cli.output import RunOptions
 from tombola.cli.parse import parse
@@ -23,27 +23,34 @@ DENSITIES = (0.2, 0.05)
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Find tickets with several methods on real images, prove whether they win, and see it in a report."""
+    """Find tickets with five methods on built-in images of digits, test whether they win, and write a report.
+
+    A ticket is a part of a network's weights, with their starting values. It wins if it trains to the accuracy of the
+    whole network ("dense") and beats its controls: tickets of the same size that should not win.
+    """
 
     seeds: int = 3
-    """how many seeds"""
+    """number of repetitions, each with its own randomness and search"""
     out: Path = Path("runs/demo")
-    """the folder of the runs, the tickets and the report"""
+    """folder of the runs, the tickets and the report"""
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
     options = parse(
         "demo", words, DemoOptions.__doc__, demo=DemoOptions(), task=default_options(words), run=RunOptions()
     )
-    own = CompareOptions(densities=DENSITIES, seeds=options.demo.seeds, out=options.demo.out)
+    comparison = CompareOptions(densities=DENSITIES, seeds=options.demo.seeds, out=options.demo.out)
     methods = [method(name, density=density) for name in METHODS for density in DENSITIES]
     title = f"Winning tickets of {options.task.model} on {options.task.data}"
-    status = study(own, methods, options.task, options.run, title, shlex.join(["tombola", "demo", *words]))
+    command = shlex.join(["tombola", "demo", *words])
+    status = run_comparison(comparison, methods, options.task, options.run, title, command)
     if not options.run.json:
+        # A checkout without an installed command is run through its script, so the lines can be copied as they are.
         tombola = "tombola" if shutil.which("tombola") else os.path.relpath(sys.argv[0])
         console().print(
-            f"\nEach run's ticket is in its folder under {own.out}. Next:\n"
-            f"  open {own.out}/report.html in a browser\n"
+            f"\nEach run's ticket is in its folder under {comparison.out}. Next:\n"
+            f"  open {comparison.out}/report.html in a browser\n"
             f"  {tombola} demo --seeds 8                                   more seeds, on top of these runs\n"
             f"  {tombola} find imp --density 0.1 --out runs/my-ticket      search for a ticket of your own\n"
             f"  {tombola} check runs/my-ticket                             does it win?\n"

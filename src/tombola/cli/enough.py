@@ -1,4 +1,4 @@
-"""tombola enough: how much pre-training is enough, by size of the data?"""
+"""tombola enough: measure how much pre-training a ticket needs, by size of the data."""
 
 from __future__ import annotations
 
@@ -20,49 +20,52 @@ MODEL, RATE = "two-layer", 10.0
 
 @dataclass(frozen=True)
 class EnoughOptions:
-    """Train networks of one hidden layer on parts of the data, draw greedy tickets on the way, and say when more
-    pre-training stopped paying: as measured, and as the paper's formula says.
+    """Measure how many training steps a network needs before its greedy tickets stop improving (pre-training).
 
-    The loss is half the squared error, as the theory has it, with classes as one-hot vectors.
+    The command trains networks of one hidden layer on parts of the data. On the way it draws greedy tickets: small
+    networks of the neurons that lower the loss most, picked one by one. It reports the step after which tickets
+    stopped improving, as measured and as the paper's formula predicts. The loss is half the squared error to one-hot
+    class vectors, as in the paper's theory.
     """
 
     sizes: tuple[int, ...] = ()
-    """how many training examples the parts have; if none is named, a tenth, a third and all of them"""
+    """numbers of training examples in the parts; a tenth, a third and all of them if not given"""
     steps: int = 1000
-    """optimizer steps that each network is trained for, to the end of its epoch"""
+    """optimizer steps of each training, rounded up to whole epochs"""
     seeds: int = 2
-    """how many seeds, each with parts and networks of its own"""
+    """number of repetitions, each with its own parts and networks"""
     out: Path = Path("runs/enough")
-    """the folder of the runs and the report"""
+    """folder of the runs and the report"""
 
 
 def run(words: Sequence[str]) -> int:
-    usual = default_options(words)
-    recipe = replace(usual.recipe, lr=RATE, schedule="constant", weight_decay=0.0, precision="float32")
+    """Run the command with the words after its name; returns the exit status."""
+    defaults = default_options(words)
+    recipe = replace(defaults.recipe, lr=RATE, schedule="constant", weight_decay=0.0, precision="float32")
     options = parse(
         "enough",
         words,
-        f"{EnoughOptions.__doc__}\n\n{EnoughPretraining.__doc__}",
+        f"{EnoughOptions.__doc__}\n\n{(EnoughPretraining.__doc__ or '').partition('Args:')[0]}",
         parts=EnoughOptions(),
         enough=EnoughPretraining(stop=False),
-        task=replace(usual, model=MODEL, recipe=recipe),
+        task=replace(defaults, model=MODEL, recipe=recipe),
         run=RunOptions(),
     )
-    own = options.parts
+    parts = options.parts
     task = replace(make_task(options.task), loss=half_squared_error)
     samples = train_samples(task.batches("train", 0, 0))
-    sizes = own.sizes or (samples // 10, samples // 3, samples)
-    with engine(options.run, own.out) as running:
-        done = enough(task, options.enough, sizes=sizes, steps=own.steps, seeds=range(own.seeds), engine=running)
+    sizes = parts.sizes or (samples // 10, samples // 3, samples)
+    with engine(options.run, parts.out) as runner:
+        measured = enough(task, options.enough, sizes=sizes, steps=parts.steps, seeds=range(parts.seeds), engine=runner)
     title = f"How much pre-training is enough on {options.task.data}?"
     command = shlex.join(["tombola", "enough", *words])
-    page = write_enough(done, own.out, title=title, command=command, task=dict(task.labels))
+    page = write_enough(measured, parts.out, title=title, command=command, task=dict(task.labels))
     if options.run.json:
-        print_json({"report": str(page), "sentences": enough_sentences(done), **done.to_json()})
+        print_json({"report": str(page), "sentences": enough_sentences(measured), **measured.to_json()})
         return 0
-    to = console()
-    to.print(enough_table(done))
-    for sentence in enough_sentences(done):
-        to.print(sentence)
-    to.print(f"\nReport: {page}")
+    terminal = console()
+    terminal.print(enough_table(measured))
+    for sentence in enough_sentences(measured):
+        terminal.print(sentence)
+    terminal.print(f"\nReport: {page}")
     return 0

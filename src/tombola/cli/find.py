@@ -38,10 +38,11 @@ def run(words: Sequence[str]) -> int:
         return 0
     method = method_named(name)
     settings = settings_class(method)()
+    about, _, _ = (settings.__doc__ or "").partition("\n\nArgs:\n")  # Each option shows its own entry.
     options = parse(
         f"find {name}",
         rest,
-        f"{FindOptions.__doc__}\n\n{settings.__doc__}",
+        f"{FindOptions.__doc__}\n\n{about}",
         method=settings,
         task=default_options(rest),
         find=FindOptions(),

@@ -1,4 +1,4 @@
-"""tombola methods: what there is."""
+"""tombola methods [KIND]: list the methods, or another kind of entry in the registry."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ import tyro
 from rich.table import Table
 
 from tombola.cli.console import console, print_json
+from tombola.cli.parse import prose
 from tombola.registry import KINDS
 from tombola.registry.entry_tables import entry_rows
 
 
 @dataclass(frozen=True)
 class MethodsOptions:
-    """What methods there are, with paper, granularity, density kind and cost; or scores, controls, data, models, …"""
+    """List the methods: what each removes (granularity), how its density is set, what its search costs, and its paper.
+
+    Density is the share kept. A method keeps exactly the share asked for ("exact"), at most that share ("bound"), or
+    a share that it finds itself ("outcome"). Name another kind to list scores, granularities, controls, data, models
+    or metrics.
+    """
 
     kind: tyro.conf.Positional[
         Literal["methods", "scores", "granularities", "controls", "data", "models", "metrics"]
     ] = "methods"
-    """what is listed"""
+    """what to list"""
     json: bool = False
-    """print one machine-readable line and nothing else"""
+    """print one line of JSON and nothing else, for programs"""
     device: str = "auto"
-    """accepted as every command does; nothing runs here"""
+    """no effect here; accepted because every command accepts it"""
 
 
 def run(words: Sequence[str]) -> int:
-    options = tyro.cli(MethodsOptions, args=words, prog="tombola methods", description=MethodsOptions.__doc__)
+    """Run the command with the words after its name; returns the exit status."""
+    options = tyro.cli(MethodsOptions, args=words, prog="tombola methods", description=prose(MethodsOptions.__doc__))
     registry = KINDS[options.kind]
     entries = registry.entries.values()
     if options.json:
@@ -37,8 +44,8 @@ def run(words: Sequence[str]) -> int:
         print_json({options.kind: [{registry.kind: row.pop("name"), **row} for row in rows]})
         return 0
     headings, rows = entry_rows(options.kind, entries)
-    shown = Table(*headings)
+    table = Table(*headings)
     for row in rows:
-        shown.add_row(*row)
-    console().print(shown)
+        table.add_row(*row)
+    console().print(table)
     return 0

@@ -1,4 +1,4 @@
-"""How a command runs, and what it says of costs and verdicts."""
+"""The options on how a command runs, and how it prints costs and verdicts."""
 
 from __future__ import annotations
 
@@ -21,49 +21,72 @@ class RunOptions:
     """How to run."""
 
     device: str = "auto"
-    """auto (CUDA where there is one), cpu, cuda, cuda:1, …"""
+    """where to compute: auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
     json: bool = False
-    """print one machine-readable line and nothing else"""
+    """print one line of JSON and nothing else, for programs"""
     fresh: bool = False
-    """make finished runs again"""
+    """repeat finished runs instead of reading their results"""
     exact: bool = False
-    """use finished runs only if they were made with as many threads, on such a device; make them beside the others"""
+    """read a finished run only if its threads and device were those of this run; else repeat it and keep both"""
     trust: bool = False
-    """import the data and the model that a ticket's file names as module:function; for files of people you trust"""
+    """import the code that a ticket's file names as its data or model; only for files of people you trust"""
     country: str = ""
-    """ISO code of the country whose grid powers this machine, as DEU, to estimate energy and carbon (extra `energy`)"""
+    """your country's ISO code, such as DEU: estimates energy and CO₂e from its grid (pip install 'tombola[energy]')"""
 
     @property
     def meter(self) -> Meter | None:
+        """What measures energy; None without a country, whose grid it must know."""
         return Meter(self.country) if self.country else None
 
 
 @contextmanager
 def engine(options: RunOptions, root: Path) -> Generator[Engine]:
-    """The engine that the options ask for."""
-    with bars(not options.json) as shown:
+    """The engine that carries out a command's runs, one after another.
+
+    Args:
+        options: the device, and which finished runs may be read.
+        root: the folder of the runs.
+    """
+    with bars(not options.json) as progress:
         store = Store(root, options.fresh, options.exact)
-        yield Engine(store, Serial(chosen_device(options.device), shown, options.meter))
+        yield Engine(store, Serial(chosen_device(options.device), progress, options.meter))
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device of this name; TombolaError if it is not here."""
+    """The device of a name, where `auto` is CUDA if there is one.
+
+    Raises:
+        TombolaError: the machine has no such device.
+
+    Examples:
+        >>> chosen_device("cpu")
+        device(type='cpu')
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device)  # torch.device takes any name; only an allocation shows that it exists.
     except (RuntimeError, AssertionError) as error:
         raise TombolaError(f"there is no device '{name}' here; give --device cpu") from error
     return device
 
 
 def work(cost: Mapping[str, float]) -> str:
-    """Seconds of a cost, and its energy and carbon where they were estimated."""
+    """The seconds of a cost, with energy and CO₂e if they were estimated.
+
+    Args:
+        cost: a ledger with seconds, energy in kWh and carbon in kg.
+
+    Examples:
+        >>> work({"seconds": 2.0, "energy": 0.003, "carbon": 0.001})
+        '2.0 s, about 3 Wh and 1 g CO₂e'
+    """
     seconds, energy, carbon = (cost.get(key, 0.0) for key in ("seconds", "energy", "carbon"))
     estimated = f", about {number(1000 * energy)} Wh and {number(1000 * carbon)} g CO₂e" if energy else ""
     return f"{seconds:.1f} s{estimated}"
 
 
 def verdicts_json(study: Study) -> list[dict[str, Any]]:
+    """Each verdict of a study as JSON's types, with its sentence."""
     return [asdict(verdict) | {"sentence": verdict.sentence} for verdict in study.verdicts]

@@ -1,4 +1,4 @@
-"""tombola report DIR: write a study's report again."""
+"""tombola report FOLDER: write the report of a finished study again."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from pathlib import Path
 import tyro
 
 from tombola.cli.compare import publish
+from tombola.cli.parse import prose
 from tombola.studies import Study
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write the report of a finished compare, check or demo again."""
+    """Write the report of a finished study again; nothing is trained."""
 
     folder: tyro.conf.Positional[Path]
-    """the study's folder"""
+    """folder that demo, check, compare, sanity, robustness or sparsest METHOD wrote (their --out)"""
     json: bool = False
-    """print one machine-readable line and nothing else"""
+    """print one line of JSON and nothing else, for programs"""
     device: str = "auto"
-    """accepted as every command does; nothing runs here"""
+    """no effect here; accepted because every command accepts it"""
 
 
 def run(words: Sequence[str]) -> int:
-    options = tyro.cli(ReportOptions, args=words, prog="tombola report", description=ReportOptions.__doc__)
-    done = Study.load(options.folder)
-    return publish(done, options.folder, done.title, done.command, dict(done.task), options.json)
+    """Run the command with the words after its name; returns the exit status."""
+    options = tyro.cli(ReportOptions, args=words, prog="tombola report", description=prose(ReportOptions.__doc__))
+    study = Study.load(options.folder)
+    return publish(study, options.folder, study.title, study.command, dict(study.task), options.json)

@@ -1,4 +1,4 @@
-"""tombola robustness TICKET|METHOD…: are tickets as robust as the dense network?"""
+"""tombola robustness TICKET|METHOD…: test tickets on attacked, corrupted and foreign images."""
 
 from __future__ import annotations
 
@@ -22,52 +22,64 @@ HELD_OUT = 2
 
 @dataclass(frozen=True)
 class RobustnessOptions:
-    """Train tickets, dense and controls, and try them on attacked, corrupted and foreign images, paired over seeds.
+    """Test whether tickets are as robust as the whole network ("dense").
 
-    Unless a ticket's file says what its task is, two classes are held out of training (--hold-out), as foreign images
-    that are near.
+    A ticket is a part of a network's weights, with their starting values. The command trains the tickets, the dense
+    network and controls (tickets of the same size that should not win) with each seed. It measures their accuracy on
+    attacked and corrupted images, and whether they tell foreign images from those of the data. For methods, two
+    classes are held out of training as foreign images that resemble the data (--hold-out); a saved ticket keeps its
+    own task.
     """
 
     densities: tuple[float, ...] = (0.2,)
-    """shares of weights to keep, for methods"""
+    """shares of units (weights, unless a method removes channels) that methods keep"""
     remove: tuple[int, ...] = (1,)
-    """for methods that remove whole blocks: how many"""
+    """numbers of blocks to remove, for methods that remove whole blocks"""
     seeds: int = 5
-    """how many seeds"""
+    """number of repetitions, each with its own randomness"""
     controls: tuple[str, ...] = ("random",)
-    """what is tried beside ticket and dense"""
+    """controls to test beside the ticket and dense; `tombola methods controls` explains them"""
     out: Path = Path("runs/robustness")
-    """the folder of the runs and the report"""
+    """folder of the runs and the report"""
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
     names, rest = first_words(words)
     if not names and rest[:1] not in (["--help"], ["-h"]):
-        raise TombolaError("say what: tombola robustness TICKET|METHOD…, as tombola robustness layer-grasp --remove 3")
+        raise TombolaError(
+            "name tickets or methods: tombola robustness TICKET|METHOD…, as tombola robustness layer-grasp --remove 3"
+        )
     tickets = [ticket_at(name) for name in names if is_ticket(name)]
     methods = [method_named(name) for name in names if not is_ticket(name)]
     if len({tuple(ticket.provenance.task.items()) for ticket in tickets}) > 1 or (tickets and methods):
-        raise TombolaError("tickets of one task can be tried together, or methods; not both, and not of several tasks")
+        raise TombolaError(
+            "tickets of one task can be tried together, or methods; give neither both nor tickets of several tasks"
+        )
     task_options = options_of(tickets[0], rest) if tickets else replace(default_options(rest), hold_out=HELD_OUT)
     options = parse(
-        "robustness",
+        "robustness TICKET|METHOD…",
         rest,
         RobustnessOptions.__doc__,
-        tried=RobustnessOptions(),
+        comparison=RobustnessOptions(),
         robustness=Robustness(),
         task=task_options,
         run=RunOptions(),
     )
-    own, task = options.tried, make_task(options.task)
+    comparison, task = options.comparison, make_task(options.task)
     subjects: list[Ticket | Method] = [
         *tickets,
-        *(sized for method in methods for sized in at_sizes(method, own.densities, own.remove)),
+        *(sized for method in methods for sized in at_sizes(method, comparison.densities, comparison.remove)),
     ]
-    with engine(options.run, own.out) as running:
-        done = compare(
-            task, subjects, seeds=own.seeds, controls=own.controls, robustness=options.robustness, engine=running
+    with engine(options.run, comparison.out) as runner:
+        study = compare(
+            task,
+            subjects,
+            seeds=comparison.seeds,
+            controls=comparison.controls,
+            robustness=options.robustness,
+            engine=runner,
         )
     title = f"How robust are {', '.join(names)} on {options.task.data}?"
-    return publish(
-        done, own.out, title, shlex.join(["tombola", "robustness", *words]), dict(task.labels), options.run.json
-    )
+    command = shlex.join(["tombola", "robustness", *words])
+    return publish(study, comparison.out, title, command, dict(task.labels), options.run.json)

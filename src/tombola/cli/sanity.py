@@ -1,4 +1,4 @@
-"""tombola sanity METHOD…: does a search use what it is given?"""
+"""tombola sanity METHOD…: test whether a method's search uses its data, labels and weights."""
 
 from __future__ import annotations
 
@@ -18,37 +18,49 @@ from tombola.errors import TombolaError
 from tombola.evidence import CHECKS, MARGIN
 from tombola.studies import default_options, make_task, sanity
 
-LATER = "later is after an epoch, later@500it and later@3ep elsewhere; if none is named, all that apply to the method"
+LATER = "later scores the network after one epoch, later@500it after 500 steps; all that apply if none is given"
 
 
 @dataclass(frozen=True)
 class SanityOptions:
-    """Destroy what a search should have used, one thing a check, and see whether its tickets are worse for it."""
+    """Test whether a method's search uses what it is given: its data, its labels and its weights.
+
+    A ticket is a part of a network's weights, with their starting values. Each check destroys one thing that the
+    search should use, as by shuffling the labels, and compares the ticket with what comes out. The method passes a
+    check if its ticket is better; if not, its search does not need what was destroyed.
+    """
 
     densities: tuple[float, ...] = (0.05,)
-    """shares of weights to keep"""
+    """densities to test: the shares of units (weights, unless a method removes channels) to keep"""
     remove: tuple[int, ...] = (1,)
-    """for methods that remove whole blocks: how many"""
+    """numbers of blocks to remove, for methods that remove whole blocks"""
     seeds: int = 3
-    """how many seeds, each with its own search"""
-    checks: Annotated[tuple[str, ...], arg(help=f"{', '.join(CHECKS)}; {LATER}")] = ()
+    """number of repetitions, each with its own randomness and search"""
+    checks: Annotated[tuple[str, ...], arg(help=f"checks to make: {', '.join(CHECKS)}; {LATER}")] = ()
     margin: float = MARGIN
-    """the difference in accuracy that counts as none"""
+    """difference in accuracy, as a share of 1, that is too small to matter"""
     out: Path = Path("runs/sanity")
-    """the folder of the runs and the report"""
+    """folder of the runs and the report"""
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
     names, rest = first_words(words)
     if not names and rest[:1] not in (["--help"], ["-h"]):
-        raise TombolaError("say which methods: tombola sanity METHOD…, as tombola sanity snip grasp imp")
+        raise TombolaError("name the methods: tombola sanity METHOD…, as tombola sanity snip grasp imp")
     presets = [method_named(name) for name in names]
     options = parse(
-        "sanity", rest, SanityOptions.__doc__, sanity=SanityOptions(), task=default_options(rest), run=RunOptions()
+        "sanity METHOD…",
+        rest,
+        SanityOptions.__doc__,
+        checks=SanityOptions(),
+        task=default_options(rest),
+        run=RunOptions(),
     )
-    own, task = options.sanity, make_task(options.task)
-    methods = [sized for method in presets for sized in at_sizes(method, own.densities, own.remove)]
-    with engine(options.run, own.out) as running:
-        done = sanity(task, methods, checks=own.checks, seeds=own.seeds, margin=own.margin, engine=running)
+    checks, task = options.checks, make_task(options.task)
+    methods = [sized for method in presets for sized in at_sizes(method, checks.densities, checks.remove)]
+    with engine(options.run, checks.out) as runner:
+        study = sanity(task, methods, checks=checks.checks, seeds=checks.seeds, margin=checks.margin, engine=runner)
     title = f"What do {', '.join(names)} look at on {options.task.data}?"
-    return publish(done, own.out, title, shlex.join(["tombola", "sanity", *words]), dict(task.labels), options.run.json)
+    command = shlex.join(["tombola", "sanity", *words])
+    return publish(study, checks.out, title, command, dict(task.labels), options.run.json)

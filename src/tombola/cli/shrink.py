@@ -1,4 +1,4 @@
-"""tombola shrink TICKET: train a ticket, and write the physically smaller network."""
+"""tombola shrink TICKET: train a ticket and write it as a physically smaller network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, chosen_device, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, options_of, ticket_at
-from tombola.errors import TombolaError
 from tombola.scores import Batch
 from tombola.shrinking import NETWORK, WEIGHTS, Plan, save_small, smaller, to_onnx
 from tombola.studies import default_options, make_task
@@ -23,46 +22,56 @@ from tombola.training import Run, SampleFlops, Task, bars, train
 
 @dataclass(frozen=True)
 class ShrinkOptions:
-    """Train a ticket on its task and write the smaller network: its weights, and JSON to build it again."""
+    """Train a ticket on its task, cut out the channels and layers that it removes, and write the smaller network.
+
+    A ticket is a part of a network's weights, with their starting values. The command writes the trained weights and
+    a JSON file from which tb.load_small builds the network again.
+    """
 
     out: Path = Path("small")
-    """the folder of the network, and of what is needed to go on if this is stopped"""
+    """folder of the network, and of the checkpoints from which an interrupted command continues"""
     seed: int = 0
-    """of the training's data order"""
+    """seed of the training's data order"""
     to: Literal["", "onnx"] = ""
-    """write it for ONNX Runtime too (extra `export`), checked against PyTorch"""
+    """onnx: write the network for ONNX Runtime too, checked against PyTorch (pip install 'tombola[export]')"""
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
     name, rest = first_word(words, "tombola shrink TICKET")
     ticket = None if name == "--help" else ticket_at(name)
-    if ticket is None:
-        rest = ["--help"]
+    rest = ["--help"] if ticket is None else rest
     task_options = default_options(rest) if ticket is None else options_of(ticket, rest)
-    options = parse("shrink", rest, ShrinkOptions.__doc__, shrink=ShrinkOptions(), task=task_options, run=RunOptions())
-    if ticket is None:
-        raise TombolaError("say what: tombola shrink TICKET")
-    own, task = options.shrink, make_task(options.task)
-    with bars(not options.run.json) as shown:
-        working = Run(own.seed, own.out, chosen_device(options.run.device), shown, meter=options.run.meter)
+    options = parse(
+        "shrink TICKET",
+        rest,
+        ShrinkOptions.__doc__,
+        shrink=ShrinkOptions(),
+        task=task_options,
+        run=RunOptions(),
+    )
+    assert ticket is not None  # With --help, `parse` has ended the command.
+    shrink, task = options.shrink, make_task(options.task)
+    with bars(not options.run.json) as progress:
+        job = Run(shrink.seed, shrink.out, chosen_device(options.run.device), progress, meter=options.run.meter)
         if options.run.fresh:
-            working.clear()
-        trained = train(task, ticket, seed=own.seed, run=working)
+            job.clear()
+        trained = train(task, ticket, seed=shrink.seed, run=job)
     small, plan = trained.model, trained.plan
-    if plan is None:
-        small, plan = smaller(small, ticket, working.probe(task))
+    if plan is None:  # `train` has trained the whole network with its mask, so it is cut out only now.
+        small, plan = smaller(small, ticket, job.probe(task))
     batch = next(iter(task.batches("test", 0, 0)))
     facts = {
-        "whole": _size(task, task.build(own.seed), batch),
+        "whole": _size(task, task.build(shrink.seed), batch),
         "small": {**_size(task, small, batch), "metric": trained.metric, "dead": _dead(small, plan)},
     }
-    save_small(own.out, small.cpu(), plan, {"task": dict(ticket.provenance.task), **facts})
-    answer: dict[str, Any] = {"network": str(own.out / NETWORK), "weights": str(own.out / WEIGHTS), **facts}
+    save_small(shrink.out, small.cpu(), plan, {"task": dict(ticket.provenance.task), **facts})
+    answer: dict[str, Any] = {"network": str(shrink.out / NETWORK), "weights": str(shrink.out / WEIGHTS), **facts}
     answer["cost"] = asdict(trained.cost)
-    if own.to == "onnx":
-        path = own.out / "network.onnx"
+    if shrink.to == "onnx":
+        path = shrink.out / "network.onnx"
         answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, batch[0][:8].cpu(), path)}
-    working.clear()
+    job.clear()
     if options.run.json:
         print_json(answer)
         return 0
@@ -83,14 +92,18 @@ def _dead(small: nn.Module, plan: Plan) -> float:
 def _show(answer: dict[str, Any]) -> None:
     table = Table("network", "parameters", "FLOPs a sample", "test accuracy")
     for kind in ("whole", "small"):
-        own = answer[kind]
-        accuracy = f"{own['metric']:.2%}" if "metric" in own else ""
-        table.add_row(kind, f"{own['parameters']:,}", f"{own['flops']:,.0f}", accuracy)
-    out = console()
-    out.print(table)
-    out.print(f"Its training took {work(answer['cost'])}.")
+        facts = answer[kind]
+        accuracy = f"{facts['metric']:.2%}" if "metric" in facts else ""
+        table.add_row(kind, f"{facts['parameters']:,}", f"{facts['flops']:,.0f}", accuracy)
+    terminal = console()
+    terminal.print(table)
+    terminal.print(f"Its training took {work(answer['cost'])}.")
     if answer["small"]["dead"]:
-        out.print(f"{answer['small']['dead']:.1%} of the small network's parameters are dead and could not be cut out.")
+        terminal.print(
+            f"{answer['small']['dead']:.1%} of the small network's parameters are dead and could not be cut out."
+        )
     if "onnx" in answer:
-        out.print(f"For ONNX Runtime: {answer['onnx']} (differs from PyTorch by {answer['onnx_gap']:.0e})")
-    out.print(f"Written: {answer['weights']} and {answer['network']}; tb.load_small(folder, model) builds it again.")
+        terminal.print(f"For ONNX Runtime: {answer['onnx']} (differs from PyTorch by {answer['onnx_gap']:.0e})")
+    terminal.print(
+        f"Written: {answer['weights']} and {answer['network']}; tb.load_small(folder, model) builds it again."
+    )

@@ -1,4 +1,4 @@
-"""tombola sparsest [METHOD]: the sparsest network that learns the spiral, or the sparsest ticket as good as dense."""
+"""tombola sparsest [METHOD]: find the sparsest ticket as good as dense, or the sparsest network for the spiral."""
 
 from __future__ import annotations
 
@@ -37,55 +37,59 @@ from tombola.training import Recipe
 
 @dataclass(frozen=True)
 class SparsestOptions:
-    """Find the sparsest network that learns the Cubist Spiral: widths first, then single weights, then hit rates.
+    """Find the sparsest network that learns the Cubist Spiral, a data set of points in two classes.
 
-    With a METHOD before the options: the sparsest ticket of it within a tolerance of dense on your own task; that has a
-    --help of its own.
+    With a METHOD, `tombola sparsest METHOD` finds that method's sparsest ticket on your own task instead; see
+    `tombola sparsest METHOD --help`. Without one, the search first reduces the widths of the layers, then removes
+    single weights, and last measures hit rates: how often each small network reaches the accuracy. When
+    the budget is used up, the same command continues. With --pruning, the search uses half of the budget.
     """
 
     accuracy: float | None = None
-    """to reach on all points, 0.95 if not given; the study asks for 0.95 and 0.995"""
+    """accuracy to reach on all points, as a share of 1; 0.95 if not given (the study uses 0.95 and 0.995)"""
     seeds: int | None = None
-    """how often each structure is tried, 20 if not given, at each of six settings: two learning rates with three
-    schedules"""
+    """trainings of each network at each of six settings (two learning rates, three schedules); 20 if not given"""
     budget: str = ""
-    """after which nothing new is begun, as 90s, 5min or 2h, or none; 5min if not given, none with --whole; the same
-    command goes on where it was; with --pruning half of it is the search's"""
+    """time after which no new training begins: 90s, 5min, 2h, … or none; 5min if not given, none with --whole"""
     whole: str = ""
-    """the study's own search in full, without stopping: random-95, random-99.5, fixed-95 or fixed-99.5"""
+    """run the study's complete search, which does not stop early: random-95, random-99.5, fixed-95 or fixed-99.5"""
     pruning: tuple[str, ...] = ()
-    """methods whose tickets of the width-16 network are trained as well, to see how many weights they need"""
+    """methods to compare with: their tickets of the width-16 network are trained too"""
     requests: tuple[int, ...] = Pruning.requests
-    """numbers of weights that --pruning asks of each method"""
+    """numbers of weights that the tickets of --pruning keep"""
     out: Path = Path("runs/sparsest")
-    """the folder of the records and the report"""
+    """folder of the records and the report"""
 
 
 @dataclass(frozen=True)
 class TicketOptions:
-    """Find the sparsest ticket of a method within a tolerance of dense: a grid of densities, then bisection.
+    """Find a method's sparsest ticket whose accuracy is within a tolerance of the whole network's ("dense").
 
-    Densities are chosen on the validation split; the test split is read once, for the ticket found with its controls.
+    A ticket is a part of a network's weights, with their starting values; its density is the share that it keeps. The
+    command tries all given densities, then halves the gap below the sparsest good one. It chooses on the validation
+    split, and reads the test split once, for the ticket that it finds and its controls (tickets of the same size that
+    should not win).
     """
 
     tolerance: float = 0.5
-    """points of accuracy that a ticket may be worse than dense, in the mean over seeds"""
+    """accuracy in percentage points by which a ticket may be worse than dense, in the mean over seeds"""
     densities: tuple[float, ...] = DENSITIES
-    """shares of weights that are all tried"""
+    """densities to try: the shares of units (weights, unless the method removes channels) to keep"""
     halvings: int = 3
-    """how often the gap below the sparsest that is within the tolerance is halved"""
+    """number of times to halve the gap below the sparsest density that is within the tolerance"""
     seeds: int = 3
-    """how many seeds, each with its own search; tickets and dense are paired over them"""
+    """number of repetitions, each with its own randomness and search; a ticket is compared with dense of its seed"""
     controls: tuple[str, ...] = MANDATORY
-    """what the ticket found must beat"""
+    """controls that the ticket must beat; `tombola methods controls` explains them"""
     out: Path = Path("runs/sparsest")
-    """the folder of the runs and the report"""
+    """folder of the runs and the report"""
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
     names, rest = first_words(words)
     if len(names) > 1:
-        raise TombolaError(f"give one method, not {', '.join(names)}; tombola compare sets several against each other")
+        raise TombolaError(f"give one method, not {', '.join(names)}; to compare several, type tombola compare")
     return _ticket(names[0], words, rest) if names else _spiral(words)
 
 
@@ -93,44 +97,46 @@ def _spiral(words: Sequence[str]) -> int:
     options = parse(
         "sparsest", words, SparsestOptions.__doc__, sparsest=SparsestOptions(), recipe=_Settings(), run=RunOptions()
     )
-    own: SparsestOptions = options.sparsest
-    search, budget = _search(own, options.recipe.recipe), _seconds(own)
-    grid = Pruning(own.pruning, own.requests, recipe=options.recipe.recipe)
+    spiral: SparsestOptions = options.sparsest
+    search, budget = _search(spiral, options.recipe.recipe), _budget(spiral)
+    pruning = Pruning(spiral.pruning, spiral.requests, recipe=options.recipe.recipe)
     if options.run.country:
         raise TombolaError("the search for the sparsest network meters no energy; leave --country out")
     started = time.monotonic()
-    with engine(options.run, own.out) as running:
-        done = whole_search(own.whole, search, running) if own.whole else sparsest(search, running)
-        others = pruned(grid, running, started + budget - time.monotonic())
-    page = write_sparsest(done, others, own.out, command=shlex.join(["tombola", "sparsest", *words]))
+    with engine(options.run, spiral.out) as runner:
+        outcome = whole_search(spiral.whole, search, runner) if spiral.whole else sparsest(search, runner)
+        # The methods have all the time that the search left.
+        methods = pruned(pruning, runner, started + budget - time.monotonic())
+    page = write_sparsest(outcome, methods, spiral.out, command=shlex.join(["tombola", "sparsest", *words]))
     if options.run.json:
-        fewest = [found.to_json(done.accuracy) for found in others]
-        print_json(done.to_json() | {"pruning": fewest, "report": str(page)})
+        fewest = [method.to_json(outcome.accuracy) for method in methods]
+        print_json(outcome.to_json() | {"pruning": fewest, "report": str(page)})
         return 0
-    to = console()
-    to.print(rates_table(done))
-    if others:
-        to.print(pruned_table(others, done))
-    to.print(f"{done.sentence[0].upper()}{done.sentence[1:]}.")
-    if not all(done.ended.values()):
-        to.print("The budget is used up: the same command goes on where it was, and may find a smaller one.")
-    if left := sum(own.left for own in others):
-        to.print(f"There was no time for {left:,} tickets: the same command goes on with them.")
-    to.print(f"\nReport: {page}")
+    terminal = console()
+    terminal.print(rates_table(outcome))
+    if methods:
+        terminal.print(pruned_table(methods, outcome))
+    terminal.print(f"{outcome.sentence[0].upper()}{outcome.sentence[1:]}.")
+    if not all(outcome.ended.values()):
+        terminal.print("The budget is used up: the same command continues the search, and may find a smaller network.")
+    if left := sum(method.left for method in methods):
+        terminal.print(f"There was no time for {left:,} tickets: the same command goes on with them.")
+    terminal.print(f"\nReport: {page}")
     return 0
 
 
-def _search(own: SparsestOptions, recipe: Recipe) -> Search:
-    """The search that is asked for; TombolaError for what the study's own searches do not leave open."""
-    if own.whole and (own.accuracy is not None or own.seeds is not None):
+def _search(options: SparsestOptions, recipe: Recipe) -> Search:
+    """The search that the options ask for; TombolaError for an option that a search of the study fixes itself."""
+    if options.whole and (options.accuracy is not None or options.seeds is not None):
         raise TombolaError("--whole has the study's accuracy and one seed; leave --accuracy and --seeds out")
-    accuracy = Search.accuracy if own.accuracy is None else own.accuracy
-    seeds = Search.seeds if own.seeds is None else own.seeds
-    return Search(accuracy, seeds, _seconds(own) / (2 if own.pruning else 1), recipe=recipe)
+    accuracy = Search.accuracy if options.accuracy is None else options.accuracy
+    seeds = Search.seeds if options.seeds is None else options.seeds
+    return Search(accuracy, seeds, _budget(options) / (2 if options.pruning else 1), recipe=recipe)
 
 
-def _seconds(own: SparsestOptions) -> float:
-    return seconds_of(own.budget or ("none" if own.whole else "5min"))
+def _budget(options: SparsestOptions) -> float:
+    """The seconds after which nothing new begins."""
+    return seconds_of(options.budget or ("none" if options.whole else "5min"))
 
 
 @dataclass(frozen=True)
@@ -150,43 +156,43 @@ def _ticket(name: str, words: Sequence[str], rest: Sequence[str]) -> int:
         task=default_options(rest),
         run=RunOptions(),
     )
-    own: TicketOptions = options.ticket
-    if own.tolerance < 0:
-        raise TombolaError(f"the tolerance is {own.tolerance:g}; give points of accuracy, 0 or more, as 0.5")
+    ticket: TicketOptions = options.ticket
+    if ticket.tolerance < 0:
+        raise TombolaError(f"the tolerance is {ticket.tolerance:g}; give points of accuracy, 0 or more, as 0.5")
     task = make_task(options.task)
-    with engine(options.run, own.out) as running:
-        found = narrow(
+    with engine(options.run, ticket.out) as runner:
+        outcome = narrow(
             task,
             method,
-            running,
-            tolerance=own.tolerance / 100,
-            densities=own.densities,
-            halvings=own.halvings,
-            seeds=own.seeds,
-            controls=own.controls,
+            runner,
+            tolerance=ticket.tolerance / 100,
+            densities=ticket.densities,
+            halvings=ticket.halvings,
+            seeds=ticket.seeds,
+            controls=ticket.controls,
         )
     if not options.run.json:
-        console().print(_tried(found))
-        console().print(f"{found.sentence[0].upper()}{found.sentence[1:]}.")
-    if found.study is None:
+        console().print(_densities_table(outcome))
+        console().print(f"{outcome.sentence[0].upper()}{outcome.sentence[1:]}.")
+    if outcome.study is None:
         if options.run.json:
-            print_json(found.to_json())
+            print_json(outcome.to_json())
         return 0
-    title = f"The sparsest ticket of {name} within {own.tolerance:g} points on {options.task.data}"
+    title = f"The sparsest ticket of {name} within {ticket.tolerance:g} points on {options.task.data}"
     command = shlex.join(["tombola", "sparsest", *words])
-    labels = dict(task.labels) | {"answer": found.sentence}
-    return publish(found.study, own.out, title, command, labels, options.run.json, found.to_json())
+    labels = dict(task.labels) | {"answer": outcome.sentence}
+    return publish(outcome.study, ticket.out, title, command, labels, options.run.json, outcome.to_json())
 
 
-def _tried(found: Narrowed) -> Table:
-    """Every density tried, the densest first."""
-    drawn = Table(title=f"{found.method}: ticket minus dense, points on the validation split", box=SIMPLE_HEAD)
+def _densities_table(outcome: Narrowed) -> Table:
+    """Every density that was tried, the densest first."""
+    table = Table(title=f"{outcome.method}: ticket minus dense, points on the validation split", box=SIMPLE_HEAD)
     for heading in ("density", "mean", "each seed", "within"):
-        drawn.add_column(heading, justify="right")
-    for point in sorted(found.points, key=lambda own: -own.density):
+        table.add_column(heading, justify="right")
+    for point in sorted(outcome.points, key=lambda point: -point.density):
         if point.mean is None:
-            drawn.add_row(share(point.density), NOTHING, f"cannot be had: {point.why}", "no")
+            table.add_row(share(point.density), NOTHING, f"cannot be had: {point.why}", "no")
             continue
-        each = ", ".join(points(100 * own) for own in point.differences)
-        drawn.add_row(share(point.density), points(100 * point.mean), each, "yes" if point.within else "no")
-    return drawn
+        each = ", ".join(points(100 * difference) for difference in point.differences)
+        table.add_row(share(point.density), points(100 * point.mean), each, "yes" if point.within else "no")
+    return table

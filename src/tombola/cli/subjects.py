@@ -1,4 +1,4 @@
-"""What a command is about: a method with its settings, a ticket's file, or the dense network."""
+"""Reads what a command works on: a method with its settings, or a ticket's file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
+from tyro.conf import arg
+
+from tombola.cli.parse import SECTION, prose
 from tombola.errors import TombolaError, unknown
 from tombola.methods import Method, OneShot, blocks_removed, label_of, removing
 from tombola.registry import METHODS, SCORES, imported
@@ -15,34 +18,60 @@ from tombola.structure import Prunable, granularity
 from tombola.studies import TaskOptions, options_from
 from tombola.tickets import Ticket
 
+Include = Annotated[tuple[str, ...], arg(help="patterns of names: only these parameters may lose weights")]
+Exclude = Annotated[tuple[str, ...], arg(help="patterns of names: these parameters lose no weights")]
+
 
 def settings_class(method: Method) -> type:
-    """A dataclass of a method's settings as the command line can take them, with the method's own as defaults.
+    """A dataclass of a method's settings that tyro can read from the command line.
 
-    A setting that is another dataclass or None, as what stops a search, is for Python alone.
+    The command line cannot set a field that holds None or another dataclass, such as a rule that stops a search: such
+    fields are left out.
+
+    Args:
+        method: its values become the defaults.
+
+    Returns:
+        The class; its docstring joins those of the method's class and its bases, with one `Args:` at the end.
+
+    Examples:
+        >>> [setting.name for setting in fields(settings_class(METHODS["random"]))][:3]
+        ['density', 'granularity', 'scope']
     """
     hints, columns = get_type_hints(type(method)), []
-    for own in fields(method):  # ty: ignore[invalid-argument-type]
-        value = getattr(method, own.name)
+    for setting in fields(method):  # ty: ignore[invalid-argument-type]
+        value = getattr(method, setting.name)
         if isinstance(value, Prunable):
-            columns += [("include", tuple[str, ...], value.include), ("exclude", tuple[str, ...], value.exclude)]
-        elif own.name == "granularity":
-            columns.append((own.name, str, value.name))
+            columns += [("include", Include, value.include), ("exclude", Exclude, value.exclude)]
+        elif setting.name == "granularity":
+            columns.append((setting.name, str, value.name))
         elif is_dataclass(value):
             if fields(value):
-                columns.append((own.name, type(value), value))
-        elif value is not None or not any(map(is_dataclass, get_args(hints[own.name]))):
-            columns.append((own.name, hints[own.name], value))
-    made = make_dataclass(
+                # An entry of the method's `Args:` would hide the text of the value's own class.
+                kind = Annotated[type(value), arg(help=prose(type(value).__doc__))]  # ty: ignore[invalid-type-form]
+                columns.append((setting.name, kind, value))
+        elif value is not None or not any(map(is_dataclass, get_args(hints[setting.name]))):
+            columns.append((setting.name, hints[setting.name], value))
+    settings = make_dataclass(
         type(method).__name__, [(name, kind, field(default=default)) for name, kind, default in columns], frozen=True
     )
-    made.__doc__ = "\n\n".join(cleandoc(kind.__doc__ or "") for kind in type(method).__mro__ if is_dataclass(kind))
-    return made
+    docstrings = [cleandoc(kind.__doc__ or "") for kind in type(method).__mro__ if is_dataclass(kind)]
+    # tyro reads a single `Args:`, so the entries of all classes come together; of two for one name it shows the last.
+    entries = [
+        match[3].rstrip() for text in reversed(docstrings) for match in SECTION.finditer(text) if match[2] == "Args"
+    ]
+    settings.__doc__ = "\n".join(["\n\n".join(map(prose, docstrings)), *(["", "Args:"] if entries else []), *entries])
+    return settings
 
 
 def with_settings(method: Method, settings: Any) -> Method:
-    """The method with what `settings_class` took."""
-    values = {own.name: getattr(settings, own.name) for own in fields(settings)}
+    """The method with other settings.
+
+    Args:
+        method: whose settings are replaced.
+        settings: an instance of the class that `settings_class` made for the method.
+    """
+    values = {setting.name: getattr(settings, setting.name) for setting in fields(settings)}
     if "include" in values:
         values["prunable"] = Prunable(include=values.pop("include"), exclude=values.pop("exclude"))
     if "granularity" in values:
@@ -51,41 +80,70 @@ def with_settings(method: Method, settings: Any) -> Method:
 
 
 def method_named(word: str) -> Method:
-    """The method that a word names: one of the registry, a score by which one is made, or the user's module:name."""
+    """The method that a word names.
+
+    Args:
+        word: a method's name in the registry; a score's name, for the method that scores the untrained network with
+            it; or the user's own method or score as `module:name`.
+
+    Raises:
+        TombolaError: there is no such method, or the user's object is neither a method nor a score.
+
+    Examples:
+        >>> method_named("snip").density
+        0.1
+    """
     if word in METHODS:
         return METHODS[word]
     if word in SCORES:
         return OneShot(score=SCORES[word])
     if ":" not in word:
         raise unknown("method", word, METHODS)
-    own = imported(word, "the method or score")
-    own = own() if isinstance(own, type) else own
-    if hasattr(own, "find"):
-        if not is_dataclass(own):
+    subject = imported(word, "the method or score")
+    subject = subject() if isinstance(subject, type) else subject
+    if hasattr(subject, "find"):
+        if not is_dataclass(subject):
             raise TombolaError(f"the method '{word}' is no dataclass; put @dataclass(frozen=True) before its class")
-        return own
-    if callable(own):
-        return OneShot(score=own)
-    raise TombolaError(f"'{word}' is a {type(own).__name__}; name a score (a function) or a method (with find)")
+        return subject
+    if callable(subject):
+        return OneShot(score=subject)
+    raise TombolaError(
+        f"'{word}' is a {type(subject).__name__}; name a score (a function) or a method (an object with `find`)"
+    )
 
 
 def at_size(method: Method, density: float | None, remove: int | None) -> Method:
-    """The method, keeping this share of its units or removing so many blocks; as it is if neither is given."""
+    """The method at another size of ticket; the method itself if no size is given.
+
+    Args:
+        method: whose size is replaced.
+        density: the share of units to keep, above 0 and at most 1.
+        remove: the number of blocks to remove, for a method that removes whole blocks. It takes precedence.
+
+    Raises:
+        TombolaError: the density is out of its range, or the method counts blocks.
+
+    Examples:
+        >>> at_size(METHODS["snip"], 0.05, None).density
+        0.05
+    """
     if remove is not None:
         return removing(method, remove)
     if density is None:
         return method
     if blocks_removed(method) is not None:
-        raise TombolaError(f"'{label_of(method)}' counts the blocks that go; give --remove 3 instead of a density")
+        raise TombolaError(
+            f"'{label_of(method)}' removes whole blocks; give their number, as --remove 3, instead of a density"
+        )
     if not 0 < density <= 1:
         raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
     return replace(method, density=density)  # ty: ignore[invalid-argument-type]
 
 
 def ticket_at(path: str) -> Ticket:
-    """The ticket in a file, or in a run's folder."""
-    place = Path(path)
-    return Ticket.load(place / "ticket.safetensors" if place.is_dir() else place)
+    """The ticket in a file, or in the folder that a run wrote."""
+    location = Path(path)
+    return Ticket.load(location / "ticket.safetensors" if location.is_dir() else location)
 
 
 def options_of(ticket: Ticket, words: Sequence[str]) -> TaskOptions:
@@ -94,6 +152,7 @@ def options_of(ticket: Ticket, words: Sequence[str]) -> TaskOptions:
 
 
 def is_ticket(word: str) -> bool:
+    """Whether a word is the path of a ticket; the name of a method or score is none, even if a file has that name."""
     return (
         word not in METHODS
         and word not in SCORES
@@ -101,16 +160,36 @@ def is_ticket(word: str) -> bool:
     )
 
 
-def first_word(words: Sequence[str], what: str) -> tuple[str, list[str]]:
-    """A command's subject and the rest; TombolaError if it is missing."""
+def first_word(words: Sequence[str], usage: str) -> tuple[str, list[str]]:
+    """Splits the words of a command into the one that it works on and its options.
+
+    Args:
+        words: what was typed after the command's name.
+        usage: how the command is typed, for the error.
+
+    Returns:
+        The first word, or "--help" if help was asked for, and the options.
+
+    Raises:
+        TombolaError: the first word is missing.
+
+    Examples:
+        >>> first_word(["snip", "--seed", "1"], "tombola find METHOD")
+        ('snip', ['--seed', '1'])
+    """
     if not words or words[0].startswith("-"):
         if words and words[0] in ("-h", "--help"):
             return "--help", []
-        raise TombolaError(f"say what: {what}")
+        raise TombolaError(f"say what it works on: {usage}")
     return words[0], list(words[1:])
 
 
 def first_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A command's subjects, which stand before its first option, and the rest."""
-    split = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    """Splits the words of a command into those that it works on, which come first, and its options.
+
+    Examples:
+        >>> first_words(["imp", "snip", "--seeds", "3"])
+        (['imp', 'snip'], ['--seeds', '3'])
+    """
+    split = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
     return list(words[:split]), list(words[split:])

@@ -1,4 +1,4 @@
-"""tombola train TICKET|METHOD|dense: one training, and the test split read once."""
+"""tombola train TICKET|METHOD|dense: train one network, and read the test split once, at the end."""
 
 from __future__ import annotations
 
@@ -21,26 +21,30 @@ from tombola.tickets import Ticket
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Train a ticket, a method's ticket or the dense network."""
+    """Train a saved ticket, a method's ticket or the whole network ("dense") once, and print the test accuracy.
+
+    A ticket is a part of a network's weights, with their starting values.
+    """
 
     density: float | None = None
-    """for a method: the share of weights to keep"""
+    """share of units (weights, unless the method removes channels) to keep; a method's own if not given"""
     remove: int | None = None
-    """for a method that removes whole blocks: how many"""
-    control: Annotated[str, arg(help=f"train a control of it instead: {', '.join(CONTROLS)}")] = ""
+    """number of blocks to remove, for a method that removes whole blocks; its own if not given"""
+    control: Annotated[str, arg(help=f"train a control in the ticket's place: {', '.join(CONTROLS)}")] = ""
     extra_epochs: float = 0.0
-    """for the dense network: epochs beyond the recipe"""
+    """epochs beyond those of the recipe, for the dense network"""
     lr: float | None = None
-    """learning rate of this training, whatever recipe and ticket say; a search before it keeps its own"""
+    """learning rate of this training, in place of the recipe's or ticket's; a search before it keeps its own"""
     init_seed: int | None = None
-    """for the dense network: the seed of its initialisation, if another than seed"""
+    """seed of the dense network's initialisation; --seed if not given"""
     seed: int = 0
-    """of the data order and all that is random (and of a method's search and the dense initialisation)"""
+    """seed of all randomness: the data order, the dense network's initialisation and a method's search"""
     out: Path | None = None
-    """the run's own folder; without it one under runs/ named by the settings"""
+    """folder of the run; if not given, one under runs/ that the settings name"""
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
     name, rest = first_word(words, "tombola train TICKET|METHOD|dense")
     if name == "--help":
         rest, name = ["--help"], "dense"
@@ -51,14 +55,22 @@ def run(words: Sequence[str]) -> int:
         task_options = options_of(subject, rest)
     elif name != "dense":
         subject = method_named(name)
-    options = parse("train", rest, TrainOptions.__doc__, train=TrainOptions(), task=task_options, run=RunOptions())
-    own = options.train
+    options = parse(
+        "train TICKET|METHOD|dense",
+        rest,
+        TrainOptions.__doc__,
+        train=TrainOptions(),
+        task=task_options,
+        run=RunOptions(),
+    )
+    train: TrainOptions = options.train
     if subject is not None and not isinstance(subject, Ticket):
-        subject = at_size(subject, own.density, own.remove)
-    spec = RunSpec(make_task(options.task), subject, own.control, own.seed, own.init_seed, own.extra_epochs, own.lr)
-    with engine(options.run, Path("runs")) as running:
-        folder = RunFolder(own.out) if own.out else None
-        (result,) = execute([spec], running.store, running.executor, folder)
+        subject = at_size(subject, train.density, train.remove)
+    task = make_task(options.task)
+    spec = RunSpec(task, subject, train.control, train.seed, train.init_seed, train.extra_epochs, train.lr)
+    with engine(options.run, Path("runs")) as runner:
+        folder = RunFolder(train.out) if train.out else None
+        (result,) = execute([spec], runner.store, runner.executor, folder)
     if options.run.json:
         print_json(asdict(result))
         return 0

@@ -1,4 +1,4 @@
-"""Evidence: controls, paired statistics, the verdict, what of a mask is alive, savings."""
+"""Evidence that a ticket wins: controls, paired statistics, the verdict; also dead paths and savings."""
 
 from tombola.evidence.arms import Against, Arm, budget_gap, control_kind
 from tombola.evidence.controls import Inverted, control, control_identity, control_obstacle

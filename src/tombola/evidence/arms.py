@@ -1,4 +1,4 @@
-"""What a control is made from, and what it trains."""
+"""Arms of a comparison: what a control is made from, and what an arm trains."""
 
 from __future__ import annotations
 
@@ -16,17 +16,31 @@ from tombola.training import Run, Step, Task, epochs_spent, own_randomness, seed
 
 @dataclass(frozen=True)
 class Arm:
-    """What one arm of a comparison trains: a ticket (None: dense) on a task, for some epochs more than its recipe."""
+    """What one arm of a comparison trains.
+
+    Args:
+        task: the task that the arm trains on.
+        ticket: the ticket that it trains; None for the dense network.
+        extra_epochs: epochs beyond those of the recipe.
+    """
 
     task: Task
     ticket: Ticket | None
     extra_epochs: float = 0.0
 
     def effective_density(self, seed: int) -> float | None:
-        """The share of weights that are kept and lie on a path from input to output; None where that is not known."""
+        """The share of weights that the mask keeps and that lie on a path from input to output.
+
+        Args:
+            seed: decides the start of the ticket and the batch that shows the network's inputs.
+
+        Returns:
+            A share of the mask's weights, in [0, 1]; None for the dense network, and where SynFlow cannot score.
+        """
         if self.ticket is None:
             return None
         model = start_of(self.task, self.ticket, seed)
+        # A score that this network refuses leaves the density unknown; the arm itself can still train.
         with own_randomness(torch.device("cpu"), seed), contextlib.suppress(TombolaError):
             return effective(model, self.ticket.mask, self.task.batches("train", seed, 0), self.task.forward).density
         return None
@@ -34,9 +48,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Against:
-    """What a control is made from: the ticket, its task, the run's seed, and the method where one searched.
+    """The ticket that a control stands against, with all that the control is made from.
 
-    run: of the control's own search, with the same seed, where it has one; in memory if None.
+    Args:
+        task: the ticket's task.
+        ticket: the ticket.
+        seed: the seed of the run, 0 or larger.
+        method: the method that found the ticket; None where it is not known.
+        run: where the search of a control that searches anew is kept, with the same seed; in memory if None.
+
+    Raises:
+        TombolaError: if `run` has another seed.
     """
 
     task: Task
@@ -50,7 +72,15 @@ class Against:
 
 
 def control_kind(name: str) -> str:
-    """The control that a name asks for: `later` by `later@500it`; TombolaError for what is no point in training."""
+    """The control that a name asks for, without the step after "@".
+
+    Raises:
+        TombolaError: if what follows "@" is not a step of training.
+
+    Examples:
+        >>> control_kind("later@500it"), control_kind("shuffle")
+        ('later', 'shuffle')
+    """
     kind, at, step = name.partition("@")
     if at:
         Step.parse(step)
@@ -58,17 +88,29 @@ def control_kind(name: str) -> str:
 
 
 def budget_gap(ticket: Ticket, task: Task) -> float:
-    """Epochs by which an arm that trains by the task's recipe must train longer to get what ticket and start got.
+    """The epochs beyond the recipe that give another arm as much training as the ticket and its start have together.
 
-    None where that is less than the recipe has. A ticket rewound to a step goes on from that point of the schedule, so
-    its start is within the recipe.
+    Args:
+        ticket: the ticket that the other arm is compared with.
+        task: its recipe is the one that the other arm trains by.
+
+    Returns:
+        Epochs, 0 or more. A ticket rewound to a step goes on in the schedule at that step, so that the recipe holds its
+        start and its training, and the gap is 0.
+
+    Examples:
+        >>> from tombola.methods import OneShot, find
+        >>> from tombola.testing import toy_task
+        >>> task = toy_task(epochs=1)
+        >>> budget_gap(find(task, OneShot(density=0.5), seed=0, progress=False), task)
+        0.0
     """
     if "start" in ticket.recipe:
         return 0.0
-    own = task.recipe.epochs
-    return max(0.0, epochs_spent(ticket) + ticket.recipe.get("epochs", own) - own)
+    epochs = task.recipe.epochs
+    return max(0.0, epochs_spent(ticket) + ticket.recipe.get("epochs", epochs) - epochs)
 
 
-def catching_up(own: Ticket, against: Against) -> float:
-    """Epochs by which a control's ticket must train longer to get no less than the ticket that it is held against."""
-    return max(0.0, budget_gap(against.ticket, against.task) - budget_gap(own, against.task))
+def catching_up(control: Ticket, against: Against) -> float:
+    """The epochs that a control's ticket lacks to train for as long as the ticket that it stands against."""
+    return max(0.0, budget_gap(against.ticket, against.task) - budget_gap(control, against.task))

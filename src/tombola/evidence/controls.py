@@ -23,7 +23,18 @@ from tombola.training import Run, identity, mixed, share_of_work, start_of
 
 @dataclass(frozen=True)
 class Inverted:
-    """A score turned round: what it would keep first goes first. A score that gathers while training still does."""
+    """A score with its order reversed: what the score would keep first is removed first.
+
+    Args:
+        score: the score; one that gathers while the network trains still does.
+
+    Examples:
+        >>> import torch
+        >>> from tombola.scores import Magnitude
+        >>> scores = Inverted(Magnitude())(torch.nn.Linear(2, 1))
+        >>> bool((scores["weight"] <= 0).all())
+        True
+    """
 
     score: Score
 
@@ -42,7 +53,7 @@ class Inverted:
         return needs_training(self.score)
 
     def __call__(self, model, batches: Batches = (), loss: Loss | None = None, **view) -> Scores:
-        return _turned(self.score(model, batches, loss, **view))
+        return _negated(self.score(model, batches, loss, **view))
 
     def note(self, gathered: Tensor, gradient: Tensor, weight: Tensor) -> None:
         assert needs_training(self.score)
@@ -50,32 +61,33 @@ class Inverted:
 
     def from_gathered(self, model: nn.Module, gathered: Mapping[str, Tensor], **view) -> Scores:
         assert needs_training(self.score)
-        return _turned(self.score.from_gathered(model, gathered, **view))
+        return _negated(self.score.from_gathered(model, gathered, **view))
 
 
 def shuffle(against: Against) -> Arm:
-    """The mask shuffled within each layer, in whole units where it has any; start, recipe and counts stay."""
-    return Arm(against.task, _shuffled(against, 11))
+    """The mask shuffled within each layer, in whole units where the ticket removed such; all else stays."""
+    return Arm(against.task, _shuffled(against, 11))  # each control has a salt of its own, so that none repeats another
 
 
 def fresh_init(against: Against) -> Arm:
-    """The same mask on weights drawn anew from the same distribution."""
+    """The same mask on weights drawn anew from the same distribution (Frankle & Carbin, ICLR 2019)."""
     return _from_init(against, against.ticket, mixed(against.seed, 12))
 
 
 def weight_shuffle(against: Against) -> Arm:
-    """The same mask on the same start, whose kept weights changed places within each layer."""
-    own = against.ticket
-    tensors = tensors_of(start_of(against.task, own, against.seed))
+    """The same mask on the same start, with the kept weights of each layer in another order."""
+    ticket = against.ticket
+    tensors = tensors_of(start_of(against.task, ticket, against.seed))
     generator = torch.Generator().manual_seed(mixed(against.seed, 15))
-    for name, kept in own.mask.items():
-        if kept.ndim > 1:
+    for name, kept in ticket.mask.items():
+        if kept.ndim > 1:  # biases and norms stay where they are
             weights = tensors[name].clone()
-            order = torch.randperm(own.mask.kept(name), generator=generator)
+            order = torch.randperm(ticket.mask.kept(name), generator=generator)
             weights[kept] = weights[kept][order]
             tensors[name] = weights
-    what, spent = (own.start.what, own.start.epochs_spent) if isinstance(own.start, Values) else ("init", 0.0)
-    return Arm(against.task, replace(own, start=Values(tensors, what, spent)))
+    start = ticket.start
+    what, spent = (start.what, start.epochs_spent) if isinstance(start, Values) else ("init", 0.0)
+    return Arm(against.task, replace(ticket, start=Values(tensors, what, spent)))
 
 
 def random(against: Against) -> Arm:
@@ -85,27 +97,28 @@ def random(against: Against) -> Arm:
 
 def inverted(against: Against) -> Arm:
     """The lowest-scored weights or units, with the same layer counts; for scores of the untrained network."""
-    own = against.method
-    assert isinstance(own, OneShot)
-    scope: Scope = own.scope
-    if own.granularity == Weights():
+    method = against.method
+    assert isinstance(method, OneShot)
+    scope: Scope = method.scope
+    # The ticket's density in each layer is asked for, so that only the order differs and not the layers' shares.
+    if method.granularity == Weights():
         mask = against.ticket.mask
         scope = {name: count / mask.bits[name].size for name, count in mask.counts.items()}
     elif against.ticket.removed:
         kept = _units(against).kept(against.ticket.removed)
         scope = {name: count / kept.bits[name].size for name, count in kept.counts.items()}
-    turned = replace(own, score=Inverted(own.score), scope=scope, rounds=1)
-    lowest = find(against.task, turned, seed=against.seed, progress=False)
+    reverse = replace(method, score=Inverted(method.score), scope=scope, rounds=1)
+    lowest = find(against.task, reverse, seed=against.seed, progress=False)
     return Arm(against.task, replace(against.ticket, mask=lowest.mask, removed=lowest.removed))
 
 
 def erk(against: Against) -> Arm:
-    """A random mask with ERK layer densities at the same density."""
+    """A random mask with ERK layer densities at the same density (Evci et al., ICML 2020)."""
     return _at_init(against, "erk")
 
 
 def smart_ratio(against: Against) -> Arm:
-    """A random mask with smart-ratio layer densities at the same density."""
+    """A random mask with smart-ratio layer densities at the same density (Su et al., NeurIPS 2020)."""
     return _at_init(against, "smart-ratio")
 
 
@@ -119,7 +132,7 @@ def narrow_dense(against: Against) -> Arm:
     build = getattr(against.task, "narrow", None)
     if build is None:
         raise TombolaError("the control 'narrow' needs a task with narrow(width); leave it out")
-    low, high = 0.0, 1.0
+    low, high = 0.0, 1.0  # bisection: `high` is always a width with at least as many weights
     for _ in range(12):
         width = (low + high) / 2
         size = sum(p.numel() for p in Prunable()(build(width).build(against.seed)).values())
@@ -135,12 +148,12 @@ def scratch_e(against: Against) -> Arm:
 
 
 def scratch_b(against: Against) -> Arm:
-    """As scratch-e, for as many epochs as come to the FLOPs of the dense network's training."""
+    """As scratch-e, for as many epochs as cost the FLOPs of the dense network's training."""
     task, ticket = against.task, against.ticket
-    once, model = scratch_e(against), task.build(against.seed)
+    for_recipe, model = scratch_e(against), task.build(against.seed)
     small, _ = smaller(model, ticket, Run(against.seed).probe(task))
     share = share_of_work(task, small, model, against.seed)
-    return replace(once, extra_epochs=task.recipe.epochs * (1 / share - 1))
+    return replace(for_recipe, extra_epochs=task.recipe.epochs * (1 / share - 1))
 
 
 def dense(against: Against) -> Arm:
@@ -149,7 +162,27 @@ def dense(against: Against) -> Arm:
 
 
 def control(name: str, against: Against) -> Arm:
-    """The arm that a control of this name trains; `later@500it` is `later` at that step."""
+    """The arm that a control trains.
+
+    Args:
+        name: a control of the registry; `later@500it` is `later` at that step.
+        against: the ticket that the control stands against.
+
+    Returns:
+        The arm; a control that searches anew does so here.
+
+    Raises:
+        TombolaError: if there is no such control, or it cannot be made of this ticket.
+
+    Examples:
+        >>> from tombola.methods import OneShot, find
+        >>> from tombola.testing import toy_task
+        >>> task = toy_task(epochs=1)
+        >>> ticket = find(task, OneShot(density=0.1), seed=0, progress=False)
+        >>> shuffled = control("shuffle", Against(task, ticket, seed=0)).ticket
+        >>> shuffled.mask.counts == ticket.mask.counts, shuffled.mask == ticket.mask
+        (True, False)
+    """
     kind, _, step = name.partition("@")
     if step and kind != "later":
         raise unknown("control", name, CONTROLS)
@@ -160,27 +193,45 @@ def control(name: str, against: Against) -> Arm:
 
 
 def control_identity(name: str) -> Any:
-    """What a control is, as JSON; "" for none, and the name of what is none."""
+    """What a control is, as JSON; a name that is no control, as the empty one, stands for itself.
+
+    Examples:
+        >>> control_identity("shuffle"), control_identity("later@1ep")["at"], control_identity("")
+        ('shuffle@1', '1ep', '')
+    """
     kind, _, step = name.partition("@")
     if kind not in CONTROLS:
         return name
-    known = identity(CONTROLS[kind])
-    return {"is": known, "at": step} if step else known
+    described = identity(CONTROLS[kind])
+    return {"is": described, "at": step} if step else described
 
 
-def control_obstacle(name: str, own: Method | None) -> str:
-    """Why a control cannot be made of this method's tickets; nothing where it can. None: the method is not known."""
+def control_obstacle(name: str, method: Method | None) -> str:
+    """Why a control cannot be made of a method's tickets.
+
+    Args:
+        name: a control of the registry.
+        method: the method that found the tickets; None if it is not known.
+
+    Returns:
+        A clause to follow the control's name; "" where nothing stands in the way.
+
+    Examples:
+        >>> from tombola.methods import Iterative
+        >>> control_obstacle("inverted", Iterative())
+        'needs scores of the untrained network, which this method does not use'
+    """
     needs = CONTROLS.entry(control_kind(name)).needs
-    if needs == "scores" and not isinstance(own, OneShot):
+    if needs == "scores" and not isinstance(method, OneShot):
         return "needs scores of the untrained network, which this method does not use"
-    if needs == "data" and own is None:
+    if needs == "data" and method is None:
         return "searches anew, with a method that the ticket's file does not hold"
-    if needs == "data" and not reads_data(own):
+    if needs == "data" and not reads_data(method):
         return "changes the data of the search, and this one reads no data"
     return ""
 
 
-def _turned(scores: Scores) -> Scores:
+def _negated(scores: Scores) -> Scores:
     return {name: -score for name, score in scores.items()}
 
 
@@ -188,24 +239,24 @@ def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:
     """An arm on an initialisation of the ticket's kind; what was prescribed for trained weights does not apply."""
     weights = ticket.start.weights if isinstance(ticket.start, Seed) else "own"
     start = Seed.of(against.task.build(seed), seed, weights, ticket.mask, ticket.held)
-    own = replace(ticket, start=start, recipe=_prescribed(ticket))
-    return Arm(against.task, own, catching_up(own, against))
+    begun_anew = replace(ticket, start=start, recipe=_recipe_from_init(ticket))
+    return Arm(against.task, begun_anew, catching_up(begun_anew, against))
 
 
 def _at_init(against: Against, name: str) -> Arm:
     """A mask found by another method on the parameters that the ticket prunes; the training is the ticket's."""
     mask, weights = against.ticket.mask, set(Prunable()(against.task.build(against.seed)))
-    if against.ticket.removed:
+    if against.ticket.removed:  # whole units take biases and norms along, which the other methods do not prune
         mask = Mask({name: bits for name, bits in mask.bits.items() if name in weights})
-    own = method(name, density=mask.density)
+    other = method(name, density=mask.density)
     if set(mask) != weights:
-        own = method(name, density=mask.density, prunable=Prunable(include=tuple(mask), types=(nn.Module,)))
-    found = find(against.task, own, seed=against.seed, progress=False)
-    return _from_init(against, replace(against.ticket, mask=found.mask, removed={}), against.seed)
+        other = method(name, density=mask.density, prunable=Prunable(include=tuple(mask), types=(nn.Module,)))
+    ticket = find(against.task, other, seed=against.seed, progress=False)
+    return _from_init(against, replace(against.ticket, mask=ticket.mask, removed={}), against.seed)
 
 
 def _shuffled(against: Against, salt: int) -> Ticket:
-    """The ticket with its mask, or where it removed whole units these, at random places of the same layers."""
+    """The ticket with its mask shuffled within each layer; a ticket of whole units has these shuffled."""
     ticket, seed = against.ticket, mixed(against.seed, salt)
     if not ticket.removed:
         return replace(ticket, mask=ticket.mask.shuffled(seed))
@@ -217,11 +268,12 @@ def _shuffled(against: Against, salt: int) -> Ticket:
 
 def _units(against: Against) -> UnitMap:
     """The units of the ticket's granularity, in the task's network."""
-    own = against.method.granularity if against.method else granularity_used(against.ticket.provenance.settings)
-    if own is None:
+    method, settings = against.method, against.ticket.provenance.settings
+    granularity = method.granularity if method else granularity_used(settings)
+    if granularity is None:
         raise TombolaError("the ticket does not say what its units are; check its method instead of the ticket")
-    return own.units(against.task.build(against.seed), Run(against.seed).probe(against.task))
+    return granularity.units(against.task.build(against.seed), Run(against.seed).probe(against.task))
 
 
-def _prescribed(ticket: Ticket) -> Mapping[str, Any]:
+def _recipe_from_init(ticket: Ticket) -> Mapping[str, Any]:
     return ticket.recipe if isinstance(ticket.start, Seed) else {}

@@ -1,4 +1,4 @@
-"""Sanity checks: does it harm a ticket if what its search should have used is destroyed?"""
+"""Sanity checks: does a ticket get worse if what its search should have used is destroyed?"""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 from tombola.evidence.arms import control_kind
 from tombola.evidence.statistics import Comparison, Outcome
-from tombola.fields import known_fields
 from tombola.registry import CONTROLS
 
 Finding = Literal["passes", "fails", "undecided", "does not apply"]
 
 CHECKS = tuple(name for name, entry in CONTROLS.entries.items() if entry.matters)
-"""The controls that are sanity checks: their entries say what it means where one is passed, and where it is failed."""
+"""The controls that are sanity checks: those whose entries say what passing them means, as well as failing them."""
 
 FINDINGS: Mapping[Outcome, Finding] = {
     "better": "passes",
@@ -26,72 +25,75 @@ FINDINGS: Mapping[Outcome, Finding] = {
 
 @dataclass(frozen=True)
 class Checked:
-    """What one check came to: the ticket compared with its control, or why there is none."""
+    """The outcome of one check.
+
+    Args:
+        check: the name of its control.
+        comparison: the ticket minus the control; None where the check does not apply.
+        why: why it does not apply, "" where it does.
+
+    Examples:
+        >>> Checked("inverted", None, "needs scores of the untrained network").finding
+        'does not apply'
+    """
 
     check: str
     comparison: Comparison | None
     why: str = ""
 
-    @staticmethod
-    def of(content: dict[str, Any]) -> Checked:
-        """A check from what JSON made of it; what a newer version adds is left out."""
-        typed = known_fields(Checked, content)
-        typed["comparison"] = Comparison.of(typed["comparison"]) if typed["comparison"] else None
-        return Checked(**typed)
-
     @property
     def finding(self) -> Finding:
-        """Passed if the ticket is better than its control, failed if it is equivalent or worse."""
+        """Passed if the ticket is better than its control, failed if it is equivalent to it or worse."""
         return "does not apply" if self.comparison is None else FINDINGS[self.comparison.outcome]
 
     @property
     def meaning(self) -> str:
         """The finding in plain words."""
         entry = CONTROLS.entry(control_kind(self.check))
-        says = {
+        meanings = {
             "passes": entry.matters,
             "fails": entry.means,
             "undecided": "these seeds cannot tell",
             "does not apply": self.why,
         }
-        return says[self.finding]
+        return meanings[self.finding]
 
 
 @dataclass(frozen=True)
 class Sanity:
-    """Which sanity checks the tickets of a method pass at one density, over these seeds."""
+    """Which sanity checks the tickets of a method pass at one density.
+
+    Args:
+        subject: what the method is called.
+        density: the kept share of units, in (0, 1].
+        seeds: the seeds that the arms were compared over.
+        checks: the outcome of each check.
+    """
 
     subject: str
     density: float
     seeds: tuple[int, ...]
     checks: tuple[Checked, ...]
 
-    @staticmethod
-    def of(content: dict[str, Any]) -> Sanity:
-        """The checks from what JSON made of them; what a newer version adds is left out."""
-        typed = known_fields(Sanity, content)
-        typed |= {"seeds": tuple(typed["seeds"]), "checks": tuple(Checked.of(own) for own in typed["checks"])}
-        return Sanity(**typed)
-
     def to_json(self) -> dict[str, Any]:
         checks = {
-            own.check: {
-                "finding": own.finding,
-                "meaning": own.meaning,
-                "comparison": asdict(own.comparison) if own.comparison else None,
+            checked.check: {
+                "finding": checked.finding,
+                "meaning": checked.meaning,
+                "comparison": asdict(checked.comparison) if checked.comparison else None,
             }
-            for own in self.checks
+            for checked in self.checks
         }
         return {"method": self.subject, "density": self.density, "seeds": list(self.seeds), "checks": checks}
 
     @property
     def summary(self) -> str:
         """What was found, in plain words."""
-        told = [own for own in self.checks if own.finding in ("passes", "fails")]
-        parts = [f"{own.finding} {own.check} ({own.meaning})" for own in told]
-        rest: dict[str, list[str]] = {}
-        for own in self.checks:
-            if own not in told:
-                rest.setdefault(own.why or own.finding, []).append(own.check)
-        parts += [f"{what}: {', '.join(checks)}" for what, checks in rest.items()]
+        decided = [checked for checked in self.checks if checked.finding in ("passes", "fails")]
+        parts = [f"{checked.finding} {checked.check} ({checked.meaning})" for checked in decided]
+        open_checks: dict[str, list[str]] = {}
+        for checked in self.checks:
+            if checked not in decided:
+                open_checks.setdefault(checked.why or checked.finding, []).append(checked.check)
+        parts += [f"{reason}: {', '.join(checks)}" for reason, checks in open_checks.items()]
         return f"{self.subject} at {self.density:.4g}: {'; '.join(parts)}"

@@ -1,4 +1,4 @@
-"""What a ticket saves of dense training: alone, and net of the search for it."""
+"""What a ticket saves of the cost of dense training: by its training alone, and net of its search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ NET = ("seconds", "flops", "energy", "carbon")
 
 @dataclass(frozen=True)
 class Spent:
-    """The costs of one seed, each as `training.Cost`: the ticket's search and training, and dense training."""
+    """The costs of one seed, each with the entries of `training.Cost`.
+
+    Args:
+        search: of the search for the ticket.
+        training: of the ticket's training.
+        dense: of dense training.
+    """
 
     search: Ledger
     training: Ledger
@@ -24,9 +30,16 @@ class Spent:
 
 @dataclass(frozen=True)
 class Savings:
-    """Shares of dense training saved, medians over seeds; below 0 where a ticket costs more, None where unknown.
+    """Saved shares of the cost of dense training, as medians over seeds.
 
-    training: the ticket's training alone, by entry of the ledger; net: its search and training together.
+    A share is at most 1, below 0 where the ticket costs more, and None where a cost is not known.
+
+    Args:
+        subject: what the ticket or its method is called.
+        density: the kept share of units, in (0, 1].
+        seeds: the seeds, in order.
+        training: the shares that the ticket's training alone saves, for each of `TRAINING`.
+        net: the shares that search and training together save, for each of `NET`.
     """
 
     subject: str
@@ -39,32 +52,47 @@ class Savings:
 def savings(subject: str, density: float, spent: Mapping[int, Spent]) -> Savings:
     """What a ticket saves, from the costs of each seed.
 
+    Args:
+        subject: what the ticket or its method is called.
+        density: the kept share of units, in (0, 1].
+        spent: the costs by seed.
+
     Examples:
-        >>> once = Spent({"seconds": 3.0}, {"seconds": 6.0}, {"seconds": 8.0})
-        >>> own = savings("snip", 0.1, {0: once})
-        >>> own.training["seconds"], own.net["seconds"], own.training["energy"]
+        >>> spent = Spent(search={"seconds": 3.0}, training={"seconds": 6.0}, dense={"seconds": 8.0})
+        >>> saved = savings("snip", 0.1, {0: spent})
+        >>> saved.training["seconds"], saved.net["seconds"], saved.training["energy"]
         (0.25, -0.125, None)
     """
     runs = [spent[seed] for seed in sorted(spent)]
     training = {
-        key: _saved([(known_cost(own.training, key), known_cost(own.dense, key)) for own in runs]) for key in TRAINING
+        key: _saved([(known_cost(run.training, key), known_cost(run.dense, key)) for run in runs]) for key in TRAINING
     }
-    net = {key: _saved([(_whole(own, key), known_cost(own.dense, key)) for own in runs]) for key in NET}
+    net = {key: _saved([(_search_and_training(run, key), known_cost(run.dense, key)) for run in runs]) for key in NET}
     return Savings(subject, density, tuple(sorted(spent)), training, net)
 
 
 def known_cost(ledger: Ledger, key: str) -> float | None:
-    """An entry of a ledger; None where it is not there, or 0 because nobody metered or counted it."""
+    """An entry of a ledger; None where the ledger lacks it, or holds 0 because nothing measured it.
+
+    Args:
+        ledger: costs by name.
+        key: the name of the cost.
+
+    Examples:
+        >>> known_cost({"seconds": 2.0, "energy": 0.0}, "energy") is None
+        True
+    """
+    # Work that took time used energy and memory too, so that 0 means that nothing measured them.
     value = ledger.get(key)
     return None if value == 0 and key in ESTIMATED and ledger.get("seconds") else value
 
 
-def _whole(spent: Spent, key: str) -> float | None:
+def _search_and_training(spent: Spent, key: str) -> float | None:
     search, training = known_cost(spent.search, key), known_cost(spent.training, key)
     return None if search is None or training is None else search + training
 
 
 def _saved(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
-    """The median over seeds of the share that the first saves of the second."""
-    shares = [1 - own / dense for own, dense in pairs if own is not None and dense]
+    """The median over pairs (cost, cost of dense training) of the share saved."""
+    shares = [1 - cost / dense for cost, dense in pairs if cost is not None and dense]
     return statistics.median(shares) if shares else None

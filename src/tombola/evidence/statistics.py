@@ -1,14 +1,13 @@
-"""Paired comparison of two arms over seeds: difference, intervals, and what they allow us to say."""
+"""Paired comparison of two arms over seeds: the difference, its intervals, and the outcome that they allow."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from tombola.errors import TombolaError
-from tombola.fields import known_fields
 
 Outcome = Literal["better", "worse", "equivalent", "undecided"]
 
@@ -17,11 +16,22 @@ MARGIN = 0.005
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ticket minus one other arm, paired over seeds, in the metric's unit (shares of 1 for accuracy).
+    """The ticket minus one other arm, paired over seeds.
 
-    low, high: 95 % interval of the mean difference; low90, high90: 90 % interval; p: two-sided, adjusted for
-    the other comparisons it was made with; detectable: the smallest mean difference that these seeds would have
-    shown in any case, after that adjustment; margin: below it a difference is none.
+    All differences are in the metric's unit, which for accuracy is a share in [0, 1] and not a percentage.
+
+    Args:
+        against: the other arm: "dense" or a control.
+        differences: ticket minus other arm, one number a seed.
+        mean: the mean difference.
+        low: lower end of the 95 % interval of the mean difference.
+        high: its upper end.
+        low90: lower end of the 90 % interval.
+        high90: its upper end.
+        p: two-sided; `holm` adjusts it for the comparisons made together.
+        detectable: the smallest mean difference that these seeds are sure to show as *better* or *worse*.
+        outcome: *better*, *worse*, *equivalent* or *undecided*.
+        margin: a smaller difference counts as none.
     """
 
     against: str
@@ -36,39 +46,41 @@ class Comparison:
     outcome: Outcome
     margin: float = MARGIN
 
-    @staticmethod
-    def of(content: dict[str, Any]) -> Comparison:
-        """A comparison from what JSON made of it; what a newer version adds is left out."""
-        typed = known_fields(Comparison, content)
-        typed["differences"] = tuple(typed["differences"])
-        return Comparison(**typed)
-
 
 def paired_comparison(
     ticket: Sequence[float], other: Sequence[float], against: str, margin: float = MARGIN
 ) -> Comparison:
     """Compare two arms seed by seed with a paired t interval.
 
-    *Better* (*worse*) if the 95 % interval lies above (below) 0; else *equivalent* if the 90 % interval lies
-    inside ±margin (two one-sided tests); else *undecided*.
+    The ticket is *better* (*worse*) if the 95 % interval of the difference lies above (below) 0; else *equivalent* if
+    the 90 % interval lies inside ±margin (two one-sided tests: Schuirmann, 1987); else *undecided*.
+
+    Args:
+        ticket: the ticket's metric, one number a seed.
+        other: the other arm's metric for the same seeds, in the same order.
+        against: what the other arm is called.
+        margin: a smaller difference counts as none, in the metric's unit.
+
+    Returns:
+        The comparison; with a single seed it is *undecided*.
+
+    Raises:
+        TombolaError: if the arms have different numbers of results, or none.
 
     Examples:
-        >>> compare([0.90, 0.92, 0.91], [0.80, 0.83, 0.81], "shuffle").outcome
+        >>> paired_comparison([0.90, 0.92, 0.91], [0.80, 0.83, 0.81], "shuffle").outcome
         'better'
     """
     if len(ticket) != len(other):
-        raise TombolaError(
-            f"the arms have {len(ticket)} and {len(other)} results; a paired comparison needs the same seeds"
-        )
+        raise TombolaError(f"the arms have {len(ticket)} and {len(other)} results; give both arms the same seeds")
     differences = tuple(a - b for a, b in zip(ticket, other, strict=True))
     count = len(differences)
     if count == 0:
-        raise TombolaError(f"there is no seed to compare with '{against}' over; give at least two")
+        raise TombolaError(f"there is no seed to compare with '{against}'; give at least two seeds")
     mean = math.fsum(differences) / count
     if count == 1:
-        infinite = math.inf
-        unknown = (-infinite, infinite, -infinite, infinite, 1.0, infinite)
-        return Comparison(against, differences, mean, *unknown, "undecided", margin)
+        unbounded = (-math.inf, math.inf)
+        return Comparison(against, differences, mean, *unbounded, *unbounded, 1.0, math.inf, "undecided", margin)
     error = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (count - 1) / count)
     half95, half90 = (error * _t_quantile(q, count - 1) for q in (0.975, 0.95))
     draft = Comparison(
@@ -88,7 +100,8 @@ def paired_comparison(
 
 
 def outcome_of(comparison: Comparison) -> Outcome:
-    """What intervals and adjusted p allow us to say."""
+    """The outcome that the intervals and the adjusted p-value of a comparison allow."""
+    # p and interval are computed apart: both must agree, so that rounding at 5 % shows no difference.
     if comparison.p < 0.05 and not comparison.low <= 0 <= comparison.high:
         return "better" if comparison.mean > 0 else "worse"
     if -comparison.margin < comparison.low90 and comparison.high90 < comparison.margin:
@@ -97,20 +110,46 @@ def outcome_of(comparison: Comparison) -> Outcome:
 
 
 def holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """The same comparisons with Holm's correction for their number, and outcomes that follow from it."""
-    order = sorted(range(len(comparisons)), key=lambda i: comparisons[i].p)
-    adjusted, running = list(comparisons), 0.0
+    """Correct comparisons that are made together for their number (Holm, Scandinavian Journal of Statistics, 1979).
+
+    Args:
+        comparisons: comparisons with uncorrected p-values.
+
+    Returns:
+        The same comparisons in the same order, with adjusted `p`, `detectable` and `outcome`; the intervals stay those
+        of each comparison alone.
+
+    Examples:
+        >>> alone = paired_comparison([0.912, 0.921, 0.905, 0.910], [0.90, 0.90, 0.90, 0.905], "shuffle")
+        >>> [comparison.outcome for comparison in holm([alone, alone])]
+        ['undecided', 'undecided']
+    """
+    count = len(comparisons)
+    order = sorted(range(count), key=lambda i: comparisons[i].p)
+    adjusted, p = list(comparisons), 0.0
     for rank, index in enumerate(order):
-        running = max(running, min(1.0, comparisons[index].p * (len(comparisons) - rank)))
-        own = comparisons[index]
-        detectable = own.detectable * _widening(len(comparisons), len(own.differences))
-        corrected = replace(own, p=running, detectable=detectable)
+        comparison = comparisons[index]
+        p = max(p, min(1.0, comparison.p * (count - rank)))  # Holm's p never falls where p rises
+        # Bonferroni's factor, the largest that Holm applies: this difference shows whatever the others' p-values are.
+        detectable = comparison.detectable * _widening(count, len(comparison.differences))
+        corrected = replace(comparison, p=p, detectable=detectable)
         adjusted[index] = replace(corrected, outcome=outcome_of(corrected))
     return tuple(adjusted)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % t interval of one arm's results; the interval is the point itself for one seed."""
+    """The mean of one arm's results and its 95 % t interval.
+
+    Args:
+        values: one number a seed, at least one.
+
+    Returns:
+        Mean, lower end, upper end; with one seed all three are the mean.
+
+    Examples:
+        >>> [round(bound, 3) for bound in interval([0.90, 0.92, 0.91])]
+        [0.91, 0.885, 0.935]
+    """
     count, mean = len(values), math.fsum(values) / len(values)
     if count == 1:
         return mean, mean, mean
@@ -120,7 +159,17 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def proportion(hits: int, runs: int) -> tuple[float, float, float]:
-    """The share of runs that hit, and its 95 % interval after Wilson.
+    """The share of runs that hit, and its 95 % interval (Wilson, 1927).
+
+    Args:
+        hits: how many runs hit.
+        runs: how many runs there were, at least one.
+
+    Returns:
+        Share, lower end, upper end.
+
+    Raises:
+        TombolaError: if there are no runs, or more hits than runs.
 
     Examples:
         >>> [round(share, 3) for share in proportion(3, 120)]
@@ -129,13 +178,15 @@ def proportion(hits: int, runs: int) -> tuple[float, float, float]:
     from scipy.stats import binomtest
 
     if not 0 <= hits <= runs or not runs:
-        raise TombolaError(f"{hits} hits of {runs} runs have no share; give at least one run, and no more hits")
-    found = binomtest(hits, runs).proportion_ci(method="wilson")
-    return hits / runs, float(found.low), float(found.high)
+        raise TombolaError(
+            f"{hits} hits in {runs} runs have no share; give at least one run, and no more hits than runs"
+        )
+    bounds = binomtest(hits, runs).proportion_ci(method="wilson")
+    return hits / runs, float(bounds.low), float(bounds.high)
 
 
 def _widening(comparisons: int, count: int) -> float:
-    """How much larger a difference must be to show among several comparisons than alone."""
+    """The factor by which a difference must be larger to show among several comparisons than alone."""
     return _t_quantile(1 - 0.025 / comparisons, count - 1) / _t_quantile(0.975, count - 1) if count > 1 else 1.0
 
 
@@ -148,6 +199,6 @@ def _t_quantile(q: float, degrees: int) -> float:
 def _two_sided_p(mean: float, error: float, degrees: int) -> float:
     from scipy.stats import t
 
-    if error < 1e-15:
+    if error < 1e-15:  # all differences agree up to rounding
         return 1.0 if abs(mean) < 1e-12 else 0.0
     return float(2 * t.sf(abs(mean) / error, degrees))

@@ -1,14 +1,12 @@
-"""The verdict: does a ticket win, in numbers and in plain words."""
+"""The verdict: whether a ticket wins, in numbers and in plain words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tombola.evidence.arms import control_kind
 from tombola.evidence.statistics import MARGIN, Comparison, holm, paired_comparison
-from tombola.fields import known_fields
 from tombola.registry import CONTROLS
 
 MANDATORY = ("shuffle", "fresh-init", "random")
@@ -18,9 +16,20 @@ _TO = {"better": "than", "worse": "than", "equivalent": "to", "undecided": "agai
 
 @dataclass(frozen=True)
 class Verdict:
-    """Paired comparison of a ticket (or a method's tickets) with dense and controls over seeds.
+    """Paired comparison of a ticket, or of a method's tickets, with dense and controls over seeds.
 
-    wins: True, False, or None where these seeds cannot tell.
+    Printed, it shows whether the ticket wins, and a row for each comparison.
+
+    Args:
+        subject: what the ticket or its method is called.
+        density: the kept share of units, in (0, 1].
+        seeds: the seeds that all arms ran with.
+        margin: a smaller difference counts as none, in the metric's unit.
+        means: each arm's mean test metric, by name.
+        dense: the ticket minus the dense network.
+        controls: the ticket minus each control, corrected for their number.
+        wins: whether the ticket wins; None where these seeds cannot tell.
+        collapsed: layers of which nothing is left.
     """
 
     subject: str
@@ -33,32 +42,19 @@ class Verdict:
     wins: bool | None
     collapsed: tuple[str, ...] = ()
 
-    @staticmethod
-    def of(content: dict[str, Any]) -> Verdict:
-        """A verdict from what JSON made of it; what a newer version adds is left out."""
-        typed = known_fields(Verdict, content)
-        typed |= {
-            "seeds": tuple(typed["seeds"]),
-            "collapsed": tuple(typed.get("collapsed", ())),
-            "dense": Comparison.of(typed["dense"]),
-            "controls": tuple(Comparison.of(own) for own in typed["controls"]),
-        }
-        return Verdict(**typed)
-
     @property
     def sentence(self) -> str:
-        """The verdict in plain words."""
-        return " ".join(
-            [self._headline(), *(_words(c, self.margin) for c in (self.dense, *self.controls)), *self._dead()]
-        )
+        """The verdict in plain words, with a sentence for each comparison."""
+        sentences = (_sentence(comparison, self.margin) for comparison in (self.dense, *self.controls))
+        return " ".join([self._headline(), *sentences, *self._collapse()])
 
     @property
     def summary(self) -> str:
-        """The verdict in one line: against which arms the ticket came out how."""
+        """The verdict in one line, with the arms grouped by outcome."""
         word = {True: "wins", False: "does not win", None: "undecided"}[self.wins]
         outcomes: dict[str, list[str]] = {}
-        for own in (self.dense, *self.controls):
-            outcomes.setdefault(own.outcome, []).append(own.against)
+        for comparison in (self.dense, *self.controls):
+            outcomes.setdefault(comparison.outcome, []).append(comparison.against)
         parts = [f"{outcome} {_TO[outcome]} {', '.join(arms)}" for outcome, arms in outcomes.items()]
         return f"{self.subject} at {self.density:.4g}: {word} ({'; '.join(parts)})"
 
@@ -67,11 +63,23 @@ class Verdict:
         seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
         return f"{self.subject} at density {self.density:.4g} {word} over {seeds}."
 
-    def _dead(self) -> list[str]:
+    def _collapse(self) -> list[str]:
         return [f"Nothing is left of {', '.join(self.collapsed)}: layer collapse."] if self.collapsed else []
 
     def __str__(self) -> str:
-        return self.sentence
+        rows = [("against", "points", "95 % interval", "outcome")]
+        for comparison in (self.dense, *self.controls):
+            mean, low, high = (f"{100 * value:+.2f}" for value in (comparison.mean, comparison.low, comparison.high))
+            outcome = comparison.outcome
+            if outcome == "undecided":
+                outcome += f": {_detectable(comparison)}"
+            rows.append((comparison.against, mean, f"[{low}, {high}]", outcome))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            f"{arm:<{widths[0]}}  {mean:>{widths[1]}}  {bounds:<{widths[2]}}  {outcome}"
+            for arm, mean, bounds, outcome in rows
+        ]
+        return "\n".join([" ".join([self._headline(), *self._collapse()]), *lines])
 
 
 def judge(
@@ -84,8 +92,29 @@ def judge(
 ) -> Verdict:
     """The verdict from each arm's test metric by seed.
 
-    results: "ticket", "dense" and every control by name, one number a seed, in the order of `seeds`. The
-    ticket wins if it is not worse than dense by more than the margin and better than each mandatory control.
+    The ticket wins if it is not worse than dense by more than the margin, and better than each mandatory control.
+
+    Args:
+        subject: what the ticket or its method is called.
+        density: the kept share of units, in (0, 1].
+        results: the metric of "ticket", "dense" and each control by name, one number a seed, in the order of `seeds`.
+        seeds: the seeds.
+        margin: a smaller difference counts as none, in the metric's unit.
+        collapsed: layers of which nothing is left.
+
+    Raises:
+        TombolaError: if the arms have different numbers of results, or none.
+
+    Examples:
+        >>> arms = {"ticket": [0.90, 0.92, 0.91], "dense": [0.90, 0.92, 0.911], "shuffle": [0.80, 0.83, 0.81]}
+        >>> arms |= {"fresh-init": [0.85, 0.86, 0.86], "random": [0.79, 0.80, 0.83]}
+        >>> print(judge("snip", 0.1, arms, seeds=(0, 1, 2)))
+        snip at density 0.1 wins over 3 seeds.
+        against     points  95 % interval    outcome
+        dense        -0.03  [-0.18, +0.11]   equivalent
+        shuffle      +9.67  [+8.23, +11.10]  better
+        fresh-init   +5.33  [+3.90, +6.77]   better
+        random      +10.33  [+5.16, +15.50]  better
     """
     ticket = results["ticket"]
     dense = paired_comparison(ticket, results["dense"], "dense", margin)
@@ -93,6 +122,7 @@ def judge(
         [paired_comparison(ticket, r, name, margin) for name, r in results.items() if name not in ("ticket", "dense")]
     )
     mandatory = [c for c in controls if c.against in MANDATORY]
+    # Against dense two one-sided tests at 5 % decide, whose bounds are the ends of the 90 % interval.
     wins: bool | None = None
     if dense.low90 > -margin and len(mandatory) == len(MANDATORY) and all(c.outcome == "better" for c in mandatory):
         wins = True
@@ -102,20 +132,25 @@ def judge(
     return Verdict(subject, density, tuple(seeds), margin, means, dense, controls, wins, collapsed)
 
 
-def _words(comparison: Comparison, margin: float) -> str:
-    what = {"dense": "the dense network"}.get(comparison.against, f"its control '{comparison.against}'")
+def _sentence(comparison: Comparison, margin: float) -> str:
+    arm = {"dense": "the dense network"}.get(comparison.against, f"its control '{comparison.against}'")
     points = f"{100 * comparison.mean:+.2f} points [{100 * comparison.low:+.2f}, {100 * comparison.high:+.2f}]"
     if comparison.outcome == "equivalent":
         kind = control_kind(comparison.against)
         means = CONTROLS.entry(kind).means if kind in CONTROLS and kind != "dense" else ""
-        return (
-            f"It is equivalent to {what} ({points}){': ' + means if means else f', within ±{100 * margin:g} points'}."
-        )
+        return f"It is equivalent to {arm} ({points}){': ' + means if means else f', within ±{100 * margin:g} points'}."
     if comparison.outcome == "undecided":
         if len(comparison.differences) < 2:
-            return f"Against {what} one seed shows nothing ({100 * comparison.mean:+.2f} points)."
-        could = f"these seeds could have shown {100 * comparison.detectable:.2f} points"
-        if comparison.detectable >= 1:
-            could = f"{len(comparison.differences)} seeds are too few to show any difference"
-        return f"Against {what} it is undecided ({points}): {could}."
-    return f"It is {comparison.outcome} than {what} ({points})."
+            return f"Against {arm} one seed shows nothing ({100 * comparison.mean:+.2f} points)."
+        return f"Against {arm} it is undecided ({points}): {_detectable(comparison)}."
+    return f"It is {comparison.outcome} than {arm} ({points})."
+
+
+def _detectable(comparison: Comparison) -> str:
+    """What the seeds of an undecided comparison could have shown."""
+    count = len(comparison.differences)
+    if count < 2:
+        return "one seed shows nothing"
+    if comparison.detectable >= 1:
+        return f"{count} seeds are too few to show any difference"
+    return f"these seeds could have shown {100 * comparison.detectable:.2f} points"

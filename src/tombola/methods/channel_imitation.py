@@ -20,78 +20,98 @@ ENTRIES = 2**25
 
 
 def gram(model: nn.Module, sites: Sequence[Site], size: int, forward: Forward, batches: Iterable[Inputs]) -> Tensor:
-    """Inner products (units, units) of what each unit adds to what the layers behind compute, over all samples.
+    """Inner products of what the units of a layer add to what the layers behind compute, over all samples.
 
-    Where channels are multiplied as they leave their layer, that is to what leaves it: units then have none in common.
+    Where channels are multiplied as they leave their layer, what they add is what leaves it, so two units share
+    nothing.
+
+    Args:
+        model: the network.
+        sites: where the units' channels are multiplied.
+        size: how many units there are.
+        forward: how to call the model on inputs.
+        batches: inputs.
+
+    Returns:
+        A float64 matrix (units, units), on the CPU.
     """
-    named = modules_of(model)
+    modules = modules_of(model)
     total = torch.zeros(size, size, dtype=torch.float64)
-    seen: list[tuple[Site, Tensor]] = []
+    captured: list[tuple[Site, Tensor]] = []
 
     def note(site: Site, values: Tensor) -> None:
-        seen.append((site, values.clone()))
+        captured.append((site, values.clone()))  # Cloned, since an activation behind may work in place.
 
     with PrefixCache(model, (), forward).ready() as network, ExitStack() as hooks:
-        for site in (own for own in sites if own.scaled):
-            module = named[site.module]
+        for site in (site for site in sites if site.scaled):
+            module = modules[site.module]
             if site.entering:
                 hooks.enter_context(module.register_forward_pre_hook(lambda _, args, site=site: note(site, args[0])))
             else:
-                hooks.enter_context(module.register_forward_hook(lambda _, __, given, site=site: note(site, given)))
+                hooks.enter_context(module.register_forward_hook(lambda _, __, output, site=site: note(site, output)))
         for inputs in batches:
-            seen.clear()
+            captured.clear()
             network.call(inputs)
-            for site, values in list(seen):
-                total += _products(site, named[site.module], values, size).cpu()
+            for site, values in list(captured):  # Of a copy, since calling modules on their own fires the hooks again.
+                total += _products(site, modules[site.module], values, size).cpu()
     return total
 
 
 def _products(site: Site, module: Any, values: Tensor, size: int) -> Tensor:
+    """One site's part of `gram`, for one batch."""
     units = torch.tensor(site.units, device=values.device)
     total = torch.zeros(size, size, dtype=torch.float64, device=values.device)
     axis = site.axis(module)
     if not site.entering:
         energies = values.double().square().movedim(axis, 0).flatten(1).sum(1)
-        here = units != NOBODY
-        return total + torch.diag(total.new_zeros(size).index_add_(0, units[here], energies[here]))
-    own = [unit for unit in range(size) if unit in site.units]
-    channels = [(units == unit).nonzero().flatten() for unit in own]
+        owned = units != NOBODY
+        return total + torch.diag(total.new_zeros(size).index_add_(0, units[owned], energies[owned]))
+    present = [unit for unit in range(size) if unit in site.units]
+    channels = [(units == unit).nonzero().flatten() for unit in present]
     values = values.to(module.weight.dtype)
-    rows = max(1, ENTRIES // (size * len(_added(module, axis, values[:1], channels[0]))))
-    for part in values.split(rows):
-        added = torch.stack([_added(module, axis, part, some) for some in channels])
-        total[torch.tensor(own)[:, None], own] += (added @ added.T).double()
+    rows = max(1, ENTRIES // (size * len(_contribution(module, axis, values[:1], channels[0]))))
+    for chunk in values.split(rows):
+        contributions = torch.stack([_contribution(module, axis, chunk, channel) for channel in channels])
+        total[torch.tensor(present)[:, None], present] += (contributions @ contributions.T).double()
     return total
 
 
-def _added(module: Any, axis: int, values: Tensor, channels: Tensor) -> Tensor:
-    """What some input channels add to a convolution's or linear layer's outputs, as one row."""
+def _contribution(module: Any, axis: int, values: Tensor, channels: Tensor) -> Tensor:
+    """What some input channels add to the outputs of a convolution or a linear layer, as one row."""
     weight = module.weight.index_select(0 if isinstance(module, TRANSPOSED) else 1, channels)
     bias = {} if module.bias is None else {"bias": torch.zeros_like(module.bias)}
     return functional_call(module, {"weight": weight} | bias, (values.index_select(axis, channels),)).flatten()
 
 
 def imitation_weights(products: Tensor, picks: int, repeat: bool) -> tuple[list[int], list[Tensor], list[float]]:
-    """Picks units so that their weighted sum comes nearest to that of all units, each by the best step towards it.
+    """Pick units so that their weighted sum comes nearest to the sum of all units.
 
-    products: inner products (units, units). The first pick takes all the weight; each later one moves the weights
-    a ← (1 − γ)a + γe by the γ in (0, 1] that leaves the smallest squared error. Ends early where nothing helps. Returns
-    the picks, and after each the factors units · a and the error relative to that of no unit at all.
+    Each pick is the one with the best step. The first takes all the weight. Each later one moves the weights, a ←
+    (1−γ)a + γe, by the γ in (0, 1] that leaves the smallest squared error. Ends early where no step helps.
+
+    Args:
+        products: inner products (units, units), in float64.
+        picks: how many units to pick at most.
+        repeat: whether a unit may be picked again.
+
+    Returns:
+        The picks in their order; after each of them the factors units · a; and after each the squared error, relative
+        to that of no unit at all.
     """
     size = len(products)
-    whole = torch.ones(size, dtype=torch.float64)
+    all_units = torch.ones(size, dtype=torch.float64)
     scale = products.sum().clamp(min=torch.finfo(torch.float64).tiny)
     diagonal, factors = products.diagonal(), torch.zeros(size, dtype=torch.float64)
     order: list[int] = []
     steps: list[Tensor] = []
     errors: list[float] = []
     for number in range(picks):
-        gap = products @ (factors - whole)
+        gap = products @ (factors - all_units)
         spread = products @ factors
         slopes = size * gap - factors @ gap
-        bends = size**2 * diagonal - 2 * size * spread + factors @ spread
-        best_step = torch.where(bends > 0, -slopes / bends, 0.0).clamp(0.0, 1.0) if number else torch.ones(size)
-        gains = -(2 * best_step * slopes + best_step.square() * bends)
+        curves = size**2 * diagonal - 2 * size * spread + factors @ spread
+        best_step = torch.where(curves > 0, -slopes / curves, 0.0).clamp(0.0, 1.0) if number else torch.ones(size)
+        gains = -(2 * best_step * slopes + best_step.square() * curves)
         if not repeat:
             gains[order] = -torch.inf
         chosen = int(gains.argmax())
@@ -101,6 +121,6 @@ def imitation_weights(products: Tensor, picks: int, repeat: bool) -> tuple[list[
         factors[chosen] += size * best_step[chosen]
         order.append(chosen)
         steps.append(factors)
-        left = factors - whole
-        errors.append(float((left @ products @ left) / scale))
+        residual = factors - all_units
+        errors.append(float((residual @ products @ residual) / scale))
     return order, steps, errors

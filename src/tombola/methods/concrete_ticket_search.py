@@ -25,11 +25,26 @@ from tombola.training import Cost, Observer, Run, SampleFlops, State, Task
 class ConcreteTicketSearch:
     """Learn each weight's probability of being kept over frozen initial weights, and keep the most probable.
 
-    After Concrete Ticket Search (arXiv 2512.07142), of which the abstract was at hand: binary-concrete masks
-    σ((α + logistic noise) / temperature); the expected density led from one half to `density` by a gradient on it that
-    is balanced against the loss's own (of equal norm while the density is a tenth too high); the reverse KL divergence
-    from a dense teacher, whose training is in the cost, as loss. objective: `task` searches with the task's own loss
-    and without teacher. lr: of α, by Adam. length: epochs of the search over the recipe's.
+    After the abstract of Concrete Ticket Search (arXiv 2512.07142), the only part of it that was at hand. Masks are
+    binary concrete: σ((α + logistic noise) / temperature). A gradient on the expected density leads it from one half to
+    `density`; while the density is a tenth too high, this gradient has the norm of the loss's. The loss is the reverse
+    KL divergence from a dense teacher, whose training counts as cost of the search.
+
+    Args:
+        density: the share of weights to keep, above 0 and at most 1.
+        objective: the loss of the search: the divergence from the teacher (`reverse-kl`), or the task's own loss
+            without a teacher (`task`).
+        temperature: of the masks, above 0; lower makes them harder.
+        lr: the learning rate of α, which Adam trains.
+        length: the epochs of the search, as a multiple of the recipe's.
+        prunable: which parameters may be pruned.
+
+    Raises:
+        TombolaError: if a setting is out of range.
+
+    Examples:
+        >>> ConcreteTicketSearch(density=0.02, objective="task").temperature
+        0.5
     """
 
     density: float = 0.05
@@ -61,9 +76,10 @@ class ConcreteTicketSearch:
             run.stage("teacher", task, teacher)
             searching = TeacherTask(task, teacher.eval())
         recipe = score_recipe(task.recipe, self.length, "adam", self.lr)
-        done = run.stage("search", searching, searched, recipe=recipe, observers=[Balance(self, searched)])
+        fit = run.stage("search", searching, searched, recipe=recipe, observers=[Balance(self, searched)])
         if self.objective == "reverse-kl":
-            run.cost += asking(searching, teacher, searched, done.cost, next(iter(task.batches("train", run.seed, 0))))
+            batch = next(iter(task.batches("train", run.seed, 0)))
+            run.cost += teacher_cost(searching, teacher, searched, fit.cost, batch)
         mask = select(searched.named_scores, self.density, floor=1)
         searched.settle(mask)
         before = run.validate(MaskedTask(task), searched, recipe)
@@ -84,8 +100,8 @@ class Concrete:
 
 
 def _logistic(like: Tensor) -> Tensor:
-    """Logistic noise: ln u − ln(1 − u)."""
-    return torch.rand_like(like).clamp_(1e-6, 1 - 1e-6).logit_()
+    """Logistic noise: ln u − ln(1 − u) for uniform u."""
+    return torch.rand_like(like).clamp_(1e-6, 1 - 1e-6).logit_()  # Clamped, since logit of 0 and 1 is infinite.
 
 
 @dataclass(frozen=True)
@@ -103,7 +119,7 @@ class TeacherTask(MaskedTask):
                 "the reverse KL divergence needs outputs of shape (n, classes), which this model does not give; search "
                 "with objective='task'"
             )
-        if outputs.is_meta:
+        if outputs.is_meta:  # FLOPs are counted on the meta device, where the teacher is not; see `teacher_cost`.
             return outputs, outputs
         with torch.no_grad():
             return outputs, self.task.forward(self.teacher, inputs)
@@ -111,35 +127,36 @@ class TeacherTask(MaskedTask):
     def loss(self, outputs: Any, targets: Any, /, **options: Any) -> Tensor:
         if not isinstance(outputs, tuple):
             return self.task.loss(outputs, targets, **options)
-        own, taught = (F.log_softmax(logits.float(), -1) for logits in outputs)
-        return F.kl_div(taught, own, reduction="batchmean", log_target=True)
+        student, teacher = (F.log_softmax(logits.float(), -1) for logits in outputs)
+        return F.kl_div(teacher, student, reduction="batchmean", log_target=True)  # KL(student ‖ teacher).
 
 
-def asking(searching: MaskedTask, teacher: nn.Module, searched: MaskedModel, search: Cost, batch: Batch) -> Cost:
-    """What the teacher's forward passes cost in a search, beyond what the search's own cost has of them."""
+def teacher_cost(searching: MaskedTask, teacher: nn.Module, searched: MaskedModel, search: Cost, batch: Batch) -> Cost:
+    """What the teacher's forward passes cost in a search, beyond the part that the search's own cost holds already."""
     task = searching.task
-    one = SampleFlops.measure(task, teacher, batch)
-    both, alone = (SampleFlops.measure(own, searched, batch).training for own in (searching, MaskedTask(task)))
+    teacher_flops = SampleFlops.measure(task, teacher, batch)
+    with_teacher = SampleFlops.measure(searching, searched, batch).training
+    without_teacher = SampleFlops.measure(MaskedTask(task), searched, batch).training
     return Cost(
         samples_forward=search.samples_backward,
-        flops=round(search.samples_backward * (one.forward - (both - alone))),
-        dense_epochs=search.dense_epochs * one.forward / one.training,
+        flops=round(search.samples_backward * (teacher_flops.forward - (with_teacher - without_teacher))),
+        dense_epochs=search.dense_epochs * teacher_flops.forward / teacher_flops.training,
     )
 
 
 class Balance(Observer):
-    """Leads the expected density by a gradient whose norm is balanced against the loss's."""
+    """Leads the expected density, by a gradient whose norm is balanced against that of the loss."""
 
-    def __init__(self, own: ConcreteTicketSearch, searched: MaskedModel) -> None:
-        self._own = own
+    def __init__(self, settings: ConcreteTicketSearch, searched: MaskedModel) -> None:
+        self._settings = settings
         self._searched = searched
 
     def before_step(self, state: State) -> None:
         pairs = [(score.detach(), score.grad) for score in self._searched.scores if score.grad is not None]
-        kept = [torch.sigmoid(score) for score, _ in pairs]
-        slopes = [own * (1 - own) for own in kept]
-        size = sum(own.numel() for own in kept)
-        density = sum(float(own.sum()) for own in kept) / size
+        probabilities = [torch.sigmoid(score) for score, _ in pairs]
+        slopes = [probability * (1 - probability) for probability in probabilities]  # ∂σ(α)/∂α, of the density.
+        size = sum(probability.numel() for probability in probabilities)
+        density = sum(float(probability.sum()) for probability in probabilities) / size
         target = self._target(state)
         push = min(1.0, max(-1.0, (density - target) / (0.1 * target)))
         loss_norm = math.sqrt(sum(float(gradient.square().sum()) for _, gradient in pairs))
@@ -148,10 +165,12 @@ class Balance(Observer):
             gradient.add_(slope, alpha=push * loss_norm / max(slope_norm, 1e-12))
 
     def epoch_end(self, state: State) -> None:
-        kept = positive(self._searched.named_scores)
-        state.history[-1] |= {"density": kept.density, "target": self._target(state)}
+        mask = positive(self._searched.named_scores)
+        state.history[-1] |= {"density": mask.density, "target": self._target(state)}
 
     def _target(self, state: State) -> float:
-        """From one half to the density over the first three quarters of the search, by the same factor a step."""
-        done = min(1.0, state.step / (0.75 * state.recipe.epochs * state.steps_per_epoch))
-        return 0.5 * (self._own.density / 0.5) ** done
+        """The density aimed at, which falls from one half by the same factor a step for three quarters of the
+        search.
+        """
+        progress = min(1.0, state.step / (0.75 * state.recipe.epochs * state.steps_per_epoch))
+        return 0.5 * (self._settings.density / 0.5) ** progress

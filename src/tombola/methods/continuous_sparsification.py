@@ -24,10 +24,25 @@ from tombola.training import Observer, Run, Snapshot, State, Step, Task
 class ContinuousSparsification:
     """Train weights under the mask σ(β·s) while β grows from 1 to `heat`, and keep what ends with s > 0.
 
-    Savarese, Silva, Maire, NeurIPS 2020. The number of weights kept is what the training comes to; if it is more than
-    the density, the lowest s go too. start: the first value of every s, lower for sparser tickets; penalty: on the
-    sum of the mask; rounds: times that β grows, and s ← min(β·s, start) between them; rewind: the step of the first
-    round from whose weights, with the mask's scale 1/σ(start) folded in, the ticket trains.
+    Savarese, Silva & Maire, NeurIPS 2020. Training decides how many weights are kept; if they are more than the density
+    allows, those with the lowest s go too.
+
+    Args:
+        density: the largest share of weights to keep, above 0 and at most 1.
+        start: the first value of every s; lower gives sparser tickets.
+        penalty: the factor on the sum of the mask, which is added to the loss.
+        heat: the value of β in the last epoch of a round.
+        rounds: how many times β grows; between two rounds s becomes min(β·s, start).
+        rewind: the step of the first round, as "500it" or "1ep", from whose weights the ticket trains; they are divided
+            by σ(start), as they were in the search.
+        prunable: which parameters may be pruned.
+
+    Raises:
+        TombolaError: if a setting is out of range.
+
+    Examples:
+        >>> ContinuousSparsification(start=-0.1, rounds=5).density_kind
+        'bound'
     """
 
     density: float = 0.05
@@ -53,7 +68,7 @@ class ContinuousSparsification:
         soft = SoftMask(1 / sigmoid(self.start))
         searched = MaskedModel(task, model, self.prunable, lambda weight: torch.full_like(weight, self.start), soft)
         searched.check_density(self.density, 1)
-        for parameter in trained:
+        for parameter in trained:  # MaskedModel froze the weights, but here they train together with the scores.
             parameter.requires_grad = True
         searched.to(run.device)
         snapshot, searching = Snapshot(Step.parse(self.rewind)), MaskedTask(task)
@@ -65,18 +80,19 @@ class ContinuousSparsification:
                     for score in searched.named_scores.values():
                         score.mul_(self.heat).clamp_(max=self.start)
                 tick(f"density {positive(searched.named_scores).density:.3g}")
-        mask = self._best(positive(searched.named_scores), searched)
-        start = Values(self._values(snapshot, soft.scale, mask), self.rewind, snapshot.epochs_spent)
+        mask = self._at_most_density(positive(searched.named_scores), searched)
+        start = Values(self._ticket_values(snapshot, soft.scale, mask), self.rewind, snapshot.epochs_spent)
         put_values(searched.called.model, start.tensors)
         searched.settle(mask)
         before = run.validate(searching, searched, task.recipe)
         return Ticket(mask, start, recipe={"start": self.rewind}, provenance=Provenance(before=before))
 
-    def _best(self, mask: Mask, searched: MaskedModel) -> Mask:
+    def _at_most_density(self, mask: Mask, searched: MaskedModel) -> Mask:
+        """The mask, with the best weight of each empty layer and without the lowest s above the density."""
         if mask.collapsed:
-            named = ", ".join(f"'{layer}'" for layer in mask.collapsed)
+            names = ", ".join(f"'{layer}'" for layer in mask.collapsed)
             warnings.warn(
-                f"nothing was left of {named}; its best weight was kept: lower the penalty or raise the start",
+                f"nothing was left of {names}; its best weight was kept: lower the penalty or raise the start",
                 SearchWarning,
                 stacklevel=2,
             )
@@ -86,14 +102,14 @@ class ContinuousSparsification:
             return mask
         return select(searched.named_scores, self.density, within=mask, floor=1)
 
-    def _values(self, snapshot: Snapshot, scale: float, mask: Mask) -> dict[str, Tensor]:
+    def _ticket_values(self, snapshot: Snapshot, scale: float, mask: Mask) -> dict[str, Tensor]:
         prefix = "called.model."
-        own = {n.removeprefix(prefix): t for n, t in snapshot.taken.items() if n.startswith(prefix)}
-        return {name: tensor * scale if name in mask else tensor for name, tensor in own.items()}
+        tensors = {n.removeprefix(prefix): t for n, t in snapshot.taken.items() if n.startswith(prefix)}
+        return {name: tensor * scale if name in mask else tensor for name, tensor in tensors.items()}
 
 
 class SoftMask:
-    """weight · scale · σ(β·s) while gradients are wanted, weight · scale · [s > 0] else."""
+    """weight · scale · σ(β·s) while gradients are wanted, else weight · scale · [s > 0]."""
 
     def __init__(self, scale: float) -> None:
         self.scale = scale
@@ -107,24 +123,24 @@ class SoftMask:
 
 
 class TemperatureRamp(Observer):
-    """Lets β grow by the same factor each epoch, adds the penalty, and takes back what weight decay does to scores."""
+    """Lets β grow by the same factor each epoch, adds the penalty, and cancels weight decay on the scores."""
 
-    def __init__(self, own: ContinuousSparsification, searched: MaskedModel, soft: SoftMask) -> None:
-        self._own = own
+    def __init__(self, settings: ContinuousSparsification, searched: MaskedModel, soft: SoftMask) -> None:
+        self._settings = settings
         self._searched = searched
         self._soft = soft
 
     def epoch_begin(self, state: State) -> None:
         last = state.recipe.epochs - 1
-        self._soft.heat = self._own.heat ** (state.epoch / last if last else 1.0)
+        self._soft.heat = self._settings.heat ** (state.epoch / last if last else 1.0)
 
     def before_step(self, state: State) -> None:
         heat, scale = self._soft.heat, self._soft.scale
         for score in self._searched.scores:
             if score.grad is not None:
                 soft = torch.sigmoid(heat * score.detach())
-                score.grad.add_(soft * (1 - soft), alpha=self._own.penalty * scale * heat)
-                if state.recipe.optimizer == "adamw":
+                score.grad.add_(soft * (1 - soft), alpha=self._settings.penalty * scale * heat)
+                if state.recipe.optimizer == "adamw":  # It shrinks scores apart from the gradient: grow them before.
                     rate = state.recipe.lr_at(state.step, state.steps_per_epoch)
                     score.detach().div_(1 - rate * state.recipe.weight_decay)
                 else:

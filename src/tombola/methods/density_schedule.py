@@ -13,9 +13,16 @@ Schedule = Literal["exponential", "linear", "cubic"]
 
 
 def densities(final: float, rounds: int, schedule: Schedule = "exponential") -> list[float]:
-    """The density after each of `rounds` rounds, falling from below 1 to exactly `final`.
+    """The density after each round, falling from below 1 to exactly `final`.
 
-    exponential: the same fraction of what remains each round; linear: the same number; cubic: fast at first.
+    Args:
+        final: the density after the last round, above 0 and at most 1.
+        rounds: how many rounds, at least 1.
+        schedule: `exponential` removes the same fraction of what remains each round, `linear` the same number of
+            units, `cubic` many at first and few at the end.
+
+    Raises:
+        TombolaError: if there is no round, or `final` is no density.
 
     Examples:
         >>> [round(d, 3) for d in densities(0.125, 3)]
@@ -32,7 +39,14 @@ def densities(final: float, rounds: int, schedule: Schedule = "exponential") -> 
 
 
 def rounds_for(density: float, share: float) -> int:
-    """Rounds that remove about `share` of what remains each time until `density` is left.
+    """How many rounds leave the density when each removes about `share` of what remains.
+
+    Args:
+        density: the share to leave, above 0 and at most 1.
+        share: what a round removes of the rest, between 0 and 1.
+
+    Raises:
+        TombolaError: if either is out of range.
 
     Examples:
         >>> rounds_for(0.0144, 0.2)
@@ -41,12 +55,17 @@ def rounds_for(density: float, share: float) -> int:
     if not 0 < share < 1:
         raise TombolaError(f"the share removed in a round is {share}; give a number between 0 and 1, as 0.2")
     density = as_density(density)
+    # A twentieth of a round less: the densities that papers print are rounded, and must not cost another round.
     return max(1, math.ceil(math.log(density) / math.log(1 - share) - 0.05))
 
 
 def scope_at(scope: Scope, density: float, final: float) -> tuple[Scope, float | None]:
-    """Scope and density to select with at a round; densities given by layer fall as the whole does."""
+    """The scope and the density to select with in a round.
+
+    Where the scope gives a density for each layer, all of them fall together, by the share of the way (in logarithms)
+    that the whole network's density has gone.
+    """
     if not isinstance(scope, Mapping) or density == final:
         return scope, density
     progress = math.log(density) / math.log(final)
-    return {name: own**progress if own > 0 else 0.0 for name, own in scope.items()}, None
+    return {name: layer_density**progress if layer_density > 0 else 0.0 for name, layer_density in scope.items()}, None

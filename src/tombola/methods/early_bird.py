@@ -25,11 +25,22 @@ from tombola.training import Run, Task, mixed
 class EarlyBird(ConvergenceRule):
     """Train until the units that a pruning would keep have settled, and draw the ticket there.
 
-    granularity: channels, by the scales of batch norms; of transformers the single weights of queries and keys
-    (`QueryKey`), heads or hidden neurons (`Inside`), by the size of their weights. weights: what the ticket trains
-    from: the weights of that epoch, at that point of the schedule (`inherited`); the initialisation (`init`), or
-    another (`fresh`), with the whole schedule. If the masks never settle, the ticket is drawn after the last epoch and
-    trains its weights through the schedule again.
+    You et al., Drawing Early-Bird Tickets, ICLR 2020; of transformers Chen et al., EarlyBERT, ACL 2021. If the masks
+    never settle, the ticket is drawn after the last epoch and trains its weights through the schedule again. The
+    settings of `ConvergenceRule` say when masks have settled.
+
+    Args:
+        granularity: channels, ranked by the scales of batch norms; of transformers the single weights of queries and
+            keys (`query-key`), heads or hidden neurons (`PartUnits`), ranked by the size of their weights.
+        weights: what the ticket trains from: the weights of that epoch, at that point of the schedule (`inherited`);
+            the initialisation (`init`), or another one (`fresh`), with the whole schedule.
+
+    Raises:
+        TombolaError: if a setting is out of range, or a penalty is asked of units without batch-norm scales.
+
+    Examples:
+        >>> EarlyBird(density=0.3, window=3, weights="init").epsilon
+        0.1
     """
 
     granularity: Granularity = Channels()
@@ -51,38 +62,58 @@ class EarlyBird(ConvergenceRule):
         initial = digest_of(tensors_of(model))
         model.to(run.device)
         units = self.granularity.units(model, run.probe(task))
-        settling = watching(self, model, units)
-        done = run.stage("search", task, model, observers=[settling])
-        if not settling.settled and self.epsilon:
+        convergence = watching(self, model, units)
+        fit = run.stage("search", task, model, observers=[convergence])
+        if not convergence.settled and self.epsilon:
             warnings.warn(
-                f"the masks did not settle in {len(done.history)} epochs (the last distance is "
-                f"{max(settling.distances, default=1.0):.2g}, {self.epsilon:g} is wanted), so the ticket is drawn "
+                f"the masks did not settle in {len(fit.history)} epochs (the last distance is "
+                f"{max(convergence.distances, default=1.0):.2g}, {self.epsilon:g} is wanted), so the ticket is drawn "
                 "after the last; train longer, or give a larger epsilon",
                 SearchWarning,
                 stacklevel=2,
             )
-        mask, removed = drawn(settling, model, units)
-        cut = copy.deepcopy(model)
-        attach(mask, cut).detach()
-        seen = Provenance(whole=done.validation, before=run.validate(task, cut, task.recipe))
+        mask, removed = drawn(convergence, model, units)
+        pruned = copy.deepcopy(model)  # A copy, since the ticket keeps the values of removed weights, for controls.
+        attach(mask, pruned).detach()  # Attaching zeroes the removed weights.
+        provenance = Provenance(whole=fit.validation, before=run.validate(task, pruned, task.recipe))
         if self.weights != "inherited":
             seed = run.seed if self.weights == "init" else mixed(run.seed, 1)
             start = Seed(seed, initial if self.weights == "init" else digest_of(tensors_of(task.build(seed))))
-            return Ticket(mask, start, removed=removed, provenance=seen)
-        spent = len(done.history)
-        if settling.settled and spent < task.recipe.epochs:
-            point = f"{spent}ep"
-            start = Values(tensors_of(model), point, spent)
-            return Ticket(mask, start, recipe={"start": point}, removed=removed, provenance=seen)
-        return Ticket(mask, Values(tensors_of(model), "end", spent), removed=removed, provenance=seen)
+            return Ticket(mask, start, removed=removed, provenance=provenance)
+        spent = len(fit.history)
+        if convergence.settled and spent < task.recipe.epochs:
+            stopped_at = f"{spent}ep"
+            start = Values(tensors_of(model), stopped_at, spent)
+            return Ticket(mask, start, recipe={"start": stopped_at}, removed=removed, provenance=provenance)
+        return Ticket(mask, Values(tensors_of(model), "end", spent), removed=removed, provenance=provenance)
 
     def watch(
         self, model: nn.Module, optimizer: Optimizer, example: Inputs | None = None, forward: Forward = forward
     ) -> Watch:
         """Watch your own training: call `epoch_end()` after each epoch, and stop when it is True.
 
-        example: inputs on which the network can be called; with them a ticket of channels covers them whole, without
-        only the γ and β of their norms, from which `tb.shrink` finds the rest.
+        Args:
+            model: the network that you train.
+            optimizer: one that holds its parameters.
+            example: inputs on which the network can be called. With them, a ticket of channels covers whole channels;
+                without them, only the γ and β of their norms, from which `tb.shrink` finds the rest.
+            forward: how to call the model on inputs.
+
+        Examples:
+            >>> import torch
+            >>> from torch import nn
+            >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 2))
+            >>> images, classes = torch.randn(8, 1, 5, 5), torch.arange(8) % 2
+            >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            >>> watch = EarlyBird(density=0.5, window=2).watch(model, optimizer, images)
+            >>> for epoch in range(20):
+            ...     optimizer.zero_grad()
+            ...     nn.functional.cross_entropy(model(images), classes).backward()
+            ...     _ = optimizer.step()
+            ...     if watch.epoch_end():
+            ...         break
+            >>> watch.ticket.mask.counts["1.weight"]
+            2
         """
         return Watch(self, model, optimizer, example, forward)
 
@@ -103,7 +134,7 @@ class Slimming(EarlyBird):
 
 
 class Watch:
-    """A search in a user's own loop, carried by hooks of the optimizer alone; `detach()` removes them."""
+    """A search in a user's own loop, made by `EarlyBird.watch`; `detach()` removes its only hooks, on the optimizer."""
 
     def __init__(
         self,
@@ -113,14 +144,15 @@ class Watch:
         example: Inputs | None = None,
         forward: Forward = forward,
     ) -> None:
-        held = {p for group in optimizer.param_groups for p in group["params"]}
-        traced = isinstance(method.granularity, Channels)
+        optimized = {p for group in optimizer.param_groups for p in group["params"]}
+        by_channels = isinstance(method.granularity, Channels)
         self._units = None
-        if example is not None or not traced:
-            self._units = method.granularity.units(model, lambda own: forward(own, suited(example, own)))
-        self._settling = watching(method, model, self._units)
-        named = parameters_of(model)
-        missing = [name for name in self._settling.names if named[name] not in held and named[name].requires_grad]
+        if example is not None or not by_channels:
+            self._units = method.granularity.units(model, lambda module: forward(module, suited(example, module)))
+        self._convergence = watching(method, model, self._units)
+        parameters = parameters_of(model)
+        watched = {name: parameters[name] for name in self._convergence.names}
+        missing = [name for name, p in watched.items() if p not in optimized and p.requires_grad]
         if missing:
             raise TombolaError(
                 f"the optimizer does not hold '{missing[0]}' of this model; make it from model.parameters()"
@@ -130,64 +162,70 @@ class Watch:
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
-        if closure is None:
+        if closure is None:  # Fused optimizers under AMP unscale within the step, so gradients are still scaled here.
             scale = getattr(optimizer, "grad_scale", None)
-            self._settling.shape_gradients(1.0 if scale is None else scale)
+            self._convergence.shape_gradients(1.0 if scale is None else scale)
             return None
 
-        def shaped() -> Any:
+        def shaping_closure() -> Any:  # Only within the step does a closure make gradients.
             loss = closure()
-            self._settling.shape_gradients()
+            self._convergence.shape_gradients()
             return loss
 
-        return args[:1], {**kwargs, "closure": shaped}
+        return args[:1], {**kwargs, "closure": shaping_closure}
 
     def epoch_end(self) -> bool:
         """Look at the masks after an epoch; True when they have settled."""
         self._epochs += 1
-        return self._settling.look(self._optimizer)
+        return self._convergence.look(self._optimizer)
 
     @property
     def distance(self) -> float:
         """The largest of the distances between the last masks; 1 before there are enough of them."""
-        return max(self._settling.distances) if self._settling.full else 1.0
+        return max(self._convergence.distances) if self._convergence.full else 1.0
 
     @property
     def ticket(self) -> Ticket:
-        """The channels that would be kept now, on the weights of now."""
-        mask, removed = drawn(self._settling, self._model, self._units)
+        """The units that would be kept now, on the weights of now."""
+        mask, removed = drawn(self._convergence, self._model, self._units)
         return Ticket(mask, Values(tensors_of(self._model), f"{self._epochs}ep", self._epochs), removed=removed)
 
     def detach(self) -> None:
+        """Remove the hook from the optimizer."""
         self._hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"settling": self._settling.state_dict(), "epochs": self._epochs}
+        """What a checkpoint needs, to go on with the search."""
+        return {"settling": self._convergence.state_dict(), "epochs": self._epochs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict()` gave; TombolaError if it is of something else."""
         if not isinstance(state, Mapping) or state.keys() != {"settling", "epochs"}:
             raise TombolaError("this is not the state of a watch; give what watch.state_dict() gave")
-        self._settling.load_state_dict(state["settling"])
+        self._convergence.load_state_dict(state["settling"])
         self._epochs = state["epochs"]
 
 
 def watching(method: EarlyBird, model: nn.Module, units: UnitMap | None) -> MaskConvergence:
-    """What to watch of a network for these units; None stands for channels that were not traced."""
+    """Watch these units of a network; None stands for channels that were not traced."""
     if units is None or isinstance(units, ChannelUnits):
         return MaskConvergence(method, model, norm_units(model, units.output_norms if units else ()), BatchNormScale())
     return MaskConvergence(method, model, units, Magnitude())
 
 
 def drawn(
-    settling: MaskConvergence, model: nn.Module, units: UnitMap | None
+    convergence: MaskConvergence, model: nn.Module, units: UnitMap | None
 ) -> tuple[Mask, dict[str, tuple[int, ...]]]:
-    """The newest mask and the units that it removes; that of norms as one of whole channels, as far as was traced."""
+    """The newest mask, and the units that it removes.
+
+    For channels, the mask of whole channels is joined with that of norms, as far as the network was traced.
+    """
     if units is None:
-        return settling.mask, {}
+        return convergence.mask, {}
     if not isinstance(units, ChannelUnits):
-        return settling.mask, units.removed(settling.kept)
-    norms, kept = settling.mask, units.of_norms(settling.kept)
-    whole = units.expand(kept, tensors_of(model))
-    both = {name: whole[name] & norms[name] if name in norms else whole[name] for name in whole}
-    alone = {name: norms[name] for name in norms if name not in whole}
-    return Mask.of(both | alone, settling.kept.ties), units.removed(kept)
+        return convergence.mask, units.removed(convergence.kept)
+    norms, kept = convergence.mask, units.of_norms(convergence.kept)
+    channels = units.expand(kept, tensors_of(model))
+    both = {name: channels[name] & norms[name] if name in norms else channels[name] for name in channels}
+    norms_only = {name: norms[name] for name in norms if name not in channels}
+    return Mask.of(both | norms_only, convergence.kept.ties), units.removed(kept)

@@ -30,11 +30,29 @@ Metric = Callable[[Any, Any], Tensor]
 class EnoughPretraining:
     """Draw greedy tickets while a network of two linear layers trains, and say when that stopped paying.
 
-    picks, repeat, examples: how a ticket is drawn, as in `GreedyNeurons`. at: the optimizer steps at which one is, as
-    "500it" or "2ep"; if none are named, `first` and from there each `growth` times the last. A ticket counts by its
-    metric on the validation split, never the test split. Pre-training was enough at the first ticket within `tolerance`
-    of the best, by medians of three neighbouring tickets; that is said once `patience` further tickets are judged, and
-    then training stops if `stop`. formula: the paper's, told beside what was measured.
+    A ticket counts by its metric on the validation split, never on the test split. Pre-training was enough at the first
+    ticket within `tolerance` of the best, by medians of three neighbouring tickets.
+
+    Args:
+        picks: how many neurons are picked for a ticket.
+        repeat: whether a neuron may be picked again.
+        examples: on how many of the first training examples neurons are picked.
+        at: the optimizer steps after which a ticket is drawn, as "500it" or "2ep"; if there are none, first and growth
+            decide.
+        first: the step of the first ticket.
+        growth: the factor from one ticket's step to the next's, above 1.
+        tolerance: how far below the best a ticket's metric may be.
+        patience: how many further tickets must be judged before pre-training counts as enough.
+        stop: whether training stops then.
+        formula: the paper's, told beside what was measured.
+
+    Raises:
+        TombolaError: if a setting is out of range.
+
+    Examples:
+        >>> rule = EnoughPretraining(first=10, growth=2.0)
+        >>> rule.due(9, None, None), rule.due(10, None, None), rule.due(20, 10, None)
+        (False, True, True)
     """
 
     picks: int = 100
@@ -60,10 +78,16 @@ class EnoughPretraining:
                 raise TombolaError(f"a ticket is asked for at '{point}'; give a step of training, from 1it on")
 
     def due(self, step: int, last: int | None, steps_per_epoch: int | None) -> bool:
-        """Whether a ticket is drawn after this step, the last one after step `last`."""
+        """Whether a ticket is drawn after a step.
+
+        Args:
+            step: optimizer steps so far.
+            last: the step of the last ticket; None before the first.
+            steps_per_epoch: None in a user's own loop, where epochs are not known.
+        """
         if not self.at:
             return step >= (self.first if last is None else max(last + 1, round(last * self.growth)))
-        points = [Step.parse(own) for own in self.at]
+        points = [Step.parse(word) for word in self.at]
         if steps_per_epoch is None and any(point.unit == "ep" for point in points):
             raise TombolaError("in your own loop steps are counted, not epochs; write tickets' steps as '500it'")
         return any(step == point.iterations(steps_per_epoch or 1) for point in points)
@@ -80,15 +104,32 @@ class EnoughPretraining:
     ) -> EnoughWatch:
         """Watch your own training: stop when `watch.enough` is True.
 
-        train: batches to choose neurons on, of which the first examples are read once, now; validation: those to judge
-        tickets by; metric: a batch's mean, larger = better.
+        Args:
+            model: the network that you train.
+            optimizer: one that holds its parameters.
+            train: batches whose first examples neurons are picked on; they are read once, now.
+            validation: batches on which tickets are judged.
+            forward: how to call the model on inputs.
+            metric: a batch's mean, of outputs and targets; larger is better.
         """
         return EnoughWatch(self, model, optimizer, train, validation, forward, metric)
 
 
 @dataclass(eq=False)
 class PretrainingDraws(Observer):
-    """The tickets drawn so far; as an observer of the loop, it draws them."""
+    """The tickets that are drawn while a network trains; an observer of the loop.
+
+    Args:
+        own: when a ticket is drawn and how, and when pre-training is enough.
+        layers: the two layers of the network.
+        train: batches with the examples that neurons are picked on.
+        validation: batches on which tickets are judged.
+        forward: how to call the model on inputs.
+        metric: a batch's mean, of outputs and targets; larger is better.
+        examples: how many training examples there are in all, for the formula.
+        curve: the draws so far.
+        spent: what they cost.
+    """
 
     own: EnoughPretraining
     layers: TwoLayerNetwork
@@ -101,24 +142,24 @@ class PretrainingDraws(Observer):
     spent: Cost = field(default_factory=Cost)
 
     @staticmethod
-    def of(own: EnoughPretraining, task: Task, run: Run, layers: TwoLayerNetwork) -> PretrainingDraws:
-        """Of the network that a run trains."""
+    def of(rule: EnoughPretraining, task: Task, run: Run, layers: TwoLayerNetwork) -> PretrainingDraws:
+        """Prepare to draw from the network that a run trains."""
         train, validation = task.batches("train", run.seed, 0), task.batches("validation", 0, 0)
-        return PretrainingDraws.among(own, layers, train, validation, task.forward, task.metric)
+        return PretrainingDraws.among(rule, layers, train, validation, task.forward, task.metric)
 
     @staticmethod
     def among(
-        own: EnoughPretraining,
+        rule: EnoughPretraining,
         layers: TwoLayerNetwork,
         train: Batches,
         validation: Batches,
         forward: Forward,
         metric: Metric,
     ) -> PretrainingDraws:
-        """On the first of these examples, which are read before training: a loader may not be read twice at once."""
-        check_picks(own.picks, layers.neurons, own.repeat, f"'{layers.hidden}'")
-        chosen_on = tuple(first(train, own.examples))
-        return PretrainingDraws(own, layers, chosen_on, validation, forward, metric, train_samples(train))
+        """Prepare to draw on the first of these examples, which are read now: a training may read the same loader."""
+        check_picks(rule.picks, layers.neurons, rule.repeat, f"'{layers.hidden}'")
+        first_batches = tuple(first(train, rule.examples))
+        return PretrainingDraws(rule, layers, first_batches, validation, forward, metric, train_samples(train))
 
     @property
     def drawing(self) -> TwoLayerDraw:
@@ -133,8 +174,7 @@ class PretrainingDraws(Observer):
     @property
     def enough(self) -> bool:
         """Whether pre-training was enough."""
-        found = self.saturation
-        return found is not None and found.settled
+        return self.saturation is not None and self.saturation.settled
 
     def look(self, model: nn.Module, step: int, steps_per_epoch: int | None = None) -> None:
         """Draw a ticket if one is due after this step; the model, its mode and the random state stay as they are."""
@@ -142,27 +182,26 @@ class PretrainingDraws(Observer):
             return
         samples = 0
 
-        def counting(own: nn.Module, inputs: Inputs) -> Any:
+        def counting_forward(module: nn.Module, inputs: Inputs) -> Any:
             nonlocal samples
             samples += batch_size((inputs, None))
-            return self.forward(own, inputs)
+            return self.forward(module, inputs)
 
         with own_randomness(device_of(model), 0), FlopCounterMode(display=False) as flops:
-            picked = self.drawing.of(model, self.train, counting)
-            ticket, whole = self._judged(model, picked.scales, counting)
-        self.curve.append(CurvePoint(step, ticket, whole, float(picked.losses[-1]), int((picked.counts > 0).sum())))
+            picks = self.drawing.of(model, self.train, counting_forward)
+            ticket, whole = self._metrics(model, picks.scales, counting_forward)
+        self.curve.append(CurvePoint(step, ticket, whole, float(picks.losses[-1]), int((picks.counts > 0).sum())))
         self.spent += Cost(samples_forward=samples, flops=flops.get_total_flops())
 
     @torch.no_grad()
-    def _judged(self, model: nn.Module, scales: Tensor, call: Forward) -> tuple[float, float]:
-        """The metric on the validation split of the ticket and of the whole network."""
+    def _metrics(self, model: nn.Module, scales: Tensor, call: Forward) -> tuple[float, float]:
         last, count = self.layers.last(model), 0
         totals = torch.zeros(2, device=last.weight.device)
-        for hidden, theirs in activations(self.layers, model, self.validation, call):
+        for hidden, targets in activations(self.layers, model, self.validation, call):
             weights = last.weight * scales.to(last.weight.dtype), last.weight
             both = [F.linear(hidden, weight, last.bias) for weight in weights]
-            shown = [torch.as_tensor(self.metric(outputs, theirs), device=totals.device) for outputs in both]
-            totals += len(hidden) * torch.stack(shown)
+            metrics = [torch.as_tensor(self.metric(outputs, targets), device=totals.device) for outputs in both]
+            totals += len(hidden) * torch.stack(metrics)
             count += len(hidden)
         if not count:
             raise TombolaError("there is no validation sample to judge tickets by; set some aside")
@@ -172,13 +211,13 @@ class PretrainingDraws(Observer):
     @property
     def sentence(self) -> str:
         """What was measured, and what the formula says."""
-        found, said = self.saturation, self.own.formula.told(self.layers.inputs, self.examples, self.own.picks)
-        if found is None:
-            return f"No ticket has been drawn yet. {said}"
-        stopped = "stopped paying after" if found.settled else "may still pay: the best so far came by"
+        saturation, formula = self.saturation, self.own.formula.told(self.layers.inputs, self.examples, self.own.picks)
+        if saturation is None:
+            return f"No ticket has been drawn yet. {formula}"
+        so_far = "stopped paying after" if saturation.settled else "may still pay: the best so far came by"
         return (
-            f"More pre-training {stopped} {found.step:,} steps, where a ticket of {self.own.picks} picks has "
-            f"{found.metric:.1%} (best {found.best:.1%}). {said}"
+            f"More pre-training {so_far} {saturation.step:,} steps, where a ticket of {self.own.picks} picks has "
+            f"{saturation.metric:.1%} (best {saturation.best:.1%}). {formula}"
         )
 
     def after_step(self, state: State) -> None:
@@ -188,18 +227,18 @@ class PretrainingDraws(Observer):
         return self.own.stop and self.enough
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curve": [asdict(own) for own in self.curve], "spent": asdict(self.spent)}
+        return {"curve": [asdict(point) for point in self.curve], "spent": asdict(self.spent)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.curve, self.spent = [CurvePoint(**own) for own in state["curve"]], Cost(**state["spent"])
+        self.curve, self.spent = [CurvePoint(**point) for point in state["curve"]], Cost(**state["spent"])
 
 
 class EnoughWatch:
-    """Tickets drawn in a user's own loop, by a hook of the optimizer alone; `detach()` removes it."""
+    """Tickets drawn in a user's own loop, made by `EnoughPretraining.watch`; `detach()` ends it."""
 
     def __init__(
         self,
-        own: EnoughPretraining,
+        rule: EnoughPretraining,
         model: nn.Module,
         optimizer: Optimizer,
         train: Batches,
@@ -207,10 +246,10 @@ class EnoughWatch:
         forward: Forward,
         metric: Metric,
     ) -> None:
-        own.due(0, None, None)
+        rule.due(0, None, None)
         self._units = Neurons().units(model, probe_of(train, forward))
         with own_randomness(device_of(model), 0):
-            self._draws = PretrainingDraws.among(own, self._units.layers, train, validation, forward, metric)
+            self._draws = PretrainingDraws.among(rule, self._units.layers, train, validation, forward, metric)
         self._model, self._steps = model, 0
         self._hook = optimizer.register_step_post_hook(self._after_step)
 
@@ -240,13 +279,14 @@ class EnoughWatch:
 
     @property
     def ticket(self) -> Ticket:
-        """The ticket of now, with its scales folded into the outgoing weights; the epochs before it are not known."""
+        """The ticket of now, with its scales folded into the outgoing weights; the epochs before it are unknown."""
         draws = self._draws
         with own_randomness(device_of(self._model), 0):
-            picked = draws.drawing.of(self._model, draws.train, draws.forward)
-        return ticket_of(self._model, self._units, picked.scales, 0.0)
+            picks = draws.drawing.of(self._model, draws.train, draws.forward)
+        return ticket_of(self._model, self._units, picks.scales, 0.0)
 
     def detach(self) -> None:
+        """Remove the hook from the optimizer."""
         self._hook.remove()
 
     def state_dict(self) -> dict[str, Any]:

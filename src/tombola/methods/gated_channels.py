@@ -18,35 +18,44 @@ from tombola.training import Task
 
 
 class GatedModel(MaskedModel):
-    """A model with one score a channel, called with all that the channels own, in their order, times their gates.
+    """A model with one score for each channel, which computes with all that the channels own times their gates.
 
-    The model's own parameters are frozen; a gate is 1 or 0, `weigh(scores, ones)`, so that gradients reach the scores
-    as those of single weights do, summed over the channel.
+    The model's own parameters are frozen. A gate is 1 or 0, `weigh(scores, ones)`. Gradients reach the scores as they
+    reach those of single weights, summed over the channel.
+
+    Args:
+        task: says how the model is called on inputs.
+        model: the network; its parameters no longer require gradients.
+        groups: the channels, and the slices of parameters that they own.
+        start: makes the first scores from a tensor of ones.
+        weigh: makes the gates, from the scores and the ones of all groups.
     """
 
     def __init__(
         self, task: Task, model: nn.Module, groups: Iterable[UnitGroup], start: Callable[[Tensor], Tensor], weigh: Weigh
     ) -> None:
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # Not MaskedModel's, which would make one score for each weight.
         self.called = Called(model.requires_grad_(requires_grad=False), task.forward)
-        own = [group for group in groups if any(part.scored for part in group.slices)]
-        if not own:
+        scored_groups = [group for group in groups if any(part.scored for part in group.slices)]
+        if not scored_groups:
             raise TombolaError("the network has no channel that could be removed; search single weights instead")
         paths = paths_of(model)
-        self.names = tuple(group.name for group in own)
+        self.names = tuple(group.name for group in scored_groups)
         like = next(model.parameters())
-        self.alive = nn.ParameterList([nn.Parameter(torch.ones(g.size).to(like), requires_grad=False) for g in own])
-        self.scores = nn.ParameterList([nn.Parameter(start(one).to(one)) for one in self.alive])
+        self.alive = nn.ParameterList(
+            [nn.Parameter(torch.ones(g.size).to(like), requires_grad=False) for g in scored_groups]
+        )
+        self.scores = nn.ParameterList([nn.Parameter(start(ones).to(ones)) for ones in self.alive])
         self._weigh = weigh
         self._gated = [
             (f"model.{paths[part.parameter]}", number, part.dim or 0)
-            for number, group in enumerate(own)
+            for number, group in enumerate(scored_groups)
             for part in group.slices
         ]
 
     @property
     def weights(self) -> list[Tensor]:
-        """What the scores are the scores of: 1 for each channel, 0 for one that was removed."""
+        """What the scores belong to: 1 for each channel, 0 for a removed one."""
         return list(self.alive)
 
     def forward(self, inputs: Any) -> Any:

@@ -24,9 +24,26 @@ from tombola.training import Run, State, Task, length_of
 class Gradual:
     """Train the dense network, and remove its smallest weights little by little.
 
-    Zhu & Gupta, 2017. The density falls from 1 as a cubic, fast at first, in `count` steps that are spread evenly over
-    the share `until` of training. rewind: the ticket is the network as it was trained (`end`), with no training left,
-    or its mask on the initialisation (`init`).
+    Zhu & Gupta, To prune, or not to prune, arXiv 1710.01878, 2017.
+
+    Args:
+        density: the share of units to keep, above 0 and at most 1.
+        granularity: what is removed together: weight, n:m, channel, …
+        scope: how layers share the density: all units are ranked together (`global`), each layer keeps the same
+            share (`layerwise`), or a density for each layer.
+        count: in how many steps the density falls from 1, as a cubic: fast at first. They are spread evenly.
+        until: the share of training after which nothing more is removed.
+        rewind: what the ticket is: the network as it was trained (`end`), with no training left, or its mask on the
+            initialisation (`init`).
+        floor: units that each layer keeps at least.
+        prunable: which parameters may be pruned.
+
+    Raises:
+        TombolaError: if a setting is out of range.
+
+    Examples:
+        >>> Gradual(density=0.05, rewind="init").density_kind
+        'exact'
     """
 
     density: float = 0.1
@@ -58,12 +75,12 @@ class Gradual:
         model = task.build(run.seed)
         initial = digest_of(tensors_of(model))
         model.to(run.device)
-        thinning = GradualPruning(self, run.units(self.granularity, task, model), model)
-        done = run.stage("search", task, model, attached=thinning.mask, observers=[thinning])
-        removed = thinning.units.removed(thinning.kept)
+        pruning = GradualPruning(self, run.units(self.granularity, task, model), model)
+        fit = run.stage("search", task, model, attached=pruning.mask, observers=[pruning])
+        removed = pruning.units.removed(pruning.kept)
         if self.rewind == "init":
-            return Ticket(thinning.mask, Seed(run.seed, initial), removed=removed)
-        return replace(as_trained(model, thinning.mask, task.recipe, done), removed=removed)
+            return Ticket(pruning.mask, Seed(run.seed, initial), removed=removed)
+        return replace(as_trained(model, pruning.mask, task.recipe, fit), removed=removed)
 
 
 class GradualPruning(MovingMask):
@@ -74,16 +91,16 @@ class GradualPruning(MovingMask):
         self._final = kept_share(units, settings.density)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TieWarning)
-            self._chosen(model, self._final, None)  # What cannot be is refused before training.
-        self.kept = self._chosen(model, 1.0, None)
+            self._choose(model, self._final, None)  # Refuses a density that cannot be met, before training.
+        self.kept = self._choose(model, 1.0, None)
         super().__init__(units.expand(self.kept, tensors_of(model)))
 
     def after_step(self, state: State) -> None:
         end = max(1, last_move(self._settings.until, state.recipe, state.steps_per_epoch))
         count = min(self._settings.count, end)
-        before, now = (min(step, end) * count // end for step in (state.step - 1, state.step))
-        if now > before:
-            self.kept = self._chosen(state.model, densities(self._final, count, "cubic")[now - 1], self.kept)
+        removals_before, removals = (min(step, end) * count // end for step in (state.step - 1, state.step))
+        if removals > removals_before:
+            self.kept = self._choose(state.model, densities(self._final, count, "cubic")[removals - 1], self.kept)
             self.move(self.units.expand(self.kept, tensors_of(state.model)), state)
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,8 +110,8 @@ class GradualPruning(MovingMask):
         super().load_state_dict(state)
         self.kept = Mask.of(state["kept"])
 
-    def _chosen(self, model: nn.Module, density: float, within: Mask | None) -> Mask:
-        own = self._settings
-        scope, share = scope_at(own.scope, density, self._final)
-        scores = Magnitude()(model, prunable=own.prunable)
-        return self.units.choose(scores, share, scope=scope, within=within, floor=own.floor)
+    def _choose(self, model: nn.Module, density: float, within: Mask | None) -> Mask:
+        settings = self._settings
+        scope, share = scope_at(settings.scope, density, self._final)
+        scores = Magnitude()(model, prunable=settings.prunable)
+        return self.units.choose(scores, share, scope=scope, within=within, floor=settings.floor)

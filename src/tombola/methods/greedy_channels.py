@@ -29,17 +29,34 @@ from tombola.training import Run, Snapshot, Step, Task, Until, autocast, half_sq
 class GreedyChannels:
     """Train the whole network for a while, then build each layer anew from nothing, picking channel after channel.
 
-    Picked channels are multiplied by D · a, with a ≥ 0 of sum 1 and D the layer's channels, and these factors are
-    folded into the ticket's values; layers follow each other from input to output, each on what the last ones left.
-    density: share of all those layers' channels that may stay, the same in each. tolerance: end a layer where the
-    metric on `convergence` training samples has come this near, relatively, to the whole network's; a layer that never
-    does is kept whole. by: the loss of the network for every candidate, or how well the layers behind are given what
-    they got before (`imitation`), with the best step to each pick. repeat: whether a channel may be picked again, so
-    that fewer than picks are kept; else each channel once, all with the same factor. candidates: so many random ones a
-    pick; None: all. samples: training samples on which the candidates of a pick are tried, new ones for each pick;
-    None: all. loss: the task's, or half the squared distance to targets. tune: epochs of SGD with `tune_lr` after each
-    layer. pretrain: the point of the recipe where training stops and the search begins, as "5ep" or "500it"; None: its
-    end. fine_tune: epochs prescribed to the ticket; None: as many as the recipe has.
+    Greedy forward selection is by Ye et al. (ICML 2020; imitation NeurIPS 2020). Picked channels are multiplied by D·a,
+    with D the number of the layer's channels and a ≥ 0 of sum 1; the ticket's values contain these factors. Layers
+    follow each other from input to output, each on what the last ones left.
+
+    Args:
+        density: the largest share of channels to keep in each of those layers, above 0 and at most 1.
+        tolerance: ends a layer where the metric is at most this share below the whole network's. A layer that never
+            gets there is kept whole. None: picks until the density is reached.
+        by: how candidates are judged: by the network's loss with each of them (`loss`), or by how well the layers
+            behind get what they got before (`imitation`), with the best step to each pick.
+        repeat: whether a channel may be picked again, so that fewer than picks are kept. Otherwise each is picked once
+            at most, and with `loss` all have the same factor.
+        candidates: how many random channels are tried for a pick; all if None.
+        samples: on how many training samples the candidates are tried, new ones for each pick; on all if None.
+        loss: the task's loss, or half the squared distance to the targets (`squared`).
+        convergence: on how many training samples the metric of tolerance is taken.
+        tune: epochs of training after each layer, from 0 to 1, by SGD without momentum.
+        tune_lr: the learning rate of that training.
+        pretrain: the point of the recipe where training stops and the search begins, as "5ep" or "500it"; its end if
+            None.
+        fine_tune: the epochs that the ticket prescribes for its training; as many as the recipe has if None.
+
+    Raises:
+        TombolaError: if a setting is out of range.
+
+    Examples:
+        >>> GreedyChannels(density=0.5, repeat=False).density_kind, GreedyChannels(tolerance=0.02).density_kind
+        ('exact', 'outcome')
     """
 
     density: float = 0.5
@@ -65,9 +82,9 @@ class GreedyChannels:
                 "them, above 0 and at most 1"
             )
         for name in ("candidates", "samples", "convergence", "fine_tune"):
-            own = getattr(self, name)
-            if own is not None and own < 1:
-                raise TombolaError(f"{name} is {own}; give at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise TombolaError(f"{name} is {value}; give at least 1")
         if self.tolerance is not None and not 0 <= self.tolerance < 1:
             raise TombolaError(f"the tolerance is {self.tolerance:g}; give a share of the metric from 0 to below 1")
         if not 0 <= self.tune <= 1:
@@ -91,49 +108,52 @@ class GreedyChannels:
             raise TombolaError("no layer of this network has channels that could be picked; prune weights instead")
         sizes = {group.name: group.size for group in units.groups}
         picks = select({name: torch.arange(sizes[name]) for name in sites}, self.density, scope="layerwise", floor=1)
-        spent = self._pretrained(task, model, run)
-        whole = run.validate(task, model, task.recipe)
+        spent = self._pretrain(task, model, run)
+        whole_metric = run.validate(task, model, task.recipe)
         goal = self._goal(task, model, run)
-        before = {name: tensor.clone() for name, tensor in tensors_of(model).items()}
+        whole_values = {name: tensor.clone() for name, tensor in tensors_of(model).items()}
         kept = {name: torch.ones(sizes[name], dtype=torch.bool) for name in sites}
         mask = units.expand(Mask.of(kept), tensors_of(model))
-        missed: list[str] = []
+        not_reached: list[str] = []
         with run.bars.track("layers", len(sites)) as tick:
-            for number, (name, own) in enumerate(sites.items()):
-                silenced = silenced_sites(units.wiring, name, own, {other: ~chosen for other, chosen in kept.items()})
-                picked = self._pick(task, model, run, number, (*own, *silenced), picks.kept(name), goal)
-                if picked.enough:
-                    kept[name] = picked.factors != 0
-                    fold(model, own, picked.factors)
+            for number, (name, layer_sites) in enumerate(sites.items()):
+                dead = {other: ~bits for other, bits in kept.items()}
+                silenced = silenced_sites(units.wiring, name, layer_sites, dead)
+                choice = self._pick(task, model, run, number, (*layer_sites, *silenced), picks.kept(name), goal)
+                if choice.enough:
+                    kept[name] = choice.factors != 0
+                    fold(model, layer_sites, choice.factors)
                     mask = units.expand(Mask.of(kept), tensors_of(model))
-                    attach(mask, model).detach()
-                    spent += self._tuned(task, model, run, number, mask)
+                    attach(mask, model).detach()  # Attaching zeroes the removed weights.
+                    spent += self._tune(task, model, run, number, mask)
                 else:
-                    missed.append(name)
+                    not_reached.append(name)
                 count = int(kept[name].sum())
                 row = {"stage": "layer", "layer": name, "kept": count, "of": sizes[name]}
-                run.history.append(row | {"loss": picked.loss, "enough": picked.enough})
+                run.history.append(row | {"loss": choice.loss, "enough": choice.enough})
                 tick(f"{name}: {count} of {sizes[name]} channels")
-        if missed:
-            names = ", ".join(f"'{name}'" for name in missed[:3]) + (", …" if len(missed) > 3 else "")
+        if not_reached:
+            names = ", ".join(f"'{name}'" for name in not_reached[:3]) + (", …" if len(not_reached) > 3 else "")
             warnings.warn(
-                f"{len(missed)} of {len(sites)} layers ({names}) did not come within the tolerance "
+                f"{len(not_reached)} of {len(sites)} layers ({names}) did not come within the tolerance "
                 f"{self.tolerance:g} and are kept whole; train longer, or give a larger tolerance or density",
                 SearchWarning,
                 stacklevel=2,
             )
-        after = tensors_of(model)
-        whole_again = {name: torch.where(bits.to(run.device), after[name], before[name]) for name, bits in mask.items()}
+        values = tensors_of(model)
+        # Removed weights get back what they were: a control that shuffles the mask trains some of them.
+        for name, bits in mask.items():
+            values[name] = torch.where(bits.to(run.device), values[name], whole_values[name])
         return Ticket(
             mask,
-            Values({**after, **whole_again}, "transformed", spent),
+            Values(values, "transformed", spent),
             recipe={} if self.fine_tune is None else {"epochs": self.fine_tune},
             removed=units.removed(Mask.of(kept)),
-            provenance=Provenance(whole=whole, before=run.validate(task, model, task.recipe)),
+            provenance=Provenance(whole=whole_metric, before=run.validate(task, model, task.recipe)),
         )
 
-    def _pretrained(self, task: Task, model: nn.Module, run: Run) -> float:
-        """Train the model up to the point where the search begins; the epochs that this took."""
+    def _pretrain(self, task: Task, model: nn.Module, run: Run) -> float:
+        """Train the model up to the point where the search begins, and give the epochs that this took."""
         if self.pretrain is None:
             return float(len(run.stage("pretrain", task, model).history))
         steps, point = length_of(task.batches("train", run.seed, 0)), Step.parse(self.pretrain)
@@ -153,14 +173,14 @@ class GreedyChannels:
         """What each layer is to reach, where there is a tolerance."""
         if self.tolerance is None:
             return None
-        batches = self._moved(first(task.batches("train", mixed(run.seed, 1), 0), self.convergence), task, model, run)
+        batches = self._move(first(task.batches("train", mixed(run.seed, 1), 0), self.convergence), task, model, run)
 
         def measured(forward: Forward) -> dict[str, Any]:
-            with self._replay(task, model, (), forward, run) as network:
+            with self._prefix_cache(task, model, (), forward, run) as network:
                 return {"metric": mean_metric(task.metric, batches, network)}
 
-        whole = run.once("whole", task, model, measured)["metric"]
-        return Goal(whole, self.tolerance, tuple(batches), task.metric)
+        whole_metric = run.once("whole", task, model, measured)["metric"]
+        return Goal(whole_metric, self.tolerance, tuple(batches), task.metric)
 
     def _pick(
         self,
@@ -176,12 +196,12 @@ class GreedyChannels:
 
         def work(forward: Forward) -> dict[str, Any]:
             size = max(max(site.units) for site in sites) + 1
-            draws = self._drawn(task, model, run, number)
+            draws = self._draw_batches(task, model, run, number)
             if self.by == "imitation":
                 products = gram(model, sites, size, forward, (inputs for inputs, _ in next(draws)))
-                with self._replay(task, model, sites, forward, run) as network:
-                    return asdict(_imitating(products, picks, self.repeat, network, goal))
-            with self._replay(task, model, sites, forward, run) as network:
+                with self._prefix_cache(task, model, sites, forward, run) as network:
+                    return asdict(_pick_by_imitation(products, picks, self.repeat, network, goal))
+            with self._prefix_cache(task, model, sites, forward, run) as network:
                 return asdict(
                     select_channels(
                         network,
@@ -198,8 +218,8 @@ class GreedyChannels:
 
         return ChannelPicks(**run.once(f"layer-{number:02d}", task, model, work))
 
-    def _tuned(self, task: Task, model: nn.Module, run: Run, number: int, mask: Mask) -> float:
-        """Train for a part of an epoch, another one for each layer; the epochs that this took."""
+    def _tune(self, task: Task, model: nn.Module, run: Run, number: int, mask: Mask) -> float:
+        """Train for a part of an epoch, another epoch for each layer, and give the epochs that this took."""
         steps = length_of(task.batches("train", run.seed, 0))
         length = round(self.tune * steps)
         if not length:
@@ -218,25 +238,27 @@ class GreedyChannels:
         run.stage(f"tune-{number:02d}", task, model, recipe=recipe, attached=mask)
         return length / steps
 
-    def _drawn(self, task: Task, model: nn.Module, run: Run, number: int) -> Generator[list[Batch]]:
+    def _draw_batches(self, task: Task, model: nn.Module, run: Run, number: int) -> Generator[list[Batch]]:
         for batches in drawn(task, mixed(run.seed, 3, number), self.samples):
-            yield self._moved(batches, task, model, run)
+            yield self._move(batches, task, model, run)
 
-    def _moved(self, batches: Iterable[Batch], task: Task, model: nn.Module, run: Run) -> list[Batch]:
+    def _move(self, batches: Iterable[Batch], task: Task, model: nn.Module, run: Run) -> list[Batch]:
         layout = task.recipe.wants_channels_last(model)
         return [move(batch, run.device, layout) for batch in batches]
 
     @contextmanager
-    def _replay(
+    def _prefix_cache(
         self, task: Task, model: nn.Module, sites: tuple[Site, ...], forward: Forward, run: Run
     ) -> Generator[PrefixCache]:
-        """The network to try, in the precision of training; losses and metrics are taken in it too."""
+        """The network to try, in the precision of training, in which losses and metrics are taken as well."""
         with autocast(task.recipe, run.device), PrefixCache(model, sites, forward).ready() as network:
             yield network
 
 
-def _imitating(products: Tensor, picks: int, repeat: bool, network: PrefixCache, goal: Goal | None) -> ChannelPicks:
-    """The last pick's factors, or with a goal those of the fewest picks that meet it, sought by halving."""
+def _pick_by_imitation(
+    products: Tensor, picks: int, repeat: bool, network: PrefixCache, goal: Goal | None
+) -> ChannelPicks:
+    """The factors after the last pick; with a goal, after the fewest picks that meet it, which halving finds."""
     _, steps, errors = imitation_weights(products, picks, repeat)
     if goal is None:
         return ChannelPicks(steps[-1], errors[-1], True)
@@ -244,5 +266,5 @@ def _imitating(products: Tensor, picks: int, repeat: bool, network: PrefixCache,
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if goal.met(network, steps[middle]) else (middle + 1, high)
-    at = min(low, len(steps) - 1)
-    return ChannelPicks(steps[at], errors[at], low < len(steps))
+    last_pick = min(low, len(steps) - 1)
+    return ChannelPicks(steps[last_pick], errors[last_pick], low < len(steps))

@@ -20,13 +20,26 @@ from tombola.training import Observer, Run, Task, Until
 
 @dataclass(frozen=True)
 class GreedyNeurons:
-    """Greedy forward selection from a pre-trained network of two linear layers, neuron by neuron.
+    """Pre-train a network of two linear layers, and pick its hidden neurons one by one.
 
-    density: picks, as a share of the hidden neurons; picks: their number, in its place. repeat: whether a neuron may be
-    picked again, which gives it more weight, so that fewer are kept; else each is picked at most once. examples: how
-    many of the first training examples it is chosen on. epochs: of pre-training, the recipe's if 0. until: stops the
-    pre-training where tickets, drawn as this one will be, stop getting better. A neuron picked r of k times has its
-    outgoing weights multiplied with r · neurons / k, and the ticket fine-tunes from there.
+    Greedy forward selection (Ye et al., ICML 2020; Wolfe et al., arXiv 2108.00259). A neuron that is picked r of k
+    times has its outgoing weights multiplied by r · neurons / k, and the ticket fine-tunes from there.
+
+    Args:
+        density: the number of picks, as a share of the hidden neurons, above 0 and at most 1.
+        picks: the number of picks itself, in place of the density; 0 uses the density.
+        repeat: whether a neuron may be picked again, which gives it more weight, so that fewer are kept. Otherwise each
+            is picked at most once.
+        examples: on how many of the first training examples neurons are picked.
+        epochs: the epochs of pre-training; the recipe's if 0.
+        until: what stops the pre-training: tickets, drawn as this one will be, that get no better.
+
+    Raises:
+        TombolaError: if a setting is out of range.
+
+    Examples:
+        >>> GreedyNeurons(density=0.2, repeat=False).density_kind
+        'exact'
     """
 
     density: float = 0.1
@@ -48,6 +61,7 @@ class GreedyNeurons:
 
     @property
     def density_kind(self) -> DensityKind:
+        """A bound where neurons may repeat, so that fewer are kept than picked, else exact."""
         return "bound" if self.repeat else "exact"
 
     def find(self, task: Task, run: Run) -> Ticket:
@@ -57,22 +71,22 @@ class GreedyNeurons:
         picks = self.picks or max(round(self.density * units.layers.neurons), 1)
         check_picks(picks, units.layers.neurons, self.repeat, f"'{units.layers.hidden}'")
         observers: list[Observer] = [Until(self.epochs)] if self.epochs else []
-        drawn = {"picks": picks, "repeat": self.repeat, "examples": self.examples}
-        draws = PretrainingDraws.of(replace(self.until, **drawn), task, run, units.layers) if self.until else None
-        done = run.stage("pretrain", task, model, observers=observers + ([draws] if draws else []))
-        drawing = TwoLayerDraw(units.layers, picks, self.repeat, self.examples)
+        settings = {"picks": picks, "repeat": self.repeat, "examples": self.examples}
+        draws = PretrainingDraws.of(replace(self.until, **settings), task, run, units.layers) if self.until else None
+        fit = run.stage("pretrain", task, model, observers=observers + ([draws] if draws else []))
+        draw = TwoLayerDraw(units.layers, picks, self.repeat, self.examples)
 
         def select(call: Forward) -> dict[str, Any]:
-            own = drawing.of(model, task.batches("train", run.seed, 0), call)
-            return {name: getattr(own, name) for name in ("losses", "whole", "variance", "scales")}
+            selection = draw.of(model, task.batches("train", run.seed, 0), call)
+            return {name: getattr(selection, name) for name in ("losses", "whole", "variance", "scales")}
 
         picked = run.once("selection", task, model, select)
         figures = {"losses": picked["losses"].tolist(), "whole": picked["whole"], "variance": picked["variance"]}
         run.history.append({"stage": "selection", **figures})
         if draws:
-            run.history.append({"stage": "enough", "curve": [asdict(own) for own in draws.curve]})
-        ticket = ticket_of(model, units, picked["scales"], len(done.history))
+            run.history.append({"stage": "enough", "curve": [asdict(point) for point in draws.curve]})
+        ticket = ticket_of(model, units, picked["scales"], len(fit.history))
         ticket.put_into(model)
-        attach(ticket.mask, model).detach()
-        seen = Provenance(whole=done.validation, before=run.validate(task, model, task.recipe))
-        return replace(ticket, recipe=prescribed("fine-tune", task.recipe), provenance=seen)
+        attach(ticket.mask, model).detach()  # Attaching zeroes the removed weights.
+        provenance = Provenance(whole=fit.validation, before=run.validate(task, model, task.recipe))
+        return replace(ticket, recipe=prescribed("fine-tune", task.recipe), provenance=provenance)

@@ -25,7 +25,13 @@ Losses = Literal["task", "squared"]
 
 @dataclass(frozen=True)
 class ChannelPicks:
-    """What came of a layer: a factor for each unit, 0 where it is removed; its last loss or error; whether it did."""
+    """What the search in one layer came to.
+
+    Args:
+        factors: what each unit is multiplied by, shape (units,); 0 where it is removed.
+        loss: the loss, or for imitation the error, after the last pick.
+        enough: whether the layer reached its goal, or had none.
+    """
 
     factors: Tensor
     loss: float
@@ -34,7 +40,14 @@ class ChannelPicks:
 
 @dataclass(frozen=True)
 class Goal:
-    """When a layer has enough: its metric on some batches is within a relative tolerance of the whole network's."""
+    """When a layer has enough: its metric on some batches is near enough to the whole network's.
+
+    Args:
+        whole: the metric of the whole network.
+        tolerance: how far below it the layer's metric may be, as a share of it.
+        batches: what the metric is taken on.
+        of: the metric, of outputs and targets.
+    """
 
     whole: float
     tolerance: float
@@ -42,10 +55,11 @@ class Goal:
     of: Callable[[Any, Any], Tensor]
 
     def near(self, metric: float) -> bool:
-        """Whether the metric on a step's own samples, few as they are, is reason to look at the batches."""
+        """Whether the metric on the few samples of one step is a reason to look at the batches."""
         return metric >= self.whole - max(GATE, self.tolerance) * abs(self.whole)
 
     def met(self, network: PrefixCache, factors: Tensor | None = None) -> bool:
+        """Whether the metric on the batches is within the tolerance."""
         metric = mean_metric(self.of, self.batches, network, factors)
         return metric >= self.whole - self.tolerance * abs(self.whole)
 
@@ -53,7 +67,7 @@ class Goal:
 def mean_metric(
     of: Callable[[Any, Any], Tensor], batches: Iterable[Batch], network: PrefixCache, factors: Tensor | None = None
 ) -> float:
-    """The mean metric over all samples of the network, with its channels multiplied where factors are given."""
+    """The network's mean metric over all samples, with its channels multiplied by the factors if there are any."""
     total, samples = 0.0, 0
     for batch in batches:
         inputs, targets = batch
@@ -76,27 +90,37 @@ def select_channels(
 ) -> ChannelPicks:
     """Start from nothing, and again and again add the unit that leaves the smallest loss.
 
-    The n-th pick moves the weights, which sum to 1, a ← (1 − 1/n)a + e/n, and units are multiplied by size · a. With a
-    goal it ends where that is met; if it never is, not enough.
+    The n-th pick moves the weights, which sum to 1, to a ← (1−1/n)a + e/n; units are multiplied by size · a.
+
+    Args:
+        network: the network to try.
+        draws: the batches on which the candidates of each pick are tried.
+        size: how many units the layer has.
+        picks: how many picks at most.
+        loss: of outputs and targets.
+        repeat: whether a unit may be picked again.
+        candidates: how many random units are tried for a pick; all if None.
+        generator: draws these.
+        goal: ends the search where it is met; without one, all picks are made.
     """
     weights = torch.zeros(size, dtype=torch.float64)
-    lowest = float("inf")
+    loss_after = float("inf")
     for number in range(1, picks + 1):
-        open_units = torch.arange(size) if repeat else (weights == 0).nonzero().flatten()
+        units = torch.arange(size) if repeat else (weights == 0).nonzero().flatten()
         if candidates is not None:
-            open_units = open_units[torch.randperm(len(open_units), generator=generator)[:candidates]]
-        tried = (1 - 1 / number) * weights.repeat(len(open_units), 1)
-        tried[torch.arange(len(tried)), open_units] += 1 / number
+            units = units[torch.randperm(len(units), generator=generator)[:candidates]]
+        candidate_weights = (1 - 1 / number) * weights.repeat(len(units), 1)
+        candidate_weights[torch.arange(len(candidate_weights)), units] += 1 / number
         batches = next(draws)
-        losses, metrics = _tried(network, batches, size * tried, loss, goal.of if goal else None)
+        losses, metrics = _candidate_losses(network, batches, size * candidate_weights, loss, goal.of if goal else None)
         best = int(losses.argmin())
-        weights, lowest = tried[best], float(losses[best])
+        weights, loss_after = candidate_weights[best], float(losses[best])
         if goal is not None and goal.near(float(metrics[best])) and goal.met(network, size * weights):
-            return ChannelPicks(size * weights, lowest, True)
-    return ChannelPicks(size * weights, lowest, goal is None)
+            return ChannelPicks(size * weights, loss_after, True)
+    return ChannelPicks(size * weights, loss_after, goal is None)
 
 
-def _tried(
+def _candidate_losses(
     network: PrefixCache, batches: list[Batch], factors: Tensor, loss: Loss, metric: Callable[[Any, Any], Tensor] | None
 ) -> tuple[Tensor, Tensor]:
     """Each candidate's mean loss and, if one is given, metric."""
@@ -104,18 +128,19 @@ def _tried(
     samples = sum(batch_size(batch) for batch in batches)
     for batch in batches:
         inputs, targets = batch
-        seen = []
+        pairs = []
         for outputs in network.outputs(inputs, factors):
             value = loss(outputs, targets)
-            shown = torch.as_tensor(metric(outputs, targets) if metric else value, device=value.device)
-            seen.append(torch.stack([value.double(), shown.double()]))
-        totals += torch.stack(seen, 1).cpu() * batch_size(batch) / samples
+            measured = torch.as_tensor(metric(outputs, targets) if metric else value, device=value.device)
+            pairs.append(torch.stack([value.double(), measured.double()]))
+        totals += torch.stack(pairs, 1).cpu() * batch_size(batch) / samples
     losses, metrics = totals
+    # A candidate whose loss is NaN must not be the smallest.
     return losses.nan_to_num(torch.inf), metrics
 
 
 def drawn(task: Task, seed: int, samples: int | None) -> Generator[list[Batch]]:
-    """Step after step so many training samples, new ones each time; all of them if None."""
+    """Training samples for one step after another, so many and new ones each time; all of them each time if None."""
     if samples is None:
         everything = list(task.batches("train", seed, 0))
         while True:
@@ -126,12 +151,12 @@ def drawn(task: Task, seed: int, samples: int | None) -> Generator[list[Batch]]:
 
 
 def first(batches: Iterable[Batch], samples: int) -> list[Batch]:
-    """The first batches, of so many samples together, or of all that there are."""
+    """The first batches, with so many samples together, or all that there are."""
     taken: list[Batch] = []
     for inputs, targets in batches:
-        here = min(samples, batch_size((inputs, targets)))
-        taken.append((pick(inputs, slice(here)), pick(targets, slice(here))))
-        samples -= here
+        count = min(samples, batch_size((inputs, targets)))
+        taken.append((pick(inputs, slice(count)), pick(targets, slice(count))))
+        samples -= count
         if not samples:
             break
     return taken

@@ -12,7 +12,7 @@ from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.methods.density_schedule import Schedule, densities, rounds_for, scope_at
 from tombola.methods.protocol import DensityKind
-from tombola.methods.rewinding import KEEPS_WEIGHTS, REWINDS, check_rewind, prescribed, step_of
+from tombola.methods.rewinding import KEEPS_WEIGHTS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rewinder, Round
 from tombola.scores import (
     Batches,
@@ -35,11 +35,34 @@ from tombola.training import Run, Snapshot, Task, gather_scores, mixed
 class Iterative:
     """Train, remove the lowest-scored share, rewind, and again: iterative magnitude pruning by default.
 
-    share: removed of what remains each round; the rounds that reach the density are equal, and never more than
-    about this. count: the number of rounds instead; where blocks are counted one block a round if None. rewind: what
-    each round and the ticket train from: `init`; a step, as "500it" or "1ep" (Frankle et al., 2020); `learning-rate`,
-    the trained weights with the schedule begun again (Renda et al., 2020); `fine-tune`, the trained weights at the
-    final learning rate; `fresh`, rounds from init but the ticket from another initialisation.
+    Iterative magnitude pruning is by Frankle & Carbin (ICLR 2019).
+
+    Args:
+        density: the share of units to keep, above 0 and at most 1.
+        score: how much a weight or a unit of the trained network is worth.
+        granularity: what is removed together: weight, n:m, channel, …
+        scope: how layers share the density: all units are ranked together (`global`), each layer keeps the same
+            share (`layerwise`), by a rule for random masks (`erk`, `smart-ratio`), or a density for each layer.
+        share: the share of the remaining units that each round removes, about: all rounds remove the same share, so
+            that the last one meets the density.
+        count: the number of rounds, in place of share. If None, share decides, or where blocks are counted, each round
+            removes one block.
+        schedule: how the density falls from round to round.
+        rewind: what the next round and the ticket train from: `init`; a step, as "500it" or "1ep" (Frankle et al., ICML
+            2020); `learning-rate`, the trained weights with the schedule begun again (Renda et al., ICLR
+            2020); `fine-tune`, the trained weights at the final learning rate; `fresh`, rounds from init but the ticket
+            from another initialisation.
+        floor: units that each layer keeps at least.
+        prunable: which parameters may be pruned.
+
+    Raises:
+        TombolaError: if a setting is out of range, or the score does not suit the granularity.
+
+    Examples:
+        >>> import torch
+        >>> model = torch.nn.Linear(10, 2)
+        >>> [round.mask.total_kept for round in Iterative(density=0.25, count=2).rounds(model)]
+        [20, 10, 5]
     """
 
     density: float = 0.1
@@ -62,7 +85,7 @@ class Iterative:
         check_goes_with(self.score, self.granularity)
 
     def levels(self, units: UnitMap) -> list[float]:
-        """The density after each round."""
+        """The density after each round, for the units of a network."""
         final, rounds = kept_share(units, self.density), self.count
         if rounds is None:
             rounds = getattr(self.granularity, "remove", None) or rounds_for(final, self.share)
@@ -73,37 +96,52 @@ class Iterative:
         initial = Values(tensors_of(model), "init")
         model.to(run.device)
         units = run.units(self.granularity, task, model)
-        recipe, later = task.recipe, replace(task.recipe, **prescribed(self.rewind, task.recipe))
+        first, later = task.recipe, replace(task.recipe, **prescribed(self.rewind, task.recipe))
         snapshot = Snapshot(step_of(self.rewind))
-        kept: Mask | None = None
+        kept_units: Mask | None = None
         mask: Mask | None = None
         levels = self.levels(units)
         with run.bars.track("rounds", len(levels)) as tick:
             for index, density in enumerate(levels):
-                noted = gather_scores(self.score, self.prunable(model))
-                observers = [own for own in (snapshot if index == 0 else None, noted) if own is not None]
-                name = f"round-{index:02d}"
-                run.stage(name, task, model, recipe=later if index else recipe, attached=mask, observers=observers)
-                scores = run.score(self.score, task, model, noted, mask=mask, prunable=self.prunable)
+                gathered = gather_scores(self.score, self.prunable(model))
+                observers = [
+                    observer for observer in (snapshot if index == 0 else None, gathered) if observer is not None
+                ]
+                stage = f"round-{index:02d}"
+                run.stage(stage, task, model, recipe=later if index else first, attached=mask, observers=observers)
+                scores = run.score(self.score, task, model, gathered, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, levels[-1])
-                kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
-                mask = units.expand(kept, tensors_of(model))
+                kept_units = units.choose(scores, share, scope=scope, within=kept_units, floor=self.floor)
+                mask = units.expand(kept_units, tensors_of(model))
                 if self.rewind not in KEEPS_WEIGHTS:
                     put_values(model, snapshot.taken)
                 tick(f"density {density:.3g}")
-        assert kept is not None
+        assert kept_units is not None
         assert mask is not None
         spent = float(len(levels) * task.recipe.epochs)
         start = self._start(task, model, run.seed, initial, snapshot, spent)
-        return Ticket(mask, start, recipe=prescribed(self.rewind, task.recipe), removed=units.removed(kept))
+        return Ticket(mask, start, recipe=prescribed(self.rewind, task.recipe), removed=units.removed(kept_units))
 
     def rounds(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, forward: Forward = forward
     ) -> Generator[Round]:
         """Iterative pruning around your own training: train `round.model` in each round, the ticket in the last.
 
-        After each round but the last the model is pruned and rewound in place. batches and loss: for a score
-        or a granularity that needs data. A step to rewind to is counted in your optimizer's steps, as "500it".
+        After each round but the last, the model is pruned and rewound in place.
+
+        Args:
+            model: the network, untrained.
+            batches: pairs of inputs and targets, for a score or a granularity that needs data.
+            loss: of outputs and targets, for a score that needs it.
+            forward: how to call the model on inputs.
+
+        Yields:
+            The rounds, the first one dense. Train inside `with round.attach(optimizer)`. A step to rewind to counts the
+            steps of that optimizer, so write it as "500it".
+
+        Raises:
+            TombolaError: if the rewinding or the score needs to know Tombola's own training, or if the first round took
+                too few steps to rewind to.
         """
         if self.rewind in ("fresh", "fine-tune") or self.rewind.endswith("ep"):
             raise TombolaError(
@@ -118,7 +156,7 @@ class Iterative:
         units = self.granularity.units(model, probe_of(batches, forward))
         rewinder = Rewinder(step_of(self.rewind), Values(tensors_of(model), "init"))
         levels = self.levels(units)
-        start, kept, mask = rewinder.initial, None, Mask.full(self.prunable(model))
+        start, kept_units, mask = rewinder.initial, None, Mask.full(self.prunable(model))
         for index, density in enumerate([1.0, *levels]):
             yield Round(index, density, mask, model, start, rewinder.count if index == 0 else None)
             if index == len(levels):
@@ -126,8 +164,8 @@ class Iterative:
             view = View(mask=mask, prunable=self.prunable, forward=forward)
             scores = self.score(model, batches, loss, **view)
             scope, share = scope_at(self.scope, levels[index], levels[-1])
-            kept = units.choose(scores, share, scope=scope, within=kept, floor=self.floor)
-            mask = units.expand(kept, tensors_of(model))
+            kept_units = units.choose(scores, share, scope=scope, within=kept_units, floor=self.floor)
+            mask = units.expand(kept_units, tensors_of(model))
             start = Values(tensors_of(model), "end") if self.rewind in KEEPS_WEIGHTS else rewinder.values
             put_values(model, start.tensors)
 
@@ -136,7 +174,9 @@ class Iterative:
     ) -> Seed | Values:
         if self.rewind in KEEPS_WEIGHTS:
             return Values(tensors_of(model), "end", epochs_spent=spent)
-        if self.rewind in REWINDS:
-            own = seed if self.rewind == "init" else mixed(seed, 1)
-            return Seed(own, digest_of(initial.tensors if own == seed else tensors_of(task.build(own))))
+        if self.rewind == "init":
+            return Seed(seed, digest_of(initial.tensors))
+        if self.rewind == "fresh":
+            other = mixed(seed, 1)
+            return Seed(other, digest_of(tensors_of(task.build(other))))
         return Values(snapshot.taken, self.rewind, snapshot.epochs_spent)

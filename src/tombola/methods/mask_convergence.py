@@ -26,16 +26,26 @@ MOMENTS = ("momentum_buffer", "exp_avg")
 class ConvergenceRule:
     """When the units that a pruning would keep have settled, and what happens to the others.
 
-    After each epoch the channels with the largest batch-norm scales |γ|, or the largest units of another kind by the
-    size of their weights, up to the density and over all layers together, make a mask.
-    epsilon: the masks have settled when the newest is nearer than this, in normalised Hamming distance, to each other
-    one of the last `window` (rule `window`, as the paper's code), or when the last `window` distances from one to the
-    next were (`consecutive`, as its text). untrained: whether the mask before training is one of them. penalty: times
-    the sign of γ, added to its gradient (network slimming). truncation: the factor on the gradients of what the newest
-    mask drops (WORM), which are a channel's γ and β, or all weights of a unit of another kind: once the mean distance
-    was below epsilon + margin (`settled`), from the beginning (`always`), or the mean distance itself, each epoch anew
-    (`distance`). momentum: scale the optimizer's running mean of these gradients as well, once an epoch. floor: units
-    that each layer keeps at least.
+    After each epoch, the channels with the largest batch-norm scales |γ|, over all layers together and up to the
+    density, make a mask. Units of another kind are ranked by the size of their weights.
+
+    Args:
+        density: the share of units to keep, above 0 and at most 1.
+        epsilon: the masks have settled when their distances, normalised Hamming, are below this.
+        window: how many masks, or distances, are looked at.
+        rule: which distances count: of the newest mask to each other one of the last `window` (`window`, as in the
+            paper's code), or the last `window` distances from one mask to the next (`consecutive`, as in its text).
+        untrained: whether the mask before training is one of them.
+        penalty: adds this times the sign of γ to its gradient (network slimming).
+        truncation: the factor on the gradients of what the newest mask drops (WORM): a channel's γ and β, or all
+            weights of a unit of another kind; 1 truncates nothing.
+        truncate: when gradients are truncated: once the mean distance was below epsilon + margin (`settled`), from the
+            beginning (`always`), or each epoch by the mean distance itself as factor (`distance`).
+        margin: how far above epsilon the mean distance may be when truncation begins, with truncate='settled'.
+        momentum: whether the optimizer's running mean of these gradients is scaled as well, once an epoch.
+        scope: how layers share the density: all units are ranked together (`global`), or each layer keeps the same
+            share (`layerwise`).
+        floor: units that each layer keeps at least.
     """
 
     density: float = 0.5
@@ -63,7 +73,14 @@ class ConvergenceRule:
 
 
 class MaskConvergence(Observer):
-    """The masks of one network, epoch by epoch: of these units, by this score."""
+    """Takes a network's mask after each epoch, and shapes the gradients of what the newest one drops.
+
+    Args:
+        settings: when masks have settled, and what happens to dropped units.
+        model: the network that trains.
+        units: the units that are ranked.
+        score: how they are ranked.
+    """
 
     def __init__(self, settings: ConvergenceRule, model: nn.Module, units: UnitMap, score: Score) -> None:
         self.settings = settings
@@ -76,9 +93,9 @@ class MaskConvergence(Observer):
         self._dropped: dict[str, Tensor] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TieWarning)  # Before training a norm's scales are all 1.
-            first = self._choose()
-            self._sizes = first.shapes
-            self.names = list(units.expand(first, self._parameters))
+            first_mask = self._choose()
+            self._shapes = first_mask.shapes
+            self.names = list(units.expand(first_mask, self._parameters))
             if settings.untrained:
                 self.look()
 
@@ -96,44 +113,50 @@ class MaskConvergence(Observer):
 
     @property
     def full(self) -> bool:
+        """Whether there are as many distances as the rule looks at."""
         return len(self.distances) == self.settings.window - (self.settings.rule == "window")
 
     @property
     def settled(self) -> bool:
+        """Whether the masks have settled."""
         return self.full and max(self.distances) < self.settings.epsilon
 
     def look(self, optimizer: Optimizer | None = None) -> bool:
-        """Take the mask of this moment; True when the masks have settled."""
-        own = self.settings
+        """Take the mask of this moment; True when the masks have settled.
+
+        Args:
+            optimizer: the one whose running means are scaled, if `momentum` asks for it.
+        """
+        settings = self.settings
         kept = self._choose()
-        if own.rule == "window":
-            self.masks = [*self.masks, kept][-own.window :]
-            filled = len(self.masks) == own.window
-            self.distances = [kept.distance(other) for other in self.masks[:-1]] if filled else []
+        if settings.rule == "window":
+            self.masks = [*self.masks, kept][-settings.window :]
+            window_full = len(self.masks) == settings.window
+            self.distances = [kept.distance(earlier) for earlier in self.masks[:-1]] if window_full else []
         else:
-            self.distances = [*self.distances, *(kept.distance(other) for other in self.masks)][-own.window :]
+            self.distances = [*self.distances, *(kept.distance(earlier) for earlier in self.masks)][-settings.window :]
             self.masks = [kept]
-        self._renew_dropped()
-        self._renew_factor()
-        if own.momentum and optimizer is not None and self.factor != 1:
+        self._update_dropped()
+        self._update_factor()
+        if settings.momentum and optimizer is not None and self.factor != 1:
             self._scale_moments(optimizer)
         return self.settled
 
     def _choose(self) -> Mask:
-        own = self.settings
+        settings = self.settings
         return self._units.choose(
             self._score(self._model),
-            kept_share(self._units, own.density),
-            scope=own.scope,
+            kept_share(self._units, settings.density),
+            scope=settings.scope,
             within=None,
-            floor=own.floor,
+            floor=settings.floor,
         )
 
-    def _renew_dropped(self) -> None:
+    def _update_dropped(self) -> None:
         mask = self.mask
         self._dropped = {name: (~mask[name]).to(self._parameters[name].device) for name in mask}
 
-    def _renew_factor(self) -> None:
+    def _update_factor(self) -> None:
         if not self.full:
             return
         mean = sum(self.distances) / len(self.distances)
@@ -144,7 +167,11 @@ class MaskConvergence(Observer):
 
     @torch.no_grad()
     def shape_gradients(self, scale: Tensor | float = 1.0) -> None:
-        """Add the penalty to the scales' gradients, and hold back those of what is dropped; scale: the loss's."""
+        """Add the penalty to the gradients of norms' scales, and truncate the gradients of what is dropped.
+
+        Args:
+            scale: the factor that the loss was scaled with, so that the penalty is scaled alike.
+        """
         for name, dropped in self._dropped.items():
             gradient, value = self._parameters[name].grad, self._parameters[name]
             if gradient is None:
@@ -174,8 +201,8 @@ class MaskConvergence(Observer):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         masks = [Mask.of(mask) for mask in state["masks"]]
-        if any(mask.shapes != self._sizes for mask in masks):
+        if any(mask.shapes != self._shapes for mask in masks):
             raise TombolaError("the stored masks are of another network; go on with the network of the checkpoint")
         self.masks, self.distances, self.factor = masks, list(state["distances"]), state["factor"]
         if self.masks:
-            self._renew_dropped()
+            self._update_dropped()

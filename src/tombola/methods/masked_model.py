@@ -22,9 +22,17 @@ Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
 
 
 class MaskedModel(nn.Module):
-    """A model with one score a prunable weight, called at `weigh(scores, weights)` in place of those weights.
+    """A model with one score for each prunable weight, which computes with `weigh(scores, weights)` in place of
+    them.
 
-    The model's own parameters are frozen; the scores, made by `start` from a weight, are this module's.
+    The model's own parameters are frozen; the scores are parameters of this module.
+
+    Args:
+        task: says how the model is called on inputs.
+        model: the network; its parameters no longer require gradients.
+        prunable: which parameters get scores.
+        start: makes the first scores from a weight.
+        weigh: makes the weights that the network computes with, from the scores and the weights of all layers.
     """
 
     def __init__(
@@ -49,11 +57,12 @@ class MaskedModel(nn.Module):
         return {name: score.detach() for name, score in zip(self.names, self.scores, strict=True)}
 
     def forward(self, inputs: Any) -> Any:
-        weighed = self._weigh(list(self.scores), self.weights)
-        return functional_call(self.called, dict(zip(self._paths, weighed, strict=True)), (inputs,))
+        masked_weights = self._weigh(list(self.scores), self.weights)
+        # The module stays as it is: it is called as if these were its parameters, so gradients reach the scores.
+        return functional_call(self.called, dict(zip(self._paths, masked_weights, strict=True)), (inputs,))
 
     def check_density(self, density: float, floor: int = 0) -> None:
-        """TombolaError unless it is a share that keeps at least one weight, and `floor` in every layer."""
+        """Raise TombolaError unless the density keeps at least one weight, and `floor` in every layer."""
         size = sum(weight.numel() for weight in self.weights)
         density = as_density(density, "weights")
         if round(density * size) < 1:
@@ -66,22 +75,22 @@ class MaskedModel(nn.Module):
             )
 
     def highest(self, layer: str, within: Mask, count: int) -> Tensor:
-        """Which `count` of a layer's weights within a mask have the highest scores."""
-        score, inside = self.named_scores[layer], within[layer]
-        ranked = torch.where(inside.to(score.device), score.float(), -torch.inf).flatten()
-        best = ranked.topk(min(count, int(inside.sum()))).indices
+        """Which `count` weights of a layer have the highest scores, among those that a mask keeps."""
+        score, within_layer = self.named_scores[layer], within[layer]
+        ranked = torch.where(within_layer.to(score.device), score.float(), -torch.inf).flatten()
+        best_indices = ranked.topk(min(count, int(within_layer.sum()))).indices
         chosen = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
-        return chosen.index_fill_(0, best, value=True).view(score.shape)
+        return chosen.index_fill_(0, best_indices, value=True).view(score.shape)
 
     @torch.no_grad()
     def remove(self, dead: Mapping[str, Tensor]) -> None:
-        """Set weights to zero for good: their scores have no effect and no gradient any more."""
+        """Set weights to zero for good, so that their scores have no effect and no gradient any more."""
         for name, weight in zip(self.names, self.weights, strict=True):
             weight.masked_fill_(dead[name].to(weight.device), 0.0)
 
     @torch.no_grad()
     def settle(self, mask: Mask) -> None:
-        """From now on the network is the one that the mask keeps."""
+        """Make the network the one that the mask keeps, from now on."""
         for name, score in self.named_scores.items():
             score.copy_(mask[name])
         self._weigh = rounded
@@ -89,19 +98,19 @@ class MaskedModel(nn.Module):
 
 @dataclass(frozen=True)
 class MaskedTask(TaskWrapper):
-    """The task of a search: the user's own, with the searched network called in place of the model."""
+    """The task of a search: the user's own, but with the searched network called in place of the model."""
 
     def forward(self, model: nn.Module, inputs: Any, /) -> Any:
         return model(inputs)
 
 
 class Rounded(torch.autograd.Function):
-    """weight · [score > ½] of scores in [0, 1]; the gradient goes straight through the rounding to the score."""
+    """weight · [score > ½] for scores in [0, 1]; the gradient goes straight through the rounding to the score."""
 
     @staticmethod
     def forward(ctx: Any, score: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        return score.round().mul_(weight)
+        return score.round().mul_(weight)  # round() made a new tensor, so the product may be in place.
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -124,13 +133,20 @@ class Topmost(torch.autograd.Function):
 
 
 def check_length(length: float) -> None:
-    """TombolaError unless a search of so many times the recipe's epochs can be run."""
+    """Raise TombolaError unless a search can last this many times the recipe's epochs."""
     if not (math.isfinite(length) and length > 0):
         raise TombolaError(f"the length is {length}; give the search's epochs as a multiple of the recipe's")
 
 
 def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"], lr: float) -> Recipe:
-    """How scores are trained: the recipe's data and precision, a cosine over `length` times its epochs, no decay."""
+    """How scores are trained: with the recipe's data and precision, without weight decay, at a cosine learning rate.
+
+    Args:
+        recipe: the task's.
+        length: the epochs of the search, as a multiple of the recipe's; at least one epoch is trained.
+        optimizer: of the scores, `sgd` (with momentum 0.9) or `adam`.
+        lr: its first learning rate.
+    """
     return replace(
         recipe,
         epochs=max(1, round(length * recipe.epochs)),
@@ -156,9 +172,9 @@ def rounded(scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
 
 
 class TopShare:
-    """The weights with the highest |score|: a share of all, or of each layer, and at least `floor` of each layer.
+    """Keeps the weights with the highest |score|: a share of all or of each layer, at least `floor` of each layer.
 
-    Whoever changes scores or share empties `thresholds`, which are then found anew.
+    `thresholds` are found when they are empty, so clear them after the scores or the share have changed.
     """
 
     def __init__(self, share: float, scope: Literal["global", "layerwise"], floor: int) -> None:
@@ -169,34 +185,33 @@ class TopShare:
 
     def __call__(self, scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
         if not self.thresholds:
-            self.thresholds = self._found([score.detach().abs() for score in scores])
+            self.thresholds = self._find_thresholds([score.detach().abs() for score in scores])
         triples = zip(scores, weights, self.thresholds, strict=True)
         return [Topmost.apply(score, weight, threshold) for score, weight, threshold in triples]
 
     def mask(self, scores: Mapping[str, Tensor]) -> Mask:
         """What is kept at these scores."""
         values = [score.abs() for score in scores.values()]
-        return Mask.of(
-            {name: own >= least for name, own, least in zip(scores, values, self._found(values), strict=True)}
-        )
+        triples = zip(scores, values, self._find_thresholds(values), strict=True)
+        return Mask.of({name: value >= threshold for name, value, threshold in triples})
 
-    def _found(self, values: list[Tensor]) -> list[float]:
-        if values[0].is_meta:
+    def _find_thresholds(self, values: list[Tensor]) -> list[float]:
+        if values[0].is_meta:  # FLOPs are counted on the meta device, where there are no values to rank.
             return [0.0] * len(values)
         if self._scope == "layerwise":
-            counts = [max(1, min(self._floor, own.numel()), round(self.share * own.numel())) for own in values]
-            return [kth_largest([own], count) for own, count in zip(values, counts, strict=True)]
-        common = kth_largest(values, max(1, round(self.share * sum(own.numel() for own in values))))
+            counts = [max(1, min(self._floor, value.numel()), round(self.share * value.numel())) for value in values]
+            return [kth_largest([value], count) for value, count in zip(values, counts, strict=True)]
+        shared_threshold = kth_largest(values, max(1, round(self.share * sum(value.numel() for value in values))))
         if self._floor:
-            return [min(common, kth_largest([own], min(self._floor, own.numel()))) for own in values]
-        return [common] * len(values)
+            return [min(shared_threshold, kth_largest([value], min(self._floor, value.numel()))) for value in values]
+        return [shared_threshold] * len(values)
 
 
 def uniform(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Scores from U[0, 1]."""
+    """First scores drawn from U[0, 1]."""
     return torch.rand(weight.shape, generator=generator)
 
 
 def kaiming_uniform(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Scores from a uniform distribution around 0 of variance 1 / (3 · fan-in), as linear layers start from."""
+    """First scores from a uniform distribution around 0 of variance 1 / (3 · fan-in), as linear layers start."""
     return nn.init.kaiming_uniform_(torch.empty(weight.shape), a=math.sqrt(5), generator=generator)

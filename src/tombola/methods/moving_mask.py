@@ -9,21 +9,22 @@ from tombola.training import Observer, Recipe, State
 
 
 def last_move(until: float, recipe: Recipe, steps_per_epoch: int) -> int:
-    """The step after which a mask stays that changes for this share of training."""
+    """The last step at which a mask changes that moves during this share of training."""
     return round(until * recipe.epochs * steps_per_epoch)
 
 
 class MovingMask(Observer):
-    """Holds the mask of a training between its changes, and over a kill."""
+    """Holds the mask of a training between its changes, and keeps it in the checkpoint."""
 
     def __init__(self, mask: Mask) -> None:
         self.mask = mask
 
     def epoch_begin(self, state: State) -> None:
-        if self.mask != state.attached.mask:
+        if self.mask != state.attached.mask:  # After a kill, training is attached to the first mask again.
             state.attached.exchange(self.mask)
 
     def move(self, mask: Mask, state: State) -> None:
+        """Train with another mask from now on."""
         self.mask = mask
         state.attached.exchange(mask)
 

@@ -18,9 +18,13 @@ from tombola.training import as_outputs, check_classes
 
 @dataclass(frozen=True)
 class TwoLayerDraw:
-    """Pick so many hidden neurons on the first `examples` training examples, against their targets.
+    """Draws a ticket from a network of two linear layers: picks hidden neurons against the training targets.
 
-    Classes count as one-hot vectors.
+    Args:
+        layers: which layers are the hidden one and the output.
+        picks: how many picks are made.
+        repeat: whether a neuron may be picked again.
+        examples: how many of the first training examples are used. Classes count as one-hot vectors.
     """
 
     layers: TwoLayerNetwork
@@ -30,35 +34,37 @@ class TwoLayerDraw:
 
     @torch.no_grad()
     def of(self, model: nn.Module, batches: Batches, call: Forward) -> NeuronPicks:
-        """The picks, from examples in the order of the batches."""
-        last, hidden, wanted, left = self.layers.last(model), [], [], self.examples
-        for given, targets in activations(self.layers, model, batches, call):
+        """The picks on a network as it stands, from examples in the order of the batches."""
+        last, hidden, outputs, remaining = self.layers.last(model), [], [], self.examples
+        for activation, targets in activations(self.layers, model, batches, call):
             if not targets.is_floating_point() and targets.ndim == 1 and last.out_features > 1:
                 check_classes(targets, last.out_features)
-            hidden.append(given[:left])
-            wanted.append(as_outputs(targets, given.new_empty(len(given), last.out_features))[:left])
-            left -= len(hidden[-1])
-            if not left:
+            hidden.append(activation[:remaining])
+            outputs.append(as_outputs(targets, activation.new_empty(len(activation), last.out_features))[:remaining])
+            remaining -= len(hidden[-1])
+            if not remaining:
                 break
         if not hidden:
             raise TombolaError("there is no example to choose neurons on; give training batches")
-        targets = torch.cat(wanted).to(last.weight.dtype) - (0 if last.bias is None else last.bias)
+        targets = torch.cat(outputs).to(last.weight.dtype) - (0 if last.bias is None else last.bias)
         return forward_selection(torch.cat(hidden), last.weight.T, targets, self.picks, repeat=self.repeat)
 
 
 def activations(
     layers: TwoLayerNetwork, model: nn.Module, batches: Batches, call: Forward
 ) -> Generator[tuple[Tensor, Tensor]]:
-    """What the hidden neurons give for each batch, on the model's device and in its precision, and its targets."""
+    """What the hidden neurons give for each batch, and its targets, both on the model's device."""
     weight = layers.last(model).weight
-    for hidden, targets in layers.activations(model, batches, lambda own, inputs: call(own, suited(inputs, own))):
+    pairs = layers.activations(model, batches, lambda network, inputs: call(network, suited(inputs, network)))
+    for hidden, targets in pairs:
         yield hidden.to(weight.dtype), targets.to(weight.device)
 
 
 def ticket_of(model: nn.Module, units: NeuronUnits, scales: Tensor, epochs: float) -> Ticket:
-    """The picked neurons on the weights of now, with their scales folded into their outgoing weights.
+    """The picked neurons as a ticket: the weights of now, with the scales folded into the outgoing weights.
 
-    The others, which the mask removes, have the smallest of these scales: a control that shuffles masks needs values.
+    The other neurons, which the mask removes, get the smallest of these scales, since a control that shuffles masks
+    needs their values.
     """
     kept = Mask.of({units.layers.hidden: scales > 0})
     tensors, outgoing = tensors_of(model), joined(units.layers.output, "weight")

@@ -19,11 +19,30 @@ from tombola.training import GatheredScores, Run, Task, Until, gather_scores
 class OneShot:
     """Score the untrained network and keep its best units, in one go or in rounds.
 
-    density: kept share of units. rounds: with more than one, the rest is scored again after each cut, on the batches of
-    another epoch; regrow: each round chooses among all weights, by gradients of the network that the last one left, so
-    that what was removed may come back. floor: units that each layer keeps at least. after: epochs of the recipe's
-    schedule that train the network before it is scored; the ticket then goes on from there with those weights
-    (`inherited`; where no epoch is left, through the schedule again), or begins again with the initialisation (`init`).
+    Args:
+        density: the share of units to keep, above 0 and at most 1.
+        score: how much a weight or a unit is worth.
+        granularity: what is removed together: weight, n:m, channel, …
+        scope: how layers share the density: all units are ranked together (`global`), each layer keeps the same
+            share (`layerwise`), by a rule for random masks (`erk`, `smart-ratio`), or a density for each layer.
+        rounds: cuts that lead to the density. With more than one, each round scores what is left again, on the batches
+            of another epoch.
+        schedule: how the density falls from round to round.
+        regrow: whether each round chooses among all weights, so that removed ones may come back. The score then uses
+            the gradients of the network that the last round left.
+        floor: units that each layer keeps at least.
+        prunable: which parameters may be pruned.
+        after: epochs of the recipe's schedule that train the network before it is scored.
+        weights: what the ticket trains from, with `after`: the weights of that epoch, at that point of the
+            schedule (`inherited`; where no epoch is left, through the whole schedule), or the initialisation (`init`).
+
+    Raises:
+        TombolaError: if a setting is out of range, or the score does not suit the granularity.
+
+    Examples:
+        >>> from tombola.scores import SynFlow
+        >>> OneShot(density=0.02, score=SynFlow(), rounds=100, floor=1).density_kind
+        'exact'
     """
 
     density: float = 0.1
@@ -52,29 +71,31 @@ class OneShot:
         start: Seed | Values = Seed.of(model, run.seed)
         model.to(run.device)
         units = run.units(self.granularity, task, model)
-        noted: GatheredScores | None = None
-        prescribed: dict[str, Any] = {}
+        gathered: GatheredScores | None = None
+        recipe: dict[str, Any] = {}
         if self.after:
-            noted = gather_scores(self.score, self.prunable(model))
-            observers = [own for own in (noted, Until(self.after)) if own is not None]
+            gathered = gather_scores(self.score, self.prunable(model))
+            observers = [observer for observer in (gathered, Until(self.after)) if observer is not None]
             spent = len(run.stage("search", task, model, observers=observers).history)
             if self.weights == "inherited":
-                going_on = spent < task.recipe.epochs
-                start = Values(tensors_of(model), f"{spent}ep" if going_on else "end", spent)
-                prescribed = {"start": start.what} if going_on else {}
-        kept: Mask | None = None
+                epochs_left = spent < task.recipe.epochs
+                start = Values(tensors_of(model), f"{spent}ep" if epochs_left else "end", spent)
+                recipe = {"start": start.what} if epochs_left else {}
+        kept_units: Mask | None = None
         mask: Mask | None = None
         final = kept_share(units, self.density)
         with run.bars.track("scoring", self.rounds) as tick:
-            for turn, density in enumerate(densities(final, self.rounds, self.schedule)):
+            for epoch, density in enumerate(densities(final, self.rounds, self.schedule)):
                 view = View(mask=mask, prunable=self.prunable)
                 if self.regrow:
                     view["regrow"] = True
-                scores = run.score(self.score, task, model, noted, epoch=turn, **view)
+                scores = run.score(self.score, task, model, gathered, epoch=epoch, **view)
                 scope, share = scope_at(self.scope, density, final)
-                kept = units.choose(scores, share, scope=scope, within=None if self.regrow else kept, floor=self.floor)
-                mask = units.expand(kept, tensors_of(model))
+                kept_units = units.choose(
+                    scores, share, scope=scope, within=None if self.regrow else kept_units, floor=self.floor
+                )
+                mask = units.expand(kept_units, tensors_of(model))
                 tick(f"density {density:.3g}")
-        assert kept is not None
+        assert kept_units is not None
         assert mask is not None
-        return Ticket(mask, start, recipe=prescribed, removed=units.removed(kept))
+        return Ticket(mask, start, recipe=recipe, removed=units.removed(kept_units))

@@ -12,10 +12,15 @@ DensityKind = Literal["exact", "bound", "outcome"]
 
 
 class Method(Protocol):
-    """A frozen dataclass that turns a task into a ticket.
+    """What every method is: a frozen dataclass that turns a task into a ticket.
 
-    density_kind: whether the asked density is met exactly, is a bound, or is what the search comes to. A method whose
-    masks bring removed weights back says so by an attribute `regrow` that is True.
+    A method whose masks bring removed weights back also has an attribute `regrow` that is True.
+
+    Attributes:
+        density_kind: whether the ticket has exactly the density (`exact`), at most the density (`bound`), or the
+            density that the search comes to (`outcome`).
+        density: the share of units to keep, above 0 and at most 1.
+        granularity: what is removed together.
     """
 
     @property
@@ -27,4 +32,14 @@ class Method(Protocol):
     @property
     def granularity(self) -> Granularity: ...
 
-    def find(self, task: Task, run: Run) -> Ticket: ...
+    def find(self, task: Task, run: Run) -> Ticket:
+        """Search for a ticket of a task; users call `tombola.find`, which adds the provenance.
+
+        Args:
+            task: what the network learns.
+            run: the seed and the device, where stages and scores are kept, and the ledger of costs.
+
+        Returns:
+            The ticket, with the provenance that only the search knows.
+        """
+        ...

@@ -12,7 +12,7 @@ from tombola.training import Recipe
 
 @dataclass(frozen=True)
 class Published:
-    """A network's settings: λ by density, how scores are searched, how tickets are trained."""
+    """A network's published settings: λ by density, how scores are searched, how tickets are trained."""
 
     penalties: dict[float, float]
     epochs: int
@@ -45,11 +45,21 @@ PUBLISHED: dict[str, Published] = {
 
 
 def rare_gems(network: str, density: float) -> tuple[GemMiner, Recipe]:
-    """The search and the recipe of Sreenivasan et al. (NeurIPS 2022, public code) for a network and a density.
+    """The search and the recipe that Sreenivasan et al. (NeurIPS 2022) published for a network and a density.
 
-    On CIFAR-10 (resnet20, mobilenet-v2, vgg16, wrn-28-2), CIFAR-100 (resnet32 at half width), Tiny-ImageNet (resnet18,
-    resnet50) and Caltech-101 (resnet50-pretrained, which searches the pretrained weights as they are). For densities
-    below one half. Raises TombolaError for what they did not publish.
+    They are read from the paper's public code.
+
+    Args:
+        network: on CIFAR-10 `resnet20`, `mobilenet-v2`, `vgg16` or `wrn-28-2`; on CIFAR-100 `resnet32` at half width;
+            on Tiny-ImageNet `resnet18` or `resnet50`; on Caltech-101 `resnet50-pretrained`, whose pretrained weights
+            are searched as they are.
+        density: one for which they published a penalty; all are below one half.
+
+    Returns:
+        The method, and the recipe of its ticket's training.
+
+    Raises:
+        TombolaError: for a network or a density that they did not publish.
 
     Examples:
         >>> method, recipe = rare_gems("resnet20", 0.0144)
@@ -58,26 +68,26 @@ def rare_gems(network: str, density: float) -> tuple[GemMiner, Recipe]:
     """
     if network not in PUBLISHED:
         raise unknown("published network", network, PUBLISHED)
-    own = PUBLISHED[network]
-    if density not in own.penalties:
-        known = ", ".join(f"{one:g}" for one in own.penalties)
-        raise TombolaError(f"no penalty was published for {network} at density {density:g}; there are {known}")
+    published = PUBLISHED[network]
+    if density not in published.penalties:
+        densities = ", ".join(f"{each:g}" for each in published.penalties)
+        raise TombolaError(f"no penalty was published for {network} at density {density:g}; there are {densities}")
     method = GemMiner(
         density,
-        penalty=own.penalties[density],
-        period=own.period,
-        optimizer=own.optimizer,
-        lr=own.lr,
-        weights="own" if own.pretrained else "signed-constant",
-        hold=not own.pretrained,
+        penalty=published.penalties[density],
+        period=published.period,
+        optimizer=published.optimizer,
+        lr=published.lr,
+        weights="own" if published.pretrained else "signed-constant",
+        hold=not published.pretrained,
     )
     recipe = Recipe(
-        epochs=own.epochs,
-        batch=own.batch,
-        lr=own.finetune_lr,
-        nesterov=own.nesterov,
+        epochs=published.epochs,
+        batch=published.batch,
+        lr=published.finetune_lr,
+        nesterov=published.nesterov,
         schedule="multistep",
-        milestones=own.milestones,
+        milestones=published.milestones,
         augment=("crop", "flip"),
     )
     return method, recipe

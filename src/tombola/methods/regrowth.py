@@ -23,9 +23,13 @@ from tombola.training import State, Step, mixed
 class Regrowth:
     """How the mask of a sparse training moves.
 
-    grow: where the gradient of the dense network is largest (`gradient`), or anywhere (`random`). every: the time
-    between two updates, as "100it" or "1ep". share: what an update drops of each layer's live weights at first; it
-    falls to 0 as a cosine. until: the share of training after which the mask stays.
+    Args:
+        density: the share of weights to keep, above 0 and at most 1.
+        grow: where weights come back: at the largest gradients of the dense network (`gradient`), or
+            anywhere (`random`).
+        every: the time between two updates of the mask, as "100it" or "1ep".
+        share: the share of each layer's live weights that the first update drops; it falls to 0 as a cosine.
+        until: the share of training after which the mask stays.
     """
 
     density: float = 0.1
@@ -44,7 +48,7 @@ class Regrowth:
 
 
 class MovingRegrowth(MovingMask):
-    """Updates the mask that a training keeps to; an update takes the place of that step's optimizer step."""
+    """Updates the mask during a training; an update takes the place of that step's optimizer step."""
 
     def __init__(self, settings: Regrowth, mask: Mask, seed: int) -> None:
         super().__init__(mask)
@@ -53,11 +57,11 @@ class MovingRegrowth(MovingMask):
 
     def epoch_begin(self, state: State) -> None:
         super().epoch_begin(state)
-        begin, every = state.recipe.begin(state.steps_per_epoch), self._every(state)
-        if state.step == begin and every * max(1, math.ceil(begin / every)) >= self._end(state):
-            left = max(0, self._end(state) - begin)
+        first_step, every = state.recipe.begin(state.steps_per_epoch), self._every(state)
+        if state.step == first_step and every * max(1, math.ceil(first_step / every)) >= self._end(state):
+            steps_left = max(0, self._end(state) - first_step)
             warnings.warn(
-                f"the mask stays as it was drawn: {left} steps of training can change it, and every "
+                f"the mask stays as it was drawn: {steps_left} steps of training can change it, and every "
                 f"is {self._settings.every}; shorten it, or train longer",
                 SearchWarning,
                 stacklevel=2,
@@ -69,13 +73,14 @@ class MovingRegrowth(MovingMask):
     def before_step(self, state: State) -> None:
         if not self._due(state):
             return
-        named = parameters_of(state.model)
-        weights = {name: named[name] for name in self.mask}
+        parameters = parameters_of(state.model)
+        weights = {name: parameters[name] for name in self.mask}
         share = dropped_share(self._settings.share, state.step, self._end(state))
-        moving = {
-            name: _moving(share, self.mask, name) if weight.grad is not None else 0 for name, weight in weights.items()
+        counts = {
+            name: _count_to_move(share, self.mask, name) if weight.grad is not None else 0
+            for name, weight in weights.items()
         }
-        self.move(move_mask(self.mask, weights, self._worth(weights, state.step), moving), state)
+        self.move(move_mask(self.mask, weights, self._worth(weights, state.step), counts), state)
         state.optimizer.zero_grad()  # Without gradients, the step that follows changes nothing.
 
     def _worth(self, weights: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -108,9 +113,15 @@ def dropped_share(share: float, step: int, end: int) -> float:
 def move_mask(
     mask: Mask, weights: Mapping[str, Tensor], worth: Mapping[str, Tensor], moving: Mapping[str, int]
 ) -> Mask:
-    """The mask without the smallest live weights, and with as many of those that were dead and are worth most.
+    """The mask without each layer's smallest live weights, and with as many of its most valuable dead ones.
 
-    moving: how many of each layer go and come. What goes is not among what may come, so exactly so many change.
+    What is dropped cannot come back in the same update, so exactly that many weights change.
+
+    Args:
+        mask: the mask of now.
+        weights: the parameters, by name.
+        worth: how much each weight is worth growing, in the shapes of the weights; larger comes first.
+        moving: how many weights of each layer go, and how many come.
     """
     if not any(moving.values()):
         return mask
@@ -120,12 +131,12 @@ def move_mask(
 
 
 def _best(scores: Mapping[str, Tensor], counts: Mapping[str, int], within: Mask) -> Mask:
-    """So many of each layer, the highest-scored; that many gradients are 0, and so equal, is no news."""
+    """The highest-scored weights, so many of each layer; gradients of 0 are frequent, so ties are not warned of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TieWarning)
         return select(scores, None, scope={n: c / within.bits[n].size for n, c in counts.items()}, within=within)
 
 
-def _moving(share: float, mask: Mask, name: str) -> int:
-    """How many weights of a layer an update moves: rounded down, and no more than are dead."""
+def _count_to_move(share: float, mask: Mask, name: str) -> int:
+    """How many weights of a layer an update moves: the share rounded down, and no more than are dead."""
     return min(int(share * mask.kept(name)), mask.bits[name].size - mask.kept(name))

@@ -18,7 +18,7 @@ End = Literal["end", "init"]
 
 
 def check_rewind(rewind: str) -> None:
-    """TombolaError unless it is one of REWINDS or a step."""
+    """Raise TombolaError unless the word is one of REWINDS or a step."""
     if rewind in REWINDS:
         return
     try:
@@ -35,7 +35,7 @@ def step_of(rewind: str) -> Step:
 def prescribed(rewind: str, recipe: Recipe) -> dict[str, Any]:
     """The fields of the recipe that this rewinding changes for the training that follows it.
 
-    Fine-tuning goes on at the schedule's final learning rate, or at a hundredth of its peak if that is larger,
+    Fine-tuning goes on at the schedule's final learning rate. If a hundredth of the peak is larger, it takes that,
     since a cosine ends at nothing.
     """
     if rewind == "fine-tune":
@@ -43,11 +43,11 @@ def prescribed(rewind: str, recipe: Recipe) -> dict[str, Any]:
     return {} if rewind in REWINDS else {"start": rewind}
 
 
-def as_trained(model: nn.Module, mask: Mask, recipe: Recipe, done: Fit) -> Ticket:
-    """The network that a whole training has left, with no training left to do."""
+def as_trained(model: nn.Module, mask: Mask, recipe: Recipe, fit: Fit) -> Ticket:
+    """The network that a whole training has left, as a ticket with no training left to do."""
     return Ticket(
         mask,
         Values(tensors_of(model), "end", recipe.epochs),
         recipe={"start": f"{recipe.epochs}ep"},
-        provenance=Provenance(before=done.validation),
+        provenance=Provenance(before=fit.validation),
     )

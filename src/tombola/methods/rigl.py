@@ -20,9 +20,22 @@ from tombola.training import Run, Task, start_of
 class RigL(Regrowth):
     """Train a random sparse network; drop its smallest weights and grow as many others, again and again.
 
-    Evci et al., ICML 2020; with grow="random" SET (Mocanu et al., Nature Communications 2018). scope: how the density
-    is shared among layers, which keep these counts, at least one weight each. rewind: the ticket is the network as it
-    was trained (`end`), with no training left, or its last mask on the initialisation (`init`).
+    Evci et al., ICML 2020; with grow="random" it is SET (Mocanu et al., Nature Communications 2018). The settings of
+    `Regrowth` say how the mask moves.
+
+    Args:
+        scope: how layers share the density, as `erk`; each keeps its count, at least one weight, to the end.
+        rewind: what the ticket is: the network as it was trained (`end`), with no training left, or its last mask on
+            the initialisation (`init`).
+        granularity: single weights, the only units that can be grown yet.
+        prunable: which parameters may be pruned.
+
+    Raises:
+        TombolaError: if a setting is out of range, or the granularity is not single weights.
+
+    Examples:
+        >>> RigL(density=0.2, grow="random", every="1ep").regrow
+        True
     """
 
     scope: Scope = "erk"
@@ -43,10 +56,10 @@ class RigL(Regrowth):
         self.granularity.check(self.density, self.scope)
 
     def find(self, task: Task, run: Run) -> Ticket:
-        drawn = OneShot(self.density, Random(), scope=self.scope, floor=1, prunable=self.prunable).find(task, run)
-        model = start_of(task, drawn, run.seed).to(run.device)
-        regrowing = MovingRegrowth(self, drawn.mask, run.seed)
-        done = run.stage("search", task, model, attached=drawn.mask, observers=[regrowing])
+        ticket = OneShot(self.density, Random(), scope=self.scope, floor=1, prunable=self.prunable).find(task, run)
+        model = start_of(task, ticket, run.seed).to(run.device)
+        observer = MovingRegrowth(self, ticket.mask, run.seed)
+        fit = run.stage("search", task, model, attached=ticket.mask, observers=[observer])
         if self.rewind == "init":
-            return replace(drawn, mask=regrowing.mask)
-        return as_trained(model, regrowing.mask, task.recipe, done)
+            return replace(ticket, mask=observer.mask)
+        return as_trained(model, observer.mask, task.recipe, fit)

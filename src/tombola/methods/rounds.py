@@ -16,7 +16,7 @@ from tombola.training import Step
 
 @dataclass
 class Rewinder:
-    """The weights that come back after each round, taken by counting the first round's optimizer steps."""
+    """The weights that come back after each round; it takes them by counting the first round's optimizer steps."""
 
     at: Step
     initial: Values
@@ -42,9 +42,14 @@ class Rewinder:
 
 @dataclass
 class Round:
-    """One round: train `model` inside `with round.attach(optimizer)`.
+    """One round of `Iterative.rounds`: train `model` inside `with round.attach(optimizer)`.
 
-    density: share of units kept while this round trains; start: values from which it trains.
+    Args:
+        index: the round's number, from 0.
+        density: the share of units kept while this round trains.
+        mask: the weights kept while this round trains.
+        model: the network, on the values of `start`.
+        start: the values from which the round trains.
     """
 
     index: int
@@ -60,7 +65,14 @@ class Round:
         return Ticket(self.mask, self.start)
 
     def attach(self, optimizer: Optimizer) -> Handle:
-        """Keep this round's dead weights dead while the optimizer trains the model."""
+        """Keep this round's dead weights dead while the optimizer trains the model.
+
+        Args:
+            optimizer: one that holds the model's parameters.
+
+        Returns:
+            A context manager that ends it; `detach()` does so as well.
+        """
         handle = attach(self.mask, self.model, optimizer)
         if self._counter is not None:
             counter, model = self._counter, self.model
@@ -68,5 +80,6 @@ class Round:
             def count(*_: Any) -> None:
                 counter(model)
 
+            # Only the first round counts steps, for a step to rewind to.
             handle.also(optimizer.register_step_post_hook(count).remove)
         return handle

@@ -28,19 +28,31 @@ from tombola.tickets.torch_private import NormWithStatistics
 from tombola.training import Recipe, Run, Task, length_of, mixed
 
 NORMS = (NormWithStatistics, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-PAPERS_WAY = 0.1 * 150 * 391
+LR_TIMES_STEPS = 0.1 * 150 * 391
+"""Of the paper's search: learning rate 0.1, 150 epochs of 391 steps. A shorter search gets a larger rate."""
 
 
 @dataclass(frozen=True)
 class Supermask(DensityDecay):
-    """Train scores over frozen initial weights, and keep the best-scored weights; by default as Gem-Miner.
+    """Train scores over frozen initial weights, and keep the best-scored weights; by default as Gem-Miner does.
 
-    weights: the initial weights that are searched; hold: norms and biases held while scores and then the ticket
-    train, at neutral, or with `own` weights as they were built. granularity: single weights, or with keep='half' whole
-    channels, one score each. length: epochs of the search over the recipe's.
-    lr, optimizer: of the scores; without an lr Adam gets 0.01, and SGD the paper's 0.1 where the recipe has 58,650
-    steps and as much more where it has fewer (10 at most). finetune_lr: prescribed to the ticket. The other
-    settings say how the density falls: see `Falling`.
+    The settings of `DensityDecay` say how the density falls.
+
+    Args:
+        weights: the initial weights that are searched: as they were built (`own`), or drawn
+            anew (`signed-constant`, `kaiming-normal`).
+        hold: whether norms and biases are held while the scores and then the ticket train: at 1 and 0, or with `own`
+            weights at the values that they were built with.
+        length: the epochs of the search, as a multiple of the recipe's.
+        optimizer: the optimizer of the scores.
+        lr: the learning rate of the scores. If None, Adam gets 0.01, and SGD the paper's 0.1 where the recipe has the
+            paper's 58,650 steps and proportionally more where it has fewer, 10 at most.
+        finetune_lr: the learning rate that the ticket prescribes for its training; the recipe's if None.
+        prunable: which parameters may be pruned.
+        granularity: single weights, or with keep='half' whole channels, which then have one score each.
+
+    Raises:
+        TombolaError: if a setting is out of range, or the granularity cannot be searched.
     """
 
     weights: InitialWeights = "signed-constant"
@@ -69,28 +81,38 @@ class Supermask(DensityDecay):
 
     @property
     def density_kind(self) -> DensityKind:
+        """Found if an empty layer may end the search, else a bound where fewer may stay than was asked, else exact."""
         if not self.floor:
             return "outcome"
         return "bound" if self.final == "rounded" or self.ties == "paper-code" else "exact"
 
     def search_recipe(self, recipe: Recipe, steps_per_epoch: int) -> Recipe:
         """How the scores are trained on a task with this recipe."""
-        usual = 0.01 if self.optimizer == "adam" else min(10.0, PAPERS_WAY / (recipe.epochs * steps_per_epoch))
-        return score_recipe(recipe, self.length, self.optimizer, usual if self.lr is None else self.lr)
+        default_lr = 0.01 if self.optimizer == "adam" else min(10.0, LR_TIMES_STEPS / (recipe.epochs * steps_per_epoch))
+        return score_recipe(recipe, self.length, self.optimizer, default_lr if self.lr is None else self.lr)
 
     def prepare(
         self, task: Task, model: nn.Module, seed: int, units: ChannelUnits | None = None
     ) -> tuple[MaskedModel, ScoreFreezing]:
-        """The model with its first scores, of weights or of these channels, and what leads their training."""
-        generator = torch.Generator().manual_seed(mixed(seed, 21))
-        top = TopShare(self.density, self.scope, self.floor) if self.keep == "top" else None
-        first = kaiming_uniform if top else uniform
+        """The model with its first scores, and the observer that leads their training.
+
+        Args:
+            task: says how the model is called.
+            model: the network to search; its parameters become frozen.
+            seed: of the first scores.
+            units: the channels that are scored; single weights if None.
+        """
+        generator = torch.Generator().manual_seed(mixed(seed, 21))  # A stream of its own, apart from the weights'.
+        top_share = TopShare(self.density, self.scope, self.floor) if self.keep == "top" else None
+        start = kaiming_uniform if top_share else uniform
         if units is None:
-            searched = MaskedModel(task, model, self.prunable, lambda weight: first(weight, generator), top or rounded)
+            searched = MaskedModel(
+                task, model, self.prunable, lambda weight: start(weight, generator), top_share or rounded
+            )
         else:
-            searched = GatedModel(task, model, units.groups, lambda alive: first(alive, generator), rounded)
+            searched = GatedModel(task, model, units.groups, lambda alive: start(alive, generator), rounded)
         searched.check_density(self.density, self.floor)
-        return searched, ScoreFreezing(self, searched, top)
+        return searched, ScoreFreezing(self, searched, top_share)
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
@@ -118,6 +140,10 @@ class GemMiner(Supermask):
     """Scores in [0, 1], rounded, penalised, and frozen period by period: `Supermask` as it is.
 
     Sreenivasan et al., Rare Gems: Finding Lottery Tickets at Initialization, NeurIPS 2022.
+
+    Examples:
+        >>> GemMiner(density=0.0144, length=2.0).density_kind
+        'exact'
     """
 
 
@@ -126,6 +152,10 @@ class EdgePopup(Supermask):
     """In each step and layer the weights with the highest |score|, whose number does not change: see `Supermask`.
 
     Ramanujan et al., What's Hidden in a Randomly Weighted Neural Network?, CVPR 2020.
+
+    Examples:
+        >>> EdgePopup(density=0.3).scope
+        'layerwise'
     """
 
     keep: Literal["half", "top"] = "top"

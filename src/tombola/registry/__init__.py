@@ -1,4 +1,4 @@
-"""What there is, by name: scores, methods, controls, data and all else that has one. Listing loads nothing."""
+"""Registries of everything that has a name: scores, methods, controls, data and more. Listing them imports nothing."""
 
 from tombola.registry.registry import REGISTRIES, Entry, Registry, RegistryWarning, imported
 
@@ -20,16 +20,28 @@ KINDS = {
     "models": MODELS,
     "metrics": METRICS,
 }
-"""What can be listed."""
+"""The registries that `tombola methods` and the documentation list, by the plural of their kind."""
 
 
 def version_of(kind: type | object) -> tuple[str, int] | None:
-    """Under which name and version identities know a class or function of Tombola's own; None for any other."""
+    """The name and version by which a run's identity knows a class or function.
+
+    Args:
+        kind: a class or a function.
+
+    Returns:
+        (name, version) of its entry; None for what Tombola does not bring, or has no entry for.
+
+    Examples:
+        >>> from tombola.scores import Snip
+        >>> version_of(Snip)
+        ('snip', 1)
+    """
     where = f"{getattr(kind, '__module__', '')}:{getattr(kind, '__qualname__', '')}"
     if not where.startswith("tombola."):
         return None
-    known = (registry.own.values() for registry in (SCORES, FAMILIES, METRICS, CONTROLS))
-    return next(((own.name, own.version) for entries in known for own in entries if own.where == where), None)
+    entries = (entry for registry in (SCORES, FAMILIES, METRICS, CONTROLS) for entry in registry.own.values())
+    return next(((entry.name, entry.version) for entry in entries if entry.where == where), None)
 
 
 __all__ = [

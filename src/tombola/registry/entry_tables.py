@@ -1,4 +1,4 @@
-"""What is said of entries as tables: for the command, and for the pages of the documentation."""
+"""Tables of registry entries, for the command and for the pages of the documentation."""
 
 from __future__ import annotations
 
@@ -17,36 +17,44 @@ COLUMNS = {
     "means": "what it means if it does as well",
     "origin": "from",
 }
-"""What is said of entries, and its heading, where any entry of a kind has it."""
+"""The headings of the columns, by the field of an entry. A table leaves out a field that all its entries lack."""
 HEADINGS = {"controls": {"summary": "what it changes"}, "methods": {"summary": "what it does"}}
+"""Headings that differ for one kind of entries."""
 
 MARKED = re.compile(r"(<!-- entries: (\w+) -->\n).*?(<!-- end of entries -->)", re.DOTALL)
 
 
 def entry_rows(kind: str, entries: Iterable[Entry]) -> tuple[list[str], list[list[str]]]:
-    """The headings and rows of a table of entries of one kind, as "methods".
+    """A table of entries of one kind.
+
+    Args:
+        kind: a key of `KINDS`, as "methods".
+        entries: one entry a row.
+
+    Returns:
+        The headings, and the rows in the order of the entries.
 
     Examples:
-        >>> headings, rows = table("metrics", KINDS["metrics"].own.values())
+        >>> headings, rows = entry_rows("metrics", KINDS["metrics"].own.values())
         >>> headings, rows[0][0]
         (['metric', 'what it is'], 'accuracy')
     """
     registry = KINDS[kind]
-    rows = [entry.to_json() for entry in entries]
-    shown = [key for key in COLUMNS if any(key in row for row in rows)]
-    headings = [registry.kind, *({**COLUMNS, **HEADINGS.get(kind, {})}[key] for key in shown)]
-    return headings, [[str(row.get(key, "")) for key in ("name", *shown)] for row in rows]
+    descriptions = [entry.to_json() for entry in entries]
+    columns = [key for key in COLUMNS if any(key in description for description in descriptions)]
+    headings = [registry.kind, *({**COLUMNS, **HEADINGS.get(kind, {})}[key] for key in columns)]
+    return headings, [[str(entry.get(key, "")) for key in ("name", *columns)] for entry in descriptions]
 
 
 def markdown(kind: str) -> str:
-    """A table for a page: of Tombola's own."""
+    """A Markdown table of Tombola's own entries of one kind, a key of `KINDS`."""
     headings, rows = entry_rows(kind, KINDS[kind].own.values())
-    named = [[f"`{name}`", *rest] for name, *rest in rows]
-    lines = [headings, ["---"] * len(headings), *named]
+    rows = [[f"`{name}`", *cells] for name, *cells in rows]
+    lines = [headings, ["---"] * len(headings), *rows]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
 def fill_tables(page: str) -> str:
-    """A page whose tables of entries, between `<!-- entries: KIND -->` and `<!-- end of entries -->`, are today's."""
-    return MARKED.sub(lambda found: f"{found[1]}{markdown(found[2])}{found[3]}", page)
+    """A page with new tables between each pair of `<!-- entries: KIND -->` and `<!-- end of entries -->`."""
+    return MARKED.sub(lambda match: f"{match[1]}{markdown(match[2])}{match[3]}", page)

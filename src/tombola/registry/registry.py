@@ -1,4 +1,4 @@
-"""What there is, by name: listed without importing it, loaded when it is asked for."""
+"""Named objects that can be listed without an import; each is loaded when its name is looked up."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ T = TypeVar("T")
 
 
 class RegistryWarning(UserWarning):
-    """An installed distribution offers something by a name that is taken."""
+    """An installed distribution registers a name that is taken."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing by its name: what is said of it, and where its object lives.
+    """The description of one named object, and where the object lives.
 
     Args:
-        name: what it is called on the command line and in reports.
-        where: its object, as "module:object". A class is called to give the object, a function is the object.
-        arguments: what a class is called with, or what goes before a function's own arguments.
-        settings: the same by keyword.
+        name: what the command line and reports call it.
+        where: the object, as "module:object". A class is called to make the object; a function is the object.
+        arguments: positional arguments of the class, or those that the function is always called with first.
+        settings: keyword arguments of the class or function.
         paper: its source.
         summary: what it does, in one line.
         unit: what it scores or removes, as "weight", "channel" or "block".
-        density: for a method, whether the density is met exactly, is a bound, or is what comes out.
+        density: for a method: "exact", "bound" (the ticket may be sparser) or "outcome" (found, not asked for).
         cost: what it costs, in words.
         needs: what it needs, in a word that its kind knows, as "data" or "training".
         means: for a control, what it means if the control does as well as the ticket.
         matters: for a control that is a sanity check, what it means if the ticket does better.
-        version: raised when a default or the mathematics changes, so that earlier results are not taken for today's.
+        version: raised when a default or the mathematics changes, so that old results are not taken for new ones.
         origin: the distribution that brings it; "" for Tombola's own.
     """
 
@@ -60,7 +60,7 @@ class Entry:
     origin: str = ""
 
     def load(self) -> Any:
-        """The object; TombolaError where it cannot be imported."""
+        """Import and make the object. Raises TombolaError if the import fails."""
         target = imported(self.where, f"'{self.name}' from")
         arguments = [build(value) for value in self.arguments]
         settings = {name: build(value) for name, value in self.settings.items()}
@@ -69,17 +69,17 @@ class Entry:
         return partial(target, *arguments, **settings) if arguments or settings else target
 
     def to_json(self) -> dict[str, str | int]:
-        """What is said of it, without what is empty."""
-        said = {key: value for key, value in vars(self).items() if isinstance(value, str | int) and value != ""}
-        return {key: value for key, value in said.items() if key != "where"}
+        """The fields of text and the version; empty fields and `where` are left out."""
+        filled = {key: value for key, value in vars(self).items() if isinstance(value, str | int) and value != ""}
+        return {key: value for key, value in filled.items() if key != "where"}
 
 
 def build(value: Any) -> Any:
-    """A setting, or the object that it stands for: {score = "synflow", …} is that score with these settings."""
+    """Turn a setting of an entry into its value: {score = "synflow", …} becomes that score with these settings."""
     if isinstance(value, list):
         return tuple(build(part) for part in value)
     if isinstance(value, Mapping):
-        (kind, name), *settings = value.items()
+        (kind, name), *settings = value.items()  # the first key of the table names the registry
         entry = REGISTRIES[kind].entry(name)
         return replace(entry, settings={**entry.settings, **dict(settings)}).load()
     return value
@@ -90,12 +90,17 @@ REGISTRIES: dict[str, Registry[Any]] = {}
 
 
 class Registry(Mapping[str, T]):
-    """Objects of one kind by name, in reading order. Names and `entries` cost nothing; an object is loaded by `[name]`.
+    """A mapping from names to objects of one kind, in reading order. `[name]` imports an object; the rest imports none.
 
     Args:
         kind: what its entries are, in the singular, for messages.
         entries: Tombola's own.
-        group: the entry points by which installed distributions add theirs, "" if there are none.
+        group: the entry-point group by which installed distributions add theirs; "" if they cannot.
+
+    Examples:
+        >>> from tombola.registry import SCORES
+        >>> SCORES["snip"], SCORES.entry("snip").paper
+        (Snip(batches=1, batch_norm='train'), 'Lee, Ajanthan, Torr, ICLR 2019')
     """
 
     def __init__(self, kind: str, entries: Iterable[Entry], group: str = "") -> None:
@@ -108,54 +113,67 @@ class Registry(Mapping[str, T]):
 
     @staticmethod
     def read(kind: str, file: str, group: str = "") -> Registry[Any]:
-        """Tombola's own entries are in a file of `entries/`."""
+        """The registry whose own entries stand in `entries/<file>.toml`."""
         text = files("tombola.registry").joinpath("entries", f"{file}.toml").read_text(encoding="utf-8")
-        return Registry(kind, [Entry(name, **said) for name, said in tomllib.loads(text).items()], group)
+        return Registry(kind, [Entry(name, **fields) for name, fields in tomllib.loads(text).items()], group)
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        """What is said of each, by name; Tombola's own come first."""
+        """All entries by name: Tombola's own, those of installed distributions, those registered in this process."""
         return {**self.own, **self._installed, **self._registered}
 
     def entry(self, name: str) -> Entry:
-        """What is said of one; TombolaError for a name that does not exist, with the nearest one that does."""
+        """The entry of a name. Raises TombolaError, which suggests the nearest name, if there is none."""
         entries = self.entries
         if name not in entries:
             raise unknown(self.kind, name, entries)
         return entries[name]
 
-    def only(self, **said: Any) -> dict[str, T]:
-        """The objects of those entries of which this is said, by name.
+    def only(self, **fields: Any) -> dict[str, T]:
+        """The objects, by name, of the entries that have these values.
+
+        Args:
+            fields: fields of an `Entry` and their values, as unit="channel".
 
         Examples:
             >>> from tombola.registry import SCORES
             >>> list(SCORES.only(unit="channel"))
             ['batch-norm-scale']
         """
-        wanted = said.items()
         return {
             name: self[name]
             for name, entry in self.entries.items()
-            if all(getattr(entry, key) == value for key, value in wanted)
+            if all(getattr(entry, key) == value for key, value in fields.items())
         }
 
-    def register(self, name: str, **said: Any) -> Callable[[T], T]:
-        """A decorator: the object, or the class that is called to give it, is known by this name from now on.
+    def register(self, name: str, **fields: Any) -> Callable[[T], T]:
+        """A decorator that registers a function, or a class whose instance is the object, in this process.
 
         Args:
-            name: must be free; TombolaError otherwise, but for the same object defined again.
-            said: the fields of its `Entry`, as paper="…", summary="…".
+            name: a free name.
+            fields: more fields of its `Entry`, as paper="…", summary="…".
+
+        Raises:
+            TombolaError: another object has the name. The same object may be defined again, as in a notebook.
+
+        Examples:
+            >>> losses = Registry("loss", [])
+            >>> @losses.register("absolute", summary="the mean absolute error")
+            ... def absolute(outputs, targets):
+            ...     return (outputs - targets).abs().mean()
+            >>> losses["absolute"] is absolute
+            True
         """
 
-        def keep(target: Any) -> Any:
+        def add(target: Any) -> Any:
             where = f"{target.__module__}:{target.__qualname__}"
             if name in self.entries and self.entries[name].where != where:
                 raise TombolaError(f"there already is a {self.kind} '{name}'; register yours by another name")
-            self._registered[name] = Entry(name, where, **said)
+            self._registered[name] = Entry(name, where, **fields)
             self._objects[name] = target() if isinstance(target, type) else target
             return target
 
-        return keep
+        return add
 
     def __getitem__(self, name: str) -> T:
         if name not in self._objects:
@@ -173,25 +191,41 @@ class Registry(Mapping[str, T]):
 
     @cached_property
     def _installed(self) -> dict[str, Entry]:
-        """What installed distributions add."""
-        found: dict[str, Entry] = {}
+        """The entries that installed distributions add."""
+        installed: dict[str, Entry] = {}
         for point in entry_points(group=self.group) if self.group else ():
-            if point.name in self.own or point.name in found:
+            if point.name in self.own or point.name in installed:
                 warnings.warn(
-                    f"the {self.kind} '{point.name}' of {_origin(point)} has a name that is taken; it can be had as "
+                    f"the {self.kind} '{point.name}' of {_origin(point)} has a name that is taken; use it as "
                     f"{point.value}",
                     RegistryWarning,
                     stacklevel=2,
                 )
                 continue
             summary = (point.dist.metadata["Summary"] or "") if point.dist else ""
-            found[point.name] = Entry(point.name, point.value, summary=summary, origin=_origin(point))
-        return found
+            installed[point.name] = Entry(point.name, point.value, summary=summary, origin=_origin(point))
+        return installed
 
 
 def imported(where: str, what: str = "the object") -> Any:
-    """What "module:object" names, found from the current folder too; TombolaError where it cannot be had."""
+    """Import the object that "module:object" names.
+
+    Args:
+        where: "module:object", where the module may lie in the current folder and the object may have dots.
+        what: what the error calls it.
+
+    Returns:
+        The object itself; a class is not called.
+
+    Raises:
+        TombolaError: the module cannot be imported or lacks the object.
+
+    Examples:
+        >>> imported("math:pi")
+        3.141592653589793
+    """
     module, _, path = where.partition(":")
+    # An installed command has its own folder first on the path, not the user's.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

@@ -1,4 +1,4 @@
-"""Reports: one self-contained HTML page with its charts, and the tables for the terminal."""
+"""Reports of a study: a self-contained HTML page with charts, and tables for the terminal."""
 
 from tombola.report.arms import GatheredArms
 from tombola.report.html_page import write_report

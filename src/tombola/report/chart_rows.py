@@ -1,4 +1,4 @@
-"""Tidy rows for charts and their tables: one dict a mark, accuracies in percent."""
+"""The rows of charts and their tables: one dictionary for each mark, with accuracies in percent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ Row = dict[str, Any]
 
 
 def accuracy_row(arm: ArmResults, series: str) -> Row:
-    """One arm as a point with its interval; `series`: the name under which it is drawn."""
+    """One arm as a point with its interval.
+
+    Args:
+        arm: the arm.
+        series: the name under which the chart draws it.
+    """
     mean, low, high = arm.accuracy
     return {
         "series": series,
@@ -29,19 +34,19 @@ def accuracy_row(arm: ArmResults, series: str) -> Row:
 
 
 def method_rows(study: GatheredArms, method: str) -> list[Row]:
-    """A method's tickets and controls, without those whose accuracy is not a number."""
+    """A method's tickets and controls; arms whose accuracy is not a number are left out."""
     rows = (accuracy_row(arm, arm.role) for arm in study.arms if arm.method == method)
     return [row for row in rows if row["mean"] is not None]
 
 
 def overview_rows(study: GatheredArms) -> list[Row]:
-    """Every method's tickets, without controls."""
+    """The tickets of all methods, without controls."""
     rows = (accuracy_row(arm, method) for method in study.methods for arm in study.tickets(method))
     return [row for row in rows if row["mean"] is not None]
 
 
 def dense_row(study: GatheredArms, method: str) -> Row | None:
-    """The dense network beside a method: that of its sparsest ticket."""
+    """The dense network that a method's chart shows: the one with which its sparsest arm is compared."""
     arms = [arm for arm in study.arms if arm.method == method] or list(study.arms)
     dense = study.dense(arms[-1]) if arms else None
     row = None if dense is None else accuracy_row(dense, "dense")
@@ -49,29 +54,29 @@ def dense_row(study: GatheredArms, method: str) -> Row | None:
 
 
 def layer_rows(study: GatheredArms, method: str) -> list[Row]:
-    """Kept share of each tensor of a method's tickets, mean over seeds, in network order."""
+    """The kept share in percent of each layer of a method's tickets, mean over seeds, in the network's order."""
     rows = []
     for arm in study.tickets(method):
-        kept: dict[str, list[float]] = defaultdict(list)
+        shares: dict[str, list[float]] = defaultdict(list)
         for result in arm.results:
             for layer, (count, size) in result.layers.items():
-                kept[layer].append(count / size if size else 0.0)
+                shares[layer].append(count / size if size else 0.0)
         sizes = {layer: size for result in arm.results for layer, (_, size) in result.layers.items()}
-        for layer, shares in kept.items():
-            value = 100 * math.fsum(shares) / len(shares)
+        for layer, values in shares.items():
+            value = 100 * math.fsum(values) / len(values)
             rows.append({"layer": layer, "size": sizes[layer], "density": share(arm.density), "value": value})
     return rows
 
 
 def curve_rows(study: GatheredArms, ticket: ArmResults) -> list[Row]:
-    """Validation metric by epoch, mean over seeds, of a ticket, its dense network and its controls."""
-    arms = [a for a in study.arms if a.method == ticket.method and a.density == ticket.density]
+    """Validation accuracy in percent by epoch of a ticket, its dense network and its controls, mean over seeds."""
+    arms = [arm for arm in study.arms if arm.method == ticket.method and arm.density == ticket.density]
     dense = study.dense(ticket)
     return [row for arm in [*([dense] if dense else []), *arms] for row in _curve(arm)]
 
 
 def cost_rows(study: GatheredArms) -> list[Row]:
-    """Cost of each search, mean over seeds."""
+    """The cost of each search in dense epochs and seconds, mean over seeds."""
     return [
         {
             "label": f"{arm.method}, {share(arm.density)}",
@@ -86,28 +91,40 @@ def cost_rows(study: GatheredArms) -> list[Row]:
 def saving_rows(study: GatheredArms) -> list[Row]:
     """What each method's tickets save of dense training, in percent."""
     return [
-        {"label": f"{own.subject}, {share(own.density)}"}
-        | {key: None if value is None else finite(100 * value) for key, value in own.training.items()}
-        for own in study.saved
+        {"label": f"{savings.subject}, {share(savings.density)}"}
+        | {key: None if value is None else finite(100 * value) for key, value in savings.training.items()}
+        for savings in study.saved
     ]
 
 
 def finite(value: float | None) -> float | None:
-    """The value if JSON can hold it."""
+    """The value, or None for NaN and infinities, which JSON cannot hold.
+
+    Examples:
+        >>> finite(0.5), finite(math.nan)
+        (0.5, None)
+    """
     return value if value is not None and math.isfinite(value) else None
 
 
 def bounds(rows: Iterable[Row | None]) -> tuple[float, float]:
-    """A range in percent that shows every mean, and intervals up to one and a half times the means' range."""
+    """The range of an axis, in percent.
+
+    It shows every mean. Wide intervals are cut: they may stretch the range on each side by half of that of the means,
+    or half a point if that is more, so that one noisy arm does not flatten the others.
+
+    Args:
+        rows: with mean, low and high; None stands for an arm that is not there.
+    """
     known = [row for row in rows if row is not None]
     if not known:
         return 0.0, 100.0
     means = [row["mean"] for row in known]
     bottom, top = min(means), max(means)
-    room = max(0.5 * (top - bottom), 0.5)
+    stretch = max(0.5 * (top - bottom), 0.5)
     lows = [row["low"] for row in known if row["low"] is not None]
     highs = [row["high"] for row in known if row["high"] is not None]
-    low, high = max(min([bottom, *lows]), bottom - room), min(max([top, *highs]), top + room)
+    low, high = max(min([bottom, *lows]), bottom - stretch), min(max([top, *highs]), top + stretch)
     margin = max(0.06 * (high - low), 0.1)
     return low - margin, high + margin
 

@@ -1,4 +1,4 @@
-"""The report's charts as Altair objects; colours come from the theme, so that one chart serves light and dark."""
+"""The report's charts as Altair objects. Colours come from the page's theme, so one chart serves light and dark."""
 
 from __future__ import annotations
 
@@ -24,15 +24,23 @@ def accuracy_chart(
 ) -> alt.LayerChart:
     """Accuracy against density on a logarithmic axis, sparser to the right, with 95 % intervals.
 
-    The dense network is a line with a band. Marks at one density are set a little apart, so that they can be
-    told from each other. thin: the series drawn thin and dashed.
+    The dense network is a line with a band. Marks at one density are set slightly apart, so that none hides another.
+
+    Args:
+        rows: one for each arm and density, as `accuracy_row` makes them.
+        dense: the row of the dense network, if there is one.
+        series: the names of all series, in the order of their colours.
+        y: the range of the accuracy axis in percent; intervals beyond it are cut off.
+        thin: the series to draw thin and dashed.
     """
     densities = sorted({row["density"] for row in rows})
     sides = (densities[-1] * 1.5, densities[0] / 1.5)
     gap = min((b / a for a, b in itertools.pairwise(densities)), default=sides[0] / sides[1])
-    apart = min((sides[0] / sides[1]) ** 0.014, gap ** (0.5 / len(series)))
-    place = {name: i - (len(series) - 1) / 2 for i, name in enumerate(series)}
-    placed = [row | {"x": row["density"] * apart ** -place[row["series"]]} for row in rows]
+    # On a logarithmic axis a factor is a distance: 1.4 % of the axis between two series, unless all series together
+    # would take more than half of the smallest gap between two densities.
+    factor = min((sides[0] / sides[1]) ** 0.014, gap ** (0.5 / len(series)))
+    offset = {name: i - (len(series) - 1) / 2 for i, name in enumerate(series)}
+    placed = [row | {"x": row["density"] * factor ** -offset[row["series"]]} for row in rows]
     kept, removed = ("format(100 * datum.value, '.4~g')", "format(100 - 100 * datum.value, '.4~g')")
     x = alt.X(
         "x:Q",
@@ -47,17 +55,20 @@ def accuracy_chart(
     )
     scale = alt.Scale(domain=y, nice=False, zero=False)
     layers = [] if dense is None else _band(dense, scale)
-    for names, look, size in ((thin, DASHED, 38), ([s for s in series if s not in thin], SOLID, 72)):
-        layers += _arms([row for row in placed if row["series"] in names], x, scale, series, look, size)
+    for names, stroke, size in ((thin, DASHED, 38), ([s for s in series if s not in thin], SOLID, 72)):
+        layers += _arms([row for row in placed if row["series"] in names], x, scale, series, stroke, size)
     return alt.LayerChart(layer=layers, height=HEIGHT, width="container")
 
 
 def layers_chart(rows: Sequence[Row], densities: Sequence[str], least: float) -> alt.LayerChart:
-    """Kept share of each layer on a logarithmic axis; a cross at the left edge where nothing is left.
+    """Kept share of each layer on a logarithmic axis; a cross at the left edge marks a layer with nothing left.
 
-    least: the smallest share above 0 for which the axis has room.
+    Args:
+        rows: one for each layer and density, as `layer_rows` makes them.
+        densities: the texts of all densities, in the order of their colours.
+        least: the smallest share above 0 in percent, where the axis begins.
     """
-    floor = least / 2
+    floor = least / 2  # A logarithmic axis has no 0, so the crosses stand here.
     order = list(dict.fromkeys(row["layer"] for row in rows))
     encodings: dict[str, Any] = {
         "x": alt.X(
@@ -79,11 +90,11 @@ def layers_chart(rows: Sequence[Row], densities: Sequence[str], least: float) ->
     color = alt.Color("density:O", title="density", sort=list(densities), scale=alt.Scale(domain=list(densities)))
     placed = [row | {"place": max(row["value"], floor)} for row in rows]
     left = [row for row in placed if row["value"] > 0]
-    gone = [row for row in placed if row["value"] == 0]
+    empty = [row for row in placed if row["value"] == 0]
     layers = [_draw(left, "point", filled=True, opacity=1, size=70).encode(**encodings, color=color)]
-    if gone:
+    if empty:
         layers.append(
-            _draw(gone, "point", shape="cross", filled=True, opacity=1, size=80, style="nothing-left").encode(
+            _draw(empty, "point", shape="cross", filled=True, opacity=1, size=80, style="nothing-left").encode(
                 **encodings
             )
         )
@@ -91,7 +102,15 @@ def layers_chart(rows: Sequence[Row], densities: Sequence[str], least: float) ->
 
 
 def curves_chart(rows: Sequence[Row], series: Sequence[str], field: str, x: str, y: str) -> alt.LayerChart:
-    """Accuracy against a field of the rows, on axes with titles: ticket and dense in full lines, controls dashed."""
+    """Accuracy by epoch, or by another field of the rows: ticket and dense as full lines, controls dashed.
+
+    Args:
+        rows: one for each point, with series, value in percent, seeds and the field.
+        series: the names of ticket and controls, in the order of their colours.
+        field: the rows' field on the horizontal axis.
+        x: the title of the horizontal axis.
+        y: the title of the vertical axis.
+    """
     encodings: dict[str, Any] = {
         "x": alt.X(f"{field}:Q", title=x, axis=alt.Axis(tickMinStep=1, grid=False, tickCount=6)),
         "y": alt.Y("value:Q", title=y, scale=alt.Scale(zero=False)),
@@ -102,26 +121,32 @@ def curves_chart(rows: Sequence[Row], series: Sequence[str], field: str, x: str,
             alt.Tooltip("seeds:Q", title="seeds"),
         ],
     }
-    seen = 1 if len({row[field] for row in rows}) == 1 else 0
+    opacity = 1 if len({row[field] for row in rows}) == 1 else 0  # A line through one point shows nothing.
     dense = [row for row in rows if row["series"] == "dense"]
-    mine = [row for row in rows if row["series"] == "ticket"]
+    ticket = [row for row in rows if row["series"] == "ticket"]
     controls = [row for row in rows if row["series"] not in ("dense", "ticket")]
-    point = alt.OverlayMarkDef(opacity=seen, size=60, filled=True)
-    grey = alt.OverlayMarkDef(opacity=seen, size=60, filled=True, style="dense-point")
+    point = alt.OverlayMarkDef(opacity=opacity, size=60, filled=True)
+    grey = alt.OverlayMarkDef(opacity=opacity, size=60, filled=True, style="dense-point")
     color = _color(series)
     layers = [
         _draw(dense, "line", style="dense", point=grey).encode(**encodings),
         _draw(controls, "line", point=point, **DASHED).encode(**encodings, color=color),
-        _draw(mine, "line", point=point, **SOLID).encode(**encodings, color=color),
+        _draw(ticket, "line", point=point, **SOLID).encode(**encodings, color=color),
     ]
     return alt.LayerChart(layer=layers, height=220, width="container")
 
 
 def cost_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
-    """One bar a search with its figure at the end."""
-    known = [row for row in rows if row[field] is not None]
-    most = max((row[field] for row in known), default=0.0) or 1.0
-    order = [row["label"] for row in known]
+    """One bar for each search, with its figure at the end.
+
+    Args:
+        rows: as `cost_rows` makes them.
+        field: the cost to show; rows without it are left out.
+        title: the title of the axis.
+    """
+    drawn = [row for row in rows if row[field] is not None]
+    most = max((row[field] for row in drawn), default=0.0) or 1.0
+    order = [row["label"] for row in drawn]
     encodings: dict[str, Any] = {
         "x": alt.X(
             f"{field}:Q",
@@ -132,18 +157,24 @@ def cost_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
         "y": alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=150, ticks=False)),
         "tooltip": [alt.Tooltip("label:N", title="search"), alt.Tooltip(f"{field}:Q", title=title, format=".4~g")],
     }
-    bars = _draw(known, "bar", height={"band": 0.62}).encode(**encodings)
-    figures = _draw(known, "text", align="left", dx=5).encode(**encodings, text=alt.Text(f"{field}:Q", format=",.3~r"))
+    bars = _draw(drawn, "bar", height={"band": 0.62}).encode(**encodings)
+    figures = _draw(drawn, "text", align="left", dx=5).encode(**encodings, text=alt.Text(f"{field}:Q", format=",.3~r"))
     return alt.LayerChart(layer=[bars, figures], height=24 * len(order), width="container")
 
 
 def savings_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
-    """One bar a ticket with its figure at the end, to the left of 0 where it spends more than dense."""
-    known = [row for row in rows if row[field] is not None]
-    least, most = (pick([row[field] for row in known]) for pick in (min, max))
+    """One bar for each ticket, with its figure at the end; to the left of 0 if it spends more than dense.
+
+    Args:
+        rows: as `saving_rows` makes them.
+        field: the measure to show; rows without it are left out.
+        title: the measure's name, for the axis.
+    """
+    drawn = [row for row in rows if row[field] is not None]
+    least, most = (pick([row[field] for row in drawn]) for pick in (min, max))
     least, most = min(least, 0.0), max(most, 10.0)
-    room = 0.25 * (most - least)
-    order = [row["label"] for row in known]
+    room = 0.25 * (most - least)  # For the figures.
+    order = [row["label"] for row in drawn]
     encodings: dict[str, Any] = {
         "x": alt.X(
             f"{field}:Q",
@@ -155,20 +186,24 @@ def savings_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart
         "tooltip": [alt.Tooltip("label:N", title="ticket"), alt.Tooltip(f"{field}:Q", title="saved, %", format=".1f")],
     }
     layers = [
-        _draw(known, "bar", height={"band": 0.62}).encode(**encodings),
+        _draw(drawn, "bar", height={"band": 0.62}).encode(**encodings),
         _draw([{}], "rule", style="dense").encode(x=alt.datum(0)),
     ]
-    for align, shown in (("right", [r for r in known if r[field] < 0]), ("left", [r for r in known if r[field] >= 0])):
-        if shown:
-            figures = _draw(shown, "text", align=align, dx=5 if align == "left" else -5)
+    # Vega-Lite aligns all texts of a layer alike, so figures to the left and right of their bars are two layers.
+    for align, side in (("right", [r for r in drawn if r[field] < 0]), ("left", [r for r in drawn if r[field] >= 0])):
+        if side:
+            figures = _draw(side, "text", align=align, dx=5 if align == "left" else -5)
             layers.append(figures.encode(**encodings, text=alt.Text(f"{field}:Q", format=".1f")))
     return alt.LayerChart(layer=layers, height=24 * len(order), width="container")
 
 
 def differences_chart(rows: Sequence[Row], colours: Mapping[str, str], what: str = "left − right") -> alt.VConcatChart:
-    """Differences of two arms with their 95 % intervals, one below the other, coloured by what was found.
+    """Differences of two arms with their 95 % intervals, one below the other, coloured by the finding.
 
-    Those of one unit share an axis, which says what was subtracted from what.
+    Args:
+        rows: with expected (the label), unit, finding, mean, low and high; rows of one unit share an axis.
+        colours: the colour of each finding.
+        what: the difference, for the axis' title.
     """
     units = dict.fromkeys(row["unit"] for row in rows)
     parts = [_differences([row for row in rows if row["unit"] == unit], f"{what}, {unit}", colours) for unit in units]
@@ -192,12 +227,12 @@ def _differences(rows: Sequence[Row], title: str, colours: Mapping[str, str]) ->
 
 
 def empty_chart(text: str) -> alt.Chart:
-    """A sentence in place of a chart that has no data."""
+    """A sentence that takes the place of a chart without data."""
     return _draw([{"text": text}], "text").encode(text="text:N").properties(width=340, height=80)
 
 
 def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    """A chart as plain JSON, without Altair's own settings and the schema's address."""
+    """A chart as plain JSON, without Altair's settings (the page has its own) and the schema's address."""
     return {key: value for key, value in chart.to_dict().items() if key not in ("config", "$schema")}
 
 
@@ -217,8 +252,9 @@ def _draw(rows: Sequence[Row], mark: Mark, **settings: Any) -> alt.Chart:
 
 
 def _arms(
-    rows: Sequence[Row], x: alt.X, scale: alt.Scale, series: Sequence[str], look: dict[str, Any], size: int
+    rows: Sequence[Row], x: alt.X, scale: alt.Scale, series: Sequence[str], stroke: dict[str, Any], size: int
 ) -> list[alt.Chart]:
+    """Lines, intervals and points of some series. `stroke` is SOLID or DASHED, `size` that of the points."""
     if not rows:
         return []
     tooltip = [
@@ -231,25 +267,25 @@ def _arms(
         alt.Tooltip("seeds:Q", title="seeds"),
     ]
     color, mean = _color(series), alt.Y("mean:Q", title=ACCURACY, scale=scale)
-    form = alt.Shape(
+    mark_shape = alt.Shape(
         "series:N",
         title=None,
         scale=alt.Scale(domain=list(series), range=[shape(i) for i in range(len(series))]),
     )
-    spans = [row for row in rows if row["low"] is not None]
-    interval: dict[str, Any] = {"y": alt.Y("low:Q", title=ACCURACY, scale=scale), "y2": alt.Y2("high:Q")}
+    intervals = [row for row in rows if row["low"] is not None]
+    low_to_high: dict[str, Any] = {"y": alt.Y("low:Q", title=ACCURACY, scale=scale), "y2": alt.Y2("high:Q")}
     return [
-        _draw(rows, "line", clip=True, **look).encode(x=x, y=mean, color=color),
-        _draw(spans, "rule", clip=True, strokeWidth=look["strokeWidth"]).encode(x=x, color=color, **interval),
+        _draw(rows, "line", clip=True, **stroke).encode(x=x, y=mean, color=color),
+        _draw(intervals, "rule", clip=True, strokeWidth=stroke["strokeWidth"]).encode(x=x, color=color, **low_to_high),
         _draw(rows, "point", filled=True, opacity=1, size=size).encode(
-            x=x, y=mean, color=color, shape=form, tooltip=tooltip
+            x=x, y=mean, color=color, shape=mark_shape, tooltip=tooltip
         ),
     ]
 
 
 def _band(dense: Row, scale: alt.Scale) -> list[alt.Chart]:
-    told = [alt.Tooltip("mean:Q", title="dense, %", format=".2f"), alt.Tooltip("seeds:Q", title="seeds")]
-    line = _draw([dense], "rule", style="dense").encode(y=alt.Y("mean:Q", title=ACCURACY, scale=scale), tooltip=told)
+    tooltip = [alt.Tooltip("mean:Q", title="dense, %", format=".2f"), alt.Tooltip("seeds:Q", title="seeds")]
+    line = _draw([dense], "rule", style="dense").encode(y=alt.Y("mean:Q", title=ACCURACY, scale=scale), tooltip=tooltip)
     if dense["low"] is None:
         return [line]
     low, high = alt.Y("low:Q", title=ACCURACY, scale=scale), alt.Y2("high:Q")

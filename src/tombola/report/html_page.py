@@ -1,4 +1,4 @@
-"""The HTML page: everything in one file, which asks nothing of the network."""
+"""The HTML page: one file that holds everything and makes no network request."""
 
 from __future__ import annotations
 
@@ -35,24 +35,33 @@ def write_report(
     task: Mapping[str, Any] = {},
     checks: Sequence[Sanity] = (),
 ) -> Path:
-    """Write report.html and its charts as PNG files into a folder; returns the page's path.
+    """Write report.html, and its charts as PNG files, into a folder.
 
-    command: what makes the whole report again; task: what was learned, as names and values to show; checks: the sanity
-    checks that were made.
+    Args:
+        results: of all runs.
+        verdicts: one for each method and density that was checked.
+        folder: where to write; it is made if it is missing.
+        title: the page's heading.
+        command: the command line that repeats the study; none is shown if empty.
+        task: what describes the task, by name; values may be mappings.
+        checks: the sanity checks that were made.
+
+    Returns:
+        The path of the page.
     """
     study = GatheredArms.of(results, verdicts, checks)
-    drawn = figures(study)
+    charts = figures(study)
     page = Path(folder) / "report.html"
-    write_atomically(page, render(study, drawn, title=title, command=command, task=task))
-    for name, picture in pictures(study, drawn).items():
-        write_atomically(page.with_name(name), picture)
+    write_atomically(page, render(study, charts, title=title, command=command, task=task))
+    for name, png in pictures(study, charts).items():
+        write_atomically(page.with_name(name), png)
     return page
 
 
 def render(
     study: GatheredArms, drawn: Mapping[str, Figure], *, title: str, command: str = "", task: Mapping[str, Any] = {}
 ) -> str:
-    """The page's HTML."""
+    """The page's HTML; the arguments are those of `write_report`, with the figures drawn."""
     results = [result for arm in study.arms for result in arm.results]
     charts = {p.key: p.chart for figure in drawn.values() for p in figure.panels}
     return (
@@ -69,15 +78,15 @@ def render(
             robustness_tables=robustness_tables,
             sanity_tables=sanity_tables,
             figures=drawn,
-            common=shared_settings_of(results),
-            own=settings_of_arms,
+            shared=shared_settings_of(results),
+            settings_of_arms=settings_of_arms,
             **dressed(charts, len(study.densities)),
         )
     )
 
 
 def environment(*folders: Path) -> Environment:
-    """Where the templates are read from: these folders, then this one."""
+    """Reads templates from these folders, then from this package's; text is escaped, a missing name is an error."""
     return Environment(
         loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
@@ -88,9 +97,11 @@ def environment(*folders: Path) -> Environment:
 
 
 def dressed(charts: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, Any]:
-    """What every page needs beside its content: version, looks in light and dark, charts and what draws them.
+    """What every page's template needs beside its content: version, light and dark looks, charts and Vega.
 
-    steps: how many densities a chart's ramp must tell apart.
+    Args:
+        charts: Vega-Lite specifications by the key of their place on the page.
+        steps: the number of densities whose colours must differ.
     """
     looks = {"light": LIGHT, "dark": DARK}
     return {
@@ -109,6 +120,7 @@ def dressed(charts: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, An
 
 @functools.cache
 def bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script that no text inside it can end early."""
+    """Vega, Vega-Lite and vega-embed as one script."""
     script = vl_convert.javascript_bundle(EXPOSE, vl_version="6.4")
+    # In HTML, these two texts would end or hide the script; the backslash means nothing in JavaScript's strings.
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")

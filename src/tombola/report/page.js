@@ -1,6 +1,7 @@
 const { charts, themes } = JSON.parse(document.getElementById("data").textContent);
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
+// Vega cannot restyle a chart, so a change between light and dark draws it anew; `finalize` frees the old one.
 async function draw(place) {
   const look = dark.matches ? "dark" : "light";
   const options = { mode: "vega-lite", renderer: "svg", actions: false, config: themes[look], tooltip: { theme: look } };
@@ -9,6 +10,7 @@ async function draw(place) {
   place.view = view;
 }
 
+// One after another: the first charts appear at once instead of all at the end.
 function drawInTurn(places) {
   return places.reduce((before, place) => before.then(() => draw(place)), Promise.resolve());
 }
@@ -22,7 +24,7 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = "Copied";
-  } catch {
+  } catch {  // Browsers refuse the clipboard to pages opened as files.
     window.getSelection().selectAllChildren(code);
     button.textContent = "Selected: press Ctrl+C";
   }

@@ -1,4 +1,4 @@
-"""The page's tables as texts: every figure of a chart stands in one of them."""
+"""The page's tables as texts; they hold every figure that a chart shows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ from tombola.studies import Result
 
 @dataclass(frozen=True)
 class Grid:
-    """A table. text: how many columns from the left hold words, the others hold figures."""
+    """A table of texts.
+
+    Args:
+        head: the headings of the columns.
+        rows: the cells of each row.
+        text: the number of columns from the left that hold words; the others hold figures.
+        marked: the indices of the rows to set in bold.
+    """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -34,7 +41,7 @@ class Grid:
 
 
 def results_grid(study: GatheredArms) -> Grid:
-    """One row an arm and density; tickets are marked."""
+    """One row for each arm and density; tickets are marked."""
     rows = []
     for arm in study.arms:
         difference = study.difference(arm)
@@ -74,31 +81,31 @@ def results_grid(study: GatheredArms) -> Grid:
 
 
 def layers_grid(study: GatheredArms, method: str) -> Grid:
-    """A row a layer, a column a density."""
+    """The kept share of each layer: one row for each layer, one column for each density."""
     rows = chart_rows.layer_rows(study, method)
     densities = list(dict.fromkeys(row["density"] for row in rows))
     values = {(row["layer"], row["density"]): f"{row['value']:.4g}\u00a0%" for row in rows}
     sizes = {row["layer"]: row["size"] for row in rows}
-    head = ("layer", "weights", *(f"kept at density {d}" for d in densities))
+    head = ("layer", "weights", *(f"kept at density {density}" for density in densities))
     body = (
-        (layer, f"{size:,}", *(values.get((layer, d), NOTHING) for d in densities)) for layer, size in sizes.items()
+        (layer, f"{size:,}", *(values.get((layer, density), NOTHING) for density in densities))
+        for layer, size in sizes.items()
     )
     return Grid(head, tuple(body))
 
 
 def curves_grid(study: GatheredArms, ticket: ArmResults) -> Grid:
-    """A row an epoch, a column an arm."""
+    """Validation accuracy in percent: one row for each epoch, one column for each arm."""
     rows = chart_rows.curve_rows(study, ticket)
     series = list(dict.fromkeys(row["series"] for row in rows))
     values = {(row["epoch"], row["series"]): f"{row['value']:.2f}" for row in rows}
     epochs = sorted({row["epoch"] for row in rows})
-    return Grid(
-        ("epoch", *series), tuple((f"{e:g}", *(values.get((e, s), NOTHING) for s in series)) for e in epochs), text=0
-    )
+    body = ((f"{epoch:g}", *(values.get((epoch, name), NOTHING) for name in series)) for epoch in epochs)
+    return Grid(("epoch", *series), tuple(body), text=0)
 
 
 def costs_grid(study: GatheredArms) -> Grid:
-    """Search and training of each arm, means over seeds."""
+    """The costs of search and training of each ticket and of dense, means over seeds."""
     head = (
         "arm",
         "density",
@@ -135,7 +142,7 @@ def costs_grid(study: GatheredArms) -> Grid:
 
 
 def savings_grid(study: GatheredArms) -> Grid:
-    """One row a ticket: what it saves of dense training, alone and with its search."""
+    """What each ticket saves of dense training, without and with the cost of its search."""
     head = (
         "ticket",
         "density",
@@ -145,19 +152,19 @@ def savings_grid(study: GatheredArms) -> Grid:
     )
     rows = (
         (
-            own.subject,
-            share(own.density),
-            str(len(own.seeds)),
-            *(saved(own.training[key]) for key in TRAINING),
-            *(saved(own.net[key]) for key in NET),
+            savings.subject,
+            share(savings.density),
+            str(len(savings.seeds)),
+            *(saved(savings.training[key]) for key in TRAINING),
+            *(saved(savings.net[key]) for key in NET),
         )
-        for own in study.saved
+        for savings in study.saved
     )
     return Grid(head, tuple(rows))
 
 
 def runs_grid(arm: ArmResults) -> Grid:
-    """A row a seed: what it came to and what identifies it."""
+    """One row for each seed: its outcome and the digests that identify it."""
     head = ("seed", "accuracy", "loss", "validation", "epochs", "trained", "nothing left of", "digest", "source")
     body = (
         (
@@ -177,7 +184,7 @@ def runs_grid(arm: ArmResults) -> Grid:
 
 
 def _company(result: Result) -> str:
-    """How many others a network trained with, or why with none where small networks were to."""
+    """With how many other networks this one trained at once, or why it trained alone."""
     if result.together > 1:
         return f"with {result.together - 1} others"
     return f"alone: {result.alone}" if result.alone else "alone"

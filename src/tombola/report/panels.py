@@ -1,4 +1,4 @@
-"""The report's figures: panels that belong together, with one legend for all of them."""
+"""The report's figures; each is a group of panels with one legend."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ PNG_WIDTH = 340
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart, as Vega-Lite, with its heading."""
+    """One chart with its heading.
+
+    Args:
+        key: what identifies the panel on the page.
+        title: the heading.
+        chart: the Vega-Lite specification.
+    """
 
     key: str
     title: str
@@ -40,9 +46,15 @@ class Panel:
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """One line of a legend.
+    """One entry of a legend.
 
-    kind: "series", "ramp", "band", "dense" or "gone"; index: which colour of its kind; dashed: drawn thin.
+    Args:
+        text: what it names.
+        kind: what it looks like: "series", "ramp" (a density's colour), "band" (dense with its interval), "dense" (a
+            line) or "gone" (the cross of a layer with nothing left).
+        index: the position of its colour among those of its kind.
+        shape: the mark of a series; none if empty.
+        dashed: whether its line is thin and dashed.
     """
 
     text: str
@@ -54,12 +66,14 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Figure:
+    """Panels that belong together, and their common legend; without data, it has neither."""
+
     panels: tuple[Panel, ...]
     legend: tuple[LegendEntry, ...]
 
 
 def figures(study: GatheredArms) -> dict[str, Figure]:
-    """All figures by name: overview (of several methods), accuracy, layers, training, cost, savings, robustness."""
+    """All figures of a report by name. One without data has no panels; overview needs several methods."""
     return {
         "overview": _overview(study),
         "accuracy": _accuracy(study),
@@ -72,13 +86,21 @@ def figures(study: GatheredArms) -> dict[str, Figure]:
 
 
 def pictures(study: GatheredArms, drawn: dict[str, Figure]) -> dict[str, bytes]:
-    """The figures as PNG files by name, in the light theme."""
+    """The figures as PNG images in the light theme.
+
+    Args:
+        study: the content of the report.
+        drawn: what `figures` made of it.
+
+    Returns:
+        The images by file name.
+    """
     config = vega_config(LIGHT, len(study.densities)) | {"background": LIGHT.card}
-    rows = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost", "savings")}
-    rows |= {"robustness": [drawn["robustness"]]} if drawn["robustness"].panels else {}
-    rows["accuracy"].insert(0, drawn["overview"])
-    drawn_rows = {f"{name}.png": _png(parts, config) for name, parts in rows.items()}
-    return drawn_rows | ({"sanity.png": _sanity(study, config)} if study.sanity else {})
+    groups = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost", "savings")}
+    groups |= {"robustness": [drawn["robustness"]]} if drawn["robustness"].panels else {}
+    groups["accuracy"].insert(0, drawn["overview"])
+    images = {f"{name}.png": _png(group, config) for name, group in groups.items()}
+    return images | ({"sanity.png": _sanity_png(study, config)} if study.sanity else {})
 
 
 def _overview(study: GatheredArms) -> Figure:
@@ -88,8 +110,8 @@ def _overview(study: GatheredArms) -> Figure:
     dense = chart_rows.dense_row(study, methods[0])
     chart = accuracy_chart(rows, dense, methods, chart_rows.bounds([*rows, dense]))
     label = "Accuracy against density of every method's tickets"
-    legend = [_series(method, i, dashed=False) for i, method in enumerate(methods)]
-    return Figure((_panel("overview", "All methods", label, chart),), (*legend, *_dense(dense)))
+    legend = [_series_entry(method, i, dashed=False) for i, method in enumerate(methods)]
+    return Figure((_panel("overview", "All methods", label, chart),), (*legend, *_dense_entry(dense)))
 
 
 def _accuracy(study: GatheredArms) -> Figure:
@@ -106,12 +128,12 @@ def _accuracy(study: GatheredArms) -> Figure:
         )
         for i, (method, rows) in enumerate(groups.items())
     )
-    legend = [_series(name, i, dashed=i > 0) for i, name in enumerate(series)]
-    return Figure(panels, (*legend, *_dense(next(iter(dense.values()), None))) if panels else ())
+    legend = [_series_entry(name, i, dashed=i > 0) for i, name in enumerate(series)]
+    return Figure(panels, (*legend, *_dense_entry(next(iter(dense.values()), None))) if panels else ())
 
 
 def _layers(study: GatheredArms) -> Figure:
-    densities = [share(d) for d in study.densities]
+    densities = [share(density) for density in study.densities]
     groups = {method: chart_rows.layer_rows(study, method) for method in study.methods}
     least = min((row["value"] for rows in groups.values() for row in rows if row["value"] > 0), default=1.0)
     panels = tuple(
@@ -158,20 +180,20 @@ def _cost(study: GatheredArms) -> Figure:
 
 def _robustness(study: GatheredArms) -> Figure:
     series = ["ticket", *study.controls]
-    drawn = [
-        (own, kind, axis, rows)
-        for own in robustness_tables.robustness_rows(study)
+    curves = [
+        (ticket, kind, axis, rows)
+        for ticket in robustness_tables.robustness_rows(study)
         for kind, (_, axis) in robustness_tables.AXES.items()
-        if (rows := robustness_tables.robustness_curve_rows(own, kind))
+        if (rows := robustness_tables.robustness_curve_rows(ticket, kind))
     ]
     panels = tuple(
         _panel(
             f"robustness-{i}",
-            f"{own.title}: {kind}",
-            f"Accuracy against {axis} of {own.title}, dense and controls",
+            f"{ticket.title}: {kind}",
+            f"Accuracy against {axis} of {ticket.title}, dense and controls",
             curves_chart(rows, series, "place", axis, ACCURACY),
         )
-        for i, (own, kind, axis, rows) in enumerate(drawn)
+        for i, (ticket, kind, axis, rows) in enumerate(curves)
     )
     legend = [LegendEntry(name, "series", i, shape="", dashed=i > 0) for i, name in enumerate(series)]
     return Figure(panels, (*legend, LegendEntry("dense", "dense")) if panels else ())
@@ -194,29 +216,32 @@ def _savings(study: GatheredArms) -> Figure:
 
 
 def _panel(key: str, title: str, label: str, chart: alt.LayerChart) -> Panel:
-    """label: what a reader who cannot see the chart is told."""
+    """One panel; `label` describes the chart to readers who cannot see it."""
     return Panel(key, title, specification(chart) | {"description": label})
 
 
-def _series(name: str, index: int, *, dashed: bool) -> LegendEntry:
+def _series_entry(name: str, index: int, *, dashed: bool) -> LegendEntry:
     return LegendEntry(name, "series", index, shape(index), dashed)
 
 
-def _dense(dense: chart_rows.Row | None) -> list[LegendEntry]:
+def _dense_entry(dense: chart_rows.Row | None) -> list[LegendEntry]:
     if dense is None:
         return []
     return [LegendEntry("dense", "dense") if dense["low"] is None else LegendEntry("dense, with 95 % interval", "band")]
 
 
-def _png(parts: Sequence[Figure], config: dict[str, Any]) -> bytes:
-    rows = [_row(part) for part in parts if part.panels] or [specification(empty_chart("There is nothing to show."))]
+def _png(group: Sequence[Figure], config: dict[str, Any]) -> bytes:
+    rows = [_row(figure) for figure in group if figure.panels] or [
+        specification(empty_chart("There is nothing to show."))
+    ]
+    # The figures' colours mean different things: methods in the overview, ticket and controls in the others.
     resolve = {"scale": {"color": "independent", "shape": "independent"}}
-    whole = {"vconcat": rows, "spacing": 40, "resolve": resolve, "config": config, "padding": 20}
-    return vl_convert.vegalite_to_png(json.dumps(whole), vl_version="6.4", scale=2)
+    page = {"vconcat": rows, "spacing": 40, "resolve": resolve, "config": config, "padding": 20}
+    return vl_convert.vegalite_to_png(json.dumps(page), vl_version="6.4", scale=2)
 
 
-def _sanity(study: GatheredArms, config: dict[str, Any]) -> bytes:
-    """Ticket minus control of every check, with its interval."""
+def _sanity_png(study: GatheredArms, config: dict[str, Any]) -> bytes:
+    """Ticket minus control of every sanity check, with its interval."""
     colours = {finding: getattr(LIGHT, name) for finding, name in sanity_tables.COLOURS.items()}
     chart = specification(differences_chart(sanity_tables.difference_rows(study), colours, "ticket − control"))
     return vl_convert.vegalite_to_png(json.dumps(chart | {"config": config, "padding": 20}), vl_version="6.4", scale=2)
@@ -230,5 +255,6 @@ def _row(figure: Figure) -> dict[str, Any]:
         "spacing": 36,
         "resolve": {"scale": {"color": "shared", "shape": "shared"}},
     }
+    # Vega-Lite's legends show colours of data only, so the title explains what is grey.
     grey = [f"Grey: {entry.text}" for entry in figure.legend if entry.kind in ("band", "dense")]
     return row | ({"title": {"text": grey[0], "fontSize": 11, "fontWeight": "normal"}} if grey else {})

@@ -1,8 +1,9 @@
-"""Numbers and verdicts as a reader wants them: short, with their unit, and honest about what is not known."""
+"""Numbers and verdicts as texts: short, with their unit, and plain about what is unknown."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tombola.evidence import MANDATORY, Comparison, Verdict
@@ -24,7 +25,7 @@ MEASURES = {
 
 
 def share(value: float) -> str:
-    """A density or sparsity in percent with four digits at most.
+    """A density or sparsity in percent, with at most four digits.
 
     Examples:
         >>> share(0.05), share(1 - 0.0144)
@@ -34,18 +35,34 @@ def share(value: float) -> str:
 
 
 def percent(value: float | None) -> str:
+    """A value that is in percent already; a dash where there is none.
+
+    Examples:
+        >>> percent(97.314), percent(None)
+        ('97.31\\xa0%', '–')
+    """
     return NOTHING if value is None or math.isnan(value) else f"{value:.2f}{SPACE}%"
 
 
 def between(low: float | None, high: float | None, sign: str = "") -> str:
-    """An interval in percent or points, or a dash where there is none."""
+    """An interval in percent or points; a dash where there is none.
+
+    Args:
+        low: the lower end.
+        high: the upper end.
+        sign: "+" to write the sign of positive ends too, for differences.
+
+    Examples:
+        >>> between(-0.5, 1.25, "+")
+        '[−0.50,\\xa0+1.25]'
+    """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return NOTHING
     return f"[{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−").replace(" ", SPACE)
 
 
 def saved(value: float | None) -> str:
-    """A share that was saved, in percent; below 0 where more was spent.
+    """The share that was saved, in percent; below 0 if more was spent.
 
     Examples:
         >>> saved(0.125), saved(-2.0), saved(None)
@@ -55,7 +72,7 @@ def saved(value: float | None) -> str:
 
 
 def points(value: float | None) -> str:
-    """A difference of two shares, given in points.
+    """A difference that is in percentage points already, with its sign.
 
     Examples:
         >>> points(-0.123)
@@ -65,7 +82,7 @@ def points(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """A count or a measure with three digits and a thousands prefix.
+    """A count or a measure with three digits and an SI prefix.
 
     Examples:
         >>> number(60000.0), number(0.25), number(None)
@@ -80,7 +97,7 @@ def number(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in the unit that a clock would use.
+    """Seconds as seconds, minutes or hours, whichever reads best.
 
     Examples:
         >>> duration(3.14159), duration(200), duration(7300)
@@ -94,40 +111,52 @@ def duration(seconds: float | None) -> str:
 
 
 def counted(count: int, thing: str, things: str = "") -> str:
+    """A count with its noun, in the plural where needed.
+
+    Args:
+        count: how many.
+        thing: the noun.
+        things: its plural; the noun with an s if empty.
+
+    Examples:
+        >>> counted(1, "seed"), counted(2, "density", "densities")
+        ('1 seed', '2 densities')
+    """
     return f"{count} {thing if count == 1 else things or f'{thing}s'}"
 
 
 def verdict_word(study: GatheredArms, arm: ArmResults) -> str:
-    """The verdict on a ticket in one or two words; nothing for dense and controls."""
+    """The verdict on a ticket in up to three words; empty for dense, for controls and without a verdict."""
     verdict = None if arm.role != "ticket" else study.verdict(arm)
     return "" if verdict is None else WORDS[verdict.wins]
 
 
 def summary(study: GatheredArms) -> str:
-    """Two sentences: what was compared with what result, and the sparsest winner if there is one."""
+    """The page's lead: what was compared and how it came out, then the sparsest winner if there is one."""
     densities = counted(len(study.densities), "density", "densities")
     scope = f"{counted(len(study.methods), 'method')} at {densities} over {counted(len(study.seeds), 'seed')}"
     if study.sanity:
-        found = [check.finding for own in study.sanity for check in own.checks if check.comparison is not None]
-        tally = (("passed", "passes"), ("failed", "fails"), ("undecided", "undecided"))
-        counts = [f"{found.count(own)} {word}" for word, own in tally if own in found]
-        return f"Of {counted(len(found), 'sanity check')} ({scope}), {_and(counts)}."
+        checks = [check for sanity in study.sanity for check in sanity.checks if check.comparison is not None]
+        findings = [check.finding for check in checks]
+        words = {"passes": "passed", "fails": "failed", "undecided": "undecided"}
+        counts = [f"{findings.count(finding)} {word}" for finding, word in words.items() if finding in findings]
+        return f"Of {counted(len(findings), 'sanity check')} ({scope}), {_and(counts)}."
     if not study.verdicts:
-        return f"This report shows {scope}. No verdict was asked for, so nothing is proven here yet."
+        return f"This report shows {scope}. No verdict was asked for, so nothing is proven yet."
     first = f"Of {counted(len(study.verdicts), 'ticket')} tried ({scope}), {_and(_tally(study))}."
     winners = [v for v in study.verdicts if v.wins]
     if not winners:
         return f"{first} No ticket was shown to keep up with the dense network and to beat its controls."
     best = min(winners, key=lambda v: (v.density, -v.dense.mean))
     return (
-        f"{first} The sparsest winner is {best.subject}, which keeps {share(best.density)} of its units and comes to "
-        f"{percent(100 * best.means['ticket'])}, {points(100 * best.dense.mean)} points from dense, while every "
-        "mandatory control falls behind it."
+        f"{first} The sparsest winner is {best.subject}: it keeps {share(best.density)} of the units and reaches "
+        f"{percent(100 * best.means['ticket'])} accuracy, {points(100 * best.dense.mean)} points against dense, and "
+        "every mandatory control is worse."
     )
 
 
 def reason(verdict: Verdict) -> str:
-    """Why the verdict is what it is, in one or two sentences."""
+    """The reasons of a verdict, in a sentence."""
     dense, margin = verdict.dense, 100 * verdict.margin
     missing = [name for name in MANDATORY if name not in {c.against for c in verdict.controls}]
     groups = {
@@ -142,20 +171,23 @@ def reason(verdict: Verdict) -> str:
             causes.append(f"is not better than its control{'s' if len(beaten) > 1 else ''} {_and(beaten)}")
         return f"It {_and(causes)}."
     if len(verdict.seeds) < 2:
-        return "One seed can decide nothing: run more."
+        return "One seed can decide nothing; run more seeds."
     causes = [f"the control{'s' if len(missing) > 1 else ''} {_and(missing)} did not run"] if missing else []
+    # `not … >` is true for NaN too, and a bound that is no number rules nothing out.
     if not dense.low90 > -verdict.margin:
-        causes.append(f"these seeds do not exclude that it is worse than dense by more than {margin:g} points")
+        causes.append(f"these seeds cannot rule out that it is worse than dense by more than {margin:g} points")
     if groups["undecided"]:
-        causes.append(f"they cannot tell it from {_and(groups['undecided'])}")
+        causes.append(f"these seeds cannot tell it from {_and(groups['undecided'])}")
     text = _and(causes) or "the evidence is mixed"
     return f"{text[0].upper()}{text[1:]}."
 
 
 def estimate(study: GatheredArms) -> str:
-    """How energy and carbon were estimated, or how they can be."""
+    """How energy and carbon were estimated, or how to have them estimated."""
     if not study.countries:
-        return "Energy and carbon were not metered; --country with a country's ISO code, as DEU, estimates them."
+        return (
+            "Energy and carbon were not metered; --country with your country's ISO code, such as DEU, estimates them."
+        )
     return (
         "Energy and carbon are estimates by codecarbon: kWh = mean power × seconds, kg CO₂e = kWh × the intensity of "
         f"the grid of {_and(study.countries)}."
@@ -163,33 +195,37 @@ def estimate(study: GatheredArms) -> str:
 
 
 def mixed_conditions(study: GatheredArms) -> str:
-    """What there is to say where results were made under several conditions; nothing where they were not."""
-    made: dict[str, int] = {}
-    for arm in study.arms:
-        for result in arm.results:
-            if held := under(result.settings):
-                made[in_words(held)] = made.get(in_words(held), 0) + 1
-    if len(made) < 2:
+    """A note that the results were made under several conditions (threads or devices); empty if under one."""
+    counts = Counter(
+        in_words(conditions) for arm in study.arms for result in arm.results if (conditions := under(result.settings))
+    )
+    if len(counts) < 2:
         return ""
-    told = _and([f"{counted(count, 'result')} with {words}" for words, count in made.items()])
-    return f"Made under several conditions, which move the last digits: {told}."
+    parts = _and([f"{counted(count, 'result')} with {words}" for words, count in counts.items()])
+    return f"The results were made under several conditions, which can change their last digits: {parts}."
 
 
 def outcome_words(comparison: Comparison) -> str:
-    """An outcome, with what these seeds could have shown where it is undecided, if anything."""
+    """An outcome; if undecided, with the smallest difference in points that these seeds could have shown."""
     if comparison.outcome == "undecided" and comparison.detectable < 1:
         return f"undecided (could have shown {100 * comparison.detectable:.2f})"
     return comparison.outcome
 
 
 def probability(comparison: Comparison) -> str:
-    """The adjusted p; a dash where one seed gives none."""
+    """The adjusted p value; a dash for a single seed, which gives none."""
     if not math.isfinite(comparison.low):
         return NOTHING
     return "< 0.001" if comparison.p < 0.001 else f"{comparison.p:.3f}"
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
+    """The number of seeds and their list.
+
+    Examples:
+        >>> seeds_text((0, 1, 2))
+        '3 seeds (0, 1, 2)'
+    """
     return f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
 
 

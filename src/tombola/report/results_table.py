@@ -1,4 +1,4 @@
-"""The terminal's table: one row an arm and density, for eighty columns."""
+"""The terminal's tables of results and savings; each fits eighty columns."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ SAVED = ("density", "time", "FLOPs", "step\nmemory", "energy", "net\ntime", "net
 def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Table:
     """Accuracy with its 95 % interval, difference to dense, cost of the search and verdict of each arm.
 
-    A ticket's controls stand below it; accuracies are in percent, differences in points, costs in dense epochs
-    and in time.
+    Controls stand below their ticket. Accuracies are in percent, differences in points, costs in dense epochs and time.
+
+    Args:
+        results: of all runs.
+        verdicts: one for each method and density that was checked.
     """
     study = GatheredArms.of(results, verdicts)
-    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    drawn.add_column("arm", overflow="fold", min_width=12)
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("arm", overflow="fold", min_width=12)
     for heading in FIGURES:
-        drawn.add_column(heading, justify="right", no_wrap=True)
-    drawn.add_column("verdict")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict")
     for index, arm in enumerate(study.arms):
-        after = study.arms[index + 1 :][:1]
+        following = study.arms[index + 1 :][:1]  # Empty after the last arm.
         difference = study.difference(arm)
         word = verdict_word(study, arm)
-        drawn.add_row(
+        table.add_row(
             Text(_name(arm), style="bold" if arm.role == "ticket" else ""),
             share(arm.density),
             share(1 - arm.density),
@@ -45,22 +48,27 @@ def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) ->
             number(arm.cost("search", "dense_epochs")),
             duration(arm.cost("search", "seconds")),
             Text(word, style=STYLES.get(word, "")),
-            end_section=any((a.method, a.density) != (arm.method, arm.density) for a in after),
+            end_section=any((a.method, a.density) != (arm.method, arm.density) for a in following),
         )
-    return drawn
+    return table
 
 
 def savings_table(study: GatheredArms) -> Table:
-    """What each ticket saves of dense training, and net of its search, in percent; energy's share is carbon's too."""
-    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), title="saved of dense, %")
-    drawn.add_column("ticket", overflow="fold", min_width=12)
+    """What each ticket saves of dense training in percent, without and with (net) its search.
+
+    Carbon is not shown: it is proportional to energy, so the same share is saved.
+    """
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), title="saved of dense, %")
+    table.add_column("ticket", overflow="fold", min_width=12)
     for heading in SAVED:
-        drawn.add_column(heading, justify="right", no_wrap=True)
-    for own in study.saved:
-        shares = [own.training[key] for key in ("seconds", "flops", "step_memory", "energy")]
-        shares += [own.net[key] for key in ("seconds", "flops", "energy")]
-        drawn.add_row(own.subject, share(own.density), *(NOTHING if s is None else f"{100 * s:.1f}" for s in shares))
-    return drawn
+        table.add_column(heading, justify="right", no_wrap=True)
+    for savings in study.saved:
+        shares = [savings.training[key] for key in ("seconds", "flops", "step_memory", "energy")]
+        shares += [savings.net[key] for key in ("seconds", "flops", "energy")]
+        table.add_row(
+            savings.subject, share(savings.density), *(NOTHING if s is None else f"{100 * s:.1f}" for s in shares)
+        )
+    return table
 
 
 def _name(arm: ArmResults) -> str:

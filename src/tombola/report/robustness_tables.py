@@ -1,4 +1,4 @@
-"""Robustness in a report: what each ticket came to beside dense and controls, as rows, table and panels."""
+"""Robustness in a report: each ticket beside dense and controls, as tables and rows of charts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from tombola.evidence import Comparison
 from tombola.report.arms import ArmResults, GatheredArms
@@ -24,12 +25,18 @@ AXES: Mapping[str, tuple[str, str]] = {
     "PGD": (r"PGD (.+)", "ε of PGD, of 255"),
     "corruptions": (r"severity (\d)", "severity of corruption"),
 }
-"""What robustness is drawn against: the measures' names, and the axis."""
+"""For each kind of chart, the pattern of its measures' names and the title of its axis."""
 
 
 @dataclass(frozen=True)
 class RobustnessRow:
-    """A ticket's arm: the mean of each measure by role (ticket, dense, controls), and how the ticket compares."""
+    """The robustness of one ticket beside dense and its controls.
+
+    Args:
+        arm: the ticket's arm.
+        means: by role (ticket, dense, a control's name) and measure, the mean over seeds.
+        against: by role of the other arm and measure, how much more robust the ticket is.
+    """
 
     arm: ArmResults
     means: Mapping[str, Mapping[str, float]]
@@ -37,112 +44,125 @@ class RobustnessRow:
 
     @property
     def against_dense(self) -> Mapping[str, Comparison]:
+        """How much more robust than dense the ticket is, by measure."""
         return self.against["dense"]
 
     @property
     def title(self) -> str:
+        """The method with its density."""
         return f"{self.arm.method}, density {share(self.arm.density)}"
 
     @property
     def summary(self) -> str:
-        """What these seeds show, in a line."""
-        found: dict[str, list[str]] = {}
-        for name, own in self.against_dense.items():
-            found.setdefault(own.outcome, []).append(name)
-        parts = [f"{outcome}: {', '.join(found[outcome])}" for outcome in ("worse", "better") if outcome in found]
-        open_ = len(found.get("undecided", ()))
-        parts += [f"{len(found['equivalent'])} equivalent"] if "equivalent" in found else []
-        parts += [f"{open_} undecided"] if open_ else []
+        """What these seeds show, in one line."""
+        measures: dict[str, list[str]] = {}
+        for name, comparison in self.against_dense.items():
+            measures.setdefault(comparison.outcome, []).append(name)
+        parts = [f"{outcome}: {', '.join(measures[outcome])}" for outcome in ("worse", "better") if outcome in measures]
+        parts += [
+            f"{len(measures[outcome])} {outcome}" for outcome in ("equivalent", "undecided") if outcome in measures
+        ]
         return f"{self.title}, against dense: {'; '.join(parts)}"
 
     def to_json(self) -> dict[str, Any]:
+        """The row as JSON's types."""
         against = {
             role: {
-                name: {"more_robust_by": own.mean, "low": own.low, "high": own.high, "p": own.p, "outcome": own.outcome}
-                for name, own in found.items()
+                name: {"more_robust_by": c.mean, "low": c.low, "high": c.high, "p": c.p, "outcome": c.outcome}
+                for name, c in comparisons.items()
             }
-            for role, found in self.against.items()
+            for role, comparisons in self.against.items()
         }
-        own = {"method": self.arm.method, "density": self.arm.density, "seeds": list(self.arm.seeds)}
-        return own | {"means": self.means, "against": against}
+        ticket = {"method": self.arm.method, "density": self.arm.density, "seeds": list(self.arm.seeds)}
+        return ticket | {"means": self.means, "against": against}
 
 
 def robustness_rows(study: GatheredArms) -> list[RobustnessRow]:
-    """The tickets' arms whose networks were tried beyond the test split."""
-    return [own for method in study.methods for arm in study.tickets(method) if (own := _tried(study, arm))]
+    """One row for each ticket whose robustness, and that of dense, was measured."""
+    return [row for method in study.methods for arm in study.tickets(method) if (row := _row(study, arm))]
 
 
 def robustness_table(study: GatheredArms) -> Table:
-    """For the terminal: each measure of each ticket, dense, and by how much the ticket is more robust."""
-    drawn = Table(box=SIMPLE_HEAD, header_style="bold", title="Robustness: ticket beside dense")
+    """For the terminal: each measure of each ticket and of dense, and how much more robust the ticket is."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", title="Robustness: ticket beside dense")
     for heading in ("ticket", "measure", "ticket, %", "dense, %", "more robust by", "95 % interval", "it is"):
-        drawn.add_column(heading, justify="left" if heading in ("ticket", "measure", "it is") else "right")
-    for own in robustness_rows(study):
-        for index, (name, found) in enumerate(own.against_dense.items()):
-            drawn.add_row(
-                own.title if index == 0 else "",
+        table.add_column(heading, justify="left" if heading in ("ticket", "measure", "it is") else "right")
+    for row in robustness_rows(study):
+        for index, (name, comparison) in enumerate(row.against_dense.items()):
+            outcome, colour = comparison.outcome, FINDINGS[comparison.outcome]
+            table.add_row(
+                row.title if index == 0 else "",
                 name,
-                *(f"{100 * own.means[role][name]:.2f}" for role in ("ticket", "dense")),
-                points(100 * found.mean),
-                between(100 * found.low, 100 * found.high, "+"),
-                f"[{FINDINGS[found.outcome]}]{found.outcome}[/]" if FINDINGS[found.outcome] else found.outcome,
-                end_section=index == len(own.against_dense) - 1,
+                *(f"{100 * row.means[role][name]:.2f}" for role in ("ticket", "dense")),
+                points(100 * comparison.mean),
+                between(100 * comparison.low, 100 * comparison.high, "+"),
+                Text(outcome, style=colour),
+                end_section=index == len(row.against_dense) - 1,
             )
-    return drawn
+    return table
 
 
-def grid(own: RobustnessRow) -> Grid:
-    """A row a measure: the ticket, and of dense and each control its value and how much more robust the ticket is."""
+def grid(ticket: RobustnessRow) -> Grid:
+    """For the page: each measure of the ticket, of dense and of each control, with the comparisons to them."""
     head = ["measure", "ticket"]
-    for role in own.against:
+    for role in ticket.against:
         head += [role, "more robust by, points", "95 % interval", "p", "it is"]
     rows = (
         (
             name,
-            percent(100 * own.means["ticket"][name]),
-            *(cell for role in own.against for cell in _cells(own, role, name)),
+            percent(100 * ticket.means["ticket"][name]),
+            *(cell for role in ticket.against for cell in _cells(ticket, role, name)),
         )
-        for name in own.against_dense
+        for name in ticket.against_dense
     )
     return Grid(tuple(head), tuple(rows))
 
 
-def _cells(own: RobustnessRow, role: str, name: str) -> tuple[str, ...]:
-    found = own.against[role].get(name)
-    if found is None:
+def _cells(ticket: RobustnessRow, role: str, name: str) -> tuple[str, ...]:
+    comparison = ticket.against[role].get(name)
+    if comparison is None:
         return (NOTHING,) * 5
     return (
-        percent(100 * own.means[role][name]),
-        points(100 * found.mean),
-        between(100 * found.low, 100 * found.high, "+"),
-        probability(found),
-        outcome_words(found),
+        percent(100 * ticket.means[role][name]),
+        points(100 * comparison.mean),
+        between(100 * comparison.low, 100 * comparison.high, "+"),
+        probability(comparison),
+        outcome_words(comparison),
     )
 
 
-def robustness_curve_rows(own: RobustnessRow, kind: str) -> list[Row]:
-    """Accuracy by ε or severity of one kind, of each role; 0 is the clean images."""
-    seeds = len(own.arm.results)
+def robustness_curve_rows(ticket: RobustnessRow, kind: str) -> list[Row]:
+    """Accuracy in percent of the ticket, dense and controls, by strength of one kind of change.
+
+    Args:
+        ticket: the ticket with the arms beside it.
+        kind: a key of AXES.
+
+    Returns:
+        Rows whose place is ε (of 255) or the severity; place 0 is the clean images.
+    """
+    seeds = len(ticket.arm.results)
     rows: list[Row] = []
-    for role, means in own.means.items():
-        places = {place: value for name, value in means.items() if (place := _place(name, AXES[kind][0])) is not None}
+    for role, means in ticket.means.items():
+        places = {place: mean for name, mean in means.items() if (place := _place(name, AXES[kind][0])) is not None}
         if places:
-            every = {0.0: means["clean"]} | places
-            rows += [{"series": role, "place": p, "value": 100 * every[p], "seeds": seeds} for p in sorted(every)]
+            places[0.0] = means["clean"]
+            rows += [{"series": role, "place": p, "value": 100 * places[p], "seeds": seeds} for p in sorted(places)]
     return rows
 
 
-def _tried(study: GatheredArms, arm: ArmResults) -> RobustnessRow | None:
+def _row(study: GatheredArms, arm: ArmResults) -> RobustnessRow | None:
     dense = study.dense(arm)
-    others = [own for own in study.arms if own.method == arm.method and own.density == arm.density and own.control]
-    roles = {"ticket": arm, "dense": dense, **{own.control: own for own in others}}
-    known = {role: _by_seed(own) for role, own in roles.items() if own is not None and _by_seed(own)}
-    if not {"ticket", "dense"} <= known.keys():
+    controls = [other for other in study.arms if (other.method, other.density) == (arm.method, arm.density)]
+    arms = {"ticket": arm, "dense": dense, **{control.control: control for control in controls if control.control}}
+    measured = {role: by_seed for role, other in arms.items() if other is not None and (by_seed := _by_seed(other))}
+    if not {"ticket", "dense"} <= measured.keys():
         return None
+    others = [role for role in measured if role != "ticket"]
     against = {
-        role: found for role in known if role != "ticket" and (found := _against(known["ticket"], known[role], role))
+        role: comparisons for role in others if (comparisons := _against(measured["ticket"], measured[role], role))
     }
-    means = {role: _means(own.values()) for role, own in known.items()}
+    means = {role: _means(by_seed.values()) for role, by_seed in measured.items()}
     return RobustnessRow(arm, means, against) if "dense" in against else None
 
 
@@ -161,13 +181,14 @@ def _by_seed(arm: ArmResults) -> dict[int, Mapping[str, float]]:
 
 
 def _means(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    every: Sequence[Mapping[str, float]] = list(measured)
-    return {name: math.fsum(own[name] for own in every) / len(every) for name in every[0]}
+    seeds: Sequence[Mapping[str, float]] = list(measured)
+    return {name: math.fsum(measures[name] for measures in seeds) / len(seeds) for name in seeds[0]}
 
 
 def _place(name: str, pattern: str) -> float | None:
-    found = re.fullmatch(pattern, name)
-    if found is None:
+    """Where a measure stands on its axis; None if it is of another kind. ε is written as "8/255" or as a share of 1."""
+    match = re.fullmatch(pattern, name)
+    if match is None:
         return None
-    part, _, whole = found[1].partition("/")
-    return float(part) if whole or pattern.startswith("severity") else 255 * float(part)
+    number, _, denominator = match[1].partition("/")
+    return float(number) if denominator or pattern.startswith("severity") else 255 * float(number)

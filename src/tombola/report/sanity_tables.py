@@ -1,4 +1,4 @@
-"""Sanity checks in a report: which method passes which, as tables and a picture."""
+"""Sanity checks in a report: which method passes which, as tables and rows of a chart."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tombola.report.prose import NOTHING, between, points, probability, share
 MARKS: Mapping[Finding, str] = {"passes": "✓", "fails": "✗", "undecided": "?", "does not apply": NOTHING}
 STYLES: Mapping[Finding, str] = {"passes": "green", "fails": "red", "undecided": "yellow", "does not apply": ""}
 COLOURS: Mapping[str, str] = {"passes": "good", "fails": "bad", "undecided": "unsure"}
-"""What of a theme each finding is drawn in."""
+"""The colour of a theme for each finding."""
 
 
 def sanity_table(study: GatheredArms) -> Table:
-    """For the terminal: a row a method and density, a column a check."""
-    drawn = Table(
+    """For the terminal: one row for each method and density, one column for each check."""
+    table = Table(
         box=SIMPLE_HEAD,
         header_style="bold",
         pad_edge=False,
@@ -31,51 +31,55 @@ def sanity_table(study: GatheredArms) -> Table:
         title="Sanity checks: ticket minus control, points",
         caption="✓ passes   ✗ fails   ? undecided   – does not apply",
     )
-    drawn.add_column("method", overflow="fold", min_width=10)
-    drawn.add_column("density", justify="right", no_wrap=True)
+    table.add_column("method", overflow="fold", min_width=10)
+    table.add_column("density", justify="right", no_wrap=True)
     for name in _checks(study):
-        drawn.add_column(name.replace("-", "-\n"), justify="right", no_wrap=True)
-    for own in study.sanity:
-        cells = (Text(_cell(check), style=STYLES[check.finding]) for check in own.checks)
-        drawn.add_row(own.subject, share(own.density), *cells)
-    return drawn
+        table.add_column(name.replace("-", "-\n"), justify="right", no_wrap=True)
+    for sanity in study.sanity:
+        cells = (Text(_cell(check), style=STYLES[check.finding]) for check in sanity.checks)
+        table.add_row(sanity.subject, share(sanity.density), *cells)
+    return table
 
 
 def overview(study: GatheredArms) -> Grid:
-    """A row a method and density, a column a check."""
+    """For the page: one row for each method and density, one column for each check."""
     rows = (
-        (own.subject, share(own.density), str(len(own.seeds)), *(_cell(check) for check in own.checks))
-        for own in study.sanity
+        (sanity.subject, share(sanity.density), str(len(sanity.seeds)), *(_cell(check) for check in sanity.checks))
+        for sanity in study.sanity
     )
     return Grid(("method", "density", "seeds", *_checks(study)), tuple(rows))
 
 
 def differences(study: GatheredArms) -> Grid:
-    """A row a check of each method and density: what came out, and what that means."""
+    """For the page: each check of each method and density, its difference, its finding and what that means."""
     rows = (
         (
-            f"{own.subject}, {share(own.density)}: {check.check}",
-            NOTHING if found is None else points(100 * found.mean),
-            NOTHING if found is None else between(100 * found.low, 100 * found.high, "+"),
-            NOTHING if found is None else probability(found),
+            f"{sanity.subject}, {share(sanity.density)}: {check.check}",
+            NOTHING if comparison is None else points(100 * comparison.mean),
+            NOTHING if comparison is None else between(100 * comparison.low, 100 * comparison.high, "+"),
+            NOTHING if comparison is None else probability(comparison),
             check.finding,
             check.meaning,
         )
-        for own in study.sanity
-        for check in own.checks
-        for found in [check.comparison]
+        for sanity in study.sanity
+        for check in sanity.checks
+        for comparison in [check.comparison]
     )
     head = ("check", "ticket − control, points", "95 % interval", "p", "finding", "that is")
     return Grid(head, tuple(rows))
 
 
 def difference_rows(study: GatheredArms) -> list[Row]:
-    """The differences as a chart wants them, in points."""
+    """The rows of `differences_chart`, in points; checks that do not apply have none."""
     return [
-        {"expected": f"{own.subject}, {share(own.density)}: {check.check}", "finding": check.finding, "unit": "points"}
+        {
+            "expected": f"{sanity.subject}, {share(sanity.density)}: {check.check}",
+            "finding": check.finding,
+            "unit": "points",
+        }
         | {name: finite(100 * getattr(check.comparison, name)) for name in ("mean", "low", "high")}
-        for own in study.sanity
-        for check in own.checks
+        for sanity in study.sanity
+        for check in sanity.checks
         if check.comparison is not None
     ]
 
@@ -84,6 +88,6 @@ def _checks(study: GatheredArms) -> list[str]:
     return [check.check for check in study.sanity[0].checks] if study.sanity else []
 
 
-def _cell(own: Checked) -> str:
-    mark = MARKS[own.finding]
-    return mark if own.comparison is None else f"{mark} {points(100 * own.comparison.mean)}"
+def _cell(check: Checked) -> str:
+    mark = MARKS[check.finding]
+    return mark if check.comparison is None else f"{mark} {points(100 * check.comparison.mean)}"

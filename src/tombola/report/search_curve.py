@@ -1,4 +1,4 @@
-"""How a search went: density and validation metric by epoch, as a picture."""
+"""The picture of a search: density and validation metric by epoch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ PANELS = {"density": "density, %", "validation_metric": "validation, %"}
 
 
 def write_search_curve(history: Sequence[Mapping[str, Any]], path: Path) -> bool:
-    """Write the picture as SVG; False, and nothing written, for a search whose density does not change by epoch."""
+    """Write the picture of a search as SVG.
+
+    Args:
+        history: what the search noted by epoch.
+        path: the file to write.
+
+    Returns:
+        Whether there is a picture: a search whose density does not change by epoch has none.
+    """
     epochs = [row for row in history if "density" in row]
     if not epochs:
         return False
     panels = [_panel(epochs, field, title) for field, title in PANELS.items() if field in epochs[0]]
     look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}
-    drawn = specification(alt.VConcatChart(vconcat=panels)) | look
-    write_atomically(path, vl_convert.vegalite_to_svg(drawn, vl_version="6.4"))
+    chart = specification(alt.VConcatChart(vconcat=panels)) | look
+    write_atomically(path, vl_convert.vegalite_to_svg(chart, vl_version="6.4"))
     return True
 
 

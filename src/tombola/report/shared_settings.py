@@ -1,4 +1,4 @@
-"""Settings of many runs told once: what all share, and what each arm has of its own."""
+"""Sorts the settings of many runs: those that all share, and those of each arm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ABSENT = object()
 
 
 def flat(settings: Any, prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted names and texts.
+    """Nested settings as texts by dotted name.
 
     Examples:
         >>> flat({"recipe": {"epochs": 10, "milestones": []}})
@@ -23,11 +23,16 @@ def flat(settings: Any, prefix: str = "") -> dict[str, str]:
 
 
 def shared_settings_of(results: Sequence[Result]) -> dict[str, str]:
-    """The settings that every run has with the same value."""
-    first, *others = [flat(r.settings) for r in results] or [{}]
-    return {k: v for k, v in first.items() if all(other.get(k, ABSENT) == v for other in others)}
+    """The settings that have the same value in every run, by dotted name."""
+    first, *others = [flat(result.settings) for result in results] or [{}]
+    return {key: value for key, value in first.items() if all(other.get(key, ABSENT) == value for other in others)}
 
 
 def settings_of_arms(results: Sequence[Result], shared: Mapping[str, str]) -> dict[str, str]:
-    """The settings that all seeds of one arm have alike, without those shared by the whole study."""
-    return {k: v for k, v in shared_settings_of(results).items() if k not in shared}
+    """The settings that have the same value in every run of an arm, without those that the whole study shares.
+
+    Args:
+        results: the runs of the arm.
+        shared: what `shared_settings_of` gave for the whole study.
+    """
+    return {key: value for key, value in shared_settings_of(results).items() if key not in shared}

@@ -1,4 +1,4 @@
-"""Colours of the page and of its charts, light and dark; Okabe and Ito's palette, safe for colour-blind readers."""
+"""The colours of the page and its charts, light and dark, after Okabe and Ito's palette for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,22 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross"
 
 @dataclass(frozen=True)
 class Theme:
-    """One look. series: the ticket first, then its controls; ramp: two ends, from dense to sparse."""
+    """The colours of one look.
+
+    Args:
+        page: the page's background.
+        card: the background of panels and tables.
+        ink: text.
+        muted: secondary text and the labels of axes.
+        line: borders and grids.
+        accent: links, bars and what is marked.
+        good: a win, a passed check.
+        bad: a loss, a failed check, a layer with nothing left.
+        unsure: what is undecided.
+        dense: the dense network in charts.
+        series: the ticket first, then its controls.
+        ramp: densities, from dense to sparse: both ends and the middle.
+    """
 
     page: str
     card: str
@@ -59,7 +74,12 @@ DARK = Theme(
 
 
 def vega_config(theme: Theme, steps: int) -> dict[str, Any]:
-    """Vega-Lite's settings for a theme; `steps`: how many densities its ramp must tell apart."""
+    """Vega-Lite's settings for a theme.
+
+    Args:
+        theme: the colours.
+        steps: the number of densities whose colours must differ.
+    """
     text = {"labelColor": theme.muted, "titleColor": theme.muted, "labelFontSize": 11, "titleFontSize": 11}
     return {
         "background": "transparent",
@@ -96,12 +116,16 @@ def vega_config(theme: Theme, steps: int) -> dict[str, Any]:
 
 
 def shape(index: int) -> str:
-    """The mark of a series; where colours begin again, it is another one than the colour had before."""
+    """The mark of a series; when the colours repeat, each gets a new mark, so that no two series look alike."""
     return SHAPES[(index + index // len(LIGHT.series)) % len(SHAPES)]
 
 
 def ramp(stops: Sequence[str], steps: int) -> list[str]:
-    """Colours evenly along the way between the given ones.
+    """Colours at even steps between given ones.
+
+    Args:
+        stops: colours as #rrggbb.
+        steps: the number of colours wanted.
 
     Examples:
         >>> ramp(("#000000", "#808080", "#ffffff"), 3)
@@ -112,8 +136,8 @@ def ramp(stops: Sequence[str], steps: int) -> list[str]:
     channels = [[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in stops]
     colours = []
     for step in range(steps):
-        place = step * (len(stops) - 1) / (steps - 1)
-        index = min(int(place), len(stops) - 2)
+        position = step * (len(stops) - 1) / (steps - 1)
+        index = min(int(position), len(stops) - 2)
         mixed = zip(channels[index], channels[index + 1], strict=True)
-        colours.append("#" + "".join(f"{round(a + (b - a) * (place - index)):02x}" for a, b in mixed))
+        colours.append("#" + "".join(f"{round(a + (b - a) * (position - index)):02x}" for a, b in mixed))
     return colours

@@ -1,4 +1,4 @@
-"""Robustness: attacked, corrupted and foreign images, and how sure a network is of what it says."""
+"""Robustness: accuracy on attacked and corrupted images, detection of foreign images, and calibration."""
 
 from tombola.robust.attacks import fgsm, pgd
 from tombola.robust.corruptions import SUITES, Suite, corrupt

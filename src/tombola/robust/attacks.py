@@ -1,4 +1,4 @@
-"""Attacks in the maximum norm: images within ε of the given ones on which a network's loss is high."""
+"""Attacks in the maximum norm: images within ε of given ones, on which a network's loss is high."""
 
 from __future__ import annotations
 
@@ -15,15 +15,24 @@ from tombola.training import own_randomness
 
 Network = Callable[[Tensor], Any]
 Size = float | Tensor
-"""One number, or a tensor that broadcasts against the images: (channels, 1, 1) for one number a channel."""
+"""One number, or a tensor that broadcasts against the images, as (channels, 1, 1) for one number per channel."""
 
 
 def fgsm(
     network: Network, images: Tensor, targets: Any, loss: Loss, epsilon: Size, bounds: tuple[Size, Size]
 ) -> Tensor:
-    """The images moved by ε along the sign of the loss's gradient (FGSM; Goodfellow et al., ICLR 2015).
+    """Move images by ε along the sign of the loss's gradient (FGSM; Goodfellow et al., ICLR 2015).
 
-    Arguments and result are those of `pgd`.
+    Args:
+        network: see `pgd`, like the other arguments.
+        images: floats within the bounds.
+        targets: what the loss compares the outputs with.
+        loss: of outputs and targets.
+        epsilon: how far each pixel moves, on the images' own scale.
+        bounds: (lowest, highest) value of a pixel, on the same scale.
+
+    Returns:
+        The attacked images.
 
     Examples:
         >>> images, targets = torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, -1.0]])
@@ -45,11 +54,33 @@ def pgd(
     random_start: bool = True,
     seed: int = 0,
 ) -> Tensor:
-    """The last of `steps` steps up the loss, within ε of the images and the bounds (PGD; Madry et al., ICLR 2018).
+    """Move images up the loss in steps, within ε of their start (PGD; Madry et al., ICLR 2018).
 
-    ε, bounds (low, high) and step (2.5·ε / steps if None) are on the images' own scale: where these are normalised,
-    so are they. The start is uniform in the ball, from the seed. A module is attacked in eval mode, any other
-    callable as it is; parameters, gradients, buffers, modes and the global random state are as before the call.
+    Sizes are on the images' own scale: for normalised images they are normalised too. The network and the global
+    random state are left unchanged.
+
+    Args:
+        network: a module, which is attacked in evaluation mode, or any callable.
+        images: floats within the bounds.
+        targets: what the loss compares the outputs with.
+        loss: of outputs and targets.
+        epsilon: how far each pixel may move.
+        bounds: (lowest, highest) value of a pixel.
+        steps: how many steps.
+        step: the length of a step; 2.5·ε / steps if None, so that every point of the ball can be reached.
+        random_start: start at a uniform random point of the ball, not at the images.
+        seed: of the random start, and of randomness in the network.
+
+    Returns:
+        The images after the last step.
+
+    Raises:
+        TombolaError: the images are not floats or lie outside their bounds, ε is negative, or there is no step.
+
+    Examples:
+        >>> images, targets = torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, -1.0]])
+        >>> pgd(lambda x: x, images, targets, lambda outputs, targets: -(outputs * targets).sum(), 0.1, (0.0, 1.0))
+        tensor([[0.4000, 0.6000]])
     """
     reach, low, high = (_like(images, size) for size in (epsilon, *bounds))
     _check(images, reach, low, high, steps)
@@ -59,9 +90,11 @@ def pgd(
     with own_randomness(images.device, seed), in_mode(network, "eval"), torch.enable_grad():
         attacked = images
         if random_start:
+            # Drawn on the CPU, so that all devices start at the same point.
             attacked = (images + reach * (2 * torch.rand(images.shape).to(images) - 1)).clamp(lowest, highest)
         for _ in range(steps):
             attacked.requires_grad_()
+            # With respect to the images alone, so that the parameters' gradients stay as they were.
             (gradient,) = torch.autograd.grad(loss(network(attacked), targets).sum(), attacked)
             attacked = (attacked.detach() + stride * gradient.sign()).clamp(lowest, highest)
     return attacked
@@ -76,7 +109,7 @@ def _check(images: Tensor, reach: Tensor, low: Tensor, high: Tensor, steps: int)
         raise TombolaError(f"an attack moves images by fractions, and these are {images.dtype}; give them as floats")
     if (reach < 0).any() or steps < 1:
         raise TombolaError(f"an attack needs ε of at least 0 and at least one step, not {reach.min():g} and {steps}")
-    rounding = 1e-4 * (high - low)
+    rounding = 1e-4 * (high - low)  # normalisation may round an image's black or white beyond the bounds
     if not ((images >= low - rounding) & (images <= high + rounding)).all():
         raise TombolaError(
             f"the images reach from {images.min():.3g} to {images.max():.3g}, outside their bounds; "

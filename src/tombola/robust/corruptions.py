@@ -1,4 +1,4 @@
-"""Corruptions: what happens to images in the world, at five severities (Hendrycks & Dietterich, ICLR 2019)."""
+"""Corruptions of images, as noise and fog, at five severities (Hendrycks & Dietterich, ICLR 2019)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,26 @@ SMALLEST, PADDED, ROUNDING = 8, 32, 1e-4
 
 
 def corrupt(images: Tensor, kind: str, severity: int, seed: int = 0, suite: Suite = "core") -> Tensor:
-    """Images (n, 1 or 3, height, width) in [0, 1], at least 8×8, as a corruption of severity 1 to 5 leaves them.
+    """Corrupt images.
 
-    The suite "core" is computed here with CIFAR-10-C's severities, made for small images. The suite "all" is
-    corrupt-tta's, at ImageNet-C's severities, image by image on 256 levels: smaller images are reflected to 32×32 and
-    cut out again, grey ones repeated to three channels and averaged. The result follows from the arguments: each
-    call with a seed meets the same noise, so give all images in one. Below 14×14 some severities of pixelate coincide.
+    The suite "core" has the severities of CIFAR-10-C, which are made for small images. The suite "all" is that of
+    corrupt-tta (extra `robust`), with the severities of ImageNet-C. It works on 256 levels, image by image. It pads
+    smaller images to 32×32 by reflection and cuts them out again; it repeats grey ones to three channels and averages.
+    Below 14×14, some severities of pixelate coincide.
+
+    Args:
+        images: (n, 1 or 3, height, width), floats in [0, 1], at least 8×8. Give all images in one call: a second call
+            with the same seed draws the same noise again.
+        kind: a name in `SUITES[suite]`.
+        severity: 1 to 5.
+        seed: of the noise; the global random state is left unchanged.
+        suite: "core" or "all".
+
+    Returns:
+        Images of the same shape, in [0, 1].
+
+    Raises:
+        TombolaError: an unknown kind, suite or severity, other images, or a missing extra.
 
     Examples:
         >>> corrupt(torch.full((1, 1, 8, 8), 0.5), "brightness", severity=5).mean()
@@ -52,7 +66,7 @@ def _check(images: Tensor) -> None:
             f"corruptions take images (n, 1 or 3, height, width) of at least {SMALLEST}×{SMALLEST}, "
             f"not {(*images.shape,)}"
         )
-    low, high = (float(end) for end in images.aminmax())
+    low, high = (float(extreme) for extreme in images.aminmax())
     if not (images.is_floating_point() and low >= -ROUNDING and high <= 1 + ROUNDING):
         raise TombolaError(
             f"corruptions take floats from 0 to 1, and these images are {images.dtype} from {low:.3g} to {high:.3g}; "
@@ -77,12 +91,13 @@ def _contrast(images: Tensor, share: float, generator: Generator) -> Tensor:
 
 
 def _brightness(images: Tensor, more: float, generator: Generator) -> Tensor:
-    """More of HSV's value, the largest channel; hue and saturation, the channels' ratios to it, stay."""
+    """More of HSV's value, which is the largest channel. The channels' ratios to it, hue and saturation, stay."""
     value = images.amax(1, keepdim=True)
     return torch.where(value > 0, images / value, 1.0) * (value + more).clamp(max=1)
 
 
 def _pixelate(images: Tensor, share: float, generator: Generator) -> Tensor:
+    # Down and up again, as one matrix product for each side.
     rows, columns = (
         (_resizing(int(side * share), side) @ _resizing(side, int(side * share))).to(images)
         for side in images.shape[2:]
@@ -91,10 +106,14 @@ def _pixelate(images: Tensor, share: float, generator: Generator) -> Tensor:
 
 
 def _resizing(size: int, wanted: int) -> Tensor:
-    """The matrix that makes `wanted` pixels from `size`: each the mean of those whose centres lie in it, or nearest."""
+    """The matrix (wanted, size) that resizes a row of pixels: each is the mean of those whose centres lie in it.
+
+    Where pixels become larger in number, each is the nearest one.
+    """
+    # In whole numbers, 2 · size · wanted times the distance of centres: no rounding decides a tie.
     distances = (2 * torch.arange(size) + 1) * wanted - (2 * torch.arange(wanted)[:, None] + 1) * size
-    within = ((distances > -max(size, wanted)) & (distances <= max(size, wanted))).double()
-    return within / within.sum(1, keepdim=True)
+    inside = ((distances > -max(size, wanted)) & (distances <= max(size, wanted))).double()
+    return inside / inside.sum(1, keepdim=True)
 
 
 def _fog(images: Tensor, setting: tuple[float, float], generator: Generator) -> Tensor:
@@ -106,9 +125,10 @@ def _fog(images: Tensor, setting: tuple[float, float], generator: Generator) -> 
 
 
 def _clouds(count: int, size: int, decay: float, generator: Generator) -> Tensor:
-    """Plasma fractals in [0, 1] of a power of two ≥ size, on a torus: diamond-square (Fournier et al., CACM 1982).
+    """Plasma fractals in [0, 1] by the diamond-square algorithm on a torus (Fournier et al., CACM 1982).
 
-    As in the benchmark, what each level adds at random falls with the square of the decay.
+    Their side is the next power of two from `size` on. As in the benchmark, a level's random moves fall with the square
+    of the decay.
     """
     heights, spread = torch.zeros(count, 1, 1), 1.0
     for _ in range(math.ceil(math.log2(size))):
@@ -140,11 +160,13 @@ ALL = (
     *("contrast", "brightness", "saturate", "jpeg-compression", "pixelate", "elastic-transform"),
 )
 SUITES: dict[str, tuple[str, ...]] = {"core": CORE, "all": ALL}
+"""The kinds of corruptions in each suite."""
 
 _IMPULSES = (0.03, 0.06, 0.09, 0.17, 0.27)
 
 
 def _by_corrupt_tta(images: Tensor, kind: str, severity: int, seeds: tuple[int, ...]) -> Tensor:
+    """The suite "all"."""
     try:
         import corrupt_tta
         from skimage.util import random_noise
@@ -152,7 +174,8 @@ def _by_corrupt_tta(images: Tensor, kind: str, severity: int, seeds: tuple[int, 
         raise TombolaError("the suite 'all' needs corrupt-tta; install it: pip install 'tombola[robust]'") from error
 
     def corrupted(image: np.ndarray) -> np.ndarray:
-        if kind == "impulse-noise":  # corrupt-tta leaves this one's seed to chance
+        # Here corrupt-tta does not use NumPy's global seed, so that its result would change from call to call.
+        if kind == "impulse-noise":
             seed = np.random.randint(2**31)
             return 255 * random_noise(image / 255, mode="s&p", amount=_IMPULSES[severity - 1], rng=seed)
         return corrupt_tta.corrupt(image, severity, kind.replace("-", "_"))
@@ -162,7 +185,9 @@ def _by_corrupt_tta(images: Tensor, kind: str, severity: int, seeds: tuple[int, 
     margins = ((top, max(PADDED - height - top, 0)), (left, max(PADDED - width - left, 0)))
     levels = (images.detach() * 255).round().byte().cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     padded = np.pad(levels, ((0, 0), *margins, (0, 0)), mode="reflect")
+    # corrupt-tta draws from global generators, which come back afterwards.
     with own_randomness(torch.device("cpu"), *seeds):
-        whole = np.stack([corrupted(image) for image in padded])
-    result = torch.from_numpy(whole[:, top : top + height, left : left + width] / 255).permute(0, 3, 1, 2).to(images)
+        corrupt_levels = np.stack([corrupted(image) for image in padded])
+    cropped = corrupt_levels[:, top : top + height, left : left + width]
+    result = torch.from_numpy(cropped / 255).permute(0, 3, 1, 2).to(images)
     return result.mean(1, keepdim=True) if images.shape[1] == 1 else result.contiguous()

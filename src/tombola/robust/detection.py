@@ -1,4 +1,4 @@
-"""Out-of-distribution detection and calibration: is a network sure where it may be?"""
+"""Detection of foreign inputs (out of distribution), and calibration of a network's confidence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from tombola.errors import TombolaError
 
 
 def msp(logits: Tensor) -> Tensor:
-    """The largest softmax probability of each sample, (n,); larger = inside (Hendrycks & Gimpel, ICLR 2017).
+    """The largest softmax probability (Hendrycks & Gimpel, ICLR 2017).
+
+    Args:
+        logits: (n, classes).
+
+    Returns:
+        (n,); larger = inside the training distribution.
 
     Examples:
         >>> msp(torch.tensor([[0.0, 0.0], [100.0, 0.0]]))
@@ -19,7 +25,14 @@ def msp(logits: Tensor) -> Tensor:
 
 
 def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """The negative free energy T·log Σ exp(logit / T) of each sample, (n,); larger = inside (Liu et al., NeurIPS 2020).
+    """The negative free energy T·log Σ exp(logit / T) (Liu et al., NeurIPS 2020).
+
+    Args:
+        logits: (n, classes).
+        temperature: T.
+
+    Returns:
+        (n,); larger = inside the training distribution.
 
     Examples:
         >>> energy(torch.tensor([[0.0, 0.0], [3.0, -100.0]]))
@@ -29,7 +42,17 @@ def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def auroc(inside: Tensor, outside: Tensor) -> float:
-    """The chance that an inside sample's score is above an outside sample's, ties counted half; 0.5 = blind, 1 = best.
+    """The probability that an inside sample scores above an outside sample; a tie counts half.
+
+    Args:
+        inside: (n,), scores of samples like the training data; larger = inside.
+        outside: (m,), scores of foreign samples.
+
+    Returns:
+        A share of 1; 0.5 for a blind score, 1 for a perfect one.
+
+    Raises:
+        TombolaError: scores are empty, NaN or not one number for each sample.
 
     Examples:
         >>> auroc(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]))
@@ -42,7 +65,17 @@ def auroc(inside: Tensor, outside: Tensor) -> float:
 
 
 def fpr95(inside: Tensor, outside: Tensor) -> float:
-    """The share of outside samples at or above the highest threshold that accepts 95 % of the inside ones; 0 = best.
+    """The false positive rate: the share of outside samples that pass a threshold which 95 % of the inside ones pass.
+
+    Args:
+        inside: (n,), scores of samples like the training data; larger = inside.
+        outside: (m,), scores of foreign samples.
+
+    Returns:
+        A share of 1; 0 is best.
+
+    Raises:
+        TombolaError: scores are empty, NaN or not one number for each sample.
 
     Examples:
         >>> fpr95(torch.arange(20), torch.tensor([0, 1, 2, 3]))
@@ -56,7 +89,16 @@ def fpr95(inside: Tensor, outside: Tensor) -> float:
 def calibration_error(logits: Tensor, targets: Tensor, bins: int = 15) -> float:
     """The expected gap between confidence and accuracy over bins of equal width (ECE; Guo et al., ICML 2017).
 
-    Logits are (n, classes), targets (n,) whole numbers; for probabilities, as an ensemble's, give their logarithms.
+    Args:
+        logits: (n, classes); for probabilities, as an ensemble's, give their logarithms.
+        targets: (n,), class numbers.
+        bins: how many bins of confidence; 15 as in the paper.
+
+    Returns:
+        A share of 1; 0 is best.
+
+    Raises:
+        TombolaError: the shapes do not fit, there is no sample, or a logit is NaN.
 
     Examples:
         >>> round(calibration_error(torch.tensor([[0.8, 0.2], [0.8, 0.2]]).log(), torch.tensor([0, 1])), 6)
@@ -67,14 +109,15 @@ def calibration_error(logits: Tensor, targets: Tensor, bins: int = 15) -> float:
             f"calibration needs logits (n, classes) and targets (n,), not {(*logits.shape,)} and {(*targets.shape,)}"
         )
     if logits.isnan().any():
-        raise TombolaError("calibration needs numbers, and some logits are NaN; look for where the network diverged")
+        raise TombolaError("calibration needs finite logits, and some are NaN; train with a lower learning rate")
     confidence, chosen = logits.double().softmax(1).max(1)
     gap = (chosen == targets).double() - confidence
-    place = (confidence * bins).ceil().long() - 1
-    return float(torch.bincount(place, weights=gap).abs().sum() / len(targets))
+    bin_of_each = (confidence * bins).ceil().long() - 1
+    return float(torch.bincount(bin_of_each, weights=gap).abs().sum() / len(targets))
 
 
 def _scores(inside: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
+    # In float64, where integers and all shorter floats keep their order.
     inside, outside = inside.double(), outside.to(inside.device).double()
     for name, scores in (("inside", inside), ("outside", outside)):
         if scores.ndim != 1 or not len(scores) or scores.isnan().any():

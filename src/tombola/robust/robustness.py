@@ -1,4 +1,4 @@
-"""Robustness: what a trained network gives on attacked, corrupted and foreign images, and how sure it is."""
+"""Measures a trained network on attacked, corrupted and foreign images, and its calibration."""
 
 from __future__ import annotations
 
@@ -25,18 +25,28 @@ BATCH = 500
 RANGE_BATCHES = 20
 SEVERITIES = range(1, 6)
 LOWER = ("FPR95", "calibration error")
-"""What is better the lower it is."""
+"""Endings of the names of measures that are better the lower they are."""
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """How trained networks are tried beyond the test split.
+    """Measures of trained networks beyond their accuracy on the test split.
 
-    epsilons: how far attacks may move a pixel, as shares of the way from black to white. steps: of PGD, each of 2.5·ε
-    over their number, from a random start. samples: of the test split, its first. corruptions: `core` (six, at five
-    severities), `all` (nineteen, with the extra `robust`) or `none`. black_white: what black and white are in the data;
-    if None, each channel's least and largest value in training images. far: foreign images, as handwritten digits
-    scaled to size, and noise; held-out classes, where the data has them, are near.
+    Held-out classes, where the data has them, are foreign images too.
+
+    Args:
+        epsilons: how far attacks may move a pixel, as shares of the way from black to white.
+        steps: how many steps of PGD, each of 2.5·ε / steps, from a random start.
+        samples: how many samples of the test split to use, its first.
+        corruptions: `core` (six kinds at five severities), `all` (nineteen, with the extra `robust`) or `none`.
+        black_white: the values of black and white in the data; if None, each channel's extremes in training images.
+        far: foreign images: handwritten digits scaled to size, noise.
+        seed: of the attacks, the corruptions and the noise.
+
+    Examples:
+        >>> quick = Robustness(epsilons=(8 / 255,), samples=200, corruptions="none", far=("noise",))
+        >>> quick.epsilons == (8 / 255,)
+        True
     """
 
     epsilons: tuple[float, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
@@ -56,72 +66,84 @@ class Robustness:
             )
 
     def measure(self, task: Task, network: nn.Module) -> dict[str, float]:
-        """What a network comes to, by name; accuracies, AUROC, FPR95 and calibration error as shares of 1.
+        """Measure a network.
 
-        TombolaError for inputs that are not images, or for images beyond black and white.
+        Args:
+            task: gives the test split, the training images and the metric.
+            network: the trained network; its mode comes back afterwards.
+
+        Returns:
+            Accuracies, AUROC, FPR95 and calibration error by name, as shares of 1.
+
+        Raises:
+            TombolaError: the inputs are not images, or lie beyond black and white.
         """
         device = next(network.parameters()).device
         images, targets = _first(task, "test", self.samples)
         low, high = self._bounds(task, images)
         with in_mode(network, "eval"):
-            return self._tried(_Trial(task, network, images.clamp(low, high), targets, low, high, device))
+            return self._measures(_Trial(task, network, images.clamp(low, high), targets, low, high, device))
 
-    def _tried(self, trial: _Trial) -> dict[str, float]:
+    def _measures(self, trial: _Trial) -> dict[str, float]:
         logits = trial.logits(trial.images)
-        found = {"clean": trial.accuracy(logits), "calibration error": calibration_error(logits, trial.targets)}
+        measures = {"clean": trial.accuracy(logits), "calibration error": calibration_error(logits, trial.targets)}
         for epsilon in self.epsilons:
-            found[f"FGSM {words(epsilon)}"] = trial.attacked(epsilon, 0, self.seed)
-            found[f"PGD {words(epsilon)}"] = trial.attacked(epsilon, self.steps, self.seed)
-        found |= self._corrupted(trial)
-        for name, foreign in self._foreign(trial.task, trial).items():
-            outside = trial.logits(foreign)
-            for score, of in (("MSP", msp), ("energy", energy)):
-                inside, beyond = of(logits), of(outside)
-                found[f"{name}, {score} AUROC"] = auroc(inside, beyond)
-                found[f"{name}, {score} FPR95"] = fpr95(inside, beyond)
-        return found
+            measures[f"FGSM {words(epsilon)}"] = trial.attacked_accuracy(epsilon, 0, self.seed)
+            measures[f"PGD {words(epsilon)}"] = trial.attacked_accuracy(epsilon, self.steps, self.seed)
+        measures |= self._corrupted_accuracies(trial)
+        for name, foreign in self._foreign_images(trial.task, trial).items():
+            foreign_logits = trial.logits(foreign)
+            for score_name, score in (("MSP", msp), ("energy", energy)):
+                inside, outside = score(logits), score(foreign_logits)
+                measures[f"{name}, {score_name} AUROC"] = auroc(inside, outside)
+                measures[f"{name}, {score_name} FPR95"] = fpr95(inside, outside)
+        return measures
 
-    def _corrupted(self, trial: _Trial) -> dict[str, float]:
+    def _corrupted_accuracies(self, trial: _Trial) -> dict[str, float]:
         """The mean accuracy over all corruptions, over each kind's severities, and over each severity's kinds."""
         if self.corruptions == "none":
             return {}
         kinds, suite = SUITES[self.corruptions], self.corruptions
-        found = {(kind, own): trial.corrupted(kind, own, self.seed, suite) for kind in kinds for own in SEVERITIES}
-        named = {"corruptions": list(found.values())}
-        named |= {kind: [found[kind, own] for own in SEVERITIES] for kind in kinds}
-        named |= {f"severity {own}": [found[kind, own] for kind in kinds] for own in SEVERITIES}
-        return {name: math.fsum(values) / len(values) for name, values in named.items()}
+        accuracies = {
+            (kind, s): trial.corrupted_accuracy(kind, s, self.seed, suite) for kind in kinds for s in SEVERITIES
+        }
+        groups = {"corruptions": list(accuracies.values())}
+        groups |= {kind: [accuracies[kind, severity] for severity in SEVERITIES] for kind in kinds}
+        groups |= {f"severity {severity}": [accuracies[kind, severity] for kind in kinds] for severity in SEVERITIES}
+        return {name: math.fsum(values) / len(values) for name, values in groups.items()}
 
     def _bounds(self, task: Task, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Black and white of each channel, (channels, 1, 1). Raises TombolaError if test images lie beyond."""
         if self.black_white is not None:
             low, high = (torch.full((images.shape[1], 1, 1), value) for value in self.black_white)
         else:
-            seen = [inputs.detach().cpu().float() for inputs, _ in islice(task.batches("train", 0, 0), RANGE_BATCHES)]
-            low = torch.stack([own.amin((0, 2, 3)) for own in seen]).amin(0)[:, None, None]
-            high = torch.stack([own.amax((0, 2, 3)) for own in seen]).amax(0)[:, None, None]
-        beyond = 0.02 * (high - low)
-        if not ((images >= low - beyond) & (images <= high + beyond)).all() or not (high > low).all():
+            batches = islice(task.batches("train", 0, 0), RANGE_BATCHES)
+            training = [inputs.detach().cpu().float() for inputs, _ in batches]
+            low = torch.stack([inputs.amin((0, 2, 3)) for inputs in training]).amin(0)[:, None, None]
+            high = torch.stack([inputs.amax((0, 2, 3)) for inputs in training]).amax(0)[:, None, None]
+        tolerance = 0.02 * (high - low)  # training images may not contain the test images' extremes
+        if not ((images >= low - tolerance) & (images <= high + tolerance)).all() or not (high > low).all():
             raise TombolaError(
                 f"the test images reach from {images.min():.3g} to {images.max():.3g}, beyond black and white at "
                 f"{low.min():.3g} and {high.max():.3g}; give what these are in your data, as --black-white 0 1"
             )
         return low, high
 
-    def _foreign(self, task: Task, trial: _Trial) -> dict[str, Tensor]:
-        own: dict[str, Tensor] = {}
+    def _foreign_images(self, task: Task, trial: _Trial) -> dict[str, Tensor]:
+        foreign: dict[str, Tensor] = {}
         if "held-out" in getattr(task, "data", {}):
-            own["held-out"] = _first(task, "held-out", self.samples)[0]
+            foreign["held-out"] = _first(task, "held-out", self.samples)[0]
         if "digits" in self.far and getattr(task, "labels", {}).get("data") != "digits":
-            own["digits"] = trial.scaled(_digits(len(trial.images), trial.images.shape))
+            foreign["digits"] = trial.to_data_scale(_digits(len(trial.images), trial.images.shape))
         if "noise" in self.far:
             generator = torch.Generator().manual_seed(self.seed)
-            own["noise"] = trial.scaled(torch.rand(trial.images.shape, generator=generator))
-        return own
+            foreign["noise"] = trial.to_data_scale(torch.rand(trial.images.shape, generator=generator))
+        return foreign
 
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """A network in evaluation mode, test images on the processor, and where black and white lie in each channel."""
+    """A network in evaluation mode, test images on the CPU, and each channel's values of black and white."""
 
     task: Task
     network: nn.Module
@@ -138,21 +160,21 @@ class _Trial:
     def accuracy(self, logits: Tensor) -> float:
         return float(self.task.metric(logits, self.targets))
 
-    def attacked(self, epsilon: float, steps: int, seed: int) -> float:
-        """Accuracy under PGD of so many steps; under FGSM if 0."""
+    def attacked_accuracy(self, epsilon: float, steps: int, seed: int) -> float:
+        """Accuracy under PGD with this many steps; under FGSM if 0."""
         reach, bounds = epsilon * (self.high - self.low), (self.low, self.high)
-        moved = []
-        for part, targets in zip(self.images.split(BATCH), self.targets.split(BATCH), strict=True):
-            own = (part.to(self.device), targets.to(self.device), self.task.loss, reach, bounds)
-            moved.append(pgd(self._call, *own, steps=steps, seed=seed) if steps else fgsm(self._call, *own))
-        return self.accuracy(self.logits(torch.cat(moved)))
+        attacked = []
+        for images, targets in zip(self.images.split(BATCH), self.targets.split(BATCH), strict=True):
+            attack = (images.to(self.device), targets.to(self.device), self.task.loss, reach, bounds)
+            attacked.append(pgd(self._call, *attack, steps=steps, seed=seed) if steps else fgsm(self._call, *attack))
+        return self.accuracy(self.logits(torch.cat(attacked)))
 
-    def corrupted(self, kind: str, severity: int, seed: int, suite: Suite) -> float:
+    def corrupted_accuracy(self, kind: str, severity: int, seed: int, suite: Suite) -> float:
         pixels = ((self.images - self.low) / (self.high - self.low)).clamp(0, 1)
-        return self.accuracy(self.logits(self.scaled(corrupt(pixels, kind, severity, seed, suite))))
+        return self.accuracy(self.logits(self.to_data_scale(corrupt(pixels, kind, severity, seed, suite))))
 
-    def scaled(self, pixels: Tensor) -> Tensor:
-        """Images from 0 to 1 as the data has them."""
+    def to_data_scale(self, pixels: Tensor) -> Tensor:
+        """Pixels from 0 to 1 on the scale of the data."""
         return self.low + pixels * (self.high - self.low)
 
     def _call(self, images: Tensor) -> Any:
@@ -162,18 +184,37 @@ class _Trial:
 def compare_robustness(
     ticket: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]], against: str, margin: float = MARGIN
 ) -> dict[str, Comparison]:
-    """Each measure of two arms, seed by seed, with Holm's correction for their number; *better* is more robust."""
-    names = [name for name in ticket[0] if all(name in own for own in (*ticket, *other))]
-    found = []
+    """Compare two arms measure by measure, paired by seed, with Holm's correction for the number of measures.
+
+    Args:
+        ticket: what `Robustness.measure` returned for the ticket, one mapping for each seed.
+        other: the same for the other arm, with the seeds in the same order.
+        against: the name of the other arm.
+        margin: the difference that counts as equal, as a share of 1.
+
+    Returns:
+        A comparison for each measure that all mappings have; *better* means more robust, also for FPR95 and calibration
+        error, where lower is better.
+
+    Examples:
+        >>> ticket, dense = [{"clean": 0.90}, {"clean": 0.91}], [{"clean": 0.80}, {"clean": 0.81}]
+        >>> list(compare_robustness(ticket, dense, "dense"))
+        ['clean']
+    """
+    names = [name for name in ticket[0] if all(name in measures for measures in (*ticket, *other))]
+    comparisons = []
     for name in names:
         sign = -1 if name.endswith(LOWER) else 1
-        pairs = ([sign * own[name] for own in arm] for arm in (ticket, other))
-        found.append(paired_comparison(*pairs, against, margin))
-    return dict(zip(names, holm(found), strict=True))
+        pairs = ([sign * measures[name] for measures in arm] for arm in (ticket, other))
+        comparisons.append(paired_comparison(*pairs, against, margin))
+    return dict(zip(names, holm(comparisons), strict=True))
 
 
 def words(epsilon: float) -> str:
-    """An ε as people write it.
+    """An ε in the usual notation: as n/255 if it is a whole number of grey levels.
+
+    Args:
+        epsilon: a share of the way from black to white.
 
     Examples:
         >>> words(8 / 255), words(0.05)
@@ -184,8 +225,8 @@ def words(epsilon: float) -> str:
 
 
 def _first(task: Task, split: Any, count: int) -> tuple[Tensor, Tensor]:
-    """The first samples of a split, as float32 on the processor."""
-    parts, seen = [], 0
+    """The first images of a split, in float32, and their targets; on the CPU."""
+    batches, samples = [], 0
     for inputs, targets in task.batches(split, 0, 0):
         if not (isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point()):
             shape = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
@@ -193,11 +234,11 @@ def _first(task: Task, split: Any, count: int) -> tuple[Tensor, Tensor]:
                 f"robustness is measured on images (samples, channels, height, width) of numbers with a fraction, and "
                 f"this task's inputs are {shape}; use a task on images"
             )
-        parts.append((inputs.detach().cpu().float(), targets.cpu()))
-        seen += len(inputs)
-        if seen >= count:
+        batches.append((inputs.detach().cpu().float(), targets.cpu()))
+        samples += len(inputs)
+        if samples >= count:
             break
-    images, labels = (torch.cat([part[own] for part in parts])[:count] for own in (0, 1))
+    images, labels = (torch.cat(parts)[:count] for parts in zip(*batches, strict=True))
     return images, labels
 
 

@@ -1,4 +1,4 @@
-"""Scores: how much is each weight, or residual block, worth? Pure functions; larger = keep."""
+"""Scores say how much each weight, filter or residual block is worth; larger = keep. They leave the model unchanged."""
 
 from tombola.registry import SCORES
 from tombola.scores.block_scores import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka

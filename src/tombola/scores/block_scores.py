@@ -1,4 +1,4 @@
-"""Scores of residual blocks: by what the network gives without them, by their place, by chance."""
+"""Scores of residual blocks: by the network's outputs without them, by their place, by chance."""
 
 from __future__ import annotations
 
@@ -18,13 +18,22 @@ from tombola.scores.types import Scores, forward, probe_of
 from tombola.structure import Block, residual_blocks
 from tombola.tickets import modules_of
 
-Look = Callable[[Any], Tensor]
-"""Calls a network on inputs and gives what a score compares."""
+Network = Callable[[Any], Any]
+"""Calls a network on inputs."""
+
+Reader = Callable[[Any, Network], Tensor]
+"""Calls a network on inputs, and returns the features (samples, numbers) that a score compares."""
 
 
 @dataclass(frozen=True)
 class RandomBlocks(BlockScore):
-    """A uniform random number for each residual block, from the seed, whatever its size."""
+    """A uniform random number for each residual block, from the view's seed, whatever the block's size.
+
+    Examples:
+        >>> from tombola import zoo
+        >>> list(RandomBlocks()(zoo.model("resnet18", (3, 8, 8), 5, width=0.25)(), seed=1))[:2]
+        ['layer1.0', 'layer1.1']
+    """
 
     name: ClassVar[str] = "random-blocks"
 
@@ -35,7 +44,13 @@ class RandomBlocks(BlockScore):
 
 @dataclass(frozen=True)
 class FrontToBack(BlockScore):
-    """A block's place in the network: the first go first, the baseline that every criterion has to beat."""
+    """A block's place in the network: the first blocks go first. A baseline that every other score has to beat.
+
+    Examples:
+        >>> from tombola import zoo
+        >>> list(FrontToBack()(zoo.model("resnet18", (3, 8, 8), 5, width=0.25)()).values())[:2]
+        [tensor([0.]), tensor([1.])]
+    """
 
     name: ClassVar[str] = "front-to-back"
 
@@ -45,64 +60,84 @@ class FrontToBack(BlockScore):
 
 @dataclass(frozen=True)
 class SilencedScore(BlockScore):
-    """A score of each block that could go: how what is looked at changes when the block's branch gives zero."""
+    """A score of each removable block: how much features of the network change when the block's branch gives zero.
+
+    Args:
+        batches: how many batches to read.
+    """
 
     batches: int = 4
 
     needs: ClassVar[Needs] = "data"
 
     def worths(self, model: nn.Module, data: Data) -> Scores:
-        return silenced(model, data, self.looking(model), self.difference)
+        return silenced_block_scores(model, data, self.reader(model), self.distance)
 
-    def looking(self, model: nn.Module) -> Callable[[Any, Look], Tensor]:
-        """What is looked at: a function of inputs and of the network that is called on them."""
+    def reader(self, model: nn.Module) -> Reader:
+        """The function that reads the features to compare."""
         raise NotImplementedError
 
-    def difference(self, whole: Tensor, without: Tensor) -> Tensor:
-        """How far apart what is seen of the whole network and of that without a block are."""
+    def distance(self, intact: Tensor, silenced: Tensor) -> Tensor:
+        """One number: the distance of the network's features with a silenced block from those of the intact network."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class OutputDivergence(SilencedScore):
-    """KL divergence of the network's outputs without a block from those with it (CURL, Luo & Wu, CVPR 2020)."""
+    """KL divergence of the network's outputs without a block from those with it (CURL, Luo & Wu, CVPR 2020).
+
+    Args:
+        batches: how many batches to read.
+    """
 
     name: ClassVar[str] = "output-divergence"
 
-    def looking(self, model: nn.Module) -> Callable[[Any, Look], Tensor]:
+    def reader(self, model: nn.Module) -> Reader:
         return lambda inputs, network: F.log_softmax(network(inputs).float(), -1)
 
-    def difference(self, whole: Tensor, without: Tensor) -> Tensor:
-        return (without.exp() * (without - whole)).sum(-1).mean()
+    def distance(self, intact: Tensor, silenced: Tensor) -> Tensor:
+        return (silenced.exp() * (silenced - intact)).sum(-1).mean()
 
 
 @dataclass(frozen=True)
 class FeatureSimilarity(SilencedScore):
-    """1 − linear CKA of the last linear layer's inputs with and without a block (Pons et al., ICPR 2024)."""
+    """1 − linear CKA of the last linear layer's inputs with and without a block (Pons et al., ICPR 2024).
+
+    Args:
+        batches: how many batches to read.
+    """
 
     name: ClassVar[str] = "feature-similarity"
 
-    def looking(self, model: nn.Module) -> Callable[[Any, Look], Tensor]:
+    def reader(self, model: nn.Module) -> Reader:
         heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
         if not heads:
-            raise TombolaError(f"the score '{self.name}' compares what enters the last linear layer, and there is none")
+            raise TombolaError(
+                f"the score '{self.name}' compares the inputs of the last linear layer, and the network has no linear "
+                "layer; use output-divergence"
+            )
 
-        def features(inputs: Any, network: Look) -> Tensor:
-            seen: list[Tensor] = []
-            with heads[-1].register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(1))):
+        def head_inputs(inputs: Any, network: Network) -> Tensor:
+            calls: list[Tensor] = []
+            with heads[-1].register_forward_pre_hook(lambda _, args: calls.append(args[0].flatten(1))):
                 network(inputs)
-            return seen[-1]
+            return calls[-1]
 
-        return features
+        return head_inputs
 
-    def difference(self, whole: Tensor, without: Tensor) -> Tensor:
-        return 1 - cka(whole, without)
+    def distance(self, intact: Tensor, silenced: Tensor) -> Tensor:
+        return 1 - cka(intact, silenced)
 
 
 def cka(one: Tensor, other: Tensor) -> Tensor:
-    """Linear centred kernel alignment of two sets of features of the same samples (Kornblith et al., ICML 2019).
+    """Linear centred kernel alignment of two sets of features (Kornblith et al., ICML 2019).
 
-    one, other: (samples, features). 1 for features that are the same up to rotation and scale.
+    Args:
+        one: (samples, features).
+        other: (the same samples, any number of features).
+
+    Returns:
+        A number in [0, 1]; 1 for features that are the same up to rotation and scale.
 
     Examples:
         >>> x = torch.randn(20, 5)
@@ -111,61 +146,71 @@ def cka(one: Tensor, other: Tensor) -> Tensor:
     """
     grams = []
     for features in (one, other):
+        # In float64: the differences of similar features are small.
         centred = features.double() - features.double().mean(0)
         grams.append(centred @ centred.T)
     return (grams[0] * grams[1]).sum() / (grams[0].norm() * grams[1].norm()).clamp(min=1e-30)
 
 
 def blocks_of(model: nn.Module, data: Data) -> tuple[Block, ...]:
-    """The network's residual blocks, found on the first batch where none declares itself; TombolaError for none."""
+    """The residual blocks, found on the first batch if none declares itself. Raises TombolaError if there is none."""
     blocks = residual_blocks(model, probe_of(data.batches, data.view.get("forward", forward)))
     if not blocks:
         raise TombolaError(
-            "the network has no residual block, and so none to score: none says what it adds (branch), and none gives "
-            "its input without a branch; use a score of weights or filters, or tb.structure.declare_blocks"
+            "the network has no residual block to score: no module declares a branch, and none adds one to its input; "
+            "use a score of weights or filters, or declare blocks with tb.structure.declare_blocks"
         )
     return blocks
 
 
 def block_outputs(model: nn.Module, data: Data) -> dict[str, Tensor]:
-    """What every residual block gives on some batches, sample by sample."""
+    """The outputs of every residual block on all batches, by the block's name; the first dimension is samples."""
     blocks = _modules(model, blocks_of(model, data))
     with untouched(model, mode="eval", **data.view) as network, torch.no_grad():
-        seen = [_noted(blocks, lambda inputs=inputs: network(inputs))[1] for inputs, _ in data.batches]
-    return {name: torch.cat([own[name] for own in seen]) for name in seen[0]}
+        by_batch = [_with_block_outputs(blocks, lambda inputs=inputs: network(inputs))[1] for inputs, _ in data.batches]
+    return {name: torch.cat([outputs[name] for outputs in by_batch]) for name in by_batch[0]}
 
 
-def silenced(
-    model: nn.Module,
-    data: Data,
-    look: Callable[[Any, Look], Tensor],
-    compare: Callable[[Tensor, Tensor], Tensor],
+def silenced_block_scores(
+    model: nn.Module, data: Data, read: Reader, distance: Callable[[Tensor, Tensor], Tensor]
 ) -> Scores:
-    """How what a look gives changes when a block's branch gives zero, for every block that could go.
+    """How much features change when a block's branch gives zero, for every removable block.
 
-    What comes before that block is computed once: the passes without one of L blocks take about half of L passes.
+    Blocks before the silenced one return their known outputs, so that L blocks take the time of about L/2 passes.
+
+    Args:
+        model: the network.
+        data: the batches.
+        read: reads the features of a batch.
+        distance: compares the features of all batches of the intact network with those after silencing.
+
+    Returns:
+        One number for each removable block, by its name.
     """
-    found = blocks_of(model, data)
-    blocks, free = _modules(model, found), [block.name for block in found if block.gives]
-    whole: list[Tensor] = []
-    without: dict[str, list[Tensor]] = {name: [] for name in free}
+    all_blocks = blocks_of(model, data)
+    blocks, removable = _modules(model, all_blocks), [block.name for block in all_blocks if block.gives]
+    intact: list[Tensor] = []
+    silenced: dict[str, list[Tensor]] = {name: [] for name in removable}
     with untouched(model, mode="eval", **data.view) as network, torch.no_grad():
         for inputs, _ in data.batches:
-            seen, outputs = _noted(blocks, lambda inputs=inputs: look(inputs, network))
-            whole.append(seen)
+            features, outputs = _with_block_outputs(blocks, lambda inputs=inputs: read(inputs, network))
+            intact.append(features)
             order = list(outputs)
-            for name in free:
-                known = {own: outputs[own] for own in order[: order.index(name)]}
-                with _replaced(blocks, known, name):
-                    without[name].append(look(inputs, network))
-    return {name: compare(torch.cat(whole), torch.cat(own)).reshape(1) for name, own in without.items()}
+            for name in removable:
+                earlier = {before: outputs[before] for before in order[: order.index(name)]}
+                with _replaced(blocks, earlier, name):
+                    silenced[name].append(read(inputs, network))
+    return {name: distance(torch.cat(intact), torch.cat(parts)).reshape(1) for name, parts in silenced.items()}
 
 
-def _noted(blocks: Mapping[str, nn.Module], call: Callable[[], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """What a call gives, and what each block gave in it, in the order in which they were done."""
+def _with_block_outputs(
+    blocks: Mapping[str, nn.Module], call: Callable[[], Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The result of a call, and the blocks' outputs in it, in the order in which the blocks ran."""
     outputs: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name, module in blocks.items():
+            # A copy: a layer after the block may change its output in place.
             hooks.enter_context(
                 module.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output.clone()))
             )
@@ -173,21 +218,22 @@ def _noted(blocks: Mapping[str, nn.Module], call: Callable[[], Tensor]) -> tuple
 
 
 @contextmanager
-def _replaced(blocks: Mapping[str, nn.Module], known: Mapping[str, Tensor], passing: str) -> Generator[None]:
-    """Blocks that give at once what is known of them, and one that gives what it is given."""
-    own = {name: blocks[name].__dict__.get("forward") for name in (*known, passing)}
+def _replaced(blocks: Mapping[str, nn.Module], outputs: Mapping[str, Tensor], silenced: str) -> Generator[None]:
+    """Inside, the blocks with known outputs return these, and the silenced block returns its input."""
+    # A `forward` in the instance hides that of the class. A user may have set one there, which has to come back.
+    originals = {name: blocks[name].__dict__.get("forward") for name in (*outputs, silenced)}
     try:
-        for name, output in known.items():
+        for name, output in outputs.items():
             blocks[name].forward = lambda *_, output=output, **__: output
-        blocks[passing].forward = lambda block_outputs, *_, **__: block_outputs
+        blocks[silenced].forward = lambda inputs, *_, **__: inputs
         yield
     finally:
-        for name, forward in own.items():
+        for name, original in originals.items():
             del blocks[name].forward
-            if forward is not None:
-                blocks[name].forward = forward
+            if original is not None:
+                blocks[name].forward = original
 
 
 def _modules(model: nn.Module, blocks: tuple[Block, ...]) -> dict[str, nn.Module]:
-    named = modules_of(model)
-    return {block.name: named[block.name] for block in blocks}
+    modules = modules_of(model)
+    return {block.name: modules[block.name] for block in blocks}

@@ -1,4 +1,4 @@
-"""Scores that need no data: random, magnitude, batch norm's scales, SynFlow."""
+"""Scores that need no data: random, magnitude, the scales of batch norm, SynFlow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluation import Pure, gradients_of, ranking
+from tombola.scores.evaluation import Pure, check_some_nonzero, gradients_of
 from tombola.scores.kinds import Data, Needs, UnitScore, WeightScore
 from tombola.scores.types import Scores, View
 from tombola.structure import BATCH_NORMS, Prunable, norm_units
@@ -17,13 +17,20 @@ from tombola.structure import BATCH_NORMS, Prunable, norm_units
 
 @dataclass(frozen=True)
 class Random(WeightScore):
-    """A uniform random number for each weight, from the seed."""
+    """A uniform random number for each weight, from the view's seed. The baseline of every score.
+
+    Examples:
+        >>> scores = Random()(nn.Linear(3, 2), seed=1)
+        >>> torch.equal(scores["weight"], Random()(nn.Linear(3, 2), seed=1)["weight"])
+        True
+    """
 
     name: ClassVar[str] = "random"
 
     def measure(self, network: Pure, data: Data) -> Scores:
         generator = torch.Generator().manual_seed(data.seed)
         return {
+            # Drawn on the CPU, so that all devices draw the same; in float64, so that ties hardly occur.
             name: torch.rand(weight.shape, generator=generator, dtype=torch.float64).to(weight.device)
             for name, weight in network.weights.items()
         }
@@ -31,7 +38,14 @@ class Random(WeightScore):
 
 @dataclass(frozen=True)
 class Magnitude(WeightScore):
-    """|w| (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019)."""
+    """|w| (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019).
+
+    Examples:
+        >>> layer = nn.Linear(2, 1)
+        >>> layer.weight.data = torch.tensor([[-2.0, 0.5]])
+        >>> Magnitude()(layer)
+        {'weight': tensor([[2.0000, 0.5000]])}
+    """
 
     name: ClassVar[str] = "magnitude"
 
@@ -41,12 +55,17 @@ class Magnitude(WeightScore):
 
 @dataclass(frozen=True)
 class BatchNormScale(UnitScore):
-    """|γ| of every batch norm's channel, whatever `prunable` says (network slimming, Liu et al., ICCV 2017)."""
+    """|γ| of every channel of batch norm, whatever `prunable` says (network slimming, Liu et al., ICCV 2017).
+
+    Examples:
+        >>> BatchNormScale()(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
+        {'1.weight': tensor([1., 1.])}
+    """
 
     name: ClassVar[str] = "batch-norm-scale"
 
     def evaluated(self, model: nn.Module, view: View) -> Any:
-        norm_units(model)  # refuses a network that has none
+        norm_units(model)  # raises TombolaError for a network without batch norm
         return super().evaluated(model, {**view, "prunable": Prunable(types=BATCH_NORMS)})
 
     def measure(self, network: Pure, data: Data) -> Scores:
@@ -55,10 +74,17 @@ class BatchNormScale(UnitScore):
 
 @dataclass(frozen=True)
 class SynFlow(WeightScore):
-    """Synaptic flow |w · ∂R/∂w|, R = the outputs' sum for one all-ones input with absolute parameters and buffers.
+    """Synaptic flow |w · ∂R/∂w| (Tanaka et al., NeurIPS 2020).
 
-    No data but the shape of one input; in float64, evaluation mode (Tanaka et al., NeurIPS 2020). The paper
-    applies it in 100 rounds with densities d^(t/100).
+    R is the sum of the outputs for one all-ones input, with the absolute values of all parameters and buffers. The
+    score reads only the shape of one input. It computes in evaluation mode and in float64, since products over many
+    layers leave float32's range. The paper applies it in 100 rounds with densities d^(t/100).
+
+    Examples:
+        >>> layer = nn.Linear(2, 1, bias=False)
+        >>> layer.weight.data = torch.tensor([[-2.0, 0.5]])
+        >>> SynFlow()(layer, [(torch.zeros(1, 2), None)])
+        {'weight': tensor([[2.0000, 0.5000]], dtype=torch.float64)}
     """
 
     name: ClassVar[str] = "synflow"
@@ -67,10 +93,11 @@ class SynFlow(WeightScore):
 
     def measure(self, network: Pure, data: Data) -> Scores:
         ((inputs, _),) = data.batches
+        # In place, to save a copy. Values that share this memory become positive too, as the score's abs makes them.
         network.weights = {n: w.detach().abs_().requires_grad_() for n, w in network.weights.items()}
         network.others = {n: t.abs() if t.is_floating_point() else t for n, t in network.others.items()}
-        flow = _total(network(_ones(inputs)))
-        gradients = ranking(gradients_of(flow, network.weights), network)
+        flow = _sum_of(network(_ones(inputs)))
+        gradients = check_some_nonzero(gradients_of(flow, network.weights), network)
         return {n: v.mul_(g).abs_() for (n, v), g in zip(network.values.items(), gradients, strict=True)}
 
 
@@ -82,13 +109,14 @@ def _ones(inputs: Any) -> Any:
         return tuple(_ones(value) for value in inputs)
     if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
         raise TombolaError(
-            "SynFlow feeds an all-ones input, which these inputs (not floating point) do not allow; use another score"
+            "SynFlow needs an all-ones input, and this network's inputs are not floating point; use another score"
         )
     return torch.ones_like(inputs[:1])
 
 
-def _total(outputs: Any) -> Tensor:
+def _sum_of(outputs: Any) -> Tensor:
+    """The sum of all numbers in a tensor, or in tuples, lists and dicts of tensors."""
     if isinstance(outputs, Tensor):
         return outputs.sum()
     parts = outputs.values() if isinstance(outputs, dict) else outputs
-    return torch.stack([_total(part) for part in parts]).sum()
+    return torch.stack([_sum_of(part) for part in parts]).sum()

@@ -14,7 +14,7 @@ from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluation import Pure, batch_size, gradients_of, loss_of, mean_gradients, ranking
+from tombola.scores.evaluation import Pure, batch_size, check_some_nonzero, gradients_of, loss_of, mean_gradients
 from tombola.scores.kinds import Data, GradientScore
 from tombola.scores.types import Scores
 
@@ -24,6 +24,10 @@ class GraspFirstOrder(GradientScore):
     """The signed first-order reading of GraSP, w · ∂L/∂w, as papers on layer pruning describe it.
 
     It is SNIP without the absolute value, not Wang et al.'s Hessian–gradient product (`Grasp`).
+
+    Args:
+        batches: how many batches to read. Their gradients are averaged with their signs.
+        batch_norm: the mode of batch norm and dropout during scoring.
     """
 
     name: ClassVar[str] = "grasp-first-order"
@@ -36,9 +40,16 @@ class GraspFirstOrder(GradientScore):
 class Snip(GradientScore):
     """Connection sensitivity |w · ∂L/∂w| at the given weights (Lee, Ajanthan, Torr, ICLR 2019).
 
-    batches: how many of the batches given are averaged, signs and all, before the absolute value;
-    batch_norm: the mode of batch norm and dropout while scoring. In rounds it is Iterative SNIP, and with `regrow`
-    FORCE (de Jorge et al., ICLR 2021).
+    In rounds it is Iterative SNIP, and with `regrow` FORCE (de Jorge et al., ICLR 2021).
+
+    Args:
+        batches: how many batches to read. Their gradients are averaged with their signs, before the absolute value.
+        batch_norm: the mode of batch norm and dropout during scoring.
+
+    Examples:
+        >>> layer, batch = torch.nn.Linear(4, 3), (torch.randn(8, 4), torch.randint(3, (8,)))
+        >>> Snip()(layer, [batch], torch.nn.functional.cross_entropy)["weight"].shape
+        torch.Size([3, 4])
     """
 
     name: ClassVar[str] = "snip"
@@ -49,7 +60,12 @@ class Snip(GradientScore):
 
 @dataclass(frozen=True)
 class SquaredGradient(GradientScore):
-    """(∂L/∂w)², whatever the weight: GRASP-It, which keeps the gradient's norm (de Jorge et al., ICLR 2021)."""
+    """(∂L/∂w)², whatever the weight: GRASP-It, which keeps the gradient's norm (de Jorge et al., ICLR 2021).
+
+    Args:
+        batches: how many batches to read. Their gradients are averaged with their signs, before they are squared.
+        batch_norm: the mode of batch norm and dropout during scoring.
+    """
 
     name: ClassVar[str] = "squared-gradient"
 
@@ -61,7 +77,11 @@ class SquaredGradient(GradientScore):
 class Taylor(GradientScore):
     """First-order Taylor importance (w · ∂L/∂w)², the mean over batches (Molchanov et al., CVPR 2019).
 
-    Of one batch and single weights it ranks as SNIP does; over batches signs do not cancel, and units add up squares.
+    On one batch it ranks single weights as SNIP does. Over several batches signs do not cancel. A unit sums squares.
+
+    Args:
+        batches: how many batches to read. Each batch's gradient is squared before the mean.
+        batch_norm: the mode of batch norm and dropout during scoring.
     """
 
     name: ClassVar[str] = "taylor"
@@ -79,8 +99,13 @@ class Taylor(GradientScore):
 class Grasp(GradientScore):
     """Gradient signal preservation: w · (H g), so that the gradient's norm survives (Wang et al., ICLR 2020).
 
-    The paper removes the largest −w · H g, so this is its negative: larger = keep. temperature: outputs are
-    divided by it before the loss; g is the mean over all batches, held fixed in the outer derivative.
+    The paper removes the largest −w · H g; this score is its negative, so that larger = keep. The gradient g is the
+    mean over all batches, and a constant for the outer derivative.
+
+    Args:
+        batches: how many batches to read.
+        batch_norm: the mode of batch norm and dropout during scoring.
+        temperature: divides the outputs before the loss; 200 as in the paper.
     """
 
     temperature: float = 200.0
@@ -94,45 +119,63 @@ class Grasp(GradientScore):
             return loss(outputs / self.temperature, targets)
 
         with twice_differentiable(self.name):
-            fixed = mean_gradients(network, batches, cooled) if len(batches) > 1 else None
+            # With one batch, g comes out of the product itself, and one backward pass is saved.
+            mean = mean_gradients(network, batches, cooled) if len(batches) > 1 else None
             samples = sum(batch_size(batch) for batch in batches)
             products = [torch.zeros_like(weight) for weight in network.weights.values()]
             for batch in batches:
                 value = loss_of(network, batch, cooled) * (batch_size(batch) / samples)
-                torch._foreach_add_(products, hessian_product(value, network.weights, fixed))
-            ranking(products, network)
+                torch._foreach_add_(products, hessian_product(value, network.weights, mean))
+            check_some_nonzero(products, network)
         return {n: v * p for (n, v), p in zip(network.values.items(), products, strict=True)}
 
 
 def hessian_product(value: Tensor, weights: Mapping[str, Tensor], direction: Sequence[Tensor] | None) -> list[Tensor]:
-    """The Hessian of a value times a direction, one tensor a weight; None: the value's own gradient."""
+    """The Hessian of a value times a direction.
+
+    Args:
+        value: one number, as a loss.
+        weights: the weights by name.
+        direction: one tensor for each weight; the value's own gradient if None.
+
+    Returns:
+        One tensor for each weight.
+    """
     gradients = gradients_of(value, weights, create_graph=True)
+    # autograd would take this second derivative for 0, and not raise an error.
     if any(node.name() == "torch::autograd::Error" for node in _nodes(gradients)):
-        raise RuntimeError("derivative of a function marked @once_differentiable")  # autograd would take it for 0
-    along = [g.detach() for g in gradients] if direction is None else direction
-    curved = [(g, d) for g, d in zip(gradients, along, strict=True) if g.requires_grad]
-    own = list(weights.values())
+        raise RuntimeError("derivative of a function marked @once_differentiable")
+    vectors = [g.detach() for g in gradients] if direction is None else direction
+    # A gradient that does not depend on the weights has no graph, which autograd.grad would refuse.
+    curved = [(g, v) for g, v in zip(gradients, vectors, strict=True) if g.requires_grad]
+    inputs = list(weights.values())
     if not curved:
-        return [torch.zeros_like(weight) for weight in own]
-    ends, starts = zip(*curved, strict=True)
-    return list(torch.autograd.grad(ends, own, starts, materialize_grads=True))
+        return [torch.zeros_like(weight) for weight in inputs]
+    outputs, grad_outputs = zip(*curved, strict=True)
+    return list(torch.autograd.grad(outputs, inputs, grad_outputs, materialize_grads=True))
 
 
 def _nodes(tensors: Sequence[Tensor]) -> set[Node]:
-    """All operations from which tensors were computed, as autograd records them."""
-    reached: set[Node] = set()
+    """All operations in autograd's graph that tensors were computed by."""
+    visited: set[Node] = set()
     waiting = [tensor.grad_fn for tensor in tensors]
     while waiting:
         node = waiting.pop()
-        if node is not None and node not in reached:
-            reached.add(node)
+        if node is not None and node not in visited:
+            visited.add(node)
             waiting += [earlier for earlier, _ in node.next_functions]
-    return reached
+    return visited
 
 
 @contextmanager
 def twice_differentiable(score: str) -> Generator[None]:
-    """Attention by matrix products, which has a second derivative; TombolaError that names an operation without one."""
+    """Inside, attention has a second derivative, and a missing second derivative raises a TombolaError that names it.
+
+    Flash and memory-efficient attention have none; attention by matrix products does.
+
+    Args:
+        score: the score's name, for the error.
+    """
     with sdpa_kernel(SDPBackend.MATH):
         try:
             yield

@@ -1,7 +1,7 @@
-"""Scores of three kinds, each with one shape: of weights, of units, of residual blocks.
+"""The base classes of scores: of weights, of units and of residual blocks.
 
-The bases here do what all of one kind share: they read the data, evaluate the network at its values or at weights ·
-mask, in a mode and a precision, and leave it as it was. A score's own class says its mathematics, and what it needs.
+A base class reads the data, evaluates the network at its values or at weights · mask, and restores it. A score's own
+class says what the score needs, and holds its mathematics.
 """
 
 from __future__ import annotations
@@ -15,37 +15,58 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
-from tombola.scores.evaluation import Pure, mean_gradients, needed, take, untouched
+from tombola.scores.evaluation import Pure, first_batches, mean_gradients, required_loss, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
 from tombola.structure import NM, Channels, Filters, Granularity, Mode, PartUnits, QueryKey, Weights
 
 Kind = Literal["weight", "unit", "block"]
-"""What a score says the worth of.
+"""What a score ranks.
 
-Of weights: one tensor a parameter, of its shape. Of units: one vector a layer, a number a filter or neuron. Of blocks:
-a number each.
+A score of weights returns one tensor for each parameter, of its shape. A score of units returns one vector for each
+layer, a number for each filter or neuron. A score of blocks returns one number for each block.
 """
 
 Needs = Literal["", "an input's shape", "data", "training"]
-"""What a score reads: nothing, the shape of an input, batches, or the steps of a training."""
+"""What a score reads besides the network: nothing, the shape of an input, batches, or the steps of a training."""
 
 
 def check_goes_with(score: Any, granularity: Granularity) -> None:
-    """TombolaError where what a score says the worth of is nothing that the granularity removes."""
+    """Check that a granularity removes what a score ranks.
+
+    Args:
+        score: a score of weights goes with every granularity.
+        granularity: what is removed whole.
+
+    Raises:
+        TombolaError: a score of filters with single weights, or a score of blocks with anything but blocks.
+
+    Examples:
+        >>> from tombola.scores import RandomBlocks
+        >>> check_goes_with(RandomBlocks(), Channels())
+        Traceback (most recent call last):
+        tombola.errors.TombolaError: the score 'random-blocks' ranks residual blocks, ...
+    """
     kind = getattr(score, "kind", "weight")
     if kind == "unit" and isinstance(granularity, Weights | NM | QueryKey):
         raise TombolaError(
-            f"the score '{score.name}' is of whole filters and neurons, not of single weights; use tb.Channels()"
+            f"the score '{score.name}' ranks whole filters and neurons, not single weights; use tb.Channels()"
         )
     if kind == "block" and isinstance(granularity, Weights | NM | QueryKey | Channels | PartUnits | Filters):
         raise TombolaError(
-            f"the score '{score.name}' is of residual blocks, and does not go with {granularity.name}s; "
+            f"the score '{score.name}' ranks residual blocks, and does not go with {granularity.name}s; "
             "use tb.structure.Blocks()"
         )
 
 
 class Data:
-    """What a score reads: batches, a loss, and a seed for all that is random."""
+    """What a score reads: batches, a loss, and a seed.
+
+    Args:
+        score: the score's name, for messages.
+        batches: (inputs, targets).
+        loss: None if none was given.
+        view: how the score evaluates the model; its seed, 0 by default, is `seed`.
+    """
 
     def __init__(self, score: str, batches: Iterable[Batch], loss: Loss | None, view: View) -> None:
         self.batches = batches
@@ -55,13 +76,13 @@ class Data:
 
     @property
     def loss(self) -> Loss:
-        """The loss; TombolaError if none was given."""
-        return needed(self._loss, self._score)
+        """The loss. Raises TombolaError if none was given."""
+        return required_loss(self._loss, self._score)
 
 
 @dataclass(frozen=True)
 class MeasuredScore:
-    """What the bases share; `measure` is the score's mathematics on a network that may be called and not changed."""
+    """A score whose mathematics is `measure`, on a network that `untouched` has made."""
 
     name: ClassVar[str]
     needs: ClassVar[Needs] = ""
@@ -77,25 +98,25 @@ class MeasuredScore:
 
     @property
     def kind(self) -> Kind:
-        """What it says the worth of."""
+        """What the score ranks."""
         raise NotImplementedError
 
     @property
     def mode(self) -> Mode:
-        """Of batch norm and dropout while it is scored."""
+        """The mode of batch norm and dropout during scoring."""
         return "eval"
 
     @property
     def reads(self) -> int:
-        """How many batches it reads."""
+        """How many batches the score reads."""
         return getattr(self, "batches", 1)
 
     def data(self, batches: Batches, loss: Loss | None, view: View) -> Data:
-        """What it reads of what it is given; TombolaError if it lacks a loss or batches that it needs."""
+        """The batches and the loss that the score uses. Raises TombolaError if one that it needs is missing."""
         if self.needs_loss:
-            needed(loss, self.name)
-        taken = take(batches, self.reads, self.name) if self.needs_data else batches
-        return Data(self.name, taken, loss, view)
+            required_loss(loss, self.name)
+        batches = first_batches(batches, self.reads, self.name) if self.needs_data else batches
+        return Data(self.name, batches, loss, view)
 
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
@@ -105,18 +126,18 @@ class MeasuredScore:
             return self.measure(network, data)
 
     def evaluated(self, model: nn.Module, view: View) -> Any:
-        """The network at the values that the view says, for as long as it is scored."""
+        """A context manager that gives the network at the view's mask, in the score's mode and precision."""
         settings: Any = {"mode": self.mode, "dtype": self.precision, **view}
         return untouched(model, **settings)
 
     def measure(self, network: Pure, data: Data) -> Scores:
-        """The scores, larger = keep."""
+        """The scores; larger = keep. The network's tensors are copies, which the score may change."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class WeightScore(MeasuredScore):
-    """How much is each weight worth: one tensor a prunable parameter, of its shape."""
+    """A score of weights: one tensor for each prunable parameter, of its shape."""
 
     @property
     def kind(self) -> Kind:
@@ -125,10 +146,24 @@ class WeightScore(MeasuredScore):
 
 @dataclass(frozen=True)
 class GradientScore(WeightScore):
-    """A score of each weight and its gradient of the mean loss over all samples of some batches.
+    """A score of each weight and the gradient of the mean loss with respect to it.
 
-    batches: how many of the batches given are averaged, signs and all. batch_norm: the mode of batch norm and dropout
-    while it is scored.
+    Args:
+        batches: how many batches to read. Their gradients are averaged with their signs.
+        batch_norm: the mode of batch norm and dropout during scoring.
+
+    Examples:
+        A new score is one method:
+
+        >>> @dataclass(frozen=True)
+        ... class Ratio(GradientScore):
+        ...     name = "ratio"
+        ...
+        ...     def worth(self, weight, gradient):
+        ...         return (gradient / (1 + weight.abs())).abs()
+        >>> batch = torch.ones(2, 3), torch.zeros(2, 1)
+        >>> Ratio()(nn.Linear(3, 1), [batch], nn.functional.mse_loss)["weight"].shape
+        torch.Size([1, 3])
     """
 
     batches: int = 1
@@ -144,16 +179,16 @@ class GradientScore(WeightScore):
     def measure(self, network: Pure, data: Data) -> Scores:
         gradients = mean_gradients(network, list(data.batches), data.loss)
         values = network.values.items()
-        return {name: self.worth(value, own) for (name, value), own in zip(values, gradients, strict=True)}
+        return {name: self.worth(value, gradient) for (name, value), gradient in zip(values, gradients, strict=True)}
 
     def worth(self, weight: Tensor, gradient: Tensor) -> Tensor:
-        """What weights with these gradients are worth, element by element."""
+        """The scores of weights with these gradients, element by element."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class GatheredScore(WeightScore):
-    """A score of what it gathers of the gradients of some parameters, step by step, while a network trains."""
+    """A score that gathers gradients step by step while a network trains. See `TrainingScore`."""
 
     needs: ClassVar[Needs] = "training"
 
@@ -172,22 +207,22 @@ class GatheredScore(WeightScore):
         return super().__call__(model, batches, loss, **view)
 
     def note(self, gathered: Tensor, gradient: Tensor, weight: Tensor) -> None:
-        """Take a step's gradient of one parameter, at its weights, into what was gathered of it, in place."""
+        """Update what was gathered for one parameter, in place, with a step's gradient at the step's weights."""
         raise NotImplementedError
 
     def from_gathered(self, model: nn.Module, gathered: Mapping[str, Tensor], **view: Unpack[View]) -> Scores:
-        """The scores from what `note` gathered over a training."""
+        """The scores from what `note` gathered, by parameter name, over a training."""
         with self.evaluated(model, view) as network:
             return self.of_gathered(network, gathered)
 
     def of_gathered(self, network: Pure, gathered: Mapping[str, Tensor]) -> Scores:
-        """The scores of what was gathered, on a network that may be called and not changed."""
+        """The scores; larger = keep. `gathered` must not be changed."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class UnitScore(MeasuredScore):
-    """How much is each unit worth: one vector a layer, by the name of its weight, a number a filter or neuron."""
+    """A score of units: a vector for each layer, by the name of its weight, with a number for each filter or neuron."""
 
     @property
     def kind(self) -> Kind:
@@ -196,7 +231,7 @@ class UnitScore(MeasuredScore):
 
 @dataclass(frozen=True)
 class BlockScore(MeasuredScore):
-    """How much is each residual block worth: one tensor of one number a block, by its name."""
+    """A score of residual blocks: a tensor of one number for each block, by the block's name."""
 
     @property
     def kind(self) -> Kind:
@@ -208,5 +243,5 @@ class BlockScore(MeasuredScore):
         return self.worths(model, self.data(batches, loss, view))
 
     def worths(self, model: nn.Module, data: Data) -> Scores:
-        """The scores of the blocks of a network, which is left as it was; larger = keep."""
+        """The scores of the network's blocks; larger = keep. The network must stay unchanged."""
         raise NotImplementedError

@@ -15,11 +15,20 @@ from tombola.scores.types import Scores
 
 @dataclass(frozen=True)
 class Movement(GatheredScore):
-    """−Σ w · ∂L/∂w over the steps of a training: what moves away from 0 stays (Sanh, Wolf, Rush, NeurIPS 2020)."""
+    """−Σ w · ∂L/∂w over the steps of a training (Sanh, Wolf, Rush, NeurIPS 2020): weights that move away from 0 stay.
+
+    Examples:
+        >>> import torch
+        >>> gathered = torch.zeros(2)
+        >>> Movement().note(gathered, gradient=torch.tensor([-1.0, 1.0]), weight=torch.tensor([0.5, 0.5]))
+        >>> gathered
+        tensor([ 0.5000, -0.5000])
+    """
 
     name: ClassVar[str] = "movement"
 
     def note(self, gathered: Tensor, gradient: Tensor, weight: Tensor) -> None:
+        # `gathered` is float32, whatever the weights are: bfloat16 would lose small steps in a large sum.
         gathered.addcmul_(weight.float(), gradient.float(), value=-1)
 
     def of_gathered(self, network: Pure, gathered: Mapping[str, Tensor]) -> Scores:

@@ -1,4 +1,4 @@
-"""What scores take and give."""
+"""The types that scores take and return, and how a model is called on inputs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,31 @@ Inputs = Any
 """A tensor, a tuple of arguments, or a dict of keyword arguments."""
 
 Batch = tuple[Inputs, Any]
+"""(inputs, targets)."""
 Batches = Iterable[Batch]
 Loss = Callable[[Any, Any], Tensor]
+"""(outputs, targets) → the mean loss of a batch."""
 Forward = Callable[[nn.Module, Inputs], Any]
+"""(model, inputs) → outputs."""
 Scores = dict[str, Tensor]
+"""By name, a float tensor for each parameter, a vector for each layer's units, or one number for each block."""
 
 
 def forward(model: nn.Module, inputs: Inputs) -> Any:
-    """Call a model on a tensor, a tuple of arguments or a dict of keyword arguments."""
+    """Call a model on a tensor, a tuple of arguments or a dict of keyword arguments.
+
+    Args:
+        model: the model.
+        inputs: a tuple or list becomes positional arguments, a dict keyword arguments, all else one argument.
+
+    Returns:
+        The model's outputs.
+
+    Examples:
+        >>> import torch
+        >>> forward(nn.Bilinear(2, 3, 4), (torch.ones(5, 2), torch.ones(5, 3))).shape
+        torch.Size([5, 4])
+    """
     if isinstance(inputs, dict):
         return model(**inputs)
     if isinstance(inputs, tuple | list):
@@ -32,35 +49,61 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
 
 
 def suited(inputs: Inputs, model: nn.Module) -> Inputs:
-    """Inputs where a model's parameters are; numbers with a fraction in their precision."""
-    like = next(model.parameters(), None)
-    if like is None:
+    """Move inputs to a model's device, and floating-point inputs to its precision.
+
+    Args:
+        inputs: tensors, in tuples, lists and dicts at any depth; other values pass as they are.
+        model: its first parameter decides the device and the precision.
+
+    Returns:
+        Inputs of the same structure; lists become tuples.
+
+    Examples:
+        >>> import torch
+        >>> suited({"ids": torch.ones(2, dtype=torch.int64)}, nn.Linear(2, 2).double())["ids"].dtype
+        torch.int64
+    """
+    parameter = next(model.parameters(), None)
+    if parameter is None:
         return inputs
     if isinstance(inputs, dict):
-        return {key: suited(own, model) for key, own in inputs.items()}
+        return {key: suited(value, model) for key, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return tuple(suited(own, model) for own in inputs)
+        return tuple(suited(value, model) for value in inputs)
     if isinstance(inputs, Tensor):
-        return inputs.to(like.device, like.dtype if inputs.is_floating_point() else inputs.dtype)
+        return inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else inputs.dtype)
     return inputs
 
 
 def probe_of(batches: Batches, forward: Forward) -> Probe:
-    """Calls a model on the first of some batches; TombolaError, when it is called, if there is none."""
+    """A function that calls a model on the first of some batches.
+
+    Args:
+        batches: read only when the function is called.
+        forward: calls a model on inputs.
+
+    Returns:
+        The function: from a model to its outputs. It raises TombolaError if there is no batch.
+    """
 
     def probe(model: nn.Module) -> Any:
         for inputs, _ in batches:
             return forward(model, suited(inputs, model))
         raise TombolaError(
-            "channels, and residual blocks that do not say what they add, are found by calling the network on a batch; "
-            "give batches=…"
+            "channels, and residual blocks that do not declare themselves, are found by calling the network on a "
+            "batch; give batches=…"
         )
 
     return probe
 
 
 class Called(nn.Module):
-    """A model called the way the task calls it, so that `torch.func.functional_call` can swap its tensors."""
+    """A module that calls a model the way a task does, so that `torch.func.functional_call` can swap its tensors.
+
+    Args:
+        model: the model; its parameters have the prefix `model.` here.
+        forward: calls the model on inputs.
+    """
 
     def __init__(self, model: nn.Module, forward: Forward) -> None:
         super().__init__()
@@ -71,15 +114,19 @@ class Called(nn.Module):
         return self._forward(self.model, inputs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Called:
+        # `forward` may be a method of a task, whose data must not be copied with the model.
         return Called(copy.deepcopy(self.model, memo), self._forward)
 
 
 class View(TypedDict, total=False):
-    """How a score looks at the model; every field may be left out.
+    """How a score evaluates the model; every field may be left out.
 
-    mask: at weights · mask; regrow: there, what the mask removes is scored too, as if it came back with its own value;
-    prunable: the rule for which parameters are scored; forward: how the model is called on inputs; seed: all that is
-    random in the score comes from it.
+    Args:
+        mask: evaluate the model at weights · mask; as it is if None.
+        regrow: also score what the mask removes, at its value in the model. The default False scores it at 0.
+        prunable: the rule that chooses the parameters to score; weights of convolutions and linear layers by default.
+        forward: calls the model on inputs.
+        seed: seeds everything random in the score; 0 by default.
     """
 
     mask: Mask | None
@@ -90,10 +137,25 @@ class View(TypedDict, total=False):
 
 
 class Score(Protocol):
-    """How much is each weight worth? A pure function of the model, and of batches and loss where it needs them.
+    """Any callable that says how much each weight is worth. It leaves the model and the global random state unchanged.
 
-    Returns one float tensor a prunable parameter, of its shape; larger = keep. Parameters, buffers, gradients,
-    modes and the global random state are as before the call. needs_data: whether it reads batches.
+    Parameters, buffers, gradients and modes are as before the call. `tombola.testing.check_score` checks this.
+
+    Args:
+        model: the model.
+        batches: read only if `needs_data`.
+        loss: of outputs and targets, for scores that need one.
+        view: the fields of a `View`.
+
+    Returns:
+        One float tensor for each prunable parameter, of its shape; larger = keep.
+
+    Examples:
+        >>> import torch
+        >>> from tombola.scores import snip
+        >>> batch = torch.randn(8, 4), torch.randint(3, (8,))
+        >>> {name: score.shape for name, score in snip(nn.Linear(4, 3), [batch], nn.functional.cross_entropy).items()}
+        {'weight': torch.Size([3, 4])}
     """
 
     name: ClassVar[str]
@@ -107,10 +169,11 @@ class Score(Protocol):
 
 
 class TrainingScore(Score, Protocol):
-    """A score that may, as it is set, gather gradients from the steps of a training instead of reading batches.
+    """A score whose settings may let it gather gradients from the steps of a training instead of reading batches.
 
-    note: takes a step's gradient of one parameter, at the weight that it has, into what was gathered of that, in place;
-    it begins with zeros, in float32. from_gathered: the scores once the training has ended.
+    A training calls `note(gathered, gradient, weight)` before each step for each parameter, which updates `gathered` in
+    place. `gathered` has the weight's shape, and begins with zeros in float32. After the training, `from_gathered`
+    returns the scores.
     """
 
     @property
@@ -122,5 +185,11 @@ class TrainingScore(Score, Protocol):
 
 
 def needs_training(score: Score) -> TypeGuard[TrainingScore]:
-    """Whether a score gathers gradients from the steps of a training."""
+    """Whether a score gathers gradients from the steps of a training.
+
+    Examples:
+        >>> from tombola.scores import Movement, Snip
+        >>> needs_training(Movement()), needs_training(Snip())
+        (True, False)
+    """
     return getattr(score, "needs_training", False)

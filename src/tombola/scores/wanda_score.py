@@ -1,4 +1,4 @@
-"""Wanda: magnitude times the norm of what a weight multiplies."""
+"""Wanda: magnitude times the norm of the inputs that a weight multiplies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,22 @@ from tombola.structure import TRANSPOSED, is_producer
 
 @dataclass(frozen=True)
 class Wanda(WeightScore):
-    """|w| · ‖x‖₂, x all that the weight multiplies, ranked among the weights of its output (Sun et al., ICLR 2024).
+    """|w| · ‖x‖₂, ranked among the weights of the same output (Sun et al., ICLR 2024).
 
-    Scores are ranks from 0 to 1, so that at every scope each output keeps the same share of its weights, to one. In
-    evaluation mode. TombolaError where a prunable weight is not that of a linear or convolution layer which is called.
+    x holds all inputs that the weight multiplies. A score is a rank from 0 to 1, so that at every scope each output
+    keeps the same share of its weights, to within one weight. The network is in evaluation mode.
+
+    Args:
+        batches: how many batches to read.
+
+    Raises:
+        TombolaError: a prunable weight does not belong to a linear or convolution layer, or its layer is not called.
+
+    Examples:
+        >>> layer = nn.Linear(2, 1)
+        >>> layer.weight.data = torch.tensor([[1.0, 2.0]])
+        >>> Wanda()(layer, [(torch.tensor([[3.0, 1.0]]), None)])["weight"].argmax().item()
+        0
     """
 
     batches: int = 1
@@ -31,48 +43,51 @@ class Wanda(WeightScore):
     needs: ClassVar[Needs] = "data"
 
     def measure(self, network: Pure, data: Data) -> Scores:
-        layers, squares = _multiplied(network, data.batches)
-        lost = next((name for name in network.weights if name not in squares), None)
-        if lost is not None:
+        layers, squares = _input_squares(network, data.batches)
+        missing = next((name for name in network.weights if name not in squares), None)
+        if missing is not None:
             raise TombolaError(
-                f"the score '{self.name}' reads what linear and convolution layers are called with, and '{lost}' is "
-                f"not the weight of one; leave it out: Prunable(exclude=('{lost}',))"
+                f"the score '{self.name}' reads the inputs of linear and convolution layers, and '{missing}' is "
+                f"not the weight of one; leave it out: Prunable(exclude=('{missing}',))"
             )
         return {n: _within_outputs(v.abs_() * squares[n].sqrt(), layers[n]) for n, v in network.values.items()}
 
 
-def _multiplied(network: Pure, batches: Iterable[Batch]) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
-    """The layer of each weight, and the sum of squares of all that the weight multiplies in it.
+def _input_squares(network: Pure, batches: Iterable[Batch]) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
+    """The layer of each weight, and the sum of squares of the inputs that the weight multiplies.
 
-    That sum is the gradient, with respect to the weight, of the sum of what the layer gives for its inputs' squares.
+    If a layer is called on its squared inputs, that sum is the gradient of the sum of its outputs.
     """
+    # By identity: the network swaps these very tensors into the layers.
     names = {id(weight): name for name, weight in network.weights.items()}
     layers: dict[str, nn.Module] = {}
     squares: dict[str, Tensor] = {}
 
-    def note(layer: nn.Module, args: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    def add_squares(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         weight = layer._parameters.get("weight")
         if weight is not None and id(weight) in names:
             name = names[id(weight)]
             with torch.enable_grad():
-                given = layer.forward(*map(_squared, args), **{key: _squared(own) for key, own in named.items()})
-                (own,) = torch.autograd.grad(given.sum(), weight)
-            layers[name], squares[name] = layer, own + squares.get(name, 0)
+                # `forward` itself, since a call would run this hook again.
+                outputs = layer.forward(*map(_squared, args), **{key: _squared(arg) for key, arg in kwargs.items()})
+                (sums,) = torch.autograd.grad(outputs.sum(), weight)
+            layers[name], squares[name] = layer, sums + squares.get(name, 0)
 
     with torch.no_grad(), ExitStack() as hooks:
         for layer in filter(is_producer, network.model.modules()):
-            hooks.enter_context(layer.register_forward_pre_hook(note, with_kwargs=True))
+            hooks.enter_context(layer.register_forward_pre_hook(add_squares, with_kwargs=True))
         for inputs, _ in batches:
             network(inputs)
     return layers, squares
 
 
-def _squared(given: Any) -> Any:
-    return given.square() if isinstance(given, Tensor) else given
+def _squared(argument: Any) -> Any:
+    return argument.square() if isinstance(argument, Tensor) else argument
 
 
 def _within_outputs(scores: Tensor, layer: nn.Module) -> Tensor:
     """The ranks of a layer's scores among those of the same output."""
+    # A transposed convolution has weights (inputs, outputs of a group, …), and its inputs lie in groups.
     if not isinstance(layer, TRANSPOSED):
         return _ranks(scores.flatten(1)).reshape(scores.shape)
     by_output = scores.unflatten(0, (layer.groups, -1)).transpose(1, 2)
@@ -80,7 +95,7 @@ def _within_outputs(scores: Tensor, layer: nn.Module) -> Tensor:
 
 
 def _ranks(rows: Tensor) -> Tensor:
-    """From 0 to 1: the share of its row that is lower, and among equal shares of several rows the larger score."""
+    """From 0 to 1: the share of the row that is lower. The scores themselves break ties between rows."""
     rows = rows.double().contiguous()
     lower = torch.searchsorted(rows.sort(-1).values, rows)
     return (lower + rows / rows.max().clamp(min=1e-300)) / rows.shape[-1]

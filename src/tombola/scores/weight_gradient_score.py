@@ -1,4 +1,4 @@
-"""Weight × gradient: what the loss's gradients, gathered over many batches, say that a weight is worth."""
+"""Weight × gradient, where the gradient is gathered over many batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.scores.evaluation import Pure, UnusedWarning, loss_of, needed, take
+from tombola.scores.evaluation import Pure, UnusedWarning, first_batches, loss_of, required_loss
 from tombola.scores.kinds import Data, GatheredScore, Needs
 from tombola.scores.types import Batches, Loss, Scores, View
 from tombola.structure import Mode
@@ -24,10 +24,20 @@ Gather = Literal["all-steps", "last-batch", "pass", "first-batch"]
 class WeightGradient(GatheredScore):
     """|w · G^γ| of a weight w and its gathered gradient G ≥ 0, relative to the largest (Lévai & Zombori, 2020).
 
-    gather: what G is summed over: `all-steps` of a training, at the weights of each step; one `pass` over the batches
-    given, or their `first-batch` alone, at the weights as they are; or the training's `last-batch` alone. Of each batch
-    the gradient of its mean loss is taken. signed: sum the gradients as they are, and take the absolute value of the
-    sum, instead of summing absolute values. exponent: γ; 0 is magnitude. weighted: False leaves w out: |G^γ|.
+    G sums the gradients of each batch's mean loss.
+
+    Args:
+        exponent: γ; 0 is magnitude.
+        weighted: False leaves w out: |G^γ|.
+        gather: which batches G sums. `pass` reads all batches and `first-batch` only the first, at the present weights.
+            `all-steps` takes every step of a training at that step's weights, `last-batch` only the last step.
+        signed: sum the gradients with their signs and take the absolute value of the sum. The default False sums
+            absolute values.
+
+    Examples:
+        >>> layer, batch = torch.nn.Linear(4, 3), (torch.randn(8, 4), torch.randint(3, (8,)))
+        >>> WeightGradient()(layer, [batch, batch], torch.nn.functional.cross_entropy)["weight"].shape
+        torch.Size([3, 4])
     """
 
     exponent: float = 1.0
@@ -43,7 +53,7 @@ class WeightGradient(GatheredScore):
         if not self.exponent >= 0 or not (self.exponent or self.weighted):
             raise TombolaError(
                 f"the exponent is {self.exponent} with weighted={self.weighted}; give a number of at least 0, and "
-                "above 0 where the gradient alone counts"
+                "above 0 if weighted is False"
             )
 
     @property
@@ -61,18 +71,19 @@ class WeightGradient(GatheredScore):
             gathered.add_(gradient if self.signed else gradient.abs())
 
     def data(self, batches: Batches, loss: Loss | None, view: View) -> Data:
-        needed(loss, self.name)
+        required_loss(loss, self.name)
         rest = iter(batches)
-        taken = take(rest, 1, self.name)
-        return Data(self.name, chain(taken, rest if self.gather == "pass" else ()), loss, view)
+        # Reads one batch ahead, to refuse an empty pass here; the others are read one by one, and never all held.
+        first = first_batches(rest, 1, self.name)
+        return Data(self.name, chain(first, rest if self.gather == "pass" else ()), loss, view)
 
     def measure(self, network: Pure, data: Data) -> Scores:
         gathered = {name: torch.zeros_like(weight) for name, weight in network.weights.items()}
         for batch in data.batches:
-            own = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 loss_of(network, batch, data.loss), list(network.weights.values()), materialize_grads=True
             )
-            for total, gradient, weight in zip(gathered.values(), own, network.weights.values(), strict=True):
+            for total, gradient, weight in zip(gathered.values(), gradients, network.weights.values(), strict=True):
                 self.note(total, gradient, weight)
         return self._scores(network.weights, gathered)
 
@@ -83,28 +94,29 @@ class WeightGradient(GatheredScore):
     def _scores(self, weights: Mapping[str, Tensor], gathered: Mapping[str, Tensor]) -> Scores:
         sizes = {name: gathered[name].abs() for name in weights}
         if self.exponent:
-            _check(sizes, weights, self.name)
-        largest = torch.stack([own.max() for own in sizes.values()]).max()
-        worth = {name: (own / largest).pow_(self.exponent) for name, own in sizes.items()}
-        return {name: worth[name] * weights[name].abs() for name in weights} if self.weighted else worth
+            _check_gradients(sizes, weights, self.name)
+        # Relative to the largest, so that the power neither overflows nor vanishes.
+        largest = torch.stack([size.max() for size in sizes.values()]).max()
+        powers = {name: (size / largest).pow_(self.exponent) for name, size in sizes.items()}
+        return {name: powers[name] * weights[name].abs() for name in weights} if self.weighted else powers
 
 
-def _check(gathered: Mapping[str, Tensor], weights: Mapping[str, Tensor], score: str) -> None:
-    """TombolaError if the gradients are no numbers or all 0; an UnusedWarning that names the layers where they are 0.
+def _check_gradients(gathered: Mapping[str, Tensor], weights: Mapping[str, Tensor], score: str) -> None:
+    """Raise TombolaError if gradients are not finite or all 0; warn of the layers where they are 0.
 
-    A layer of which no weight is left has none, and is no news.
+    A layer without any weight left has no gradient either, and needs no warning.
     """
-    if not all(own.isfinite().all() for own in gathered.values()):
+    if not all(gradient.isfinite().all() for gradient in gathered.values()):
         raise TombolaError(
             f"the gradients for the score '{score}' are not finite numbers: training diverged; lower the learning rate "
             "or look at the data"
         )
-    idle = [name for name, own in gathered.items() if not own.any()]
+    idle = [name for name, gradient in gathered.items() if not gradient.any()]
     if len(idle) == len(gathered):
         raise TombolaError(f"every gradient for the score '{score}' is 0: the loss depends on no prunable weight")
     if named := ", ".join(f"'{name}'" for name in idle if weights[name].any()):
         warnings.warn(
-            f"the loss does not depend on {named}: the gradient is 0 there, so all of it is worth 0 and goes first",
+            f"the loss does not depend on {named}: the gradient is 0 there, so these weights score 0 and go first",
             UnusedWarning,
             stacklevel=4,
         )

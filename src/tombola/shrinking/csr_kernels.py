@@ -16,28 +16,34 @@ Kernel = Callable[[csr_array, np.ndarray, np.ndarray], np.ndarray]
 
 
 def by_scipy(weight: csr_array, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """SciPy's product; the fastest at a batch of one."""
+    """SciPy's product, the fastest for a batch of one. Arguments and result as in `Kernel`."""
     if features.shape[1] == 1:
         return (weight @ features[:, 0] + bias)[:, None]
     return weight @ features + bias[:, None]
 
 
 def by_numba(weight: csr_array, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Rows in parallel on PyTorch's number of threads, each an accumulation of whole batches; for larger batches."""
+    """Compiled, with the output rows in parallel on PyTorch's number of threads; for larger batches."""
     import numba
 
     outputs = np.empty((weight.shape[0], features.shape[1]), np.float32)
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # ty: ignore[missing-attribute]
     _compiled()(weight.indptr, weight.indices, weight.data, features, bias, outputs)
-    if torch.get_num_threads() != threads:  # Both use one OpenMP, where numba's count becomes everybody's.
+    # Where both libraries share one OpenMP, numba's number of threads becomes PyTorch's as well.
+    if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return outputs
 
 
 @cache
 def kernels() -> dict[str, Kernel]:
-    """What can be run here: SciPy, and numba where the extra `fast` is installed."""
+    """The kernels that run here, by name: SciPy's, and numba's if the extra `fast` is installed.
+
+    Examples:
+        >>> kernels()["scipy"](csr_array([[0.0, 2.0]]), np.ones((2, 3)), np.zeros(1))
+        array([[2., 2., 2.]])
+    """
     return {"scipy": by_scipy} | ({"numba": by_numba} if find_spec("numba") else {})
 
 
@@ -48,11 +54,12 @@ def _compiled() -> Any:
     @numba.njit(parallel=True, fastmath=True)
     def product(starts, columns, values, features, bias, outputs):
         for row in numba.prange(outputs.shape[0]):
-            own = outputs[row]
-            own[:] = bias[row]
-            for at in range(starts[row], starts[row + 1]):
-                value, other = values[at], features[columns[at]]
-                for sample in range(own.shape[0]):
-                    own[sample] += value * other[sample]
+            output = outputs[row]
+            output[:] = bias[row]
+            for entry in range(starts[row], starts[row + 1]):
+                value, feature = values[entry], features[columns[entry]]
+                # Over the batch, whose samples lie side by side, so that the compiler uses vector instructions.
+                for sample in range(output.shape[0]):
+                    output[sample] += value * feature[sample]
 
     return product

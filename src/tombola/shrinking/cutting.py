@@ -1,4 +1,4 @@
-"""Cutting channels out of layers, and the same channels out of their optimizer's state."""
+"""Cuts channels out of layers, and the same channels out of an optimizer's state."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.structure import NORMS, TRANSPOSED, ChannelMap, is_depthwise, parts_of, recount
-from tombola.tickets import modules_of, parameters_of, unwrapped
+from tombola.tickets import joined, modules_of, parameters_of, unwrapped
 
 Axes = dict[int, Tensor]
-"""By dimension of a tensor, the positions that stay."""
+"""The positions that stay, by dimension of a tensor."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What stays of a layer: its input and output channels, by their numbers in the whole network.
+    """The channels of a layer that stay, by their numbers in the whole network.
 
-    inputs is None where a layer passes its channels through one by one.
+    Args:
+        inputs: the input channels; None for a layer with one input for each output, as a norm.
+        outputs: the output channels.
     """
 
     inputs: tuple[int, ...] | None
@@ -31,24 +33,33 @@ class Kept:
 
 
 def axes_of(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
-    """What stays of each parameter and buffer, by its name; those that stay whole are left out."""
-    named = modules_of(model)
-    found: dict[str, Axes] = {}
-    for name, own in kept.items():
-        module = named[name]
-        for part, axes in _axes(module, own).items():
-            tensor = getattr(module, part, None)
-            if tensor is not None:
-                found[f"{name}.{part}" if name else part] = axes
-    return found
+    """The positions that stay in each parameter and buffer.
+
+    Args:
+        model: the whole network.
+        kept: the channels that stay, by the layer's name.
+
+    Returns:
+        The axes by the tensor's name; tensors that stay whole are left out.
+    """
+    modules = modules_of(model)
+    axes: dict[str, Axes] = {}
+    for name, channels in kept.items():
+        module = modules[name]
+        for part, part_axes in _axes(module, channels).items():
+            if getattr(module, part, None) is not None:
+                axes[joined(name, part)] = part_axes
+    return axes
 
 
 def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
+    """The positions that stay in a layer's own tensors, by their names in the layer."""
     if isinstance(module, ChannelMap):
         return {}
     outputs = torch.tensor(kept.outputs)
     if isinstance(module, NORMS):
         return {part: {0: outputs} for part in ("weight", "bias", "running_mean", "running_var")}
+    # In a grouped convolution, a weight's second dimension counts the inputs of one group, which never shrinks.
     if kept.inputs is None or getattr(module, "groups", 1) > 1:
         return {"weight": {0: outputs}, "bias": {0: outputs}}
     inputs = torch.tensor(kept.inputs)
@@ -57,49 +68,71 @@ def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
 
 
 def narrowed(tensor: Tensor, axes: Axes) -> Tensor:
-    """A copy of the positions that stay, in the tensor's memory layout and on its device."""
+    """A copy of a tensor with only the positions that stay, in its memory layout and on its device."""
+    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     for dim, positions in axes.items():
-        tensor = tensor.index_select(dim, positions.to(tensor.device))
-    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        return tensor.clone(memory_format=torch.channels_last)
-    return tensor.clone()
+        tensor = tensor.index_select(dim, positions.to(tensor.device))  # a row-major copy, whatever the layout
+    return tensor.clone(memory_format=torch.channels_last if channels_last else torch.preserve_format)
 
 
 @torch.no_grad()
 def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = ()) -> nn.Module:
-    """A copy of the model without the channels that do not stay and the idle blocks; layers keep their classes."""
+    """A copy of a model with fewer channels; its layers keep their classes.
+
+    Args:
+        model: the whole network, which is not changed.
+        kept: the channels that stay, by the layer's name; other layers stay whole.
+        idle: names of residual blocks that become identities.
+
+    Returns:
+        The smaller network.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+        >>> cut(model, {"0": Kept((0, 1, 2, 3), (0, 2)), "1": Kept((0, 2), (0, 1))})
+        Sequential(
+          (0): Linear(in_features=4, out_features=2, bias=True)
+          (1): Linear(in_features=2, out_features=2, bias=True)
+        )
+    """
     small = copy.deepcopy(model)
-    whole = modules_of(small)
+    modules = modules_of(small)
     for name in idle:
-        replace(small, whole[name], nn.Identity())
-    named = modules_of(small)
+        replace(small, modules[name], nn.Identity())
+    modules = modules_of(small)  # again, without the layers of the idle blocks
     axes = axes_of(small, kept)
-    for name, own in kept.items():
-        module = named[name]
+    for name, channels in kept.items():
+        module = modules[name]
         if isinstance(module, ChannelMap):
-            assert own.inputs is not None
-            replace(small, module, module.kept(own.inputs, own.outputs))
+            assert channels.inputs is not None
+            replace(small, module, module.kept(channels.inputs, channels.outputs))
             continue
         for part in ("weight", "bias", "running_mean", "running_var"):
             tensor = getattr(module, part, None)
             if tensor is None:
                 continue
-            less = narrowed(tensor, axes[f"{name}.{part}" if name else part])
+            narrow = narrowed(tensor, axes[joined(name, part)])
             is_parameter = isinstance(tensor, nn.Parameter)
-            setattr(module, part, nn.Parameter(less, tensor.requires_grad) if is_parameter else less)
-        _resize(module, own)
-    for heads in (own for own in parts_of(model) if own.kind == "head" and own.makes[0] in kept):
+            setattr(module, part, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
+        _resize(module, channels)
+    for heads in (part for part in parts_of(model) if part.kind == "head" and part.makes[0] in kept):
         recount(small, heads, len(kept[heads.makes[0]].outputs) // heads.width)
     return small
 
 
 def within(name: str, blocks: Collection[str]) -> bool:
-    """Whether what has this name lies in one of the blocks."""
+    """Whether a parameter or module of this name lies inside one of the blocks.
+
+    Examples:
+        >>> within("layer1.0.conv1.weight", ["layer1.0"]), within("layer1.0", ["layer1.0"])
+        (True, False)
+    """
     return any(name.startswith(f"{block}.") for block in blocks)
 
 
 def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put another module where one stands, and what is wrapped around it, whose code may hold on to the old one."""
+    """Put a new module in every place of an old one, in place of the wrappers around it too."""
+    # A wrapper may hold a reference to the old module, so it is not enough to replace what it wraps.
     for parent in model.modules():
         for name, child in parent.named_children():
             if unwrapped(child) is old:
@@ -107,11 +140,12 @@ def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def _resize(module: Any, kept: Kept) -> None:
-    """Make a layer's own account of its size true again."""
+    """Set a layer's attributes for its size after its tensors have shrunk."""
     size = len(kept.outputs)
     if isinstance(module, nn.Linear):
         module.in_features, module.out_features = module.weight.shape[1], size
     elif isinstance(module, nn.GroupNorm):
+        # Whole groups are cut, so that the channels of a group stay as many.
         module.num_groups = module.num_groups * size // module.num_channels
         module.num_channels = size
     elif isinstance(module, nn.LayerNorm):
@@ -128,12 +162,22 @@ def _resize(module: Any, kept: Kept) -> None:
 
 @torch.no_grad()
 def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, kept: Mapping[str, Kept]) -> None:
-    """Let an optimizer of the model train the smaller one, with what it knows of the channels that stay."""
+    """Move an optimizer from a model to the smaller one, in place, with its state for the channels that stay.
+
+    Args:
+        optimizer: an optimizer of the model's parameters.
+        model: the whole network.
+        small: the network that `cut` made of it.
+        kept: the channels that stay.
+
+    Raises:
+        TombolaError: the optimizer is another model's, or its state cannot be cut; then nothing has changed.
+    """
     if isinstance(optimizer, torch.optim.LBFGS):
         raise TombolaError("L-BFGS remembers all parameters as one vector, which cannot be cut; make a new one")
-    axes, mine = axes_of(model, kept), parameters_of(model)
-    others = parameters_of(small)
-    names = {parameter: name for name, parameter in mine.items()}
+    axes, small_parameters = axes_of(model, kept), parameters_of(small)
+    names = {parameter: name for name, parameter in parameters_of(model).items()}
+    # All checks come first, so that an error leaves the optimizer as it was.
     for group in optimizer.param_groups:
         foreign = next((p for p in group["params"] if p not in names), None)
         if foreign is not None:
@@ -143,20 +187,21 @@ def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, kep
             )
     for old, name in names.items():
         state = optimizer.state.get(old, {})
-        odd = next((key for key, own in state.items() if _is_factored(own, old)), None)
-        if odd and name in axes:
+        factored = next((key for key, value in state.items() if _is_factored(value, old)), None)
+        if factored and name in axes:
             raise TombolaError(
-                f"the optimizer's '{odd}' of '{name}' does not have its parameter's shape, so it cannot be cut; "
+                f"the optimizer's '{factored}' of '{name}' does not have its parameter's shape, so it cannot be cut; "
                 "shrink without optimizer= and make a new one"
             )
     for group in optimizer.param_groups:
-        group["params"][:] = [others[names[own]] for own in group["params"] if names[own] in others]
+        # Parameters of idle blocks have no counterpart.
+        group["params"][:] = [small_parameters[names[p]] for p in group["params"] if names[p] in small_parameters]
     for old, name in names.items():
         state = optimizer.state.pop(old, None)
-        if state is not None and name in others:
-            optimizer.state[others[name]] = {
-                key: narrowed(own, axes[name]) if name in axes and _has_shape(own, old) else own
-                for key, own in state.items()
+        if state is not None and name in small_parameters:
+            optimizer.state[small_parameters[name]] = {
+                key: narrowed(value, axes[name]) if name in axes and _has_shape(value, old) else value
+                for key, value in state.items()
             }
 
 
@@ -165,5 +210,6 @@ def _has_shape(state: Any, parameter: Tensor) -> bool:
 
 
 def _is_factored(state: Any, parameter: Tensor) -> bool:
+    """Whether a state is neither one number nor of the parameter's shape, as Adafactor's rows and columns."""
     parts: Sequence[Any] = state if isinstance(state, list | tuple) else [state]
     return any(isinstance(p, Tensor) and p.numel() > 1 and p.shape != parameter.shape for p in parts)

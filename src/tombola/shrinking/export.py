@@ -1,4 +1,4 @@
-"""A network as an ONNX file, checked against PyTorch."""
+"""Exports a network as an ONNX file and checks its outputs against PyTorch's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 
 @contextmanager
 def _quiet(name: str) -> Generator[None]:
-    """Without what a library logs that is no concern of who exports."""
+    """Inside, a library logs errors only: its notes about an export do not concern the user."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -33,10 +33,24 @@ def _quiet(name: str) -> Generator[None]:
 
 @torch.no_grad()
 def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> float:
-    """Write a network for any batch size as ONNX; the largest difference to PyTorch, relative to the largest output.
+    """Write a network, in evaluation mode and for any batch size, as an ONNX file. Needs the extra `export`.
 
-    Needs the extra `export`. Raises TombolaError if it is missing, if the network cannot be exported, or if ONNX
-    Runtime gives other outputs; then no file is written.
+    Args:
+        model: the network, which is not changed.
+        example: a batch of inputs, on which ONNX Runtime and PyTorch are compared.
+        path: the file to write.
+
+    Returns:
+        The largest difference between the outputs of both, relative to the largest output; at most 1e-4.
+
+    Raises:
+        TombolaError: the extra is missing, the network cannot be exported, or the outputs differ. No file is written.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     to_onnx(nn.Linear(3, 2), torch.ones(4, 3), f"{folder}/small.onnx") < 1e-4
+        True
     """
     try:
         import onnxruntime
@@ -44,7 +58,8 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> float:
     except ImportError as error:
         raise TombolaError(f"{error.name} is not installed; pip install 'tombola[export]'") from error
     try:
-        model, example = copy.deepcopy(model).cpu().eval(), example.cpu()  # the caller's stay in their mode and place
+        # A copy, so that the caller's model keeps its mode and device.
+        model, example = copy.deepcopy(model).cpu().eval(), example.cpu()
         with warnings.catch_warnings(), _quiet("torch.onnx"), _quiet("onnxscript"):
             warnings.simplefilter("ignore")
             batch = {0: torch.export.Dim("batch")}
@@ -53,12 +68,12 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> float:
         content = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         outputs = session.run(None, {session.get_inputs()[0].name: example.numpy()})[0]
-    except Exception as error:
+    except Exception as error:  # the exporter raises many types, and so may a user's forward
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise TombolaError(f"the network cannot be exported to ONNX: {why}") from error
     expected = model(example).numpy()
     gap = float(np.abs(outputs - expected).max() / np.abs(expected).max())
-    if not gap <= TOLERANCE:
+    if not gap <= TOLERANCE:  # also true for NaN
         raise TombolaError(
             f"ONNX Runtime's outputs differ from PyTorch's by {gap:.1e} of their size; no file is written"
         )

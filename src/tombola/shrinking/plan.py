@@ -1,4 +1,4 @@
-"""From a mask to what can be cut out of a network, and what stays dead within it."""
+"""Works out from a mask which channels and blocks can be cut out of a network."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from tombola.tickets import Mask, check_fits, parameters_of
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What can be cut out of a network.
+    """What to cut out of a network.
 
-    kept: of every layer that becomes smaller what stays; idle: blocks with a dead branch, which are left out whole;
-    mask: what is dead and stays in the smaller network. lost: layers with dead channels that stay for no other reason
-    than that torch-pruning cannot follow them, by the name of the operation at which it loses them.
+    Args:
+        kept: the channels that stay, by the name of each layer that becomes smaller.
+        idle: names of residual blocks with a dead branch, which are cut out whole.
+        mask: the dead weights that remain in the smaller network.
+        lost: layers with dead channels that stay only because torch-pruning cannot follow them, and the operation at
+            which it loses them.
     """
 
     kept: Mapping[str, Kept]
@@ -29,53 +32,62 @@ class Plan:
 
 
 def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Part] = (), *, bypass: bool = True) -> Plan:
-    """What a mask lets be cut out: channels of which it keeps nothing, and those that so feed nothing.
+    """Find the channels of which a mask keeps nothing, and those that then feed nothing.
 
-    parts: units inside the network that are cut where the trace does not reach; bypass: whether residual blocks are
-    left out where their branch is dead. A channel that others share an axis with (a residual stream's) can go
-    only if all of them are dead.
+    Channels that share an axis, as those of a residual stream, can go only if all of them are dead.
+
+    Args:
+        model: the masked network.
+        mask: the mask.
+        probe: calls the model on an example.
+        parts: heads and hidden neurons, which can be cut even where the trace does not reach.
+        bypass: whether to cut out residual blocks whose branch is dead.
+
+    Returns:
+        The plan.
     """
     parameters = parameters_of(model)
     check_fits(mask, parameters)
-    network = wiring_of(model, probe, parts, untraced=True)
+    wiring = wiring_of(model, probe, parts, untraced=True)
     alive = {name: mask[name] for name in mask}
-    dead = {group.name: _dead(group, network.norms.get(group.name), alive) for group in network.groups if group.slices}
-    gone = network.removable(network.spread(dead, silencing=False))
-    passing = _idle(model, probe, {name for name, own in alive.items() if not own.any()}) if bypass else ()
+    dead = {group.name: _dead(group, wiring.norms.get(group.name), alive) for group in wiring.groups if group.slices}
+    removed = wiring.removable(wiring.spread(dead, silencing=False))
+    idle = _idle_blocks(model, probe, {name for name, weights in alive.items() if not weights.any()}) if bypass else ()
     kept: dict[str, Kept] = {}
-    for group in network.groups:
+    for group in wiring.groups:
         if group.name.endswith(INPUTS):
             continue
-        entering = gone.get(group.name + INPUTS)
-        if gone[group.name].any() or (entering is not None and entering.any()):
-            outputs = numbers_of(~gone[group.name])
-            kept[group.name] = Kept(None if entering is None else numbers_of(~entering), outputs)
-            if group.name in network.norms:
-                kept[network.norms[group.name]] = Kept(None, outputs)
-    kept = {name: own for name, own in kept.items() if not within(name, passing)}
+        removed_inputs = removed.get(group.name + INPUTS)
+        if removed[group.name].any() or (removed_inputs is not None and removed_inputs.any()):
+            outputs = numbers_of(~removed[group.name])
+            kept[group.name] = Kept(None if removed_inputs is None else numbers_of(~removed_inputs), outputs)
+            if group.name in wiring.norms:
+                kept[wiring.norms[group.name]] = Kept(None, outputs)
+    kept = {name: channels for name, channels in kept.items() if not within(name, idle)}
     axes = axes_of(model, kept)
-    left = {name: narrowed(own, axes.get(name, {})) for name, own in alive.items() if not within(name, passing)}
-    lost = {name: at for name, at in network.lost.items() if (dead[name] & ~gone[name]).any()}
-    lost = {name: at for name, at in lost.items() if not within(name, passing)}
-    return Plan(kept, passing, Mask.of({name: own for name, own in left.items() if not own.all()}), lost)
+    masks = {name: narrowed(weights, axes.get(name, {})) for name, weights in alive.items() if not within(name, idle)}
+    lost = {name: operation for name, operation in wiring.lost.items() if (dead[name] & ~removed[name]).any()}
+    lost = {name: operation for name, operation in lost.items() if not within(name, idle)}
+    return Plan(kept, idle, Mask.of({name: weights for name, weights in masks.items() if not weights.all()}), lost)
 
 
-def _idle(model: nn.Module, probe: Probe, dead: Collection[str]) -> tuple[str, ...]:
-    """Blocks of which every parameter of the layers that give their branch is dead."""
-    found = [
+def _idle_blocks(model: nn.Module, probe: Probe, dead: Collection[str]) -> tuple[str, ...]:
+    """The outermost blocks whose branch ends in layers with dead parameters only."""
+    idle = [
         block.name
         for block in (residual_blocks(model, probe) if dead else ())
         if block.gives and all(f"{layer}.{part}" in dead for layer, part in block.gives)
     ]
-    return tuple(name for name in found if not within(name, found))
+    return tuple(name for name in idle if not within(name, idle))
 
 
 def _dead(group: UnitGroup, norm: str | None, alive: Mapping[str, Tensor]) -> Tensor:
-    """Units of which no element is alive; of those that a norm follows, no element of the norm."""
-    living = torch.zeros(group.size, dtype=torch.bool)
-    own = [part for part in group.slices if norm and part.parameter.startswith(f"{norm}.")]
-    for part in own or group.slices:
+    """True for each unit without a living element. If a norm follows, only its elements count."""
+    has_living = torch.zeros(group.size, dtype=torch.bool)
+    # A norm with γ = β = 0 gives 0 whatever enters; one with β ≠ 0 gives a constant even where nothing enters.
+    of_norm = [part for part in group.slices if norm and part.parameter.startswith(f"{norm}.")]
+    for part in of_norm or group.slices:
         if part.parameter not in alive:
             return torch.zeros(group.size, dtype=torch.bool)
-        living |= part.totals(alive[part.parameter].float(), group.size) > 0
-    return ~living
+        has_living |= part.totals(alive[part.parameter].float(), group.size) > 0
+    return ~has_living

@@ -1,4 +1,4 @@
-"""A smaller network as two files: its weights, and what was cut out of the network that it was."""
+"""Saves a smaller network as two files, its weights and the channels that were kept, and loads it again."""
 
 from __future__ import annotations
 
@@ -23,12 +23,19 @@ FORMAT = 1
 
 
 def save_small(folder: str | Path, small: nn.Module, plan: Plan, facts: Mapping[str, Any] | None = None) -> None:
-    """Write `weights.safetensors` and `network.json`: what of each layer was kept, and the facts that you add."""
+    """Write a smaller network as `weights.safetensors` and `network.json`.
+
+    Args:
+        folder: where to write them.
+        small: the network that `shrink` returned.
+        plan: what was cut, as `preview` returns it.
+        facts: any further JSON to keep in `network.json`.
+    """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors_of(small).items()}
     content = {
         "format": FORMAT,
         "facts": dict(facts or {}),
-        "kept": {name: {"inputs": own.inputs, "outputs": own.outputs} for name, own in plan.kept.items()},
+        "kept": {name: {"inputs": kept.inputs, "outputs": kept.outputs} for name, kept in plan.kept.items()},
         "idle": list(plan.idle),
         "weights": digest_of(tensors),
     }
@@ -37,11 +44,31 @@ def save_small(folder: str | Path, small: nn.Module, plan: Plan, facts: Mapping[
 
 
 def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
-    """The smaller network in a folder, from a whole network of the class that it was cut out of.
+    """Load a smaller network from a folder.
 
-    Raises TombolaError if a file is missing or altered, or the network is another one.
+    Args:
+        folder: where `save_small`, or `tombola shrink --out`, wrote it.
+        model: a whole network of the class and size that was shrunk; its weights do not matter, and it is not changed.
+
+    Returns:
+        The smaller network.
+
+    Raises:
+        TombolaError: a file is missing or altered, or the model is of another class or size.
+
+    Examples:
+        >>> import tempfile, torch
+        >>> from tombola.shrinking import preview, shrink
+        >>> from tombola.tickets import Mask
+        >>> model, example = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.ones(1, 4)
+        >>> rows = torch.tensor([True, False, True])
+        >>> mask = Mask.of({"0.weight": rows[:, None].expand(3, 4), "0.bias": rows})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_small(folder, shrink(model, mask, example=example), preview(model, mask, example))
+        ...     print(load_small(folder, model)[0])
+        Linear(in_features=4, out_features=2, bias=True)
     """
-    content = _described(Path(folder) / NETWORK)
+    content = _read_network(Path(folder) / NETWORK)
     try:
         tensors = load_safetensors((Path(folder) / WEIGHTS).read_bytes())
     except (OSError, SafetensorError) as error:
@@ -52,18 +79,19 @@ def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
         small = cut(model, content["kept"], content["idle"])
     except (KeyError, IndexError, AttributeError, RuntimeError) as error:
         raise TombolaError(
-            f"{folder} was cut out of another network ({error}); give a model of the class and size it was found on"
+            f"{folder} was cut out of another network ({error}); give a model of the class and size that was shrunk"
         ) from error
     put_values(small, tensors)
     return small
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _read_network(path: Path) -> dict[str, Any]:
+    """The checked content of `network.json`, with `Kept` for each layer."""
     try:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, this version of Tombola reads {FORMAT}")
-        kept = {name: _kept(own) for name, own in content["kept"].items()}
+        kept = {name: _kept(channels) for name, channels in content["kept"].items()}
         idle = content.get("idle", [])
         if not all(isinstance(name, str) for name in idle):
             raise ValueError("it does not list idle blocks by name")
@@ -72,8 +100,9 @@ def _described(path: Path) -> dict[str, Any]:
         raise _unreadable(path, error) from error
 
 
-def _kept(own: Mapping[str, Any]) -> Kept:
-    inputs, outputs = own["inputs"], own["outputs"]
+def _kept(channels: Mapping[str, Any]) -> Kept:
+    inputs, outputs = channels["inputs"], channels["outputs"]
+    # `type` and not isinstance: JSON's true and false are integers in Python.
     if any(type(number) is not int or number < 0 for number in [*(inputs or ()), *outputs]):
         raise ValueError("it does not list channels by number")
     return Kept(None if inputs is None else tuple(inputs), tuple(outputs))

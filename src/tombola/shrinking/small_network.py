@@ -21,7 +21,7 @@ TOLERANCE = 1e-9
 
 
 class ShrinkWarning(UserWarning):
-    """A network is not as small as its mask would let it be, and why."""
+    """A network is larger than its mask allows; the text says why."""
 
 
 def shrink(
@@ -31,66 +31,103 @@ def shrink(
     example: Inputs | None = None,
     forward: Forward = forward,
 ) -> nn.Module:
-    """A plain network of the same classes without the channels that a mask leaves dead.
+    """Make a smaller network that computes what a masked one does, without the channels that the mask leaves dead.
 
-    model: the masked network, with the weights that are to stay; it is not changed. What is compiled or checkpointed
-    in it is not so in the smaller one. optimizer: is moved to the smaller network, its state cut the same way. example:
-    inputs on which the network can be called. What is dead and cannot be cut out, as a channel of a residual stream
-    that some layer still writes, stays as zeros: `preview(…).mask` keeps it so in training. The result is compared with
-    the masked network in float64; TombolaError, and nothing is changed, if it differs, if the network cannot be traced,
-    or if the optimizer is another model's.
+    Dead weights that cannot be cut out stay as zeros, as in a residual channel that another layer still feeds.
+    To keep them at zero in further training, attach `preview(…).mask`. The smaller network is compared with the masked
+    one in float64 before it is returned.
+
+    Args:
+        model: the network with its present weights, masked or not; it is not changed.
+        what: the mask, or the ticket whose mask counts.
+        optimizer: an optimizer of the model, which moves to the smaller network; its state is cut in the same way.
+        example: a batch of a few samples, on which the network can be called.
+        forward: calls the network on the example.
+
+    Returns:
+        A network with the same classes of layers, without wrappers for compilation or checkpointing.
+
+    Raises:
+        TombolaError: the network cannot be traced, the outputs differ, or the optimizer is another model's. Nothing is
+            changed then.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> rows = torch.tensor([True, False, True])
+        >>> mask = Mask.of({"0.weight": rows[:, None].expand(3, 4), "0.bias": rows})
+        >>> shrink(model, mask, example=torch.ones(1, 4))
+        Sequential(
+          (0): Linear(in_features=4, out_features=2, bias=True)
+          (1): ReLU()
+          (2): Linear(in_features=2, out_features=2, bias=True)
+        )
     """
-    small, found = smaller(model, what, _probe(example, forward))
+    small, cuts = smaller(model, what, _probe(example, forward))
     if optimizer is not None:
-        move_optimizer(optimizer, model, small, found.kept)
+        move_optimizer(optimizer, model, small, cuts.kept)
     return small
 
 
 def preview(model: nn.Module, what: Mask | Ticket, example: Inputs | None = None, forward: Forward = forward) -> Plan:
-    """What `shrink` cuts out of a network, and the mask of what then is still dead."""
+    """The plan of what `shrink` cuts out, with the mask of what is still dead afterwards. Arguments as for `shrink`."""
     return smaller(model, what, _probe(example, forward))[1]
 
 
 def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Module, Plan]:
-    """The smaller network, checked against the masked one, and what was cut out of it."""
+    """The smaller network, compared with the masked one, and the plan of what was cut out.
+
+    Args:
+        model: the network with its present weights, which is not changed.
+        what: the mask, or the ticket whose mask counts.
+        probe: calls the model on an example.
+
+    Returns:
+        The network and the plan. If cutting by names fails the comparison, both come from the trace alone, with a
+        ShrinkWarning.
+
+    Raises:
+        TombolaError: the network cannot be copied or traced, or its outputs differ from the masked network's.
+    """
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         raise TombolaError(
-            "the model is wrapped in DDP, which holds on to its parameters; shrink model.module, wrap it again"
+            "the model is wrapped in DDP, which holds on to its parameters; shrink model.module and wrap the result"
         )
     try:
         masked = bare(copy.deepcopy(model))
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
-    attach(what, masked).detach()
+    attach(what, masked).detach()  # attaching sets the dead weights of the copy to 0, which stays after detaching
     mask, parts = _mask(what), parts_of(model)
 
-    def checked(planned: Plan) -> tuple[nn.Module, Plan]:
-        small = cut(masked, planned.kept, planned.idle)
+    def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
+        small = cut(masked, cuts.kept, cuts.idle)
         check_equal(masked, small, probe)
-        if planned.lost:
-            _warn_of(planned.lost)
-        return small, planned
+        if cuts.lost:
+            _warn_of_lost(cuts.lost)
+        return small, cuts
 
-    found = plan(masked, mask, probe, parts)
+    cuts = plan(masked, mask, probe, parts)
     try:
-        return checked(found)
+        return checked(cuts)
     except TombolaError as error:
-        if not (parts or found.idle):
+        if not (parts or cuts.idle):
             raise
+        # Names and declarations may be wrong where the trace is right.
         try:
             larger = checked(plan(masked, mask, probe, bypass=False))
         except TombolaError:
             raise error from None
         warnings.warn(
-            f"what is known by names or declared is masked in the smaller network, and not cut out of it: {error}",
+            "heads, neurons and blocks that are declared or known by names are masked in the smaller network, and not "
+            f"cut out of it: {error}",
             ShrinkWarning,
             stacklevel=3,
         )
         return larger
 
 
-def _warn_of(lost: Mapping[str, str]) -> None:
-    """Say which channels were left because their way could not be followed."""
+def _warn_of_lost(lost: Mapping[str, str]) -> None:
+    """Warn of channels that stay because the trace could not follow them."""
     name, others = next(iter(lost)), len(lost) - 1
     more = f" and of {others} other layer{'s' * (others > 1)}" if others else ""
     warnings.warn(
@@ -107,46 +144,56 @@ def _mask(what: Mask | Ticket) -> Mask:
 
 @torch.no_grad()
 def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
-    """TombolaError unless two networks in float64 give the same outputs in evaluation mode, to 1e-9 relative.
+    """Check that two networks in float64 give the same outputs in evaluation mode, to 1e-9 relative.
 
-    The smaller one must also run in training mode if the masked one does, where layers may be called that are not else.
+    The smaller one must also run in training mode if the masked one does, since training may call further layers.
+
+    Args:
+        masked: the masked network.
+        small: the smaller one.
+        probe: calls a network on an example.
+
+    Raises:
+        TombolaError: the outputs differ, or the smaller network cannot be called.
     """
-    one, other = copy.deepcopy(masked).double(), copy.deepcopy(small).double()
-    before, after = tensors_in(probe(one.eval())), _called(other.eval(), probe)
-    gap = max((_gap(*pair) for pair in zip(before, after, strict=True)), default=0.0)
+    # Copies: calls may change buffers.
+    masked, small = copy.deepcopy(masked).double(), copy.deepcopy(small).double()
+    expected, outputs = tensors_in(probe(masked.eval())), _call_small(small.eval(), probe)
+    gap = max((_gap(*pair) for pair in zip(expected, outputs, strict=True)), default=0.0)
     if not gap <= TOLERANCE:
         raise TombolaError(
             f"the smaller network's outputs differ from the masked network's by {gap:.1e} of their size, so it is not "
-            "handed over: what stands between its layers is not what their trace or names say; keep the masked network"
+            "returned: the network computes something that its trace or names do not show; keep the masked network"
         )
-    with own_random_state(device_of(one)):
+    # Outputs in training mode are not compared, since dropout is random; so the random state only has to come back.
+    with own_random_state(device_of(masked)):
         try:
-            probe(one.train())
-        except Exception:
+            probe(masked.train())
+        except Exception:  # the example may be too small for training, as one sample is for batch norm
             return
-        _called(other.train(), probe)
+        _call_small(small.train(), probe)
 
 
-def _called(small: nn.Module, probe: Probe) -> list[Tensor]:
+def _call_small(small: nn.Module, probe: Probe) -> list[Tensor]:
     try:
         return tensors_in(probe(small))
     except Exception as error:
         raise TombolaError(
-            f"the smaller network cannot be called ({str(error).splitlines()[0]}), so it is not handed over: its code "
+            f"the smaller network cannot be called ({str(error).splitlines()[0]}), so it is not returned: its code "
             "has the number of channels written in it, or uses them where no trace sees it; keep the masked network"
         ) from error
 
 
-def _gap(before: Tensor, after: Tensor) -> float:
-    """The largest difference, relative to the largest finite value."""
-    if before.shape != after.shape:
+def _gap(expected: Tensor, output: Tensor) -> float:
+    """The largest difference, relative to the largest finite value; infinite where shapes, integers or NaNs differ."""
+    if expected.shape != output.shape:
         return float("inf")
-    if torch.equal(before, after):
+    if torch.equal(expected, output):
         return 0.0
-    finite = before.isfinite()
-    if not before.is_floating_point() or not torch.allclose(before[~finite], after[~finite], equal_nan=True):
+    finite = expected.isfinite()
+    if not expected.is_floating_point() or not torch.allclose(expected[~finite], output[~finite], equal_nan=True):
         return float("inf")
-    return float((before - after)[finite].abs().max() / before[finite].abs().max().clamp(min=1e-30))
+    return float((expected - output)[finite].abs().max() / expected[finite].abs().max().clamp(min=1e-30))
 
 
 def _probe(example: Inputs | None, forward: Forward) -> Probe:

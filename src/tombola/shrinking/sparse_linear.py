@@ -1,4 +1,4 @@
-"""Unstructured tickets at work: linear layers in CSR, where measuring shows that it pays."""
+"""Runs linear layers of unstructured tickets in CSR, where measurements show that it pays."""
 
 from __future__ import annotations
 
@@ -22,16 +22,28 @@ from tombola.shrinking.cutting import replace
 from tombola.tickets import Mask, Ticket, bare, check_fits, device_of, joined, modules_of, parameters_of
 
 REPEATS = 15
-WORTH = 1.1
+MIN_GAIN = 1.1
+"""A sparse kernel replaces the dense product only if it is this many times as fast."""
 
 
 class SparsityWarning(UserWarning):
-    """Layers in which sparsity buys nothing."""
+    """Some layers do not run faster sparse."""
 
 
 @dataclass(frozen=True)
 class LayerTiming:
-    """Seconds of one linear layer at a batch, dense and by each sparse kernel, medians of interleaved runs."""
+    """The measured seconds of one linear layer.
+
+    Args:
+        layer: its name.
+        density: the kept share of its weights.
+        seconds: by kernel, and "dense": the median of interleaved runs.
+
+    Examples:
+        >>> timing = LayerTiming("0", 0.05, {"dense": 3e-4, "scipy": 1e-4})
+        >>> timing.best, round(timing.gain, 6)
+        ('scipy', 3.0)
+    """
 
     layer: str
     density: float
@@ -39,21 +51,33 @@ class LayerTiming:
 
     @property
     def best(self) -> str:
-        """The fastest way; `dense` unless another is at least a tenth faster."""
+        """The fastest kernel; "dense" unless another is more than a tenth faster."""
         fastest = min(self.seconds, key=lambda name: self.seconds[name])
-        return fastest if self.seconds["dense"] > WORTH * self.seconds[fastest] else "dense"
+        return fastest if self.seconds["dense"] > MIN_GAIN * self.seconds[fastest] else "dense"
 
     @property
     def gain(self) -> float:
-        """How many times faster than dense the best way is."""
+        """How many times as fast as dense the best kernel is."""
         return self.seconds["dense"] / self.seconds[self.best]
 
 
 class SparseLinear(nn.Module):
-    """A linear layer whose weight is CSR, for inference on the CPU in float32.
+    """A linear layer with its weight in CSR, for inference on the CPU in float32.
 
-    Works feature-major: its output is a transposed view, which element-wise layers keep and the next sparse layer
-    takes without a copy. Raises TombolaError for inputs that want gradients, and for other devices and types.
+    The output is a transposed view of (outputs, batch). Element-wise layers keep this layout, and the next sparse layer
+    reads it without a copy. Inputs that require gradients, or lie on other devices or in other types, raise
+    TombolaError.
+
+    Args:
+        weight: (outputs, inputs), dense, with zeros for what is removed.
+        bias: (outputs,).
+        kernel: a name in `kernels()`.
+
+    Examples:
+        >>> SparseLinear(torch.tensor([[0.0, 2.0]]), None, "scipy")(torch.ones(3, 2))
+        tensor([[2.],
+                [2.],
+                [2.]])
     """
 
     crow: Tensor
@@ -63,21 +87,22 @@ class SparseLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, kernel: str) -> None:
         super().__init__()
-        own = csr_array(weight.numpy())
+        matrix = csr_array(weight.numpy())
         self.kernel = kernel
         self.outputs, self.inputs = weight.shape
-        self.register_buffer("crow", torch.from_numpy(own.indptr))
-        self.register_buffer("column", torch.from_numpy(own.indices))
-        self.register_buffer("value", torch.from_numpy(own.data))
+        self.register_buffer("crow", torch.from_numpy(matrix.indptr))
+        self.register_buffer("column", torch.from_numpy(matrix.indices))
+        self.register_buffer("value", torch.from_numpy(matrix.data))
         self.register_buffer("bias", torch.zeros(self.outputs) if bias is None else bias.clone())
 
     @cached_property
     def weight(self) -> csr_array:
-        """The buffers as SciPy's matrix, on the same memory."""
+        """The weight as SciPy's matrix, which shares the buffers' memory."""
         parts = (self.value.numpy(), self.column.numpy(), self.crow.numpy())
         return csr_array(parts, shape=(self.outputs, self.inputs))
 
     def __getstate__(self) -> dict[str, Any]:
+        # Without the cached matrix: a copy's buffers have other memory, which its matrix has to share.
         return {key: value for key, value in super().__getstate__().items() if key != "weight"}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,47 +121,72 @@ class SparseLinear(nn.Module):
 
 
 def sparse(model: nn.Module, ticket: Ticket | Mask, *, batch: int = 256) -> nn.Module:
-    """A copy of a trained network, for inference, that runs its sparse linear layers in CSR where that is faster.
+    """Make a copy of a trained network, for inference, with linear layers in CSR where that is faster.
 
-    batch: samples a call, at which dense, SciPy's and numba's (extra `fast`) products are timed for every masked
-    linear layer. The copy's dead weights are zero and its outputs those of the masked network to 1e-5. Where no
-    layer gains, the model itself is returned; a SparsityWarning names the layers that gain nothing.
+    Each masked linear layer is timed dense, by SciPy and by numba (extra `fast`).
+
+    Args:
+        model: the trained network, in float32 on the CPU.
+        ticket: its ticket or mask.
+        batch: the number of samples in a call, for the timing.
+
+    Returns:
+        The copy, whose outputs are the masked network's to 1e-5; or the model itself, if no layer is faster sparse. A
+        SparsityWarning names the layers that are not.
+
+    Raises:
+        TombolaError: see `timings`.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU())
+        >>> mask = Mask.of({"0.weight": torch.eye(1024, dtype=torch.bool)})
+        >>> type(sparse(model, mask, batch=1)[0]).__name__
+        'SparseLinear'
     """
     mask = ticket.mask if isinstance(ticket, Ticket) else ticket
     measured = timings(model, mask, batch=batch)
-    idle = [own for own in measured if own.best == "dense"]
-    if idle:
-        rows = ", ".join(f"{own.layer} (density {own.density:.2%})" for own in idle)
-        unchanged = "; the model is returned unchanged" if len(idle) == len(measured) else ""
+    slow = [timing for timing in measured if timing.best == "dense"]
+    if slow:
+        layers = ", ".join(f"{timing.layer} (density {timing.density:.2%})" for timing in slow)
+        unchanged = "; the model is returned unchanged" if len(slow) == len(measured) else ""
         warnings.warn(
-            f"at batch {batch} sparsity buys nothing in {rows}{unchanged}. Zeros save time only where few are left, in "
-            "linear layers; removing whole channels always does",
+            f"at batch {batch} sparsity saves no time in {layers}{unchanged}. Zeros save time only in linear layers "
+            "with few weights left; removing whole channels always does",
             SparsityWarning,
             stacklevel=2,
         )
-    chosen = {own.layer: own.best for own in measured if own.best != "dense"}
+    chosen = {timing.layer: timing.best for timing in measured if timing.best != "dense"}
     if not chosen:
         return model
-    twin = bare(copy.deepcopy(model)).eval()
-    for name, parameter in parameters_of(twin).items():
+    network = bare(copy.deepcopy(model)).eval()
+    for name, parameter in parameters_of(network).items():
         if name in mask:
             parameter.data[~mask[name]] = 0.0
-    layers = modules_of(twin)
+    modules = modules_of(network)
     for name, kernel in chosen.items():
-        layer = layers[name]
+        layer = modules[name]
         assert isinstance(layer, nn.Linear)
-        own = SparseLinear(layer.weight.detach(), None if layer.bias is None else layer.bias.detach(), kernel)
-        if layer is twin:
-            twin = own
+        in_csr = SparseLinear(layer.weight.detach(), None if layer.bias is None else layer.bias.detach(), kernel)
+        if layer is network:
+            network = in_csr
         else:
-            replace(twin, layer, own)
-    return twin.requires_grad_(False)
+            replace(network, layer, in_csr)
+    return network.requires_grad_(False)
 
 
 def timings(model: nn.Module, ticket: Ticket | Mask, *, batch: int = 256) -> list[LayerTiming]:
-    """How long every masked linear layer takes at a batch, dense and sparse, each result held against dense's.
+    """Time every masked linear layer, dense and sparse, and compare each sparse result with the dense one.
 
-    Raises TombolaError if the network is not in float32 on the CPU, or has no masked linear layer.
+    Args:
+        model: the trained network.
+        ticket: its ticket or mask.
+        batch: the number of samples in a call.
+
+    Returns:
+        One timing for each layer, in the network's order.
+
+    Raises:
+        TombolaError: the network is not in float32 on the CPU, or the mask covers no linear layer.
     """
     mask = ticket.mask if isinstance(ticket, Ticket) else ticket
     if batch < 1:
@@ -156,23 +206,24 @@ def timings(model: nn.Module, ticket: Ticket | Mask, *, batch: int = 256) -> lis
 
 @torch.no_grad()
 def _timing(name: str, layer: nn.Linear, kept: Tensor, batch: int) -> LayerTiming:
-    """Each way takes and gives what its neighbours of the same kind would: features for sparse, rows for dense."""
+    """The timing of one layer at random inputs, laid out as a neighbour of the same kind would give them."""
     weight = torch.where(kept, layer.weight, 0.0)
     x = torch.randn(batch, layer.in_features)
-    features = x.t().contiguous().t()
-    ways: dict[str, Callable[[], Tensor]] = {"dense": lambda: nn.functional.linear(x, weight, layer.bias)}
+    features = x.t().contiguous().t()  # as a sparse layer gives them; x is as a dense one does
+    calls: dict[str, Callable[[], Tensor]] = {"dense": lambda: nn.functional.linear(x, weight, layer.bias)}
     for kernel in kernels():
-        own = SparseLinear(weight, layer.bias, kernel)
-        ways[kernel] = lambda own=own: own(features)
-    expected = ways["dense"]()
-    for kernel, way in ways.items():
-        if not np.allclose(way(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max() + 1)):
+        in_csr = SparseLinear(weight, layer.bias, kernel)
+        calls[kernel] = lambda in_csr=in_csr: in_csr(features)
+    expected = calls["dense"]()
+    for kernel, call in calls.items():  # which also compiles numba's kernel before the timing
+        if not np.allclose(call(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max() + 1)):
             raise TombolaError(f"the {kernel} product of '{name}' differs from the dense one; please report this")
-    seconds: dict[str, list[float]] = {kernel: [] for kernel in ways}
+    seconds: dict[str, list[float]] = {kernel: [] for kernel in calls}
     for _ in range(REPEATS):
-        for kernel, way in ways.items():
+        # In turn, so that a busy moment of the machine slows all of them.
+        for kernel, call in calls.items():
             started = time.perf_counter()
-            way()
+            call()
             seconds[kernel].append(time.perf_counter() - started)
-    medians = {kernel: statistics.median(own) for kernel, own in seconds.items()}
+    medians = {kernel: statistics.median(runs) for kernel, runs in seconds.items()}
     return LayerTiming(name, float(kept.float().mean()), medians)

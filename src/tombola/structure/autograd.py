@@ -1,9 +1,9 @@
-"""What torch's autograd records of an operation. Of its saved fields and shapes, this file alone knows.
+"""What torch's autograd records of an operation. No other file uses the private parts of these records.
 
-Public are an operation's `name()` and `next_functions`; private are the shapes of what it gave (`_input_metadata`, so
-called because they are the backward function's inputs) and what it saved of its arguments (`_saved_dim` of what joins,
-splits, slices and reduces, `_saved_pad` of padding). Both are as here from torch 2.6 to 2.13, the versions that are
-tested; torch renames them without notice, hence the bound at the next minor version in pyproject.toml.
+An operation's `name()` and `next_functions` are public. Private are the shapes of its results (`_input_metadata`, since
+they are the inputs of the backward function) and the arguments that it saved (`_saved_dim` of concatenation, split,
+slice and reduction, `_saved_pad` of padding). They are the same in torch 2.6 to 2.13, the versions that are tested.
+torch may rename them without notice, so pyproject.toml bounds torch at the next minor version.
 """
 
 from __future__ import annotations
@@ -20,37 +20,42 @@ DOOR = Door("torch", ">=2.6,<2.14", "structure/autograd.py")
 
 
 def stem_of(function: Node) -> str:
-    """An operation by its name without what says how many dimensions it is for, as MaxPool."""
+    """An operation's name without `Backward` and dimensions: MaxPool for MaxPool2DWithIndicesBackward0."""
     return re.sub(r"\d+[dD].*$", "", re.sub(r"Backward\d*$", "", function.name()))
 
 
 def shape_of(function: Node, place: int = 0) -> tuple[int, ...]:
-    """The shape of what an operation gives; place: which of several tensors."""
+    """The shape of an operation's result.
+
+    Args:
+        function: the operation.
+        place: which one of several results.
+    """
     return tuple(DOOR.part(function, "_input_metadata")[place].shape)
 
 
 def operands(function: Node) -> list[tuple[int, ...]]:
-    """The shapes of what an operation takes, numbers and what needs no gradient left out."""
-    return [shape_of(own, at) for own, at in function.next_functions if own is not None] or [()]
+    """The shapes of an operation's operands, without numbers and tensors that need no gradient."""
+    return [shape_of(operand, at) for operand, at in function.next_functions if operand is not None] or [()]
 
 
 def has_leaf(function: Node) -> bool:
     """Whether an operand is not computed: an input of the network, a parameter, or a number."""
-    return any(own is None or "AccumulateGrad" in own.name() for own, _ in function.next_functions)
+    return any(operand is None or "AccumulateGrad" in operand.name() for operand, _ in function.next_functions)
 
 
 def dim_of(function: Node) -> int | None:
-    """The dimension along which tensors are joined, split or sliced; None for an operation that torch does not have."""
+    """The dimension along which an operation joins, splits or slices; None for a user's own operation."""
     return None if isinstance(function, BackwardCFunction) else _signed(_saved(function, "dim"))
 
 
 def reduced(function: Node) -> tuple[int, ...]:
-    """The dimensions that a mean, sum or maximum goes over; (0,), as good as any, where it goes over all."""
+    """The dimensions over which a mean, sum or maximum goes; (0,) where it goes over all, as these include 0."""
     return tuple(map(_signed, getattr(function, "_saved_dim", (0,))))
 
 
 def padding(function: Node) -> tuple[int, ...] | None:
-    """What is padded, two numbers a dimension, the last one first; None for an operation that torch does not have."""
+    """The padding, two numbers for each dimension from the last one on; None for a user's own operation."""
     return None if isinstance(function, BackwardCFunction) else tuple(_saved(function, "pad"))
 
 
@@ -59,5 +64,5 @@ def _saved(function: Node, field: str) -> Any:
 
 
 def _signed(dim: int) -> int:
-    """A dimension as autograd saves it, where what counts from the end has wrapped round."""
+    """A dimension that may be negative, from the unsigned 64-bit number that autograd saves."""
     return dim if dim < 2**63 else dim - 2**64

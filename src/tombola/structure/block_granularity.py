@@ -20,11 +20,19 @@ from tombola.tickets import Mask, Scope, select
 
 @dataclass(frozen=True)
 class Blocks:
-    """Residual blocks that give what they are given without their branch; a stage's first stays.
+    """Residual blocks, each of which passes its input on when its branch is removed (Jordao et al., 2023).
 
-    remove: how many go; if None, the density is the share of those that can go which stays. least: blocks that each
-    stage keeps, its first among them. reduction: how the scores of a block's weights become the block's (Jordao et al.,
-    When Layers Play the Lottery, all Tickets Win at Initialization).
+    The first block of a stage always stays. The paper is When Layers Play the Lottery, all Tickets Win at
+    Initialization.
+
+    Args:
+        remove: how many blocks go; None to keep the share `density` of the blocks that can go.
+        least: blocks that each stage keeps, its first one included.
+        reduction: whether a block's score is the sum or the mean of its weights' scores.
+
+    Examples:
+        >>> Blocks(remove=3).name
+        'block:3'
     """
 
     remove: int | None = None
@@ -36,18 +44,21 @@ class Blocks:
 
     @property
     def name(self) -> str:
+        """What `granularity` calls it."""
         return "block" if self.remove is None else f"block:{self.remove}"
 
     def check(self, density: float, scope: Scope) -> None:
+        """TombolaError for a scope that shares weights, or numbers below 1."""
         check_scope("block", scope)
         if (self.remove is not None and self.remove < 1) or self.least < 1:
             raise TombolaError(f"remove={self.remove} with least={self.least}; give numbers of blocks, at least 1")
 
     def units(self, model: nn.Module, probe: Probe) -> BlockUnits:
+        """The blocks of a network that can go; TombolaError if there are none."""
         return self.among(residual_blocks(model, probe))
 
     def among(self, blocks: Sequence[Block]) -> BlockUnits:
-        """Those of a network's blocks that can go; TombolaError if there are none."""
+        """The ones of a network's blocks that can go; TombolaError if there are none."""
         stages = dict.fromkeys(block.stage for block in blocks)
         first = {stage: next(block for block in blocks if block.stage == stage) for stage in stages}
         free = tuple(block for block in blocks if block.gives and block is not first[block.stage])
@@ -62,7 +73,13 @@ class Blocks:
 
 @dataclass(frozen=True, eq=False)
 class BlockUnits:
-    """The blocks of one network that can go, by stage; sizes: how many blocks each stage has in all."""
+    """The blocks of one network that can go.
+
+    Args:
+        blocks: the blocks that can go, in the network's order.
+        sizes: how many blocks each stage has, those included that cannot go.
+        own: the granularity, which says how many go and how they are scored.
+    """
 
     blocks: tuple[Block, ...]
     sizes: Mapping[str, int]
@@ -71,42 +88,44 @@ class BlockUnits:
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
-        """The kept blocks of each stage."""
+        """The kept blocks of each stage, by the scores of weights; arguments as of `tombola.select`."""
         reduced = {
-            stage: torch.stack([self._worth(block, scores) for block in own]) for stage, own in self.stages.items()
+            stage: torch.stack([self._score(block, scores) for block in blocks])
+            for stage, blocks in self.stages.items()
         }
         floors = {name: self._floor(name, floor) for name in self.stages}
         return select(reduced, density, scope=scope, within=within, floor=floors)
 
     def share(self, density: float) -> float:
-        """The share of the blocks that stays; TombolaError if more are to go than can."""
-        going, total = self.own.remove, len(self.blocks)
-        if going is None:
+        """The share of the removable blocks that stays; TombolaError if more are to go than can."""
+        removed, total = self.own.remove, len(self.blocks)
+        if removed is None:
             return density
-        can = min(total - 1, total - sum(self._floor(name, 0) for name in self.stages))
-        if going > can:
+        most = min(total - 1, total - sum(self._floor(name, 0) for name in self.stages))  # a density is above 0
+        if removed > most:
             raise TombolaError(
-                f"{going} blocks cannot go: of {total} that could, {can} can where each stage keeps "
+                f"{removed} blocks cannot go: of {total} that could, {most} can where each stage keeps "
                 f"{self.own.least}; remove fewer, or give least=1"
             )
-        return (total - going) / total
+        return (total - removed) / total
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
-        """The mask: all that a removed block owns is dead."""
+        """The mask of weights in which all parameters of the removed blocks are dead."""
         alive = {
             name: torch.full(parameters[name].shape, bool(stays))
-            for stage, own in self.stages.items()
-            for block, stays in zip(own, kept[stage], strict=True)
+            for stage, blocks in self.stages.items()
+            for block, stays in zip(blocks, kept[stage], strict=True)
             for name in block.parameters
         }
         return Mask.of(alive, kept.ties)
 
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
+        """The removed blocks of each stage, by their numbers among those that can go."""
         return {stage: numbers_of(~kept[stage]) for stage in kept}
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
-        """The kept blocks, by stage; TombolaError if the removed ones are another network's."""
-        alive = {stage: torch.ones(len(own), dtype=torch.bool) for stage, own in self.stages.items()}
+        """The kept blocks of each stage, from the removed ones; TombolaError if these are another network's."""
+        alive = {stage: torch.ones(len(blocks), dtype=torch.bool) for stage, blocks in self.stages.items()}
         for stage, numbers in removed.items():
             if stage not in alive or max(numbers, default=-1) >= len(alive[stage]):
                 raise TombolaError(
@@ -118,20 +137,22 @@ class BlockUnits:
 
     @cached_property
     def stages(self) -> dict[str, list[Block]]:
+        """The blocks that can go, by stage."""
         stages: dict[str, list[Block]] = {}
         for block in self.blocks:
             stages.setdefault(block.stage, []).append(block)
         return stages
 
     def _floor(self, stage: str, floor: int) -> int:
-        own = len(self.stages[stage])
-        return min(own, max(floor, self.own.least - (self.sizes[stage] - own)))
+        """How many of a stage's removable blocks stay at least; those that cannot go count towards `least`."""
+        removable = len(self.stages[stage])
+        return min(removable, max(floor, self.own.least - (self.sizes[stage] - removable)))
 
-    def _worth(self, block: Block, scores: Mapping[str, Tensor]) -> Tensor:
-        if block.name in scores:
+    def _score(self, block: Block, scores: Mapping[str, Tensor]) -> Tensor:
+        if block.name in scores:  # a score of whole blocks
             return scores[block.name].sum()
-        own = [scores[name] for name in block.parameters if name in scores]
-        if not own:
+        weights = [scores[name] for name in block.parameters if name in scores]
+        if not weights:
             raise TombolaError(f"no score covers block '{block.name}'; use a score of its weights")
-        total = torch.stack([score.sum() for score in own]).sum()
-        return total if self.own.reduction == "sum" else total / sum(score.numel() for score in own)
+        total = torch.stack([score.sum() for score in weights]).sum()
+        return total if self.own.reduction == "sum" else total / sum(score.numel() for score in weights)

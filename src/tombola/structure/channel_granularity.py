@@ -1,4 +1,4 @@
-"""Channels: filters and neurons, with all that lives and dies with them."""
+"""Channels as units: filters and neurons, with everything that lives and dies with them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,23 @@ from tombola.tickets import Mask, Scope
 
 @dataclass(frozen=True)
 class Channels:
-    """Whole channels: a filter or neuron goes with its bias, its norm's scale and shift, and so emits exactly 0.
+    """Whole channels: a filter or neuron goes with its bias and its norm's scale and shift, so that it emits exactly 0.
 
-    What only removed channels feed, or what feeds only removed channels, goes too. reduction: how the scores of a
-    channel's weights become the channel's. The layers that give the network's outputs keep theirs.
+    What only removed channels feed goes too, as does what feeds only removed channels. Layers that give the network's
+    outputs keep all channels.
+
+    Args:
+        reduction: whether a channel's score is the sum, the mean or the L2 norm of its weights' scores.
+
+    Examples:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> units = Channels().units(model, lambda network: network(torch.ones(1, 2)))
+        >>> mask = units.expand(units.kept({"0": (1,)}), dict(model.named_parameters()))
+        >>> mask["0.weight"].tolist()
+        [[True, True], [False, False], [True, True]]
+        >>> mask["2.weight"].tolist()
+        [[True, False, True]]
     """
 
     reduction: Reduction = "sum"
@@ -31,20 +44,28 @@ class Channels:
 
     @property
     def name(self) -> str:
+        """What `granularity` calls it."""
         return "channel" if self.reduction == "sum" else f"channel:{self.reduction}"
 
     def check(self, density: float, scope: Scope) -> None:
+        """TombolaError for a scope that shares weights."""
         check_scope(self.name, scope)
 
     def units(self, model: nn.Module, probe: Probe) -> ChannelUnits:
+        """The channels of a network; TombolaError if it can neither be traced nor declares channels."""
         parts = parts_of(model)
-        declared = any(own.kind == "channel" for own in parts)
+        declared = any(part.kind == "channel" for part in parts)
         return ChannelUnits(wiring_of(model, probe, parts, untraced=declared), self.reduction)
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelUnits:
-    """The channels of one network."""
+    """The channels of one network.
+
+    Args:
+        wiring: which channels feed which.
+        reduction: see `Channels`.
+    """
 
     wiring: Wiring
     reduction: Reduction = "sum"
@@ -52,18 +73,23 @@ class ChannelUnits:
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
-        """The kept channels; TombolaError if a layer would be left with none."""
+        """The kept channels of each layer, by the scores of weights; arguments as of `tombola.select`.
+
+        Raises:
+            TombolaError: if a layer would keep none.
+        """
         return never_empty(self._units.choose(scores, density, scope=scope, within=within, floor=floor))
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
+        """The mask of weights, in which everything that dies with the removed channels is dead."""
         dead = self.wiring.spread({name: ~kept[name] for name in kept}, silencing=True)
-        everything = Units(self.groups, self.reduction)
-        alive = {group.name: ~dead[group.name] for group in everything.groups}
-        return everything.expand(Mask.of(alive, kept.ties), parameters)
+        units = Units(self.groups, self.reduction)
+        alive = {group.name: ~dead[group.name] for group in units.groups}
+        return units.expand(Mask.of(alive, kept.ties), parameters)
 
     @property
     def groups(self) -> tuple[UnitGroup, ...]:
-        """The channels of every layer, and what they own of its parameters."""
+        """The channels of each layer, with their slices of its parameters."""
         return tuple(group for group in self.wiring.groups if group.slices)
 
     @cached_property
@@ -73,18 +99,21 @@ class ChannelUnits:
     @property
     def output_norms(self) -> set[str]:
         """The norms that give the network's outputs."""
-        given = {g.name for g in self.wiring.groups if g.slices and not any(part.scored for part in g.slices)}
-        return {self.wiring.norms.get(name, name) for name in given if not name.endswith(INPUTS)}
+        # A layer that gives outputs has slices, none of which is scored.
+        outputs = {g.name for g in self.wiring.groups if g.slices and not any(part.scored for part in g.slices)}
+        return {self.wiring.norms.get(name, name) for name in outputs if not name.endswith(INPUTS)}
 
     def of_norms(self, kept: Mask) -> Mask:
-        """The kept channels, from those that each norm keeps."""
+        """The kept channels by layer, from those that each norm keeps."""
         owners = {norm: name for name, norm in self.wiring.norms.items()}
         groups = {group.name for group in self.wiring.groups}
-        named = {owners.get(norm, norm): kept[norm] for norm in kept}
-        return Mask.of({name: own for name, own in named.items() if name in groups}, kept.ties)
+        channels = {owners.get(norm, norm): kept[norm] for norm in kept}
+        return Mask.of({name: layer for name, layer in channels.items() if name in groups}, kept.ties)
 
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
+        """The removed channels of each layer, by number."""
         return self._units.removed(kept)
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
+        """The kept channels of each layer, from the removed ones; TombolaError if these are another network's."""
         return self._units.kept(removed)

@@ -1,4 +1,4 @@
-"""Modules without parameters that move channels, and say where to."""
+"""Modules without parameters that move channels, and say to where."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from torch import nn
 class ChannelMap(Protocol):
     """A module whose output channels are input channels or zeros, as a shortcut that pads.
 
-    inputs: how many channels come in; sources: for each output channel the input channel that it is, None where it is
-    zero. A network that is traced for its channels follows them through any module that has these; another operation
-    that rearranges channels ends the trace there, and what it touches is kept whole.
+    The trace of a network follows channels through any module that has these attributes. It ends at another operation
+    that rearranges channels, and layers that reach one keep all channels.
+
+    Args:
+        inputs: how many channels come in.
+        sources: for each output channel the input channel that it equals; None where it is zero.
     """
 
     inputs: int
     sources: tuple[int | None, ...]
 
     def kept(self, inputs: Sequence[int], outputs: Sequence[int]) -> nn.Module:
-        """The same module between a network's remaining channels, given by their present numbers."""
+        """The module that does the same between the channels that remain, given by their numbers in this one."""
         ...

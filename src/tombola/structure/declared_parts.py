@@ -1,4 +1,4 @@
-"""Units inside a part of a network that no trace is needed for: attention heads, hidden neurons, declared channels."""
+"""Units that are found by names, without a trace: attention heads, hidden neurons, declared channels."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Kind = Literal["head", "neuron", "channel"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"), ("q_proj", "k_proj", "v_proj"))
-"""What the projections of an attention module are called: in BERT and its kin, DistilBERT, most others."""
+"""Names of the query, key and value projections of attention modules: in BERT, in DistilBERT, in most others."""
 
 MIXERS = ("out", "out_lin", "out_proj", "o_proj", "proj")
-"""What the layer that mixes the heads is called, where the attention module has it."""
+"""Names of the layer that mixes the heads, where the attention module holds it."""
 
 HIDDEN = (
     (("intermediate.dense",), "output.dense"),
@@ -42,7 +42,7 @@ HIDDEN = (
     (("linear1",), "linear2"),
     (("fc1",), "fc2"),
 )
-"""What the two layers of a feed-forward part are called, a gate before the layer that it multiplies."""
+"""Names of the layers of feed-forward parts: those that make the hidden neurons, a gate first; the one behind."""
 
 HEAD_SIZES = ("head_size", "attention_head_size", "head_dim")
 HEAD_COUNTS = ("heads", "num_heads", "num_attention_heads", "n_heads")
@@ -50,11 +50,22 @@ HEAD_COUNTS = ("heads", "num_heads", "num_attention_heads", "n_heads")
 
 @dataclass(frozen=True)
 class Part:
-    """Units of one part of a network that live and die alone: what some layers make and one layer takes.
+    """Units that live and die alone: some layers make them and one layer takes them.
 
-    makes: the layers of which each unit owns `width` consecutive outputs, the last of them feeding `takes`; a norm
-    among them is the previous layer's. takes: the layer of which each unit owns as many inputs. Names are those of
-    modules. A module of yours that has an attribute `inner`, a sequence of these with names below it, declares them.
+    A module of yours declares them by an attribute `inner`, a list of parts whose names are relative to it.
+
+    Args:
+        kind: `head`, `neuron` or `channel`; units of one kind compete with each other.
+        makes: names of the layers of which each unit owns `width` consecutive outputs; the last one feeds `takes`. A
+            norm among them belongs to the layer before it.
+        takes: name of the layer of which each unit owns `width` consecutive inputs.
+        width: outputs a unit, as the size of an attention head.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> model.inner = [Part("neuron", makes=("0",), takes="2")]
+        >>> parts_of(model)
+        (Part(kind='neuron', makes=('0',), takes='2', width=1),)
     """
 
     kind: Kind
@@ -73,65 +84,79 @@ class Part:
 
 
 def parts_of(model: nn.Module) -> tuple[Part, ...]:
-    """What is inside the parts of a network: as declared, and the attention and feed-forward parts that are known.
+    """The parts of a network whose units are known without a trace.
 
-    Parts that share a layer or a parameter with others are left out. Raises TombolaError for a declaration that does
-    not fit its module.
+    They are those that modules declare (`Part`), and the attention and feed-forward parts whose layers have names that
+    are known. Parts that share a layer or a parameter with others are left out.
+
+    Raises:
+        TombolaError: if a declaration does not fit its module.
     """
-    named = modules_of(model)
-    elsewhere, found = shared(model), {}
-    for name, module in named.items():
-        declared = [_placed(own, name) for own in _declared(name, module)]
-        for own in declared:
-            _check(own, named)
-        known = [_placed(own, name) for own in (*_heads(module), *_neurons(module))]
-        for own in (*declared, *(part for part in known if named.keys() >= {*part.makes, part.takes})):
-            if own.takes not in found and not elsewhere & {*own.makes, own.takes}:
-                found[own.takes] = own
-    return tuple(found.values())
+    modules = modules_of(model)
+    elsewhere, parts = shared(model), {}
+    for name, module in modules.items():
+        declared = [_with_full_names(part, name) for part in _declared(name, module)]
+        for part in declared:
+            _check(part, modules)
+        known = [_with_full_names(part, name) for part in (*_heads(module), *_neurons(module))]
+        for part in (*declared, *(part for part in known if modules.keys() >= {*part.makes, part.takes})):
+            if part.takes not in parts and not elsewhere & {*part.makes, part.takes}:
+                parts[part.takes] = part
+    return tuple(parts.values())
 
 
-def _placed(own: Part, name: str) -> Part:
-    """With the names that layers below a module of this name have in the network."""
-    return replace(own, makes=tuple(joined(name, part) for part in own.makes), takes=joined(name, own.takes))
+def _with_full_names(part: Part, name: str) -> Part:
+    """A part of the module of this name, with its layers' names in the network."""
+    return replace(part, makes=tuple(joined(name, layer) for layer in part.makes), takes=joined(name, part.takes))
 
 
 def unit_group(inner: Part, model: nn.Module) -> UnitGroup:
-    """The units as a group named by the layer that takes them, with their rows, norms and columns."""
-    named = modules_of(model)
-    rows = [part for name in inner.makes for part in leaving_slices(name, named[name])]
-    parts = [*rows, *entering_slices(inner.takes, named[inner.takes])]
-    size = inputs(named[inner.takes]) // inner.width
-    return UnitGroup(inner.takes, size, tuple(_widened(part, inner.width) for part in parts))
+    """A part's units as a group, named by the layer that takes them, with their rows, norms and columns."""
+    modules = modules_of(model)
+    rows = [slice_ for name in inner.makes for slice_ in leaving_slices(name, modules[name])]
+    slices = [*rows, *entering_slices(inner.takes, modules[inner.takes])]
+    size = inputs(modules[inner.takes]) // inner.width
+    return UnitGroup(inner.takes, size, tuple(_widened(slice_, inner.width) for slice_ in slices))
 
 
 def axis_groups(inner: Part, model: nn.Module) -> Iterator[tuple[UnitGroup, str | None]]:
-    """The axes that a cut of these units goes through, each with the norm that follows: as channels, one by one."""
-    named = modules_of(model)
-    for name, norm in _with_norms(inner, named):
-        slices = leaving_slices(name, named[name], scored=inner.width == 1)
+    """The axes that a cut of a part's units goes through, as groups of single channels.
+
+    Returns:
+        Each group with the name of the norm that follows it, if any: first the layers that make the units, then the
+        inputs and at last the outputs of the layer that takes them.
+    """
+    modules = modules_of(model)
+    for name, norm in _with_norms(inner, modules):
+        slices = leaving_slices(name, modules[name], scored=inner.width == 1)
         if norm is not None:
-            slices += leaving_slices(norm, named[norm])
-        yield UnitGroup(name, channels(named[name]), tuple(slices)), norm
-    taker = named[inner.takes]
+            slices += leaving_slices(norm, modules[norm])
+        yield UnitGroup(name, channels(modules[name]), tuple(slices)), norm
+    taker = modules[inner.takes]
     yield UnitGroup(entering(inner.takes), inputs(taker), tuple(entering_slices(inner.takes, taker))), None
-    given = leaving_slices(inner.takes, taker, scored=False)
-    yield UnitGroup(inner.takes, channels(taker), tuple(given)), None
+    outputs = leaving_slices(inner.takes, taker, scored=False)
+    yield UnitGroup(inner.takes, channels(taker), tuple(outputs)), None
 
 
 def query_key_weights(model: nn.Module) -> tuple[str, ...]:
-    """The weights of all query and key projections, by name; TombolaError if there are none that are known."""
-    heads = [own for own in parts_of(model) if own.kind == "head"]
-    found = [f"{name}.weight" for own in heads for name in own.makes[:2]]
+    """The names of all query and key projections' weights; TombolaError if no attention is known."""
+    heads = [part for part in parts_of(model) if part.kind == "head"]
+    weights = [f"{name}.weight" for head in heads for name in head.makes[:2]]
     for name, module in modules_of(model).items():
-        found += [f"{joined(name, own)}.weight" for own in _projections(module)[:2]]
-    if not found:
+        weights += [f"{joined(name, projection)}.weight" for projection in _projections(module)[:2]]
+    if not weights:
         raise missing("head", "query and key weights")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(weights))
 
 
 def recount(model: nn.Module, inner: Part, units: int) -> None:
-    """Let an attention module say how many heads it has."""
+    """Correct the numbers of heads that an attention module holds after a cut.
+
+    Args:
+        model: the network, changed in place.
+        inner: the part that was cut.
+        units: how many heads it has now.
+    """
     parent, _, _ = inner.makes[0].rpartition(".")
     attention = modules_of(model)[parent]
     for name, value in {**dict.fromkeys(HEAD_COUNTS, units), "all_head_size": units * inner.width}.items():
@@ -140,6 +165,7 @@ def recount(model: nn.Module, inner: Part, units: int) -> None:
 
 
 def missing(kind: Kind, what: str) -> TombolaError:
+    """The error for a network that has no known units of a kind; what: their name in its sentence."""
     return TombolaError(
         f"the network has no {what} that are known; give the module that holds them an attribute "
         f"inner = [tb.structure.Part({kind!r}, makes=(…), takes=…, width=…)] with the names of its layers"
@@ -147,35 +173,38 @@ def missing(kind: Kind, what: str) -> TombolaError:
 
 
 def _declared(name: str, module: nn.Module) -> Sequence[Part]:
-    own = vars(module).get("inner", getattr(type(module), "inner", ()))
-    if isinstance(own, Part) or (isinstance(own, tuple | list) and any(isinstance(part, Part) for part in own)):
-        if not isinstance(own, tuple | list) or not all(isinstance(part, Part) for part in own):
+    # Not getattr(module, "inner"): a child of that name is no declaration, and wrappers pass attributes on.
+    inner = vars(module).get("inner", getattr(type(module), "inner", ()))
+    if isinstance(inner, Part) or (isinstance(inner, tuple | list) and any(isinstance(part, Part) for part in inner)):
+        if not isinstance(inner, tuple | list) or not all(isinstance(part, Part) for part in inner):
             raise TombolaError(f"the attribute inner of '{name}' is not a list of tb.structure.Part alone; make it one")
-        return own
+        return inner
     return ()
 
 
 def _heads(module: nn.Module) -> Iterator[Part]:
     """Attention with its own output layer, or inside a module as `self` beside `output.dense`."""
-    held = _child(module, "self")
-    before, attention = ("self.", held) if held is not None else ("", module)
+    below = _child(module, "self")
+    prefix, attention = ("self.", below) if below is not None else ("", module)
     names = _projections(attention)
-    takes = "output.dense" if before else next((n for n in MIXERS if _linear(module, n) is not None), "")
+    takes = "output.dense" if prefix else next((n for n in MIXERS if _linear(module, n) is not None), "")
     mixer = _linear(module, takes)
     if names and mixer is not None:
         sizes = {getattr(attention, name).out_features for name in names}
         width = _head_size(attention, mixer.in_features)
+        # Grouped-query attention, whose keys are fewer than its queries, is left out.
         if width and sizes == {mixer.in_features}:
-            yield Part("head", tuple(before + name for name in names), takes, width)
+            yield Part("head", tuple(prefix + name for name in names), takes, width)
 
 
 def _projections(module: nn.Module) -> tuple[str, ...]:
-    """What an attention module calls its query, key and value; nothing if it is none."""
+    """An attention module's names for its query, key and value; empty for another module."""
     fits = (names for names in PROJECTIONS if all(_linear(module, name) is not None for name in names))
     return next(fits, ())
 
 
 def _head_size(attention: Any, total: int) -> int:
+    """The size of a head, from the module's attributes; 0 if they do not say it."""
     sizes = [getattr(attention, name, None) for name in HEAD_SIZES]
     counts = [getattr(attention, name, None) for name in HEAD_COUNTS]
     sizes += [total // count for count in counts if isinstance(count, int) and count]
@@ -183,52 +212,57 @@ def _head_size(attention: Any, total: int) -> int:
 
 
 def _neurons(module: nn.Module) -> Iterator[Part]:
+    """The hidden neurons of a feed-forward part."""
     for makes, takes in HIDDEN:
         layers, taker = [_linear(module, name) for name in makes], _linear(module, takes)
-        if taker is not None and all(own is not None and own.out_features == taker.in_features for own in layers):
+        if taker is not None and all(maker is not None and maker.out_features == taker.in_features for maker in layers):
             yield Part("neuron", makes, takes)
 
 
 def _child(module: nn.Module, name: str) -> nn.Module | None:
-    own = children_of(module).get(name)
-    return None if own is None else unwrapped(own)
+    child = children_of(module).get(name)
+    return None if child is None else unwrapped(child)
 
 
 def _linear(module: nn.Module, path: str) -> nn.Linear | None:
-    own: nn.Module | None = module
-    for part in path.split("."):
-        own = None if own is None else _child(own, part)
-    return own if isinstance(own, nn.Linear) and has_weight(own) else None
+    """The linear layer at a path below a module; None if there is none, or its weight is computed anew in each call."""
+    layer: nn.Module | None = module
+    for name in path.split("."):
+        layer = None if layer is None else _child(layer, name)
+    return layer if isinstance(layer, nn.Linear) and has_weight(layer) else None
 
 
-def _with_norms(inner: Part, named: Mapping[str, nn.Module]) -> Iterator[tuple[str, str | None]]:
-    """The layers that make units, each with the norm that is named after it."""
+def _with_norms(inner: Part, modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, str | None]]:
+    """The layers that make units, each with the norm that is listed after it."""
     for name, after in zip(inner.makes, (*inner.makes[1:], ""), strict=True):
-        if not isinstance(named[name], NORMS):
-            yield name, after if isinstance(named.get(after), NORMS) and after else None
+        if not isinstance(modules[name], NORMS):
+            yield name, after if isinstance(modules.get(after), NORMS) and after else None
 
 
-def _check(inner: Part, named: Mapping[str, Any]) -> None:
+def _check(inner: Part, modules: Mapping[str, Any]) -> None:
     layers = (*inner.makes, inner.takes)
-    lost = next((name for name in layers if name not in named), None)
-    if lost is not None:
-        raise TombolaError(f"units of kind {inner.kind!r} are declared with '{lost}', which the network does not have")
-    odd = next((name for name in layers if not is_known(named[name]) or isinstance(named[name], ChannelMap)), None)
-    if odd is not None or not is_producer(named[inner.takes]):
+    unknown = next((name for name in layers if name not in modules), None)
+    if unknown is not None:
+        raise TombolaError(
+            f"units of kind {inner.kind!r} are declared with '{unknown}', which the network does not have"
+        )
+    odd = next((name for name in layers if not is_known(modules[name]) or isinstance(modules[name], ChannelMap)), None)
+    if odd is not None or not is_producer(modules[inner.takes]):
         raise TombolaError(
             f"units of kind {inner.kind!r} are declared with '{odd or inner.takes}', a "
-            f"{type(named[odd or inner.takes]).__name__}; name convolutions and linear layers, and norms behind one"
+            f"{type(modules[odd or inner.takes]).__name__}; name convolutions and linear layers, and norms behind one"
         )
-    total = inputs(named[inner.takes])
-    odd = next((name for name in inner.makes if channels(named[name]) != total), None)
+    total = inputs(modules[inner.takes])
+    odd = next((name for name in inner.makes if channels(modules[name]) != total), None)
     if odd is not None or total % inner.width:
-        other = f"'{odd}' makes {channels(named[odd])}" if odd else f"units are {inner.width} wide"
+        other = f"'{odd}' makes {channels(modules[odd])}" if odd else f"units are {inner.width} wide"
         raise TombolaError(
             f"units of kind {inner.kind!r} are declared into '{inner.takes}', which takes {total}, but {other}; "
             "declare layers that fit"
         )
 
 
-def _widened(part: Slice, width: int) -> Slice:
-    flat = [place for own in part.positions for place in own]
-    return replace(part, positions=tuple(tuple(flat[i : i + width]) for i in range(0, len(flat), width)))
+def _widened(channel_slice: Slice, width: int) -> Slice:
+    """A slice of single channels as one of units that own `width` consecutive channels each."""
+    flat = [place for positions in channel_slice.positions for place in positions]
+    return replace(channel_slice, positions=tuple(tuple(flat[i : i + width]) for i in range(0, len(flat), width)))

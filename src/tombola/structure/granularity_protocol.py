@@ -19,47 +19,82 @@ from tombola.tickets import Mask, Scope
 
 
 class UnitMap(Protocol):
-    """How units are chosen by the scores of weights, and how kept units become a mask of weights."""
+    """The units of one network: chooses some by the scores of weights, and turns kept units into a mask of weights."""
 
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
-    ) -> Mask: ...
+    ) -> Mask:
+        """The kept units, as a mask with one vector a group.
 
-    def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask: ...
+        Args:
+            scores: the scores of weights, one tensor a parameter.
+            density: the kept share of units.
+            scope: how groups share the units, as of `tombola.select`.
+            within: the kept units of an earlier round, to choose among.
+            floor: units that each group keeps at least.
+        """
+        ...
 
-    def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]: ...
+    def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
+        """The mask of weights that follows from the kept units; parameters: the network's, by name."""
+        ...
 
-    def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask: ...
+    def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
+        """The numbers of each group's removed units, as a ticket stores them."""
+        ...
+
+    def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
+        """The kept units, from the numbers of the removed ones: the inverse of `removed`."""
+        ...
 
 
 class Granularity(Protocol):
-    """A kind of unit; finds the units of a network."""
+    """A kind of unit, as single weights or channels: finds the units of a network."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What `granularity` calls it."""
+        ...
 
     def check(self, density: float, scope: Scope) -> None:
-        """TombolaError unless this density and scope can be had."""
+        """TombolaError unless this density and scope are possible."""
 
     def units(self, model: nn.Module, probe: Probe) -> UnitMap:
-        """The units of a network; probe: calls it on an example of its inputs."""
+        """The units of a network.
+
+        Args:
+            model: the network.
+            probe: calls a model on an example of its inputs.
+        """
         ...
 
 
 COUNTED = (Blocks, Filters)
-"""The kinds of which a number goes (`remove`), and not a share."""
+"""The kinds whose `remove` says how many units go, in place of a density."""
 
 
 def kept_share(units: UnitMap, density: float) -> float:
-    """The share of its units that a network keeps: the density, unless what goes is counted.
+    """The share of its units that a network keeps: the density, unless the granularity counts what it removes.
 
-    TombolaError if more are to go than can.
+    Args:
+        units: the units of the network.
+        density: the density that was asked for.
+
+    Raises:
+        TombolaError: if more units are to go than can.
     """
     return units.share(density) if isinstance(units, BlockUnits | FilterUnits) else density
 
 
 def granularity_of(described: Mapping[str, Any]) -> Granularity:
-    """The granularity that a ticket's provenance names; one of Tombola's own, since a file chooses no code."""
+    """The granularity that a ticket's provenance describes.
+
+    Args:
+        described: its registry name and version under `is`, and its settings.
+
+    Raises:
+        TombolaError: if it is not one of Tombola's own, since a file that was received must not choose code.
+    """
     name, _, version = str(described.get("is")).partition("@")
     entry = FAMILIES.own.get(name)
     if not version or entry is None or not entry.where.startswith("tombola.structure."):
@@ -73,8 +108,12 @@ def granularity_of(described: Mapping[str, Any]) -> Granularity:
 def granularity(name: str) -> Granularity:
     """The granularity of this name.
 
-    `weight`; `channel` (or `channel:mean`, `channel:l2`); `head`, `neuron` or `query-key` of transformers; `block`, or
-    `block:3` to remove three; `filter:3` for as many filters as those have; or a pattern as `2:4`.
+    Args:
+        name: `weight`; `channel` (or `channel:mean`, `channel:l2`); `head`, `neuron` or `query-key` of transformers;
+            `block`, or `block:3` to remove three; `filter:3` for as many filters as those have; or a pattern as `2:4`.
+
+    Raises:
+        TombolaError: if there is no granularity of this name.
 
     Examples:
         >>> granularity("2:4")

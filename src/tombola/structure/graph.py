@@ -1,4 +1,4 @@
-"""One forward pass of a network's twin, and the graph of its operations."""
+"""One forward pass of a copy of a network, and the graph of its operations."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ Probe = Callable[[nn.Module], Any]
 
 @dataclass(frozen=True)
 class Traced:
-    """A twin of a network in evaluation mode, its operations by module, what it gave, how often it called what.
+    """What one forward pass of a network showed.
 
-    untraced: whether a layer was given, or the network gave, numbers with a fraction whose origin is not in the graph.
+    Args:
+        twin: the copy of the network that was called, in evaluation mode.
+        operations: the operations of the graph, by module.
+        outputs: the network's outputs that have a gradient.
+        calls: how often each module was called.
+        untraced: whether a layer took, or the network gave, floating-point numbers whose origin is not in the graph.
     """
 
     twin: nn.Module
@@ -35,7 +40,16 @@ class Traced:
 
 
 def traced(model: nn.Module, probe: Probe) -> Traced:
-    """Call a twin of the model without values, or with them where the model needs to see values."""
+    """Call a copy of the model and read the graph of its operations.
+
+    Args:
+        model: the network; it stays as it is.
+        probe: calls it on an example of its inputs.
+
+    Raises:
+        TombolaError: if the call fails or gives no tensor with a gradient.
+    """
+    # On the meta device nothing is computed; a network whose path depends on values needs a device that has them.
     for device in (torch.device("meta"), device_of(model)):
         try:
             return _trace(bare(copy.deepcopy(model)).to(device).eval().requires_grad_(True), probe)
@@ -47,30 +61,30 @@ def traced(model: nn.Module, probe: Probe) -> Traced:
 
 
 def _trace(twin: nn.Module, probe: Probe) -> Traced:
-    movers = {type(module): _sizes for module in twin.modules() if isinstance(module, ChannelMap)}
+    maps = {type(module): _sizes for module in twin.modules() if isinstance(module, ChannelMap)}
     outputs: list[Tensor] = []
     calls: Counter[nn.Module] = Counter()
     untraced = False
 
     def forward() -> list[Tensor]:
         nonlocal untraced
-        given = tensors_in(probe(twin))
-        outputs.extend(own for own in given if own.grad_fn is not None)
-        untraced |= any(own.grad_fn is None and own.is_floating_point() for own in given)
+        results = tensors_in(probe(twin))
+        outputs.extend(result for result in results if result.grad_fn is not None)
+        untraced |= any(result.grad_fn is None and result.is_floating_point() for result in results)
         if not outputs:
             raise TombolaError("the network gives no tensor from which its channels could be traced; prune weights")
         return outputs
 
-    def called(module: nn.Module, args: Any, kwargs: Any, _: Any) -> None:
+    def count(module: nn.Module, args: Any, kwargs: Any, _: Any) -> None:
         nonlocal untraced
         calls.update([module])
         if any(True for _ in module.parameters(recurse=False)):
-            untraced |= any(own.is_floating_point() and not own.requires_grad for own in tensors_in((args, kwargs)))
+            untraced |= any(t.is_floating_point() and not t.requires_grad for t in tensors_in((args, kwargs)))
 
     twin.register_forward_pre_hook(lambda _, args, kwargs: (_traceable(args), _traceable(kwargs)), with_kwargs=True)
     for module in twin.modules():
-        module.register_forward_hook(called, with_kwargs=True)
-    operations = operations_of(twin, forward, movers)
+        module.register_forward_hook(count, with_kwargs=True)
+    operations = operations_of(twin, forward, maps)
     return Traced(twin, operations, outputs, calls, untraced)
 
 
@@ -83,12 +97,12 @@ def _traceable(inputs: Any) -> Any:
     if isinstance(inputs, Tensor):
         return inputs.detach().requires_grad_(inputs.is_floating_point())
     if isinstance(inputs, dict):
-        return {key: _traceable(own) for key, own in inputs.items()}
-    return tuple(_traceable(own) for own in inputs) if isinstance(inputs, tuple | list) else inputs
+        return {key: _traceable(value) for key, value in inputs.items()}
+    return tuple(_traceable(value) for value in inputs) if isinstance(inputs, tuple | list) else inputs
 
 
 def tensors_in(result: Any) -> list[Tensor]:
-    """The tensors of whatever a network returns: one, or any nest of sequences and mappings."""
+    """The tensors in what a network returns: a tensor, or any nest of sequences and mappings."""
     if isinstance(result, Tensor):
         return [result]
     parts = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else ()

@@ -1,4 +1,4 @@
-"""Layers: where their channels enter and leave, and what of their parameters belongs to each."""
+"""Layers: where their channels enter and leave, and which slices of their parameters belong to each channel."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
 
 
 def entering(name: str) -> str:
+    """The name of the group of a layer's inputs."""
     return name + INPUTS
 
 
 def has_weight(module: nn.Module) -> bool:
-    """Whether a module holds its weight itself, and does not compute it anew in each call."""
+    """Whether a module holds its weight itself; a parametrized module computes it anew in each call."""
     return "weight" in own_parameters(module)
 
 
 def is_known(module: Any) -> bool:
+    """Whether a module's channels and parameters can be cut: a layer or norm that holds its weight, or a ChannelMap."""
     if not isinstance(module, ChannelMap) and not (isinstance(module, nn.Module) and has_weight(module)):
-        return False  # no layer of ours, or its weight is computed anew in each call
+        return False
     if isinstance(module, nn.LayerNorm):
         return len(module.normalized_shape) == 1
     if isinstance(module, TRANSPOSED):
@@ -39,46 +41,57 @@ def is_known(module: Any) -> bool:
 
 
 def is_producer(module: Any) -> bool:
+    """Whether a module is a convolution or linear layer, which makes channels."""
     return isinstance(module, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear))
 
 
 def is_depthwise(module: Any) -> bool:
+    """Whether a convolution makes each channel from the one channel of the same number."""
     return isinstance(module, CONVOLUTIONS) and module.groups == module.in_channels == module.out_channels > 1
 
 
 def has_inputs(module: Any) -> bool:
-    """Whether what leaves a layer is not what entered it, channel by channel."""
+    """Whether a layer's outputs are other channels than its inputs."""
     return is_producer(module) and not is_depthwise(module)
 
 
 def channels(module: Any) -> int:
+    """How many channels leave a layer or norm."""
     names = ("out_channels", "out_features", "num_features", "num_channels")
     return next((getattr(module, name) for name in names if hasattr(module, name)), None) or module.normalized_shape[0]
 
 
 def inputs(module: Any) -> int:
+    """How many channels enter a convolution or linear layer."""
     return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
 
 def normed_together(module: Any) -> int:
-    """How many channels share a norm's statistics."""
+    """How many channels share a norm's statistics, so that they can only be cut together; 1 for another module."""
     if isinstance(module, nn.GroupNorm):
         return module.num_channels // module.num_groups
     return module.normalized_shape[0] if isinstance(module, nn.LayerNorm) else 1
 
 
 def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
+    """The slices of a layer's weight and bias that belong to the channels that leave it.
+
+    Args:
+        name: the layer's name.
+        module: the layer or norm.
+        scored: whether they count when a channel is scored.
+    """
     places = tuple((channel,) for channel in range(channels(module)))
-    across = 1 if isinstance(module, TRANSPOSED) else 0
-    own = {"weight": across, "bias": 0}
+    dims = {"weight": 1 if isinstance(module, TRANSPOSED) else 0, "bias": 0}
     return [
-        Slice(joined(name, part), dim, places, scored)
-        for part, dim in own.items()
-        if getattr(module, part, None) is not None
+        Slice(joined(name, parameter), dim, places, scored)
+        for parameter, dim in dims.items()
+        if getattr(module, parameter, None) is not None
     ]
 
 
 def entering_slices(name: str, module: Any) -> list[Slice]:
+    """The slices of a layer's weight that belong to the channels that enter it; none of a grouped convolution."""
     if getattr(module, "groups", 1) > 1:
         return []
     places = tuple((channel,) for channel in range(inputs(module)))
@@ -86,12 +99,11 @@ def entering_slices(name: str, module: Any) -> list[Slice]:
 
 
 def shared(model: nn.Module) -> set[str]:
-    """Modules that stand in several places, or have a parameter that another module has too."""
+    """The names of modules that stand in several places, or hold a parameter that another module holds too."""
     owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
     places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
-    named = modules_of(model)
     return {
         name
-        for name, own in named.items()
-        if places[own] > 1 or any(owners[p] > 1 for p in own.parameters(recurse=False))
+        for name, module in modules_of(model).items()
+        if places[module] > 1 or any(owners[p] > 1 for p in module.parameters(recurse=False))
     }

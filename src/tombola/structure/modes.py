@@ -1,4 +1,4 @@
-"""Training and evaluation mode, and leaving both as they were."""
+"""Training and evaluation mode for a while."""
 
 from __future__ import annotations
 
@@ -13,13 +13,23 @@ Mode = Literal["train", "eval"]
 
 @contextmanager
 def in_mode(network: Any, mode: Mode) -> Generator[None]:
-    """Inside, a network is in a mode; afterwards each of its parts is in the mode that it was in, as a frozen norm.
+    """Inside, a network is in a mode; afterwards each module is in its former mode, also a norm that was frozen.
 
-    What is no module has no mode. The network's own `train` is called on the way in and out, since it may do more.
+    Args:
+        network: a module; anything else has no mode and is left alone.
+        mode: `train` or `eval`.
+
+    Examples:
+        >>> model = nn.Dropout()
+        >>> with in_mode(model, "eval"):
+        ...     model.training
+        False
+        >>> model.training
+        True
     """
     modes = {part: part.training for part in network.modules()} if isinstance(network, nn.Module) else {}
     try:
-        if modes:
+        if modes:  # a network's own `train` may do more than set flags, so that it is called both times
             network.train(mode == "train")
         yield
     finally:

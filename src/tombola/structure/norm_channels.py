@@ -1,4 +1,4 @@
-"""The channels of a network's batch norms, by themselves."""
+"""The channels of a network's batch norms as units."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from tombola.tickets import modules_of
 
 
 def norm_units(model: nn.Module, without: Collection[str] = ()) -> Units:
-    """A group for each batch norm that has a scale and is not left out; TombolaError if there is none."""
-    named = modules_of(model)
+    """The channels of a network's batch norms, a group for each.
+
+    Args:
+        model: the network.
+        without: names of norms that are left out.
+
+    Raises:
+        TombolaError: if no batch norm has a scale.
+    """
     groups = tuple(
         UnitGroup(name, module.num_features, tuple(leaving_slices(name, module)))
-        for name, module in named.items()
+        for name, module in modules_of(model).items()
         if isinstance(module, BATCH_NORMS) and module.affine and name not in without
     )
     if not groups:

@@ -1,4 +1,4 @@
-"""Operations between layers: which of them leave every channel in a place that is known."""
+"""Operations between layers: which of them leave every channel in a known place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BY_CHANNEL = {
 
 
 def keeps_channels(node: Operation) -> bool:
-    """Whether an operation between layers leaves every channel in a place that is known."""
+    """Whether an operation between layers leaves every channel, on axis 1, in a known place."""
     function = node.function
     if node.lost or not hasattr(function, "name"):
         return False
@@ -28,26 +28,26 @@ def keeps_channels(node: Operation) -> bool:
     if node.kind == "slice":
         dim = dim_of(function)
         return len(sizes) == 4 and dim is not None and 0 <= dim < 4
-    if node.kind == "reshape":
+    if node.kind == "reshape":  # one position a channel, as behind a global pooling, is flattened to itself
         return node.placed or (len(sizes) > 2 and math.prod(sizes[2:]) == 1)
     stem = stem_of(function)
     if stem in ("Mean", "Sum", "Amax"):
-        return len(sizes) > 2 and all(dim % len(sizes) > 1 for dim in reduced(function))
+        return len(sizes) > 2 and all(dim % len(sizes) > 1 for dim in reduced(function))  # not over samples or channels
     if stem == "ConstantPadNd":
-        padded = padding(function)
+        padded = padding(function)  # from the last dimension on, so that what follows is for channels and samples
         return padded is not None and not any(padded[2 * (len(sizes) - 2) :])
     return stem in BY_CHANNEL and not broadcasts(function)
 
 
 def broadcasts(function: Node) -> bool:
     """Whether an operand has another number of channels than the result, so that one of its channels reaches many."""
-    shape, taken = shape_of(function), operands(function)
+    result = shape_of(function)
     by_element = len(function.next_functions) > 1
-    return by_element and any(len(own) != len(shape) or own[1:2] != shape[1:2] for own in taken)
+    return by_element and any(len(s) != len(result) or s[1:2] != result[1:2] for s in operands(function))
 
 
 def has_constant(node: Operation) -> bool:
-    """Whether a term of a sum is not computed by the network: its input, or a number."""
+    """Whether an operation is a sum with a term that is not computed: an input, a parameter or a number."""
     function = node.function
     if node.kind != "elementwise" or not hasattr(function, "name"):
         return False

@@ -16,10 +16,12 @@ from tombola.tickets import Mask, Scope
 
 @dataclass(frozen=True)
 class PartUnits:
-    """Units inside the parts of a network that are known by their names or declared (`Inner`), by kind.
+    """Units of one kind inside the parts of a network that are known by names or declared (`tombola.structure.Part`).
 
-    head: an attention head, with its rows of query, key and value and its columns of what mixes the heads. neuron: a
-    hidden neuron of a feed-forward part, with its column of the layer behind. channel: of declared parts alone.
+    Args:
+        kind: `head`, an attention head with its rows of query, key and value and its columns of the layer that mixes
+            the heads; `neuron`, a hidden neuron of a feed-forward part with its column of the layer behind; or
+            `channel`, of declared parts only.
     """
 
     kind: Kind = "head"
@@ -29,22 +31,30 @@ class PartUnits:
 
     @property
     def name(self) -> str:
+        """What `granularity` calls it."""
         return self.kind
 
     def check(self, density: float, scope: Scope) -> None:
+        """TombolaError for a scope that shares weights."""
         check_scope(self.name, scope)
 
     def units(self, model: nn.Module, probe: Probe) -> UnitsOfParts:
-        groups = tuple(unit_group(own, model) for own in parts_of(model) if own.kind == self.kind)
+        """The units of a network; TombolaError if it has none of this kind that are known."""
+        groups = tuple(unit_group(part, model) for part in parts_of(model) if part.kind == self.kind)
         if not groups:
             raise missing(self.kind, f"{self.kind}s")
         return UnitsOfParts(groups)
 
 
 class UnitsOfParts(Units):
-    """Units that compete with those of the same kind in other parts; no part may lose all of its."""
+    """Units that compete with those of the same kind in other parts; no part may lose all of them."""
 
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
+        """The kept units of each part, by the scores of weights; arguments as of `tombola.select`.
+
+        Raises:
+            TombolaError: if a part would keep none.
+        """
         return never_empty(super().choose(scores, density, scope=scope, within=within, floor=floor))

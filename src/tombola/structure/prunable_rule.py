@@ -25,10 +25,19 @@ WEIGHTED = (
 
 @dataclass(frozen=True)
 class Prunable:
-    """The rule for what may be pruned: weights of modules of these types whose names match.
+    """The rule for what may be pruned: by default each convolution and linear weight, and no bias or norm.
 
-    include, exclude: shell patterns over parameter names; exclude wins. By default every convolution and
-    linear weight, first and last layer included, and no bias or norm.
+    The first and the last layer are included.
+
+    Args:
+        include: shell patterns; a parameter's name must match one.
+        exclude: shell patterns; a parameter whose name matches one is left out, even if it is included.
+        types: the types of module whose weights may be pruned.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+        >>> list(Prunable(exclude=("1.*",))(model))
+        ['0.weight']
     """
 
     include: tuple[str, ...] = ("*",)
@@ -36,19 +45,23 @@ class Prunable:
     types: tuple[type[nn.Module], ...] = WEIGHTED
 
     def __call__(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """The prunable parameters by name, in network order, a shared one once; TombolaError if there are none."""
+        """The prunable parameters by name, in the network's order; a tied one is listed once.
+
+        Raises:
+            TombolaError: if there are none.
+        """
         weights = self._weights_of(model)
-        found = {
+        parameters = {
             name: parameter
             for name, parameter in parameters_of(model).items()
             if id(parameter) in weights and self._matches(name)
         }
-        if not found:
+        if not parameters:
             raise TombolaError(
                 "the network has nothing to prune: no convolution or linear weight matches "
                 f"include={self.include}, exclude={self.exclude}; name its parameters with Prunable(include=…, types=…)"
             )
-        return found
+        return parameters
 
     def _matches(self, name: str) -> bool:
         return any(fnmatchcase(name, p) for p in self.include) and not any(fnmatchcase(name, p) for p in self.exclude)
@@ -64,5 +77,10 @@ class Prunable:
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are pruned by default: convolution and linear weights, by name."""
+    """The parameters that are pruned by default: convolution and linear weights, by name.
+
+    Examples:
+        >>> list(prunable(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))))
+        ['0.weight']
+    """
     return Prunable()(model)

@@ -1,4 +1,4 @@
-"""Torch's random state, and leaving it as it was on every device."""
+"""Torch's random state, left as it was on every device."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import torch
 
 @contextmanager
 def own_random_state(device: torch.device, seed: int | None = None) -> Generator[None]:
-    """Inside, torch draws by the seed, if there is one; afterwards its states are what they were.
+    """Inside, torch draws by the seed, if there is one; afterwards its random states are what they were.
 
-    Seeding reaches all GPUs, so that all are saved as soon as one may have been drawn on; none is initialised for it.
+    Args:
+        device: where random numbers may be drawn, besides the CPU.
+        seed: what to start from; None to go on from the present state.
     """
+    # Seeding reaches every GPU, so that all their states are saved; but not on a machine whose GPUs are not in use,
+    # where saving would initialise them.
     used = device.type == "cuda" or torch.cuda.is_initialized()
     with torch.random.fork_rng(range(torch.cuda.device_count()) if used else ()):
         if seed is not None:
@@ -22,7 +26,8 @@ def own_random_state(device: torch.device, seed: int | None = None) -> Generator
 
 
 def seed_torch(seed: int) -> None:
-    """Seed torch; GPUs only if they are in use, since they would else remember the seed until they are."""
+    """Seed torch on the CPU, and on GPUs if they are in use."""
+    # torch.manual_seed would be queued for GPUs that are not in use, and seed them whenever they are first used.
     if torch.cuda.is_initialized():
         torch.manual_seed(seed)
     else:

@@ -1,4 +1,4 @@
-"""Branches of residual blocks, found by trying which layers must be silent for a module to give its input."""
+"""Branches of residual blocks: which layers of a module must be zero for it to give its input back, by trial."""
 
 from __future__ import annotations
 
@@ -19,22 +19,31 @@ from tombola.structure.random_state import own_random_state
 from tombola.tickets import bare, device_of, joined, modules_of, names_of
 
 Gives = tuple[tuple[str, str], ...]
-"""(layer, parameter) of the layers that give a block's branch."""
+"""(layer, parameter) of the layers whose outputs a block adds to its input."""
 
 
 def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
-    """By block what gives its branch, in the order of the network; nothing where a sibling of a block is none.
+    """The layers that give each block's branch, by the block's name, in the network's order.
 
-    A block is called once, on one tensor, has no block inside it, and gives that tensor when some of its layers have
-    parameters of zero. Tried at random parameters, so that what is dead or zero at first does not count; at the model's
-    own where it cannot be called with those. TombolaError if it cannot be called at all.
+    A block is called once, on one tensor; it has no block inside it; and it gives that tensor back when some of its
+    layers have parameters of zero. A block's siblings of the same type that are not such blocks are listed too, with no
+    layers.
+
+    Args:
+        model: the network; it stays as it is.
+        probe: calls it on an example of its inputs.
+
+    Raises:
+        TombolaError: if the network cannot be called.
     """
     device = device_of(model)
-    for prepared in (_stirred, nn.Module.eval):
+    # Random parameters first, so that weights that are zero or dead in the model do not look like a branch; the model's
+    # own where it fails with those.
+    for prepare in (_randomise, nn.Module.eval):
         with own_random_state(device, 0), torch.no_grad():
             try:
-                twin = prepared(bare(copy.deepcopy(model)))
-                return _with_siblings(twin, *_found(twin, probe))
+                twin = prepare(bare(copy.deepcopy(model)))
+                return _with_siblings(twin, *_find_branches(twin, probe))
             except TombolaError:
                 raise
             except Exception as error:
@@ -45,11 +54,11 @@ def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     )
 
 
-def _stirred(twin: nn.Module) -> nn.Module:
-    """In evaluation mode, with random parameters, and random means in batch norms."""
-    for own in twin.parameters():
-        if own.is_floating_point():
-            own.normal_(0, max(1, math.prod(own.shape[1:])) ** -0.5)
+def _randomise(twin: nn.Module) -> nn.Module:
+    """Put random parameters into a network, and random means into its batch norms, in evaluation mode."""
+    for parameter in twin.parameters():
+        if parameter.is_floating_point():
+            parameter.normal_(0, max(1, math.prod(parameter.shape[1:])) ** -0.5)
     for module in twin.modules():
         if isinstance(module, BATCH_NORMS) and module.running_mean is not None:
             module.reset_running_stats()
@@ -57,34 +66,35 @@ def _stirred(twin: nn.Module) -> nn.Module:
     return twin.eval()
 
 
-def _found(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Counter[nn.Module]]:
+def _find_branches(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Counter[nn.Module]]:
     """The blocks with a branch, and how often every module is called."""
     candidates, names = _candidates(twin), names_of(twin)
     order: list[nn.Module] = []
     entered: dict[nn.Module, tuple[int, Tensor | None]] = {}
     branches: dict[nn.Module, Sequence[str]] = {}
-    trying = False
+    trying = False  # whether hooks are called by a trial, which calls the modules inside a block again
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
         if not trying:
             order.append(module)
-            alone = module in candidates and len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
-            entered[module] = len(order), args[0].clone() if alone else None
+            single = module in candidates and len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
+            # A copy, since the module may change its input in place.
+            entered[module] = len(order), args[0].clone() if single else None
 
     def leave(module: nn.Module, _: Any, output: Any) -> None:
         nonlocal trying
         if trying:
             return
-        start, given = entered.pop(module, (0, None))
+        start, value = entered.pop(module, (0, None))
         inside = order[start:]
-        if given is None or not given.any() or any(own in branches for own in inside):
+        if value is None or not value.any() or any(inner in branches for inner in inside):
             return
-        if not isinstance(output, Tensor) or output.shape != given.shape:
+        if not isinstance(output, Tensor) or output.shape != value.shape:
             return
-        places = {own: place for place, own in enumerate(inside)}
+        places = {inner: place for place, inner in enumerate(inside)}
         layers = candidates[module]
         trying = True
-        branch = _branch(module, given, sorted(layers, key=lambda name: places.get(layers[name], len(order))))
+        branch = _branch(module, value, sorted(layers, key=lambda name: places.get(layers[name], len(order))))
         trying = False
         if branch:
             branches[module] = branch
@@ -94,64 +104,64 @@ def _found(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Counter[nn.
         module.register_forward_hook(leave)
     probe(twin)
     calls = Counter(order)
-    found = {
+    gives = {
         names[module]: tuple(
-            (names[own], part)
-            for own in (candidates[module][layer] for layer in branch)
-            for part, _ in own.named_parameters(recurse=False)
+            (names[layer], parameter)
+            for layer in (candidates[module][path] for path in branch)
+            for parameter, _ in layer.named_parameters(recurse=False)
         )
         for module, branch in branches.items()
-        if calls[module] == 1 and all(calls[own] <= 1 for own in candidates[module].values())
+        if calls[module] == 1 and all(calls[layer] <= 1 for layer in candidates[module].values())
     }
-    return found, calls
+    return gives, calls
 
 
 def _candidates(twin: nn.Module) -> dict[nn.Module, dict[str, nn.Module]]:
-    """The modules that hold layers, all of which stand nowhere else, and these by their paths in them."""
-    elsewhere, names, found = shared(twin), names_of(twin), {}
+    """The modules that hold layers, with these by their paths in it; nothing in such a module stands elsewhere too."""
+    elsewhere, names, candidates = shared(twin), names_of(twin), {}
     for name, module in modules_of(twin).items():
         inner = dict(module.named_modules())
-        layers = {own: part for own, part in inner.items() if own and any(True for _ in part.parameters(recurse=False))}
-        if name and layers and not elsewhere & {names[part] for part in inner.values()}:
-            found[module] = layers
-    return found
+        layers = {path: m for path, m in inner.items() if path and any(True for _ in m.parameters(recurse=False))}
+        if name and layers and not elsewhere & {names[m] for m in inner.values()}:
+            candidates[module] = layers
+    return candidates
 
 
-def _branch(module: nn.Module, given: Tensor, layers: Sequence[str]) -> Sequence[str]:
-    """The layers that must stay silent when one after the other speaks again; none if the input is not given back."""
+def _branch(module: nn.Module, value: Tensor, layers: Sequence[str]) -> Sequence[str]:
+    """The layers that must be zero for a module to give its input back; none if it does not with all of them zero."""
     silent = list(layers)
-    if not _passes(module, given, silent):
+    if not _passes(module, value, silent):
         return ()
     for name in layers:
-        fewer = [own for own in silent if own != name]
-        if _passes(module, given, fewer):
+        fewer = [layer for layer in silent if layer != name]
+        if _passes(module, value, fewer):
             silent = fewer
     return silent
 
 
-def _passes(module: nn.Module, given: Tensor, silent: Sequence[str]) -> bool:
-    """Whether a module gives its input when these layers' own parameters are zero."""
+def _passes(module: nn.Module, value: Tensor, silent: Sequence[str]) -> bool:
+    """Whether a module gives its input back when these layers' own parameters are zero."""
     zeros = {
-        joined(name, part): torch.zeros_like(own)
+        joined(name, parameter): torch.zeros_like(values)
         for name in silent
-        for part, own in module.get_submodule(name).named_parameters(recurse=False)
+        for parameter, values in module.get_submodule(name).named_parameters(recurse=False)
     }
     try:
-        return torch.equal(functional_call(module, zeros, (given.clone(),)), given)
+        return torch.equal(functional_call(module, zeros, (value.clone(),)), value)
     except Exception:
         return False  # what cannot be computed without these layers needs them
 
 
-def _with_siblings(twin: nn.Module, found: Mapping[str, Gives], calls: Mapping[nn.Module, int]) -> dict[str, Gives]:
-    """The blocks and, without a branch, what stands beside them, is of their type, is called once, and holds none."""
-    named = modules_of(twin)
-    kinds = {(_parent(name), type(named[name])) for name in found}
+def _with_siblings(twin: nn.Module, branches: Mapping[str, Gives], calls: Mapping[nn.Module, int]) -> dict[str, Gives]:
+    """The blocks, and without a branch their siblings of the same type that are called once and hold no block."""
+    modules = modules_of(twin)
+    kinds = {(_parent(name), type(modules[name])) for name in branches}
 
-    def beside(name: str) -> bool:
-        alike = (_parent(name), type(named[name])) in kinds and calls.get(named[name], 0) == 1
-        return bool(name) and alike and not any(own.startswith(f"{name}.") for own in found)
+    def is_sibling(name: str) -> bool:
+        alike = (_parent(name), type(modules[name])) in kinds and calls.get(modules[name], 0) == 1
+        return bool(name) and alike and not any(block.startswith(f"{name}.") for block in branches)
 
-    return {name: found.get(name, ()) for name in named if name in found or beside(name)}
+    return {name: branches.get(name, ()) for name in modules if name in branches or is_sibling(name)}
 
 
 def _parent(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the channels of a group can be multiplied, and the factors put into the weights there."""
+"""Where the channels of a group can be multiplied by factors, and how the factors get into the weights there."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ from tombola.tickets import modules_of
 
 @dataclass(frozen=True)
 class Site:
-    """Channels that enter or leave a module, and to which of a group's units each belongs.
+    """Channels that enter or leave a module, and the unit of a group to which each belongs.
 
-    scaled: whether a unit's channels are multiplied by its factor here; else only removed units are silenced.
+    Args:
+        module: the module's name.
+        entering: whether the channels enter it; else they leave it.
+        units: for each channel the number of its unit, or NOBODY.
+        scaled: whether a unit's channels are multiplied by its factor here; else only removed units are silenced.
     """
 
     module: str
@@ -35,95 +39,121 @@ class Site:
     def multiply(self, values: Tensor, factors: Tensor, module: nn.Module) -> Tensor:
         """What enters or leaves the module, with its channels multiplied.
 
-        values: the samples of the first row of factors, then as many of the next; factors: (rows, units), 0 where a
-        unit is removed.
+        Args:
+            values: what enters or leaves: the samples for the first row of factors, then as many for the next row.
+            factors: (rows, units); 0 where a unit is removed.
+            module: the module.
         """
-        own = self._spread(factors if self.scaled else (factors != 0).to(factors.dtype))
+        by_channel = self._spread(factors if self.scaled else (factors != 0).to(factors.dtype))
         axis = self.axis(module)
         shape = [1] * values.ndim
         shape[0], shape[axis] = len(values), len(self.units)
-        own = own.repeat_interleave(len(values) // len(own), 0).reshape(shape)
-        return values * own.to(values.device, values.dtype)
+        by_channel = by_channel.repeat_interleave(len(values) // len(by_channel), 0).reshape(shape)
+        return values * by_channel.to(values.device, values.dtype)
 
     @torch.no_grad()
     def fold(self, factors: Tensor, module: Any) -> None:
-        """Multiply the module's own weights, so that the factors of kept units are no longer needed."""
+        """Multiply the module's own weights, in place, so that the factors of kept units are no longer needed.
+
+        Args:
+            factors: one a unit; 0 where it is removed, whose weights stay as they are.
+            module: the module.
+        """
         if not self.scaled:
             return
-        own = self._spread(torch.where(factors == 0, 1.0, factors)[None])[0]
-        across = isinstance(module, TRANSPOSED)
-        parts = {"weight": 1 - across} if self.entering else {"weight": int(across), "bias": 0}
-        for name, dim in parts.items():
-            tensor = getattr(module, name, None)
-            if tensor is not None:
-                shape = [1] * tensor.ndim
-                shape[dim] = len(own)
-                tensor.mul_(own.reshape(shape).to(tensor.device, tensor.dtype))
+        by_channel = self._spread(torch.where(factors == 0, 1.0, factors)[None])[0]
+        transposed = isinstance(module, TRANSPOSED)
+        dims = {"weight": 1 - transposed} if self.entering else {"weight": int(transposed), "bias": 0}
+        for name, dim in dims.items():
+            parameter = getattr(module, name, None)
+            if parameter is not None:
+                shape = [1] * parameter.ndim
+                shape[dim] = len(by_channel)
+                parameter.mul_(by_channel.reshape(shape).to(parameter.device, parameter.dtype))
 
     def _spread(self, factors: Tensor) -> Tensor:
         """One factor a channel, from one a unit: (rows, units) to (rows, channels)."""
-        beside = torch.cat([factors, torch.ones_like(factors[:, :1])], 1)
-        return beside[:, torch.tensor(self.units, device=factors.device)]
+        padded = torch.cat([factors, torch.ones_like(factors[:, :1])], 1)  # NOBODY, which is -1, takes the 1 at the end
+        return padded[:, torch.tensor(self.units, device=factors.device)]
 
     def axis(self, module: nn.Module) -> int:
-        """Along which the channels lie."""
+        """The axis along which the channels lie."""
         return -1 if isinstance(module, (nn.Linear, nn.LayerNorm)) else 1
 
 
 def sites_of(wiring: Wiring, model: nn.Module) -> dict[str, tuple[Site, ...]]:
-    """For each layer of more than one channel that can be removed, where its channels can be multiplied.
+    """Where the channels of each layer can be multiplied, by the layer's name.
 
-    That is where they enter the layers behind, if these take them from nowhere else: behind the activation. A channel
-    that is added to others, as one of a residual stream, is multiplied where it leaves its layer and norm. A layer is
-    left out where no weight could take the factors, or where its channels are those of a layer before, as of a
-    depthwise convolution.
+    Channels are multiplied behind the activation, where they enter the layers behind, if nothing else feeds these. A
+    channel that is added to others, as in a residual stream, is multiplied where it leaves its layer and norm. A
+    layer is left out if it has only one channel, if its channels cannot be removed, if no weight could take the
+    factors, or if its channels are those of a layer before, as in a depthwise convolution.
+
+    Args:
+        wiring: which channels of the network feed which.
+        model: the network.
     """
-    drawn, found = _Places(wiring, modules_of(model)), {}
+    places, by_layer = _Places(wiring, modules_of(model)), {}
     for group in wiring.groups:
         removable = group.size > 1 and any(part.scored for part in group.slices)
-        if removable and is_producer(drawn.named.get(group.name)):
-            sites = drawn.sites(group.name)
-            if sites and sites not in found.values():
-                found[group.name] = sites
-    return found
+        if removable and is_producer(places.modules.get(group.name)):
+            sites = places.sites(group.name)
+            if sites and sites not in by_layer.values():
+                by_layer[group.name] = sites
+    return by_layer
 
 
 def silenced_sites(
     wiring: Wiring, name: str, sites: tuple[Site, ...], removed: Mapping[str, Tensor]
 ) -> tuple[Site, ...]:
-    """Beyond the sites of a layer, where its units, once removed, are the last to fall silent that a norm is fed by.
+    """Norms, beyond a layer's sites, whose channels fall silent once the layer's units are removed.
 
-    A mask silences the norm's channel then, its shift too. removed: by layer, which of its units are gone already.
+    A norm's channel that only dead channels feed is dead in the mask too, its shift included.
+
+    Args:
+        wiring: which channels of the network feed which.
+        name: the layer.
+        sites: its sites.
+        removed: by layer, which of its units are removed already.
     """
     if any(site.entering for site in sites):
         return ()
     size = next(group.size for group in wiring.groups if group.name == name)
     before = wiring.spread(removed, silencing=True)
     after = wiring.spread({**removed, name: torch.ones(size, dtype=torch.bool)}, silencing=True)
-    fed, known = wiring.fed_from(name), {name, *(site.module for site in sites)}
-    found = []
+    feeders, multiplied = wiring.fed_from(name), {name, *(site.module for site in sites)}
+    silenced = []
     for group in wiring.groups:
         module = wiring.norms.get(group.name, group.name)
         falls = after[group.name] & ~before[group.name]
-        if group.slices and not group.name.endswith(INPUTS) and falls.any() and known.isdisjoint({group.name, module}):
-            units = torch.where(falls, fed[group.name], NOBODY)
-            found.append(Site(module, False, tuple(units.tolist()), scaled=False))
-    return tuple(found)
+        if (
+            group.slices
+            and not group.name.endswith(INPUTS)
+            and falls.any()
+            and multiplied.isdisjoint({group.name, module})
+        ):
+            units = torch.where(falls, feeders[group.name], NOBODY)
+            silenced.append(Site(module, False, tuple(units.tolist()), scaled=False))
+    return tuple(silenced)
 
 
 class _Places:
-    """The channels of a wiring by their numbers, and the modules by their names."""
+    """The channels of a wiring by their numbers, and the modules by their names.
 
-    def __init__(self, wiring: Wiring, named: Mapping[str, nn.Module]) -> None:
-        self.named, self._wiring = named, wiring
-        self._names = ["", *(group.name for group in wiring.groups)]
+    `owners` below is always a vector over all channels: the unit of the layer in question that each carries, or NOBODY.
+    """
+
+    def __init__(self, wiring: Wiring, modules: Mapping[str, nn.Module]) -> None:
+        self.modules, self._wiring = modules, wiring
+        self._names = ["", *(group.name for group in wiring.groups)]  # channel 0, which always lives, is in no group
         sizes = torch.tensor([1, *(group.size for group in wiring.groups)])
         self._group = torch.arange(len(sizes)).repeat_interleave(sizes)
         self._slices = {group.name: group.slices for group in wiring.groups}
 
     def sites(self, name: str) -> tuple[Site, ...]:
+        """Where a layer's channels can be multiplied: as far behind it as they stay alone."""
         size = int((self._group == self._names.index(name)).sum())
-        owners = self._own(name, torch.arange(size))
+        owners = self._owners(name, torch.arange(size))
         if normed_together(self._norm(name)) > 1:
             return self._leaving(name, owners)
         while True:
@@ -131,33 +161,34 @@ class _Places:
             reached = [] if fed is None else self._reached(fed)
             if fed is None or not reached:
                 return self._leaving(name, owners)
-            if all(own.endswith(INPUTS) and self._slices[own] for own in reached):
-                return tuple(Site(own.removesuffix(INPUTS), True, self._at(own, fed)) for own in reached)
+            if all(group.endswith(INPUTS) and self._slices[group] for group in reached):
+                return tuple(Site(group.removesuffix(INPUTS), True, self._at(group, fed)) for group in reached)
             if len(reached) > 1 or not self._passes(reached[0]):
                 return self._leaving(name, owners)
             name, owners = reached[0], fed
 
     def _leaving(self, name: str, owners: Tensor) -> tuple[Site, ...]:
+        """Where channels leave a layer, or the norm behind it if that has a scale."""
         norm, units = self._norm(name), self._at(name, owners)
-        if norm is self.named[name]:
+        if norm is self.modules[name]:
             return (Site(name, False, units),)
-        if normed_together(norm) > 1:
+        if normed_together(norm) > 1:  # factors go before the norm, but its shift would let removed channels speak
             return (Site(name, False, units), Site(self._wiring.norms[name], False, units, scaled=False))
         scaled = getattr(norm, "weight", None) is not None
         return (Site(self._wiring.norms[name], False, units),) if scaled else ()
 
     def _passes(self, name: str) -> bool:
-        """Whether a group's channels pass through it one by one, and leave it with a weight of their own."""
-        module = self.named.get(name)
-        alone = is_depthwise(module) or isinstance(module, BATCH_NORMS)
-        return alone and bool(self._slices[name]) and normed_together(self._norm(name)) == 1
+        """Whether a group's channels pass through it one by one, each with weights of its own."""
+        module = self.modules.get(name)
+        by_channel = is_depthwise(module) or isinstance(module, BATCH_NORMS)
+        return by_channel and bool(self._slices[name]) and normed_together(self._norm(name)) == 1
 
     def _norm(self, name: str) -> Any:
-        """The norm that follows a layer alone, or else the layer."""
-        return self.named[self._wiring.norms.get(name, name)]
+        """The norm that only follows this layer, or else the layer."""
+        return self.modules[self._wiring.norms.get(name, name)]
 
     def _fed_alone(self, owners: Tensor) -> Tensor | None:
-        """By channel that these feed the unit that feeds it; None where anything else feeds one of them too."""
+        """The owners of the channels that these feed; None if anything else feeds one of them too."""
         sources, targets = self._wiring.flows
         feeding = owners[sources]
         fed = torch.full_like(owners, NOBODY)
@@ -168,9 +199,9 @@ class _Places:
         return fed
 
     def _reached(self, fed: Tensor) -> list[str]:
-        return [self._names[own] for own in self._group[fed != NOBODY].unique().tolist()]
+        return [self._names[group] for group in self._group[fed != NOBODY].unique().tolist()]
 
-    def _own(self, name: str, units: Tensor) -> Tensor:
+    def _owners(self, name: str, units: Tensor) -> Tensor:
         owners = torch.full_like(self._group, NOBODY)
         owners[self._group == self._names.index(name)] = units
         return owners
@@ -180,7 +211,13 @@ class _Places:
 
 
 def fold(model: nn.Module, sites: tuple[Site, ...], factors: Tensor) -> None:
-    """Put the factors of a group's kept units into the weights at its sites, in place; those removed are left alone."""
-    named = modules_of(model)
+    """Put the factors of a group's kept units into the weights at its sites.
+
+    Args:
+        model: the network, changed in place.
+        sites: the group's sites.
+        factors: one a unit; 0 where it is removed, whose weights stay as they are.
+    """
+    modules = modules_of(model)
     for site in sites:
-        site.fold(factors, named[site.module])
+        site.fold(factors, modules[site.module])

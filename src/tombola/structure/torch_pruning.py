@@ -1,13 +1,13 @@
-"""The graph of a network's operations, as torch-pruning traces it. Of its private parts, this file alone knows.
+"""The graph of a network's operations, as torch-pruning traces it. No other file uses torch-pruning's private parts.
 
-Private are how its graph is built (`_build_dependency`, after which come the shapes and index mappings of every node),
-what a node and a dependency hold, and the classes of operations and of mappings, which say what they do by their names.
-Nothing of it is promised: 1.6 made a package of the one file that it was, so that nothing before will do, and the
-bound in pyproject.toml is the next minor version, until the contract test has been run with it.
+Private are the building of its graph (`_build_dependency`, after which every node gets its shape and index mappings),
+the attributes of nodes and dependencies, and the classes of operations and mappings, whose names say what they do. 1.6
+turned the one file into a package, so no earlier version works. pyproject.toml bounds it at the next minor version,
+which a contract test must pass first.
 
-An index mapping says where each channel goes between two operations. torch-pruning fails on some operations, with
-whatever exception comes up, as on some with which ShuffleNet shuffles channels. Its graph would then not be; here such
-an operation is `lost`: its edges have no mapping, and the rest of the graph has.
+An index mapping says where each channel goes between two operations. torch-pruning fails with any exception on some
+operations, such as some of ShuffleNet's shuffles, and would then give no graph. Here such an operation is `lost`: its
+edges have no mapping, and the rest of the graph keeps its mappings.
 """
 
 from __future__ import annotations
@@ -35,18 +35,22 @@ KINDS: Mapping[str, Kind] = {
     "_ReshapeOp": "reshape",
     "_ElementWiseOp": "elementwise",
 }
-"""What stands between layers, by torch-pruning's names of their classes."""
+"""The kinds of operation between layers, by torch-pruning's names of their classes."""
 
 FIXED = ("_SliceIndexMapping", "_SplitIndexMapping")
-"""What picks channels by numbers that are written in the network's code, and so cannot follow a cut."""
-
+"""Mappings that pick channels by numbers in the network's code, and so cannot follow a cut."""
 
 Sizes = Mapping[Any, Callable[[Any], tuple[int, int]]]
-"""By the type of a module how many channels go in and come out."""
+"""By the type of a module, what says how many channels enter and leave one."""
 
 
 class TensorPlace(NamedTuple):
-    """A channel on its way: where it is now, and where it was at first; called as torch-pruning's mappings call it."""
+    """A channel on its way; the fields have the names that torch-pruning's mappings read.
+
+    Args:
+        idx: its number where it is now.
+        root_idx: its number where it started.
+    """
 
     idx: int
     root_idx: int
@@ -54,9 +58,12 @@ class TensorPlace(NamedTuple):
 
 @dataclass(eq=False)
 class TraceStep:
-    """The way from an operation to one that takes what it gives.
+    """The way from an operation to one that takes its result.
 
-    maps: where each channel goes, one function after the other. cuttable: whether they would follow a cut.
+    Args:
+        target: the operation that takes it.
+        maps: functions that say, one after the other, where channels go.
+        cuttable: whether they would follow a cut.
     """
 
     target: Operation
@@ -64,11 +71,11 @@ class TraceStep:
     cuttable: bool
 
     def follow(self, places: list[TensorPlace]) -> list[TensorPlace] | None:
-        """Where channels come out; None if that cannot be said."""
+        """Where channels come out; None if a mapping fails."""
         try:
             for move in self.maps:
                 places = move(places)
-        except Exception:  # whatever torch-pruning's mapping stumbles on: it knows less than it seemed to
+        except Exception:  # torch-pruning's mappings raise whatever comes up
             return None
         return places
 
@@ -77,9 +84,16 @@ class TraceStep:
 class Operation:
     """A module of the network, or an operation between modules.
 
-    module: what is called, of the network or torch-pruning's own. function: what autograd recorded of it. placed: for
-    what joins and splits, whether it is known where its parts begin; for what reshapes, whether channels can be
-    followed to it or from it. lost: whether torch-pruning could not say where its channels go.
+    Args:
+        module: the network's module, or torch-pruning's own for an operation.
+        function: autograd's record of it.
+        kind: what an operation does; `other` for a module of the network.
+        placed: for a concatenation or split, whether the beginnings of its parts are known; for the others, whether
+            channels can be followed from it.
+        lost: whether torch-pruning cannot say where its channels go.
+        inputs: the operations whose results it takes.
+        outputs: the operations that take its result.
+        onward: the way to each of these.
     """
 
     module: Any
@@ -97,8 +111,13 @@ def operations_of(
 ) -> dict[nn.Module, Operation]:
     """All operations by their modules, in torch-pruning's order.
 
-    forward: calls the model and gives its outputs. through: modules at which the graph stops though they have no
-    parameters. DoorError if torch-pruning is not as it was.
+    Args:
+        model: the network.
+        forward: calls the model and gives its outputs.
+        through: types of module that are nodes of the graph though they have no parameters.
+
+    Raises:
+        DoorError: if torch-pruning's private parts have changed.
     """
     graph, lost = _graph(model, forward, through)
     try:
@@ -108,12 +127,12 @@ def operations_of(
 
 
 def _graph(model: nn.Module, forward: Callable[[], Sequence[Tensor]], through: Sizes) -> tuple[Any, Collection[Any]]:
-    import torch_pruning
+    import torch_pruning  # slow, and needed for channels only
 
-    plain = _parts(torch_pruning)
+    parts = _parts(torch_pruning)
 
-    class Through(plain.pruner):
-        """Where torch-pruning's graph stops: a module whose outputs are not its inputs one by one."""
+    class Through(parts.pruner):
+        """What makes a module a node of its own: torch-pruning then does not look inside, and takes these sizes."""
 
         def __init__(self, sizes: Callable[[Any], tuple[int, int]]) -> None:
             super().__init__()
@@ -131,8 +150,8 @@ def _graph(model: nn.Module, forward: Callable[[], Sequence[Tensor]], through: S
         def get_in_channels(self, layer):
             return self._sizes(layer)[0]
 
-    class Unmapped(plain.graph):
-        """A graph of which no node has a mapping: what comes after its edges sees no node, and so cannot fail."""
+    class Unmapped(parts.graph):
+        """A graph without mappings: torch-pruning's later steps see no node, and so cannot fail on one."""
 
         edges: Mapping[nn.Module, Any] | None = None
 
@@ -143,16 +162,16 @@ def _graph(model: nn.Module, forward: Callable[[], Sequence[Tensor]], through: S
     graph = Unmapped()
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        own: dict[Any, Any] = {kind: Through(sizes) for kind, sizes in through.items()}
-        graph.build_dependency(model, [], lambda _model, _inputs: forward(), customized_pruners=own, verbose=False)
+        pruners: dict[Any, Any] = {kind: Through(sizes) for kind, sizes in through.items()}
+        graph.build_dependency(model, [], lambda _model, _inputs: forward(), customized_pruners=pruners, verbose=False)
         if graph.edges is None:
             raise DOOR.changed("DependencyGraph.build_dependency, which calls _build_dependency")
-        lost = _map(graph, plain)
+        lost = _map_nodes(graph, parts)
     return graph, lost
 
 
 class _Parts(NamedTuple):
-    """What this file takes from torch-pruning's modules."""
+    """The parts of torch-pruning that this file uses: two classes, and the functions that set shapes and mappings."""
 
     graph: Any
     pruner: Any
@@ -161,12 +180,12 @@ class _Parts(NamedTuple):
 
 
 def _parts(library: Any) -> _Parts:
-    """Of torch-pruning what is used by name, or a DoorError that names what is missing."""
+    """What is used of torch-pruning; DoorError, naming it, if a part is missing."""
     name = "torch_pruning"
-    for own in FIXED:
-        DOOR.part(library, f"dependency.index_mapping.{own}", name)
-    for own in KINDS:
-        DOOR.part(library, f"ops.{own}", name)
+    for mapping in FIXED:
+        DOOR.part(library, f"dependency.index_mapping.{mapping}", name)
+    for operation in KINDS:
+        DOOR.part(library, f"ops.{operation}", name)
     DOOR.part(library, "DependencyGraph._build_dependency", name)
     return _Parts(
         DOOR.part(library, "DependencyGraph", name),
@@ -176,30 +195,28 @@ def _parts(library: Any) -> _Parts:
     )
 
 
-def _map(graph: Any, parts: _Parts) -> set[Any]:
-    """Give every node its shape and mappings, one after another; the nodes on which torch-pruning fails.
-
-    Mappings twice, as torch-pruning does before it prunes: some need what others have found out.
-    """
+def _map_nodes(graph: Any, parts: _Parts) -> set[Any]:
+    """Give every node its shape and mappings; returned are the nodes on which torch-pruning fails."""
     lost: set[Any] = set()
-    for work in (parts.shapes, parts.mappings, parts.mappings):
+    # Mappings are set twice, as torch-pruning does before it prunes, since some need what others have found out.
+    for set_up in (parts.shapes, parts.mappings, parts.mappings):
         for module, node in graph.edges.items():
             if node in lost:
                 continue
-            with _unless_lost(node, lost):
-                graph.module2node = {module: node}
-                work(graph)
+            with _lost_on_failure(node, lost):
+                graph.module2node = {module: node}  # one node at a time, so that a failure concerns this one only
+                set_up(graph)
     graph.module2node = graph.edges
-    lost |= {node for node in graph.edges.values() if node not in lost and not _in_order(node)}
+    lost |= {node for node in graph.edges.values() if node not in lost and not _correct_split(node)}
     for node in lost:
-        for step in _edges(node):
-            step.index_mapping[:] = [None] * len(step.index_mapping)
+        for edge in _edges(node):
+            edge.index_mapping[:] = [None] * len(edge.index_mapping)
     return lost
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The channels of one part of what is split, by where it begins and ends."""
+    """A mapping to one part of a tensor that is split: its channels from `begin` up to `end`."""
 
     begin: int
     end: int
@@ -208,21 +225,22 @@ class _Part:
         return [TensorPlace(p.idx - self.begin, p.root_idx) for p in places if self.begin <= p.idx < self.end]
 
 
-def _in_order(node: Any) -> bool:
-    """Let each operation behind what splits a tensor have the part that it takes; whether that can be done.
+def _correct_split(node: Any) -> bool:
+    """Map each operation behind a split to the part that it takes; False if that cannot be done.
 
-    torch-pruning gives the parts to the operations in the order in which it comes to them, which is another one. Which
-    they take, and how large it is, autograd knows; where one takes several, torch-pruning must have been right.
+    torch-pruning assigns the parts in the order in which it reaches the operations, which need not be the order of the
+    parts. autograd knows which part each operation takes, and its size. Where an operation takes several parts,
+    torch-pruning's order must be right.
     """
     if KINDS.get(type(node.module).__name__) != "split" or all(s.index_mapping[0] is None for s in node.dependencies):
         return True
     for place, out in enumerate(node.outputs):
-        parts = {at for own, at in out.grad_fn.next_functions if own is node.grad_fn}
+        parts = {part for operand, part in out.grad_fn.next_functions if operand is node.grad_fn}
         if len(parts) != 1:
             if place not in parts:
                 return False
             continue
-        begin = sum(shape_of(node.grad_fn, at)[1] for at in range(min(parts)))
+        begin = sum(shape_of(node.grad_fn, part)[1] for part in range(min(parts)))
         end = begin + shape_of(node.grad_fn, min(parts))[1]
         for edge in node.dependencies:
             if edge.target is out and out not in node.inputs:
@@ -231,32 +249,33 @@ def _in_order(node: Any) -> bool:
 
 
 @contextmanager
-def _unless_lost(node: Any, lost: set[Any]):
+def _lost_on_failure(node: Any, lost: set[Any]):
     try:
         yield
-    except Exception:  # whatever it stumbles on, it is this node's mapping that is not known
+    except Exception:  # torch-pruning raises whatever comes up
         lost.add(node)
 
 
 def _edges(node: Any) -> list[Any]:
-    """The dependencies of a node, and those of others on it."""
-    others = [step for other in (*node.inputs, *node.outputs) for step in other.dependencies if step.target is node]
+    """The dependencies of a node, and those of its neighbours on it."""
+    others = [edge for other in (*node.inputs, *node.outputs) for edge in other.dependencies if edge.target is node]
     return [*node.dependencies, *others]
 
 
 def _read(graph: Any, lost: Collection[Any]) -> dict[nn.Module, Operation]:
-    """torch-pruning's graph in Tombola's words."""
-    made = {node: _operation(node, node in lost) for node in graph.module2node.values()}
-    for node, own in made.items():
-        own.inputs = [made[other] for other in node.inputs]
-        own.outputs = [made[other] for other in node.outputs]
-        leaving = graph.get_pruner_of_module(node.module).prune_out_channels
+    """torch-pruning's graph as operations."""
+    operations = {node: _operation(node, node in lost) for node in graph.module2node.values()}
+    for node, operation in operations.items():
+        operation.inputs = [operations[other] for other in node.inputs]
+        operation.outputs = [operations[other] for other in node.outputs]
+        # A dependency begins with a cut of a node's inputs or of its outputs; only those of outputs lead onward.
+        cut_outputs = graph.get_pruner_of_module(node.module).prune_out_channels
         for edge in node.dependencies:
-            if edge.trigger == leaving and any(edge.target is other for other in node.outputs):
+            if edge.trigger == cut_outputs and any(edge.target is other for other in node.outputs):
                 maps = tuple(move for move in edge.index_mapping if move is not None)
                 cuttable = not any(isinstance(move, _Part) or type(move).__name__ in FIXED for move in maps)
-                own.onward.append(TraceStep(made[edge.target], maps, cuttable))
-    return {module: made[node] for module, node in graph.module2node.items()}
+                operation.onward.append(TraceStep(operations[edge.target], maps, cuttable))
+    return {module: operations[node] for module, node in graph.module2node.items()}
 
 
 def _operation(node: Any, lost: bool) -> Operation:

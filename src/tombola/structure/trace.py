@@ -35,27 +35,34 @@ from tombola.tickets import names_of
 
 
 def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Part] = (), *, untraced: bool = False) -> Wiring:
-    """Every channel of a network and what it feeds, found by calling it once on an example.
+    """All channels of a network and what each feeds, from one call on an example.
 
-    A producing layer (convolution or linear) has a group of its outputs, with the norm that follows it alone, and a
-    group `<name> inputs`; other norms, depthwise convolutions and modules that move channels have one or two of their
-    own. parts: units inside it, which are there too where the trace does not reach. Raises TombolaError if the network
-    cannot be traced, unless the parts alone will do (untraced).
+    A convolution or linear layer has a group of its outputs, which includes the norm that only follows it, and a group
+    `<name> inputs`. Other norms and depthwise convolutions have one group, modules that move channels two.
+
+    Args:
+        model: the network; it stays as it is.
+        probe: calls it on an example of its inputs.
+        parts: parts whose units are known by names, and which are added where the trace does not reach them.
+        untraced: whether the parts alone will do if the network cannot be traced.
+
+    Raises:
+        TombolaError: if the network cannot be traced.
     """
     try:
-        draft = _traced(model, probe)
+        draft = _read_trace(model, probe)
     except DoorError:
         raise
     except TombolaError:
         if not (untraced and parts):
             raise
         draft = WiringDraft()
-    for own in parts:
-        _add_inner(draft, own, model)
+    for part in parts:
+        _add_part(draft, part, model)
     return draft.done()
 
 
-def _traced(model: nn.Module, probe: Probe) -> WiringDraft:
+def _read_trace(model: nn.Module, probe: Probe) -> WiringDraft:
     network, draft = _Traced(model, probe), WiringDraft()
     for node in network.nodes:
         for group in network.groups_of(node):
@@ -69,48 +76,52 @@ def _traced(model: nn.Module, probe: Probe) -> WiringDraft:
     return draft
 
 
-def _add_inner(draft: WiringDraft, inner: Part, model: nn.Module) -> None:
-    """The axes of units that the trace does not know, of which each unit can only be cut as a whole."""
-    axes = list(axis_groups(inner, model))
+def _add_part(draft: WiringDraft, part: Part, model: nn.Module) -> None:
+    """Add the axes of a part that the trace does not know; each of its units can only be cut as a whole."""
+    axes = list(axis_groups(part, model))
     if any(group.name in draft.spans for group, _ in axes):
         return
     for group, norm in axes:
         draft.add(group)
         if norm is not None:
             draft.norms[group.name] = norm
-    *made, taken, given = [draft.spans[group.name] for group, _ in axes]
-    for span in (*made, taken):
-        draft.ties += [(made[0][place - place % inner.width], own) for place, own in enumerate(span)]
-    draft.flows += list(zip(made[-1], taken, strict=True))
-    draft.connect(given, [PINNED] * len(given))
+    *makers, taken, outputs = [draft.spans[group.name] for group, _ in axes]
+    for span in (*makers, taken):
+        draft.ties += [(makers[0][place - place % part.width], channel) for place, channel in enumerate(span)]
+    draft.flows += list(zip(makers[-1], taken, strict=True))
+    draft.connect(outputs, [PINNED] * len(outputs))
 
 
 class _Traced:
-    """A twin of the model, and the graph of its operations."""
+    """The graph of a network's operations, and the layers in it whose channels can be followed (known).
+
+    A layer is unknown if it is called several times or shared, or if its channels do not lie along axis 1.
+    """
 
     def __init__(self, model: nn.Module, probe: Probe) -> None:
-        seen = traced(model, probe)
-        self.operations = seen.operations
-        self.names = names_of(seen.twin)
-        self.ends = {tensor.grad_fn for tensor in seen.outputs}
+        trace = traced(model, probe)
+        self.operations = trace.operations
+        self.names = names_of(trace.twin)
+        self.ends = {tensor.grad_fn for tensor in trace.outputs}
         elsewhere = shared(model)
-        own = [
+        known = [
             node
             for module, node in self.operations.items()
             if is_known(module)
-            and seen.calls[module] == 1
+            and trace.calls[module] == 1
             and self.names[module] not in elsewhere
-            and _is_by_axis_1(node)
+            and _has_channels_on_axis_1(node)
         ]
-        self._known = set(own)
-        self._astray: set[Operation] = set()
+        self._known = set(known)
+        self._astray: set[Operation] = set()  # operations that channels reach at places that cannot be said
         weighted = [module for module in self.names if is_producer(module) or isinstance(module, NORMS)]
-        self.blind = seen.untraced or any(module not in self.operations for module in weighted)
+        self.blind = trace.untraced or any(module not in self.operations for module in weighted)
+        # In the network's order, since torch-pruning's is that of its walk through the graph.
         order = {module: place for place, module in enumerate(self.names)}
-        self.nodes = sorted((n for n in own if not self._only_follows(n)), key=lambda node: order[node.module])
+        self.nodes = sorted((n for n in known if not self._only_follows(n)), key=lambda node: order[node.module])
 
     def _only_follows(self, node: Operation) -> bool:
-        """Whether this is a norm that one producing layer feeds and nothing else, and that layer feeds nothing else."""
+        """Whether this is a norm that only one layer feeds, and that layer feeds only this norm."""
         before = node.inputs[0] if len(node.inputs) == 1 else node
         return (
             isinstance(node.module, NORMS)
@@ -127,7 +138,7 @@ class _Traced:
         return after if after is not node and after in self._known and self._only_follows(after) else node
 
     def leaves(self, node: Operation) -> bool:
-        """Whether the network gives this node's tensor back."""
+        """Whether this node's tensor is an output of the network."""
         return node.function in self.ends or not node.outputs
 
     def groups_of(self, node: Operation) -> list[UnitGroup]:
@@ -135,95 +146,94 @@ class _Traced:
         module, end, name = node.module, self.end(node).module, self.names[node.module]
         if isinstance(module, ChannelMap):
             return [UnitGroup(entering(name), module.inputs, ()), UnitGroup(name, len(module.sources), ())]
-        given = self.leaves(self.end(node))
-        slices = leaving_slices(name, module, scored=not (is_depthwise(module) or given))
+        is_output = self.leaves(self.end(node))
+        slices = leaving_slices(name, module, scored=not (is_depthwise(module) or is_output))
         if end is not module:
-            slices += leaving_slices(self.names[end], end, scored=not given)
+            slices += leaving_slices(self.names[end], end, scored=not is_output)
         group = UnitGroup(name, channels(module), tuple(slices))
         if not has_inputs(module):
             return [group]
         return [UnitGroup(entering(name), inputs(module), tuple(entering_slices(name, module))), group]
 
     def tie(self, node: Operation, draft: WiringDraft) -> None:
-        """What within a layer can only be cut together, and what a module that moves channels passes on."""
+        """Note which of a layer's channels can only be cut together, and where a ChannelMap moves channels."""
         module, first = node.module, draft.spans[self.names[node.module]].start
         if isinstance(module, ChannelMap):
-            into = draft.spans[entering(self.names[module])].start
-            draft.flows += [(into + s, first + to) for to, s in enumerate(module.sources) if s is not None]
+            first_input = draft.spans[entering(self.names[module])].start
+            draft.flows += [(first_input + s, first + to) for to, s in enumerate(module.sources) if s is not None]
             return
         size = max(normed_together(module), normed_together(self.end(node).module))
         draft.ties += [(first + i - i % size, first + i) for i in range(channels(module))]
         if has_inputs(module) and getattr(module, "groups", 1) > 1:
-            into = draft.spans[entering(self.names[module])].start
-            inside, outside = inputs(module) // module.groups, channels(module) // module.groups
-            draft.ties += [(first + i - i % outside, first + i) for i in range(channels(module))]
-            draft.ties += [(first + i // inside * outside, into + i) for i in range(inputs(module))]
+            # Of a grouped convolution, a group's outputs and inputs can only be cut together.
+            first_input = draft.spans[entering(self.names[module])].start
+            group_inputs, group_outputs = inputs(module) // module.groups, channels(module) // module.groups
+            draft.ties += [(first + i - i % group_outputs, first + i) for i in range(channels(module))]
+            draft.ties += [(first + i // group_inputs * group_outputs, first_input + i) for i in range(inputs(module))]
 
     def follow(self, node: Operation, draft: WiringDraft) -> None:
-        """Connect what leaves a node with every layer, norm or end that it reaches."""
+        """Connect a node's channels with each layer, norm or output of the network that they reach."""
         name, last = self.names[node.module], self.end(node)
         start = draft.spans[name]
         if self.leaves(last):
             draft.connect(start, [PINNED] * len(start))
-        going = [(last, [TensorPlace(at, at) for at in range(len(start))], True)]
-        seen = set()
-        while going:
-            here, indices, cuttable = going.pop()
+        to_visit = [(last, [TensorPlace(at, at) for at in range(len(start))], True)]
+        visited = set()
+        while to_visit:
+            here, places, cuttable_here = to_visit.pop()
             for step in here.onward:
-                there, still = step.follow(indices), cuttable and step.cuttable
+                there, cuttable = step.follow(places), cuttable_here and step.cuttable
                 if there is None or self._overrun(step.target, there, draft):
                     self._astray.add(step.target)
                     draft.lost[name] = stem_of(step.target.function)
                     draft.connect(start, [PINNED] * len(start))
                     continue
-                if not still:
-                    draft.ties += [(PINNED, own) for own in start]
-                key = (step.target, tuple(there), still)
-                if there and key not in seen:
-                    seen.add(key)
-                    wide = shape_of(here.function)[1:2]
-                    if not self._arrives(step.target, there, start, draft, wide, cuttable=still):
-                        going.append((step.target, there, still))
+                if not cuttable:
+                    draft.ties += [(PINNED, channel) for channel in start]
+                key = (step.target, tuple(there), cuttable)
+                if there and key not in visited:
+                    visited.add(key)
+                    width = shape_of(here.function)[1:2]
+                    if not self._arrives(step.target, there, start, draft, width, cuttable=cuttable):
+                        to_visit.append((step.target, there, cuttable))
 
     def pin(self, draft: WiringDraft) -> None:
-        """Keep alive whatever is fed by something that is not known; everything if uses may be out of sight.
-
-        What a layer gives may be used without a gradient, or in training only, where layers are not in the graph.
-        """
+        """Keep all channels alive that something unknown feeds."""
+        # Where layers are not in the graph, channels may be used without a gradient or in training only, unseen.
         if self.blind:
             for group in draft.groups:
                 draft.connect(draft.spans[group.name], [PINNED] * group.size)
                 draft.connect([PINNED] * group.size, draft.spans[group.name])
-        self._tell(draft)
-        going = [node for node in self.operations.values() if self._is_foreign(node)]
-        seen = set(going)
-        while going:
-            for after in going.pop().outputs:
+        self._note_lost(draft)
+        to_visit = [node for node in self.operations.values() if self._is_foreign(node)]
+        visited = set(to_visit)
+        while to_visit:
+            for after in to_visit.pop().outputs:
                 target = self._group_at(after, draft)
                 if target is not None:
                     draft.connect([PINNED] * len(draft.spans[target]), draft.spans[target])
-                elif after not in seen:
-                    seen.add(after)
-                    going.append(after)
+                elif after not in visited:
+                    visited.add(after)
+                    to_visit.append(after)
 
-    def _tell(self, draft: WiringDraft) -> None:
+    def _note_lost(self, draft: WiringDraft) -> None:
         """Note the layers from which channels come to an operation that torch-pruning cannot map."""
         for lost in (node for node in self.operations.values() if node.lost):
-            going, seen = [lost], {lost}
-            while going:
-                for before in going.pop().inputs:
+            to_visit, visited = [lost], {lost}
+            while to_visit:
+                for before in to_visit.pop().inputs:
                     if before in self._known:
                         draft.lost.setdefault(self._owner(before), stem_of(lost.function))
-                    elif before not in seen:
-                        seen.add(before)
-                        going.append(before)
+                    elif before not in visited:
+                        visited.add(before)
+                        to_visit.append(before)
 
     def _owner(self, node: Operation) -> str:
-        """The layer whose channels a known module gives: of a norm that only follows one, that one."""
+        """The layer whose channels leave a node: for a norm that only follows a layer, that layer."""
         return self.names[(node.inputs[0] if self._only_follows(node) else node).module]
 
     def _is_foreign(self, node: Operation) -> bool:
-        """Whether what leaves a node does not follow from what known layers give."""
+        """Whether a node's result does not only depend on the channels of known layers."""
         if node in self._known or node in self._astray:
             return node in self._astray
         if not node.inputs and node.outputs and all(self._is_linear(after) for after in node.outputs):
@@ -239,14 +249,17 @@ class _Traced:
         places: list[TensorPlace],
         start: range,
         draft: WiringDraft,
-        wide: tuple[int, ...],
+        width: tuple[int, ...],
         *,
         cuttable: bool,
     ) -> bool:
-        """Connect the channels that reach a node, of as many as arrive there, unless they only pass through it."""
+        """Connect the channels that reach a node; False, without doing so, if they only pass through it.
+
+        A layer of another number of channels than the tensor that reaches it (width) takes them in an unknown order.
+        """
         sources, reached = [start[place.root_idx] for place in places], [place.idx for place in places]
         target = self._group_at(node, draft)
-        if target is not None and wide == (len(draft.spans[target]),):
+        if target is not None and width == (len(draft.spans[target]),):
             numbers = draft.spans[target]
             draft.connect(sources, [numbers[place] for place in reached], cuttable=cuttable)
         elif target is not None or not self._keeps_channels(node) or node.function in self.ends:
@@ -266,13 +279,14 @@ class _Traced:
         return node.module not in self.names and keeps_channels(node)
 
     def _group_at(self, node: Operation, draft: WiringDraft) -> str | None:
+        """The group that channels enter at a node: a layer's inputs, a norm's own, or None."""
         name = self.names.get(node.module)
         if name is None or node not in self._known:
             return None
-        return next((own for own in (entering(name), name) if own in draft.spans), None)
+        return next((group for group in (entering(name), name) if group in draft.spans), None)
 
 
-def _is_by_axis_1(node: Operation) -> bool:
-    """Whether the channels that a module gives lie along axis 1, as those of a linear layer on rows do."""
+def _has_channels_on_axis_1(node: Operation) -> bool:
+    """Whether the channels of a module's result lie along axis 1, as those of a linear layer on rows do."""
     shape = shape_of(node.function)
     return len(shape) == 2 or not isinstance(node.module, nn.Linear | nn.LayerNorm)

@@ -1,4 +1,4 @@
-"""Networks of two linear layers: which is the hidden one, and what its neurons give."""
+"""Networks of two linear layers: which one is hidden, and the activations of its neurons."""
 
 from __future__ import annotations
 
@@ -17,12 +17,21 @@ from tombola.structure.modes import in_mode
 from tombola.tickets import modules_of
 
 Call = tuple[nn.Module, Tensor, Tensor]
+"""A layer that was called, its input and its output."""
+
 DEEPER = "use the method greedy, which goes layer by layer"
 
 
 @dataclass(frozen=True)
 class TwoLayerNetwork:
-    """The names of the hidden and of the output layer of f(x) = B · act(A x + a) + b, and the lengths of x and a."""
+    """A network f(x) = B · act(A x + a) + b.
+
+    Args:
+        hidden: the name of the layer (A, a).
+        output: the name of the layer (B, b).
+        inputs: the length of x.
+        neurons: the length of a.
+    """
 
     hidden: str
     output: str
@@ -30,7 +39,7 @@ class TwoLayerNetwork:
     neurons: int
 
     def last(self, model: nn.Module) -> nn.Linear:
-        """The output layer, whose weight has a column a neuron."""
+        """The output layer, whose weight has one column a neuron."""
         layer = modules_of(model)[self.output]
         assert isinstance(layer, nn.Linear)
         return layer
@@ -38,16 +47,26 @@ class TwoLayerNetwork:
     def activations(
         self, model: nn.Module, batches: Iterable[tuple[Any, Any]], call: Callable[[nn.Module, Any], Any]
     ) -> Generator[tuple[Tensor, Any]]:
-        """What the neurons give for each batch (samples × neurons, in eval mode), and the batch's targets."""
+        """The neurons' activations (samples × neurons, in evaluation mode) and the targets, batch by batch.
+
+        Args:
+            model: the network.
+            batches: (inputs, targets) each.
+            call: calls a model on inputs.
+        """
         for inputs, targets in batches:
-            with torch.no_grad(), _watched(model, self.last(model)) as calls:
+            with torch.no_grad(), _recorded_calls(model, self.last(model)) as calls:
                 call(model, inputs)
             yield calls[-1][1], targets
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronUnits(ChannelUnits):
-    """The channels of a network of two linear layers, which are its hidden neurons."""
+    """The channels of a network of two linear layers, which are its hidden neurons.
+
+    Args:
+        layers: the two layers.
+    """
 
     layers: TwoLayerNetwork = field(kw_only=True)
 
@@ -57,19 +76,30 @@ class Neurons(Channels):
     """The hidden neurons of a network of two linear layers; other networks are refused."""
 
     def units(self, model: nn.Module, probe: Probe) -> NeuronUnits:
+        """The neurons of a network; TombolaError if it is another kind of network."""
         layers = two_layers(model, probe)
-        found = super().units(model, probe)
-        return NeuronUnits(found.wiring, found.reduction, layers=layers)
+        channels = super().units(model, probe)
+        return NeuronUnits(channels.wiring, channels.reduction, layers=layers)
 
 
 @torch.no_grad()
 def two_layers(model: nn.Module, probe: Probe) -> TwoLayerNetwork:
-    """The two layers of a network; TombolaError, naming the place, if it is another kind of network.
+    """The two layers of a network.
 
-    probe: calls it on an example of its inputs.
+    Args:
+        model: the network.
+        probe: calls it on an example of its inputs.
+
+    Raises:
+        TombolaError: if it is another kind of network; names the place.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> two_layers(model, lambda network: network(torch.ones(1, 2)))
+        TwoLayerNetwork(hidden='0', output='2', inputs=2, neurons=3)
     """
-    named = modules_of(model)
-    layers = {own: name for name, own in named.items() if next(own.parameters(recurse=False), None) is not None}
+    modules = modules_of(model)
+    layers = {m: name for name, m in modules.items() if next(m.parameters(recurse=False), None) is not None}
     for layer, name in layers.items():
         if not isinstance(layer, nn.Linear):
             raise TombolaError(
@@ -81,17 +111,17 @@ def two_layers(model: nn.Module, probe: Probe) -> TwoLayerNetwork:
             f"this network has {len(layers)} linear layer{'s' * (len(layers) != 1)} "
             f"({', '.join(layers.values())}), but greedy selection of neurons takes two; {DEEPER}"
         )
-    with _watched(model, *layers) as calls:
+    with _recorded_calls(model, *layers) as calls:
         outputs = probe(model)
     if len(calls) != 2:
         raise TombolaError(f"the two linear layers are called {len(calls)} times in a pass, not once each; {DEEPER}")
-    (hidden, _, leaving), (output, entering, given) = calls
+    (hidden, _, leaving), (output, entering, result) = calls
     if entering.ndim != 2 or entering.shape != leaving.shape:
         raise TombolaError(
             f"what reaches '{layers[output]}' has the shape {tuple(entering.shape)} and what leaves "
             f"'{layers[hidden]}' {tuple(leaving.shape)}, but neurons must be columns there; {DEEPER}"
         )
-    if outputs is not given:
+    if outputs is not result:
         raise TombolaError(
             f"something follows '{layers[output]}', but its outputs must be the network's; move it into the loss"
         )
@@ -100,11 +130,11 @@ def two_layers(model: nn.Module, probe: Probe) -> TwoLayerNetwork:
 
 
 @contextmanager
-def _watched(model: nn.Module, *layers: nn.Module) -> Generator[list[Call]]:
-    """The calls of these layers while inside, with the model in eval mode."""
+def _recorded_calls(model: nn.Module, *layers: nn.Module) -> Generator[list[Call]]:
+    """The calls of these layers while inside, with the model in evaluation mode."""
     calls: list[Call] = []
     handles = [
-        layer.register_forward_hook(lambda own, inputs, output: calls.append((own, inputs[0], output)))
+        layer.register_forward_hook(lambda module, inputs, output: calls.append((module, inputs[0], output)))
         for layer in layers
     ]
     try:

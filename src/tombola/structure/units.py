@@ -19,9 +19,12 @@ Reduction = Literal["sum", "mean", "l2"]
 class Slice:
     """Where the units of a group lie in one parameter.
 
-    positions: for each unit, its indices along `dim`; `dim` None means that the whole parameter belongs to the
-    group's single unit. scored: whether these elements count when a score is reduced to units; a consumer's
-    slice may live and die with a unit without saying what the unit is worth.
+    Args:
+        parameter: the parameter's name.
+        dim: the dimension along which they lie; None if the whole parameter belongs to the group's single unit.
+        positions: for each unit, its indices along `dim`.
+        scored: whether these elements count when a unit is scored. The weights that a layer behind has for a channel
+            die with the channel, but do not count.
     """
 
     parameter: str
@@ -30,18 +33,34 @@ class Slice:
     scored: bool = True
 
     def totals(self, tensor: Tensor, size: int) -> Tensor:
-        """The sum over each of `size` units' elements of a parameter-shaped tensor."""
+        """The sum of each unit's elements of a tensor.
+
+        Args:
+            tensor: of the parameter's shape.
+            size: how many units the group has.
+        """
         if self.dim is None:
             return tensor.sum().reshape(1)
-        owners = torch.tensor([unit for unit, own in enumerate(self.positions) for _ in own], device=tensor.device)
-        places = torch.tensor([place for own in self.positions for place in own], device=tensor.device)
+        owners = torch.tensor(
+            [unit for unit, indices in enumerate(self.positions) for _ in indices], device=tensor.device
+        )
+        places = torch.tensor([index for indices in self.positions for index in indices], device=tensor.device)
         sums = tensor.movedim(self.dim, 0).flatten(1).sum(1) if tensor.ndim > 1 else tensor
         return sums.new_zeros(size).index_add_(0, owners, sums[places])
 
 
 @dataclass(frozen=True)
 class UnitGroup:
-    """Units of one kind that compete with each other: `size` of them, and their slices in every parameter."""
+    """Units of one kind that compete with each other, as the channels of a layer.
+
+    Args:
+        name: the group's name, as that of the layer.
+        size: how many units it has.
+        slices: where the units lie in each parameter.
+
+    Raises:
+        TombolaError: if a slice has positions for another number of units.
+    """
 
     name: str
     size: int
@@ -62,15 +81,36 @@ class UnitGroup:
 
 @dataclass(frozen=True)
 class Units:
-    """All unit groups of a network: from scores of weights to scores of units, from kept units to a mask."""
+    """The unit groups of a network: scores of weights become scores of units, kept units become a mask of weights.
+
+    Args:
+        groups: the groups.
+        reduction: whether a unit's score is the sum, the mean or the L2 norm of its weights' scores.
+
+    Examples:
+        >>> rows = UnitGroup("fc", 2, (Slice("fc.weight", 0, ((0,), (1,))),))
+        >>> weights = {"fc.weight": torch.tensor([[1.0, 2.0], [3.0, 4.0]])}
+        >>> units = Units((rows,))
+        >>> units.reduce(weights)["fc"].tolist()
+        [3.0, 7.0]
+        >>> kept = units.choose(weights, 0.5, scope="global", within=None, floor=0)
+        >>> units.expand(kept, weights)["fc.weight"].tolist()
+        [[False, False], [True, True]]
+    """
 
     groups: tuple[UnitGroup, ...]
     reduction: Reduction = "sum"
 
     def reduce(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One score a unit: sum, mean or L2 norm of the scores of its elements, as a vector for each group.
+        """The scores of units, one vector a group.
 
-        Groups of which nothing is scored are left out: they are kept. TombolaError if that is all of them.
+        Groups that no score covers are left out, and so keep all their units.
+
+        Args:
+            scores: the scores of weights, one tensor a parameter.
+
+        Raises:
+            TombolaError: if no group is covered.
         """
         reduced = {group.name: self._reduced(group, scores) for group in self.groups if _covered(group, scores)}
         if not self.groups:
@@ -83,14 +123,22 @@ class Units:
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
-        """The kept units: the highest-scored share."""
+        """The kept units: those with the highest scores; arguments as of `tombola.select`."""
         return select(self.reduce(scores), density, scope=scope, within=within, floor=floor)
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
-        """The mask over parameters: an element is dead if any unit that it belongs to is removed."""
+        """The mask of weights: an element is dead if any unit to which it belongs is removed.
+
+        Args:
+            kept: the kept units, one vector a group.
+            parameters: the network's, by name.
+
+        Raises:
+            TombolaError: if a group's slices do not fit the parameters.
+        """
         alive: dict[str, Tensor] = {}
         for group in self.groups:
-            self._check_inside(group, parameters)
+            self._check_fits(group, parameters)
             removed = (~kept[group.name]).nonzero().flatten().tolist()
             for part in group.slices:
                 positions = alive.setdefault(
@@ -104,7 +152,7 @@ class Units:
         return Mask.of(alive, kept.ties)
 
     @staticmethod
-    def _check_inside(group: UnitGroup, parameters: Mapping[str, Tensor]) -> None:
+    def _check_fits(group: UnitGroup, parameters: Mapping[str, Tensor]) -> None:
         for part in group.slices:
             shape = tuple(parameters[part.parameter].shape) if part.parameter in parameters else "missing"
             last = max((index for unit in part.positions for index in unit), default=-1)
@@ -119,7 +167,14 @@ class Units:
         return {name: numbers_of(~kept[name]) for name in kept}
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
-        """The kept units of the groups from which these were chosen."""
+        """The kept units of the groups from which units were removed.
+
+        Args:
+            removed: the removed units of each group, by number.
+
+        Raises:
+            TombolaError: if they are another network's.
+        """
         sizes = {group.name: group.size for group in self.groups}
         kept = {}
         for name, units in removed.items():
@@ -143,12 +198,12 @@ class Units:
 
 
 def numbers_of(chosen: Tensor) -> tuple[int, ...]:
-    """The places at which a vector of truths is true."""
+    """The indices at which a bool vector is True."""
     return tuple(chosen.nonzero().flatten().tolist())
 
 
 def check_scope(granularity: str, scope: Scope) -> None:
-    """TombolaError for a scope that shares weights, not units, among layers."""
+    """TombolaError for a scope that shares weights, not units, among layers; granularity: its name in the error."""
     if scope in ("erk", "smart-ratio"):
         raise TombolaError(
             f"the scope {scope!r} shares weights among layers, not {granularity}s; use global or layerwise"
@@ -156,7 +211,7 @@ def check_scope(granularity: str, scope: Scope) -> None:
 
 
 def never_empty(kept: Mask) -> Mask:
-    """The kept units; TombolaError if of some group there are none."""
+    """The kept units themselves; TombolaError if a group keeps none."""
     if kept.collapsed:
         raise TombolaError(
             f"this density leaves no unit of '{kept.collapsed[0]}'; give floor=1, a higher density or scope='layerwise'"
@@ -165,6 +220,7 @@ def never_empty(kept: Mask) -> Mask:
 
 
 def _covered(group: UnitGroup, scores: Mapping[str, Tensor]) -> list[Slice]:
+    """The slices of a group that count and have a score."""
     return [part for part in group.slices if part.scored and part.parameter in scores]
 
 

@@ -16,20 +16,24 @@ from tombola.tickets import Mask, Scope, select, select_pattern
 
 
 class SingleWeights:
-    """Every weight is its own unit: masks are already what they should be."""
+    """Every weight is a unit of its own, so that the mask of units is the mask of weights."""
 
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
+        """The kept weights; arguments as of `tombola.select`."""
         return select(scores, density, scope=scope, within=within, floor=floor)
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
+        """The mask itself."""
         return kept
 
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
+        """Nothing: a ticket stores single weights as its mask."""
         return {}
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
+        """TombolaError, always: single weights are not listed by number."""
         raise TombolaError("single weights are not listed by number; use the mask itself")
 
 
@@ -47,7 +51,11 @@ class Weights:
 
 
 class NamedWeights(SingleWeights):
-    """Single weights of some parameters alone; all others stay."""
+    """Single weights of some parameters only; all others stay.
+
+    Args:
+        names: the parameters' names.
+    """
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = names
@@ -55,13 +63,14 @@ class NamedWeights(SingleWeights):
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
-        own = {name: score for name, score in scores.items() if name in self.names}
-        return select(own, density, scope=scope, within=within, floor=floor)
+        """The kept weights of these parameters; arguments as of `tombola.select`."""
+        named = {name: score for name, score in scores.items() if name in self.names}
+        return select(named, density, scope=scope, within=within, floor=floor)
 
 
 @dataclass(frozen=True)
 class QueryKey:
-    """The single weights of attention's query and key projections; the density is kept of these."""
+    """Single weights of attention's query and key projections; the density is the kept share of these."""
 
     name: ClassVar[str] = "query-key"
 
@@ -73,7 +82,11 @@ class QueryKey:
 
 
 class PatternedWeights(SingleWeights):
-    """Weights that compete within groups of m."""
+    """Weights that compete within groups of m.
+
+    Args:
+        m: the size of a group.
+    """
 
     def __init__(self, m: int) -> None:
         self.m = m
@@ -81,15 +94,24 @@ class PatternedWeights(SingleWeights):
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
+        """The kept weights; `scope` and `floor` do not matter, since each group keeps the same share."""
         assert density is not None
         return select_pattern(scores, self.m, density, within)
 
 
 @dataclass(frozen=True)
 class NM:
-    """n of every m weights side by side along a layer's inputs, as sparse tensor cores want them (2:4).
+    """n of every m weights that lie side by side along a layer's inputs, as sparse tensor cores need them (2:4).
 
-    The density is n / m, in every layer; the inputs left over where m does not divide their number share the rest.
+    The density must be n / m. Where m does not divide a layer's number of inputs, those left over share the rest.
+
+    Args:
+        n: weights kept of each group.
+        m: the size of a group.
+
+    Examples:
+        >>> NM(2, 4).name
+        '2:4'
     """
 
     n: int = 2
@@ -102,9 +124,11 @@ class NM:
 
     @property
     def name(self) -> str:
+        """What `granularity` calls it."""
         return f"{self.n}:{self.m}"
 
     def check(self, density: float, scope: Scope) -> None:
+        """TombolaError for another density than n / m, or a scope with other shares for each layer."""
         if abs(density - self.n / self.m) > 1e-6:
             reachable = ", ".join(f"{k / self.m:g} ({k}:{self.m})" for k in range(1, self.m + 1))
             raise TombolaError(

@@ -1,4 +1,4 @@
-"""Wiring: which channels of a network feed which, and so what dies with them."""
+"""Wiring: which channels of a network feed which, and so which die together."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from torch import Tensor
 from tombola.structure.units import UnitGroup
 
 INPUTS = " inputs"
-"""What the group of a layer's inputs is called after the layer's name."""
+"""The name of the group of a layer's inputs is the layer's name and this."""
 
 PINNED = 0
-"""The channel that always lives: outputs of the network, and whatever passes through operations that are not known."""
+"""The channel that always lives. It stands for the network's outputs and for what unknown operations take and give."""
 
 NOBODY = -1
-"""In place of a unit's number, for a channel that belongs to no unit."""
+"""In place of a unit's number for a channel that belongs to no unit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
     """All channels of a network, numbered from 1 in the order of their groups; 0 stands for what always lives.
 
-    groups: of every layer its outputs, by the layer's name, and its inputs, as `<name> inputs`. norms: by layer, the
-    norm that follows it alone, whose channels are the layer's. flows: pairs (2, n) of channels of which the first feeds
-    the second. ties: pairs that lie on the same axis of some tensor, and so can only be cut out together. lost: layers
-    whose channels reach an operation that torch-pruning cannot map, with its name; they are tied to what always lives.
+    Args:
+        groups: the outputs of each layer, by its name, and its inputs, by its name and `INPUTS`.
+        norms: by a layer's name, the norm that only follows this layer, whose channels are the layer's.
+        flows: pairs (2, n) of channels; the first feeds the second.
+        ties: pairs (2, n) of channels that lie on the same axis of a tensor, and so can only be cut out together.
+        lost: layers whose channels reach an operation that torch-pruning cannot map, with its name; their channels are
+            tied to what always lives.
     """
 
     groups: tuple[UnitGroup, ...]
@@ -40,68 +43,75 @@ class Wiring:
     lost: Mapping[str, str] = field(default_factory=dict)
 
     def spread(self, dead: Mapping[str, Tensor], *, silencing: bool) -> dict[str, Tensor]:
-        """Every group's dead channels: the given ones, what only dead ones feed, and what feeds only dead ones.
+        """All dead channels of each group: these, those that only dead ones feed, and those that feed only dead ones.
 
-        silencing: whether a layer or norm that only dead channels feed counts as dead, as when a mask is made that will
-        silence it; when a mask is read, what it gives may be a constant.
+        Args:
+            dead: by group, which channels are dead at first; a group that is missing has none.
+            silencing: whether a layer or norm that only dead channels feed is dead too. It is where a mask is made that
+                will silence it. Where a mask is read it is not: the layer's bias or the norm's shift may be alive.
         """
-        known = self._joined(dead)
+        silent = self._joined(dead)
         sources, targets = self.flows
-        fed, used = (torch.zeros_like(known).index_fill_(0, own, True) for own in (targets, sources))
+        fed, used = (torch.zeros_like(silent).index_fill_(0, channels, True) for channels in (targets, sources))
         if not silencing:
-            fed &= self._joined({group.name: torch.full((group.size,), _follows(group)) for group in self.groups})
+            fed &= self._joined({group.name: torch.full((group.size,), _only_passes(group)) for group in self.groups})
         while True:
             from_living, to_living = (
-                torch.zeros_like(known).index_fill_(0, own[~known[other]], True)
-                for own, other in ((targets, sources), (sources, targets))
+                torch.zeros_like(silent).index_fill_(0, ends[~silent[others]], True)
+                for ends, others in ((targets, sources), (sources, targets))
             )
-            now = known | (fed & ~from_living) | (used & ~to_living)
+            now = silent | (fed & ~from_living) | (used & ~to_living)
             now[PINNED] = False
-            if torch.equal(now, known):
-                return self._split(known)
-            known = now
+            if torch.equal(now, silent):
+                return self._split(silent)
+            silent = now
 
     def removable(self, dead: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of every group's dead channels those that can be cut out: all that lies on the same axes is dead too.
+        """The dead channels of each group that can be cut out, because all channels tied to them are dead too.
 
-        Where that is all of a group, its first stays: no layer can have no channels.
+        A group keeps its first channel where all could go, since a layer needs one.
+
+        Args:
+            dead: by group, which channels are dead.
         """
-        known = self._joined(dead)
+        silent = self._joined(dead)
         first, second = self.ties.numpy()
-        graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(known), len(known)))
+        graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(silent), len(silent)))
         count, component = connected_components(graph, directed=False)
         component = torch.from_numpy(component).long()
-        lives = torch.zeros(count, dtype=torch.bool).index_fill_(0, component[~known], True)
-        for own in self._split(component).values():
-            lives[own[0]] |= not lives[own].any()
+        lives = torch.zeros(count, dtype=torch.bool).index_fill_(0, component[~silent], True)
+        for components in self._split(component).values():
+            lives[components[0]] |= not lives[components].any()
         return self._split(~lives[component])
 
     def fed_by(self, name: str) -> set[str]:
-        """The groups to which channels of this one flow; "" among them for what always lives."""
+        """The groups that channels of this group feed; "" is among them for what always lives."""
         owners = ["", *(group.name for group in self.groups for _ in range(group.size))]
         first = owners.index(name)
         size = owners.count(name)
         sources, targets = self.flows
-        return {owners[own] for own in targets[(sources >= first) & (sources < first + size)].tolist()}
+        return {owners[target] for target in targets[(sources >= first) & (sources < first + size)].tolist()}
 
     def fed_from(self, name: str) -> dict[str, Tensor]:
-        """Of every group's channels the number of the channel of this one that feeds it, or NOBODY."""
+        """For each group's channels, the number of the channel of this group that feeds it, or NOBODY."""
         numbers = torch.full((1 + sum(group.size for group in self.groups),), NOBODY)
-        own = self._split(torch.arange(len(numbers)))[name]
+        channels = self._split(torch.arange(len(numbers)))[name]
         sources, targets = self.flows
-        feeding = (sources >= own[0]) & (sources <= own[-1])
-        numbers[targets[feeding]] = sources[feeding] - own[0]
+        feeding = (sources >= channels[0]) & (sources <= channels[-1])
+        numbers[targets[feeding]] = sources[feeding] - channels[0]
         return self._split(numbers)
 
     def _joined(self, dead: Mapping[str, Tensor]) -> Tensor:
+        """One vector over all channels, from one a group."""
         none = torch.zeros(1, dtype=torch.bool)
         return torch.cat([none, *(dead.get(g.name, none.expand(g.size)).cpu() for g in self.groups)])
 
     def _split(self, channels: Tensor) -> dict[str, Tensor]:
+        """One vector a group, from one over all channels."""
         parts = channels[1:].split([group.size for group in self.groups])
         return {group.name: part for group, part in zip(self.groups, parts, strict=True)}
 
 
-def _follows(group: UnitGroup) -> bool:
-    """Whether a group has no parameters of its own that could make something out of nothing."""
+def _only_passes(group: UnitGroup) -> bool:
+    """Whether a group has no parameters of its own, such as a bias, by which zeros could become something else."""
     return not group.slices or group.name.endswith(INPUTS)

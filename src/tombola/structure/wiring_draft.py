@@ -1,4 +1,4 @@
-"""A wiring while it is being found out."""
+"""A wiring while a trace is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from tombola.structure.wiring import PINNED, Wiring
 
 @dataclass
 class WiringDraft:
-    """A wiring under construction."""
+    """A wiring under construction, with lists that grow in place of its tensors.
+
+    Args:
+        groups: see `Wiring`, as are norms, flows, ties and lost.
+        spans: by a group's name, the numbers of its channels.
+        size: how many channels there are, the one included that always lives.
+    """
 
     groups: list[UnitGroup] = field(default_factory=list)
     norms: dict[str, str] = field(default_factory=dict)
@@ -25,17 +31,25 @@ class WiringDraft:
     size: int = 1
 
     def add(self, group: UnitGroup) -> None:
+        """Append a group, whose channels get the next numbers."""
         self.groups.append(group)
         self.spans[group.name] = range(self.size, self.size + group.size)
         self.size += group.size
 
     def connect(self, sources: Iterable[int], targets: Iterable[int], *, cuttable: bool = True) -> None:
-        """The first feed the second, along the same axis; one that cannot be cut is tied to what always lives."""
+        """Note that channels feed others, one by one, on the same axis.
+
+        Args:
+            sources: the numbers of the channels that feed.
+            targets: the numbers of the channels that they feed.
+            cuttable: whether they can be cut out; else they are tied to what always lives.
+        """
         pairs = list(zip(sources, targets, strict=True))
         self.flows += pairs
-        self.ties += pairs if cuttable else [(PINNED, own) for pair in pairs for own in pair]
+        self.ties += pairs if cuttable else [(PINNED, channel) for pair in pairs for channel in pair]
 
     def done(self) -> Wiring:
+        """The finished wiring."""
         return Wiring(tuple(self.groups), self.norms, _pairs(self.flows), _pairs(self.ties), self.lost)
 
 

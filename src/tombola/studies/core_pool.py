@@ -1,4 +1,4 @@
-"""Independent work on every core, each piece in a process with one thread."""
+"""Independent work on every core, each piece in a process with a single thread."""
 
 from __future__ import annotations
 
@@ -18,45 +18,58 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 IDLE_SECONDS = 300
-"""After which a process without work ends."""
+"""A process that is without work for so long ends."""
 
 
 def cores_for(device: torch.device) -> int:
-    """How many pieces of work are done at once: one on a GPU, else one a core.
+    """How many pieces of work run at once: one on a GPU, else one a core.
 
-    The environment variable LOKY_MAX_CPU_COUNT allows fewer.
+    The environment variable LOKY_MAX_CPU_COUNT can lower the number.
     """
     return cpu_count() if device.type == "cpu" else 1
 
 
 def on_cores(cores: int, work: Callable[[Item], Done], items: Iterable[Item]) -> Iterator[Done]:
-    """What `work` makes of each item, as it is finished. One core: right here, with the threads that torch has.
+    """Call `work` with each item on as many cores.
 
-    An item is drawn when a core is free and what that core had finished has been seen to, so that it can be chosen by
-    all that is known. What the work warns of is warned of here. Where it fails, or nobody asks for more, the processes
-    are ended.
+    An item is drawn when a core is free and the caller has received its last result, so that the items can depend on
+    all results so far. Warnings of the work are repeated here. The processes end when the work fails, or when the
+    caller stops asking.
+
+    Args:
+        cores: how many processes; with 1 the work runs here, with torch's own number of threads.
+        work: a function that can be pickled.
+        items: what it is called with.
+
+    Returns:
+        The results, each as soon as it is finished.
+
+    Examples:
+        >>> list(on_cores(1, abs, [-1, 2]))
+        [1, 2]
     """
     if cores == 1:
         yield from map(work, items)
         return
-    pool, drawn = get_reusable_executor(cores, timeout=IDLE_SECONDS, env=ONE_THREAD), iter(items)
+    pool, remaining = get_reusable_executor(cores, timeout=IDLE_SECONDS, env=ONE_THREAD), iter(items)
     try:
-        running = {pool.submit(_noting, work, item) for item in islice(drawn, cores)}
+        running = {pool.submit(_with_warnings, work, item) for item in islice(remaining, cores)}
         while running:
             finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for one in finished:
-                done, seen = one.result()
-                for warning in seen:
-                    warnings.warn(warning, stacklevel=2)
-                yield done
-                running |= {pool.submit(_noting, work, item) for item in islice(drawn, 1)}
-    except BaseException:
+            for future in finished:
+                result, messages = future.result()
+                for message in messages:
+                    warnings.warn(message, stacklevel=2)
+                yield result
+                running |= {pool.submit(_with_warnings, work, item) for item in islice(remaining, 1)}
+    except BaseException:  # GeneratorExit too, when the caller stops asking
         pool.shutdown(kill_workers=True)
         raise
 
 
-def _noting(work: Callable[[Item], Done], item: Item) -> tuple[Done, list[Warning | str]]:
-    with warnings.catch_warnings(record=True) as seen:
+def _with_warnings(work: Callable[[Item], Done], item: Item) -> tuple[Done, list[Warning | str]]:
+    """The result of the work and its warnings, which a process would write to its own stderr."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        done = work(item)
-    return done, [own.message for own in seen]
+        result = work(item)
+    return result, [warning.message for warning in caught]

@@ -1,4 +1,4 @@
-"""Executors: where the pieces of a study are carried out, and how many at once."""
+"""Executors: they carry out the pieces of a study, here or elsewhere, one or many at once."""
 
 from __future__ import annotations
 
@@ -16,21 +16,28 @@ Done = TypeVar("Done")
 
 
 class Tasks:
-    """The tasks and subjects of a study: the precision that `auto` comes to, and what each is, worked out once."""
+    """The settings of a study's tasks and subjects, each worked out once."""
 
     def __init__(self) -> None:
+        # By id, since tasks and subjects need not be hashable. Each entry holds its object too, so that it stays alive
+        # and no other object gets its id.
         self._subjects: dict[int, tuple[Any, Any]] = {}
         self._resolved: dict[int, tuple[Task, Task]] = {}
         self._settings: dict[tuple[int, int], tuple[Task, dict[str, Any]]] = {}
 
     def __reduce__(self) -> tuple[type[Tasks], tuple[()]]:
-        return Tasks, ()  # elsewhere the tasks are other objects, whose ids may be those of any of these
+        return Tasks, ()  # in another process the tasks have other ids, which here may be those of other objects
 
     def known(self, spec: RunSpec, device: torch.device) -> tuple[RunSpec, dict[str, Any]]:
-        """The specification with the precision that its recipe comes to on the device, and what the run is, as JSON.
+        """Resolve the precision of a run, and describe the run.
 
-        That is all that decides what it comes to; beside it what it is called and its conditions. A subject is what it
-        is when it is first looked at: a score of one's own may keep notes of what it has scored.
+        Args:
+            spec: the specification of the run.
+            device: where it trains, which decides what the precision `auto` is.
+
+        Returns:
+            The specification with this precision, and the run's settings as JSON: all that decides its outcome, its
+            names, and its conditions.
         """
         task, subject, seed = spec.task, spec.subject, spec.seed
         if task.recipe.precision == "auto":
@@ -41,9 +48,10 @@ class Tasks:
             spec = replace(spec, task=task)
         if (id(task), seed) not in self._settings:
             self._settings[id(task), seed] = task, task_settings(task, seed, device)
+        # Described at the first look and never again: a user's score may record what it scores, and so change.
         if id(subject) not in self._subjects:
             self._subjects[id(subject)] = subject, identity(subject)
-        decides = {
+        decisive = {
             "subject": self._subjects[id(subject)][1],
             "control": control_identity(spec.control),
             "seed": seed,
@@ -52,41 +60,58 @@ class Tasks:
             "lr": spec.lr,
             "robustness": identity(spec.robustness),
         }
-        return spec, decides | {"label": spec.method, **self._settings[id(task), seed][1], **conditions(device)}
+        return spec, decisive | {"label": spec.method, **self._settings[id(task), seed][1], **conditions(device)}
 
 
 class Executor(Protocol):
-    """Carries out independent pieces of work; all that it is given can be pickled.
-
-    device: where networks train, for which a study's precision is resolved. bars: what shows progress. meter: what
-    estimates energy, if anything does. tasks: what is known of the tasks so far.
-    """
+    """Carries out independent pieces of work; all that it receives can be pickled."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where networks train; it decides a study's precision."""
+        ...
 
     @property
-    def bars(self) -> Bars: ...
+    def bars(self) -> Bars:
+        """What shows progress."""
+        ...
 
     @property
-    def meter(self) -> Meter | None: ...
+    def meter(self) -> Meter | None:
+        """What estimates energy, if anything does."""
+        ...
 
     @property
-    def tasks(self) -> Tasks: ...
+    def tasks(self) -> Tasks:
+        """The settings of the tasks that were described so far."""
+        ...
 
     def map(self, work: Callable[..., Done], *items: Sequence[Any]) -> Iterator[tuple[int, Done]]:
-        """What the work makes of the first of each sequence, of the second …, with the place, as it is finished."""
+        """Call the work with the first items of the sequences, with the second ones, and so on.
+
+        Args:
+            work: what is called.
+            items: one sequence for each argument of the work, all of one length.
+
+        Returns:
+            (index, result) pairs, each as soon as it is finished.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Serial:
-    """One piece after another, in this process.
+    """Carries out one piece of work after another, in this process.
 
     Args:
         device: where networks train.
         bars: what shows progress.
-        meter: estimates energy and carbon of each cost.
+        meter: estimates energy and carbon of each cost; None for no estimates.
+        tasks: the settings of the tasks that were described so far.
+
+    Examples:
+        >>> list(Serial().map(pow, [2, 3], [3, 2]))
+        [(0, 8), (1, 9)]
     """
 
     device: torch.device = torch.device("cpu")
@@ -95,7 +120,7 @@ class Serial:
     tasks: Tasks = field(default_factory=Tasks, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "device", torch.device(self.device))
+        object.__setattr__(self, "device", torch.device(self.device))  # "cuda" may be given too
 
     def map(self, work: Callable[..., Done], *items: Sequence[Any]) -> Iterator[tuple[int, Done]]:
         yield from enumerate(map(work, *items))
@@ -103,11 +128,11 @@ class Serial:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where results are kept, and what carries runs out.
+    """A store of results with an executor of runs.
 
     Args:
         store: a `Store`.
-        executor: an `Executor`; one run after another if none is given.
+        executor: an `Executor`; by default one run after another, on this machine's CPU.
     """
 
     store: Any

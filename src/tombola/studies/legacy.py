@@ -1,4 +1,4 @@
-"""The settings of a run as the first version wrote them, read as today's."""
+"""Settings of runs that the first version wrote, translated to today's form."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from tombola.scores import forward
 from tombola.training import identity, upgraded
 
 WHERE_NOT_SAID = {"init_seed": None, "extra_epochs": 0.0, "lr": None, "robustness": None}
-"""What the first version left out unless it was set."""
+"""Settings that the first version left out at these values."""
 
 UNRECORDED = ("source", "code", "frozen", "batches", "forward")
-"""What the first version knew nothing of."""
+"""Settings that the first version did not record."""
 JUMPED = ("one-cycle", "cosine-by-epoch")
-"""Schedules whose learning rate the first version let jump after a warm-up: other runs than today's."""
+"""Schedules whose learning rate jumped after a warm-up in the first version, so that such runs differ from today's."""
 
 
 def without_code(described: Any) -> Any:
-    """Settings without what the first version did not record, or recorded otherwise: the user's own code."""
+    """Settings without the user's code, which the first version did not record, or recorded in another way."""
     if isinstance(described, Mapping):
-        own = {key: without_code(value) for key, value in described.items() if key not in UNRECORDED}
-        return own["is"] if own.keys() == {"is"} else own
+        settings = {key: without_code(value) for key, value in described.items() if key not in UNRECORDED}
+        return settings["is"] if settings.keys() == {"is"} else settings
     if isinstance(described, list):
         return [without_code(value) for value in described]
     return described.partition("#")[0] if isinstance(described, str) else described
 
 
 def upgraded_run(settings: dict[str, Any]) -> dict[str, Any]:
-    """All settings of a run in today's form; those of today as they are.
+    """All settings of a run in today's form; settings of today's form stay as they are.
 
-    The first version did not say how a network is called: the usual way is taken for it.
+    The first version did not record how a network is called: it counts as called in the usual way.
     """
     if "forward" in settings or "recipe" not in settings:
         return settings
-    own = {key: value if key == "task" else upgraded(value) for key, value in settings.items()}
-    own["forward"] = identity(forward)
-    own["recipe"].pop("precision", None)
-    if own["recipe"].get("warmup") and own["recipe"].get("schedule") in JUMPED:
-        own["recipe"]["schedule"] += " with a jump"
-    if "control" in settings:
-        own = {**WHERE_NOT_SAID, **own, "control": control_identity(settings["control"])}
-    return own
+    today = {key: value if key == "task" else upgraded(value) for key, value in settings.items()}
+    today["forward"] = identity(forward)
+    recipe = today["recipe"]
+    recipe.pop("precision", None)  # the settings hold it beside the recipe
+    if recipe.get("warmup") and recipe.get("schedule") in JUMPED:
+        recipe["schedule"] += " with a jump"
+    if "control" in settings:  # settings of a search have none
+        today = {**WHERE_NOT_SAID, **today, "control": control_identity(settings["control"])}
+    return today

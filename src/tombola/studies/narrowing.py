@@ -1,4 +1,4 @@
-"""The sparsest ticket of a method within a tolerance of dense: a grid of densities, then bisection, by validation."""
+"""The sparsest ticket of a method within a tolerance of dense: a grid of densities, then bisection, on validation."""
 
 from __future__ import annotations
 
@@ -24,23 +24,38 @@ DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 
 @dataclass(frozen=True)
 class Blind(TaskWrapper):
-    """The same task for who must not see its test split: in its place stands the validation split."""
+    """A task with its validation split in place of the test split, so that choices cannot see the test split.
+
+    Args:
+        task: the task.
+
+    Examples:
+        >>> from tombola.testing import toy_task
+        >>> task = toy_task()
+        >>> (blind,), (validation,) = Blind(task).batches("test", 0, 0), task.batches("validation", 0, 0)
+        >>> bool((blind[0] == validation[0]).all())
+        True
+    """
 
     def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
         return self.task.batches("validation" if split == "test" else split, seed, epoch)
 
     @property
     def data_digest(self) -> str | None:
-        """The task's own, marked; None, and so that of the batches seen, where it has none."""
-        own = getattr(self.task, "data_digest", None)
-        return None if own is None else f"{own} without the test split"
+        """The task's own digest, marked; None where it has none, so that these batches are digested."""
+        digest = getattr(self.task, "data_digest", None)
+        return None if digest is None else f"{digest} without the test split"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One density that was tried: its tickets minus dense on the validation split, seed by seed.
+    """A density that was tried.
 
-    why: the density cannot be had, and there are no differences.
+    Args:
+        density: the kept share of units, in (0, 1).
+        differences: ticket minus dense in the validation metric, one number a seed.
+        within: whether their mean is within the tolerance.
+        why: why the method cannot reach the density, without differences then; "" if it can.
     """
 
     density: float
@@ -55,9 +70,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Narrowed:
-    """What was tried, in that order; the sparsest density within the tolerance, None if there is none; its verdict.
+    """The densities that were tried, and the study of the sparsest one within the tolerance.
 
-    study: tickets of that density, dense and controls with the test split, read once; None without a density.
+    Args:
+        method: what the method is called.
+        tolerance: how far the mean may lie below dense, in the metric's unit.
+        points: the densities, in the order in which they were tried.
+        study: tickets of the density found, dense and controls on the test split; None if there is no such density.
     """
 
     method: str
@@ -67,36 +86,37 @@ class Narrowed:
 
     @property
     def density(self) -> float | None:
+        """The sparsest density within the tolerance; None if there is none."""
         return min((point.density for point in self.points if point.within), default=None)
 
     @property
     def exceptions(self) -> tuple[Point, ...]:
-        """Densities that failed though a sparser one is within the tolerance: accuracy does not just fall."""
-        found = self.density
+        """Densities that failed although a sparser one is within the tolerance."""
+        sparsest = self.density
         failed = [point for point in self.points if not (point.within or point.why)]
-        return tuple(point for point in failed if found is not None and point.density > found)
+        return tuple(point for point in failed if sparsest is not None and point.density > sparsest)
 
     @property
     def sentence(self) -> str:
-        """The answer in plain words, with what it does not say."""
-        missing = [point for point in self.points if point.why]
-        lacking = ", ".join(f"{point.density:.4g}" for point in missing)
-        tried, found = f"{len(self.points)} densities tried", self.density
-        tried += f", of which {lacking} cannot be had: {missing[0].why}" if missing else ""
+        """The answer in plain words, with its limits."""
+        unreached = [point for point in self.points if point.why]
+        listed = ", ".join(f"{point.density:.4g}" for point in unreached)
+        tried, sparsest = f"{len(self.points)} densities tried", self.density
+        tried += f", of which {listed} cannot be had: {unreached[0].why}" if unreached else ""
         within = f"within {100 * self.tolerance:g} points of dense on the validation split"
-        if found is None:
+        if sparsest is None:
             densest = max(point.density for point in self.points if not point.why)
             return f"no ticket of {self.method} is {within}, up to a density of {densest:.4g}: {tried}"
-        sparser = max((p for p in self.points if p.density < found), key=lambda own: own.density, default=None)
+        sparser = max((p for p in self.points if p.density < sparsest), key=lambda p: p.density, default=None)
         below = "no sparser one was tried: give some"
         if sparser is not None:
             below = f"the next sparser one, {sparser.density:.4g}, {'cannot be had' if sparser.why else 'is not'}"
-        odd = ", ".join(f"{point.density:.4g}" for point in self.exceptions)
-        said = f"; denser ones are not, though ({odd}), so look at the seeds' spread" if odd else ""
-        return f"the sparsest ticket of {self.method} {within} keeps {found:.4g}; {below}{said} ({tried})"
+        denser = ", ".join(f"{point.density:.4g}" for point in self.exceptions)
+        caution = f"; denser ones are not, though ({denser}), so look at the seeds' spread" if denser else ""
+        return f"the sparsest ticket of {self.method} {within} keeps {sparsest:.4g}; {below}{caution} ({tried})"
 
     def to_json(self) -> dict[str, Any]:
-        """All but the study as plain values."""
+        """Everything but the study, as plain values."""
         points = [asdict(point) | {"mean": point.mean} for point in self.points]
         exceptions = [point.density for point in self.exceptions]
         return {"sentence": self.sentence, "density": self.density, "tried": points, "exceptions": exceptions}
@@ -113,25 +133,43 @@ def narrow(
     seeds: int = 3,
     controls: Sequence[str] = MANDATORY,
 ) -> Narrowed:
-    """The sparsest ticket whose mean difference to dense is above −tolerance, paired over seeds, by validation.
+    """Find the sparsest ticket whose mean validation metric lies at most `tolerance` below dense, paired over seeds.
 
-    Every density of the grid is tried, so that accuracy that does not just fall with density is seen; then the gap
-    below the sparsest that is within the tolerance is halved (in its logarithm) so often. The test split is read once,
-    for the density found, beside dense and controls. A density that cannot be had, since the method cannot keep so few
-    units or its training diverges, says why and counts as not good enough; TombolaError where that is so of all.
+    The method tries each density of the grid, so that accuracy that rises and falls with density shows. Then the gap
+    below the sparsest density within the tolerance is halved, in its logarithm. The test split is read once, for the
+    density found, beside dense and controls. A density counts as not good enough, with the reason, where the method
+    cannot keep so few units or training diverges.
+
+    Args:
+        task: the task; it needs validation samples.
+        method: the method, whose own density does not matter.
+        engine: where results are kept, and what carries runs out.
+        tolerance: a difference in the metric's unit, in [0, 1).
+        densities: the grid, each in (0, 1).
+        halvings: how often the gap is halved.
+        seeds: how many seeds each density is tried with, from 0 on.
+        controls: of the density found.
+
+    Returns:
+        All densities tried, and the study of the one found.
+
+    Raises:
+        TombolaError: if an argument is out of range, the task has no validation samples, or no density can be reached.
     """
     _check(method, tolerance, densities, halvings, seeds)
     blind = Blind(task)
     if not list(itertools.islice(blind.batches("test", 0, 0), 1)):
-        raise TombolaError("the task has no validation samples, and the test split must not choose; give some")
+        raise TombolaError(
+            "the task has no validation samples to choose a density by; give some, since the test split must not choose"
+        )
     points: list[Point] = []
     errors: list[TombolaError] = []
 
     def try_at(density: float) -> str:
         try:
-            own = replace(method, density=density)  # ty: ignore[invalid-argument-type]
-            points.append(_point(task, blind, own, engine, tolerance, seeds))
-        except FileError:
+            at_density = replace(method, density=density)  # ty: ignore[invalid-argument-type]
+            points.append(_point(task, blind, at_density, engine, tolerance, seeds))
+        except FileError:  # a file that cannot be read or written says nothing of the density
             raise
         except TombolaError as error:
             points.append(Point(density, (), within=False, why=str(error)))
@@ -147,37 +185,38 @@ def narrow(
         for _ in range(halvings):
             gap = _gap(points)
             tick("" if gap is None else try_at(math.sqrt(math.prod(gap))))
-    found = Narrowed(label_of(method), tolerance, tuple(points))
-    if found.density is None:
-        return found
-    own = replace(method, density=found.density)  # ty: ignore[invalid-argument-type]
-    study = compare(task, [own], seeds=seeds, controls=controls, margin=tolerance, engine=engine)
-    return replace(found, study=study)
+    narrowed = Narrowed(label_of(method), tolerance, tuple(points))
+    if narrowed.density is None:
+        return narrowed
+    sparsest = replace(method, density=narrowed.density)  # ty: ignore[invalid-argument-type]
+    study = compare(task, [sparsest], seeds=seeds, controls=controls, margin=tolerance, engine=engine)
+    return replace(narrowed, study=study)
 
 
 def _point(task: Task, blind: Task, method: Method, engine: Engine, tolerance: float, seeds: int) -> Point:
-    """The tickets of a density against dense: found on the task as ever, trained on the blind one."""
+    """The tickets of a density against dense, searched for on the task and trained on the blind one."""
+    # A search does not read the test split; on the task itself `compare` can use it again.
     specs = []
     for seed in range(seeds):
         ticket, _ = search(task, method, seed, engine.store, engine.executor)
         specs += [RunSpec(blind, ticket, seed=seed), RunSpec(blind, seed=seed, extra_epochs=budget_gap(ticket, blind))]
     metrics = [result.metric for result in execute(specs, engine.store, engine.executor)]
-    differences = tuple(own - dense for own, dense in zip(metrics[::2], metrics[1::2], strict=True))
+    differences = tuple(ticket - dense for ticket, dense in zip(metrics[::2], metrics[1::2], strict=True))
     return Point(method.density, differences, math.fsum(differences) / seeds >= -tolerance)
 
 
 def _gap(points: Sequence[Point]) -> tuple[float, float] | None:
     """The sparsest density within the tolerance and the next sparser one, which is not; None without both."""
-    found = min((point.density for point in points if point.within), default=None)
-    below = max((point.density for point in points if found is not None and point.density < found), default=None)
-    return None if found is None or below is None else (found, below)
+    sparsest = min((point.density for point in points if point.within), default=None)
+    below = max((point.density for point in points if sparsest is not None and point.density < sparsest), default=None)
+    return None if sparsest is None or below is None else (sparsest, below)
 
 
 def _check(method: Method, tolerance: float, densities: Sequence[float], halvings: int, seeds: int) -> None:
     if blocks_removed(method) is not None:
         raise TombolaError(f"'{label_of(method)}' counts the blocks that go; give a method that keeps a density")
     if method.density_kind == "outcome":
-        raise TombolaError(f"the density of '{label_of(method)}' is found, not asked; give a method that keeps one")
+        raise TombolaError(f"the density of '{label_of(method)}' is found, not asked for; give a method that keeps one")
     if not 0 <= tolerance < 1:
         raise TombolaError(f"the tolerance is {tolerance:g}; give a share of at least 0 and below 1, as 0.005")
     if not densities:

@@ -1,4 +1,4 @@
-"""Which sanity checks do methods pass? Runs of each with the controls that are its checks."""
+"""Sanity checks of methods: each method against the controls that are its checks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,28 @@ def sanity(
     margin: float = MARGIN,
     engine: Engine | None = None,
 ) -> Study:
-    """Each method, searched anew for each seed, with those of the checks that apply to it (all if none is named).
+    """Find out which sanity checks methods pass (Su et al., NeurIPS 2020; Frankle et al., ICLR 2021).
 
-    After Su et al., NeurIPS 2020, and Frankle et al., ICLR 2021. Raises TombolaError for a check that does not exist,
-    or that applies to none of the methods. engine: as in `compare`.
+    Args:
+        task: what is learnt.
+        methods: the methods, or methods by label; each searches anew for each seed.
+        checks: controls that are sanity checks; all that apply to a method if none is named.
+        seeds: how many seeds, from 0 on.
+        margin: a smaller difference counts as none, in the metric's unit.
+        engine: where results are kept and what carries runs out; here, with nothing kept, if None.
+
+    Returns:
+        A study with the runs, and in `sanity` the outcome of each method.
+
+    Raises:
+        TombolaError: if there is no such check, or one applies to none of the methods.
+
+    Examples:
+        >>> from tombola.methods import OneShot
+        >>> from tombola.testing import toy_task
+        >>> study = sanity(toy_task(epochs=1), [OneShot(density=0.2)], checks=["shuffle"], seeds=2)
+        >>> [checked.check for checked in study.sanity[0].checks]
+        ['shuffle']
     """
     if engine is None:
         with tempfile.TemporaryDirectory(prefix="tombola-") as folder, bars() as shown:
@@ -37,22 +55,22 @@ def sanity(
     for name in checks:
         if control_kind(name) not in CHECKS:
             raise unknown("check", name, CHECKS)
-        why = [control_obstacle(name, own) for _, own in named]
-        if all(why):
-            raise TombolaError(f"the check '{name}' {why[0]}; leave it out")
-    studies = [_checked(task, label, own, checks or CHECKS, seeds, margin, engine) for label, own in named]
-    results = {result.digest: result for study in studies for result in study.results}
-    return Study(tuple(results.values()), (), sanity=tuple(own for study in studies for own in study.sanity))
+        obstacles = [control_obstacle(name, method) for _, method in named]
+        if all(obstacles):
+            raise TombolaError(f"the check '{name}' {obstacles[0]}; leave it out")
+    studies = [_checked(task, label, method, checks or CHECKS, seeds, margin, engine) for label, method in named]
+    results = {result.digest: result for study in studies for result in study.results}  # methods share the dense runs
+    return Study(tuple(results.values()), (), sanity=tuple(outcome for study in studies for outcome in study.sanity))
 
 
 def _checked(
-    task: Task, label: str, own: Method, checks: Sequence[str], seeds: int, margin: float, engine: Engine
+    task: Task, label: str, method: Method, checks: Sequence[str], seeds: int, margin: float, engine: Engine
 ) -> Study:
     """One method with the checks that apply to it."""
-    why = {name: control_obstacle(name, own) for name in checks}
-    controls = [name for name in checks if not why[name]]
-    done = compare(task, {label: own}, seeds=seeds, controls=controls, margin=margin, engine=engine)
-    (verdict,) = done.verdicts
+    obstacles = {name: control_obstacle(name, method) for name in checks}
+    controls = [name for name in checks if not obstacles[name]]
+    study = compare(task, {label: method}, seeds=seeds, controls=controls, margin=margin, engine=engine)
+    (verdict,) = study.verdicts
     against = {comparison.against: comparison for comparison in verdict.controls}
-    found = tuple(Checked(name, against.get(name), why[name]) for name in checks)
-    return Study(done.results, (), sanity=(Sanity(verdict.subject, verdict.density, verdict.seeds, found),))
+    outcomes = tuple(Checked(name, against.get(name), obstacles[name]) for name in checks)
+    return Study(study.results, (), sanity=(Sanity(verdict.subject, verdict.density, verdict.seeds, outcomes),))

@@ -1,4 +1,4 @@
-"""A run's specification, what it is, and what it is called."""
+"""The specification of a run, its identity and its name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tombola.files import printable_text
 from tombola.methods import AMOUNTS, Method, blocks_removed, label_of
 from tombola.robust import Robustness
 from tombola.structure import kept_share
@@ -19,25 +20,32 @@ from tombola.tickets import Ticket
 from tombola.training import Run, Task, fingerprint, task_identity
 
 CONDITIONS = ("threads", "device")
-"""Under what a run is carried out; they move the last digits of its outcome, and do not make it another run."""
+"""Settings of the machine: they change the last digits of a run's outcome, and do not make it another run."""
 NAMES = ("task", "label", "began")
-"""What settings say beside what decides a run and the conditions."""
+"""Settings that only name or date a run."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """One run: train a subject, or a control of it.
 
-    Args:
-        task: what is learnt.
-        subject: a method, which finds its ticket anew with this seed; a ticket; None for the dense network.
-        control: which control of the subject, "" for the ticket itself.
-        seed: of the search, the data order and all that is random.
-        init_seed: of the dense network's initialisation, if another.
-        extra_epochs: beyond the recipe.
-        lr: of the training, if it is neither the recipe's nor the one that the ticket prescribes.
-        robustness: how the trained network is tried beyond the test split.
-        label: what the subject is called in reports; None for the preset that it is and what differs from it.
+        Args:
+            task: what is learnt.
+            subject: a method, which finds its ticket anew with this seed; a ticket; None for the dense network.
+            control: which control of the subject; "" for the ticket itself.
+            seed: of the search, the data order and everything random, 0 or larger.
+            init_seed: of the dense network's initialisation, if it differs from `seed`.
+            extra_epochs: epochs beyond the recipe.
+            lr: the learning rate, if it is neither the recipe's nor the ticket's.
+            robustness: how the trained network is tested beyond the test split.
+            label: what reports call the subject; None for its preset and what differs from it.
+
+        Examples:
+            >>> from tombola.files import printable_text
+    from tombola.methods import OneShot
+            >>> from tombola.testing import toy_task
+            >>> RunSpec(toy_task(), OneShot(density=0.2), seed=1).density, RunSpec(toy_task()).density
+            (0.2, 1.0)
     """
 
     task: Task
@@ -56,14 +64,14 @@ class RunSpec:
         if self.subject is None:
             return ""
         if self.label is not None:
-            return self.label
+            return printable_text(self.label)
         if isinstance(self.subject, Ticket):
-            return self.subject.provenance.method or "ticket"
-        return label_of(self.subject)
+            return printable_text(self.subject.provenance.method) or "ticket"
+        return printable_text(label_of(self.subject))
 
     @cached_property
     def density(self) -> float:
-        """The share of units that is to stay, for the record."""
+        """The asked share of units, in (0, 1]."""
         if self.subject is None:
             return 1.0
         if isinstance(self.subject, Ticket) or blocks_removed(self.subject) is None:
@@ -76,35 +84,46 @@ class RunSpec:
 
 
 def task_settings(task: Task, seed: int, device: torch.device) -> dict[str, Any]:
-    """What a task comes to, what it is called, and the conditions here."""
-    known = task_identity(task, seed, task.recipe, task.recipe.resolved_precision(device))
-    return {"task": dict(getattr(task, "labels", {})), **known, **conditions(device)}
+    """The settings of a task: its identity, its labels, and the conditions here.
+
+    Args:
+        task: the task.
+        seed: decides the network that it builds.
+        device: where it trains, which decides what the precision `auto` is.
+    """
+    decisive = task_identity(task, seed, task.recipe, task.recipe.resolved_precision(device))
+    return {"task": dict(getattr(task, "labels", {})), **decisive, **conditions(device)}
 
 
 def conditions(device: torch.device) -> dict[str, Any]:
-    """Under what runs are carried out here."""
+    """The conditions under which this process carries out runs."""
     return {"threads": torch.get_num_threads(), "device": device.type}
 
 
 def digest(settings: Mapping[str, Any]) -> str:
-    """The fingerprint of a run: of all its settings but names and conditions."""
-    return fingerprint({key: own for key, own in settings.items() if key not in (*NAMES, *CONDITIONS)})
+    """The fingerprint of a run: of all its settings but names and conditions.
+
+    Examples:
+        >>> digest({"seed": 0, "device": "cpu"}) == digest({"seed": 0, "device": "cuda", "label": "mine"})
+        True
+    """
+    return fingerprint({key: value for key, value in settings.items() if key not in (*NAMES, *CONDITIONS)})
 
 
 def subject_kind(settings: Mapping[str, Any]) -> str:
-    """The fingerprint of what a run is about, however much it keeps: runs that differ in this alone have one name."""
+    """The fingerprint of a run's subject without its amounts: runs of one kind share a name and differ in density."""
     return fingerprint(_without_amount(settings.get("subject")))
 
 
-def _without_amount(described: Any) -> Any:
-    if not isinstance(described, Mapping):
-        return described
-    return {key: _without_amount(own) for key, own in described.items() if key not in AMOUNTS}
+def _without_amount(description: Any) -> Any:
+    if not isinstance(description, Mapping):
+        return description
+    return {key: _without_amount(value) for key, value in description.items() if key not in AMOUNTS}
 
 
 @cache
 def source_digest() -> str:
-    """A fingerprint of the package's own source."""
+    """The fingerprint of the package's source, kept with each result."""
     root = Path(__file__).parents[1]
     content = hashlib.blake2b(digest_size=8)
     for path in sorted([*root.rglob("*.py"), *root.rglob("*.toml")]):

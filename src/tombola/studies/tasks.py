@@ -1,4 +1,4 @@
-"""Tasks by name: data, model, recipe; from the zoo or the user's own code."""
+"""Tasks by the names of data and model, from the zoo or from the user's own code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RECIPES: Mapping[str, Recipe] = {
     "vader": Recipe(epochs=6, batch=32, optimizer="adamw", lr=5e-5, weight_decay=0.01, warmup=0.5),
     "images": Recipe(epochs=30, augment=("flip",)),
 }
-"""How each data set is trained on unless the user says otherwise."""
+"""The recipe of each data set, unless the user chooses another."""
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1024)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
@@ -49,23 +49,35 @@ OWN_MODEL = "package.module:function that returns a freshly initialised nn.Modul
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """What to learn."""
+    """What to learn.
+
+    Args:
+        width: hidden units of a named model, as a multiple of its own
+        data_dir: the folder of a named data set's files, if they are not in the usual place; for images, of train/ and
+            test/
+        image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
+        hold_out: how many of the last classes to keep out of training and testing, to see whether they are told apart
+    """
 
     data: Annotated[str, arg(help=f"{', '.join(DATA)}; or {OWN_DATA}")] = "digits"
     model: Annotated[str, arg(help=f"{', '.join(MODELS)}; or {OWN_MODEL}")] = "lenet-300-100"
     width: float = 1.0
-    """hidden units of a named model, as a multiple of its own"""
     data_dir: Path | None = None
-    """the folder of a named data set's files, where they are not in the usual place; for images, of train/ and test/"""
     image_size: int | None = None
-    """for images of your own: the side of the square that each is scaled and cut to"""
     hold_out: int = 0
-    """how many of the last classes are kept out of training and testing, to see whether they are told apart"""
     recipe: Recipe = Recipe()
 
 
 def default_options(words: Sequence[str]) -> TaskOptions:
-    """The options with the recipe that fits the data set that the words name."""
+    """The default options for the data set that a command line names, with its recipe.
+
+    Args:
+        words: the words of the command line.
+
+    Examples:
+        >>> default_options(["--data", "cifar10"]).recipe.epochs
+        160
+    """
     named = [value for word, value in pairwise(words) if word == "--data"]
     named += [word.removeprefix("--data=") for word in words if word.startswith("--data=")]
     data = named[-1] if named else TaskOptions.data
@@ -137,14 +149,23 @@ def _recipe_fields(said: Mapping[str, str]) -> dict[str, Any]:
 
 
 def make_task(options: TaskOptions) -> SupervisedTask:
-    """The task; TombolaError for a name that does not exist or an object that does not fit."""
-    data = _own(options.data, "data")() if ":" in options.data else _zoo_data(options)
+    """The task that the options describe.
+
+    Raises:
+        TombolaError: if a name does not exist, or an object of the user's does not fit.
+
+    Examples:
+        >>> make_task(default_options(["--data", "digits"])).labels
+        {'data': 'digits', 'model': 'lenet-300-100'}
+    """
+    data = _users_function(options.data, "data")() if ":" in options.data else _zoo_data(options)
     if options.hold_out:
         data = zoo.hold_out(data, options.hold_out)
     labels = _labels(options)
     if ":" in options.model:
-        return SupervisedTask(_own(options.model, "model"), data, recipe=options.recipe, labels=labels)
+        return SupervisedTask(_users_function(options.model, "model"), data, recipe=options.recipe, labels=labels)
     shape, classes = _sizes(data)
+    # Partials of named functions, and no closures, so that the task can be pickled.
     narrower = partial(_zoo_model, options.model, shape, classes, options.width)
     task = SupervisedTask(narrower(1.0), data, recipe=options.recipe, narrower=narrower, labels=labels)
     single = options.model in zoo.SINGLE_OUTPUT and classes == 2
@@ -165,13 +186,13 @@ def _sizes(data: Any) -> tuple[tuple[int, ...], int]:
     inputs, targets = data["train"] if isinstance(data["train"], tuple) else next(iter(data["train"]))
     if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor) and not targets.is_floating_point()):
         raise TombolaError(
-            "a named model needs one input tensor and class numbers; give your own as package.module:function"
+            "a named model needs one input tensor and class numbers; give your own model as package.module:function"
         )
     return tuple(inputs.shape[1:]), int(targets.max()) + 1
 
 
 def _labels(options: TaskOptions) -> dict[str, str]:
-    """The options, so that the command line makes the same task of them."""
+    """The options of a command line that makes the same task, without those that are defaults."""
     labels = {"data": options.data, "model": options.model}
     if options.width != 1.0:
         labels["width"] = f"{options.width:g}"
@@ -180,26 +201,35 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     labels |= {"image-size": str(options.image_size)} if options.image_size else {}
     usual = RECIPES.get(options.data, Recipe())
     for field in fields(Recipe):
-        own = getattr(options.recipe, field.name)
-        if own != getattr(usual, field.name):
+        value = getattr(options.recipe, field.name)
+        if value != getattr(usual, field.name):
             key = field.name.replace("_", "-")
-            if isinstance(own, bool):
-                labels[f"recipe.{key if own else 'no-' + key}"] = ""
+            if isinstance(value, bool):
+                labels[f"recipe.{key if value else 'no-' + key}"] = ""
             else:
-                labels[f"recipe.{key}"] = " ".join(map(str, own)) if isinstance(own, tuple) else str(own)
+                labels[f"recipe.{key}"] = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return labels
 
 
 def task_words(labels: Mapping[str, Any]) -> list[str]:
-    """The options, as typed, that make a task; several values are a recipe's alone, so that a path keeps its spaces."""
+    """The words of a command line that makes a task.
+
+    Args:
+        labels: the options by name, as in `SupervisedTask.labels`.
+
+    Examples:
+        >>> task_words({"data": "digits", "recipe.epochs": "3"})
+        ['--data', 'digits', '--recipe.epochs', '3']
+    """
     words = []
     for key, value in labels.items():
         text = str(value)
+        # Only options of a recipe have several values; the spaces of others, as those of a path, stay.
         words += [f"--{key}", *(text.split() if key.startswith("recipe.") else [text] if text else [])]
     return words
 
 
-def _own(name: str, kind: str) -> Callable[..., Any]:
+def _users_function(name: str, kind: str) -> Callable[..., Any]:
     """The user's function named as package.module:function, found from the current folder too."""
     function = imported(name, f"the {kind}")
     if not callable(function):

@@ -1,4 +1,4 @@
-"""For third parties: check that a score or a method keeps Tombola's laws; what goes with what."""
+"""For third parties: checks that a score or a method keeps Tombola's laws, and a table of what goes with what."""
 
 from tombola.testing.compatibility import matrix
 from tombola.testing.laws import LawBroken

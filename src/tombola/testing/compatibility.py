@@ -1,4 +1,4 @@
-"""What goes with what: every score at every granularity and schedule, tried on a small task."""
+"""What goes with what: each score is tried at each granularity and schedule on a small task."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ from tombola.tickets import TieWarning
 
 GRANULARITIES: tuple[Granularity, ...] = (Weights(), NM(), Channels())
 SCHEDULES: dict[str, Callable[[Score, Granularity], Method]] = {
-    "one shot": lambda score, own: OneShot(density=0.5, score=score, granularity=own, floor=1),
-    "rounds": lambda score, own: OneShot(density=0.5, score=score, granularity=own, rounds=3, floor=1),
-    "iterative": lambda score, own: Iterative(density=0.5, score=score, granularity=own, count=2, floor=1),
+    "one shot": lambda score, units: OneShot(density=0.5, score=score, granularity=units, floor=1),
+    "rounds": lambda score, units: OneShot(density=0.5, score=score, granularity=units, rounds=3, floor=1),
+    "iterative": lambda score, units: Iterative(density=0.5, score=score, granularity=units, count=2, floor=1),
 }
 
 
 def matrix() -> str:
-    """A Markdown table: score by granularity and schedule, `yes` where a search works, else why it refuses."""
-    columns = [(own, schedule) for own in GRANULARITIES for schedule in SCHEDULES]
-    head = ["score", *(f"{own.name}, {schedule}" for own, schedule in columns)]
+    """Which scores work at which granularity and schedule, found by trying.
+
+    Returns:
+        A Markdown table with a row for each score of weights, and a column for each granularity and schedule; `yes`
+        where a search works, else why it refuses.
+    """
+    columns = [(granularity, schedule) for granularity in GRANULARITIES for schedule in SCHEDULES]
+    head = ["score", *(f"{granularity.name}, {schedule}" for granularity, schedule in columns)]
     rows = [
-        [name, *(_tried(SCHEDULES[schedule](score, own)) for own, schedule in columns)]
+        [name, *(_outcome(SCHEDULES[schedule](score, granularity)) for granularity, schedule in columns)]
         for name, score in SCORES.only(unit="weight").items()
         if SCORES.entry(name).needs != "training"
     ]
@@ -34,7 +39,7 @@ def matrix() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _tried(method: Method) -> str:
+def _outcome(method: Method) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TieWarning)
         try:

@@ -1,4 +1,4 @@
-"""Does a method keep the laws that every method must?"""
+"""A check that a method keeps the laws of all methods."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tombola.training import Fit, GatheredScores, Observer, Run, State, Supervis
 
 
 class Killed(BaseException):
-    """Stands for a kill in mid-epoch."""
+    """Stands for a kill in mid-epoch; no `except Exception` can catch it."""
 
 
 class Killer(Observer):
-    """Kills training after so many optimizer steps of a run, counted over its stages."""
+    """Kills training after `steps` optimizer steps of a run, counted over its stages; 0 never kills."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -46,31 +46,39 @@ class DeadStaysDead(Observer):
     def after_step(self, state: State) -> None:
         weights = dict(state.model.named_parameters())
         for name, dead in self.dead.items():
-            same = [t for t in state.optimizer.state[weights[name]].values() if getattr(t, "shape", None) == dead.shape]
-            for tensor in (weights[name].detach(), *same):
+            state_tensors = state.optimizer.state[weights[name]].values()
+            of_weights = [tensor for tensor in state_tensors if getattr(tensor, "shape", None) == dead.shape]
+            for tensor in (weights[name].detach(), *of_weights):
                 law("dead stays dead", not tensor[dead].any(), f"'{name}' has live values where the mask is dead")
 
 
 class WatchedRun(Run):
-    """A run that notes the masks of all stages and scores, what each stage was given, and can be killed."""
+    """A run that records the masks of all stages and scores and the weights that stages begin with, and can be killed.
+
+    Args:
+        seed: the seed of the run.
+        folder: where the run keeps its stages; in memory if None.
+        kill_after: the optimizer step after which it is killed, counted over all stages; 0 for never.
+    """
 
     def __init__(self, seed: int = 0, folder: Path | None = None, kill_after: int = 0) -> None:
-        super().__init__(seed, folder, checkpoint_seconds=0.0)
+        super().__init__(seed, folder, checkpoint_seconds=0.0)  # a checkpoint at every chance, so that a kill finds one
         self.masks: list[Mask] = []
         self.begun: list[str] = []
         self.fits: list[Fit] = []
         self._killer = Killer(kill_after)
 
-    def stage(self, name: str, task: Task, model: nn.Module, **given: Any) -> Fit:
-        attached, observers = given.get("attached"), given.get("observers", ())
+    def stage(self, name: str, task: Task, model: nn.Module, **options: Any) -> Fit:
+        attached, observers = options.get("attached"), options.get("observers", ())
         if attached is not None:
             self.masks.append(attached.mask if isinstance(attached, Ticket) else attached)
+        # A wrapped model, as a supermask's, has other tensors: its beginning says nothing of the ticket's start.
         if tensors_of(model).keys() == tensors_of(task.build(self.seed)).keys():
             self.begun.append(digest_of(tensors_of(model)))
-        given["observers"] = [*observers, self._killer]
-        done = super().stage(name, task, model, **given)
-        self.fits.append(done)
-        return done
+        options["observers"] = [*observers, self._killer]
+        fit = super().stage(name, task, model, **options)
+        self.fits.append(fit)
+        return fit
 
     def score(
         self, score: Score, task: Task, model: nn.Module, noted: GatheredScores | None = None, **view: Unpack[View]
@@ -81,15 +89,31 @@ class WatchedRun(Run):
 
 
 def check_method(method: Method, network: Callable[[], nn.Module] = toy_network) -> None:
-    """Raise LawBroken, naming the law, unless the method keeps every law of methods on a small task.
+    """Check that a method keeps every law of methods on a small task.
 
-    exact: the density that its kind promises. nested: masks only shrink from stage to stage and from score to score; if
-    the method may `regrow`, they never get denser. rewind: the ticket's start values are what it says, bit for bit.
-    round trip: its file gives it back. dead stays dead: while it trains. same seed: same ticket, and other weights or
-    another mask for another seed. resume: killed in mid-epoch and begun again, the same ticket, history and ledger.
-    costs: the ledger equals what ran. network: one that the method can prune, from inputs (n, 1, 8, 8) to 5 outputs.
+    - exact: the ticket has the density that the method's kind promises.
+    - nested: masks only shrink from stage to stage and from score to score; those of a method with `regrow` never get
+      denser.
+    - costs: the ledger counts the samples that really ran.
+    - same seed: the same seed gives the same ticket, another seed another one.
+    - rewind: the ticket starts from the values that it names, bit for bit.
+    - round trip: the ticket's file gives the ticket back.
+    - dead stays dead: removed weights and their optimizer state are zero after every step of the ticket's training.
+    - resume: a search that is killed in mid-epoch and begun again has the same ticket, history and ledger.
+
+    Args:
+        method: the method.
+        network: builds a network that the method can prune, from inputs (n, 1, 8, 8) to 5 outputs.
+
+    Raises:
+        LawBroken: for the first law that the method breaks.
+
+    Examples:
+        >>> from tombola.methods import OneShot
+        >>> check_method(OneShot(density=0.5))
     """
     plain = toy_task(network)
+    # Attributes that start with "_" are no fields of the task but what it has worked out.
     task = CountingTask(**{name: value for name, value in vars(plain).items() if not name.startswith("_")})
     run = WatchedRun()
     ticket = find(task, method, run=run)
@@ -119,19 +143,20 @@ class CountingTask(SupervisedTask):
         forward = self.forward
 
         def counting(model: nn.Module, inputs: Any) -> Any:
-            if inputs.device.type != "meta":
+            if inputs.device.type != "meta":  # a trace on the meta device computes nothing
                 counted["forward"] += len(inputs)
                 counted["backward"] += len(inputs) if torch.is_grad_enabled() else 0
             return forward(model, inputs)
 
-        object.__setattr__(self, "forward", counting)
+        object.__setattr__(self, "forward", counting)  # the dataclass is frozen
         object.__setattr__(self, "counted", counted)
 
     counted: dict[str, int]
 
 
-def _ledger(run: Run, task: CountingTask, way: str) -> str:
-    return f"{task.counted[way]} samples went {way}, the ledger says {getattr(run.cost, f'samples_{way}')}"
+def _ledger(run: Run, task: CountingTask, direction: str) -> str:
+    entry = getattr(run.cost, f"samples_{direction}")
+    return f"{task.counted[direction]} samples went {direction}, the ledger says {entry}"
 
 
 def _check_density(method: Method, ticket: Ticket, task: Task) -> None:
@@ -149,22 +174,20 @@ def _check_density(method: Method, ticket: Ticket, task: Task) -> None:
         )
 
 
-def _same(one: Ticket, other: Ticket) -> bool:
-    return one.digest == other.digest
+def _same(first: Ticket, second: Ticket) -> bool:
+    return first.digest == second.digest
 
 
 def _check_start(ticket: Ticket, task: Task, run: WatchedRun) -> None:
-    own = digest_of(tensors_of(start_of(task, ticket, 0)))
-    if isinstance(ticket.start, Seed):
-        built = Seed.of(
-            task.build(ticket.start.seed), ticket.start.seed, ticket.start.weights, ticket.mask, ticket.held
-        )
-        law("rewind", own == built.digest, "the start is not the initialisation")
+    started, start = digest_of(tensors_of(start_of(task, ticket, 0))), ticket.start
+    if isinstance(start, Seed):
+        built = Seed.of(task.build(start.seed), start.seed, start.weights, ticket.mask, ticket.held)
+        law("rewind", started == built.digest, "the start is not the initialisation")
         law("rewind", len(set(run.begun)) <= 1, "a round did not train from the initialisation")
     else:
-        law("rewind", own == ticket.start.digest, "the start values are not the ticket's")
-        if ticket.start.what not in ("end", "transformed") and len(run.begun) > 1:
-            law("rewind", set(run.begun[1:]) == {own}, f"a round did not train from the values at {ticket.start.what}")
+        law("rewind", started == start.digest, "the start values are not the ticket's")
+        if start.what not in ("end", "transformed") and len(run.begun) > 1:
+            law("rewind", set(run.begun[1:]) == {started}, f"a round did not train from the values at {start.what}")
 
 
 def _check_round_trip(ticket: Ticket) -> None:
@@ -173,7 +196,7 @@ def _check_round_trip(ticket: Ticket) -> None:
         ticket.save(path)
         law("round trip", Ticket.load(path) == ticket, "the ticket's file gives another ticket")
         mask_only = not isinstance(ticket.start, Values)
-        limit = ticket.mask.size / 8 + 4096 + 256 * len(ticket.mask)
+        limit = ticket.mask.size / 8 + 4096 + 256 * len(ticket.mask)  # a bit a weight, settings, a header a tensor
         law("round trip", not mask_only or path.stat().st_size <= limit, f"its file takes {path.stat().st_size} bytes")
 
 
@@ -198,8 +221,8 @@ def _check_resume(method: Method, task: SupervisedTask, ticket: Ticket, undistur
             "killed and begun again, it found another ticket",
         )
         law("resume", _histories(run) == _histories(undisturbed), "killed and begun again, its history differs")
-        mine, other = (_without_times(asdict(r.cost)) for r in (run, undisturbed))
-        law("resume", mine == other, f"killed and begun again, its ledger differs: {mine} is not {other}")
+        resumed, whole = (_without_times(asdict(r.cost)) for r in (run, undisturbed))
+        law("resume", resumed == whole, f"killed and begun again, its ledger differs: {resumed} is not {whole}")
 
 
 def _histories(run: WatchedRun) -> list[list[dict[str, float]]]:

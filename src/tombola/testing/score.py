@@ -1,4 +1,4 @@
-"""Does a score keep the laws that every score must?"""
+"""A check that a score keeps the laws of all scores."""
 
 from __future__ import annotations
 
@@ -15,24 +15,37 @@ from tombola.tickets import Mask, select
 
 
 def check_score(score: Score) -> None:
-    """Raise LawBroken, naming the law, unless the score keeps every law of scores on a small network.
+    """Check that a score keeps every law of scores on a small network.
 
-    complete: one finite floating tensor a prunable parameter, of its shape, or for a score of units one number a filter
-    or neuron. pure: parameters, buffers, gradients, modes and random state as before. repeatable: same call, same
-    scores. masked: `mask` scores at
-    weights · mask. chosen: `prunable` says what is scored. layout: the same for channels_last. precision: a
-    bf16 model is scored in float32 or wider, close to the float32 model.
+    - complete: each prunable parameter has a finite floating tensor of its shape; a score of units gives one number a
+      filter or neuron.
+    - pure: parameters, buffers, gradients, modes and random state are as before the call.
+    - repeatable: the same call gives the same scores.
+    - masked: with a mask, a network is scored as if its dead weights were zero.
+    - chosen: only what `prunable` chooses is scored.
+    - layout: a channels_last model gets the same scores.
+    - precision: a bfloat16 model is scored in float32 or wider, as the same weights in float32.
+
+    Args:
+        score: the score.
+
+    Raises:
+        LawBroken: for the first law that the score breaks.
+
+    Examples:
+        >>> from tombola.scores import Magnitude
+        >>> check_score(Magnitude())
     """
     model = _trained_a_little()
     scores = _scores(score, model)
     for name, weight in prunable(model).items():
-        own = scores.get(name)
-        law("complete", own is not None, f"'{name}' has no score")
-        assert own is not None
+        values = scores.get(name)
+        law("complete", values is not None, f"'{name}' has no score")
+        assert values is not None
         shape = weight.shape[:1] if getattr(score, "kind", "weight") == "unit" else weight.shape
-        law("complete", own.shape == shape, f"'{name}' is {tuple(weight.shape)}, its score {tuple(own.shape)}")
-        law("complete", own.is_floating_point(), f"the score of '{name}' is {own.dtype}")
-        law("complete", bool(own.isfinite().all()), f"the score of '{name}' is not finite")
+        law("complete", values.shape == shape, f"'{name}' is {tuple(weight.shape)}, its score {tuple(values.shape)}")
+        law("complete", values.is_floating_point(), f"the score of '{name}' is {values.dtype}")
+        law("complete", bool(values.isfinite().all()), f"the score of '{name}' is not finite")
     law(
         "complete",
         scores.keys() == prunable(model).keys(),
@@ -43,8 +56,8 @@ def check_score(score: Score) -> None:
     _check_masked(score, model)
     chosen = score(model, _batches(), toy_task().loss, prunable=Prunable(exclude=("0.*",)))
     law("chosen", "0.weight" not in chosen, "`prunable` left '0.weight' out but it was scored")
-    last = copy.deepcopy(model).to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
-    law("layout", _close(scores, _scores(score, last), 1e-3), "a channels_last model gets other scores")
+    channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+    law("layout", _close(scores, _scores(score, channels_last), 1e-3), "a channels_last model gets other scores")
     half = _scores(score, copy.deepcopy(model).bfloat16())
     law(
         "precision",
@@ -56,7 +69,7 @@ def check_score(score: Score) -> None:
 
 
 def _trained_a_little() -> nn.Module:
-    """A network whose gradients, buffers and momentum-free weights are not the trivial ones."""
+    """A network with gradients, and with buffers and weights that are not those of the initialisation."""
     task = toy_task()
     model = task.build(0)
     for inputs, targets in task.batches("train", 0, 0):
@@ -78,7 +91,7 @@ def _scores(score: Score, model: nn.Module) -> Scores:
 
 def _check_pure(score: Score) -> None:
     model = _trained_a_little()
-    model[1].eval()  # ty: ignore[not-subscriptable]
+    model[1].eval()  # one module's mode differs, so that model.train() for all shows  # ty: ignore[not-subscriptable]
     state = {name: value.clone() for name, value in model.state_dict().items()}
     gradients = {
         name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
@@ -87,8 +100,8 @@ def _check_pure(score: Score) -> None:
     random_state = torch.get_rng_state()
     _scores(score, model)
     law("pure", _equal(state, model.state_dict()), "parameters or buffers were changed")
-    now = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    law("pure", _equal(gradients, now), "gradients were changed")
+    after = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    law("pure", _equal(gradients, after), "gradients were changed")
     law("pure", all(p.requires_grad for p in model.parameters()), "requires_grad was changed")
     law("pure", modes == [module.training for module in model.modules()], "train or eval mode was changed")
     law("pure", bool((random_state == torch.get_rng_state()).all()), "the global random state was changed")
@@ -100,22 +113,23 @@ def _check_masked(score: Score, model: nn.Module) -> None:
         for name, weight in prunable(model).items()
     }
     mask = select(noise, 0.5)
-    product = copy.deepcopy(model)
+    zeroed = copy.deepcopy(model)
     with torch.no_grad():
-        for name, weight in prunable(product).items():
+        for name, weight in prunable(zeroed).items():
             weight[~mask[name]] = 0
     masked = score(model, _batches(), toy_task().loss, seed=3, mask=mask)
-    law("masked", _close(_scores(score, product), masked, 1e-4), "`mask` is not the same as zeroing the dead weights")
-    full = score(model, _batches(), toy_task().loss, seed=3, mask=Mask.full(prunable(model)))
-    law("masked", _equal(full, _scores(score, model)), "a mask that keeps everything changes the scores")
+    law("masked", _close(_scores(score, zeroed), masked, 1e-4), "`mask` is not the same as zeroing the dead weights")
+    unmasked = score(model, _batches(), toy_task().loss, seed=3, mask=Mask.full(prunable(model)))
+    law("masked", _equal(unmasked, _scores(score, model)), "a mask that keeps everything changes the scores")
 
 
-def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def _equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def _close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float) -> bool:
+def _close(first: dict[str, Tensor], second: dict[str, Tensor], tolerance: float) -> bool:
     """Equal up to `tolerance` times the largest score of a tensor."""
     return all(
-        bool(((one[name] - other[name]).abs() <= tolerance * one[name].abs().max() + 1e-12).all()) for name in one
+        bool(((values - second[name]).abs() <= tolerance * values.abs().max() + 1e-12).all())
+        for name, values in first.items()
     )

@@ -19,17 +19,21 @@ from tombola.tickets.ticket import Ticket
 from tombola.tickets.torch_private import gradient_hooks, steps_in_backward
 from tombola.tickets.wrappers import is_distributed, is_sharded
 
-WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class AttachWarning(UserWarning):
-    """Optimizer state that a mask cannot follow was left as it is."""
+    """A mask cannot follow some of the optimizer's state, which was left as it is."""
 
 
 class KeptWords:
-    """One parameter's mask as machine words of ones and zeros, so that AND assigns +0.0 to what is dead.
+    """One parameter's mask as machine words: all bits 1 where a position is kept, all 0 where it is dead.
 
-    A bitwise AND is an assignment (NaN and −0.0 become 0.0 too) at the speed of a multiplication.
+    A bitwise AND with them assigns +0.0 to what is dead, NaN and −0.0 included, at the speed of a multiplication. An
+    instance is also the hook that does so to its parameter's gradient.
+
+    Args:
+        kept: True = kept, of the parameter's shape.
     """
 
     def __init__(self, kept: Tensor) -> None:
@@ -37,7 +41,7 @@ class KeptWords:
         self.dense_gradients = False
 
     def keep(self, kept: Tensor) -> None:
-        """Follow this mask from here on."""
+        """Follow this mask from here on: True = kept."""
         self.kept = kept
         self._words: dict[tuple[Any, ...], Tensor] = {}
 
@@ -45,9 +49,9 @@ class KeptWords:
         """Write 0.0 to each dead position of a real tensor of the parameter's shape."""
         key = (tensor.dtype, tensor.device, tensor.stride())
         words = self._words.get(key)
-        if words is None:
-            words = torch.empty_like(tensor, dtype=WORDS[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(self.kept).neg_()
+        if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
+            words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
+            self._words[key] = words.copy_(self.kept).neg_()  # −1 is the word whose bits are all 1
         tensor.detach().view(words.dtype).bitwise_and_(words)
 
     def __call__(self, parameter: Tensor) -> None:
@@ -61,7 +65,24 @@ class KeptWords:
 
 
 class Handle:
-    """A mask attached to a model; a context manager whose end, or `detach()`, leaves a plain module."""
+    """A mask attached to a model, as `attach` gives it.
+
+    It is a context manager: its end, like `detach()`, removes every hook and leaves a plain module.
+
+    Args:
+        mask: the mask that is kept; afterwards the attribute that says which one it is.
+        masked: by parameter what zeroes its dead positions.
+        follow: changes the attached mask to another.
+        removers: each removes one hook.
+
+    Examples:
+        >>> model = nn.Linear(2, 1)
+        >>> handle = attach(Mask.of({"weight": torch.tensor([[True, False]])}), model)
+        >>> handle.exchange(Mask.of({"weight": torch.tensor([[False, True]])}))
+        >>> (model.weight != 0).any().item()  # the first weight died now, the second starts from 0
+        False
+        >>> handle.detach()
+    """
 
     def __init__(
         self,
@@ -78,7 +99,13 @@ class Handle:
     def exchange(self, mask: Mask) -> None:
         """Keep another mask of the same parameters from here on.
 
-        What dies with it is zeroed at once: weights, gradients and optimizer state; what comes alive starts from zeros.
+        What dies with it is zeroed at once: weights, gradients and optimizer state. What comes alive starts at zero.
+
+        Args:
+            mask: covers the same parameters as the mask before.
+
+        Raises:
+            TombolaError: if it covers other parameters.
         """
         if mask.shapes != self.mask.shapes:
             raise TombolaError("the new mask covers other parameters; exchange the attached mask for one of its shapes")
@@ -87,7 +114,7 @@ class Handle:
 
     @contextmanager
     def dense_gradients(self) -> Generator[None]:
-        """Inside, backward leaves the gradients of dead weights too, for a method that looks where to grow."""
+        """Inside, backward keeps the gradients of dead weights too, for a method that looks where to grow."""
         for words in self._masked.values():
             words.dense_gradients = True
         try:
@@ -97,7 +124,7 @@ class Handle:
                 words.dense_gradients = False
 
     def also(self, remover: Callable[[], None]) -> None:
-        """Call `remover` too when the mask is detached."""
+        """Call `remover`, too, when the mask is detached."""
         self._removers.append(remover)
 
     def detach(self) -> None:
@@ -115,11 +142,35 @@ class Handle:
 def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = None) -> Handle:
     """Keep a mask's dead weights exactly zero, and a ticket's held parameters where they are, while you train.
 
-    Dead weights and their optimizer state are zeroed at once; dead gradients as soon as they are accumulated,
-    so that clipping, closures and double-step optimizers see the sparse problem; weights and every state
-    tensor of the parameter's shape again after each `optimizer.step`; what is dead and held is zero. Model class,
-    state_dict keys and parameters stay the same. Raises TombolaError for another architecture, FSDP, DTensor and
-    optimizers that run inside backward.
+    Dead weights and their optimizer state become zero at once. Dead gradients become zero as soon as they are
+    accumulated, so that clipping, closures and double-step optimizers see the sparse problem. After each
+    `optimizer.step`, weights and every state tensor of the parameter's shape are zeroed again. Held parameters keep the
+    values that they have when the ticket is attached; a position that is both dead and held is zero. The model's class,
+    parameters and state_dict keys stay the same.
+
+    Args:
+        what: the mask, or the ticket whose mask and held parameters are kept.
+        model: the network that the mask was made for, however wrapped (DDP, torch.compile); changed in place.
+        optimizer: what trains it. Without one, only gradients are zeroed while you train, so that momentum from before
+            and weight decay can move dead weights.
+
+    Returns:
+        A handle to detach with, which is also a context manager.
+
+    Raises:
+        TombolaError: if the model is another architecture, is wrapped in FSDP or has DTensors, or if the optimizer runs
+            inside backward or holds none of the model's parameters.
+
+    Examples:
+        >>> model = nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        >>> with attach(Mask.of({"weight": torch.tensor([[True, False]])}), model, optimizer):
+        ...     model(torch.ones(1, 2)).sum().backward()
+        ...     optimizer.step()
+        >>> model.weight.grad.tolist()
+        [[1.0, 0.0]]
+        >>> model.weight[0, 1].item()
+        0.0
     """
     mask, held = (what.mask, what.held) if isinstance(what, Ticket) else (what, ())
     parameters = parameters_of(model, remove_duplicate=False)
@@ -133,11 +184,11 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         )
     frozen = {parameters[name]: parameters[name].detach().clone() for name in held}
 
-    def guard(stepped: Any = None, *_: object) -> None:
+    def guard(stepped: Optimizer | None = None, *_: object) -> None:
         states = stepped.state if stepped is not None else {}
         for parameter, value in frozen.items():
             parameter.detach().copy_(value)
-        for parameter, words in masked.items():
+        for parameter, words in masked.items():  # after what is held, so that what is dead and held is zero
             words.zero_dead(parameter)
             for state in states.get(parameter, {}).values():
                 if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
@@ -156,9 +207,10 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         for parameter, words in masked.items()
         if parameter.requires_grad
     ]
-    removers += [p.register_post_accumulate_grad_hook(_no_gradient).remove for p in frozen if p.requires_grad]
+    removers += [p.register_post_accumulate_grad_hook(_drop_gradient).remove for p in frozen if p.requires_grad]
     if optimizer is not None:
         removers.append(optimizer.register_step_post_hook(guard).remove)
+        # An optimizer makes its state in its first step, so that one without state is looked at after that.
         if any(optimizer.state.get(parameter) for parameter in masked):
             _warn_of_factored_state(optimizer, masked)
         else:
@@ -169,15 +221,15 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
 
 
 def _kept_of(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> dict[nn.Parameter, Tensor]:
-    """What a mask keeps of each parameter; of one with several names, what all of them keep."""
+    """What a mask keeps of each parameter; of a tied one, what the mask keeps under each of its names."""
     kept: dict[nn.Parameter, Tensor] = {}
     for name in mask:
-        parameter, own = parameters[name], mask[name]
-        kept[parameter] = kept[parameter] & own if parameter in kept else own
+        parameter, positions = parameters[name], mask[name]
+        kept[parameter] = kept[parameter] & positions if parameter in kept else positions
     return kept
 
 
-def _no_gradient(parameter: Tensor) -> None:
+def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
@@ -194,19 +246,20 @@ def _refuse_sharded(model: nn.Module, parameters: dict[str, nn.Parameter]) -> No
 def _refuse_unfit(parameters: dict[str, nn.Parameter], optimizer: Optimizer | None) -> None:
     for name, parameter in parameters.items():
         hooks = gradient_hooks(parameter)
-        foreign = [hook for hook in hooks if not isinstance(hook, KeptWords) and hook is not _no_gradient]
+        foreign = [hook for hook in hooks if not isinstance(hook, KeptWords) and hook is not _drop_gradient]
         if foreign or steps_in_backward(parameter):
             raise TombolaError(
                 f"'{name}' already has a hook that runs when its gradient is ready, as optimizers fused into backward "
                 "have; attach the mask first, or step the optimizer after backward"
             )
     if optimizer is not None:
-        mine = set(parameters.values())
-        if not any(p in mine for group in optimizer.param_groups for p in group["params"]):
+        in_model = set(parameters.values())
+        if not any(p in in_model for group in optimizer.param_groups for p in group["params"]):
             raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
 
 
 def _after_first_step(optimizer: Optimizer, action: Callable[[], None]) -> Callable[[], None]:
+    """Call `action` once, after the optimizer's next step; returned is what takes that back."""
     due = [action]
 
     def once(*_: object) -> None:
@@ -219,12 +272,16 @@ def _after_first_step(optimizer: Optimizer, action: Callable[[], None]) -> Calla
 def _warn_of_factored_state(
     optimizer: Optimizer, masked: dict[nn.Parameter, KeptWords], *, fresh: bool = False
 ) -> None:
-    """Warn of state with another shape than its parameter; if it grew under the mask, only of what is smaller."""
+    """Warn of state with another shape than its parameter's.
+
+    State that a step under the mask made (fresh) saw dead gradients as zero: only a smaller one, which mixes dead and
+    live positions, is worth a warning.
+    """
     for parameter in masked:
         for key, state in optimizer.state.get(parameter, {}).items():
-            parts = state if isinstance(state, list | tuple) else [state]
-            odd = [p.numel() for p in parts if isinstance(p, Tensor) and p.numel() > 1 and p.shape != parameter.shape]
-            if any(not fresh or size < parameter.numel() for size in odd):
+            tensors = [t for t in (state if isinstance(state, list | tuple) else [state]) if isinstance(t, Tensor)]
+            sizes = [t.numel() for t in tensors if t.numel() > 1 and t.shape != parameter.shape]
+            if any(not fresh or size < parameter.numel() for size in sizes):
                 warnings.warn(
                     f"the optimizer's '{key}' does not have its parameter's shape and is left as it is",
                     AttachWarning,

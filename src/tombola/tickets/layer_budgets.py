@@ -1,4 +1,4 @@
-"""How a budget of units is shared among layers: one pure function a scope."""
+"""How layers share a budget of units: one pure function for each scope."""
 
 from __future__ import annotations
 
@@ -14,20 +14,44 @@ from tombola.tickets.mask import Shape
 Scope = Literal["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"] | Mapping[str, float]
 
 CLASSIFIER_DENSITY = 0.3
+"""What smart-ratio keeps of the last layer (Su et al., NeurIPS 2020)."""
 
 
 def as_density(given: Any, what: str = "units") -> float:
-    """A density as Python's own number, also out of NumPy or a tensor; TombolaError unless above 0 and at most 1."""
-    one = given.item() if hasattr(given, "item") and getattr(given, "ndim", None) == 0 else given
-    if not (isinstance(one, int | float) and 0 < one <= 1):
+    """A density as a Python float.
+
+    Args:
+        given: a number, or a NumPy scalar or tensor of one number.
+        what: what the density is a share of, for the error.
+
+    Raises:
+        TombolaError: unless it is above 0 and at most 1.
+
+    Examples:
+        >>> as_density(np.float32(0.5))
+        0.5
+    """
+    density = given.item() if hasattr(given, "item") and getattr(given, "ndim", None) == 0 else given
+    if not (isinstance(density, int | float) and 0 < density <= 1):
         raise TombolaError(f"density is {given}; give the share of {what} to keep, above 0 and at most 1")
-    return float(one)
+    return float(density)
 
 
 def quotas(shapes: Mapping[str, Shape], budget: int, scope: Scope, room: np.ndarray, floors: np.ndarray) -> np.ndarray:
-    """Units that each layer keeps, summing to `budget`, each between its floor and the room it has.
+    """How many units each layer keeps: between its floor and its room, and `budget` in all.
 
-    shapes: each layer's shape, in network order; room and floors: int64, one entry a layer.
+    Args:
+        shapes: each layer's shape by name, in the network's order.
+        budget: units kept in all; at least the sum of the floors, at most that of the room.
+        scope: any but `global`, which needs scores.
+        room: units that each layer has left, int64.
+        floors: units that each layer keeps at least, int64.
+
+    Returns:
+        One int64 a layer.
+
+    Raises:
+        TombolaError: for a scope that does not exist or does not fit the layers.
     """
     if isinstance(scope, Mapping):
         weight = explicit_units(shapes, scope)
@@ -39,6 +63,8 @@ def quotas(shapes: Mapping[str, Shape], budget: int, scope: Scope, room: np.ndar
         weight = smart_ratio(shapes, budget, vgg=scope == "smart-ratio-vgg")
     else:
         raise unknown("scope", str(scope), ["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"])
+    # Smart-ratio and explicit densities are units already and are not scaled where they meet the budget; sizes and ERK
+    # are proportions, which are scaled until they do.
     shares = np.clip(weight, floors, room)
     if abs(shares.sum() - budget) >= 1:
         shares = water_fill(weight, floors, room, budget)
@@ -48,11 +74,18 @@ def quotas(shapes: Mapping[str, Shape], budget: int, scope: Scope, room: np.ndar
 def water_fill(weight: np.ndarray, floors: np.ndarray, room: np.ndarray, budget: int) -> np.ndarray:
     """clip(t · weight, floors, room) for the one t at which the shares sum to the budget.
 
-    A layer that is full (or at its floor) thereby hands its surplus to all others in proportion, which is
-    how ERK redistributes what a saturated layer cannot take (Evci et al., ICML 2020). ERK's density, the
-    sum of a layer's dimensions over their product, times its size is the sum of its dimensions: its weight.
+    A layer that is full, or at its floor, thereby hands its surplus to all others in proportion. ERK so redistributes
+    what a full layer cannot take (Evci et al., ICML 2020). Its density is the sum of a layer's dimensions over their
+    product, so that its weight, density times size, is the sum of the dimensions.
+
+    Args:
+        weight: each layer's proportion.
+        floors: the least that each layer keeps.
+        room: the most that each layer keeps.
+        budget: what the shares sum to.
     """
     floors, room = floors.astype(float), room.astype(float)
+    # The total is piecewise linear in t, with a knot wherever a layer leaves its floor or fills up.
     safe = np.where(weight > 0, weight, 1.0)
     knots = np.unique(np.concatenate([[0.0], (floors / safe)[weight > 0], (room / safe)[weight > 0]]))
     totals = np.clip(knots[:, None] * weight, floors, room).sum(axis=1)
@@ -62,27 +95,45 @@ def water_fill(weight: np.ndarray, floors: np.ndarray, room: np.ndarray, budget:
 
 
 def largest_remainder(shares: np.ndarray, floors: np.ndarray, room: np.ndarray, budget: int) -> np.ndarray:
-    """Whole shares that sum to the budget: each rounded down, what is left to the largest remainders."""
-    whole = np.clip(np.floor(shares + 1e-9).astype(np.int64), floors, room)
-    remainder = shares - whole
-    while (missing := budget - int(whole.sum())) != 0:
-        open_layers = np.flatnonzero(whole < room) if missing > 0 else np.flatnonzero(whole > floors)
-        order = open_layers[np.argsort(-np.sign(missing) * remainder[open_layers], kind="stable")][: abs(missing)]
-        whole[order] += np.sign(missing)
-        remainder[order] -= np.sign(missing)
-    return whole
+    """Whole shares that sum to the budget: each is rounded down, and the largest remainders get what is left.
+
+    Args:
+        shares: real shares, whose sum may be off the budget.
+        floors: the least that each layer keeps.
+        room: the most that each layer keeps.
+        budget: what the whole shares sum to.
+
+    Examples:
+        >>> largest_remainder(np.array([1.5, 2.7, 0.8]), np.zeros(3, int), np.full(3, 9), 5)
+        array([1, 3, 1])
+    """
+    # A share that is whole but for rounding, as 2.9999999999, must not lose a unit.
+    counts = np.clip(np.floor(shares + 1e-9).astype(np.int64), floors, room)
+    remainder = shares - counts
+    while (missing := budget - int(counts.sum())) != 0:
+        open_layers = np.flatnonzero(counts < room) if missing > 0 else np.flatnonzero(counts > floors)
+        # A stable sort gives a tie to the earlier layer, on every machine.
+        chosen = open_layers[np.argsort(-np.sign(missing) * remainder[open_layers], kind="stable")][: abs(missing)]
+        counts[chosen] += np.sign(missing)
+        remainder[chosen] -= np.sign(missing)
+    return counts
 
 
 def smart_ratio(shapes: Mapping[str, Shape], budget: int, *, vgg: bool = False) -> np.ndarray:
     """Smart-ratio shares of random tickets (Su et al., NeurIPS 2020): real numbers that sum to the budget.
 
-    Layer l of L gets density ∝ (L−l+1)² + (L−l+1), for VGG divided by l²; the classifier, the last layer,
-    is fixed at 0.3. A layer that would exceed density 1 is clipped and hands its surplus to the next in order.
+    Layer l of L gets a density ∝ (L−l+1)² + (L−l+1); the classifier, which is the last layer, gets 0.3. A layer whose
+    density would exceed 1 is full and hands its surplus to the next one.
+
+    Args:
+        shapes: each layer's shape by name, in the network's order.
+        budget: what the shares sum to.
+        vgg: whether the densities are divided by l², as the paper does for VGG.
     """
     sizes = np.array([math.prod(s) for s in shapes.values()], float)
     layer = np.arange(1, len(sizes) + 1)
-    rung = len(sizes) - layer + 1.0
-    density = (rung**2 + rung) / (layer**2 if vgg else 1)
+    from_end = len(sizes) - layer + 1.0
+    density = (from_end**2 + from_end) / (layer**2 if vgg else 1)
     classifier = min(CLASSIFIER_DENSITY * sizes[-1], float(budget))
     shares = density * sizes
     shares[-1] = 0.0
@@ -98,7 +149,15 @@ def smart_ratio(shapes: Mapping[str, Shape], budget: int, *, vgg: bool = False) 
 
 
 def explicit_units(shapes: Mapping[str, Shape], densities: Mapping[str, float]) -> np.ndarray:
-    """The units (real numbers) that densities given by layer name keep in each layer."""
+    """The units, as real numbers, that each layer keeps at the densities given for each.
+
+    Args:
+        shapes: each layer's shape by name.
+        densities: each layer's density by name, in [0, 1].
+
+    Raises:
+        TombolaError: if a layer is unknown or missing, or a density is out of range.
+    """
     for name in densities:
         if name not in shapes:
             raise unknown("layer", name, shapes)

@@ -19,13 +19,19 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Bits:
-    """One tensor's kept positions: its shape, and one bit a position in row-major order, padded with zeros."""
+    """One tensor's kept positions, packed.
+
+    Args:
+        shape: the tensor's shape.
+        packed: one bit a position in row-major order, 1 = kept; the last byte is padded with zeros.
+    """
 
     shape: Shape
     packed: bytes
 
     @staticmethod
     def of(kept: np.ndarray) -> Bits:
+        """The packed form of a bool array."""
         return Bits(tuple(kept.shape), np.packbits(kept.reshape(-1)).tobytes())
 
     @property
@@ -46,13 +52,22 @@ class Bits:
 class Mask(Mapping[str, Tensor]):
     """Which positions of which parameters are kept: immutable, packed to one bit a weight.
 
-    Indexing by parameter name gives a fresh bool tensor of the parameter's shape, True = kept.
-    `ties` is how many of the kept units only a hash preferred over others of equal score.
+    A mask is a mapping: indexing it by a parameter's name gives a fresh bool tensor of the parameter's shape, True =
+    kept. `~mask`, `a & b`, `a | b`, `a ^ b` and `a - b` work position by position; `a <= b` says whether `a` is nested
+    in `b`. `Mask.of` and `Mask.full` make masks; `tombola.select` makes one from scores.
+
+    Args:
+        bits: the packed positions of each parameter, by its name.
+        ties: how many of the kept units a hash preferred over dropped units of equal score.
 
     Examples:
         >>> mask = Mask.of({"fc.weight": torch.tensor([[True, False], [True, True]])})
-        >>> mask.density, mask.kept("fc.weight"), (~mask).density
-        (0.75, 3, 0.25)
+        >>> mask
+        Mask(3 of 4 kept in 1 tensors, density 0.75)
+        >>> mask["fc.weight"].tolist()
+        [[True, False], [True, True]]
+        >>> (~mask).density, mask.distance(~mask)
+        (0.25, 1.0)
     """
 
     bits: Mapping[str, Bits]
@@ -63,14 +78,26 @@ class Mask(Mapping[str, Tensor]):
 
     @staticmethod
     def of(tensors: Mapping[str, Tensor], ties: int = 0) -> Mask:
-        """The mask that keeps what is True (or non-zero) in each tensor."""
+        """The mask that keeps what is True (or non-zero) in each tensor.
+
+        Args:
+            tensors: one tensor a parameter, by its name, of the parameter's shape.
+            ties: see `Mask`.
+
+        Raises:
+            TombolaError: if a tensor is sparse or has no values.
+        """
         return Mask({name: Bits.of(_nonzero(name, tensor)) for name, tensor in tensors.items()}, ties)
 
     @staticmethod
     def full(shapes: Mapping[str, Tensor | Shape]) -> Mask:
-        """The mask that keeps everything of parameters (or shapes) by name."""
-        sized = {name: tuple(s.shape) if isinstance(s, Tensor) else s for name, s in shapes.items()}
-        return Mask({name: Bits.of(np.ones(shape, bool)) for name, shape in sized.items()})
+        """The mask that keeps every position.
+
+        Args:
+            shapes: the parameters, or their shapes, by name.
+        """
+        plain = {name: tuple(s.shape) if isinstance(s, Tensor) else s for name, s in shapes.items()}
+        return Mask({name: Bits.of(np.ones(shape, bool)) for name, shape in plain.items()})
 
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(self.bits[name].array())
@@ -94,19 +121,22 @@ class Mask(Mapping[str, Tensor]):
         return f"Mask({self.total_kept:,} of {self.size:,} kept in {len(self)} tensors, density {self.density:.4g})"
 
     def __reduce__(self):
+        # A mappingproxy cannot be pickled.
         return Mask, (dict(self.bits), self.ties)
 
     @property
     def shapes(self) -> dict[str, Shape]:
+        """The shape of each tensor."""
         return {name: bits.shape for name, bits in self.bits.items()}
 
     @property
     def size(self) -> int:
-        """Positions in all tensors together."""
+        """The number of positions in all tensors together."""
         return sum(bits.size for bits in self.bits.values())
 
     @property
     def total_kept(self) -> int:
+        """The number of kept positions in all tensors together."""
         return sum(bits.kept for bits in self.bits.values())
 
     @property
@@ -116,12 +146,12 @@ class Mask(Mapping[str, Tensor]):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Kept positions of each tensor."""
+        """The number of kept positions of each tensor."""
         return {name: bits.kept for name, bits in self.bits.items()}
 
     @property
     def collapsed(self) -> tuple[str, ...]:
-        """The tensors of which nothing is kept."""
+        """The names of the tensors that keep nothing."""
         return tuple(name for name, count in self.counts.items() if count == 0)
 
     @property
@@ -134,18 +164,18 @@ class Mask(Mapping[str, Tensor]):
         return content.hexdigest()
 
     def kept(self, name: str) -> int:
-        """How many positions of one tensor are kept."""
+        """The number of kept positions of one tensor."""
         return self.bits[name].kept
 
     def distance(self, other: Mask) -> float:
-        """Normalised Hamming distance: the share of all positions in which the two differ, in [0, 1]."""
+        """Normalised Hamming distance: the share of all positions in which the two masks differ, in [0, 1]."""
         return (self ^ other).density
 
     def shuffled(self, seed: int) -> Mask:
-        """Each tensor's kept positions moved at random within that tensor; its count stays."""
-        rng = np.random.default_rng(seed)
+        """The mask with each tensor's positions permuted at random within that tensor, so that its count stays."""
+        generator = np.random.default_rng(seed)
         return Mask(
-            {name: Bits.of(rng.permuted(b.array().reshape(-1)).reshape(b.shape)) for name, b in self.bits.items()}
+            {name: Bits.of(generator.permuted(b.array().reshape(-1)).reshape(b.shape)) for name, b in self.bits.items()}
         )
 
     def __invert__(self) -> Mask:
@@ -164,33 +194,35 @@ class Mask(Mapping[str, Tensor]):
         return self & ~other
 
     def __le__(self, other: Mask) -> bool:
-        """Is this mask nested in the other?"""
+        """Whether this mask is nested in the other: keeps nothing that the other drops."""
         return (self - other).total_kept == 0
 
     def _combine(self, other: Mask, operation: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Mask:
         if self.shapes != other.shapes:
-            odd = next(n for n in [*self, *other] if self.shapes.get(n) != other.shapes.get(n))
+            name = next(n for n in [*self, *other] if self.shapes.get(n) != other.shapes.get(n))
             raise TombolaError(
-                f"the two masks do not belong to one network: '{odd}' is {self.shapes.get(odd)} in one "
-                f"and {other.shapes.get(odd)} in the other; compare masks of the same parameters"
+                f"the two masks do not belong to one network: '{name}' is {self.shapes.get(name)} in one "
+                f"and {other.shapes.get(name)} in the other; compare masks of the same parameters"
             )
+        # `~` pads anew, so a mask's padding is always zero, and none of these operations sets it.
         bytewise = {
-            name: operation(np.frombuffer(mine.packed, np.uint8), np.frombuffer(other.bits[name].packed, np.uint8))
-            for name, mine in self.bits.items()
+            name: operation(np.frombuffer(bits.packed, np.uint8), np.frombuffer(other.bits[name].packed, np.uint8))
+            for name, bits in self.bits.items()
         }
         return Mask({name: Bits(self.bits[name].shape, array.tobytes()) for name, array in bytewise.items()})
 
 
 def _nonzero(name: str, tensor: Tensor) -> np.ndarray:
-    """Where a tensor is True or non-zero; asked of the tensor, since NumPy lacks some of its types, as bf16."""
+    """Where a tensor is True or non-zero."""
     try:
-        own = tensor.detach()
-        if own.dtype.itemsize == 1 and own.is_floating_point():
-            own = own.float()  # float8 cannot be compared
-        return (own if own.dtype == torch.bool else own != 0).cpu().numpy()
+        values = tensor.detach()
+        if values.dtype.itemsize == 1 and values.is_floating_point():
+            values = values.float()  # float8 cannot be compared
+        # torch compares, because NumPy lacks some of its types, such as bfloat16.
+        return (values if values.dtype == torch.bool else values != 0).cpu().numpy()
     except (AttributeError, RuntimeError, TypeError) as error:
-        kind = getattr(tensor, "dtype", None), getattr(tensor, "layout", None), getattr(tensor, "device", None)
-        what = " ".join([type(tensor).__name__, *(str(own) for own in kind if own is not None)])
+        attributes = (getattr(tensor, attribute, None) for attribute in ("dtype", "layout", "device"))
+        kind = " ".join([type(tensor).__name__, *(str(value) for value in attributes if value is not None)])
         raise TombolaError(
-            f"no mask can be made of '{name}', a {what}; give a dense tensor of truths or numbers that has values"
+            f"no mask can be made of '{name}', a {kind}; give a dense tensor of truths or numbers that has values"
         ) from error

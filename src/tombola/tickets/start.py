@@ -21,11 +21,14 @@ INITIAL_WEIGHTS: tuple[InitialWeights, ...] = ("own", "signed-constant", "kaimin
 
 @dataclass(frozen=True)
 class Seed:
-    """Start from the task's own initialisation with this seed; `digest` is that of the values it must give.
+    """Start from the initialisation that the task builds from a seed.
 
-    weights: what then takes the place of the weights that the ticket masks: nothing (`own`); √(2 / fan-in) with the
-    signs that they have (`signed-constant`); a normal draw of that deviation from the seed (`kaiming-normal`). With
-    other weights than its own, the network's held parameters are neutral: a norm's scale 1, all else 0.
+    Args:
+        seed: what the task's `build` is called with.
+        digest: a fingerprint of the values that must result, checked before the ticket trains.
+        weights: what replaces the weights that the ticket masks: nothing (`own`); √(2 / fan-in) with the sign of each
+            weight (`signed-constant`); or a normal draw of that deviation, from the seed (`kaiming-normal`). Where they
+            are replaced, the ticket's held parameters become neutral: a norm's scale 1, all else 0.
     """
 
     seed: int
@@ -40,9 +43,14 @@ class Seed:
         names: Collection[str] = (),
         held: Collection[str] = (),
     ) -> Seed:
-        """The start of a model that was just built from a seed, after putting these weights into it.
+        """The start of a model that was just built from a seed; puts the weights into that model.
 
-        names: the parameters that the weights replace; held: those that become neutral with them.
+        Args:
+            model: the model, changed in place unless `weights` is `own`.
+            seed: the seed that it was built from.
+            weights: see `Seed`.
+            names: the parameters that the weights replace.
+            held: the parameters that become neutral with them.
         """
         overlay(model, seed, weights, names, held)
         return Seed(seed, digest_of(tensors_of(model)), weights)
@@ -52,12 +60,20 @@ class Seed:
 def overlay(
     model: nn.Module, seed: int, weights: InitialWeights, names: Collection[str], held: Collection[str]
 ) -> None:
-    """Replace the named weights of a freshly built model, and make its held parameters neutral."""
+    """Replace weights of a freshly built model, in place, and make its held parameters neutral.
+
+    Args:
+        model: the model.
+        seed: what a random draw starts from.
+        weights: see `Seed`; nothing happens for `own`.
+        names: the parameters that are replaced.
+        held: the parameters that become neutral.
+    """
     if weights not in INITIAL_WEIGHTS:
         raise TombolaError(f"there are no initial weights '{weights}'; give one of {', '.join(INITIAL_WEIGHTS)}")
     if weights == "own":
         return
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # of its own, so that torch's random state stays
     for name, parameter in parameters_of(model).items():
         if name in held:
             parameter.fill_(1.0 if name.endswith("weight") else 0.0)
@@ -77,8 +93,10 @@ def _fan_in(weight: Tensor) -> int:
 class Values:
     """Start from stored parameters and buffers.
 
-    what: which values they are, as "500it", "2ep", "end" or "transformed"; epochs_spent: the training, in
-    epochs of the task, that went into them and that a fair dense control gets too.
+    Args:
+        tensors: by plain names; they are copied to the CPU.
+        what: which values they are, as "500it", "2ep", "end" or "transformed".
+        epochs_spent: the training that went into them, in epochs of the task; a fair dense control gets it too.
     """
 
     tensors: Mapping[str, Tensor]
@@ -92,15 +110,16 @@ class Values:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Values):
             return NotImplemented
-        mine = (self.what, self.epochs_spent, self.digest)
-        return mine == (other.what, other.epochs_spent, other.digest)
+        return (self.what, self.epochs_spent, self.digest) == (other.what, other.epochs_spent, other.digest)
 
     def __hash__(self) -> int:
         return hash(self.digest)
 
     def __reduce__(self):
+        # A mappingproxy cannot be pickled.
         return Values, (dict(self.tensors), self.what, self.epochs_spent)
 
     @property
     def digest(self) -> str:
+        """A fingerprint of the values."""
         return digest_of(self.tensors)

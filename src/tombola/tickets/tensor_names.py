@@ -1,7 +1,8 @@
-"""Names of a network's modules and tensors that are the same whatever torch has wrapped around them.
+"""Names of a network's modules and tensors, the same whatever torch has wrapped around them.
 
-A wrapper is known by its type, at every depth; a network's own child may be called `module` as well. A plain name is
-what the network itself calls a module or tensor; its path is what `get_parameter` and `functional_call` take.
+A plain name is what the network itself calls a module or tensor; its path is what `get_parameter` and
+`functional_call` take, wrappers included. A wrapper is known by its type, at every depth, and not by its name, since a
+network may call a child of its own `module`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ Store = Callable[[nn.Module], Mapping[str, Tensor | None]]
 
 
 class NamePlace(NamedTuple):
-    """Where a module stands in a network; wrapper: what it is, if it is no part of the network itself."""
+    """Where a module stands in a network.
+
+    Args:
+        module: the module.
+        name: its plain name; a wrapper has the name of what it wraps.
+        path: its path in the model as it is wrapped.
+        wrapper: which wrapper the module is; None for a part of the network itself.
+    """
 
     module: nn.Module
     name: str
@@ -28,76 +36,95 @@ class NamePlace(NamedTuple):
 
 
 def places_of(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[NamePlace]:
-    """Every module in torch's order, wrappers too, which have the name of what they wrap."""
-    known, seen = loaded(), set()
-    ahead = [(model, "", "")]
-    while ahead:
-        module, name, path = ahead.pop()
-        if remove_duplicate and module in seen:
+    """Every module of a model, wrappers too, in the order of `model.named_modules()`.
+
+    Args:
+        model: the network, however wrapped.
+        remove_duplicate: whether a module that stands in several places is given once.
+    """
+    wrappers, visited = loaded(), set()
+    to_visit = [(model, "", "")]
+    while to_visit:
+        module, name, path = to_visit.pop()
+        if remove_duplicate and module in visited:
             continue
-        seen.add(module)
-        wrapper = wrapper_of(module, known)
+        visited.add(module)
+        wrapper = wrapper_of(module, wrappers)
         yield NamePlace(module, name, path, wrapper)
-        for own, child in reversed(children_of(module).items()):
+        for child_name, child in reversed(children_of(module).items()):  # the last one pushed is visited first
             if child is not None:
-                inside = wrapper is not None and own == wrapper.child
-                ahead.append((child, name if inside else joined(name, own), joined(path, own)))
+                inside = wrapper is not None and child_name == wrapper.child
+                to_visit.append((child, name if inside else joined(name, child_name), joined(path, child_name)))
 
 
 def names_of(model: nn.Module) -> dict[nn.Module, str]:
-    """By module its plain name, for wrappers too."""
+    """The plain name of each module, of wrappers too."""
     return {place.module: place.name for place in places_of(model)}
 
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
-    """A network's modules by their plain names, itself as the empty one; wrappers are none of them."""
+    """A network's modules by their plain names, without wrappers; the network itself has the empty name."""
     return {place.name: place.module for place in places_of(model) if place.wrapper is None}
 
 
 def parameters_of(model: nn.Module, *, remove_duplicate: bool = True) -> dict[str, nn.Parameter]:
-    """A network's parameters by their plain names, in its order; one of several names under its first, or all."""
-    found = _found(model, own_parameters, remove_duplicate=remove_duplicate)
-    return {name: own for name, (_, own) in found.items()}  # ty: ignore[invalid-explicit-return]
+    """A network's parameters by their plain names, in its order.
+
+    Args:
+        model: the network, however wrapped.
+        remove_duplicate: whether a tied parameter is listed under its first name only, and not under each.
+
+    Raises:
+        TombolaError: if two parameters would have the same plain name.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Linear(2, 1))
+        >>> list(parameters_of(nn.DataParallel(model)))
+        ['0.weight', '0.bias']
+    """
+    tensors = _tensors_by_name(model, own_parameters, remove_duplicate=remove_duplicate)
+    return {name: parameter for name, (_, parameter) in tensors.items()}  # ty: ignore[invalid-explicit-return]
 
 
 def buffers_of(model: nn.Module) -> dict[str, Tensor]:
     """A network's buffers by their plain names, in its order."""
-    return {name: own for name, (_, own) in _found(model, own_buffers).items()}
+    return {name: buffer for name, (_, buffer) in _tensors_by_name(model, own_buffers).items()}
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """A network's parameters, and then its buffers, by their plain names."""
-    return {name: own for name, (_, own) in _found(model, own_parameters, own_buffers).items()}
+    return {name: tensor for name, (_, tensor) in _tensors_by_name(model, own_parameters, own_buffers).items()}
 
 
 def paths_of(model: nn.Module) -> dict[str, str]:
-    """By the plain name of a parameter or buffer its path in the model as it is wrapped."""
-    return {name: path for name, (path, _) in _found(model, own_parameters, own_buffers).items()}
+    """The path of each parameter and buffer in the model as it is wrapped, by its plain name."""
+    return {name: path for name, (path, _) in _tensors_by_name(model, own_parameters, own_buffers).items()}
 
 
 def joined(name: str, part: str) -> str:
-    """The name of a part of the module of this name."""
+    """The full name of a part of a module: `layer1` and `weight` give `layer1.weight`."""
     return f"{name}.{part}" if name else part
 
 
-def _found(model: nn.Module, *stores: Store, remove_duplicate: bool = True) -> dict[str, tuple[str, Tensor]]:
-    """Paths and tensors by plain names. TombolaError if two come to one name, as in a wrapper with parts of its own."""
-    found: dict[str, tuple[str, Tensor]] = {}
-    seen: set[Tensor] = set()
+def _tensors_by_name(model: nn.Module, *stores: Store, remove_duplicate: bool = True) -> dict[str, tuple[str, Tensor]]:
+    """Path and tensor by plain name; TombolaError if two tensors share one, as in a wrapper with parts of its own."""
+    by_name: dict[str, tuple[str, Tensor]] = {}
+    listed: set[Tensor] = set()
     places = list(places_of(model, remove_duplicate=remove_duplicate))
     for store in stores:
         for module, name, path, wrapper in places:
-            # What the outermost wrappers count is not the network's; what those inside do, its checkpoints need.
+            # Tensors of an outermost wrapper, such as AveragedModel's counter, are not the network's; those of a
+            # wrapper inside the network are in its checkpoints.
             left_out = wrapper.tensors if wrapper and not name else ()
-            for own, tensor in store(module).items():
-                if tensor is None or own in left_out or (remove_duplicate and tensor in seen):
+            for key, tensor in store(module).items():
+                if tensor is None or key in left_out or (remove_duplicate and tensor in listed):
                     continue
-                seen.add(tensor)
-                full = joined(name, own)
-                other = found.setdefault(full, (joined(path, own), tensor))
-                if other[1] is not tensor:
+                listed.add(tensor)
+                plain, full_path = joined(name, key), joined(path, key)
+                first_path, first = by_name.setdefault(plain, (full_path, tensor))
+                if first is not tensor:
                     raise TombolaError(
-                        f"'{other[0]}' and '{joined(path, own)}' of this model would both be called '{full}' without "
+                        f"'{first_path}' and '{full_path}' of this model would both be called '{plain}' without "
                         "what is wrapped around them; rename one, or keep parts of your own out of the wrapper"
                     )
-    return found
+    return by_name

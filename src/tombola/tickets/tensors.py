@@ -14,35 +14,48 @@ from tombola.tickets.tensor_names import named_tensors
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers of a model by their plain names; live, not copied."""
+    """All parameters and buffers of a model by their plain names: detached, but not copied."""
     return {name: tensor.detach() for name, tensor in named_tensors(model).items()}
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters are; the CPU if it has none."""
+    """The device of a model's first parameter; the CPU if it has none."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 @torch.no_grad()
 def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Copy values into a model's own tensors, which must be the same ones; no tensor is shared afterwards."""
-    own = tensors_of(model)
-    for name in [*values, *own]:
-        if name not in own or name not in values or own[name].shape != values[name].shape:
-            here = tuple(own[name].shape) if name in own else "missing"
+    """Copy values into a model's parameters and buffers.
+
+    Args:
+        model: the model, changed in place.
+        values: one for each parameter and buffer, by its plain name and of its shape.
+
+    Raises:
+        TombolaError: if names or shapes differ.
+    """
+    tensors = tensors_of(model)
+    for name in [*values, *tensors]:
+        if name not in tensors or name not in values or tensors[name].shape != values[name].shape:
+            here = tuple(tensors[name].shape) if name in tensors else "missing"
             there = tuple(values[name].shape) if name in values else "missing"
             raise TombolaError(
                 f"the stored values belong to another architecture: '{name}' is {here} in this model and {there} "
                 "in the ticket; use the model that the ticket was found on"
             )
-    for name, tensor in own.items():
+    for name, tensor in tensors.items():
         tensor.copy_(values[name])
 
 
 def check_fits(mask: Mask, parameters: Mapping[str, Tensor]) -> None:
-    """Raise TombolaError where the mask names a parameter that is not there, or of another shape.
+    """Check that a mask belongs to a network.
 
-    parameters: by their plain names, as `parameters_of` gives them.
+    Args:
+        mask: the mask.
+        parameters: the network's, by their plain names, as `parameters_of` gives them.
+
+    Raises:
+        TombolaError: if the mask names a parameter that is missing or has another shape.
     """
     for name, shape in mask.shapes.items():
         here = tuple(parameters[name].shape) if name in parameters else "missing"
@@ -54,9 +67,10 @@ def check_fits(mask: Mask, parameters: Mapping[str, Tensor]) -> None:
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """A fingerprint of named tensors: names, types, shapes and bytes."""
+    """A fingerprint of named tensors: of their names, types, shapes and bytes, in the order of the names."""
     content = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(tensors.items()):
         content.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        # As bytes, since NumPy lacks some types, such as bfloat16.
         content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return content.hexdigest()

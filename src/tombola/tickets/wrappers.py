@@ -1,4 +1,4 @@
-"""What torch wraps networks in. Of these classes' private names, this file alone knows."""
+"""The classes that torch wraps networks in. No other file uses their private names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from tombola.tickets.torch_private import children_of
 class Wrapper(NamedTuple):
     """A class that stands around a network and adds nothing to what it computes.
 
-    where, called: the module that has it, and its name there; child: what it calls the network inside; tensors: those
-    of its own; transparent: whether it only changes how the network is run, and passes its attributes on, so that a
-    copy can do without it.
+    Args:
+        where: the module that defines it.
+        called: its name there.
+        child: its name for the network inside.
+        tensors: the names of its own tensors.
+        transparent: whether it only changes how the network runs and passes attributes on, so that a copy of the
+            network can do without it.
     """
 
     where: str
@@ -43,33 +47,39 @@ WRAPPERS = (
 
 
 class Known(dict[type, Wrapper | None]):
-    """By the type of a module which wrapper it is, if any; a class derived from a wrapper is one."""
+    """The wrapper that each type of module is, None for a type that is none; a subclass of a wrapper is one."""
 
     def __missing__(self, kind: type) -> Wrapper | None:
-        self[kind] = next((own for base in kind.__mro__[1:] if (own := self.get(base))), None)
+        self[kind] = next((wrapper for base in kind.__mro__[1:] if (wrapper := self.get(base))), None)
         return self[kind]
 
 
 def loaded() -> Known:
-    """The wrappers' classes that exist by now; of what is not imported there can be no object, and imports are slow."""
-    found = ((getattr(sys.modules.get(own.where), own.called, None), own) for own in WRAPPERS)
-    return Known((kind, own) for kind, own in found if kind is not None)
+    """The wrappers whose classes are imported by now."""
+    # There can be no object of a class that is not imported, and importing it would be slow.
+    classes = ((getattr(sys.modules.get(wrapper.where), wrapper.called, None), wrapper) for wrapper in WRAPPERS)
+    return Known((kind, wrapper) for kind, wrapper in classes if kind is not None)
 
 
 def wrapper_of(module: nn.Module, known: Known) -> Wrapper | None:
-    """What this module is, if it is a wrapper."""
-    own = known[type(module)]
-    return own if own is not None and own.child in children_of(module) else None
+    """Which wrapper this module is; None if it is none.
+
+    Args:
+        module: the module.
+        known: what `loaded` gave.
+    """
+    wrapper = known[type(module)]
+    return wrapper if wrapper is not None and wrapper.child in children_of(module) else None
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """What is inside the wrappers around a module; itself where there are none."""
+    """The network inside the wrappers around a module; the module itself where there are none."""
     return _inside(module, loaded())
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """The model with its transparent wrappers taken away at every depth, in place: do it to a copy."""
-    known = Known((kind, own) for kind, own in loaded().items() if own is not None and own.transparent)
+    """The model without its transparent wrappers, at every depth; changes the model, so call it with a copy."""
+    known = Known((kind, wrapper) for kind, wrapper in loaded().items() if wrapper is not None and wrapper.transparent)
     for module in list(model.modules()):
         for name, child in children_of(module).items():
             if child is not None:
@@ -78,25 +88,28 @@ def bare(model: nn.Module) -> nn.Module:
 
 
 def eager() -> AbstractContextManager[object]:
-    """Inside, compiled networks run as they are written: seen by hooks, differentiable twice, equal to the plain."""
+    """Inside, compiled networks run uncompiled.
+
+    Hooks then see every module, gradients can be differentiated again, and results equal the plain network's.
+    """
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether a module is one of FSDP, whose parameters are elsewhere in part."""
+    """Whether FSDP shards a module, so that other processes hold a part of its parameters."""
     fsdp = sys.modules.get("torch.distributed.fsdp")
     kinds = (getattr(fsdp, name, None) for name in ("FullyShardedDataParallel", "FSDPModule"))
     return isinstance(module, tuple(kind for kind in kinds if kind is not None))
 
 
 def is_distributed(parameter: Tensor) -> bool:
-    """Whether a tensor is spread over processes, as FSDP2 leaves parameters."""
+    """Whether a tensor is spread over processes, as FSDP2's parameters are."""
     return type(parameter).__name__ == "DTensor" or hasattr(parameter, "placements")
 
 
 def _inside(module: nn.Module, known: Known) -> nn.Module:
-    while (own := wrapper_of(module, known)) is not None:
-        inner = children_of(module)[own.child]
+    while (wrapper := wrapper_of(module, known)) is not None:
+        inner = children_of(module)[wrapper.child]
         assert inner is not None
         module = inner
     return module

@@ -18,9 +18,19 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def crop(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
-    """A random crop of each zero-padded image, of its own size; images: (n, channels, height, width)."""
+    """Crop each image at random out of its zero-padded self, to its old size.
+
+    Args:
+        images: (samples, channels, height, width).
+        generator: draws the place of each crop, on the CPU.
+        padding: pixels of zeros on each side; 4, as usual for images of 32×32 pixels.
+
+    Returns:
+        Images of the same shape.
+    """
     count, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
+    # Drawn on the CPU and then moved, so that a GPU crops as the CPU does.
     top, left = torch.randint(0, 2 * padding + 1, (2, count), generator=generator).to(images.device)
     rows = (top[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
     columns = (left[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
@@ -29,7 +39,15 @@ def crop(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor
 
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image mirrored left to right with probability one half."""
+    """Mirror each image left to right with probability one half.
+
+    Args:
+        images: (samples, channels, height, width).
+        generator: draws which ones, on the CPU.
+
+    Returns:
+        Images of the same shape.
+    """
     mirrored = torch.rand(len(images), generator=generator).to(images.device) < 0.5
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
@@ -41,8 +59,22 @@ AUGMENTATIONS: dict[str, Augmentation] = {"crop": crop, "flip": flip}
 class MemoryBatches:
     """One pass over tensors in batches; shuffled and augmented if there is a seed for it.
 
-    drop_last: leave out a last batch that is not whole. When shuffled, one of a single sample is always left out, since
-    batch norm cannot train on it.
+    Args:
+        inputs: a tensor, or a tuple or dict of tensors, samples first.
+        targets: a tensor, samples first.
+        size: samples in a batch.
+        seed: of the order and of the augmentation; None gives the samples in order and as they are.
+        augment: names of `AUGMENTATIONS`, for images of shape (samples, channels, height, width).
+        drop_last: leave out a last batch that is not full. A shuffled pass always leaves out a last batch of a single
+            sample, since batch norm cannot train on it.
+
+    Raises:
+        TombolaError: if `augment` is asked of inputs that are not images.
+
+    Examples:
+        >>> batches = MemoryBatches(torch.arange(5.0), torch.arange(5), size=2)
+        >>> [targets.tolist() for _, targets in batches], len(batches)
+        ([[0, 1], [2, 3], [4]], 3)
     """
 
     inputs: Any
@@ -61,11 +93,20 @@ class MemoryBatches:
         return len(self.targets)
 
     def __len__(self) -> int:
-        whole, rest = divmod(self.count, self.size)
-        return whole + (rest > (self.seed is not None and whole > 0) and not (self.drop_last and whole))
+        full, rest = divmod(self.count, self.size)
+        smallest = 2 if self.seed is not None and full else 1  # batch norm cannot train on a single sample
+        return full + (rest >= smallest and not (self.drop_last and full))
 
     def order(self, generator: torch.Generator, out: Tensor | None = None) -> Tensor:
-        """Which samples come one after another in a shuffled pass, int32; the generator goes on to augment them."""
+        """Draw the order of the samples in a shuffled pass.
+
+        Args:
+            generator: is set to the pass's seed here, and draws the augmentation afterwards.
+            out: where the order is written, if it is given.
+
+        Returns:
+            Sample numbers, int32.
+        """
         assert self.seed is not None
         return torch.randperm(self.count, generator=generator.manual_seed(self.seed), dtype=torch.int32, out=out)
 
@@ -85,7 +126,15 @@ class MemoryBatches:
 
 
 def pick(values: Any, index: Tensor | slice) -> Any:
-    """The samples at `index` of a tensor, or of each tensor in a tuple or dict."""
+    """Take some samples.
+
+    Args:
+        values: a tensor, or a tuple or dict of tensors, samples first.
+        index: sample numbers, on any device, or a slice of them.
+
+    Returns:
+        The same structure with these samples alone.
+    """
     if isinstance(values, dict):
         return {key: pick(value, index) for key, value in values.items()}
     if isinstance(values, tuple | list):
@@ -94,7 +143,16 @@ def pick(values: Any, index: Tensor | slice) -> Any:
 
 
 def move(values: Any, device: torch.device, channels_last: bool = False) -> Any:
-    """The same batch on a device."""
+    """Bring a batch to a device.
+
+    Args:
+        values: tensors in tuples or dicts; other objects stay as they are.
+        device: where they go.
+        channels_last: lay tensors of four dimensions out channels last.
+
+    Returns:
+        The same structure, there.
+    """
     if isinstance(values, dict):
         return {key: move(value, device, channels_last) for key, value in values.items()}
     if isinstance(values, tuple | list):
@@ -106,7 +164,15 @@ def move(values: Any, device: torch.device, channels_last: bool = False) -> Any:
 
 
 def split_off(count: int, share: float) -> tuple[Tensor, Tensor]:
-    """A fixed split of `count` samples into kept and set aside (a share of them), as index tensors."""
+    """Split samples at random, but in the same way each time.
+
+    Args:
+        count: how many samples there are.
+        share: of them to set aside, rounded up.
+
+    Returns:
+        The numbers of the samples that stay and of those set aside, both ascending.
+    """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     aside = math.ceil(share * count)
     return order[aside:].sort().values, order[:aside].sort().values

@@ -26,12 +26,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cost:
-    """Work done: samples forward (validation too) and backward, FLOPs, seconds, peak memory in bytes.
+    """What a piece of work took. Costs add up; of two memories the larger counts.
 
-    energy in kWh and carbon in kg of CO₂e are a `Meter`'s estimates, 0 where there was none; step_memory is the bytes
-    of one training step, as `step_memory` counts them, the most of what trained, 0 where nothing did.
-    dense_epochs: the unit that compares methods; passes over the training split for training, for that of a smaller
-    network as much less as its FLOPs are, and for a score its FLOPs over those of one epoch of dense training.
+    Args:
+        samples_forward: samples that went forward, those of validation too.
+        samples_backward: samples that went backward.
+        flops: floating-point operations.
+        seconds: wall-clock time.
+        peak_memory: bytes, as `peak_memory` reads them.
+        dense_epochs: the unit that compares methods. For training: passes over the training split, and on a smaller
+            network the share of them that its FLOPs are. For a score: its FLOPs over those of one epoch of dense
+            training.
+        energy: kWh, as a `Meter` estimates them; 0 without one.
+        carbon: kg of CO₂e, as a `Meter` estimates them; 0 without one.
+        step_memory: bytes of one training step, as `step_memory` counts them; 0 where nothing trained.
+
+    Examples:
+        >>> total = Cost(samples_forward=10, peak_memory=5) + Cost(samples_forward=2, peak_memory=7)
+        >>> total.samples_forward, total.peak_memory
+        (12, 7)
     """
 
     samples_forward: int = 0
@@ -60,14 +73,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class SampleFlops:
-    """FLOPs of one sample through a dense network: forward alone, and forward with backward."""
+    """FLOPs of one sample through a dense network.
+
+    Args:
+        forward: those of a forward pass alone.
+        training: those of a forward and a backward pass.
+    """
 
     forward: float
     training: float
 
     @staticmethod
     def measure(task: Task, model: nn.Module, batch: Batch) -> SampleFlops:
-        """Count one batch."""
+        """Count the FLOPs of one batch of the task, without changing the model."""
 
         def count(twin: nn.Module, batch: Batch) -> SampleFlops:
             with FlopCounterMode(display=False) as counter:
@@ -80,64 +98,84 @@ class SampleFlops:
 
 
 def on_a_twin(count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch) -> T:
-    """What is counted on a copy of the model without values, or with them where the model needs to see values."""
+    """Count something on a copy of the model, on the meta device if the model can run there.
+
+    Args:
+        count: counts on the copy, which is in training mode, and on the batch, which is on the same device.
+        model: is copied; it stays as it is.
+        batch: inputs and targets.
+
+    Returns:
+        What `count` returns.
+    """
     try:
-        return _count(count, model, batch, torch.device("meta"))
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        return _count(count, model, batch, device_of(model))
+        # On the meta device tensors have shapes but no values, so that counting takes no time and no memory.
+        return _count_on(torch.device("meta"), count, model, batch)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):  # the model's forward looks at values
+        return _count_on(device_of(model), count, model, batch)
 
 
-def _count(count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch, device: torch.device) -> T:
+def _count_on(device: torch.device, count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch) -> T:
+    # A forward pass may draw at random, as dropout does; the caller's random state stays as it is.
     with own_randomness(device_of(model), 0):
         return count(copy.deepcopy(model).to(device).train(), move(batch, device))
 
 
 def train_samples(batches: Iterable[Batch], most: int | None = None) -> int:
-    """Samples that one pass over the training split gives, or the first `most` batches of one.
+    """Count the samples of one pass over the training split.
 
-    These are not a data set's where a sampler takes some of it, or takes some twice, or where the last batch is left
-    out. Where nothing says how many there are they are counted in a pass, once for as long as the batches live.
+    This is not the length of the data set where a sampler takes some samples only, or some twice, or where the last
+    batch is left out. Where nothing says how many there are, a pass counts them, once while the batches live.
+
+    Args:
+        batches: the split's.
+        most: count the first so many batches alone; all if None.
+
+    Returns:
+        How many samples they give.
     """
     if isinstance(batches, MemoryBatches):
-        given = min(batches.count, len(batches) * batches.size)
-        return given if most is None else min(given, most * batches.size)
-    known = getattr(batches, "samples", None)
-    if isinstance(known, int) and most is None:
-        return known
-    counted = _remembered(batches)
-    if most not in counted:
-        with _left_alone(batches), own_randomness(torch.device("cpu"), 0):
-            counted[most] = _counted(batches, most)
-    return counted[most]
+        samples = min(batches.count, len(batches) * batches.size)
+        return samples if most is None else min(samples, most * batches.size)
+    samples = getattr(batches, "samples", None)
+    if isinstance(samples, int) and most is None:
+        return samples
+    counts = _counts_of(batches)
+    if most not in counts:
+        with _generator_kept(batches), own_randomness(torch.device("cpu"), 0):
+            counts[most] = _count_samples(batches, most)
+    return counts[most]
 
 
-_memory: WeakKeyDictionary[Any, dict[int | None, int]] = WeakKeyDictionary()
+_counts: WeakKeyDictionary[Any, dict[int | None, int]] = WeakKeyDictionary()
 
 
-def _remembered(batches: Iterable[Batch]) -> dict[int | None, int]:
-    """What was counted of these very batches."""
-    return _memory.setdefault(batches, {}) if type(batches).__hash__ is object.__hash__ else {}
+def _counts_of(batches: Iterable[Batch]) -> dict[int | None, int]:
+    """Earlier counts of these very batches, by the number of batches counted."""
+    # Only objects that are equal to themselves alone: the dictionary would take two equal loaders for one.
+    return _counts.setdefault(batches, {}) if type(batches).__hash__ is object.__hash__ else {}
 
 
 @contextmanager
-def _left_alone(batches: Any) -> Generator[None]:
-    """Afterwards a loader's own generator stands where it stood, so that counting does not change the order of data."""
+def _generator_kept(batches: Any) -> Generator[None]:
+    """Put a loader's own generator back afterwards, so that counting does not change the order of data."""
     generator = getattr(batches, "generator", None)
-    own = [(generator, generator.get_state())] if isinstance(generator, torch.Generator) else []
+    state = generator.get_state() if isinstance(generator, torch.Generator) else None
     try:
         yield
     finally:
-        for one, state in own:
-            one.set_state(state)
+        if isinstance(generator, torch.Generator) and state is not None:
+            generator.set_state(state)
 
 
-def _counted(batches: Iterable[Batch], most: int | None) -> int:
-    """The samples in a pass: by a loader's sampler, if one batch of it bears that out, else one by one."""
+def _count_samples(batches: Iterable[Batch], most: int | None) -> int:
+    """Count by a loader's sampler if one batch of the loader confirms it, else batch by batch."""
     sampler = getattr(batches, "batch_sampler", None)
     if isinstance(batches, DataLoader) and type(sampler) is BatchSampler and isinstance(sampler.sampler, Sized):
-        given, size = len(sampler.sampler), sampler.batch_size
-        given = given // size * size if sampler.drop_last else given
-        given = given if most is None else min(given, most * size)
-        if batches.collate_fn is default_collate or batch_size(next(iter(batches))) == min(size, given):
-            return given
+        samples, size = len(sampler.sampler), sampler.batch_size
+        samples = samples // size * size if sampler.drop_last else samples
+        samples = samples if most is None else min(samples, most * size)
+        # A collate function of the user's own may split or merge samples.
+        if batches.collate_fn is default_collate or batch_size(next(iter(batches))) == min(size, samples):
+            return samples
     return sum(batch_size(batch) for batch in islice(batches, most))

@@ -1,4 +1,4 @@
-"""What data are, in a few bytes."""
+"""Fingerprints of data."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tombola.training.randomness import own_randomness
 from tombola.training.source_code import PLAIN, is_installed, source_of
 
 SETTINGS = (*PLAIN, Tensor, list, tuple, range, np.ndarray)
-"""What of a sampler's attributes is read."""
+"""Types of a sampler's attributes that count as its settings."""
 FIRST = "first batch "
-"""What the fingerprint begins with of data that are known by their first batch alone."""
+"""Begins the fingerprint of data of which only the first batch is known."""
 
 
 class DataWarning(UserWarning):
@@ -30,49 +30,53 @@ class DataWarning(UserWarning):
 
 
 def digest_of_splits(splits: Mapping[str, Any]) -> str:
-    """A fingerprint of all data that can be looked up; of the first batch where batches only come by.
+    """Make a fingerprint of all samples that have an index, and of the first batch where samples have none.
 
     Args:
-        splits: by name: tensors in tuples, lists or dicts, a DataLoader, a dataset with a length, or an iterable of
-            batches.
+        splits: each split's data by its name: tensors in tuples, lists or dicts, a DataLoader, a dataset with a length,
+            or an iterable of batches.
+
+    Returns:
+        The fingerprint; it begins with `FIRST` if a split is known by its first batch alone, which is warned of.
     """
-    named: dict[str, Tensor] = {}
-    first = [split for split, source in splits.items() if not _has_places(source)]
-    with own_randomness(torch.device("cpu"), 0):
+    tensors: dict[str, Tensor] = {}
+    streams = [split for split, source in splits.items() if not _is_indexed(source)]
+    with own_randomness(torch.device("cpu"), 0):  # samples may be augmented at random when they are read
         for split, source in splits.items():
-            held = next(iter(source)) if split in first else _held(source)
-            named |= {f"{split}/{place}": tensor for place, tensor in _numbered(held).items()}
-    if first:
+            content = next(iter(source)) if split in streams else _content_of(source)
+            tensors |= {f"{split}/{place}": tensor for place, tensor in _numbered(content).items()}
+    if streams:
         warnings.warn(
-            f"the data of {' and '.join(first)} come by batch after batch and are known by the first one alone: others "
-            "that begin so would be taken for these; give tensors, or a DataLoader over a dataset with a length",
+            f"the data of {' and '.join(streams)} are a stream of batches and only the first batch identifies them: "
+            "other data that begin alike would be taken for these; give tensors, or a DataLoader over a dataset with a "
+            "length",
             DataWarning,
             stacklevel=2,
         )
-    return (FIRST if first else "") + digest_of(named)
+    return (FIRST if streams else "") + digest_of(tensors)
 
 
-def _has_places(source: Any) -> bool:
-    """Whether each sample can be looked up."""
+def _is_indexed(source: Any) -> bool:
+    """Whether each sample can be looked up by its index."""
     if isinstance(source, DataLoader):
-        return _has_places(source.dataset)
+        return _is_indexed(source.dataset)
     if isinstance(source, IterableDataset):
         return False
     return isinstance(source, MemoryBatches) or all(hasattr(source, name) for name in ("__getitem__", "__len__"))
 
 
-def _held(source: Any) -> Any:
-    """All that a split holds, and how a loader makes batches of it."""
+def _content_of(source: Any) -> Any:
+    """All samples of a split, and how a loader makes batches of them."""
     if isinstance(source, MemoryBatches):
         return source.inputs, source.targets
     if isinstance(source, DataLoader):
-        return _held(source.dataset), _making(source)
+        return _content_of(source.dataset), _batching_of(source)
     if isinstance(source, Tensor | tuple | list | Mapping):
         return source
     if type(source) is TensorDataset:
         return source.tensors
     content = hashlib.blake2b(digest_size=16)
-    for place in range(len(source)):
+    for place in range(len(source)):  # one sample at a time: all of them need not fit in memory
         content.update(digest_of(_numbered(source[place])).encode())
     return content.hexdigest()
 
@@ -81,37 +85,39 @@ def _numbered(value: Any) -> dict[str, Tensor]:
     return {str(place): tensor for place, tensor in enumerate(_tensors(value))}
 
 
-def _making(loader: DataLoader) -> list[Any]:
-    """How a loader puts batches together."""
-    makers = [maker for maker in (loader.sampler, loader.batch_sampler) if maker is not None]
-    said = [
+def _batching_of(loader: DataLoader) -> list[Any]:
+    """How a loader chooses samples and puts them together."""
+    samplers = [
         (
-            type(maker).__name__,
-            _code(maker),
-            {name: own for name, own in vars(maker).items() if isinstance(own, SETTINGS)},
+            type(sampler).__name__,
+            _user_code(sampler),
+            {name: value for name, value in vars(sampler).items() if isinstance(value, SETTINGS)},
         )
-        for maker in makers
+        for sampler in (loader.sampler, loader.batch_sampler)
+        if sampler is not None
     ]
     collate: Any = loader.collate_fn
-    called = getattr(collate, "__qualname__", type(collate).__name__)
+    name = getattr(collate, "__qualname__", type(collate).__name__)
+    # The seed and not the state, which moves with each pass over the loader.
     seeds = [] if loader.generator is None else [loader.generator.initial_seed()]
-    return [loader.batch_size, loader.drop_last, called, _code(collate), said, *seeds]
+    return [loader.batch_size, loader.drop_last, name, _user_code(collate), samplers, *seeds]
 
 
-def _code(value: Any) -> str:
-    """What the user's own code does, with what it is set to; nothing of torch's own."""
+def _user_code(value: Any) -> str:
+    """A fingerprint of the user's own code with its settings; empty for code that is installed, as torch's."""
     if isinstance(value, partial):
         return source_of(value)
-    known = value if hasattr(value, "__qualname__") else type(value)
-    if is_installed(known):
+    definition = value if hasattr(value, "__qualname__") else type(value)
+    if is_installed(definition):
         return ""
-    return source_of(value if known is value or not isinstance(value, Sampler) else type(value))
+    # A sampler by its class: its settings are read beside it, and its other attributes may be the data themselves.
+    return source_of(value if definition is value or not isinstance(value, Sampler) else type(value))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors within a value in order, arrays and images among them; what is none, as the bytes of its text."""
+    """The tensors within a value in order, arrays and images too; of all else the bytes of its text."""
     if isinstance(value, Mapping):
-        yield _text(repr(list(value)))
+        yield _as_bytes(repr(list(value)))
         yield from _tensors(list(value.values()))
     elif isinstance(value, tuple | list):
         for part in value:
@@ -119,12 +125,13 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, Tensor):
         yield value
     elif hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
-        yield _text(array_digest(np.asarray(value)))
+        yield _as_bytes(array_digest(np.asarray(value)))
     elif type(value).__repr__ is object.__repr__ and vars(value):
         yield from _tensors(vars(value))
     else:
-        yield _text(without_addresses(repr(value)))
+        yield _as_bytes(without_addresses(repr(value)))
 
 
-def _text(text: str) -> Tensor:
+def _as_bytes(text: str) -> Tensor:
+    """A text as a tensor of bytes; frombuffer takes no empty buffer."""
     return torch.frombuffer(bytearray(text.encode() or b" "), dtype=torch.uint8)

@@ -1,8 +1,8 @@
 """Energy and carbon as codecarbon estimates them, without network, file or log. This file alone knows codecarbon.
 
-Trackers and their tasks are documented; not so what a finished task says of itself and the table of countries, which
-are as here in 3.3. The bound in pyproject.toml is the next major version, before which what is documented should stay;
-if the rest changes sooner, that is one sentence here.
+codecarbon documents trackers and their tasks. It does not document the attributes of a finished task and the table of
+countries, which are as here in 3.3. pyproject.toml admits versions up to the next major one; if an undocumented part
+changes before that, `DOOR` raises an error of one sentence.
 """
 
 from __future__ import annotations
@@ -27,13 +27,24 @@ DOOR = Door("codecarbon", ">=3.3,<4", "training/energy.py")
 
 @dataclass
 class Reading:
-    """What a meter read: mean power in kW, and the grid's kg of CO₂e a kWh; 0 until it ends, and without a meter."""
+    """What a meter read, once its block has ended; zeros until then, and without a meter.
+
+    Args:
+        power: mean power in kW.
+        intensity: the grid's kg of CO₂e a kWh.
+    """
 
     power: float = 0.0
     intensity: float = 0.0
 
     def price(self, cost: Cost) -> Cost:
-        """The cost with its energy, mean power × seconds, and its carbon, energy × the grid's kg a kWh."""
+        """Add energy (mean power × seconds) and carbon (energy × intensity of the grid) to a cost.
+
+        Examples:
+            >>> priced = Reading(power=0.1, intensity=0.4).price(Cost(seconds=36000))
+            >>> priced.energy, priced.carbon
+            (1.0, 0.4)
+        """
         energy = self.power * cost.seconds / 3600
         return replace(cost, energy=energy, carbon=energy * self.intensity)
 
@@ -42,10 +53,14 @@ class Reading:
 class Meter:
     """Estimates the energy in kWh and the CO₂e in kg of what runs here, on the grid of a country (extra `energy`).
 
-    country: its ISO code of three letters, as DEU. codecarbon counts what this process and its children draw:
-    the processor's rated power × the share of its cores' time that they took (all of the processor where RAPL can be
-    read), their memory, and every visible GPU as a whole. Raises TombolaError for a country that it does not know,
-    and where it is not installed.
+    codecarbon counts what this process and its children draw: the processor's rated power × the share of its cores'
+    time that they took (the whole processor where RAPL can be read), their memory, and every visible GPU as a whole.
+
+    Args:
+        country: its ISO code of three letters, as DEU.
+
+    Raises:
+        TombolaError: for a country that codecarbon does not know, and where codecarbon is not installed.
     """
 
     country: str
@@ -61,15 +76,18 @@ class Meter:
         try:
             yield reading
         finally:
-            used = tracker.stop_task()
-            energy, seconds, carbon = (DOOR.part(used, own) for own in ("energy_consumed", "duration", "emissions"))
+            task = tracker.stop_task()
+            energy, seconds, carbon = (DOOR.part(task, name) for name in ("energy_consumed", "duration", "emissions"))
             reading.power = 3600 * energy / seconds
             reading.intensity = carbon / energy if energy else 0.0
 
 
 @cache
 def _tracker(country: str, process: int) -> OfflineEmissionsTracker:
-    """One tracker a process and country: making one takes a second, reading it milliseconds."""
+    """One tracker for each process and country: to make one takes a second, to read it milliseconds.
+
+    process: the process's number, so that a forked process makes a tracker of its own.
+    """
     try:
         import codecarbon.input
         from codecarbon import OfflineEmissionsTracker
@@ -89,6 +107,6 @@ def _tracker(country: str, process: int) -> OfflineEmissionsTracker:
         electricitymaps_api_token=None,
         cloud_provider=None,
     )
-    tracker.start_task()
+    tracker.start_task()  # the first task reads the hardware; the measured ones shall not wait for that
     tracker.stop_task()
     return tracker

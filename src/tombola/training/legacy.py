@@ -1,4 +1,4 @@
-"""Settings as the first version wrote them, read as today's: it left defaults out and named code otherwise."""
+"""Settings of the first version, which left defaults out and named code in other ways, and those of today."""
 
 from __future__ import annotations
 
@@ -10,40 +10,58 @@ from typing import Any
 
 
 def upgraded(settings: Any) -> Any:
-    """Settings in today's form; what is so already, or cannot be told, stays as it is.
+    """Bring settings that the first version wrote into today's form.
 
-    A setting that the first version left out was at the default of that time, which `legacy.json` holds.
+    A setting that the first version left out had the default of that time, which `legacy.json` holds.
+
+    Args:
+        settings: JSON of either version.
+
+    Returns:
+        JSON of today's; parts that have that form already, or are not known, stay as they are.
+
+    Examples:
+        >>> upgraded({"type": "Snip", "batches": 4})
+        {'is': 'snip@1', 'batches': 4, 'batch_norm': 'train'}
     """
     if isinstance(settings, list):
         return [upgraded(part) for part in settings]
     if isinstance(settings, str):
-        return _code(settings)
+        return _function_name(settings)
     if not isinstance(settings, Mapping):
         return settings
-    own = {key: upgraded(value) for key, value in settings.items() if key != "type"}
+    fields = {key: upgraded(value) for key, value in settings.items() if key != "type"}
     if "type" not in settings:
-        return own
-    known = _classes().get(settings["type"])
-    return {"type": settings["type"], **own} if known is None else {**known, **own}
+        return fields
+    defaults = _classes().get(settings["type"])
+    return {"type": settings["type"], **fields} if defaults is None else {**defaults, **fields}
 
 
 def as_first_written(settings: Any) -> Any:
-    """Settings of today as the first version wrote them, to find what it kept by their digest."""
+    """Bring settings of today into the first version's form, whose digests name the folders that it made.
+
+    Args:
+        settings: JSON of today's.
+
+    Examples:
+        >>> as_first_written({"is": "snip@1", "batches": 4, "batch_norm": "train"})
+        {'type': 'Snip', 'batches': 4}
+    """
     if isinstance(settings, list):
         return [as_first_written(part) for part in settings]
     if not isinstance(settings, Mapping):
         return settings
-    names = {own["is"]: name for name, own in _classes().items()}
+    names = {defaults["is"]: name for name, defaults in _classes().items()}
     if (name := names.get(settings.get("is", ""))) is None:
         return {key: as_first_written(value) for key, value in settings.items()}
     differing = {key: value for key, value in settings.items() if _classes()[name].get(key, ...) != value}
     return {"type": name} | {key: as_first_written(value) for key, value in differing.items()}
 
 
-def _code(text: str) -> str:
-    """A function's name without the fingerprint of its code, where it was torch's or Tombola's own."""
-    name, fingerprinted, _ = text.partition("#")
-    if not fingerprinted or not name.startswith(("torch.", "tombola.")):
+def _function_name(text: str) -> str:
+    """Today's name of a function of torch or Tombola, of which the first version wrote `name#fingerprint`."""
+    name, mark, _ = text.partition("#")
+    if not mark or not name.startswith(("torch.", "tombola.")):
         return text
     return _functions().get(name, name)
 

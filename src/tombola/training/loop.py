@@ -27,6 +27,7 @@ from tombola.training.recipe import Recipe
 from tombola.training.task import Split, Task, smoothed
 
 WATCH_EVERY = 100
+"""Steps between two looks at the losses: each look waits for the device."""
 
 
 class Diverged(TombolaError):
@@ -35,7 +36,14 @@ class Diverged(TombolaError):
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training came to: one history row an epoch, its cost, and how many networks trained at once."""
+    """The record of a training.
+
+    Args:
+        history: one row an epoch: `epoch`, `lr`, `train_loss`, `seconds`, and where the task has such a split
+            `validation_metric` and `validation_loss`.
+        cost: what the training took.
+        together: how many networks trained at once.
+    """
 
     history: tuple[dict[str, float], ...]
     cost: Cost
@@ -59,69 +67,103 @@ def fit(
     bars: Bars | None = None,
     name: str = "training",
 ) -> Fit:
-    """Train `model` in place by the recipe; data order and all randomness are functions of (seed, epoch).
+    """Train `model` in place by the recipe; the order of the data and all randomness are functions of (seed, epoch).
 
-    attached: a mask or ticket whose dead weights stay dead. With a checkpoint, a killed run goes on after its
-    last whole epoch and ends with the same values. Raises Diverged, naming the step, if the loss is not finite.
+    Args:
+        task: gives batches, forward pass, loss and metric.
+        model: the network, on the device where it trains.
+        recipe: how it trains; it may differ from the task's.
+        seed: of the order of the data and of all that is random.
+        attached: a mask or ticket whose dead weights stay dead.
+        observers: look on, in this order, and may end the training after an epoch.
+        checkpoint: where the state is kept now and then. A killed training goes on after the last epoch kept, and ends
+            with the same values.
+        bars: show the progress, if they are given.
+        name: of the training, beside its bar and in errors.
+
+    Returns:
+        History and cost; those of the epochs before a kill are among them.
+
+    Raises:
+        Diverged: naming the step at which the loss became infinite or NaN.
+
+    Examples:
+        >>> from tombola.testing import toy_task
+        >>> task = toy_task(epochs=2)
+        >>> model = task.build(seed=0)
+        >>> result = fit(task, model, task.recipe, seed=0)
+        >>> [row["epoch"] for row in result.history], result.cost.dense_epochs
+        ([1, 2], 2.0)
     """
     device = device_of(model)
     steps_per_epoch = length_of(task.batches("train", seed, 0))
     begin = recipe.begin(steps_per_epoch)
-    layout = recipe.wants_channels_last(model)
-    if layout:
+    channels_last = recipe.wants_channels_last(model)
+    if channels_last:
         model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
     optimizer = recipe.make_optimizer(model.parameters())
-    run = torch.compile(model) if recipe.compile else model
+    network = torch.compile(model) if recipe.compile else model
     loss = smoothed(task.loss, recipe.label_smoothing)
-    with own_randomness(device, seed):
-        first = next(iter(task.batches("train", seed, 0)))
-        step_bytes = step_memory(task, model, first, recipe)
+    with own_randomness(device, seed):  # data may be drawn or augmented at random
+        batch = next(iter(task.batches("train", seed, 0)))
+        step_bytes = step_memory(task, model, batch, recipe)
     cost, started = Cost(), time.perf_counter()
 
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             cost = _restore(saved, state, observers)
-        flops = SampleFlops.measure(task, model, first)
+        flops = SampleFlops.measure(task, model, batch)
         samples = train_samples(task.batches("train", seed, 0))
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
-                losses, seen = _epoch(task, run, loss, state, seed, observers, layout, name)
+                losses, trained = _epoch(task, network, loss, state, seed, observers, channels_last, name)
                 row = {"epoch": state.epoch, "lr": recipe.lr_at(state.step - 1, steps_per_epoch)}
                 row |= {"train_loss": float(losses.mean())}
                 metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
                 row |= {"validation_metric": metric, "validation_loss": validation_loss} if evaluated else {}
                 now = time.perf_counter()
                 cost += Cost(
-                    samples_forward=seen + evaluated,
-                    samples_backward=seen,
-                    flops=round(seen * flops.training + evaluated * flops.forward),
+                    samples_forward=trained + evaluated,
+                    samples_backward=trained,
+                    flops=round(trained * flops.training + evaluated * flops.forward),
                     seconds=now - started,
                     peak_memory=peak_memory(device),
-                    dense_epochs=seen / samples,
+                    dense_epochs=trained / samples,
                     step_memory=step_bytes,
                 )
                 started = now
                 state.history.append(row | {"seconds": cost.seconds})
+                # A list and not a generator: each observer is told, also after one that asks to stop.
                 stop = any([observer.epoch_end(state) for observer in observers])
-                tick(_words(state.history[-1]))
+                tick(_summary(state.history[-1]))
                 if stop:
                     break
                 if checkpoint is not None and checkpoint.due():
-                    checkpoint.save(_saved(state, observers, cost))
+                    checkpoint.save(_to_save(state, observers, cost))
     return Fit(tuple(state.history), cost)
 
 
 @torch.no_grad()
 def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tuple[float, float, int]:
-    """Mean metric, mean loss and number of samples of a split, in the recipe's precision; modes are restored."""
+    """Measure a model on a split, in evaluation mode and in the recipe's precision; modes are restored.
+
+    Args:
+        task: gives batches, forward pass, loss and metric.
+        model: the network, on its device.
+        split: "validation" or "test".
+        recipe: gives precision and memory layout.
+
+    Returns:
+        Mean metric, mean loss and number of samples; zeros for an empty split.
+    """
     device = device_of(model)
-    layout = recipe.wants_channels_last(model)
-    metric = loss = torch.zeros((), device=device)
+    channels_last = recipe.wants_channels_last(model)
+    metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
     count = 0
     with in_mode(model, "eval"):
         for batch in task.batches(split, 0, 0):
-            inputs, targets = move(batch, device, layout)
+            inputs, targets = move(batch, device, channels_last)
             with autocast(recipe, device):
                 outputs = task.forward(model, inputs)
                 size = batch_size(batch)
@@ -133,27 +175,31 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
 
 def _epoch(
     task: Task,
-    run: Any,
+    network: Any,
     loss: Any,
     state: State,
     seed: int,
     observers: Sequence[Observer],
-    layout: bool,
+    channels_last: bool,
     name: str,
 ) -> tuple[Tensor, int]:
-    """One pass (the rest of one, if training starts within it); each step's loss, and the samples seen."""
+    """Train for one pass, or the rest of one; the loss of each step, and the number of samples.
+
+    network: the model, compiled where the recipe says so.
+    """
     recipe, optimizer, device = state.recipe, state.optimizer, device_of(state.model)
-    seed_everything(seed, state.epoch)
+    seed_everything(seed, state.epoch)  # an epoch draws the same after a kill, whatever was drawn before it
     state.model.train()
     for observer in observers:
         observer.epoch_begin(state)
     losses: list[Tensor] = []
-    seen, first = 0, state.step
+    samples, first = 0, state.step
     batches: Iterable[Batch] = task.batches("train", seed, state.epoch)
+    # A ticket rewound to a step within an epoch begins with that epoch's later batches.
     for batch in islice(batches, state.step - state.epoch * state.steps_per_epoch, None):
-        inputs, targets = move(batch, device, layout)
+        inputs, targets = move(batch, device, channels_last)
         with autocast(recipe, device):
-            value = loss(task.forward(run, inputs), targets)
+            value = loss(task.forward(network, inputs), targets)
         optimizer.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
         with state.attached.dense_gradients() if dense else nullcontext():
@@ -167,29 +213,29 @@ def _epoch(
         for observer in observers:
             observer.after_step(state)
         losses.append(value.detach())
-        seen += batch_size(batch)
+        samples += batch_size(batch)
         if len(losses) % WATCH_EVERY == 0:
             _check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, name)
-    _check_finite(
-        losses[len(losses) // WATCH_EVERY * WATCH_EVERY :], first + len(losses) // WATCH_EVERY * WATCH_EVERY, name
-    )
+    checked = len(losses) // WATCH_EVERY * WATCH_EVERY
+    _check_finite(losses[checked:], first + checked, name)
     state.epoch += 1
-    return torch.stack(losses).float(), seen
+    return torch.stack(losses).float(), samples
 
 
 def _check_finite(losses: list[Tensor], first: int, name: str) -> None:
+    """Raise Diverged for the first loss that is not finite; first: the step of the first loss, from 0."""
     if not losses:
         return
-    odd = (~torch.stack(losses).isfinite()).nonzero().flatten()
-    if len(odd):
-        at = int(odd[0])
+    bad = (~torch.stack(losses).isfinite()).nonzero().flatten()
+    if len(bad):
+        place = int(bad[0])
         raise Diverged(
-            f"the loss became {float(losses[at])} at step {first + at + 1} of {name}; "
+            f"the loss became {float(losses[place])} at step {first + place + 1} of {name}; "
             "the last good checkpoint is kept: lower the learning rate or look at the data of that step"
         )
 
 
-def _words(row: dict[str, float]) -> str:
+def _summary(row: dict[str, float]) -> str:
     """How an epoch went, in a few words beside its progress bar."""
     validation = f", validation {row['validation_metric']:.1%}" if "validation_metric" in row else ""
     density = f", density {row['density']:.2%}" if "density" in row else ""
@@ -197,12 +243,19 @@ def _words(row: dict[str, float]) -> str:
 
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """The recipe's precision for what is computed inside."""
+    """A context that computes in the recipe's precision on a device."""
     return torch.autocast(device.type, torch.bfloat16, enabled=recipe.resolved_precision(device) == "bf16")
 
 
 def length_of(batches: Iterable[Batch]) -> int:
-    """How many batches a pass has; TombolaError if they do not say."""
+    """How many batches a pass has.
+
+    Args:
+        batches: one pass over the training split.
+
+    Raises:
+        TombolaError: if they have no length.
+    """
     try:
         length = len(batches) if isinstance(batches, Sized) else 0
     except TypeError:  # a DataLoader whose sampler or stream has none
@@ -214,7 +267,7 @@ def length_of(batches: Iterable[Batch]) -> int:
     return length
 
 
-def _saved(state: State, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:
+def _to_save(state: State, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:
     return {
         "values": tensors_of(state.model),
         "optimizer": state.optimizer.state_dict(),
@@ -227,9 +280,10 @@ def _saved(state: State, observers: Sequence[Observer], cost: Cost) -> dict[str,
 
 
 def _restore(saved: dict[str, Any], state: State, observers: Sequence[Observer]) -> Cost:
+    """Bring model, optimizer, state and observers to where a checkpoint left them; the cost until then."""
     put_values(state.model, saved["values"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.step, state.epoch, state.history = saved["step"], saved["epoch"], saved["history"]
-    for observer, own in zip(observers, saved["observers"], strict=True):
-        observer.load_state_dict(own)
+    for observer, observed in zip(observers, saved["observers"], strict=True):
+        observer.load_state_dict(observed)
     return Cost(**saved["cost"])

@@ -1,4 +1,4 @@
-"""Memory: the most that a run held, and what one training step needs."""
+"""Memory: the peak of a run, and what one training step needs."""
 
 from __future__ import annotations
 
@@ -19,48 +19,59 @@ from tombola.training.task import Task
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory` begin anew, where the system lets a process do so: with CUDA, and on Linux."""
+    """Start `peak_memory` afresh, where the system allows it: with CUDA, and on Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM, the peak resident size (man 5 proc)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most allocated on a CUDA device, else the process's largest resident size, since the last reset."""
+    """The peak since the last reset, in bytes: of a CUDA device's allocations, else of the process's resident size."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with contextlib.suppress(OSError):
         highest = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
         if highest is not None:
             return int(highest[1]) * 1024
-    scale = 1 if sys.platform == "darwin" else 1024
+    scale = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, all others kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def step_memory(task: Task, model: nn.Module, batch: Batch, recipe: Recipe) -> int:
-    """Bytes that one training step holds: parameters, gradients, the optimizer's state, buffers, what backward keeps.
+    """Count the bytes that one training step needs.
 
-    Counted in the model's own precision without autocast and with masked weights like all others, so that a network
-    has the same figure on every machine.
+    They are those of parameters, gradients, the optimizer's state, buffers, and the tensors that the forward pass keeps
+    for backward. The count takes the model's own precision without autocast, and masked weights like all others, so
+    that a network has the same figure on every machine.
+
+    Args:
+        task: gives forward pass and loss.
+        model: the network; it stays as it is.
+        batch: inputs and targets of the step.
+        recipe: gives the optimizer.
+
+    Returns:
+        Bytes.
     """
-    state = int(recipe.momentum > 0) if recipe.optimizer == "sgd" else 2
-    held = sum((2 + state if p.requires_grad else 1) * p.nbytes for p in model.parameters())
-    held += sum(buffer.nbytes for buffer in model.buffers())
+    states = int(recipe.momentum > 0) if recipe.optimizer == "sgd" else 2  # tensors for each parameter
+    lasting = sum((2 + states if p.requires_grad else 1) * p.nbytes for p in model.parameters())
+    lasting += sum(buffer.nbytes for buffer in model.buffers())
 
-    def kept(twin: nn.Module, batch: Batch) -> int:
+    def saved_bytes(twin: nn.Module, batch: Batch) -> int:
         storages: dict[int, torch.UntypedStorage] = {}
 
         def keep(tensor: Tensor) -> Tensor:
-            if tensor.layout == torch.strided:
+            if tensor.layout == torch.strided:  # sparse tensors have no storage of their own
                 storage = tensor.untyped_storage()
                 storages[storage_key(storage)] = storage
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             task.loss(task.forward(twin, batch[0]), batch[1])
-        own = {storage_key(tensor.untyped_storage()) for tensor in (*twin.parameters(), *twin.buffers())}
-        return sum(storage.nbytes() for key, storage in storages.items() if key not in own)
+        # By storage and not by tensor, since views share theirs; parameters and buffers are counted already.
+        counted = {storage_key(tensor.untyped_storage()) for tensor in (*twin.parameters(), *twin.buffers())}
+        return sum(storage.nbytes() for key, storage in storages.items() if key not in counted)
 
-    return held + on_a_twin(kept, model, batch)
+    return lasting + on_a_twin(saved_bytes, model, batch)

@@ -1,4 +1,4 @@
-"""What objects hold that decides what they do."""
+"""The state of objects that decides what they do."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ SAYING = (
     *(datetime.date, datetime.time, datetime.timedelta, torch.device, torch.dtype, torch.finfo, torch.iinfo),
     *(operator.itemgetter, operator.attrgetter, operator.methodcaller),
 )
-"""Objects whose text says all that they are."""
+"""Objects whose repr says all about them."""
 SEQUENCES = (tuple, list, deque, UserList)
 ARRAYS = (Tensor, np.ndarray)
 RANDOM = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
-"""Known by their class alone: their state moves when they are used, and what ran before would rename a run."""
+"""Known by their class alone: use moves their state, and then whatever ran before would change a run's identity."""
 HOLDING = (types.SimpleNamespace, argparse.Namespace, UserDict, Enum)
-"""Of Python's own objects those whose attributes are settings; others hold locks, files and what else is running."""
+"""The standard library's objects whose attributes are settings; others hold locks, files and the like."""
 
 
 def state_of(value: Any) -> dict[str, Any]:
-    """What an object is set to: a partial's parts, a dataclass's fields, else its attributes."""
+    """The settings of an object by name: a partial's parts, a dataclass's fields, else its attributes and slots."""
     if isinstance(value, torch.Generator):
         return {"seed": value.initial_seed()}
     if isinstance(value, RANDOM):
@@ -52,24 +52,25 @@ def state_of(value: Any) -> dict[str, Any]:
     kind = type(value)
     if kind.__module__ != "__main__" and kind.__module__.partition(".")[0] in sys.stdlib_module_names:
         return dict(vars(value)) if isinstance(value, HOLDING) else {}
-    slots = [name for own in kind.__mro__ for name in _slots(own)]
+    slots = [name for base in kind.__mro__ for name in _slots(base)]
     return {name: getattr(value, name) for name in slots if hasattr(value, name)} | _attributes(value)
 
 
 def array_digest(value: Tensor | np.ndarray) -> str:
-    """A fingerprint of a tensor or array, of whatever layout and type."""
+    """A fingerprint of a tensor or array, of any layout and type."""
     if isinstance(value, np.ndarray):
-        if value.dtype.kind not in "biufc":
+        if value.dtype.kind not in "biufc":  # texts, dates and objects, which torch cannot hold
             text = without_addresses(repr((value.dtype.str, value.tolist())))
             content = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
             return digest_of({"": content})
+        # torch takes arrays that can be written to, are contiguous, and have this machine's order of bytes.
         usable = value.flags.writeable and value.flags.c_contiguous and value.dtype.isnative
         value = torch.as_tensor(value if usable else np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
     return digest_of({"": value if value.layout == torch.strided else value.to_dense()})
 
 
 def without_addresses(text: str) -> str:
-    """A text without the places of objects in memory."""
+    """A repr without the addresses of objects in memory, which differ from process to process."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
@@ -80,5 +81,6 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    held = getattr(value, "__dict__", {})
-    return {str(name): own for name, own in held.items()} if isinstance(held, Mapping) else {}
+    attributes = getattr(value, "__dict__", {})
+    # A class may have an attribute `__dict__` of its own that is no mapping.
+    return {str(name): part for name, part in attributes.items()} if isinstance(attributes, Mapping) else {}

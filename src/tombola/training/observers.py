@@ -20,9 +20,17 @@ from tombola.training.step import Step
 
 @dataclass
 class State:
-    """Where the loop is: `step` counts optimizer steps and `epoch` passes, both over the recipe's whole schedule.
+    """Where the loop is.
 
-    attached: the mask that training keeps to, which an observer may exchange for another.
+    Args:
+        model: the network in training.
+        optimizer: its optimizer.
+        recipe: how it trains.
+        steps_per_epoch: optimizer steps in a full epoch.
+        step: optimizer steps so far, counted over the recipe's whole schedule.
+        epoch: epochs so far, counted over the recipe's whole schedule.
+        attached: the mask that training keeps to; an observer may exchange it.
+        history: one row for each epoch that ended.
     """
 
     model: nn.Module
@@ -36,9 +44,21 @@ class State:
 
 
 class Observer:
-    """Override what you need. `state_dict` and `load_state_dict` carry it over a kill.
+    """Looks on while the loop trains: override what you need.
 
-    spent: the samples and FLOPs that it computes itself, for the run's ledger; its seconds are the training's.
+    `state_dict` and `load_state_dict` carry an observer over a kill. `spent` says what it computes itself, in samples
+    and FLOPs, for the run's ledger; its seconds are among the training's.
+
+    Examples:
+        >>> class Counter(Observer):
+        ...     def epoch_end(self, state):
+        ...         print(f"after epoch {state.epoch} at step {state.step}")
+        >>> from tombola.testing import toy_task
+        >>> from tombola.training import Run
+        >>> task = toy_task(epochs=2)
+        >>> fitted = Run().stage("train", task, task.build(seed=0), observers=[Counter()])
+        after epoch 1 at step 6
+        after epoch 2 at step 12
     """
 
     spent: Cost = Cost()
@@ -47,17 +67,17 @@ class Observer:
         """Before the first batch of an epoch."""
 
     def wants_dense_gradients(self, state: State) -> bool:
-        """Whether the coming backward shall leave the gradients of dead weights too."""
+        """Whether the next backward pass shall leave the gradients of dead weights, which are zeroed otherwise."""
         return False
 
     def before_step(self, state: State) -> None:
         """After backward, before the optimizer's step."""
 
     def after_step(self, state: State) -> None:
-        """After the optimizer's step; `state.step` counts it already."""
+        """After the optimizer's step, which `state.step` already counts."""
 
     def epoch_end(self, state: State) -> bool | None:
-        """After an epoch and its validation; True asks the loop to stop."""
+        """After an epoch and its validation; True asks the loop to stop, once all observers were told."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -67,7 +87,11 @@ class Observer:
 
 
 class Snapshot(Observer):
-    """Keeps all parameters and buffers as they are at one point in training, detached and never written to."""
+    """Keeps a copy of all parameters and buffers at one point in training, to rewind to.
+
+    Args:
+        at: the point, as `Step.parse("500it")`.
+    """
 
     def __init__(self, at: Step) -> None:
         self.at = at
@@ -76,7 +100,7 @@ class Snapshot(Observer):
 
     @property
     def taken(self) -> dict[str, Tensor]:
-        """The values; TombolaError if training never came to that point."""
+        """Parameters and buffers by name, on the CPU; TombolaError if training never came to that point."""
         if not self._values:
             raise TombolaError(
                 f"training ended before {self.at}, so there is nothing to rewind to; choose an earlier step"
@@ -84,7 +108,7 @@ class Snapshot(Observer):
         return self._values
 
     def epoch_begin(self, state: State) -> None:
-        self._take_if_due(state)
+        self._take_if_due(state)  # step 0 has no step before it
 
     def after_step(self, state: State) -> None:
         self._take_if_due(state)
@@ -103,7 +127,11 @@ class Snapshot(Observer):
 
 @dataclass(frozen=True)
 class Until(Observer):
-    """Ends training after so many epochs of the schedule."""
+    """Ends training after so many epochs of the schedule, while the schedule stays as long as it is.
+
+    Args:
+        epochs: after which the loop stops.
+    """
 
     epochs: int
 
@@ -112,9 +140,11 @@ class Until(Observer):
 
 
 class GatheredScores(Observer):
-    """What a score gathers of the gradients of some parameters, step by step and on their device.
+    """Gathers what a score needs of the gradients in training; called after the training, it gives that score.
 
-    Called as a score once the training has ended, it gives that score.
+    Args:
+        score: says what it notes of a gradient, and how scores follow from that.
+        parameters: those to score, by name.
     """
 
     def __init__(self, score: TrainingScore, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -141,5 +171,13 @@ class GatheredScores(Observer):
 
 
 def gather_scores(score: Score, parameters: Mapping[str, nn.Parameter]) -> GatheredScores | None:
-    """The observer that a score needs in a training, if it needs one."""
+    """The observer that a score needs in a training.
+
+    Args:
+        score: any score.
+        parameters: those to score, by name.
+
+    Returns:
+        The observer; None for a score that needs no training.
+    """
     return GatheredScores(score, parameters) if needs_training(score) else None

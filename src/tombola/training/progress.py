@@ -11,20 +11,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Tick(Protocol):
-    """Moves a bar on by so many steps, with a few words on how it goes."""
+    """Moves a bar on by some steps, and shows a few words beside it."""
 
     def __call__(self, words: str, steps: int = 1) -> None: ...
 
 
 class Bars:
-    """Nested progress bars on standard error."""
+    """Nested progress bars.
+
+    Args:
+        progress: shows them; None shows nothing.
+    """
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
 
     @contextmanager
     def track(self, what: str, total: int, done: int = 0) -> Generator[Tick]:
-        """A bar of `total` steps; call what is yielded after each."""
+        """Show a bar while the block runs.
+
+        Args:
+            what: the words before the bar.
+            total: steps until it is full.
+            done: steps that were done before.
+
+        Yields:
+            What to call after each step.
+        """
         if self._progress is None:
             yield lambda words, steps=1: None
             return
@@ -38,7 +51,14 @@ class Bars:
 
 @contextmanager
 def bars(shown: bool = True) -> Generator[Bars]:
-    """Bars while inside, if `shown` and standard error is a terminal."""
+    """Show progress bars while the block runs.
+
+    Args:
+        shown: False shows none; without a terminal on standard error there are none either.
+
+    Yields:
+        The bars, to hand to a `Run`.
+    """
     console = Console(stderr=True)
     if not (shown and console.is_terminal):
         yield Bars()

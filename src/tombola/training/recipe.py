@@ -1,4 +1,4 @@
-"""How a network is trained: a recipe, the learning rate it gives at each step, the optimizer it makes."""
+"""The recipe of a training: its settings, the learning rate of each step, and the optimizer."""
 
 from __future__ import annotations
 
@@ -18,15 +18,36 @@ from tombola.training.step import Step
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to train.
+    """How a network trains.
 
-    epochs: length of the whole schedule. batch: samples a step. drop_last: leave out an epoch's last batch if it is not
-    whole. schedule: of the learning rate, which changes with each step, in `cosine-by-epoch` with each epoch.
-    milestones: for `multistep`, the shares of all epochs at which the learning rate is multiplied by gamma. warmup:
-    epochs of linear warm-up, at whose end a cosine begins to fall; in `one-cycle` they take the place of its own rise,
-    which is three tenths of all epochs. augment: `crop` (4 pixels of padding) and `flip`, as batched tensor operations.
-    precision: `auto` is bf16 autocast where the processor has it. channels_last: `auto` is where it pays, in networks
-    with 2-D convolutions. start: the point of the schedule where training begins, as a rewound ticket needs it.
+    Args:
+        epochs: length of the whole schedule.
+        batch: samples a step.
+        optimizer: sgd, adam or adamw, as torch has them.
+        lr: the highest learning rate.
+        momentum: of sgd; adam and adamw do not use it.
+        nesterov: use Nesterov's momentum in sgd.
+        weight_decay: added to the gradient; in adamw it shrinks the weights instead.
+        schedule: of the learning rate, which changes with each step, and in `cosine-by-epoch` with each epoch.
+        milestones: for `multistep`, the shares of all epochs at which the learning rate is multiplied by gamma.
+        gamma: factor of `multistep` at each milestone.
+        warmup: epochs in which the learning rate rises linearly before a cosine falls. In `one-cycle` they replace its
+            own rise, which takes three tenths of all epochs.
+        label_smoothing: from 0 to 1; the task's loss must take it as an argument if it is not 0.
+        augment: `crop` (4 pixels of padding) and `flip`, as batched tensor operations.
+        precision: `auto` is bf16 autocast where the processor has it.
+        channels_last: memory layout of images; `auto` turns it on where it pays, in networks with 2-D convolutions.
+        compile: train the network through torch.compile.
+        start: point of the schedule where training begins, as 500it or 10ep; a rewound ticket needs it.
+        drop_last: leave out an epoch's last batch if it is not full.
+
+    Raises:
+        TombolaError: naming the field, for a value that cannot be.
+
+    Examples:
+        >>> recipe = Recipe(epochs=20, batch=64, lr=0.05, warmup=1)
+        >>> [round(recipe.lr_at(step, steps_per_epoch=100), 3) for step in (0, 100, 1999)]
+        [0.0, 0.05, 0.0]
     """
 
     epochs: int = 10
@@ -68,14 +89,18 @@ class Recipe:
 
     @staticmethod
     def check_fields(names: Iterable[str]) -> None:
-        """TombolaError for a name that no recipe has."""
+        """Raise TombolaError for a name that no recipe has."""
         known = {field.name for field in fields(Recipe)}
         for name in names:
             if name not in known:
                 raise TombolaError(f"a recipe has no '{name}'; it has {', '.join(sorted(known))}")
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
-        """The learning rate of optimizer step `step`, counted from 0 over the whole schedule.
+        """The learning rate of one optimizer step.
+
+        Args:
+            step: counted from 0 over the whole schedule.
+            steps_per_epoch: optimizer steps in an epoch.
 
         Examples:
             >>> recipe = Recipe(epochs=4, lr=1.0, schedule="multistep", milestones=(0.5,))
@@ -84,32 +109,32 @@ class Recipe:
         """
         total, warmup = self.epochs * steps_per_epoch, self.warmup * steps_per_epoch
         if step < warmup:
-            return self.lr * (step + 1) / (warmup + 1)
-        done = step / total
+            return self.lr * (step + 1) / (warmup + 1)  # + 1, so that the first step moves the weights
+        progress = step / total
         if self.schedule == "cosine" or (self.schedule == "one-cycle" and warmup):
             return self.lr * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
         if self.schedule == "cosine-by-epoch":
             fallen = max(step // steps_per_epoch - self.warmup, 0) / max(self.epochs - self.warmup, 1)
             return self.lr * (1 + math.cos(math.pi * fallen)) / 2
         if self.schedule == "multistep":
-            return self.lr * self.gamma ** sum(done >= share for share in self.milestones)
+            return self.lr * self.gamma ** sum(progress >= share for share in self.milestones)
         if self.schedule == "one-cycle":
-            peak = 0.3
-            if done < peak:
-                return self.lr * (0.04 + 0.96 * (1 - math.cos(math.pi * done / peak)) / 2)
-            return self.lr * (1 + math.cos(math.pi * (done - peak) / (1 - peak))) / 2
+            peak = 0.3  # as in torch's OneCycleLR, and the first learning rate is its 1/25 too
+            if progress < peak:
+                return self.lr * (0.04 + 0.96 * (1 - math.cos(math.pi * progress / peak)) / 2)
+            return self.lr * (1 + math.cos(math.pi * (progress - peak) / (1 - peak))) / 2
         return self.lr
 
     def begin(self, steps_per_epoch: int) -> int:
-        """The step at which training starts."""
+        """The step at which training starts, counted from 0 over the whole schedule."""
         return Step.parse(self.start).iterations(steps_per_epoch)
 
     def final_lr(self, steps_per_epoch: int) -> float:
-        """The learning rate of the last step: what fine-tuning goes on with."""
+        """The learning rate of the last step, with which fine-tuning goes on."""
         return self.lr_at(self.epochs * steps_per_epoch - 1, steps_per_epoch)
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer, fused where the device offers it."""
+        """Make the optimizer of the parameters that need gradients, fused where the device offers it."""
         trained = [p for p in parameters if p.requires_grad]
         fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trained)
         if self.optimizer == "sgd":
@@ -120,25 +145,27 @@ class Recipe:
         return kind(trained, self.lr, weight_decay=self.weight_decay, fused=fused)
 
     def resolved_precision(self, device: torch.device) -> Literal["float32", "bf16"]:
-        """What `precision` comes to on a device."""
+        """The precision on a device: `precision` itself, or what `auto` stands for there."""
         if self.precision != "auto":
             return self.precision
-        if device.type == "cuda":
+        if device.type == "cuda":  # emulated bf16 works on older GPUs and is slow
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
         return "bf16" if device.type == "cpu" and cpu_has_bf16() else "float32"
 
     def wants_channels_last(self, model: nn.Module) -> bool:
-        """Whether this model's images and weights are laid out channels last."""
+        """Whether images and weights of this model shall lie channels last in memory."""
         if self.channels_last != "auto":
             return self.channels_last == "on"
-        images = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+        convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+        # The layout is for tensors of four dimensions, and moving a model of 3-D convolutions to it fails.
         volumes = any(parameter.ndim == 5 for parameter in model.parameters())
-        return bool(images) and not volumes and not any(map(_overruns, images))
+        return bool(convolutions) and not volumes and not any(map(_overruns, convolutions))
 
 
 def _overruns(layer: nn.Conv2d) -> bool:
-    """Whether oneDNN 3.12 may write past its memory in this layer's backward pass, where channels come last.
+    """Whether oneDNN 3.12 may write past its memory in this layer's backward pass with channels last.
 
-    It does so for 1×1 convolutions with a stride and fewer than eight channels, on processors with AVX2 alone.
+    It does so for 1×1 convolutions with a stride and fewer than eight input channels, on processors with AVX2 and no
+    AVX-512.
     """
     return layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels < 8

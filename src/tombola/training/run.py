@@ -34,12 +34,26 @@ T = TypeVar("T")
 
 
 class Run:
-    """Carries out the stages of one search or training.
+    """Carries out the stages of one search or training, and adds up what they cost.
 
-    A finished stage is never repeated and a killed one goes on from its checkpoint, as long as the folder is the
-    same; without a folder everything stays in memory. meter: estimates the energy and carbon of each cost; those of a
-    stage that was killed are its mean power since then × the seconds of the whole stage. lease: the hold on the folder,
-    which is checked before a stage is written.
+    A finished stage is never repeated and a killed one goes on from its checkpoint, as long as the folder is the same.
+
+    Args:
+        seed: of the order of the data and of all that is random.
+        folder: where stages are kept; None keeps everything in memory.
+        device: where networks are trained.
+        bars: show the progress, if they are given.
+        checkpoint_seconds: least time between two checkpoints of a stage.
+        meter: estimates the energy and carbon of each cost. For a stage that was killed it multiplies the mean power
+            since then by the seconds of the whole stage.
+        lease: the hold on the folder, which is checked before a stage is written; None if no other process can come.
+
+    Examples:
+        >>> from tombola.testing import toy_task
+        >>> task, run = toy_task(epochs=2), Run(seed=0)
+        >>> fitted = run.stage("train", task, task.build(seed=0))
+        >>> run.cost.dense_epochs, [row["stage"] for row in run.history]
+        (2.0, ['train', 'train'])
     """
 
     def __init__(
@@ -74,18 +88,34 @@ class Run:
         attached: Mask | Ticket | None = None,
         observers: Sequence[Observer] = (),
     ) -> Fit:
-        """Train `model` in place as the stage `name`, or put there what that stage came to when it was done before."""
+        """Train `model` in place as a stage, or give it the values of that stage if it was finished before.
+
+        Args:
+            name: of the stage, once a run.
+            task: gives batches, forward pass, loss and metric.
+            model: the network, on the run's device.
+            recipe: how it trains; the task's if None.
+            attached: a mask or ticket whose dead weights stay dead.
+            observers: look on; those of a finished stage get their state back.
+
+        Returns:
+            The stage's history and cost, which the run's ledger has too.
+
+        Raises:
+            Diverged: if the loss stops being finite.
+        """
         end = self.file(f"{name}.end")
         if end is not None and (saved := end.load()) is not None:
             put_values(model, saved["values"])
-            for observer, own in zip(observers, saved["observers"], strict=True):
-                observer.load_state_dict(own)
-            done = Fit(tuple(saved["history"]), Cost(**saved["cost"]), saved.get("together", 1))
+            for observer, observed in zip(observers, saved["observers"], strict=True):
+                observer.load_state_dict(observed)
+            # Older files do not say how many networks trained together.
+            result = Fit(tuple(saved["history"]), Cost(**saved["cost"]), saved.get("together", 1))
         else:
             going = self.file(f"{name}.going")
             reset_peak_memory(self.device)
             with self.reading() as reading:
-                done = fit(
+                result = fit(
                     task,
                     model,
                     recipe or task.recipe,
@@ -96,26 +126,42 @@ class Run:
                     bars=self.bars,
                     name=name,
                 )
-            done = replace(done, cost=reading.price(done.cost))
+            result = replace(result, cost=reading.price(result.cost))
             for spent in (observer.spent for observer in observers if observer.spent.flops):
                 share = spent.flops / self._flops_of_dense_epoch(task, model)
-                done = replace(done, cost=done.cost + replace(spent, dense_epochs=share))
-            self.keep(name, model, done, observers)
-            if going is not None:
+                result = replace(result, cost=result.cost + replace(spent, dense_epochs=share))
+            self.keep(name, model, result, observers)
+            if going is not None:  # only now: a kill in between finds the end, or the checkpoint, or both
                 going.remove()
-        self.cost += done.cost
-        self.history += [{"stage": name, **row} for row in done.history]
-        return done
+        self.cost += result.cost
+        self.history += [{"stage": name, **row} for row in result.history]
+        return result
 
     def keep(self, name: str, model: nn.Module, done: Fit, observers: Sequence[Observer] = ()) -> None:
-        """Note the stage `name` as finished with this network, so that it is not trained again."""
+        """Note a stage as finished, so that it is not trained again; without a folder this does nothing.
+
+        Args:
+            name: of the stage.
+            model: the network at its end.
+            done: its history and cost.
+            observers: those that looked on.
+        """
         end = self.file(f"{name}.end")
         if end is not None:
-            watched = [observer.state_dict() for observer in observers]
-            end.save({"values": tensors_of(model), "observers": watched} | asdict(done))
+            observed = [observer.state_dict() for observer in observers]
+            end.save({"values": tensors_of(model), "observers": observed} | asdict(done))
 
     def validate(self, task: Task, model: nn.Module, recipe: Recipe) -> float | None:
-        """The model's metric on the validation split, entered into the cost; None without validation samples."""
+        """Measure a model on the validation split, and add that to the cost.
+
+        Args:
+            task: gives batches, forward pass and metric.
+            model: the network, on the run's device.
+            recipe: gives precision and memory layout.
+
+        Returns:
+            The metric; None without validation samples.
+        """
         with self.reading() as reading:
             started = time.perf_counter()
             flops = SampleFlops.measure(task, model, next(iter(task.batches("train", self.seed, 0)))).forward
@@ -135,49 +181,68 @@ class Run:
         epoch: int = 0,
         **view: Unpack[View],
     ) -> Scores:
-        """Score the model on the task's training batches, from the run's seed, and enter the cost.
+        """Score a model on the task's training batches, and add that to the cost.
 
-        noted: what the score gathered in the stage before, where it needs training. epoch: whose order of batches.
+        Args:
+            score: the score.
+            task: gives batches, forward pass and loss.
+            model: the network, on the run's device; it stays as it is.
+            noted: what the score gathered in the stage before, for a score that needs training.
+            epoch: whose order of batches.
+            **view: how the score sees the model, as its mask; by default with the task's forward pass and the run's
+                seed.
+
+        Returns:
+            The scores by parameter name.
         """
 
-        def scored(forward: Forward) -> Scores:
-            seen = View(forward=forward, seed=self.seed) | view
-            return (noted or score)(model, task.batches("train", self.seed, epoch), task.loss, **seen)
+        def work(forward: Forward) -> Scores:
+            options = View(forward=forward, seed=self.seed) | view
+            return (noted or score)(model, task.batches("train", self.seed, epoch), task.loss, **options)
 
-        known = next((flops for own, flops in self._score_flops if own is score), None)  # a score need not be hashable
-        scores, cost = self._priced(task, model, scored, known)
-        self._score_flops += [(score, cost.flops)] if known is None else []
+        # Counting is slow, so a score is counted once. A list and not a dictionary: a score need not be hashable.
+        flops = next((flops for counted, flops in self._score_flops if counted is score), None)
+        scores, cost = self._priced(task, model, work, flops)
+        self._score_flops += [(score, cost.flops)] if flops is None else []
         self.cost += cost
         return scores
 
     def once(
         self, name: str, task: Task, model: nn.Module, work: Callable[[Forward], dict[str, Any]]
     ) -> dict[str, Any]:
-        """What a piece of a search comes to that calls the network and does not train it; done once, as a stage is.
+        """Do a piece of a search that calls the network without training it; once, like a stage.
 
-        work: calls the model by the forward that it is given, so that its cost can be entered; what it gives, tensors
-        and plain values, comes back on the CPU.
+        Args:
+            name: of the piece, once a run.
+            task: gives the forward pass.
+            model: the network, on the run's device.
+            work: does it. It calls the model by the forward pass that it gets, which counts what that costs, and
+                returns tensors and plain values.
+
+        Returns:
+            What `work` returns; its tensors are on the CPU if the piece was done before.
         """
         end = self.file(f"{name}.end")
         if end is not None and (saved := end.load()) is not None:
             self.cost += Cost(**saved["cost"])
             return saved["done"]
-        done, cost = self._priced(task, model, work)
+        result, cost = self._priced(task, model, work)
         if end is not None:
-            end.save({"done": done, "cost": asdict(cost)})
+            end.save({"done": result, "cost": asdict(cost)})
         self.cost += cost
-        return done
+        return result
 
     def _priced(
         self, task: Task, model: nn.Module, work: Callable[[Forward], T], flops: int | None = None
     ) -> tuple[T, Cost]:
-        """What work on the model comes to, and its cost; its FLOPs are counted unless they are known."""
-        forwarded = backward = 0
+        """The result of work on the model, and its cost; its FLOPs are counted if they are not given."""
+        forward = backward = 0
 
-        def counting(model: nn.Module, inputs: Inputs) -> Any:
-            nonlocal forwarded, backward
+        def counted_forward(model: nn.Module, inputs: Inputs) -> Any:
+            nonlocal forward, backward
             samples = batch_size((inputs, None))
-            forwarded, backward = forwarded + samples, backward + samples * torch.is_grad_enabled()
+            # Whoever lets gradients be tracked goes backward too.
+            forward, backward = forward + samples, backward + samples * torch.is_grad_enabled()
             return task.forward(model, inputs)
 
         counter = FlopCounterMode(display=False) if flops is None else nullcontext()
@@ -185,37 +250,43 @@ class Run:
         with self.reading() as reading:
             started = time.perf_counter()
             with own_randomness(self.device, self.seed), counter as counted:
-                done = work(counting)
+                result = work(counted_forward)
             seconds = time.perf_counter() - started
         flops = flops if counted is None else counted.get_total_flops()
         assert flops is not None
         dense_epochs = flops / self._flops_of_dense_epoch(task, model) if flops else 0.0
-        return done, reading.price(Cost(forwarded, backward, flops, seconds, peak_memory(self.device), dense_epochs))
+        return result, reading.price(Cost(forward, backward, flops, seconds, peak_memory(self.device), dense_epochs))
 
     def units(self, granularity: Granularity, task: Task, model: nn.Module) -> UnitMap:
-        """The units of a network, found on the first training batch; what that computes, unless on meta, is entered."""
-        probe, started = self.probe(task), time.perf_counter()
-        forwarded = backward = flops = 0
+        """Find the units of a network on the first training batch, and add what that computes to the cost.
 
-        def counting(twin: nn.Module) -> Any:
-            nonlocal forwarded, backward, flops
-            if device_of(twin).type == "meta":
+        Args:
+            granularity: what is removed together.
+            task: gives the batch and the forward pass.
+            model: the network.
+        """
+        probe, started = self.probe(task), time.perf_counter()
+        forward = backward = flops = 0
+
+        def counted_probe(twin: nn.Module) -> Any:
+            nonlocal forward, backward, flops
+            if device_of(twin).type == "meta":  # shapes alone, which cost nothing
                 return probe(twin)
             samples = batch_size(next(iter(task.batches("train", self.seed, 0))))
-            forwarded, backward = forwarded + samples, backward + samples * torch.is_grad_enabled()
+            forward, backward = forward + samples, backward + samples * torch.is_grad_enabled()
             with FlopCounterMode(display=False) as counted:
                 outputs = probe(twin)
             flops += counted.get_total_flops()
             return outputs
 
-        units = granularity.units(model, counting)
-        if forwarded:
+        units = granularity.units(model, counted_probe)
+        if forward:
             seconds, dense_epochs = time.perf_counter() - started, flops / self._flops_of_dense_epoch(task, model)
-            self.cost += Cost(forwarded, backward, flops, seconds, peak_memory(self.device), dense_epochs)
+            self.cost += Cost(forward, backward, flops, seconds, peak_memory(self.device), dense_epochs)
         return units
 
     def probe(self, task: Task) -> Probe:
-        """Calls a model on the first training batch, wherever the model is and in its precision."""
+        """What calls a model on the first training batch, on the model's device and in its precision."""
         inputs, _ = next(iter(task.batches("train", self.seed, 0)))
         return lambda model: task.forward(model, suited(inputs, model))
 
@@ -228,30 +299,44 @@ class Run:
         return self._dense_epoch
 
     def reading(self) -> AbstractContextManager[Reading]:
-        """Read the meter, if there is one."""
+        """Read the meter while a block runs; without a meter the reading stays at zero."""
         return nullcontext(Reading()) if self.meter is None else self.meter.reading()
 
     def part(self, name: str, seed: int) -> Run:
-        """A run for a part of this one's work, with a folder of its own among the stages and a ledger of its own."""
+        """A run for a part of this one's work: it has its own ledger, and its own folder among the stages.
+
+        Args:
+            name: of the part's folder.
+            seed: the part's.
+        """
         folder = None if self.folder is None else self.folder / "stages" / name
         return Run(seed, folder, self.device, self.bars, self._checkpoint_seconds, self.meter, self.lease)
 
     def clear(self) -> None:
-        """Remove the stages' files, once what they were for is safe elsewhere."""
+        """Remove the stages' files, once their result is safe elsewhere."""
         if self.folder is not None:
             shutil.rmtree(self.folder / "stages", ignore_errors=True)
 
     def file(self, name: str) -> Checkpoint | None:
-        """Where a stage keeps something; None without a folder."""
+        """The file in which a stage keeps something; None without a folder."""
         if self.folder is None:
             return None
         return Checkpoint(self.folder / "stages" / f"{name}.pt", self._checkpoint_seconds, self.lease)
 
 
 def seed_of(seed: int | None, run: Run | None) -> int:
-    """The one seed of all that is asked for: the one given or else the run's, 0 if neither is there.
+    """The seed to use: the one given, else the run's, else 0.
 
-    TombolaError where both are and differ.
+    Args:
+        seed: what was asked for, if anything.
+        run: the run, if there is one.
+
+    Raises:
+        TombolaError: if both are given and differ.
+
+    Examples:
+        >>> seed_of(3, None), seed_of(None, Run(seed=5)), seed_of(None, None)
+        (3, 5, 0)
     """
     if run is None:
         return seed or 0

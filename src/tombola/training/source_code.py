@@ -1,4 +1,4 @@
-"""What code does, in a few bytes: its syntax and that of the helpers it calls, wherever and whenever it is read.
+"""Fingerprints of code: of its syntax and that of the helpers it calls.
 
 Comments, docstrings, annotations and layout do not count. The same source gives the same bytes in a module, a notebook
 and under every version of Python and every hash seed.
@@ -26,21 +26,25 @@ from tombola.training.syntax import globals_in, imports_in, names_in, syntax_of
 
 PLAIN = (str, bytes, int, float, complex, bool, type(None))
 PLATFORM = frozenset({"torch", "numpy", *sys.stdlib_module_names}) - {"__main__"}
-"""What everything stands on; its functions are known by their names."""
+"""Packages whose code is identified by names alone, and never read."""
 OWN = "tombola"
 GENERATED = "<string>"
-"""The file that a dataclass's own methods say they are from."""
+"""The file name in the code of methods that a dataclass generates."""
 INSTALLED = ("site-packages", "dist-packages")
+"""Folders of installed distributions."""
 
 
 def package_of(target: Any) -> str:
-    """The package that a function, class or module belongs to; "builtins" where it does not say."""
+    """The top package that a function, class or module belongs to; "builtins" if it has no module."""
     name = target.__name__ if isinstance(target, ModuleType) else getattr(target, "__module__", None)
     return (name or "builtins").partition(".")[0]
 
 
 def is_installed(target: Any) -> bool:
-    """Whether it came with an installed distribution, Python or Tombola, and is not the user's own code."""
+    """Whether a function, class or module belongs to Python, Tombola or an installed distribution.
+
+    All other code is the user's own.
+    """
     package = package_of(target)
     if package in PLATFORM or package == OWN:
         return True
@@ -50,7 +54,18 @@ def is_installed(target: Any) -> bool:
 
 
 def source_of(target: Any) -> str:
-    """A fingerprint of what a function, method, class or object does, with the user's helpers and constants in use."""
+    """A fingerprint of the user's code, with the helpers and constants that it uses.
+
+    Args:
+        target: a function, method, class or object.
+
+    Returns:
+        16 hexadecimal digits, the same in every process that reads this source.
+
+    Examples:
+        >>> source_of(lambda x: x + 1) == source_of(lambda x: x + 2)
+        False
+    """
     walk = _Walk(package_of(target))
     walk.add(target)
     content = hashlib.blake2b(digest_size=8)
@@ -60,16 +75,19 @@ def source_of(target: Any) -> str:
 
 
 class _Walk:
-    """Follows code to its helpers, each once, and notes what each does."""
+    """Follows code to its helpers, each once, and collects the texts that the fingerprint is made of.
+
+    package: the top package where the walk began, which is read even if it is installed.
+    """
 
     def __init__(self, package: str, seen: Iterable[int] = ()) -> None:
         self.parts: list[str] = []
         self._package = package
         self._seen = set(seen)
-        self._held: list[Any] = []
+        self._alive: list[Any] = []
 
     def add(self, target: Any, owner: Any = None) -> None:
-        """Note a function, class or object. owner: the object or class whose attributes its `self.name` may be."""
+        """Add a function, class or object; owner: the object or class that a method's `self` stands for."""
         if isinstance(target, MethodType):
             return self.add(target.__func__, target.__self__)
         if not self._is_new(target):
@@ -88,11 +106,11 @@ class _Walk:
         if id(value) in self._seen:
             return False
         self._seen.add(id(value))
-        self._held.append(value)  # or another object could get its id
+        self._alive.append(value)  # or a later object could get the id of this one
         return True
 
     def _object(self, value: Any) -> None:
-        """An object that code refers to: what it is, and what it holds."""
+        """Add an object that code refers to: its class and its state."""
         self.parts.append(f"object {type(value).__qualname__}")
         if self._follows(type(value)):
             self.add(type(value))
@@ -100,23 +118,24 @@ class _Walk:
             self.parts += [without_addresses(repr(value)), digest_of(tensors_of(value))]
         elif package_of(type(value)) == OWN:
             self.parts.append(str(version_of(type(value))))
-        for name, own in sorted(state_of(value).items()):
+        for name, part in sorted(state_of(value).items()):
             self.parts.append(f"attribute {name}")
-            self._value(own)
+            self._value(part)
 
     def _follows(self, target: Any) -> bool:
-        """Whether a helper is read too: the user's own code, and that of the distribution where it began."""
+        """Whether a helper is read too: the user's own code, and that of the package where the walk began."""
         if package_of(target) in PLATFORM or package_of(target) == OWN:
             return False
         return package_of(target) == self._package or not is_installed(target)
 
     def _function(self, function: FunctionType, owner: Any) -> None:
+        """Add a function: its syntax, closure, defaults, and what it looks up when it runs."""
         if not self._follows_home(function):
             self.parts.append(f"name {function.__qualname__}")
             return
         self.parts.append(f"function {function.__qualname__} {syntax_of(function.__code__)}")
         for cell in function.__closure__ or ():
-            self._value(_content(cell))
+            self._value(_cell_content(cell))
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._value(default)
         names = sorted(names_in(function.__code__))
@@ -130,12 +149,18 @@ class _Walk:
             self._attributes(owner, names)
 
     def _follows_home(self, function: FunctionType) -> bool:
-        """Whether the file that a function is written in is read; a wrapper says that it is of what it wraps."""
+        """Whether the file in which a function is written is read.
+
+        Its globals name that file. A wrapper's `__module__` does not: functools.wraps copies it from the wrapped one.
+        """
         home = sys.modules.get(function.__globals__.get("__name__") or "")
         return home is None or package_of(home) == self._package or not is_installed(home)
 
     def _members(self, module: ModuleType, names: list[str], above: set[str]) -> None:
-        """What code of these names uses of a module, and of the modules within."""
+        """Add what code that looks up these names may use of a module, and of modules inside it.
+
+        above: modules that this one was reached through, so that a circle ends.
+        """
         if not self._follows(module) or module.__name__ in above:
             return
         for name in names:
@@ -146,21 +171,21 @@ class _Walk:
                 self._value(value)
 
     def _imported(self, function: FunctionType) -> Iterator[Any]:
-        """What a function imports when it runs, where that is read too."""
+        """Modules that a function imports when it runs, if they are read too."""
         package = function.__globals__.get("__package__") or ""
         for name, level, wanted in imports_in(function.__code__):
             if level and not package:
                 continue
-            full = importlib.util.resolve_name("." * level + name, package) if level else name
-            if (module := self._module(full)) is None:
+            path = importlib.util.resolve_name("." * level + name, package) if level else name
+            if (module := self._module(path)) is None:
                 continue
             yield module
-            for own in wanted:
-                if not hasattr(module, own) and (inner := self._module(f"{full}.{own}")) is not None:
+            for part in wanted:  # `from package import part` may name a module that nobody has imported yet
+                if not hasattr(module, part) and (inner := self._module(f"{path}.{part}")) is not None:
                     yield inner
 
     def _module(self, name: str) -> ModuleType | None:
-        """A module by its name; None where it is not read, or cannot be had."""
+        """A module by its name; None if it is not read, or cannot be imported."""
         top = name.partition(".")[0]
         if top in PLATFORM or top == OWN:
             return None
@@ -168,28 +193,29 @@ class _Walk:
             spec = importlib.util.find_spec(top)
             installed = any(part in (spec.origin or "") for part in INSTALLED) if spec is not None else True
             return importlib.import_module(name) if top == self._package or not installed else None
-        except Exception:  # whatever the user's module does when it is imported
+        except Exception:  # the user's module runs code when it is imported, and that may raise anything
             return None
 
     def _attributes(self, owner: Any, names: list[str]) -> None:
-        """What a method uses of its own object or class."""
+        """Add the attributes of its object or class that a method's code looks up."""
         kind = owner if isinstance(owner, type) else type(owner)
         for name in names:
             if name in getattr(owner, "__dict__", {}) and not isinstance(owner, type):
                 self._value(owner.__dict__[name])
-            elif (found := getattr(kind, name, None)) is not None and self._follows(kind):
-                found = found.fget if isinstance(found, property) else found
-                if isinstance(found, FunctionType | MethodType):
-                    self.add(getattr(found, "__func__", found), owner)
+            elif (attribute := getattr(kind, name, None)) is not None and self._follows(kind):
+                attribute = attribute.fget if isinstance(attribute, property) else attribute
+                if isinstance(attribute, FunctionType | MethodType):
+                    self.add(getattr(attribute, "__func__", attribute), owner)
                 else:
-                    self._value(found)
+                    self._value(attribute)
 
     def _class(self, kind: type) -> None:
+        """Add a class: the methods and attributes of itself and of its bases that are read."""
         self.parts.append(f"class {kind.__qualname__}")
         for base in (base for base in kind.__mro__ if self._follows(base)):
             for name, value in sorted(vars(base).items()):
                 value = getattr(value, "__func__", value)
-                value = value.fget if isinstance(value, property) else getattr(value, "func", value)
+                value = value.fget if isinstance(value, property) else getattr(value, "func", value)  # cached_property
                 if isinstance(value, FunctionType):
                     if not _is_generated(inspect.unwrap(value), base):
                         self.add(value)
@@ -197,7 +223,7 @@ class _Walk:
                     self._value(value)
 
     def _value(self, value: Any) -> None:
-        """A helper or constant that code refers to; modules and what is installed are known by name."""
+        """Add a helper or constant that code refers to; installed ones by name, modules not at all."""
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, (*PLAIN, *SAYING)):
@@ -219,25 +245,25 @@ class _Walk:
             self.add(value)
 
     def _data(self, value: Any) -> None:
-        """What a container holds, sets in the order of what their elements are."""
+        """Add what a container holds; a set in the order of its elements' texts, since its own order is random."""
         if not self._is_new(value):
             return
         self.parts.append(type(value).__name__)
         if isinstance(value, set | frozenset):
-            self.parts += sorted(map(self._apart, value))
+            self.parts += sorted(map(self._text_of, value))
             return
         for part in value.items() if isinstance(value, Mapping) else value:
             self._value(part)
 
-    def _apart(self, value: Any) -> str:
-        """What one value comes to, whatever was seen beside it."""
+    def _text_of(self, value: Any) -> str:
+        """The text of one value, which does not depend on the values beside it."""
         walk = _Walk(self._package, self._seen)
         walk._value(value)
         return "".join(walk.parts)
 
 
 def named_callable(value: Any) -> str | None:
-    """The name of what is written in another language than Python, as torch.relu or np.exp; None for all else."""
+    """The name of a callable that is not written in Python, as torch.relu or np.exp; None for all else."""
     if isinstance(value, BuiltinFunctionType):
         return value.__qualname__
     if package_of(type(value)) in ("torch", "numpy") and callable(value) and not isinstance(value, nn.Module):
@@ -247,8 +273,8 @@ def named_callable(value: Any) -> str | None:
 
 
 def _wrapped(target: Any) -> Any:
-    """What a decorator's function was put around; None where there is none."""
-    try:
+    """The function inside a decorated one; None if there is none."""
+    try:  # statically, since an object with `__getattr__` may answer to every name
         return inspect.getattr_static(target, "__wrapped__")
     except AttributeError:
         return None
@@ -260,13 +286,13 @@ GENERATED_METHODS = frozenset(
 
 
 def _is_generated(function: Any, kind: type) -> bool:
-    """Whether a dataclass made this method, so that its fields say all of it."""
+    """Whether a dataclass generated this method, which then follows from the fields."""
     file = function.__code__.co_filename
     generated = file == GENERATED and function.__name__ in GENERATED_METHODS and "__dataclass_fields__" in vars(kind)
     return file == dataclasses.__file__ or generated
 
 
-def _content(cell: Any) -> Any:
+def _cell_content(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet

@@ -11,7 +11,11 @@ from tombola.errors import TombolaError
 
 @dataclass(frozen=True)
 class Step:
-    """A point in training: so many iterations or epochs after its beginning.
+    """A point in training.
+
+    Args:
+        count: iterations or epochs since the beginning.
+        unit: "it" for iterations (optimizer steps), "ep" for epochs.
 
     Examples:
         >>> Step.parse("10ep").iterations(steps_per_epoch=391), str(Step(500, "it"))
@@ -23,13 +27,18 @@ class Step:
 
     @staticmethod
     def parse(text: str) -> Step:
-        """Read "500it" or "10ep"; TombolaError for anything else, a bare number included."""
+        """Read "500it" or "10ep".
+
+        Raises:
+            TombolaError: for anything else, a bare number included.
+        """
         match = re.fullmatch(r"(\d+)(it|ep)", text)
         if match is None:
             raise TombolaError(f"'{text}' is not a point in training; write iterations as '500it' or epochs as '10ep'")
         return Step(int(match[1]), "it" if match[2] == "it" else "ep")
 
     def iterations(self, steps_per_epoch: int) -> int:
+        """The point in optimizer steps."""
         return self.count * (steps_per_epoch if self.unit == "ep" else 1)
 
     def __str__(self) -> str:

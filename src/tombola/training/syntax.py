@@ -1,4 +1,4 @@
-"""What a piece of code is, as text: its syntax, alike under every version of Python; the names that it looks up."""
+"""A piece of code as text: its syntax, which is the same under every version of Python, and the names it looks up."""
 
 from __future__ import annotations
 
@@ -16,29 +16,36 @@ IGNORED = frozenset({"ctx", "type_comment", "kind", "annotation", "returns"})
 
 
 def syntax_of(code: CodeType) -> str:
-    """The syntax of a piece of code; its instructions where no source is to be had, or another one by now."""
+    """The syntax of a piece of code, as text.
+
+    Args:
+        code: a function's `__code__`.
+
+    Returns:
+        Its syntax tree; its instructions if there is no source, or the source has changed since it was compiled.
+    """
     linecache.checkcache(code.co_filename)
-    node = _read("".join(linecache.getlines(code.co_filename))).get(code)
+    node = _parsed("".join(linecache.getlines(code.co_filename))).find(code)
     return _instructions(code) if node is None else "".join(_canonical(node))
 
 
 @lru_cache(64)
-def _read(source: str) -> _Source:
+def _parsed(source: str) -> _Source:
     return _Source(source)
 
 
 class _Source:
-    """The functions in the text of a file, by what they were compiled to."""
+    """The text of a file, in which functions are found by their compiled code."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def get(self, code: CodeType) -> ast.AST | None:
-        """The syntax of this code; None where the text gives other code in its place."""
+    def find(self, code: CodeType) -> ast.AST | None:
+        """The syntax of this code; None if the text does not compile to it."""
         if not self._text or code not in self._codes:
             return None
-        found = [node for node in self._nodes if _starts(node) == code.co_firstlineno and _is(node, code)]
-        return max(found, key=lambda node: _covered(node, code), default=None)
+        nodes = [node for node in self._nodes if _first_line(node) == code.co_firstlineno and _has_name(node, code)]
+        return max(nodes, key=lambda node: _coverage(node, code), default=None)
 
     @cached_property
     def _nodes(self) -> list[ast.AST]:
@@ -47,29 +54,31 @@ class _Source:
     @cached_property
     def _codes(self) -> set[CodeType]:
         try:
-            return set(_within(compile(self._text, "", "exec", dont_inherit=True)))
+            # dont_inherit: this file's own `from __future__ import annotations` would change what is compiled.
+            return set(_nested(compile(self._text, "", "exec", dont_inherit=True)))
         except (SyntaxError, ValueError):
             return set()
 
 
-def _within(code: CodeType) -> Iterator[CodeType]:
-    """A piece of code and all that is nested in it."""
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    """A piece of code and all code nested in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _within(constant)
+            yield from _nested(constant)
 
 
-def _starts(node: ast.AST) -> int:
-    return min([node.lineno, *(own.lineno for own in getattr(node, "decorator_list", ()))])  # ty: ignore
+def _first_line(node: ast.AST) -> int:
+    """The line where a definition begins; compiled code counts its decorators too."""
+    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])  # ty: ignore
 
 
-def _is(node: ast.AST, code: CodeType) -> bool:
+def _has_name(node: ast.AST, code: CodeType) -> bool:
     return getattr(node, "name", "<lambda>") == code.co_name
 
 
-def _covered(node: ast.AST, code: CodeType) -> int:
-    """How much of the code lies within the body of a node; tells apart the lambdas of one line."""
+def _coverage(node: ast.AST, code: CodeType) -> int:
+    """Minus the number of instructions outside the body of a node; tells apart the lambdas of one line."""
     body = node.body[0] if isinstance(node.body, list) else node.body  # ty: ignore
     last = node.body[-1] if isinstance(node.body, list) else node.body  # ty: ignore
     first, end = (body.lineno, body.col_offset), (last.end_lineno, last.end_col_offset)
@@ -78,7 +87,7 @@ def _covered(node: ast.AST, code: CodeType) -> int:
 
 
 def _canonical(node: Any) -> Iterator[str]:
-    """A syntax tree as text, alike under every version of Python."""
+    """A syntax tree as text, the same under every version of Python; docstrings and annotations are left out."""
     if isinstance(node, ast.Constant):
         yield repr(node.value)
     elif isinstance(node, ast.AST):
@@ -86,7 +95,7 @@ def _canonical(node: Any) -> Iterator[str]:
         for name, value in ast.iter_fields(node):
             if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
                 value = value[1:]
-            if isinstance(node, ast.JoinedStr):  # in which 3.12 leaves empty texts
+            if isinstance(node, ast.JoinedStr):  # Python 3.12 leaves empty texts in f-strings
                 value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
             if name not in IGNORED and value is not None and value != []:
                 yield f"{name}="
@@ -102,7 +111,7 @@ def _canonical(node: Any) -> Iterator[str]:
 
 
 def _instructions(code: CodeType) -> str:
-    """Code without its source: its instructions and constants, sets in order, nested code included."""
+    """Code without a source as text: its instructions and constants, nested code included."""
     constants = [_constant(value) for value in code.co_consts]
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {constants}"
 
@@ -110,7 +119,7 @@ def _instructions(code: CodeType) -> str:
 def _constant(value: Any) -> str:
     if isinstance(value, CodeType):
         return _instructions(value)
-    if isinstance(value, frozenset):
+    if isinstance(value, frozenset):  # its own order changes with the hash seed
         return f"{{{', '.join(sorted(map(_constant, value)))}}}"
     if isinstance(value, tuple):
         return f"({', '.join(map(_constant, value))})"
@@ -118,23 +127,24 @@ def _constant(value: Any) -> str:
 
 
 def names_in(code: CodeType) -> set[str]:
-    """All names that code and what is nested in it looks up."""
-    return {name for own in _within(code) for name in own.co_names}
+    """All names that a piece of code looks up, nested code included."""
+    return {name for part in _nested(code) for name in part.co_names}
 
 
 def globals_in(code: CodeType) -> list[str]:
-    """The names of its module that code looks up; what it sets itself is its state, and no setting."""
-    steps = [step for own in _within(code) for step in dis.get_instructions(own)]
-    own = {step.argval for step in steps if step.opname == "STORE_GLOBAL"}
-    return sorted({step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")} - own)
+    """The global names that code looks up, without those that it sets: they are its state, and no setting."""
+    instructions = [instruction for part in _nested(code) for instruction in dis.get_instructions(part)]
+    stored = {step.argval for step in instructions if step.opname == "STORE_GLOBAL"}
+    return sorted({step.argval for step in instructions if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")} - stored)
 
 
 def imports_in(code: CodeType) -> list[tuple[str, int, tuple[str, ...]]]:
-    """What code imports when it runs: the module, how many packages up, and what it takes from there."""
-    found = set()
-    for own in _within(code):
-        steps = list(dis.get_instructions(own))
-        for place, step in enumerate(steps):
-            if step.opname == "IMPORT_NAME":  # after the level and the names
-                found.add((step.argval, steps[place - 2].argval, steps[place - 1].argval or ()))
-    return sorted(found)
+    """The imports that code makes when it runs: module, level (dots of a relative import), names taken from it."""
+    imports = set()
+    for part in _nested(code):
+        instructions = list(dis.get_instructions(part))
+        for place, instruction in enumerate(instructions):
+            if instruction.opname == "IMPORT_NAME":  # the two instructions before it load the level and the names
+                level, names = instructions[place - 2].argval, instructions[place - 1].argval
+                imports.add((instruction.argval, level, names or ()))
+    return sorted(imports)

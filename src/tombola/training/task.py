@@ -24,57 +24,106 @@ EVALUATION_BATCH = 1024
 
 @runtime_checkable
 class Task(Protocol):
-    """What to learn: a network, data in three splits, a loss, a metric and a recipe; picklable.
+    """What to learn: a network, data in three splits, a loss, a metric and a recipe.
 
-    `batches` gives a sized iterable of (inputs, targets) whose order is a function of (seed, epoch);
-    `metric` is the batch's mean, larger = better. A task may also have `narrow(width) -> Task`.
+    A task must be picklable. It may also have `narrow(width) -> Task`, which builds a narrower network for the control
+    of the same size, and `data_digest`, which identifies its data. `SupervisedTask` is the ready one.
     """
 
     @property
-    def recipe(self) -> Recipe: ...
+    def recipe(self) -> Recipe:
+        """How the network trains."""
+        ...
 
-    def build(self, seed: int) -> nn.Module: ...
+    def build(self, seed: int) -> nn.Module:
+        """A freshly initialised network, on the CPU; the same for the same seed."""
+        ...
 
-    def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]: ...
+    def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
+        """One pass over a split: pairs (inputs, targets) with a length, in an order that (seed, epoch) decides."""
+        ...
 
-    def forward(self, model: nn.Module, inputs: Any, /) -> Any: ...
+    def forward(self, model: nn.Module, inputs: Any, /) -> Any:
+        """The model's outputs; inputs: a tensor, or a tuple or dict of tensors."""
+        ...
 
-    def loss(self, outputs: Any, targets: Any, /) -> Tensor: ...
+    def loss(self, outputs: Any, targets: Any, /) -> Tensor:
+        """The mean loss of a batch."""
+        ...
 
-    def metric(self, outputs: Any, targets: Any, /) -> Tensor: ...
+    def metric(self, outputs: Any, targets: Any, /) -> Tensor:
+        """The mean metric of a batch; larger is better."""
+        ...
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Share of samples whose largest output is the target's."""
+    """Share of samples whose largest output is that of the target class.
+
+    Args:
+        outputs: (samples, classes).
+        targets: class numbers, (samples,).
+
+    Examples:
+        >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+        tensor(0.5000)
+    """
     return (outputs.argmax(-1) == targets).float().mean()
 
 
 def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean loss of one output a sample, the logit of class 1; targets are 0 or 1."""
+    """Mean binary cross-entropy.
+
+    Args:
+        outputs: the logit of class 1, (samples, 1) or (samples,).
+        targets: 0 or 1, (samples,).
+    """
     return F.binary_cross_entropy_with_logits(outputs.squeeze(-1), targets.to(outputs.dtype))
 
 
 def binary_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Share of samples whose one output is positive where the target is 1, and not where it is 0."""
+    """Share of samples whose logit is positive for target 1, or not positive for target 0.
+
+    Args:
+        outputs: the logit of class 1, (samples, 1) or (samples,).
+        targets: 0 or 1, (samples,).
+    """
     return ((outputs.squeeze(-1) > 0) == targets.bool()).float().mean()
 
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """½ of the squared distance to the targets, mean over samples; classes are one-hot vectors."""
+    """Half the squared distance between outputs and targets, mean over samples.
+
+    Args:
+        outputs: (samples, outputs).
+        targets: numbers of the same shape, or class numbers, which become one-hot vectors.
+
+    Raises:
+        TombolaError: for targets that do not fit.
+    """
     return (outputs - as_outputs(targets, outputs)).square().sum() / (2 * len(outputs))
 
 
 def as_outputs(targets: Tensor, outputs: Tensor) -> Tensor:
-    """Targets in the shape of a network's outputs, in single precision or better.
+    """Bring targets into the shape of a network's outputs, in float32 or better.
 
-    Numbers are as they are; classes are one-hot vectors, but numbers too where there is one output a sample.
-    TombolaError for targets that do not fit.
+    Args:
+        targets: numbers in the shape of the outputs, which stay as they are; one number a sample, for a single output;
+            or class numbers, which become one-hot vectors.
+        outputs: (…, classes).
+
+    Raises:
+        TombolaError: for targets that do not fit.
+
+    Examples:
+        >>> as_outputs(torch.tensor([1, 0]), torch.zeros(2, 3))
+        tensor([[0., 1., 0.],
+                [1., 0., 0.]])
     """
     single = torch.promote_types(outputs.dtype, torch.float32)
     if targets.shape == outputs.shape:
         return targets.to(single)
-    *each, classes = outputs.shape
-    if list(targets.shape) != each or (targets.is_floating_point() and classes > 1):
+    *samples, classes = outputs.shape
+    if list(targets.shape) != samples or (targets.is_floating_point() and classes > 1):
         raise TombolaError(
             f"targets of shape {tuple(targets.shape)} do not fit outputs of shape {tuple(outputs.shape)}; give class "
             "numbers, or as many numbers a sample as there are outputs"
@@ -89,8 +138,16 @@ def as_outputs(targets: Tensor, outputs: Tensor) -> Tensor:
 
 
 def check_classes(targets: Tensor, classes: int) -> None:
-    """TombolaError for class numbers that the outputs have no place for; a GPU would not say which."""
-    low, high = (int(end) for end in targets.aminmax())
+    """Check class numbers against the number of outputs; on a GPU torch would not say which one is wrong.
+
+    Args:
+        targets: class numbers.
+        classes: how many outputs there are.
+
+    Raises:
+        TombolaError: naming the smallest and the largest class, if the outputs have no place for one of them.
+    """
+    low, high = map(int, targets.aminmax())
     if low < 0 or high >= classes:
         raise TombolaError(
             f"there are classes from {low} to {high}, but the network has {classes} outputs; number classes from 0 to "
@@ -102,11 +159,27 @@ def check_classes(targets: Tensor, classes: int) -> None:
 class SupervisedTask:
     """A task from a network's factory and data.
 
-    model: called without arguments, gives a freshly initialised network. data: "train" and "test", and
-    "validation" if there is one, each a pair (inputs, targets) of tensors or a sized iterable of batches, as a
-    DataLoader. validation: the share of in-memory training data set aside where data has no such split; the
-    choice is fixed. narrower: width → factory of a narrower network, for the control of the same size. labels:
-    what this task is called on the command line, written into tickets.
+    Args:
+        model: builds a freshly initialised network, without arguments.
+        data: "train" and "test", and "validation" if there is one. Each is a pair (inputs, targets) of tensors, or
+            batches with a length, as a DataLoader.
+        loss: mean loss of outputs and targets.
+        recipe: how the network trains.
+        metric: mean metric of outputs and targets, larger is better.
+        validation: share of the training data to set aside where `data` has no such split; the choice is always the
+            same. Tensors only.
+        forward: calls a model with inputs; by default a dict gives keyword arguments and a tuple positional ones.
+        narrower: makes the factory of a narrower network from a width, for the control of the same size.
+        labels: what the command line calls this task, for the ticket's file.
+
+    Raises:
+        TombolaError: for data without a necessary split, and a share that is not between 0 and 1.
+
+    Examples:
+        >>> inputs, targets = torch.randn(100, 4), torch.randint(3, (100,))
+        >>> task = SupervisedTask(lambda: nn.Linear(4, 3), {"train": (inputs, targets), "test": (inputs, targets)})
+        >>> len(task.batches("train", seed=0, epoch=0)), task.batches("validation", 0, 0).count
+        (1, 10)
     """
 
     model: Callable[[], nn.Module]
@@ -131,6 +204,7 @@ class SupervisedTask:
             raise TombolaError(f"validation is {self.validation}; give the share to set aside, between 0 and 1")
 
     def build(self, seed: int) -> nn.Module:
+        # On the CPU, so that a seed gives the same network on every device.
         with own_randomness(torch.device("cpu"), seed):
             model = self.model()
         if not isinstance(model, nn.Module):
@@ -146,14 +220,14 @@ class SupervisedTask:
         return MemoryBatches(*source, self.recipe.batch, mixed(seed, epoch), self.recipe.augment, self.recipe.drop_last)
 
     def narrow(self, width: float) -> SupervisedTask:
-        """The same task with a network of `width` times the hidden units."""
+        """The same task with a network of `width` times the hidden units; TombolaError without `narrower`."""
         if self.narrower is None:
             raise TombolaError("this task cannot build a narrower network; give SupervisedTask(narrower=…)")
         return replace(self, model=self.narrower(width))
 
     @cached_property
     def data_digest(self) -> str:
-        """A fingerprint of all data, or of the first batch where batches only come by, and of the share set aside."""
+        """A fingerprint of the data, as `digest_of_splits` makes it, and of the share set aside unless it is usual."""
         set_aside = "validation" not in self.data and self.validation != SupervisedTask.validation
         return digest_of_splits(self.data) + (f" without {self.validation:g}" if set_aside else "")
 
@@ -162,18 +236,23 @@ class SupervisedTask:
         splits = dict(self.data)
         if "validation" not in splits:
             inputs, targets = splits["train"]
-            kept, aside = split_off(len(targets), self.validation)
-            splits["train"] = pick(inputs, kept), pick(targets, kept)
+            rest, aside = split_off(len(targets), self.validation)
+            splits["train"] = pick(inputs, rest), pick(targets, rest)
             splits["validation"] = pick(inputs, aside), pick(targets, aside)
         return splits
 
     def __getstate__(self) -> dict[str, Any]:
+        # Without what is worked out from the fields: it would double the data in every pickle.
         return {key: value for key, value in self.__dict__.items() if key not in ("_splits", "data_digest")}
 
 
 @dataclass(frozen=True)
 class TaskWrapper:
-    """Another task, but for what a subclass makes different."""
+    """A task that passes everything on to another one, except what a subclass overrides.
+
+    Args:
+        task: the other task.
+    """
 
     task: Task
 
@@ -203,25 +282,53 @@ class TaskWrapper:
 
 @dataclass(frozen=True)
 class RecipeTask(TaskWrapper):
-    """The same task, trained by another recipe."""
+    """The same task with another recipe.
+
+    Args:
+        task: the other task.
+        recipe: how the network trains here.
+    """
 
     recipe: Recipe = Recipe()
 
     def __getattr__(self, name: str) -> Any:
+        # While it is unpickled there is no `task` yet, and looking it up would come back here without end.
         if name.startswith("__") or name == "task":
             raise AttributeError(name)
         return getattr(self.task, name)
 
 
 def with_recipe(task: Task, recipe: Recipe) -> Task:
-    """The same task with another recipe: a copy where it holds one as a field, which its batches may go by."""
-    if is_dataclass(task) and any(own.name == "recipe" and own.init for own in fields(task)):
+    """Give a task another recipe.
+
+    Args:
+        task: any task; it stays as it is.
+        recipe: how the network trains in the new one.
+
+    Returns:
+        A copy of a dataclass that has the recipe as a field, a wrapper around any other task.
+
+    Examples:
+        >>> from tombola.testing import toy_task
+        >>> with_recipe(toy_task(), Recipe(epochs=5)).recipe.epochs
+        5
+    """
+    # A copy where there can be one: the task's batches may depend on its recipe, and a wrapper would not change that.
+    if is_dataclass(task) and any(entry.name == "recipe" and entry.init for entry in fields(task)):
         return replace(task, recipe=recipe)  # ty: ignore[invalid-argument-type]
     return RecipeTask(task, recipe)
 
 
 def smoothed(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Callable[[Any, Any], Tensor]:
-    """The loss with label smoothing, which it must take as an argument if it is not zero."""
+    """Give a loss label smoothing.
+
+    Args:
+        loss: of outputs and targets; it must take `label_smoothing` unless that is 0.
+        smoothing: from 0 to 1.
+
+    Returns:
+        A loss of outputs and targets.
+    """
     if not smoothing:
         return loss
     return lambda outputs, targets: loss(outputs, targets, label_smoothing=smoothing)  # ty: ignore[unknown-argument]

@@ -22,11 +22,20 @@ from tombola.training.task import Task
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: metric and loss on the test split, validation metric, history, cost.
+    """A trained network and what it came to.
 
-    plan: where a ticket of whole channels trained as the smaller network, what was cut out, and what is still dead.
-    together: how many networks trained at once, 1 if this one trained alone; alone: why, where others were to train
-    with it; diverged: at which step the loss stopped being finite, where that does not stop the others.
+    Args:
+        model: the network after its last epoch.
+        metric: on the test split.
+        loss: on the test split.
+        validation: the metric on the validation split after the last epoch; NaN without such a split.
+        epochs: of the whole schedule.
+        history: one row an epoch.
+        cost: what the training took, its dense epochs in those of the whole network.
+        plan: what was cut out and what is still dead, if a ticket of whole channels trained as the smaller network.
+        together: how many networks trained at once; 1 if this one trained alone.
+        alone: why it trained alone, if it was to train with others.
+        diverged: the step at which the loss stopped being finite, if that did not stop the others.
     """
 
     model: nn.Module
@@ -54,10 +63,33 @@ def train(
 ) -> Trained:
     """Train a ticket from its start, or without one the dense network from its initialisation.
 
-    seed orders the data and draws all that is random, the run's if None, or 0 without one; init_seed is that of the
-    dense network's initialisation, `seed` if None; extra_epochs lengthens the schedule, for an arm that must get as
-    much training as another whose start was already trained. small: train a ticket of whole channels as the smaller
-    network that it is.
+    The test split is read once, at the end.
+
+    Args:
+        task: gives network, data, loss, metric and recipe.
+        ticket: its mask, start, held parameters and recipe; None trains the dense network.
+        seed: of the order of the data and of all that is random; None takes the run's, or 0 without a run.
+        init_seed: of the dense network's initialisation; `seed` if None.
+        extra_epochs: lengthens the schedule, rounded up. An arm gets them to have as much training as another arm
+            whose start was already trained.
+        run: folder, device, bars and meter; in memory and on the CPU if None.
+        small: train a ticket of whole channels as the smaller network that it is.
+
+    Returns:
+        The trained network with its metrics, history and cost.
+
+    Raises:
+        Diverged: if the loss stops being finite.
+        TombolaError: if `seed` is not the run's, or the ticket does not fit the task.
+
+    Examples:
+        >>> import tombola as tb
+        >>> from tombola.testing import toy_task
+        >>> task = toy_task()
+        >>> ticket = tb.find(task, tb.OneShot(density=0.5), seed=0)
+        >>> result = tb.train(task, ticket, seed=0)
+        >>> result.epochs, len(result.history)
+        (2, 2)
     """
     seed = seed_of(seed, run)
     if run is None:
@@ -74,24 +106,41 @@ def train(
             model = small_model
         except TombolaError as error:
             warnings.warn(f"the masked network is trained, not a smaller one: {error}", ShrinkWarning, stacklevel=2)
-    done = run.stage("train", task, model, recipe=recipe, attached=attached)
+    training = run.stage("train", task, model, recipe=recipe, attached=attached)
     with own_randomness(run.device, seed):
         metric, loss, _ = evaluate(task, model, "test", recipe)
-    last = done.validation if done.history else run.validate(task, model, recipe)
+    # A ticket that starts at the end of the schedule trains no epoch that would have measured it.
+    last = training.validation if training.history else run.validate(task, model, recipe)
     validation = math.nan if last is None else last
-    cost = replace(done.cost, dense_epochs=share * done.cost.dense_epochs)
-    return Trained(model, metric, loss, validation, recipe.epochs, done.history, cost, plan, done.together)
+    cost = replace(training.cost, dense_epochs=share * training.cost.dense_epochs)
+    return Trained(model, metric, loss, validation, recipe.epochs, training.history, cost, plan, training.together)
 
 
 def share_of_work(task: Task, small: nn.Module, whole: nn.Module, seed: int) -> float:
-    """FLOPs of a training step on a smaller network over those on the whole one."""
+    """FLOPs of a training step on a smaller network, as a share of those on the whole network.
+
+    Args:
+        task: gives batches, forward pass and loss.
+        small: the smaller network.
+        whole: the network that it was cut from.
+        seed: of the batch that is counted.
+    """
     batch = next(iter(task.batches("train", seed, 0)))
-    less, more = (SampleFlops.measure(task, network, batch).training for network in (small, whole))
-    return less / more
+    small_flops, whole_flops = (SampleFlops.measure(task, network, batch).training for network in (small, whole))
+    return small_flops / whole_flops
 
 
 def recipe_of(task: Task, ticket: Ticket | None, extra_epochs: float = 0.0) -> Recipe:
-    """The task's recipe with what the ticket prescribes, lengthened by whole epochs."""
+    """The recipe by which a ticket trains.
+
+    Args:
+        task: gives the recipe.
+        ticket: replaces those of its fields that the ticket prescribes.
+        extra_epochs: lengthen the schedule, rounded up.
+
+    Raises:
+        TombolaError: if the ticket prescribes a field that no recipe has.
+    """
     prescribed = dict(ticket.recipe) if ticket else {}
     Recipe.check_fields(prescribed)
     recipe = replace(task.recipe, **prescribed)
@@ -99,7 +148,13 @@ def recipe_of(task: Task, ticket: Ticket | None, extra_epochs: float = 0.0) -> R
 
 
 def start_of(task: Task, ticket: Ticket | None, seed: int) -> nn.Module:
-    """A network at the values from which the ticket (or the dense network) trains."""
+    """Build the network at the values from which training starts.
+
+    Args:
+        task: builds the network.
+        ticket: gives the values; None leaves the initialisation as it is.
+        seed: of the initialisation, unless the ticket's start has a seed of its own.
+    """
     if ticket is None:
         return task.build(seed)
     model = task.build(ticket.start.seed if isinstance(ticket.start, Seed) else seed)
@@ -108,5 +163,5 @@ def start_of(task: Task, ticket: Ticket | None, seed: int) -> nn.Module:
 
 
 def epochs_spent(ticket: Ticket) -> float:
-    """Epochs of training that a ticket's start already had."""
+    """Epochs of training that went into a ticket's start; 0 if it starts from an initialisation."""
     return ticket.start.epochs_spent if isinstance(ticket.start, Values) else 0.0

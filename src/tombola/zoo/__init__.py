@@ -16,40 +16,68 @@ from tombola.zoo.normalisation import Data, one_thread
 from tombola.zoo.spiral_mlp import SPIRAL_WIDTH, spiral_block
 
 SINGLE_OUTPUT = ("spiral-mlp",)
-"""Models that have one output for two classes, the log-odds of the second."""
+"""Models with a single output for two classes: the log-odds of the second."""
 
 
 def model(name: str, input_shape: tuple[int, ...], classes: int, width: float = 1.0) -> Callable[[], nn.Module]:
-    """A factory, without arguments and picklable, of freshly initialised models of this name.
+    """A factory of freshly initialised models.
 
-    width: hidden units as a multiple of the model's own. Raises TombolaError for a name that does not exist,
-    and at once for inputs that the model cannot take.
+    Args:
+        name: a model of the registry.
+        input_shape: of one sample, without the batch.
+        classes: how many classes the model tells apart.
+        width: hidden units or channels, as a multiple of the model's own.
+
+    Returns:
+        A picklable function without arguments.
+
+    Raises:
+        TombolaError: if there is no such model, or it cannot take such inputs.
+
+    Examples:
+        >>> build = model("lenet-300-100", (1, 28, 28), 10)
+        >>> build()(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
     factory = partial(MODELS[name], input_shape, classes, width)
+    # One is built here without memory or randomness, so that unfit inputs are refused at once.
     with torch.device("meta"):
         factory()
     return factory
 
 
 def data(name: str, folder: Path | str | None = None, size: int | None = None) -> Data:
-    """A data set's "train" and "test" splits, each (inputs float32, targets int64); same call, same tensors.
+    """The splits of a data set; the same call gives the same tensors.
 
-    Some have a "validation" split too. folder: where the files are, for data in files; size: the side of images
-    from a folder of one's own. Raises TombolaError where files are missing or damaged.
+    Args:
+        name: a data set of the registry.
+        folder: where the files are, for data in files; if None, the usual places, or else a download.
+        size: the side of the square that each image of a folder of your own is scaled and cut to, in pixels.
+
+    Returns:
+        The splits "train" and "test", and for some data "validation", each (inputs float32, targets int64).
+
+    Raises:
+        TombolaError: if there is no such data set, or its files are missing or damaged.
+
+    Examples:
+        >>> inputs, targets = data("digits")["train"]
+        >>> inputs.shape, targets.shape
+        (torch.Size([1438, 1, 8, 8]), torch.Size([1438]))
     """
-    place = None if folder is None else Path(folder)
-    if place is not None and not place.is_dir():
-        raise TombolaError(f"there is no folder {place}; give the one that holds the data as --data-dir")
+    path = None if folder is None else Path(folder)
+    if path is not None and not path.is_dir():
+        raise TombolaError(f"there is no folder {path}; give the one that holds the data as --data-dir")
     needs = DATA.entry(name).needs
-    if needs == "a folder" and place is None:
+    if needs == "a folder" and path is None:
         raise TombolaError("say where your images are: --data-dir DIR, with DIR/train/CLASS/ and DIR/test/CLASS/")
     if needs != "a folder" and size is not None:
         raise TombolaError(f"{name} has images of one size; leave --image-size out")
-    if not needs and place is not None:
+    if not needs and path is not None:
         raise TombolaError(f"{name} is not read from files; leave --data-dir out")
-    given = {"a folder": (place, size), "files": (place,)}.get(needs, ())
+    arguments = {"a folder": (path, size), "files": (path,)}.get(needs, ())
     with one_thread():
-        return DATA[name](*given)
+        return DATA[name](*arguments)
 
 
 __all__ = [

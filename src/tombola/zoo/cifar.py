@@ -21,53 +21,60 @@ PIXELS = 3 * 32 * 32
 
 
 def cifar10(folder: Path | None = None) -> Data:
-    """50,000 training and 10,000 test images of shape (3, 32, 32) in ten classes, normalised channel by channel."""
+    """CIFAR-10: 50,000 training and 10,000 test images of shape (3, 32, 32), normalised channel by channel.
+
+    Args:
+        folder: of the archive or of its .bin files; if None, the archive is downloaded.
+
+    Raises:
+        TombolaError: if the files are missing or damaged, or cannot be downloaded.
+    """
     batches = [f"data_batch_{number}.bin" for number in range(1, 6)]
     return _cifar("cifar10", TEN, "cifar-10-batches-bin", batches, ["test_batch.bin"], 1, folder)
 
 
 def cifar100(folder: Path | None = None) -> Data:
-    """50,000 training and 10,000 test images of shape (3, 32, 32) in the hundred fine classes."""
+    """CIFAR-100 with its hundred fine classes; otherwise as `cifar10`."""
     return _cifar("cifar100", HUNDRED, "cifar-100-binary", ["train.bin"], ["test.bin"], 2, folder)
 
 
 def _cifar(
     name: str,
     archive: Remote,
-    inside: str,
+    directory: str,
     train: Sequence[str],
     test: Sequence[str],
     labels: int,
     folder: Path | None,
 ) -> Data:
-    wanted = [*train, *test]
+    files = [*train, *test]
     hint = f"give the folder of {archive.name}, or of the .bin files in it, as --data-dir"
-    places = [folder, folder / inside] if folder else []
-    unpacked = next((place for place in places if (place / wanted[0]).exists()), None)
+    folders = [folder, folder / directory] if folder else []
+    unpacked = next((path for path in folders if (path / files[0]).exists()), None)
     if unpacked is not None:
-        missing = [file for file in wanted if not (unpacked / file).exists()]
+        missing = [file for file in files if not (unpacked / file).exists()]
         if missing:
             raise TombolaError(f"{unpacked} has no {', '.join(missing)} of {name}; {hint}")
-        records = {file: _records(unpacked / file, (unpacked / file).read_bytes(), labels) for file in wanted}
+        records = {file: _records(unpacked / file, (unpacked / file).read_bytes(), labels) for file in files}
     else:
         (packed,) = locate(name, [archive], folder, (), hint)
-        records = _unpacked(packed, inside, wanted, labels)
+        records = _unpacked(packed, directory, files, labels)
     return normalised(
         {"train": _images([records[f] for f in train], labels), "test": _images([records[f] for f in test], labels)}
     )
 
 
-def _unpacked(packed: Path, inside: str, wanted: Sequence[str], labels: int) -> dict[str, np.ndarray]:
+def _unpacked(packed: Path, directory: str, files: Sequence[str], labels: int) -> dict[str, np.ndarray]:
     try:
         with tarfile.open(packed) as archive:
-            members = {file: archive.extractfile(f"{inside}/{file}") for file in wanted}
+            members = {file: archive.extractfile(f"{directory}/{file}") for file in files}
             return {file: _records(packed, member.read(), labels) for file, member in members.items() if member}
     except (tarfile.TarError, EOFError, OSError, KeyError) as error:
         raise damaged(packed, str(error)) from error
 
 
 def _records(path: Path, content: bytes, labels: int) -> np.ndarray:
-    """One row an image: its label bytes, then 3,072 pixels, channel by channel."""
+    """The content of a file with a row for each image: its `labels` label bytes, then 3,072 pixels by channel."""
     size = labels + PIXELS
     if not content or len(content) % size:
         raise damaged(path, f"{len(content):,} bytes are not a whole number of images of {size:,} bytes")
@@ -77,4 +84,5 @@ def _records(path: Path, content: bytes, labels: int) -> np.ndarray:
 def _images(records: Sequence[np.ndarray], labels: int) -> tuple[Tensor, Tensor]:
     rows = np.concatenate(records)
     pixels = torch.from_numpy(rows[:, labels:].reshape(-1, 3, 32, 32)).float().div_(255)
+    # CIFAR-100 puts a coarse label before the fine one; the last label byte is the class in both.
     return pixels, torch.from_numpy(rows[:, labels - 1].astype(np.int64))

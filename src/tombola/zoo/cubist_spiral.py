@@ -1,4 +1,4 @@
-"""The Cubist Spiral (Zhang & Papyan, ICML 2024): two octagonal spirals in the plane, generated, without noise."""
+"""The Cubist Spiral (Zhang & Papyan, ICML 2024): two octagonal spirals in the plane, generated without noise."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ GROWTH, HALF_GAP = 10.0, 15.0
 
 
 def cubist_spiral() -> Data:
-    """49,982 points of shape (2,) in two classes; every split is all of them, as the paper measures accuracy.
+    """49,982 points of shape (2,) in two classes; each split has all of them, as in the paper.
 
-    Each spiral has 16 straight segments with points equally spaced along it, both ends included; coordinates are
+    Each spiral has 16 straight segments with equally spaced points, both ends included. The coordinates are
     standardised over all points.
+
+    Returns:
+        The splits "train", "validation" and "test", which are equal.
+
+    Examples:
+        >>> inputs, targets = cubist_spiral()["train"]
+        >>> inputs.shape, targets.unique().tolist()
+        (torch.Size([49982, 2]), [0, 1])
     """
     angles = torch.linspace(TURNS_FROM, TURNS_TO, VERTICES, dtype=torch.float64) * torch.pi + TURNED * torch.pi
     radius = GROWTH * angles + torch.pi
@@ -37,6 +45,7 @@ def _polar(radius: Tensor, angles: Tensor) -> Tensor:
 
 def _filled(curve: Tensor) -> Tensor:
     """Points along a curve's segments, each segment from its end to its beginning, in proportion to its length."""
+    # In float32, and truncated: both decide the counts, and so the points.
     lengths = (curve[1:] - curve[:-1]).norm(dim=1).float()
     counts = (0.5 * POINTS * lengths / lengths.sum()).int().tolist()
     return torch.cat([_line(end, begin, count) for (begin, end), count in zip(pairwise(curve), counts, strict=True)])

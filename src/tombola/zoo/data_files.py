@@ -1,4 +1,4 @@
-"""Data files: where they are looked for, and how they are fetched where they are not here."""
+"""Data files: finding them on this machine, or else downloading them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,51 @@ from tombola.errors import TombolaError
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to download: where it lies, and the checksum that it must have, as pooch writes it."""
+    """A file to download.
+
+    Args:
+        name: of the file.
+        url: where it is.
+        checksum: what it must have, as pooch writes it: "md5:…" or "sha256:…".
+    """
 
     name: str
     url: str
     checksum: str
 
 
-def locate(data: str, wanted: Sequence[Remote], folder: Path | None, usual: Sequence[Path], hint: str) -> list[Path]:
-    """The files of a data set: in `folder` if one is given, else in the first usual one that is here, else downloaded.
+def locate(data: str, files: Sequence[Remote], folder: Path | None, usual: Sequence[Path], hint: str) -> list[Path]:
+    """The files of a data set, downloaded if they are not on this machine.
 
-    Raises TombolaError, with `hint`, where files are missing and cannot be fetched.
+    Args:
+        data: the name of the data set.
+        files: what it consists of.
+        folder: where all files must be; None to look in the usual folders and then to download them.
+        usual: folders where a distribution may have installed them.
+        hint: what a user can do where they are missing, for the error.
+
+    Returns:
+        The paths of the files, in their order.
+
+    Raises:
+        TombolaError: if files are missing and cannot be downloaded.
     """
     for place in [folder] if folder else usual:
-        found = [place / remote.name for remote in wanted]
-        missing = [path.name for path in found if not path.exists()]
+        paths = [place / file.name for file in files]
+        missing = [path.name for path in paths if not path.exists()]
         if not missing:
-            return found
+            return paths
         if folder:
             raise TombolaError(f"{folder} has no {', '.join(missing)} of {data}; {hint}")
-    return [_fetched(data, remote, hint) for remote in wanted]
+    return [_downloaded(data, file, hint) for file in files]
 
 
 def unzipped(path: Path) -> bytes:
-    """The content of a .gz file; TombolaError if it is cut short or damaged."""
+    """The content of a .gz file.
+
+    Raises:
+        TombolaError: if the file is cut short or damaged.
+    """
     try:
         return gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
@@ -44,11 +65,12 @@ def unzipped(path: Path) -> bytes:
 
 
 def damaged(path: Path, why: str) -> TombolaError:
+    """The error that says why a file is damaged, to be raised."""
     return TombolaError(f"{path} is damaged ({why}); remove it and get it again")
 
 
-def _fetched(data: str, remote: Remote, hint: str) -> Path:
-    """A file in the user's cache, downloaded the first time and held against its checksum."""
+def _downloaded(data: str, remote: Remote, hint: str) -> Path:
+    """A file in the user's cache, downloaded the first time; pooch compares its checksum."""
     import pooch
 
     cache = pooch.os_cache("tombola") / data
@@ -56,7 +78,7 @@ def _fetched(data: str, remote: Remote, hint: str) -> Path:
     try:
         return Path(pooch.retrieve(remote.url, remote.checksum, remote.name, cache, downloader=_downloader(remote)))
     except ValueError as error:
-        raise TombolaError(f"{remote.url} gave another file than the one known ({remote.checksum}); {hint}") from error
+        raise TombolaError(f"{remote.url} gave a file with another checksum than {remote.checksum}; {hint}") from error
     except OSError as error:
         reason = type(error).__name__
         raise TombolaError(f"{data} is not here and {remote.url} cannot be reached ({reason}); {hint}") from error
@@ -69,7 +91,7 @@ def _downloader(remote: Remote):
 
 
 class _Bar:
-    """What pooch asks of a progress bar, shown by rich."""
+    """The progress bar that pooch expects, drawn by rich."""
 
     def __init__(self, name: str) -> None:
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8×8, within the package, no download."""
+"""scikit-learn's handwritten digits: 1,797 images of 8×8 that come with the package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 def digits() -> dict[str, tuple[Tensor, Tensor]]:
-    """Train (1,438) and test (359) images of shape (1, 8, 8), normalised by the training images; a fixed split."""
+    """1,438 training and 359 test images of shape (1, 8, 8), normalised by the training images.
+
+    The split is fixed, with 80 % of each digit in training.
+    """
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)

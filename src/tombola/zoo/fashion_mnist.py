@@ -30,15 +30,23 @@ BENCH_TRAINING, BENCH_VALIDATION = 20_000, 2_000
 
 
 def fashion_mnist(folder: Path | None = None) -> Data:
-    """60,000 training and 10,000 test images of shape (1, 28, 28), normalised by the training images."""
+    """60,000 training and 10,000 test images of shape (1, 28, 28), normalised by the training images.
+
+    Args:
+        folder: of the four .gz files; if None, Debian's folder, or else a download.
+
+    Raises:
+        TombolaError: if the files are missing or damaged, or cannot be downloaded.
+    """
     (images, labels), (test, test_labels) = _raw(folder)
     return normalised({"train": (images, labels), "test": (test, test_labels)})
 
 
 def fashion_mnist_14(folder: Path | None = None) -> Data:
-    """The standard bench: averaged over 2×2 pixels to (1, 14, 14); 20,000 to train on, 2,000 others to validate.
+    """Fashion-MNIST averaged over 2×2 pixels to shape (1, 14, 14): the standard bench of this project.
 
-    Both are the first of the training file, in its order; all 10,000 test images.
+    The first 20,000 images of the training file train, the next 2,000 validate, and all 10,000 of the test file test.
+    `folder` and errors are as in `fashion_mnist`.
     """
     (images, labels), (test, test_labels) = _raw(folder)
     small, end = F.avg_pool2d(images, 2), BENCH_TRAINING + BENCH_VALIDATION
@@ -61,13 +69,17 @@ def _pair(images: Path, labels: Path) -> tuple[Tensor, Tensor]:
     if pixels.ndim != 3 or classes.ndim != 1 or len(pixels) != len(classes):
         raise TombolaError(
             f"{images.name} holds an array of shape {pixels.shape} and {labels.name} one of {classes.shape}; "
-            "they must be as many images as labels"
+            "give files with as many labels as images"
         )
     return torch.from_numpy(pixels).float().div_(255).unsqueeze(1), torch.from_numpy(classes).long()
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The bytes of a gzipped IDX file (LeCun's format) as an array of its shape."""
+    """The bytes of a gzipped IDX file (LeCun's format) as an array of its shape.
+
+    Raises:
+        TombolaError: if the file is damaged, or holds other numbers than bytes.
+    """
     content = unzipped(path)
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise damaged(path, "it is not an IDX file of bytes")

@@ -1,4 +1,4 @@
-"""Your own images: DIR/train/CLASS/*, DIR/test/CLASS/*, and DIR/validation/CLASS/* if you have chosen one."""
+"""Images of your own: DIR/train/CLASS/*, DIR/test/CLASS/*, and if you like DIR/validation/CLASS/*."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pp
 
 
 def image_folder(folder: Path, size: int | None = None) -> Data:
-    """Images of shape (3, size, size), a class for each folder of `train`, in alphabetical order; normalised.
+    """Normalised images of shape (3, size, size), with a class for each folder in `train`, in alphabetical order.
 
-    size: each image is scaled and cut at its centre to a square of this side; None takes images as they are, which
-    must then be of one size. Raises TombolaError for folders without images, with other classes than `train`,
-    for a file that is no image, and without the package Pillow.
+    Args:
+        folder: holds `train` and `test`, and perhaps `validation`.
+        size: the side of the square that each image is scaled and cut to around its centre, in pixels; None takes
+            the images as they are, all of one size.
+
+    Returns:
+        The splits, each (images float32, class numbers int64).
+
+    Raises:
+        TombolaError: if a folder has no images, or a class that `train` lacks; if a file is no image; if the sizes
+            differ and `size` is None; if the package Pillow is missing.
     """
     for split in ("train", "test"):
         if not (folder / split).is_dir():
@@ -37,18 +45,20 @@ def _classes(train: Path) -> list[str]:
     return names
 
 
-def _split(place: Path, classes: Sequence[str], size: int | None) -> tuple[Tensor, Tensor]:
-    extra = sorted(c.name for c in place.iterdir() if c.is_dir() and c.name not in classes and c.name[0] != ".")
+def _split(folder: Path, classes: Sequence[str], size: int | None) -> tuple[Tensor, Tensor]:
+    extra = sorted(c.name for c in folder.iterdir() if c.is_dir() and c.name not in classes and c.name[0] != ".")
     if extra:
-        raise TombolaError(f"{place / extra[0]} is a class that the training folder does not have")
+        raise TombolaError(
+            f"{folder / extra[0]} is a class that the training folder lacks; remove it, or add its training images"
+        )
     paths = [
         (path, label)
         for label, name in enumerate(classes)
-        for path in sorted((place / name).glob("*"))
+        for path in sorted((folder / name).glob("*"))
         if path.suffix.lower() in KINDS
     ]
     if not paths:
-        raise TombolaError(f"{place} holds no images ({', '.join(KINDS)}); put them into {place}/{classes[0]}/, …")
+        raise TombolaError(f"{folder} holds no images ({', '.join(KINDS)}); put them into {folder}/{classes[0]}/, …")
     images = [_image(path, size) for path, _ in paths]
     for (path, _), image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
@@ -66,7 +76,7 @@ def _image(path: Path, size: int | None) -> Tensor:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
     except OSError as error:
-        raise TombolaError(f"{path} cannot be read as an image ({error}); mend it or take it away") from error
+        raise TombolaError(f"{path} cannot be read as an image ({error}); repair or remove it") from error
     if size is not None:
         image = ImageOps.fit(image, (size, size))
     return torch.from_numpy(np.asarray(image, np.uint8).copy()).permute(2, 0, 1).float().div_(255)

@@ -1,4 +1,4 @@
-"""MNIST-1D (Greydanus & Kobak, ICML 2024): ten one-dimensional digits, generated, no download.
+"""MNIST-1D (Greydanus & Kobak, ICML 2024): ten one-dimensional digits, generated here.
 
 The numbers equal those of the public generator at its defaults (5,000 samples, seed 42).
 """
@@ -30,7 +30,14 @@ SCALING, SHEAR, SHIFTS = 0.4, 0.75, 48
 
 
 def mnist1d() -> dict[str, tuple[Tensor, Tensor]]:
-    """4,000 training and 1,000 test signals of shape (1, 40), standardised over all samples."""
+    """4,000 training and 1,000 test signals of shape (1, 40), standardised over all samples.
+
+    Examples:
+        >>> inputs, targets = mnist1d()["test"]
+        >>> inputs.shape, targets.shape
+        (torch.Size([1000, 1, 40]), torch.Size([1000]))
+    """
+    # RandomState and the order of its draws are the public generator's; both decide the numbers.
     rng = np.random.RandomState(42)
     shapes = (DIGITS - DIGITS.mean(1, keepdims=True)) / DIGITS.std(1, keepdims=True)
     shapes = (shapes - shapes[:, :1]) / 6
@@ -44,7 +51,7 @@ def mnist1d() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _distorted(digit: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """One sample: padded and stretched, scaled, shifted in a circle, with noise, sheared and shortened."""
+    """One sample: padded and stretched, scaled, shifted in a circle, with noise added, sheared and shortened."""
     from scipy.ndimage import gaussian_filter
 
     padding = SHORTEST_PADDING + int(rng.rand() * (LONGEST_PADDING - SHORTEST_PADDING + 1))

@@ -16,7 +16,13 @@ Kind = Literal["basic", "bottleneck", "pre-activation"]
 
 
 class PaddedShortcut(nn.Module):
-    """Option A: every second pixel, and zeros for the channels that are new; no parameters."""
+    """Option A (He et al., CVPR 2016): every `stride`-th pixel, and zeros for the new channels; without parameters.
+
+    Args:
+        inputs: how many channels go in.
+        sources: for each output channel its input channel; None for zeros.
+        stride: of the pixels.
+    """
 
     def __init__(self, inputs: int, sources: Sequence[int | None], stride: int) -> None:
         super().__init__()
@@ -25,13 +31,15 @@ class PaddedShortcut(nn.Module):
         self.stride = stride
         before = next((place for place, source in enumerate(self.sources) if source is not None), 0)
         after = len(self.sources) - before - inputs
-        whole = self.sources == (*[None] * before, *range(inputs), *[None] * after)
-        self._padding = (before, after) if whole else None
+        contiguous = self.sources == (*[None] * before, *range(inputs), *[None] * after)
+        self._padding = (before, after) if contiguous else None
+        # Channel `inputs` is the channel of zeros that `forward` appends.
         self._chosen = [inputs if source is None else source for source in self.sources]
 
     def kept(self, inputs: Sequence[int], outputs: Sequence[int]) -> PaddedShortcut:
-        place = {source: now for now, source in enumerate(inputs)}
-        sources = [self.sources[own] for own in outputs]
+        """The shortcut that is left between these input and output channels, given by their indices."""
+        place = {channel: index for index, channel in enumerate(inputs)}
+        sources = [self.sources[channel] for channel in outputs]
         return PaddedShortcut(len(inputs), [None if s is None else place.get(s) for s in sources], self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +50,14 @@ class PaddedShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut."""
+    """Two 3×3 convolutions and a shortcut.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        stride: of the first 3×3 convolution; 2 halves the image.
+        shortcut: what stands beside where the shape changes, "A" or "projection".
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
@@ -54,7 +69,7 @@ class BasicBlock(nn.Module):
 
     @property
     def branch(self) -> tuple[str, ...]:
-        """What is added to the input, which is never negative."""
+        """The modules whose output is added to the input, which is never negative; none where the shape changes."""
         return ("bn2",) if isinstance(self.shortcut, nn.Identity) else ()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,22 +78,29 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 1×1 convolution to a quarter of the channels, a 3×3 and a 1×1 back, and a shortcut."""
+    """A 1×1 convolution to a quarter of the channels, a 3×3 and a 1×1 back, and a shortcut.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        stride: of the first 3×3 convolution; 2 halves the image.
+        shortcut: what stands beside where the shape changes, "A" or "projection".
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
-        inside = max(1, outputs // 4)
-        self.conv1 = nn.Conv2d(inputs, inside, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(inside)
-        self.conv2 = nn.Conv2d(inside, inside, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(inside)
-        self.conv3 = nn.Conv2d(inside, outputs, 1, bias=False)
+        narrow = max(1, outputs // 4)
+        self.conv1 = nn.Conv2d(inputs, narrow, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(narrow)
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(narrow)
+        self.conv3 = nn.Conv2d(narrow, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.shortcut = shortcut_between(inputs, outputs, stride, shortcut)
 
     @property
     def branch(self) -> tuple[str, ...]:
-        """What is added to the input, which is never negative."""
+        """The modules whose output is added to the input, which is never negative; none where the shape changes."""
         return ("bn3",) if isinstance(self.shortcut, nn.Identity) else ()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,7 +110,14 @@ class Bottleneck(nn.Module):
 
 
 class PreActivationBlock(nn.Module):
-    """Norm and ReLU before each of two 3×3 convolutions; where the shape changes the shortcut starts after them."""
+    """Norm and ReLU before each of two 3×3 convolutions; a shortcut that changes the shape starts after the first two.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        stride: of the first 3×3 convolution; 2 halves the image.
+        shortcut: what stands beside where the shape changes, "A" or "projection".
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
@@ -100,13 +129,13 @@ class PreActivationBlock(nn.Module):
 
     @property
     def branch(self) -> tuple[str, ...]:
-        """What is added to the input."""
+        """The modules whose output is added to the input; none where the shortcut changes the shape."""
         return ("conv2",) if isinstance(self.shortcut, nn.Identity) else ()
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))
-        beside = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(active)
-        return self.conv2(F.relu(self.bn2(self.conv1(active)))) + beside
+        shortcut = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(active)
+        return self.conv2(F.relu(self.bn2(self.conv1(active)))) + shortcut
 
 
 BLOCKS: dict[Kind, type[nn.Module]] = {
@@ -117,9 +146,21 @@ BLOCKS: dict[Kind, type[nn.Module]] = {
 
 
 class ResNet(nn.Module):
-    """A 3×3 stem, stages of residual blocks of which all but the first halve the image, average pooling, a classifier.
+    """A 3×3 convolution as stem, stages of residual blocks, average pooling and a classifier.
 
-    stem: channels of the first convolution; stages: (channels, blocks) of each stage.
+    Each stage but the first halves the image.
+
+    Args:
+        kind: of the blocks, "basic", "bottleneck" or "pre-activation".
+        stem: channels of the first convolution.
+        stages: (channels, blocks) of each stage.
+        shortcut: where the shape changes, "A" or "projection".
+        input_shape: of one sample, (channels, height, width).
+        classes: how many classes the network tells apart.
+        width: channels, as a multiple of `stem` and `stages`.
+
+    Raises:
+        TombolaError: if the inputs are no images, or smaller than 4×4.
     """
 
     def __init__(
@@ -157,7 +198,18 @@ class ResNet(nn.Module):
 
 
 def shortcut_between(inputs: int, outputs: int, stride: int, shortcut: Shortcut, *, normed: bool = True) -> nn.Module:
-    """The identity where shapes agree; else zeros padded (A), or a 1×1 convolution, with batch norm if `normed`."""
+    """The shortcut from inputs to outputs of a block.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        stride: of the block.
+        shortcut: where the shape changes, "A" pads with zeros and "projection" is a 1×1 convolution.
+        normed: whether batch norm follows the projection.
+
+    Returns:
+        The identity where the shape stays.
+    """
     if (stride, inputs) == (1, outputs):
         return nn.Identity()
     if shortcut == "A":
@@ -174,6 +226,19 @@ def small_resnet(
 
     ResNet-20 with option A has 268,336 convolution and linear weights on RGB images and ten classes, and 40.6 M
     multiply-adds at 32×32 (40.8 M with projections).
+
+    Args:
+        depth: layers, 6n + 2.
+        kind: of the blocks.
+        shortcut: where the shape changes.
+        input_shape: of one sample, (channels, height, width).
+        classes: how many classes the network tells apart.
+        width: channels, as a multiple of the network's own.
+
+    Examples:
+        >>> network = small_resnet(20, "basic", "A", (3, 32, 32), 10)
+        >>> sum(p.numel() for p in network.parameters() if p.ndim > 1)
+        268336
     """
     stages = [(16 * 2**stage, (depth - 2) // 6) for stage in range(3)]
     return ResNet(kind, 16, stages, shortcut, input_shape, classes, width)
@@ -182,12 +247,29 @@ def small_resnet(
 def large_resnet(
     kind: Kind, blocks: Sequence[int], expansion: int, input_shape: Shape, classes: int, width: float = 1.0
 ) -> ResNet:
-    """The ImageNet networks' four stages of 64 to 512 channels (times `expansion`) behind a stem for small images."""
+    """The ImageNet networks' four stages of 64 to 512 channels, behind a stem for small images.
+
+    Args:
+        kind: of the blocks.
+        blocks: how many in each stage.
+        expansion: times the channels, 4 for bottlenecks.
+        input_shape: of one sample, (channels, height, width).
+        classes: how many classes the network tells apart.
+        width: channels, as a multiple of the network's own.
+    """
     stages = [(64 * 2**stage * expansion, count) for stage, count in enumerate(blocks)]
     return ResNet(kind, 64, stages, "projection", input_shape, classes, width)
 
 
 def wide_resnet(depth: int, widen: int, input_shape: Shape, classes: int, width: float = 1.0) -> ResNet:
-    """WRN-depth-widen: pre-activation blocks, (depth − 4) / 6 a stage, `widen` times the channels after the stem."""
+    """WRN-depth-widen (Zagoruyko & Komodakis, BMVC 2016): three stages of (depth − 4) / 6 pre-activation blocks.
+
+    Args:
+        depth: layers, 6n + 4.
+        widen: times the channels after the stem.
+        input_shape: of one sample, (channels, height, width).
+        classes: how many classes the network tells apart.
+        width: channels, as a multiple of the network's own.
+    """
     stages = [(16 * 2**stage * widen, (depth - 4) // 6) for stage in range(3)]
     return ResNet("pre-activation", 16, stages, "projection", input_shape, classes, width)

@@ -1,4 +1,4 @@
-"""Sentences from film reviews with what twenty readers made of them (Hutto & Gilbert, VADER, ICWSM 2014)."""
+"""Sentences from film reviews, rated by twenty readers (Hutto & Gilbert, VADER, ICWSM 2014)."""
 
 from __future__ import annotations
 
@@ -29,15 +29,22 @@ TEST_EVERY = 5
 
 
 def vader(folder: Path | None = None) -> Data:
-    """10,605 sentences as 40 word pieces of MiniLM's tokenizer, 0 where shorter; whether their mean rating is positive.
+    """10,605 sentences as word pieces of MiniLM's tokenizer, with the class 1 where the mean rating is positive.
 
-    Every fifth is in the test split. Needs the extra `text`, and the package that has the tokenizer.
+    Each sentence is 40 pieces long, cut or padded with 0. Every fifth one is in the test split. Needs the extra `text`
+    and the package that carries the tokenizer.
+
+    Args:
+        folder: of vaderSentiment-3.3.2.tar.gz; if None, the file is downloaded.
+
+    Raises:
+        TombolaError: if the file is missing or damaged, or cannot be downloaded.
     """
     (path,) = locate("vader", [PACKAGE], folder, (), HINT)
     texts, ratings = _sentences(path)
     pieces, labels = tokens(texts, LENGTH), (ratings > 0).long()
-    aside = torch.arange(len(labels)) % TEST_EVERY == 0
-    return {"train": (pieces[~aside], labels[~aside]), "test": (pieces[aside], labels[aside])}
+    test = torch.arange(len(labels)) % TEST_EVERY == 0
+    return {"train": (pieces[~test], labels[~test]), "test": (pieces[test], labels[test])}
 
 
 def _sentences(path: Path) -> tuple[list[str], Tensor]:
@@ -51,7 +58,7 @@ def _sentences(path: Path) -> tuple[list[str], Tensor]:
 
 def _member(archive: bytes, name: str) -> bytes:
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-        found = opened.extractfile(name)
-        if found is None:
+        member = opened.extractfile(name)
+        if member is None:
             raise KeyError(f"{name} is no file")
-        return found.read()
+        return member.read()

@@ -15,20 +15,29 @@ STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
 def vgg(depth: int, input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
     """3×3 convolutions with bias and batch norm in five stages, a max-pool between them, a global average at the end.
 
-    A pool that an image is too small for is left out. On RGB images and ten classes, VGG-16 has 14.7 M
+    Small images skip the pools that would leave nothing of them. On RGB images and ten classes, VGG-16 has 14.7 M
     convolution and linear weights, VGG-11 9.2 M.
+
+    Args:
+        depth: 11 or 16 layers, as the paper counts them.
+        input_shape: of one sample, (channels, height, width).
+        classes: how many classes the network tells apart.
+        width: channels, as a multiple of the network's own.
+
+    Raises:
+        TombolaError: if the inputs are no images, or smaller than 2×2.
     """
-    channels, height, wide = image_sides(f"vgg{depth}", input_shape, 2)
-    side = min(height, wide)
-    parts: list[nn.Module] = []
+    channels, *image_sizes = image_sides(f"vgg{depth}", input_shape, 2)
+    side = min(image_sizes)
+    convolutions: list[nn.Module] = []
     for number, stage in enumerate(STAGES[depth]):
         if number and side >= 2:
-            parts.append(nn.MaxPool2d(2))
+            convolutions.append(nn.MaxPool2d(2))
             side //= 2
         for outputs in (scaled(size, width) for size in stage):
-            parts += [nn.Conv2d(channels, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+            convolutions += [nn.Conv2d(channels, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
             channels = outputs
-    for module in parts:
+    for module in convolutions:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))

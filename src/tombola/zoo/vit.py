@@ -13,14 +13,20 @@ TOKENS_A_SIDE = 8
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; the number of heads follows from the width of its projections."""
+    """Multi-head self-attention.
+
+    Args:
+        size: of a token.
+        heads: how many heads of 16 values; `forward` takes their number from the width of the projections, so that it
+            still fits once heads have been removed.
+    """
 
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
         self.head_size = HEAD_SIZE
-        inside = heads * HEAD_SIZE
-        self.query, self.key, self.value = (nn.Linear(size, inside) for _ in range(3))
-        self.out = nn.Linear(inside, size)
+        width = heads * HEAD_SIZE
+        self.query, self.key, self.value = (nn.Linear(size, width) for _ in range(3))
+        self.out = nn.Linear(width, size)
 
     def forward(self, tokens: Tensor) -> Tensor:
         query, key, value = (
@@ -32,7 +38,12 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a GELU between them."""
+    """Two linear layers with a GELU between them.
+
+    Args:
+        size: of a token.
+        hidden: units between the layers.
+    """
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()
@@ -42,8 +53,13 @@ class FeedForward(nn.Module):
         return self.fc2(F.gelu(self.fc1(tokens)))
 
 
-class EncoderLayer(nn.Module):
-    """Attention and feed-forward part, each behind a layer norm and beside a shortcut."""
+class Layer(nn.Module):
+    """Attention and feed-forward part, each behind a layer norm and beside a shortcut.
+
+    Args:
+        size: of a token.
+        heads: of the attention.
+    """
 
     branch = ("attention.out", "mlp.fc2")
 
@@ -58,7 +74,14 @@ class EncoderLayer(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Patches as tokens with a learned position each, `depth` layers, the mean over tokens classified."""
+    """Patches as tokens with a learned position each, encoder layers, and a classifier of the mean over tokens.
+
+    Args:
+        shape: of one image, (channels, height, width).
+        classes: how many classes it tells apart.
+        heads: of each layer; a token has 16 values for each.
+        depth: how many layers.
+    """
 
     def __init__(self, shape: Shape, classes: int, heads: int, depth: int) -> None:
         super().__init__()
@@ -66,7 +89,7 @@ class VisionTransformer(nn.Module):
         patch, size = max(2, -(-max(height, width) // TOKENS_A_SIDE)), heads * HEAD_SIZE
         self.patches = nn.Conv2d(channels, size, patch, stride=patch)
         self.positions = nn.Parameter(torch.randn((height // patch) * (width // patch), size) * 0.02)
-        self.layers = nn.Sequential(*(EncoderLayer(size, heads) for _ in range(depth)))
+        self.layers = nn.Sequential(*(Layer(size, heads) for _ in range(depth)))
         self.norm, self.head = nn.LayerNorm(size), nn.Linear(size, classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -75,5 +98,14 @@ class VisionTransformer(nn.Module):
 
 
 def vit_tiny(input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
-    """Six layers of six heads of 16, so 96 wide, on at most 8×8 patches of at least 2×2."""
+    """Six layers with six heads of 16 values, so tokens of 96, on at most 8×8 patches of at least 2×2 pixels.
+
+    Args:
+        input_shape: of one sample, (channels, height, width).
+        classes: how many classes the network tells apart.
+        width: heads, as a multiple of the network's own.
+
+    Raises:
+        TombolaError: if the inputs are no images, or smaller than 2×2.
+    """
     return VisionTransformer(input_shape, classes, scaled(6, width), 6)

@@ -10,7 +10,7 @@ from tombola.papers.claims.measuring import arms_of, measure
 from tombola.papers.claims.units import POINTS, Unit
 
 CLAIMS: dict[str, Claim] = claims()
-"""Every claim by its name; a test may put in its own."""
+"""Every claim by its name. A test may add its own."""
 
 __all__ = [
     "CLAIMS",

@@ -19,17 +19,27 @@ LEVELS: tuple[Level, ...] = ("quick", "standard", "full")
 
 
 def after_training(result: Result) -> float:
-    """What a trained network scores on the test split."""
+    """The metric of a trained network on the test split."""
     return result.metric
 
 
 @dataclass(frozen=True)
 class ClaimArm:
-    """One arm of a claim: a method's tickets (None: the dense network), or a control of them, and what counts of them.
+    """One arm of a claim: a method's tickets, a control of them or the dense network, and what is measured of them.
 
-    unit: that of what is measured. lrs: learning rates that are tried in their training (None: what recipe and ticket
-    say); the one with the best mean accuracy on the validation split counts. extra_epochs: of a dense network's
-    training, beyond the recipe.
+    Args:
+        method: finds the tickets; None for the dense network.
+        control: name of a control that is trained in place of the tickets; "" for the tickets themselves.
+        measured: gives the figure of a run; by default its metric on the test split.
+        unit: the unit of that figure.
+        lrs: learning rates to try in training, None for the one that recipe and ticket prescribe. The rate with the
+            best mean accuracy on the validation split counts.
+        extra_epochs: how many epochs a dense network trains beyond the recipe.
+
+    Examples:
+        >>> import tombola as tb
+        >>> ClaimArm(tb.method("snip", density=0.1), control="shuffle").unit.name
+        'points'
     """
 
     method: Method | None
@@ -44,8 +54,13 @@ class ClaimArm:
 class Protocol:
     """The runs of a claim: every arm on a task, over paired seeds.
 
-    minutes: what they took on two cores; robustness: how what they trained is tried beyond the test split;
-    metered: whether energy is measured, so that runs need a meter.
+    Args:
+        task: data, network and recipe.
+        arms: what is compared, by name.
+        seeds: how many seeds each arm has.
+        minutes: how long the runs took on two cores.
+        robustness: how trained networks are tried beyond the test split; None if they are not.
+        metered: whether the claim is about energy, so that its runs need a meter.
     """
 
     task: TaskOptions
@@ -57,7 +72,7 @@ class Protocol:
 
     @property
     def units(self) -> dict[str, Unit]:
-        """What each arm's figures are counted in."""
+        """The unit of each arm's figures."""
         return {name: arm.unit for name, arm in self.arms.items()}
 
     @property
@@ -65,7 +80,14 @@ class Protocol:
         return len(self.arms) * self.seeds
 
     def specs(self, data_dir: Path | None = None) -> dict[str, list[list[RunSpec]]]:
-        """Each arm's runs, by learning rate and seed; the data is read here, so TombolaError where it is missing."""
+        """List each arm's runs: for each of its learning rates one run a seed.
+
+        Args:
+            data_dir: the folder of the data; None for the usual places.
+
+        Raises:
+            TombolaError: if the data is missing; it is read here.
+        """
         task = make_task(replace(self.task, data_dir=data_dir))
         return {
             name: [
@@ -89,10 +111,23 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of a paper, its source, how we measure it, and what must come out if it is so.
+    """A statement of a paper, its source, how we measure it, and what we expect if the statement is true.
 
-    standard: at most 45 minutes on two cores; quick: at most 3, to see that it works; full: the paper's own size.
-    differs: how the standard protocol differs from the paper's.
+    Args:
+        id: the claim's name, as on the command line.
+        title: the statement in one line.
+        statement: what the paper states.
+        source: paper, venue, year and place in it.
+        differs: how the standard protocol differs from the paper's.
+        protocols: what to run at each level: "quick" takes at most 3 minutes on two cores and shows that the claim
+            runs, "standard" takes at most 45, "full" has the paper's own size.
+        expected: the comparisons of arms that must hold.
+
+    Examples:
+        >>> from tombola.papers.claims import CLAIMS
+        >>> print(*CLAIMS["rewinding"].expected, sep="\\n")
+        learning-rate rewinding ≥ rewind to step
+        rewind to step ≥ rewind to init
     """
 
     id: str
@@ -104,6 +139,6 @@ class Claim:
     expected: tuple[Expectation, ...]
 
     def expected_of(self, level: Level) -> tuple[Expectation, ...]:
-        """The expectations whose arms a protocol has."""
+        """The expectations whose arms the protocol of this level has."""
         arms = self.protocols[level].arms
-        return tuple(own for own in self.expected if own.left in arms and own.right in arms)
+        return tuple(expected for expected in self.expected if expected.left in arms and expected.right in arms)

@@ -1,4 +1,4 @@
-"""The claims as their files in `entries/` have them, one a file; `entries/README.md` says how they are written."""
+"""Read the claims from their files in `entries/`; `entries/README.md` says how these are written."""
 
 from __future__ import annotations
 
@@ -56,63 +56,72 @@ ORDER = (
     "greedy-pretraining",
     "greedy-pretraining-vgg11",
 )
-"""In which claims are listed."""
+"""The order in which claims are listed."""
 
-TAKEN = {own.__name__: own for own in (Bounds, Growing, Spiral)}
-"""What gives figures where no arms are trained, by name."""
+TAKEN = {function.__name__: function for function in (Bounds, Growing, Spiral)}
+"""The functions that give a claim's figures where no arms are trained, by name."""
 
 FRACTION = re.compile(r"(\d+)/(\d+)")
 
 
 def claims() -> dict[str, Claim]:
-    """All of them, in reading order."""
+    """Read all claims, in the order in which they are listed."""
     return {name: claim_of(name, _read(name)) for name in ORDER}
 
 
 def _read(name: str) -> dict[str, Any]:
-    """What a file says, over what the claim says that it is like."""
+    """The content of a claim's file, merged over that of the claim it names in `like`."""
     text = files("tombola.papers.claims").joinpath("entries", f"{name}.toml").read_text(encoding="utf-8")
-    own = tomllib.loads(text)
-    return _over(_read(own.pop("like")), own) if "like" in own else own
+    content = tomllib.loads(text)
+    return _merged(_read(content.pop("like")), content) if "like" in content else content
 
 
-def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A table with what another one says otherwise; a task that names its data owes nothing to another."""
-    both = dict(base)
-    for key, value in own.items():
-        within = isinstance(value, dict) and isinstance(both.get(key), dict) and "data" not in value
-        both[key] = _over(both[key], value) if within else value
-    return both
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with changes merged into it; a task that names its data replaces the other task as a whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict) and "data" not in value
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged
 
 
-def claim_of(name: str, said: Mapping[str, Any]) -> Claim:
-    """A claim of what its file says."""
-    levels = {level: _over(said["standard"], said.get(level, {})) for level in LEVELS}
-    protocols = {level: _protocol(**_plain(own)) for level, own in levels.items()}
-    expected = tuple(map(_expectation, said["expected"]))
-    texts = {key: " ".join(text.split()) for key, text in said.items() if key not in (*LEVELS, "expected")}
+def claim_of(name: str, content: Mapping[str, Any]) -> Claim:
+    """Build a claim from the content of its file.
+
+    Args:
+        name: the claim's id.
+        content: the file as TOML gives it.
+
+    Raises:
+        TombolaError: for a name that the registry or the measures do not have.
+        TypeError: for a key that nothing takes.
+    """
+    levels = {level: _merged(content["standard"], content.get(level, {})) for level in LEVELS}
+    protocols = {level: _protocol(**_numbers(table)) for level, table in levels.items()}
+    expected = tuple(map(_expectation, content["expected"]))
+    texts = {key: " ".join(text.split()) for key, text in content.items() if key not in (*LEVELS, "expected")}
     return Claim(name, **texts, protocols=protocols, expected=expected)
 
 
-def _plain(value: Any) -> Any:
-    """Numbers for what is written as a fraction, "1/255"."""
+def _numbers(value: Any) -> Any:
+    """The value with every text that is a fraction, such as "1/255", as a number."""
     if isinstance(value, Mapping):
-        return {key: _plain(own) for key, own in value.items()}
+        return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(own) for own in value]
+        return [_numbers(item) for item in value]
     parts = FRACTION.fullmatch(value) if isinstance(value, str) else None
     return int(parts[1]) / int(parts[2]) if parts else value
 
 
-def _protocol(take: str = "", settings: Mapping[str, Any] = {}, **said: Any) -> Protocol | Measurement:
-    """One that trains arms; where it says what it takes, one that gives figures."""
+def _protocol(take: str = "", settings: Mapping[str, Any] = {}, **keys: Any) -> Protocol | Measurement:
+    """A protocol that trains arms; if the file names a function in `take`, one of that function's figures."""
     if not take:
-        return _trained(**said)
-    own = TAKEN[take](**{name: build(value) for name, value in settings.items()})
-    return Measurement(own, own.units, ran=own.ran(said["seeds"]), **said)
+        return _training_protocol(**keys)
+    function = TAKEN[take](**{name: build(value) for name, value in settings.items()})
+    return Measurement(function, function.units, ran=function.ran(keys["seeds"]), **keys)
 
 
-def _trained(
+def _training_protocol(
     task: Mapping[str, Any],
     arms: Mapping[str, Mapping[str, Any]],
     only: Sequence[str] = ("*",),
@@ -120,34 +129,31 @@ def _trained(
     density: float | None = None,
     methods: Mapping[str, Mapping[str, Any]] = {},
     robustness: Mapping[str, Any] | None = None,
-    **said: Any,
+    **keys: Any,
 ) -> Protocol:
-    """Arms of the names that `only` allows, on a task.
-
-    measured: of arms with {measured} in their names; density: of all methods; methods: what else they are set to.
-    """
-    each = {name: arm for own in arms.items() for name, arm in _each(*own, measured)}
-    chosen = {name: arm for name, arm in each.items() if any(fnmatchcase(name, own) for own in only)}
-    amount = {} if density is None else {"density": density}
+    """A protocol of the arms whose names match a pattern in `only`; the parameters are the keys of its table."""
+    expanded = {name: arm for item in arms.items() for name, arm in _expanded(*item, measured)}
+    chosen = {name: arm for name, arm in expanded.items() if any(fnmatchcase(name, pattern) for pattern in only)}
+    common = {} if density is None else {"density": density}
     return Protocol(
         _task(**task),
-        {name: _arm(amount, methods, **arm) for name, arm in chosen.items()},
+        {name: _arm(common, methods, **arm) for name, arm in chosen.items()},
         robustness=None if robustness is None else Robustness(**robustness),
-        **said,
+        **keys,
     )
 
 
-def _each(name: str, arm: Mapping[str, Any], measured: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """An arm; where {measured} is in its name, one for each that is measured."""
+def _expanded(name: str, arm: Mapping[str, Any], measured: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The arm itself; if its name has {measured} in it, one arm for each measure."""
     if "{measured}" not in name:
         yield name, arm
         return
-    for own in measured:
-        yield name.replace("{measured}", own), {**arm, "measured": own}
+    for measure in measured:
+        yield name.replace("{measured}", measure), {**arm, "measured": measure}
 
 
 def _arm(
-    amount: Mapping[str, float],
+    common: Mapping[str, float],
     methods: Mapping[str, Mapping[str, Any]],
     method: str = "",
     measured: str | Mapping[str, Any] = "accuracy",
@@ -156,23 +162,23 @@ def _arm(
     extra_epochs: float = 0.0,
     **settings: Any,
 ) -> ClaimArm:
-    """settings: the method's, over what all methods are set to; the learning rate "recipe" is that of the recipe."""
+    """An arm from its table: an arm's own settings come before those of its method, these before the common ones."""
     if settings and not method:
         raise TypeError(f"an arm without a method has no {', '.join(settings)}")
-    own = build({"method": method, **amount, **methods.get(method, {}), **settings}) if method else None
+    built = build({"method": method, **common, **methods.get(method, {}), **settings}) if method else None
     measure, unit = measure_of(measured)
     rates = tuple(None if rate == "recipe" else float(rate) for rate in lrs)
-    return ClaimArm(own, control, measure, unit, rates, extra_epochs)
+    return ClaimArm(built, control, measure, unit, rates, extra_epochs)
 
 
-def _task(data: str, recipe: Mapping[str, Any] = {}, **said: Any) -> TaskOptions:
-    """The recipe is the data's usual one, but for what is said of it."""
-    return TaskOptions(data, recipe=replace(RECIPES.get(data, Recipe()), **recipe), **said)
+def _task(data: str, recipe: Mapping[str, Any] = {}, **keys: Any) -> TaskOptions:
+    """A task with the usual recipe of its data, changed where the file says so."""
+    return TaskOptions(data, recipe=replace(RECIPES.get(data, Recipe()), **recipe), **keys)
 
 
 def _expectation(text: str) -> Expectation:
-    """Of "A > B" or "A ≥ B", or "A ≥ B within 0.01" where the margin is not that of the unit."""
-    said, _, margin = text.partition(" within ")
-    relation: Relation = next(own for own in get_args(Relation) if f" {own} " in said)
-    left, _, right = said.partition(f" {relation} ")
+    """Parse "A > B", "A ≥ B" or, with a margin that is not the unit's, "A ≥ B within 0.01"."""
+    comparison, _, margin = text.partition(" within ")
+    relation: Relation = next(sign for sign in get_args(Relation) if f" {sign} " in comparison)
+    left, _, right = comparison.partition(f" {relation} ")
     return Expectation(left, relation, right, float(margin) if margin else None)

@@ -18,9 +18,17 @@ Outcome = Literal["reproduced", "not reproduced", "inconclusive"]
 
 @dataclass(frozen=True)
 class Expectation:
-    """That the arm `left` is better than `right` (>), or no worse by more than the margin (≥).
+    """The expectation that one arm is better than another (>), or not worse by more than a margin (≥).
 
-    margin: if it is not that of the arms' unit.
+    Args:
+        left: name of the arm that should be better.
+        relation: ">" or "≥".
+        right: name of the arm it is compared with.
+        margin: the largest difference that counts as none; None for the margin of the arms' unit.
+
+    Examples:
+        >>> str(Expectation("imp", ">", "random"))
+        'imp > random'
     """
 
     left: str
@@ -34,7 +42,15 @@ class Expectation:
 
 @dataclass(frozen=True)
 class ClaimReport:
-    """What came out: for each expectation its paired comparison and finding; each arm's runs, or its figures."""
+    """What came out of a claim's runs.
+
+    Args:
+        expected: the expectations.
+        comparisons: the paired comparison of each expectation's arms, with Holm's correction.
+        findings: whether each expectation "holds", is "contradicted" or is "undecided".
+        arms: each arm's runs, or its figures, by seed.
+        units: the unit of each arm.
+    """
 
     expected: tuple[Expectation, ...]
     comparisons: tuple[Comparison, ...]
@@ -53,7 +69,9 @@ class ClaimReport:
     def sentence(self) -> str:
         """The outcome in plain words."""
         words = {"holds": "hold", "contradicted": "are contradicted", "undecided": "are undecided"}
-        counts = [f"{self.findings.count(own)} {word}" for own, word in words.items() if own in self.findings]
+        counts = [
+            f"{self.findings.count(finding)} {word}" for finding, word in words.items() if finding in self.findings
+        ]
         seeds = len(next(iter(self.arms.values())))
         over = f"over {seeds} seed{'s' if seeds > 1 else ''}"
         return f"{self.outcome}: of {len(self.findings)} expectations, {', '.join(counts)}, {over}"
@@ -64,24 +82,28 @@ def judge_claim(
     arms: Mapping[str, Sequence[Result] | Sequence[MeasuredFigure]],
     units: Mapping[str, Unit] | None = None,
 ) -> ClaimReport:
-    """Hold each expectation against the paired differences of its arms, with Holm's correction for their number.
+    """Test each expectation on the paired differences of its arms, with Holm's correction for their number.
 
-    A > B holds if A is better and is contradicted if it is worse or equivalent. A ≥ B holds if the 90 % interval of
-    A − B lies above −margin, and is contradicted if it lies below −margin or A is worse. units: of arms that are not
-    counted in points.
+    A > B holds if A is better, and is contradicted if A is worse or equivalent. A ≥ B holds if the 90 % interval of
+    A − B lies above −margin, and is contradicted if it lies below −margin or A is worse.
+
+    Args:
+        expected: what should come out.
+        arms: each arm's runs or figures, by seed; the first of one arm is paired with the first of another.
+        units: the units of arms that are not counted in points.
     """
-    known = dict.fromkeys(arms, POINTS) | dict(units or {})
+    arm_units = dict.fromkeys(arms, POINTS) | dict(units or {})
     metrics = {name: [result.metric for result in results] for name, results in arms.items()}
-    margins = [known[own.left].margin if own.margin is None else own.margin for own in expected]
+    margins = [arm_units[e.left].margin if e.margin is None else e.margin for e in expected]
     comparisons = holm(
         [
-            paired_comparison(metrics[own.left], metrics[own.right], own.right, margin)
-            for own, margin in zip(expected, margins, strict=True)
+            paired_comparison(metrics[e.left], metrics[e.right], e.right, margin)
+            for e, margin in zip(expected, margins, strict=True)
         ]
     )
-    findings = tuple(_finding(own.relation, result) for own, result in zip(expected, comparisons, strict=True))
+    findings = tuple(_finding(e.relation, comparison) for e, comparison in zip(expected, comparisons, strict=True))
     return ClaimReport(
-        tuple(expected), comparisons, findings, {name: tuple(results) for name, results in arms.items()}, known
+        tuple(expected), comparisons, findings, {name: tuple(results) for name, results in arms.items()}, arm_units
     )
 
 

@@ -1,4 +1,4 @@
-"""A claim's page: what the paper states, what we ran, what came out; as Markdown, a chart and a table."""
+"""A claim's page as Markdown with a chart, and its table: what the paper states, what we ran, what came out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import vl_convert
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from tombola.evidence import interval
 from tombola.files import write_atomically
@@ -29,17 +30,27 @@ STYLES = {"holds": "green", "contradicted": "red", "undecided": "yellow"}
 
 
 def claim_table(claim: Claim, report: ClaimReport) -> Table:
-    """Each expectation with the difference of its arms, its interval and what it comes to."""
-    drawn = Table(title=claim.title, box=SIMPLE_HEAD, header_style="bold")
+    """Draw a table for the terminal: each expectation with the difference of its arms, its interval and the finding."""
+    table = Table(title=claim.title, box=SIMPLE_HEAD, header_style="bold")
     for heading in ("expected", "difference", "95 % interval", "p (Holm)", "finding"):
-        drawn.add_column(heading)
+        table.add_column(heading)
     for row, finding in zip(_rows(report), report.findings, strict=True):
-        drawn.add_row(*row[:-1], f"[{STYLES[finding]}]{finding}[/]")
-    return drawn
+        table.add_row(*row[:-1], Text(finding, style=STYLES[finding]))
+    return table
 
 
 def write_claim(claim: Claim, level: Level, report: ClaimReport, folder: Path) -> Path:
-    """Write ID.md and its chart ID.svg into a folder; returns the page's path."""
+    """Write a claim's page and its chart.
+
+    Args:
+        claim: what was measured.
+        level: the protocol that ran.
+        report: what came out.
+        folder: where ID.md and ID.svg are written; an earlier page is replaced.
+
+    Returns:
+        The path of the page.
+    """
     page = folder / f"{claim.id}.md"
     write_atomically(page, claim_page(claim, level, report))
     write_atomically(page.with_suffix(".svg"), vl_convert.vegalite_to_svg(_chart(report), vl_version="6.4"))
@@ -47,11 +58,12 @@ def write_claim(claim: Claim, level: Level, report: ClaimReport, folder: Path) -
 
 
 def claim_page(claim: Claim, level: Level, report: ClaimReport) -> str:
-    """The page as Markdown."""
+    """The page of a claim as Markdown."""
     protocol = claim.protocols[level]
     rows = "\n".join(f"| {' | '.join(row)} |" for row in _rows(report))
     command = f"tombola claims {claim.id}" + ("" if level == "standard" else f" --{level}")
-    ran, arms = (_measured if isinstance(protocol, Measurement) else _trained)(claim, protocol, report, command)
+    sections = _of_figures if isinstance(protocol, Measurement) else _of_runs
+    ran, arms = sections(claim, protocol, report, command)
     return f"""# {claim.title}
 
 **{report.sentence.capitalize()}.**
@@ -76,18 +88,19 @@ def claim_page(claim: Claim, level: Level, report: ClaimReport) -> str:
 """
 
 
-def _trained(claim: Claim, protocol: Any, report: ClaimReport, command: str) -> tuple[str, str]:
-    """What was run of a protocol that trains arms, and the table of what they came to."""
-    own = {name: [one for one in arm if isinstance(one, Result)] for name, arm in report.arms.items()}
-    results = list({result.digest: result for arm in own.values() for result in arm}.values())
+def _of_runs(claim: Claim, protocol: Any, report: ClaimReport, command: str) -> tuple[str, str]:
+    """What was run by a protocol that trains arms, and the table of its arms."""
+    runs = {name: [result for result in arm if isinstance(result, Result)] for name, arm in report.arms.items()}
+    # Arms that measure the same run differently share its digest; it ran once.
+    results = list({result.digest: result for arm in runs.values() for result in arm}.values())
     first = results[0]
-    arms = "\n".join(_arm_row(name, arm, report.units[name]) for name, arm in own.items())
-    ran = f"""{counted(len(results), "run")}: {counted(len(own), "arm")} over {counted(protocol.seeds, "seed")}, on
+    rows = "\n".join(_arm_row(name, arm, report.units[name]) for name, arm in runs.items())
+    ran = f"""{counted(len(results), "run")}: {counted(len(runs), "arm")} over {counted(protocol.seeds, "seed")}, on
 {protocol.task.data} with {protocol.task.model}; `{command}`.
 
 - Recipe: {_recipe(protocol.task.recipe)}; {first.settings["precision"]} on {first.settings["device"]},
   {counted(first.settings["threads"], "thread")}.
-- Otherwise than in the paper: {claim.differs}
+- Differences from the paper: {claim.differs}
 - Time: {_time(results)} of searching and training, beside other work on the same machine.
 - Made by {_sources(results)}."""
     return (
@@ -98,26 +111,26 @@ read once, after training.
 
 | arm | density | mean (95 % interval) | each seed | search |
 | --- | --- | --- | --- | --- |
-{arms}""",
+{rows}""",
     )
 
 
-def _measured(claim: Claim, protocol: Any, report: ClaimReport, command: str) -> tuple[str, str]:
-    """The same of a protocol that gives figures."""
-    own = {name: [one for one in arm if isinstance(one, MeasuredFigure)] for name, arm in report.arms.items()}
-    taken = [figure.taken for figure in next(iter(own.values()))]
+def _of_figures(claim: Claim, protocol: Any, report: ClaimReport, command: str) -> tuple[str, str]:
+    """What was run by a protocol that gives figures, and their table."""
+    figures = {name: [f for f in arm if isinstance(f, MeasuredFigure)] for name, arm in report.arms.items()}
+    taken = [figure.taken for figure in next(iter(figures.values()))]
     first = taken[0].settings
-    arms = "\n".join(
-        f"| {name} | {mean} | {each} |"
-        for name, arm in own.items()
-        for mean, each in [_figures(arm, report.units[name])]
+    rows = "\n".join(
+        f"| {name} | {mean} | {by_seed} |"
+        for name, arm in figures.items()
+        for mean, by_seed in [_figures(arm, report.units[name])]
     )
-    ran = f"""{counted(len(own), "figure")} over {counted(protocol.seeds, "seed")}; `{command}`.
+    ran = f"""{counted(len(figures), "figure")} over {counted(protocol.seeds, "seed")}; `{command}`.
 
 - {protocol.ran}
 - On {first["device"]}, {counted(first["threads"], "thread")}.
-- Otherwise than in the paper: {claim.differs}
-- Time: {_minutes(sum(seed.seconds for seed in taken))}, beside other work on the same machine.
+- Differences from the paper: {claim.differs}
+- Time: {_minutes(sum(row.seconds for row in taken))}, beside other work on the same machine.
 - Made by {_sources(taken)}."""
     return (
         ran,
@@ -126,7 +139,7 @@ lies above −{_margins(report)}.
 
 | figure | mean (95 % interval) | each seed |
 | --- | --- | --- |
-{arms}""",
+{rows}""",
     )
 
 
@@ -134,47 +147,48 @@ def _rows(report: ClaimReport) -> list[list[str]]:
     return [
         [
             str(expected),
-            f"{points(unit.scale * own.mean)} {unit.name}",
-            f"{points(unit.scale * own.low)} … {points(unit.scale * own.high)}",
-            probability(own),
+            f"{points(unit.scale * comparison.mean)} {unit.name}",
+            f"{points(unit.scale * comparison.low)} … {points(unit.scale * comparison.high)}",
+            probability(comparison),
             finding,
         ]
-        for expected, own, finding in zip(report.expected, report.comparisons, report.findings, strict=True)
+        for expected, comparison, finding in zip(report.expected, report.comparisons, report.findings, strict=True)
         for unit in [report.units[expected.left]]
     ]
 
 
 def _margins(report: ClaimReport) -> str:
-    found = {
-        f"{own.margin * unit.scale:g} {unit.name}"
-        for expected, own in zip(report.expected, report.comparisons, strict=True)
+    margins = {
+        f"{comparison.margin * unit.scale:g} {unit.name}"
+        for expected, comparison in zip(report.expected, report.comparisons, strict=True)
         if expected.relation == "≥"
         for unit in [report.units[expected.left]]
     }
-    return " or ".join(sorted(found or {f"{POINTS.margin * POINTS.scale:g} {POINTS.name}"}))
+    return " or ".join(sorted(margins or {f"{POINTS.margin * POINTS.scale:g} {POINTS.name}"}))
 
 
 def _arm_row(name: str, results: Sequence[Result], unit: Unit) -> str:
-    mean, each = _figures(results, unit)
+    mean, by_seed = _figures(results, unit)
     rate = f", lr {results[0].settings['lr']:g}" if results[0].settings.get("lr") else ""
     seconds = [result.search["seconds"] for result in results if "seconds" in result.search]
     search = f"{median(seconds):.3g} s" if seconds else ""
-    return f"| {name}{rate} | {results[0].weight_density:.2%} | {mean} | {each} | {search} |"
+    return f"| {name}{rate} | {results[0].weight_density:.2%} | {mean} | {by_seed} | {search} |"
 
 
 def _figures(arm: Sequence[Result] | Sequence[MeasuredFigure], unit: Unit) -> tuple[str, str]:
-    """The mean of an arm with its interval, and what each seed came to."""
-    mean, low, high = (unit.scale * value for value in interval([own.metric for own in arm]))
-    each = ", ".join(f"{unit.scale * own.metric:.2f}" for own in arm)
-    return f"{mean:.2f} {unit.sign} ({low:.2f} … {high:.2f})", each
+    """The mean of an arm with its interval, and the figure of each seed."""
+    mean, low, high = (unit.scale * value for value in interval([run.metric for run in arm]))
+    by_seed = ", ".join(f"{unit.scale * run.metric:.2f}" for run in arm)
+    return f"{mean:.2f} {unit.sign} ({low:.2f} … {high:.2f})", by_seed
 
 
 def _recipe(recipe: Recipe) -> str:
-    named = ("epochs", "batch", "optimizer", "lr", "schedule", "weight_decay", "augment")
-    return ", ".join(f"{name.replace('_', ' ')} {getattr(recipe, name) or 'none'}" for name in named)
+    fields = ("epochs", "batch", "optimizer", "lr", "schedule", "weight_decay", "augment")
+    return ", ".join(f"{name.replace('_', ' ')} {getattr(recipe, name) or 'none'}" for name in fields)
 
 
 def _time(results: Sequence[Result]) -> str:
+    # Tickets and controls of one search carry its seconds each; it is counted once.
     searches = {(r.settings["seed"], json.dumps(r.settings["subject"])): r.search.get("seconds", 0.0) for r in results}
     return _minutes(sum(searches.values()) + sum(result.training["seconds"] for result in results))
 
@@ -184,16 +198,16 @@ def _minutes(seconds: float) -> str:
 
 
 def _sources(results: Sequence[Result] | Sequence[MeasuredRow]) -> str:
-    made = sorted({result.source for result in results})
-    return f"source{'s' * (len(made) > 1)} {', '.join(made)}"
+    sources = sorted({result.source for result in results})
+    return f"source{'s' * (len(sources) > 1)} {', '.join(sources)}"
 
 
 def _chart(report: ClaimReport) -> dict[str, Any]:
     rows = []
-    for expected, own, finding in zip(report.expected, report.comparisons, report.findings, strict=True):
+    for expected, comparison, finding in zip(report.expected, report.comparisons, report.findings, strict=True):
         unit = report.units[expected.left]
-        ends = {name: unit.scale * getattr(own, name) for name in ("mean", "low", "high")}
-        rows.append({"expected": str(expected), "finding": finding, "unit": unit.name} | ends)
+        span = {name: unit.scale * getattr(comparison, name) for name in ("mean", "low", "high")}
+        rows.append({"expected": str(expected), "finding": finding, "unit": unit.name} | span)
     colours = {finding: getattr(LIGHT, name) for finding, name in FINDING.items()}
     look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}
     return specification(differences_chart(rows, colours)) | look

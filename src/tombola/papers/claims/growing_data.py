@@ -24,7 +24,15 @@ MISFIT = Unit("misfit", "", 1, 0.01)
 
 @dataclass(frozen=True)
 class Growing:
-    """When tickets of two-layer networks stop getting better, by the size of the data, and how that grows."""
+    """When tickets of two-layer networks stop getting better, by the size of the data, and how that grows.
+
+    Args:
+        sizes: numbers of training images.
+        steps: of pre-training on each size.
+        width: of the network, in thousands of neurons.
+        lr: learning rate; it is high because the mean-field form divides gradients by the number of neurons.
+        enough: how tickets are drawn and judged.
+    """
 
     sizes: tuple[int, ...] = (1_000, 3_000, 10_000, 25_000, 50_000)
     steps: int = 3000
@@ -33,8 +41,8 @@ class Growing:
     enough: EnoughPretraining = field(default_factory=lambda: EnoughPretraining(picks=100, growth=1.4, stop=False))
 
     def __call__(self, seed: int, engine: Engine, data_dir: Path | None) -> Mapping[str, float]:
-        done = enough(self.task(data_dir), self.enough, sizes=self.sizes, steps=self.steps, seeds=[seed], engine=engine)
-        return figures_of(done)
+        task = self.task(data_dir)
+        return figures_of(enough(task, self.enough, sizes=self.sizes, steps=self.steps, seeds=[seed], engine=engine))
 
     def task(self, data_dir: Path | None) -> SupervisedTask:
         """Fashion-MNIST at 14×14, the last 10,000 training images for validation, and a two-layer network."""
@@ -75,29 +83,29 @@ class Growing:
         )
 
 
-def figures_of(done: EnoughStudy) -> dict[str, float]:
-    """A study's figures by name, of one seed."""
-    found: dict[str, float] = {}
-    for run in done.runs:
+def figures_of(study: EnoughStudy) -> dict[str, float]:
+    """The figures of a study of one seed, by name."""
+    figures: dict[str, float] = {}
+    for run in study.runs:
         first, last, size = run.curve[0], run.curve[-1], f"{run.examples:,}"
-        found |= {f"enough at {size}": float(run.saturation.step), f"ticket at {size}": run.saturation.metric}
+        figures |= {f"enough at {size}": float(run.saturation.step), f"ticket at {size}": run.saturation.metric}
         before = gain(first.step, first.ticket, run.saturation.step, run.saturation.metric)
-        found |= {f"gain before it, {size}": before}
-        found |= {f"gain after it, {size}": gain(run.saturation.step, run.saturation.metric, last.step, last.ticket)}
-    growth, largest = done.growth, done.sizes[-1]
-    said = done.said(largest, done.fitted(largest))
+        after = gain(run.saturation.step, run.saturation.metric, last.step, last.ticket)
+        figures |= {f"gain before it, {size}": before, f"gain after it, {size}": after}
+    growth, largest = study.growth, study.sizes[-1]
+    predicted = study.said(largest, study.fitted(largest))
     assert growth is not None
-    assert said is not None
-    return found | {
+    assert predicted is not None
+    return figures | {
         "exponent": growth.exponent,
         "the formula's exponent": 2.0,
         "misfit of a power law": growth.power_misfit,
         "misfit of a logarithm": growth.logarithm_misfit,
-        "measured ÷ predicted with c of smaller sizes": done.steps[largest] / said,
+        "measured ÷ predicted with c of smaller sizes": study.steps[largest] / predicted,
     }
 
 
 def gain(step: int, metric: float, later: int, then: float) -> float:
-    """What each doubling of the steps between two tickets brought."""
+    """The gain in the metric per doubling of the steps, between two tickets."""
     doublings = math.log2(later / step)
     return (then - metric) / doublings if doublings else 0.0

@@ -1,4 +1,4 @@
-"""Hit rates of structures on the spiral, held against a replication, and what pruning methods need beside them."""
+"""Hit rates of structures on the spiral, compared with a replication's, and the weights that pruning methods need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Replicated:
-    """A row of the replication: how many of so many runs reached 95 % and 99.5 %."""
+    """A row of the replication.
+
+    Args:
+        runs: how many runs were made.
+        hits: how many of them reached 95 %.
+        higher: how many reached 99.5 %.
+    """
 
     runs: int
     hits: int
@@ -49,7 +55,13 @@ METHODS = (*STUDY, "random")
 class Spiral:
     """How often the table's structures reach 95 %, and how many weights pruning methods need for it.
 
-    A seed stands for a third of the runs. share: of the table's runs that are made; epochs: of each.
+    Each seed stands for a third of the runs.
+
+    Args:
+        share: how many runs are made, as a share of the table's.
+        methods: names of the pruning methods.
+        requests: the numbers of weights that each method is asked to keep.
+        epochs: of each run.
     """
 
     share: float = 1.0
@@ -59,31 +71,32 @@ class Spiral:
 
     def __call__(self, seed: int, engine: Engine, data_dir: Path | None) -> Mapping[str, float]:
         recipe = replace(RECIPE, epochs=self.epochs)
-        done = hit_rates(self.rounds, Search(ACCURACY, recipe=recipe), engine)
-        others = pruned(self.grid(recipe), engine)
-        parts = {own.structure: third(own.accuracies, seed) for own in done.tried}
-        reached = [own.weights for own, runs in parts.items() if max(runs) >= ACCURACY]
+        tried = hit_rates(self.rounds, Search(ACCURACY, recipe=recipe), engine).tried
+        tickets = pruned(self.grid(recipe), engine)
+        parts = {row.structure: third(row.accuracies, seed) for row in tried}
+        reached = [structure.weights for structure, runs in parts.items() if max(runs) >= ACCURACY]
         fewest = min(reached, default=max(self.requests) + 1)
-        chances = [chance_of(own) for own in done.tried]
+        # Bonferroni over the table's rows.
+        beyond = sum(chance_of(row) < 0.05 / len(TABLE) for row in tried)
         return {
-            **{reaching(own.name): sum(run >= ACCURACY for run in runs) / len(runs) for own, runs in parts.items()},
-            BEYOND: float(sum(p < 0.05 / len(TABLE) for p in chances)),
+            **{reaching(s.name): sum(run >= ACCURACY for run in runs) / len(runs) for s, runs in parts.items()},
+            BEYOND: float(beyond),
             "none": 0.0,
             "searched": fewest,
             MORE: fewest + 1,
-            **{needing(own.method): self.needed(own.cells, seed) for own in others},
+            **{needing(row.method): self.needed(row.cells, seed) for row in tickets},
         }
 
     @property
     def rounds(self) -> dict[Structure, int]:
         """How often each structure is trained at each of the six settings."""
-        return {Structure.parse(name): max(1, round(self.share * own.runs / 6)) for name, own in TABLE.items()}
+        return {Structure.parse(name): max(1, round(self.share * row.runs / 6)) for name, row in TABLE.items()}
 
     def grid(self, recipe: Recipe) -> Pruning:
         return Pruning(self.methods, self.requests, schedules=("cosine-by-epoch",), repeats=SEEDS, recipe=recipe)
 
     def needed(self, cells: Sequence[Cell], repeat: int) -> float:
-        """The fewest weights of a ticket that reached 95 %; one more than were asked for where none did."""
+        """The fewest weights of a ticket that reached 95 %; if none did, one more than the largest request."""
         hits = [cell.weights for cell in cells if cell.repeat == repeat and cell.accuracy >= ACCURACY]
         return min(hits, default=max(self.requests) + 1)
 
@@ -119,15 +132,18 @@ def needing(method: str) -> str:
 
 
 def third(runs: Sequence[T], seed: int) -> Sequence[T]:
-    """The runs that a seed stands for; every repeat of a setting is a run of its own."""
+    """The third of the runs that a seed stands for."""
     return runs[len(runs) * seed // SEEDS : len(runs) * (seed + 1) // SEEDS]
 
 
-def chance_of(own: TriedStructure) -> float:
-    """The smaller p of Fisher's exact test that structure and table have one rate, at 95 and 99.5 %, both counted."""
+def chance_of(tried: TriedStructure) -> float:
+    """The p value of Fisher's exact test that a structure has the hit rates of the table.
+
+    It tests at 95 and at 99.5 %, and doubles the smaller p for the two tests.
+    """
     from scipy.stats import fisher_exact
 
-    row, runs = TABLE[own.structure.name], len(own.accuracies)
-    pairs = ((own.hits(ACCURACY), row.hits), (own.hits(0.995), row.higher))
-    tables = [[[mine, runs - mine], [theirs, row.runs - theirs]] for mine, theirs in pairs]
-    return min(1.0, 2 * min(float(fisher_exact(each).pvalue) for each in tables))
+    row, runs = TABLE[tried.structure.name], len(tried.accuracies)
+    pairs = ((tried.hits(ACCURACY), row.hits), (tried.hits(0.995), row.higher))
+    tables = [[[ours, runs - ours], [theirs, row.runs - theirs]] for ours, theirs in pairs]
+    return min(1.0, 2 * min(float(fisher_exact(table).pvalue) for table in tables))

@@ -1,4 +1,4 @@
-"""A claim's protocol that compares no trained arms: a function that gives named figures for each seed."""
+"""A claim's protocol that trains no arms: a function that gives named figures for each seed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from tombola.fields import known_fields
-from tombola.files import parsed, text_of, write_atomically
+from tombola.files import parsed, read_as, text_of, write_atomically
 from tombola.papers.claims.units import Unit
 from tombola.studies import Engine, source_digest
 from tombola.studies.spec import conditions, digest
 
 
 class FigureFunction(Protocol):
-    """A dataclass that gives figures by name, of a seed."""
+    """A dataclass whose call gives the figures of one seed by name."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -26,7 +25,15 @@ class FigureFunction(Protocol):
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """The figures of one seed, as a line of a record."""
+    """The figures of one seed, as a line of a record.
+
+    Args:
+        seed: which one.
+        figures: by name.
+        seconds: how long they took.
+        settings: what decides them, and the conditions under which they were taken.
+        source: digest of the package's source that took them.
+    """
 
     seed: int
     figures: dict[str, float]
@@ -37,7 +44,12 @@ class MeasuredRow:
 
 @dataclass(frozen=True)
 class MeasuredFigure:
-    """One of them: what an arm came to in one seed."""
+    """One figure of one seed, in place of the result of a trained arm.
+
+    Args:
+        metric: the figure.
+        taken: the row it comes from.
+    """
 
     metric: float
     taken: MeasuredRow
@@ -45,10 +57,15 @@ class MeasuredFigure:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured of each seed, and in what its figures are counted.
+    """A function that is called for each seed, and the units of the figures it gives.
 
-    take: from seed, engine and the data's folder to figures by name; all its fields, with the figures' names, decide
-    whether a record still counts. ran: what it does, in words. minutes: what all seeds took on two cores.
+    Args:
+        take: gives figures by name from a seed, an engine and the data's folder. All its fields and the figures' names
+            decide whether a record still counts.
+        units: the unit of each figure.
+        seeds: how many seeds there are.
+        minutes: how long all of them took on two cores.
+        ran: what the function does, in words for the page.
     """
 
     take: FigureFunction
@@ -69,44 +86,55 @@ class Measurement:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What is measured, as plain values."""
-        named = {"type": type(self.take).__name__, **asdict(self.take)}
-        return json.loads(json.dumps({"take": named, "figures": sorted(self.units)}))
+        """The function's settings and the figures' names as plain values."""
+        take = {"type": type(self.take).__name__, **asdict(self.take)}
+        # To JSON and back, so that tuples are lists, as in a record that was read.
+        return json.loads(json.dumps({"take": take, "figures": sorted(self.units)}))
 
     def settings(self, engine: Engine) -> dict[str, Any]:
-        """What decides the figures, but for the seed, and the conditions here."""
+        """What decides the figures of a seed, and the conditions on this machine."""
         return {**self.asked, **conditions(engine.executor.device)}
 
     def carry_out(self, engine: Engine, records: Path | None, data_dir: Path | None) -> list[MeasuredRow]:
-        """The figures of every seed; those that are on record for the same settings are read."""
+        """Take the figures of every seed that is not on record.
+
+        Args:
+            engine: carries out the runs that the figures need.
+            records: the file of records, written after each seed; rows of the same settings are read from it.
+            data_dir: the folder of the data; None for the usual places.
+        """
         settings = self.settings(engine)
-        done = load_taken(records) if records is not None and not engine.store.fresh else []
-        known = {own.seed: own for own in done if digest(own.settings) == digest(settings)}
-        taken = []
+        on_record = load_taken(records) if records is not None and not engine.store.fresh else []
+        known = {row.seed: row for row in on_record if digest(row.settings) == digest(settings)}
+        rows = []
         with engine.executor.bars.track("seeds", self.seeds) as tick:
             for seed in range(self.seeds):
-                taken.append(known.get(seed) or self._taken(seed, engine, settings, data_dir))
+                rows.append(known.get(seed) or self._measure(seed, engine, settings, data_dir))
                 if records is not None:
-                    save_taken(records, taken)
+                    save_taken(records, rows)
                 tick(f"seed {seed}")
-        return taken
+        return rows
 
     def figures(self, taken: Iterable[MeasuredRow]) -> dict[str, list[MeasuredFigure]]:
-        """Each arm's figures by seed."""
-        seeds = list(taken)
-        return {name: [MeasuredFigure(own.figures[name], own) for own in seeds] for name in self.units}
+        """Each figure by name, in the order of the seeds."""
+        rows = list(taken)
+        return {name: [MeasuredFigure(row.figures[name], row) for row in rows] for name in self.units}
 
-    def _taken(self, seed: int, engine: Engine, settings: dict[str, Any], data_dir: Path | None) -> MeasuredRow:
+    def _measure(self, seed: int, engine: Engine, settings: dict[str, Any], data_dir: Path | None) -> MeasuredRow:
         started = time.perf_counter()
         figures = dict(self.take(seed, engine, data_dir))
         return MeasuredRow(seed, figures, time.perf_counter() - started, settings, source_digest())
 
 
 def save_taken(path: Path, taken: Iterable[MeasuredRow]) -> None:
-    """One line a seed, written beside and renamed."""
-    write_atomically(path, "".join(json.dumps(asdict(own)) + "\n" for own in taken))
+    """Write one line of JSON a seed; a kill leaves the old file or the new one."""
+    write_atomically(path, "".join(json.dumps(asdict(row)) + "\n" for row in taken))
 
 
 def load_taken(path: Path) -> list[MeasuredRow]:
-    """The seeds in a file, none if it is not there; TombolaError naming the line that is damaged."""
-    return list(parsed(path, text_of(path), lambda content: MeasuredRow(**known_fields(MeasuredRow, content))))
+    """Read the rows of a file; none if there is no file.
+
+    Raises:
+        TombolaError: if a line is damaged; it names the line.
+    """
+    return list(parsed(path, text_of(path), lambda content: read_as(MeasuredRow, content)))

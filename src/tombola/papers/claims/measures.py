@@ -1,4 +1,4 @@
-"""What of a run an arm of a claim measures, by the names that the claims' files use."""
+"""What an arm of a claim measures of a run, by the names that the claims' files use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEGABYTES = Unit("MB", "MB", 1e-6, 1e6)
 CARBON = Unit("mg CO₂e", "mg", 1e6, 1e-8)
 
 RECOVERED = 0.87
-"""The validation accuracy of 'epochs to recover', as WORM's 90 %; dense networks end at 89 to 91 % here."""
+"""The validation accuracy that 'epochs to recover' waits for. WORM has 90 %; dense networks end at 89 to 91 % here."""
 
 ROBUSTNESS = (
     "clean",
@@ -36,7 +36,7 @@ ROBUSTNESS = (
 
 
 def before_training(result: Result) -> float:
-    """What a ticket scores on the validation split as its search left it."""
+    """The metric of a ticket on the validation split, as its search left it."""
     assert result.before is not None
     return result.before
 
@@ -47,13 +47,13 @@ def chance_level(result: Result) -> float:
 
 
 def kept(result: Result, of: str = "") -> float:
-    """The share of weights that a ticket keeps in the layers whose names begin so; of all layers if none is named."""
-    own = [count for name, count in result.layers.items() if name.startswith(of)]
-    return sum(kept for kept, _ in own) / sum(size for _, size in own)
+    """The share of weights that a ticket keeps in the layers whose names begin with `of`; by default in all layers."""
+    counts = [count for name, count in result.layers.items() if name.startswith(of)]
+    return sum(kept for kept, _ in counts) / sum(size for _, size in counts)
 
 
 def collapsed(result: Result) -> float:
-    """Weights of layers of which nothing is left."""
+    """How many layers have no weight left."""
     return float(sum(name.endswith("weight") for name in result.collapsed))
 
 
@@ -75,19 +75,21 @@ def lost(result: Result) -> float:
 
 
 def flops(result: Result) -> float:
-    """Searching and training together. Work stands for time: arms that share runs are hours apart on a machine with
-    other work; what truncating itself costs is in the benchmarks.
+    """FLOPs of search and training together.
+
+    They stand for time, because runs that arms share are hours apart on a machine that does other work. The benchmarks
+    have the cost of truncating itself.
     """
     return result.search["flops"] + result.training["flops"]
 
 
 def epochs_to_recover(result: Result) -> float:
-    """Epochs of the ticket's training until `RECOVERED` on the validation split; one more than it had if never."""
+    """Epochs until the ticket's validation accuracy reaches `RECOVERED`; if it never does, one more than it trained."""
     return _epochs_to(RECOVERED, result)
 
 
 def epochs_to_regain(result: Result) -> float:
-    """The same until what the whole network had when the ticket was drawn, less half a point."""
+    """Epochs until the accuracy is half a point below the whole network's when the ticket was drawn, or better."""
     assert result.whole is not None
     return _epochs_to(result.whole - 0.005, result)
 
@@ -98,12 +100,12 @@ def _epochs_to(accuracy: float, result: Result) -> float:
 
 
 def robustness_of(result: Result, by: str) -> float:
-    """What a run's network came to by one measure of robustness."""
+    """One measure of the robustness of a run's network."""
     return result.robustness[by]
 
 
 def spent(result: Result, key: str, share: float = 1.0) -> float:
-    """A share of an entry of the ledger of a run's training."""
+    """An entry of the training's cost ledger, times a share."""
     return share * result.training[key]
 
 
@@ -126,9 +128,20 @@ MEASURES: Mapping[str, tuple[Callable[..., float], Unit]] = {
 }
 
 
-def measure_of(said: str | Mapping[str, object]) -> tuple[Measure, Unit]:
-    """A measure by its name, or with settings as `{ measure = "kept", of = "fc." }`; and what it is counted in."""
-    settings = {"measure": said} if isinstance(said, str) else dict(said)
+def measure_of(entry: str | Mapping[str, object]) -> tuple[Measure, Unit]:
+    """Find a measure and its unit.
+
+    Args:
+        entry: the measure's name, or a table of name and settings, as `{ measure = "kept", of = "fc." }`.
+
+    Raises:
+        TombolaError: if there is no measure of that name.
+
+    Examples:
+        >>> measure_of("ticket epoch")[1].name
+        'epochs'
+    """
+    settings = {"measure": entry} if isinstance(entry, str) else dict(entry)
     name = str(settings.pop("measure"))
     if name not in MEASURES:
         raise unknown("measure", name, MEASURES)

@@ -1,4 +1,4 @@
-"""Measuring a claim: its runs through the engine, the records that spare some of them, the outcome."""
+"""Measure a claim: carry out its runs, except those on record, and judge them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,30 @@ from tombola.training import with_recipe
 def measure(
     claim: Claim, level: Level, engine: Engine, *, records: Path | None = None, data_dir: Path | None = None
 ) -> ClaimReport:
-    """Carry out the runs of a claim's protocol that are not done yet, seed by seed, and judge.
+    """Carry out the runs of a claim's protocol that are not done yet, seed by seed, and judge the claim.
 
-    records: a file of finished runs that is read before and, where all runs are done, written after; a record counts
-    for a run that is the same one (network, data, recipe and precision among what it is).
+    Args:
+        claim: what to measure.
+        level: which of its protocols.
+        engine: the store of results, and what carries out the runs.
+        records: a file of finished runs, read first and written when all runs are done. A record counts for a run if
+            the two agree in all that decides a run's outcome: network, data, recipe, precision and so on.
+        data_dir: the folder of the data; None for the usual places.
+
+    Raises:
+        TombolaError: if the data is missing, or if the claim is about energy and the engine has no meter.
     """
     protocol = claim.protocols[level]
     if isinstance(protocol, Measurement):
-        taken = protocol.carry_out(engine, records, data_dir)
-        return judge_claim(claim.expected_of(level), protocol.figures(taken), protocol.units)
+        rows = protocol.carry_out(engine, records, data_dir)
+        return judge_claim(claim.expected_of(level), protocol.figures(rows), protocol.units)
     if protocol.metered and engine.executor.meter is None and not (records is not None and records.exists()):
         raise TombolaError(f"the claim {claim.id} is about energy too; say on which country's grid, as --country DEU")
     specs = specs_of(protocol, data_dir)
     if records is not None and not engine.store.fresh:
-        known = load_records(records)
-        engine.store.adopt(known)
-        specs = as_on_record(specs, known)
+        on_record = load_records(records)
+        engine.store.adopt(on_record)
+        specs = as_on_record(specs, on_record)
     results = execute(specs, engine.store, engine.executor)
     if records is not None:
         save_records(records, results)
@@ -41,35 +49,43 @@ def measure(
 
 
 def specs_of(protocol: Protocol, data_dir: Path | None = None) -> list[RunSpec]:
-    """All runs of a protocol, seed by seed; the data is read here, so TombolaError where it is missing."""
+    """All runs of a protocol, seed by seed; the data is read here, so TombolaError if it is missing."""
     plan = protocol.specs(data_dir)
-    return [line[seed] for seed in range(protocol.seeds) for own in plan.values() for line in own]
+    return [by_seed[seed] for seed in range(protocol.seeds) for by_rate in plan.values() for by_seed in by_rate]
 
 
 def as_on_record(specs: Sequence[RunSpec], records: Sequence[Result]) -> list[RunSpec]:
-    """The runs in the precision that `auto` came to when the claim was first measured, whatever it is here."""
+    """The runs with the precision of the records where the recipe says "auto", whatever that would be here."""
     precisions = {result.settings.get("precision") for result in records}
     task = specs[0].task
     if task.recipe.precision != "auto" or len(precisions) != 1:
         return list(specs)
     (precision,) = precisions
-    known = with_recipe(task, replace(task.recipe, precision=precision))
-    return [replace(spec, task=known) for spec in specs]
+    task = with_recipe(task, replace(task.recipe, precision=precision))
+    return [replace(spec, task=task) for spec in specs]
 
 
 def arms_of(protocol: Protocol, results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Each arm's runs by seed, from all runs in the order of the protocol, seed by seed."""
-    lines = [name for name, arm in protocol.arms.items() for _ in arm.lrs]
-    runs = [results[at :: len(lines)] for at in range(len(lines))]
+    """Sort results into arms, and measure them.
+
+    Args:
+        protocol: the arms.
+        results: all runs of the protocol, in the order of `specs_of`.
+
+    Returns:
+        Each arm's runs by seed, at its best learning rate. Their metric is what the arm measures.
+    """
+    names = [name for name, arm in protocol.arms.items() for _ in arm.lrs]
+    by_rate = [results[place :: len(names)] for place in range(len(names))]
     return {
         name: [
             replace(result, metric=arm.measured(result))
-            for result in _best([own for line, own in zip(lines, runs, strict=True) if line == name])
+            for result in _best([runs for owner, runs in zip(names, by_rate, strict=True) if owner == name])
         ]
         for name, arm in protocol.arms.items()
     }
 
 
-def _best(lines: Sequence[Sequence[Result]]) -> Sequence[Result]:
+def _best(by_rate: Sequence[Sequence[Result]]) -> Sequence[Result]:
     """The runs at the learning rate with the best mean accuracy on the validation split."""
-    return max(lines, key=lambda line: sum(result.validation for result in line))
+    return max(by_rate, key=lambda runs: sum(result.validation for result in runs))

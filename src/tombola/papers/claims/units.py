@@ -1,4 +1,4 @@
-"""What the figures of claims are counted in."""
+"""The units of claims' figures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from tombola.evidence import MARGIN
 
 @dataclass(frozen=True)
 class Unit:
-    """What an arm's figures are counted in: how differences and the figures themselves are called, by what they are
-    multiplied to be shown, and the difference that makes none.
+    """The unit of an arm's figures.
+
+    Args:
+        name: how a difference of two figures is called, such as "points".
+        sign: how a figure is called, such as "%".
+        scale: what a figure is multiplied by to be shown.
+        margin: the largest difference that counts as none, before it is scaled.
+
+    Examples:
+        >>> epochs = Unit("epochs", "epochs", 1, 0.5)
+        >>> f"{epochs.scale * 12:g} {epochs.sign}"
+        '12 epochs'
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How much pre-training was enough: table, charts and page of a study."""
+"""The table, charts and page of a study of how much pre-training was enough."""
 
 from __future__ import annotations
 
@@ -27,65 +27,76 @@ from tombola.report.shared_settings import flat
 from tombola.report.theme import LIGHT, vega_config
 
 
-def enough_table(done: EnoughStudy) -> Table:
-    """For the terminal: what was measured and what the formula says, a row a size."""
-    drawn = Table(*_head(done), box=SIMPLE_HEAD, header_style="bold", title="How much pre-training was enough")
-    for row in enough_grid(done).rows:
-        drawn.add_row(*row)
-    return drawn
+def enough_table(study: EnoughStudy) -> Table:
+    """A table for the terminal: what was measured and what the formula says, a row for each size."""
+    table = Table(*_head(study), box=SIMPLE_HEAD, header_style="bold", title="How much pre-training was enough")
+    for row in enough_grid(study).rows:
+        table.add_row(*row)
+    return table
 
 
-def enough_grid(done: EnoughStudy) -> Grid:
-    """The same for the page."""
-    return Grid(_head(done), tuple(_row(done, size) for size in done.sizes))
+def enough_grid(study: EnoughStudy) -> Grid:
+    """The same table for the page."""
+    return Grid(_head(study), tuple(_row(study, size) for size in study.sizes))
 
 
-def enough_sentences(done: EnoughStudy) -> list[str]:
-    """What came out, and what it is not."""
-    said = [
-        f"{size:,} examples: enough after {done.steps[size]:,.0f} steps"
-        + ("" if done.settled[size] == done.seeds else ", at least: tickets may still get better")
-        for size in done.sizes
+def enough_sentences(study: EnoughStudy) -> list[str]:
+    """The outcome in plain words: the steps of each size, how they grow, and what the formula says."""
+    by_size = [
+        f"{size:,} examples: enough after {study.steps[size]:,.0f} steps"
+        + ("" if study.settled[size] == study.seeds else ", at least: tickets may still get better")
+        for size in study.sizes
     ]
-    found = ["; ".join(said) + f" ({counted(done.seeds, 'seed')})."]
-    growth = done.growth
+    sentences = ["; ".join(by_size) + f" ({counted(study.seeds, 'seed')})."]
+    growth = study.growth
     if growth is not None:
         sign = "−" if growth.slope < 0 else "+"
         misfits = f"{growth.power_misfit:.2f}", f"{growth.logarithm_misfit:.2f}"
         nearer = "power law" if growth.power_misfit < growth.logarithm_misfit else "logarithm"
-        told = "neither is nearer" if misfits[0] == misfits[1] else f"the {nearer} is nearer"
+        which = "neither is nearer" if misfits[0] == misfits[1] else f"the {nearer} is nearer"
         line = f"{growth.offset:.3g} {sign} {abs(growth.slope):.3g} · ln examples"
-        found.append(
+        sentences.append(
             f"The steps grow as examples^{growth.exponent:.2f} (misfit {misfits[0]}) or as {line} (misfit "
-            f"{misfits[1]}); {told}."
+            f"{misfits[1]}); {which}."
         )
-    largest, formula = done.sizes[-1], done.own.formula
-    alone, fitted = done.said(largest, formula), done.fitted(largest)
-    predicted = done.said(largest, fitted)
-    plain = "nothing" if alone is None else f"{alone:,.0f} steps"
-    told = f"With c = {formula.constant:g} the formula says {plain} for {largest:,} examples"
-    told += ", which is a formula and not a prediction" if formula.constant == 1 else ""
-    if done.picks == 1:
-        return [*found, f"{told}; for a single pick no c makes it say more."]
+    largest, formula = study.sizes[-1], study.own.formula
+    unfitted, fitted = study.said(largest, formula), study.fitted(largest)
+    predicted = study.said(largest, fitted)
+    steps = "nothing" if unfitted is None else f"{unfitted:,.0f} steps"
+    start = f"With c = {formula.constant:g} the formula says {steps} for {largest:,} examples"
+    start += ", which is a formula and not a prediction" if formula.constant == 1 else ""
+    if study.picks == 1:
+        return [*sentences, f"{start}; for a single pick no c makes it say more."]
     if fitted is None or predicted is None:
-        return [*found, f"{told}; smaller sizes are needed to fit c."]
-    return [*found, f"{told}; with c = {fitted.constant:.3g} of the smaller sizes it predicts {predicted:,.0f}."]
+        return [*sentences, f"{start}; smaller sizes are needed to fit c."]
+    return [*sentences, f"{start}; with c = {fitted.constant:.3g} of the smaller sizes it predicts {predicted:,.0f}."]
 
 
 def write_enough(
-    done: EnoughStudy, folder: Path, *, title: str, command: str = "", task: Mapping[str, Any] = {}
+    study: EnoughStudy, folder: Path, *, title: str, command: str = "", task: Mapping[str, Any] = {}
 ) -> Path:
-    """Write enough.html and its charts as PNG files into a folder; returns the page's path."""
-    drawn = {"curves": _curves(done), "growth": _growth(done), "bounds": _bounds(done)}
-    charts = {panel.key: panel.chart for figure in drawn.values() for panel in figure.panels}
+    """Write the page of a study, and its charts as PNG files.
+
+    Args:
+        study: the study.
+        folder: where enough.html and the charts are written; earlier ones are replaced.
+        title: of the page.
+        command: what the page says to type to make it again.
+        task: data, network and recipe, for the page's table of settings.
+
+    Returns:
+        The path of the page.
+    """
+    figures = {"curves": _curves(study), "growth": _growth(study), "bounds": _bounds(study)}
+    charts = {panel.key: panel.chart for figure in figures.values() for panel in figure.panels}
     page = (
         environment(Path(__file__).parent)
         .get_template("page.html.j2")
         .render(
             title=title,
-            sentences=enough_sentences(done),
-            table=enough_grid(done),
-            figures=drawn,
+            sentences=enough_sentences(study),
+            table=enough_grid(study),
+            figures=figures,
             command=command,
             task=flat(task),
             **dressed(charts, 1),
@@ -100,63 +111,63 @@ def write_enough(
     return path
 
 
-def _head(done: EnoughStudy) -> tuple[str, ...]:
-    formula = f"formula with c = {done.own.formula.constant:g}"
+def _head(study: EnoughStudy) -> tuple[str, ...]:
+    formula = f"formula with c = {study.own.formula.constant:g}"
     return "examples", "enough after, steps", "settled", formula, "predicted", "with c ="
 
 
-def _row(done: EnoughStudy, size: int) -> tuple[str, ...]:
-    fitted = done.fitted(size)
-    said = (done.said(size, own) for own in (done.own.formula, fitted))
-    plain, predicted = (NOTHING if steps is None else f"{steps:,.0f}" for steps in said)
+def _row(study: EnoughStudy, size: int) -> tuple[str, ...]:
+    fitted = study.fitted(size)
+    both = (study.said(size, formula) for formula in (study.own.formula, fitted))
+    unfitted, predicted = (NOTHING if steps is None else f"{steps:,.0f}" for steps in both)
     constant = NOTHING if fitted is None else f"{fitted.constant:.3g}"
-    settled = f"{done.settled[size]} of {done.seeds}"
-    return f"{size:,}", f"{done.steps[size]:,.0f}", settled, plain, predicted, constant
+    settled = f"{study.settled[size]} of {study.seeds}"
+    return f"{size:,}", f"{study.steps[size]:,.0f}", settled, unfitted, predicted, constant
 
 
-def _curves(done: EnoughStudy) -> Figure:
-    series = [f"{size:,} examples" for size in done.sizes]
+def _curves(study: EnoughStudy) -> Figure:
+    series = [f"{size:,} examples" for size in study.sizes]
+    titles = {"ticket": "Tickets", "whole": "The whole network"}
     rows = {
-        what: [
-            {"series": name, "x": row["step"], "y": 100 * row[what]}
-            for name, size in zip(series, done.sizes, strict=True)
-            for row in done.mean(size)
+        key: [
+            {"series": name, "x": row["step"], "y": 100 * row[key]}
+            for name, size in zip(series, study.sizes, strict=True)
+            for row in study.mean(size)
         ]
-        for what in ("ticket", "whole")
+        for key in titles
     }
-    shown = {"ticket": "Tickets", "whole": "The whole network"}
     panels = [
         _panel(
-            what,
+            key,
             title,
             f"Validation metric by steps of pre-training: {title.lower()}, a line a size",
-            _lines(rows[what], series, "steps of pre-training", "validation, %", log_y=False),
+            _lines(rows[key], series, "steps of pre-training", "validation, %", log_y=False),
         )
-        for what, title in shown.items()
+        for key, title in titles.items()
     ]
     return _figure(panels, series)
 
 
-def _growth(done: EnoughStudy) -> Figure:
-    growth = done.growth
+def _growth(study: EnoughStudy) -> Figure:
+    growth = study.growth
     if growth is None:
         return Figure((), ())
     series = ["measured", "power law", "logarithm", "predicted with c of smaller sizes"]
-    rows: list[Row] = [{"series": series[0], "x": size, "y": done.steps[size]} for size in done.sizes]
-    rows += [{"series": series[1], "x": size, "y": growth.power_law(size)} for size in done.sizes]
-    rows += [{"series": series[2], "x": size, "y": growth.logarithm(size)} for size in done.sizes]
-    predicted = ((size, done.said(size, done.fitted(size))) for size in done.sizes)
+    rows: list[Row] = [{"series": series[0], "x": size, "y": study.steps[size]} for size in study.sizes]
+    rows += [{"series": series[1], "x": size, "y": growth.power_law(size)} for size in study.sizes]
+    rows += [{"series": series[2], "x": size, "y": growth.logarithm(size)} for size in study.sizes]
+    predicted = ((size, study.said(size, study.fitted(size))) for size in study.sizes)
     rows += [{"series": series[3], "x": size, "y": steps} for size, steps in predicted if steps is not None]
     label = "Steps that were enough against the number of examples, with two laws and the formula"
     chart = _lines(rows, series, "examples", "steps", log_y=True)
     return _figure([_panel("growth", "Steps that were enough", label, chart)], series)
 
 
-def _bounds(done: EnoughStudy) -> Figure:
-    """What is proved holds where neurons may be picked again."""
-    if not done.own.repeat:
+def _bounds(study: EnoughStudy) -> Figure:
+    # The bounds are proved only where a neuron may be picked again.
+    if not study.own.repeat:
         return Figure((), ())
-    run = next(own for own in done.runs if own.examples == done.sizes[-1])
+    run = next(run for run in study.runs if run.examples == study.sizes[-1])
     losses = torch.tensor(run.last["losses"], dtype=torch.float64)
     picked = NeuronPicks(torch.zeros(len(losses), dtype=torch.long), losses, 1, run.last["whole"], run.last["variance"])
     rows = [{"series": row["series"], "x": row["picks"], "y": row["loss"]} for row in bound_rows(picked)]

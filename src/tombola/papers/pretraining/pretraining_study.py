@@ -1,4 +1,4 @@
-"""How much pre-training is enough, by size of the data: greedy tickets of networks trained on parts of it."""
+"""How much pre-training is enough, by size of the data: greedy tickets of networks trained on parts of the data."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ from tombola.studies.prepared import search
 from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, length_of, pick
 
 JUDGED = 3000
-"""Validation samples that tickets are judged by; the loop looks at them after each epoch, and small parts have many."""
+"""How many validation samples judge tickets. The loop evaluates them after each epoch, and small parts have many."""
 
 
 @dataclass(frozen=True)
 class PretrainingPoint:
-    """One network trained on so many examples: the tickets drawn on the way, and when they stopped getting better.
+    """One network trained on one part of the data: its tickets, and when they stopped getting better.
 
-    last: of the ticket drawn at the end the losses after each pick, the whole network's, and the neurons' variance.
+    Args:
+        examples: how many the part has.
+        seed: of the part and of the training.
+        curve: the tickets drawn on the way.
+        saturation: the first ticket that was good enough.
+        last: for the ticket drawn at the end: "losses" after each pick, the loss of the "whole" network, and the
+            "variance" of its neurons.
     """
 
     examples: int
@@ -37,7 +43,13 @@ class PretrainingPoint:
 
 @dataclass(frozen=True)
 class EnoughStudy:
-    """What was measured, by size and seed. inputs: the d of the formula; own: how tickets were drawn and judged."""
+    """What was measured, by size and seed.
+
+    Args:
+        inputs: how many inputs the network has, the d of the formula.
+        own: how tickets were drawn and judged.
+        runs: one for each seed and size.
+    """
 
     inputs: int
     own: EnoughPretraining
@@ -50,17 +62,18 @@ class EnoughStudy:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return tuple(sorted({own.examples for own in self.runs}))
+        """The numbers of examples, the smallest first."""
+        return tuple(sorted({run.examples for run in self.runs}))
 
     @property
     def steps(self) -> dict[int, float]:
         """The steps that were enough at each size, as the geometric mean over seeds."""
-        return {size: math.exp(_mean([math.log(own.saturation.step) for own in self._of(size)])) for size in self.sizes}
+        return {size: math.exp(_mean([math.log(run.saturation.step) for run in self._of(size)])) for size in self.sizes}
 
     @property
     def settled(self) -> dict[int, int]:
-        """In how many seeds of each size enough tickets came after the saturation to believe it."""
-        return {size: sum(own.saturation.settled for own in self._of(size)) for size in self.sizes}
+        """For each size the number of seeds in which enough tickets came after the saturation to believe it."""
+        return {size: sum(run.saturation.settled for run in self._of(size)) for size in self.sizes}
 
     @property
     def seeds(self) -> int:
@@ -72,33 +85,37 @@ class EnoughStudy:
         return Growth.of(list(self.steps.items())) if len(self.sizes) > 2 else None
 
     def fitted(self, size: int) -> EnoughFormula | None:
-        """The formula with c fitted on all smaller sizes, so that it predicts this one; None if there is none."""
-        smaller = [(own, steps) for own, steps in self.steps.items() if own < size]
+        """The formula with c fitted on all smaller sizes, so that it predicts this one; None if nothing can be fitted.
+
+        Args:
+            size: the number of examples to predict for.
+        """
+        smaller = [(examples, steps) for examples, steps in self.steps.items() if examples < size]
         descent = self.own.formula.descent
         fits = smaller and self.picks > 1
         return EnoughFormula.fitted(smaller, inputs=self.inputs, picks=self.picks, descent=descent) if fits else None
 
     def said(self, size: int, formula: EnoughFormula | None) -> float | None:
-        """The steps that a formula says for a size; None where there is none, or c · d is too large."""
+        """The steps that a formula gives for a size; None if there is no formula, or if its c · d is too large."""
         try:
             return None if formula is None else formula.steps(self.inputs, size, self.picks)
         except TombolaError:
             return None
 
     def mean(self, size: int) -> list[dict[str, float]]:
-        """The curve of a size, mean over the seeds that have each of its steps."""
-        named: dict[int, list[CurvePoint]] = {}
+        """The mean curve of a size; each step is averaged over the seeds that have it."""
+        by_step: dict[int, list[CurvePoint]] = {}
         for run in self._of(size):
-            for own in run.curve:
-                named.setdefault(own.step, []).append(own)
+            for point in run.curve:
+                by_step.setdefault(point.step, []).append(point)
         return [
             {
                 "step": step,
-                "ticket": _mean([own.ticket for own in each]),
-                "whole": _mean([own.whole for own in each]),
-                "seeds": len(each),
+                "ticket": _mean([point.ticket for point in points]),
+                "whole": _mean([point.whole for point in points]),
+                "seeds": len(points),
             }
-            for step, each in sorted(named.items())
+            for step, points in sorted(by_step.items())
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +126,7 @@ class EnoughStudy:
             "picks": self.picks,
             "sizes": [self._size(size) for size in self.sizes],
             "growth": None if growth is None else asdict(growth),
-            "runs": [asdict(own) for own in self.runs],
+            "runs": [asdict(run) for run in self.runs],
         }
 
     def _size(self, size: int) -> dict[str, Any]:
@@ -125,23 +142,33 @@ class EnoughStudy:
         }
 
     def _of(self, size: int) -> list[PretrainingPoint]:
-        return [own for own in self.runs if own.examples == size]
+        return [run for run in self.runs if run.examples == size]
 
 
 def enough(
     task: SupervisedTask,
-    own: EnoughPretraining,
+    pretraining: EnoughPretraining,
     *,
     sizes: Sequence[int],
     steps: int,
     seeds: Sequence[int],
     engine: Engine,
 ) -> EnoughStudy:
-    """Train on parts of the training data, each for as many steps, and draw greedy tickets on the way.
+    """Train on parts of the training data, and draw greedy tickets on the way (Wolfe et al., TMLR 2024).
 
-    The parts of a seed hold each other and are drawn at random from it. TombolaError for a part that is larger than the
-    training data, for data that is not in memory, for networks that are not of two linear layers, and for targets that
-    the task's accuracy cannot count.
+    The parts of one seed are nested: each smaller part lies in the larger ones.
+
+    Args:
+        task: the whole data, and a network of two linear layers.
+        pretraining: how tickets are drawn and judged.
+        sizes: numbers of training examples.
+        steps: how long to train on each part, in optimizer steps.
+        seeds: of parts and trainings.
+        engine: the store, and what carries out the training.
+
+    Raises:
+        TombolaError: if a part is larger than the training data, the data is not in memory, the network does not have
+            two linear layers, the task's accuracy cannot count the targets, or the steps end before the first ticket.
     """
     if not sizes or not seeds:
         raise TombolaError("say which sizes and how many seeds; at least one of each")
@@ -155,31 +182,42 @@ def enough(
             f"{str(targets.dtype).removeprefix('torch.')} and '{layers.output}' gives {outputs}; in Python give the "
             "task a metric"
         )
-    each = sorted(set(sizes))
+    ascending = sorted(set(sizes))
     runs = []
-    with engine.executor.bars.track("networks", len(each) * len(seeds)) as tick:
+    with engine.executor.bars.track("networks", len(ascending) * len(seeds)) as tick:
         for seed in seeds:
-            for size in each:
-                curve, last = _drawn(part(task, size, seed, steps), own, seed, steps, engine)
-                found = saturation(curve, own.tolerance, own.patience)
-                if found is None:
+            for size in ascending:
+                curve, last = _draw_tickets(part(task, size, seed, steps), pretraining, seed, steps, engine)
+                first = saturation(curve, pretraining.tolerance, pretraining.patience)
+                if first is None:
                     raise TombolaError(f"{steps} steps are over before the first ticket is drawn; train longer")
-                runs.append(PretrainingPoint(size, seed, curve, found, last))
-                tick(f"{size:,} examples, seed {seed}: enough after {found.step:,} steps")
-    return EnoughStudy(layers.inputs, own, tuple(runs))
+                runs.append(PretrainingPoint(size, seed, curve, first, last))
+                tick(f"{size:,} examples, seed {seed}: enough after {first.step:,} steps")
+    return EnoughStudy(layers.inputs, pretraining, tuple(runs))
 
 
 def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> SupervisedTask:
-    """The same task on so many of its training examples, trained for about so many steps."""
-    batches, judged = task.batches("train", 0, 0), task.batches("validation", 0, 0)
-    if not (isinstance(batches, MemoryBatches) and isinstance(judged, MemoryBatches)):
+    """The same task on a part of its training data.
+
+    Args:
+        task: the whole task; its data lies in memory.
+        examples: how many training examples the part has.
+        seed: of the random choice; the parts of one seed are nested.
+        steps: how long to train; the recipe gets the epochs that reach them.
+
+    Raises:
+        TombolaError: if the data is not in memory, or if there are too few examples.
+    """
+    training, validation = task.batches("train", 0, 0), task.batches("validation", 0, 0)
+    if not (isinstance(training, MemoryBatches) and isinstance(validation, MemoryBatches)):
         raise TombolaError("parts are taken of data in memory; give training and validation data as pairs of tensors")
-    if not 1 < examples <= batches.count:
-        raise TombolaError(f"a part of {examples} examples is asked of {batches.count}; give sizes from 2 to that")
-    order = torch.randperm(batches.count, generator=torch.Generator().manual_seed(seed))[:examples]
+    if not 1 < examples <= training.count:
+        raise TombolaError(f"a part of {examples} examples is asked of {training.count}; give sizes from 2 to that")
+    # The start of one permutation, so that the parts of a seed are nested.
+    order = torch.randperm(training.count, generator=torch.Generator().manual_seed(seed))[:examples]
     data = {
-        "train": (pick(batches.inputs, order), pick(batches.targets, order)),
-        "validation": (pick(judged.inputs, slice(JUDGED)), judged.targets[:JUDGED]),
+        "train": (pick(training.inputs, order), pick(training.targets, order)),
+        "validation": (pick(validation.inputs, slice(JUDGED)), validation.targets[:JUDGED]),
         "test": task.data["test"],
     }
     smaller = replace(task, data=data, labels={})
@@ -187,20 +225,25 @@ def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> Supervis
     return replace(smaller, recipe=replace(task.recipe, epochs=epochs))
 
 
-def _drawn(
-    task: SupervisedTask, own: EnoughPretraining, seed: int, steps: int, engine: Engine
+def _draw_tickets(
+    task: SupervisedTask, pretraining: EnoughPretraining, seed: int, steps: int, engine: Engine
 ) -> tuple[tuple[CurvePoint, ...], dict[str, Any]]:
-    """The tickets drawn in these steps of a network's training, and the losses of the one drawn at its end.
+    """The tickets of a network's first steps, and the losses of the last ticket; a finished training is read.
 
-    What was drawn before is read. Training goes on to the end of an epoch, which is later the larger the part is.
+    Training ends with an epoch, so it may draw tickets after these steps, which are left out.
     """
-    usual = {} if own.stop else {"tolerance": EnoughPretraining.tolerance, "patience": EnoughPretraining.patience}
-    drawing = replace(own, formula=EnoughFormula(), **usual)
-    method = GreedyNeurons(picks=own.picks, repeat=own.repeat, examples=own.examples, until=drawing)
+    # What only judges tickets is set to its default, so that one training serves studies that judge differently.
+    defaults = (
+        {} if pretraining.stop else {"tolerance": EnoughPretraining.tolerance, "patience": EnoughPretraining.patience}
+    )
+    drawing = replace(pretraining, formula=EnoughFormula(), **defaults)
+    method = GreedyNeurons(
+        picks=pretraining.picks, repeat=pretraining.repeat, examples=pretraining.examples, until=drawing
+    )
     _, folder = search(task, method, seed, engine.store, engine.executor)
     rows = {row["stage"]: row for row in folder.history()}
     last = {name: rows["selection"][name] for name in ("losses", "whole", "variance")}
-    return tuple(CurvePoint(**drawn) for drawn in rows["enough"]["curve"] if drawn["step"] <= steps), last
+    return tuple(CurvePoint(**point) for point in rows["enough"]["curve"] if point["step"] <= steps), last
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Tickets of pruning methods on the spiral: those asked for, and what became of them."""
+"""Tickets of pruning methods on the spiral: those to be found, and what became of them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ from tombola.training import as_first_written, identity
 
 @dataclass(frozen=True)
 class Cell:
-    """One ticket and what came of it: asked, kept weights, kept weights and biases, accuracy.
+    """One ticket and its accuracy.
 
-    Where the search for it diverged: what was asked for, and the accuracy of guessing. how: a digest of the method's
-    settings; source: of the package's source that made it.
+    If its search diverged, it counts with the weights asked for and the accuracy of guessing.
+
+    Args:
+        method: name of the method.
+        asked: how many weights the method was asked to keep.
+        setting: name of learning rate and schedule.
+        repeat: which repeat, from 0.
+        weights: how many weights it keeps.
+        size: how many weights and biases it keeps.
+        accuracy: on all points, in [0, 1].
+        how: digest of the method's settings.
+        source: digest of the package's source that made it.
     """
 
     method: str
@@ -39,24 +49,31 @@ class Cell:
 
 @dataclass(frozen=True)
 class Fewest:
-    """What became of one method's tickets; left: how many there was no time for."""
+    """What became of one method's tickets.
+
+    Args:
+        method: name of the method.
+        cells: its tickets.
+        left: how many tickets there was no time for.
+    """
 
     method: str
     cells: tuple[Cell, ...]
     left: int = 0
 
     def reaching(self, accuracy: float) -> Cell | None:
-        """The ticket of the fewest weights that reached an accuracy."""
+        """The ticket of the fewest weights that reached an accuracy; None if none did."""
         hits = [cell for cell in self.cells if cell.accuracy >= accuracy]
-        return min(hits, key=lambda own: (own.weights, own.size), default=None)
+        return min(hits, key=lambda cell: (cell.weights, cell.size), default=None)
 
     @property
     def best(self) -> float | None:
         return max((cell.accuracy for cell in self.cells), default=None)
 
     def to_json(self, accuracy: float) -> dict[str, Any]:
-        found = self.reaching(accuracy)
-        fewest = {"weights": found.weights, "size": found.size} if found else None
+        """The method's tickets as plain values; accuracy: the one that its fewest weights reach."""
+        cell = self.reaching(accuracy)
+        fewest = {"weights": cell.weights, "size": cell.size} if cell else None
         return {
             "method": self.method,
             "runs": len(self.cells),
@@ -68,7 +85,16 @@ class Fewest:
 
 @dataclass(frozen=True)
 class Asked:
-    """A ticket to be found: by what, of how many weights, at which setting, for the how-manieth time; its seed."""
+    """A ticket to be found.
+
+    Args:
+        name: name of the method.
+        method: the method with the study's settings.
+        weights: how many weights it should keep.
+        setting: learning rate and schedule.
+        repeat: which repeat, from 0.
+        seed: of search and training.
+    """
 
     name: str
     method: Method
@@ -86,9 +112,10 @@ class Asked:
         return self.name, self.weights, self.setting.name, self.repeat, self.how
 
     def cell(self, weights: int, size: int, accuracy: float) -> Cell:
-        own = (self.name, self.weights, self.setting.name, self.repeat)
-        return Cell(*own, weights, size, accuracy, self.how, source_digest())
+        """The finished ticket, with what it keeps and its accuracy."""
+        request = (self.name, self.weights, self.setting.name, self.repeat)
+        return Cell(*request, weights, size, accuracy, self.how, source_digest())
 
     def kept(self, mask: Mask, accuracy: float) -> Cell:
-        """The cell of a mask of weights and biases."""
+        """The finished ticket of a mask of weights and biases."""
         return self.cell(sum(mask.kept(f"{layer}.weight") for layer in LAYERS), mask.total_kept, accuracy)

@@ -1,4 +1,4 @@
-"""What a search for the sparsest network came to: what was tried with its hit rates, and the network found."""
+"""The outcome of a search for the sparsest network: what was tried with its hit rates, and the network found."""
 
 from __future__ import annotations
 
@@ -17,14 +17,24 @@ from tombola.papers.spiral.structures import Structure
 
 @dataclass(frozen=True)
 class TriedStructure:
-    """One structure and the accuracies of all its runs."""
+    """One structure and the accuracies of all its runs.
+
+    Args:
+        structure: what was trained.
+        accuracies: of its runs, in [0, 1], by seed and setting.
+
+    Examples:
+        >>> tried = TriedStructure(Structure((3, 2, 2)), (0.96, 0.5, 0.7, 0.8))
+        >>> tried.hits(0.95), tried.best
+        (1, 0.96)
+    """
 
     structure: Structure
     accuracies: tuple[float, ...]
 
     def hits(self, accuracy: float) -> int:
         """How many runs reached an accuracy."""
-        return sum(own >= accuracy for own in self.accuracies)
+        return sum(reached >= accuracy for reached in self.accuracies)
 
     def rate(self, accuracy: float) -> tuple[float, float, float]:
         """The share of runs that reached an accuracy, and its 95 % interval (Wilson)."""
@@ -37,7 +47,15 @@ class TriedStructure:
 
 @dataclass(frozen=True)
 class FoundNetwork:
-    """A trained network that reached the accuracy."""
+    """A trained network that reached the accuracy.
+
+    Args:
+        structure: its widths and the weights it has.
+        accuracy: on all points.
+        seed: of its training.
+        setting: its learning rate and schedule.
+        values: its parameters as nested lists, by name.
+    """
 
     structure: Structure
     accuracy: float
@@ -48,16 +66,22 @@ class FoundNetwork:
     def network(self) -> nn.Sequential:
         """The trained network, in evaluation mode."""
         model = zoo.spiral_block(self.structure.widths)
-        model.load_state_dict({name: torch.tensor(own) for name, own in self.values.items()})
+        model.load_state_dict({name: torch.tensor(value) for name, value in self.values.items()})
         return model.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
 class SparsestNetwork:
-    """The sparsest network found, the sparsest of whole widths, and all that was tried.
+    """The sparsest network that a search found, and all that it tried.
 
-    ended: the parts of the search that were begun, and whether they came to their end within the budget; runs, seconds:
-    what was trained anew.
+    Args:
+        accuracy: the accuracy to reach.
+        found: the sparsest network; None if none reached the accuracy.
+        dense: the sparsest network without gaps in its layers.
+        tried: every structure with its runs, the smallest first.
+        ended: the phases that were begun, and whether each came to its end within the budget.
+        runs: how many runs were trained this time.
+        seconds: how long this took.
     """
 
     accuracy: float
@@ -71,18 +95,20 @@ class SparsestNetwork:
     @property
     def sentence(self) -> str:
         """The answer in plain words."""
-        total, cheaper = sum(len(own.accuracies) for own in self.tried), ""
+        total = sum(len(tried.accuracies) for tried in self.tried)
         if self.found is None:
             return f"no network of {len(self.tried):,} tried, in {total:,} runs, reaches {self.accuracy:.4g}"
-        own = self.found.structure
-        below = [tried for tried in self.tried if tried.structure.size < own.size]
+        structure = self.found.structure
+        weights, biases = structure.weights, structure.size - structure.weights
+        below = [tried for tried in self.tried if tried.structure.size < structure.size]
+        # Records of earlier searches for a higher accuracy lack the values of networks that would do now.
         lost = sum(tried.hits(self.accuracy) > 0 for tried in below)
-        cheaper = f"; none of the {len(below):,} smaller ones that were tried does" if below else ""
+        smaller = f"; none of the {len(below):,} smaller ones that were tried does" if below else ""
         if lost:
-            cheaper = f"; {lost:,} of {len(below):,} smaller ones that were tried did, whose values were not kept"
+            smaller = f"; {lost:,} of {len(below):,} smaller ones that were tried did, whose values were not kept"
         return (
-            f"{own.weights} weights and {own.size - own.weights} biases reach {self.found.accuracy:.2%} of the points "
-            f"(widths {', '.join(map(str, own.widths))}){cheaper}, in {total:,} runs"
+            f"{weights} weights and {biases} biases reach {self.found.accuracy:.2%} of the points "
+            f"(widths {', '.join(map(str, structure.widths))}){smaller}, in {total:,} runs"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -97,30 +123,30 @@ class SparsestNetwork:
             "seconds": self.seconds,
             "tried": [
                 {
-                    "structure": own.structure.name,
-                    "weights": own.structure.weights,
-                    "size": own.structure.size,
-                    "runs": len(own.accuracies),
-                    "hits": own.hits(self.accuracy),
-                    "interval": own.rate(self.accuracy)[1:],
-                    "best": own.best,
+                    "structure": tried.structure.name,
+                    "weights": tried.structure.weights,
+                    "size": tried.structure.size,
+                    "runs": len(tried.accuracies),
+                    "hits": tried.hits(self.accuracy),
+                    "interval": tried.rate(self.accuracy)[1:],
+                    "best": tried.best,
                 }
-                for own in self.tried
+                for tried in self.tried
             ],
         }
 
 
-def _plain(found: FoundNetwork | None) -> dict[str, Any] | None:
-    if found is None:
+def _plain(network: FoundNetwork | None) -> dict[str, Any] | None:
+    if network is None:
         return None
-    own = found.structure
+    structure = network.structure
     return {
-        "structure": own.name,
-        "widths": list(own.widths),
-        "weights": own.weights,
-        "biases": own.size - own.weights,
-        "accuracy": found.accuracy,
-        "seed": found.seed,
-        "setting": found.setting.name,
-        "values": found.values,
+        "structure": structure.name,
+        "widths": list(structure.widths),
+        "weights": structure.weights,
+        "biases": structure.size - structure.weights,
+        "accuracy": network.accuracy,
+        "seed": network.seed,
+        "setting": network.setting.name,
+        "values": network.values,
     }

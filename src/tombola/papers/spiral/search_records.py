@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from tombola.fields import known_fields
-from tombola.files import parsed, text_of, unwritable
+from tombola.files import parsed, read_as, text_of, unwritable
 from tombola.papers.spiral.spiral_runs import Values
 
 
@@ -52,7 +51,7 @@ class Records(Generic[L]):
         self.path = path
         self.rows: dict[Hashable, L] = {}
         whole, _, half = text_of(path).rpartition("\n")
-        for row in parsed(path, whole, lambda content: kind(**known_fields(kind, content))):
+        for row in parsed(path, whole, lambda content: read_as(kind, content)):
             self.rows[row.key] = row
         if half:  # a kill in the middle of a line
             with self._writing():

@@ -1,4 +1,4 @@
-"""A search under way: groups of runs trained together, what they came to on disk, and the time that is left."""
+"""The state of a search: groups of runs that train together, their results on disk, and the time that is left."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from tombola.studies.spec import source_digest, task_settings
 from tombola.training import Recipe, Run, train_together
 
 TOGETHER = 240
-"""How many runs make a group: what a kill loses, and how late a search sees what it found."""
+"""How many runs make a group. A kill loses at most one group, and a search sees its results after each."""
 
 ENDS = {"begin": 0.3, "widths": 0.45, "weights": 0.9, "rates": 1.0}
-"""By what share of the budget each part of a search must have ended."""
+"""The share of the budget after which each phase of a search begins no more groups."""
 
 Wanted = Callable[[int, float], bool]
 """Whether a structure of this size is still worth a run, given the size of the best one so far."""
@@ -46,11 +46,23 @@ Wanted = Callable[[int, float], bool]
 
 @dataclass(frozen=True)
 class Search:
-    """What is sought, and how long.
+    """What to search for, and how long.
 
-    accuracy: to be reached, on all points. lrs, schedules: each structure is trained at all of them, `seeds` times.
-    budget: seconds after which nothing new is begun. init: the seed of one initialisation for all runs; their own if
-    None.
+    Args:
+        accuracy: to reach on all points, above 0.5 and at most 1.
+        seeds: how often each structure is trained at each setting.
+        budget: seconds after which nothing new is begun.
+        lrs: learning rates.
+        schedules: each learning rate is tried with each of them.
+        init: seed of one initialisation for all runs; None gives each run its own.
+        recipe: of the training; its learning rate and schedule stay as they are, as the settings replace them.
+
+    Raises:
+        TombolaError: if a value is out of its range, or if there is no setting to try.
+
+    Examples:
+        >>> Search(accuracy=0.99, seeds=5, budget=seconds_of("5min")).budget
+        300.0
     """
 
     accuracy: float = 0.95
@@ -75,23 +87,29 @@ class Search:
 
 
 def seconds_of(budget: str) -> float:
-    """A time as typed, in seconds.
+    """Convert a time as typed on the command line to seconds.
+
+    Raises:
+        TombolaError: if it is neither a number with s, min or h, nor "none".
 
     Examples:
         >>> seconds_of("90s"), seconds_of("5min"), seconds_of("2h"), seconds_of("none")
         (90.0, 300.0, 7200.0, inf)
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", budget)
-    if budget != "none" and found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", budget)
+    if budget != "none" and match is None:
         raise TombolaError(f"'{budget}' is no time; give one as 90s, 5min or 2h, or none")
-    return math.inf if found is None else float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]]
+    return math.inf if match is None else float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
 
 
 @contextmanager
 def searching(search: Search, engine: Engine, train: Trainer | None = None) -> Generator[SearchState]:
-    """A search whose records nobody else writes.
+    """Open a search; while it is open, no other process writes its records.
 
-    train: what trains a group, here and now; all of a group together and a group a core if None.
+    Args:
+        search: what to search for. Searches that differ in seeds, accuracy or budget alone share their records.
+        engine: the store, and what carries out the training.
+        train: trains a group of networks in this process; None trains one group on each core.
     """
     tried = settings(search.lrs, search.schedules)
     known = {"search": "sparsest", "settings": [setting.name for setting in tried], "init": search.init}
@@ -104,7 +122,19 @@ def searching(search: Search, engine: Engine, train: Trainer | None = None) -> G
 
 @dataclass
 class SearchState:
-    """The state of one search."""
+    """The state of one search.
+
+    Args:
+        search: what to search for.
+        tried: the settings at which each structure is trained.
+        engine: the store, and what carries out the training.
+        records: what was tried so far, now and before.
+        train: trains a group of networks; None for `train_together`, on every core.
+        started: when the search began, on the monotonic clock.
+        ended: the phases that were begun, and whether each came to its end.
+        runs: how many runs were trained.
+        smallest: size of the smallest structure that reached the accuracy in this phase.
+    """
 
     search: Search
     tried: Sequence[Setting]
@@ -124,66 +154,75 @@ class SearchState:
         below: float = math.inf,
         seeds: int | None = None,
     ) -> None:
-        """Try structures in their order, once a round for each of the search's seeds, for as long as time is left.
+        """Try structures in their order, in one round for each seed, for as long as time is left.
 
-        below: the size that counts as the best one before any of these reaches the accuracy. seeds: another number.
+        Args:
+            part: name of the phase, a key of `ENDS`.
+            structures: what to try.
+            wanted: whether a structure of some size is still worth a run.
+            below: the size that counts as the smallest until one of these structures reaches the accuracy.
+            seeds: how many rounds; None for as many as the search has seeds.
         """
-        named = {own.name: own.size for own in structures}
-        known = [
-            named[row.structure] for row in self.records.rows.values() if row.structure in named and self._hits(row)
+        sizes = {structure.name: structure.size for structure in structures}
+        hits = [
+            sizes[row.structure] for row in self.records.rows.values() if row.structure in sizes and self._hits(row)
         ]
-        self.smallest = min([below, *known])
+        self.smallest = min([below, *hits])
         rounds = seeds or self.search.seeds
         cores = 1 if self.train else cores_for(self.engine.executor.device)
         run = Run(device=self.engine.executor.device, bars=self.engine.executor.bars if cores == 1 else None)
-        work = partial(_carried_out, search=self.search, train=self.train or partial(train_together, run=run))
+        work = partial(_train_group, search=self.search, train=self.train or partial(train_together, run=run))
         with self.engine.executor.bars.track(part, rounds * len(structures)) as tick:
             for group, rows in on_cores(cores, work, self._groups(part, structures, wanted, rounds)):
                 self.records.add(rows)
                 self.runs += len(rows) * len(self.tried)
-                self.smallest = min([self.smallest, *(named[row.structure] for row in rows if self._hits(row))])
+                self.smallest = min([self.smallest, *(sizes[row.structure] for row in rows if self._hits(row))])
                 tick(f"the smallest so far has {self.smallest:g}", group.passed)
 
     def _groups(self, part: str, structures: Sequence[Structure], wanted: Wanted, rounds: int) -> Iterator[Group]:
-        """What is still to be tried, in groups, each as what was found until then has it."""
+        """What is still to be tried, in groups; what is worth a run follows from the smallest hit at that moment."""
         until = self.started + ENDS[part] * self.search.budget
         self.ended[part] = False
-        begun, chosen = 0, []
+        passed, chosen = 0, []
         for index, (seed, structure) in enumerate(product(range(rounds), structures), start=1):
             if wanted(structure.size, self.smallest) and not self._done(structure, seed):
                 chosen.append((structure, seed))
             if chosen and (len(chosen) * len(self.tried) >= TOGETHER or index == rounds * len(structures)):
                 if time.monotonic() > until:
                     return
-                yield Group(tuple(chosen), index - begun)
-                begun, chosen = index, []
+                yield Group(tuple(chosen), index - passed)
+                passed, chosen = index, []
         self.ended[part] = True
 
     def rows(self, rounds: Mapping[Structure, int] | None = None) -> list[Row]:
-        """What is known of every structure that was ever tried; rounds: only so many of each of these."""
-        known = list(self.records.rows.values())
+        """The records of all structures that were ever tried.
+
+        Args:
+            rounds: only these structures, and only so many rounds of each.
+        """
+        records = list(self.records.rows.values())
         if rounds is None:
-            return known
-        named = {own.name: count for own, count in rounds.items()}
-        return [row for row in known if row.seed < named.get(row.structure, 0)]
+            return records
+        counts = {structure.name: count for structure, count in rounds.items()}
+        return [row for row in records if row.seed < counts.get(row.structure, 0)]
 
     def best(self, rows: Iterable[Row]) -> FoundNetwork | None:
-        """The smallest network that reached the accuracy, among equals the most accurate."""
-        found = [
-            FoundNetwork(Structure.parse(row.structure), max(row.accuracies), *self._which(row), row.values)
+        """The smallest network that reached the accuracy; among equally small ones the most accurate."""
+        networks = [
+            FoundNetwork(Structure.parse(row.structure), max(row.accuracies), *self._best_run(row), row.values)
             for row in rows
             if row.values is not None and self._hits(row)
         ]
-        return min(found, key=lambda own: (own.structure.size, -own.accuracy), default=None)
+        return min(networks, key=lambda network: (network.structure.size, -network.accuracy), default=None)
 
     def result(self, rows: Sequence[Row], dense: FoundNetwork | None, found: FoundNetwork | None) -> SparsestNetwork:
-        """What was tried, and the answer."""
+        """The outcome of the search, from the records of what was tried and the networks found."""
         warn_of_stale([row.source for row in rows])
         accuracies: dict[str, list[float]] = {}
-        for row in sorted(rows, key=lambda own: own.seed):
+        for row in sorted(rows, key=lambda row: row.seed):
             accuracies.setdefault(row.structure, []).extend(row.accuracies)
-        tried = [TriedStructure(Structure.parse(name), tuple(own)) for name, own in accuracies.items()]
-        tried.sort(key=lambda own: (own.structure.size, own.structure.name))
+        tried = [TriedStructure(Structure.parse(name), tuple(runs)) for name, runs in accuracies.items()]
+        tried.sort(key=lambda entry: (entry.structure.size, entry.structure.name))
         seconds = time.monotonic() - self.started
         return SparsestNetwork(self.search.accuracy, found, dense, tuple(tried), self.ended, self.runs, seconds)
 
@@ -195,7 +234,7 @@ class SearchState:
         # A search for a higher accuracy keeps the values of fewer networks.
         return row is not None and (max(row.accuracies) < self.search.accuracy or row.values is not None)
 
-    def _which(self, row: Row) -> tuple[int, Setting]:
+    def _best_run(self, row: Row) -> tuple[int, Setting]:
         """Seed and setting of the best network of a row."""
         place = row.accuracies.index(max(row.accuracies))
         return row.seed * len(self.tried) + place, self.tried[place]
@@ -203,14 +242,19 @@ class SearchState:
 
 @dataclass(frozen=True)
 class Group:
-    """Structures with the round of each, trained together; passed: how many of the part's have been seen to by then."""
+    """Structures that are trained together.
+
+    Args:
+        chosen: each structure with its round.
+        passed: how many structures of the phase this group settles, those that needed no run included.
+    """
 
     chosen: tuple[tuple[Structure, int], ...]
     passed: int
 
 
-def _carried_out(group: Group, search: Search, train: Trainer) -> tuple[Group, list[Row]]:
-    """Train a group; each structure's accuracies, and the values of its best network if that has learned it."""
+def _train_group(group: Group, search: Search, train: Trainer) -> tuple[Group, list[Row]]:
+    """Train a group; a row has the values of its structure's best network if this reached the accuracy."""
     tried = settings(search.lrs, search.schedules)
     widths = inside([structure for structure, _ in group.chosen])
     networks = [
@@ -219,8 +263,8 @@ def _carried_out(group: Group, search: Search, train: Trainer) -> tuple[Group, l
     trained = train(spiral_task(widths, search.recipe), networks)
     rows = []
     for place, (structure, seed) in enumerate(group.chosen):
-        own = trained[place * len(tried) : (place + 1) * len(tried)]
-        best = max(own, key=lambda each: each.metric)
+        runs = trained[place * len(tried) : (place + 1) * len(tried)]
+        best = max(runs, key=lambda run: run.metric)
         values = values_of(best, structure) if best.metric >= search.accuracy else None
-        rows.append(Row(structure.name, seed, [each.metric for each in own], values, source_digest()))
+        rows.append(Row(structure.name, seed, [run.metric for run in runs], values, source_digest()))
     return group, rows

@@ -1,4 +1,4 @@
-"""The sparsest network as pictures: its units and signed weights, and where it draws the line."""
+"""Charts of the sparsest network: its units and signed weights, its decision boundary, and what else was tried."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tombola.report.theme import LIGHT
 
 POSITIVE, NEGATIVE = LIGHT.series[0], LIGHT.series[1]
 CELLS, SHOWN = 160, 60
-"""Cells of the plane along a side, and of how many points one is drawn."""
+"""How many cells the plane has along each side; one point of how many is drawn."""
 
 SIGNS, CLASSES = ["above 0", "below 0"], ["class 0", "class 1"]
 
 
 def network_chart(found: FoundNetwork) -> alt.LayerChart:
-    """Units in columns from the inputs to the output, joined by what weights there are, blue above 0 and red below."""
+    """Draw units in columns from the inputs to the output, and the weights between them: blue above 0, red below."""
     columns = (2, *found.structure.widths, 1)
     units: list[Row] = [
         {
@@ -63,24 +63,25 @@ def network_chart(found: FoundNetwork) -> alt.LayerChart:
     )
     lines = lines.transform_calculate(size="abs(datum.weight)")
     nodes = alt.Chart(
-        alt.Data(values=[{key: own for key, own in unit.items() if key != "id"} for unit in units]),
+        alt.Data(values=[{key: value for key, value in unit.items() if key != "id"} for unit in units]),
         mark=alt.MarkDef(type="circle", size=320, opacity=1, fill=LIGHT.card, stroke=LIGHT.dense, strokeWidth=2),
     ).encode(x=x, y=y, tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("bias:Q", format=".3f")])
     return alt.LayerChart(layer=[lines, nodes], width="container", height=300)
 
 
 def boundary_chart(found: FoundNetwork) -> alt.LayerChart:
-    """The plane in the two colours that the network gives it, and some of the points in their own."""
+    """Draw the plane in the colours of the network's classes, and some of the points in those of their own."""
     inputs, targets = zoo.data("cubist-spiral")["train"]
     low, high = inputs.min(0).values - 0.15, inputs.max(0).values + 0.15
     across, up = (torch.linspace(float(low[i]), float(high[i]), CELLS + 1) for i in (0, 1))
-    middle = [(axis[1:] + axis[:-1]) / 2 for axis in (across, up)]
+    middles = [(axis[1:] + axis[:-1]) / 2 for axis in (across, up)]
     network, cells = found.network(), []
-    for row, height in enumerate(middle[1]):
-        signs = (network(torch.stack([middle[0], height.expand(CELLS)], 1))[:, 0] > 0).tolist()
+    for row, height in enumerate(middles[1]):
+        signs = (network(torch.stack([middles[0], height.expand(CELLS)], 1))[:, 0] > 0).tolist()
+        # Neighbouring cells of one class are one rectangle, which keeps the page small.
         for positive, run in groupby(range(CELLS), key=signs.__getitem__):
-            first, *rest = run
-            ends = {"x": float(across[first]), "x2": float(across[([first, *rest])[-1] + 1])}
+            columns = list(run)
+            ends = {"x": float(across[columns[0]]), "x2": float(across[columns[-1] + 1])}
             cells.append({**ends, "y": float(up[row]), "y2": float(up[row + 1]), "side": CLASSES[positive]})
     points: list[Row] = [
         {"x": float(x), "y": float(y), "side": CLASSES[int(label)]}
@@ -97,13 +98,13 @@ def boundary_chart(found: FoundNetwork) -> alt.LayerChart:
     return alt.LayerChart(layer=[plane, dots], width="container", height=420)
 
 
-def rates_chart(done: SparsestNetwork) -> alt.LayerChart:
-    """How often each whole structure that was tried reached the accuracy, with its interval, by weights and biases."""
+def rates_chart(outcome: SparsestNetwork) -> alt.LayerChart:
+    """Draw how often each structure without gaps reached the accuracy, with its interval, by weights and biases."""
     rows: list[Row] = []
-    for own in done.tried:
-        if own.structure.supports is None:
-            rate, low, high = (100 * share for share in own.rate(done.accuracy))
-            place = {"size": own.structure.size, "widths": own.structure.name, "runs": len(own.accuracies)}
+    for tried in outcome.tried:
+        if tried.structure.supports is None:
+            rate, low, high = (100 * share for share in tried.rate(outcome.accuracy))
+            place = {"size": tried.structure.size, "widths": tried.structure.name, "runs": len(tried.accuracies)}
             rows.append({**place, "rate": rate, "low": low, "high": high})
     x = alt.X("size:Q", title="weights and biases", scale=alt.Scale(zero=False), axis=alt.Axis(tickMinStep=1))
     tooltip = [
@@ -121,13 +122,13 @@ def rates_chart(done: SparsestNetwork) -> alt.LayerChart:
     return alt.LayerChart(layer=[spans, dots], width="container", height=260)
 
 
-def pruned_chart(others: Sequence[Fewest], done: SparsestNetwork) -> alt.LayerChart:
-    """The best accuracy of each method's tickets by the weights that they keep; upright, the fewest that were found."""
+def pruned_chart(pruning: Sequence[Fewest], outcome: SparsestNetwork) -> alt.LayerChart:
+    """Draw the best accuracy of each method's tickets by the weights they keep; a vertical line marks the search's."""
     rows: list[Row] = []
-    for own in others:
-        for weights in sorted({cell.weights for cell in own.cells}):
-            best = max(cell.accuracy for cell in own.cells if cell.weights == weights)
-            rows.append({"method": own.method, "weights": weights, "accuracy": 100 * best})
+    for row in pruning:
+        for weights in sorted({cell.weights for cell in row.cells}):
+            best = max(cell.accuracy for cell in row.cells if cell.weights == weights)
+            rows.append({"method": row.method, "weights": weights, "accuracy": 100 * best})
     colour = alt.Color("method:N", title=None)
     curves = alt.Chart(alt.Data(values=rows), mark=alt.MarkDef(type="line", point=True)).encode(
         x=alt.X("weights:Q", title="weights kept", scale=alt.Scale(zero=False)),
@@ -136,17 +137,17 @@ def pruned_chart(others: Sequence[Fewest], done: SparsestNetwork) -> alt.LayerCh
         tooltip=[alt.Tooltip("method:N"), alt.Tooltip("weights:Q"), alt.Tooltip("accuracy:Q", format=".2f")],
     )
     target = alt.Chart(alt.Data(values=[{}]), mark=alt.MarkDef(type="rule", style="dense")).encode(
-        y=alt.datum(100 * done.accuracy)
+        y=alt.datum(100 * outcome.accuracy)
     )
     layers = [curves, target]
-    if done.found is not None:
+    if outcome.found is not None:
         searched = alt.Chart(alt.Data(values=[{}]), mark=alt.MarkDef(type="rule", color=LIGHT.good, strokeWidth=2))
-        layers.append(searched.encode(x=alt.datum(done.found.structure.weights)))
+        layers.append(searched.encode(x=alt.datum(outcome.found.structure.weights)))
     return alt.LayerChart(layer=layers, width="container", height=300)
 
 
 def _height(unit: int, count: int) -> float:
-    """Units of a layer lie evenly around the middle."""
+    """The height of a unit; the units of a layer are spread evenly around the middle."""
     return (count - 1) / (2 * max(count, 4)) - unit / max(count, 4)
 
 

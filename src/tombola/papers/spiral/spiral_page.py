@@ -1,4 +1,4 @@
-"""The sparsest network in a report: its page with pictures, and its tables for page and terminal."""
+"""The report of a search for the sparsest network: a page with pictures, and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -39,28 +39,38 @@ CAPTIONS = {
 }
 
 
-def write_sparsest(done: SparsestNetwork, others: Sequence[Fewest], folder: Path, *, command: str) -> Path:
-    """Write sparsest.html, its pictures as SVG and sparsest.json into a folder; returns the page's path."""
-    charts = _charts(done, others)
+def write_sparsest(outcome: SparsestNetwork, pruning: Sequence[Fewest], folder: Path, *, command: str) -> Path:
+    """Write the report of a search: sparsest.html, its pictures as SVG files, and sparsest.json.
+
+    Args:
+        outcome: the outcome of the search.
+        pruning: the tickets of pruning methods beside it.
+        folder: where the files are written; earlier ones are replaced.
+        command: what the page says to type to make the report again.
+
+    Returns:
+        The path of the page.
+    """
+    charts = _charts(outcome, pruning)
     drawn = {key: specification(chart) | {"description": CAPTIONS[key]} for key, chart in charts.items()}
     look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}
     for key, chart in drawn.items():
         picture = vl_convert.vegalite_to_svg(json.dumps(chart | look | {"width": 440}), vl_version="6.4")
         write_atomically(folder / f"{key}.svg", picture)
-    content = done.to_json() | {"pruning": [own.to_json(done.accuracy) for own in others]}
+    content = outcome.to_json() | {"pruning": [row.to_json(outcome.accuracy) for row in pruning]}
     write_atomically(folder / "sparsest.json", json.dumps(content))
     text = (
         environment(Path(__file__).parent)
         .get_template("page.html.j2")
         .render(
-            title=f"The sparsest network that learns {share(done.accuracy)} of the spiral",
-            done=done,
+            title=f"The sparsest network that learns {share(outcome.accuracy)} of the spiral",
+            done=outcome,
             captions=CAPTIONS,
             colours=(POSITIVE, NEGATIVE),
-            rates=_rates(done, len(done.tried)),
-            counts=_by_count(done),
-            values=_values(done.found),
-            needed=_needed(others, done),
+            rates=_rates(outcome, len(outcome.tried)),
+            counts=_by_count(outcome),
+            values=_values(outcome.found),
+            needed=_needed(pruning, outcome),
             command=command,
             **dressed(drawn, 1),
         )
@@ -70,93 +80,94 @@ def write_sparsest(done: SparsestNetwork, others: Sequence[Fewest], folder: Path
     return page
 
 
-def rates_table(done: SparsestNetwork) -> Table:
-    """For the terminal: the answers and the structures nearest to them, with how often each reached the accuracy."""
-    return _printed(_rates(done, SHOWN), f"What reaches {share(done.accuracy)}, and how often")
+def rates_table(outcome: SparsestNetwork) -> Table:
+    """A table for the terminal: the networks found and the best other structures, with their hit rates."""
+    return _printed(_rates(outcome, SHOWN), f"What reaches {share(outcome.accuracy)}, and how often")
 
 
-def pruned_table(others: Sequence[Fewest], done: SparsestNetwork) -> Table:
-    """For the terminal: how many weights each method's tickets need, and the network found below them."""
-    return _printed(_needed(others, done), f"Weights that tickets keep to reach {share(done.accuracy)}")
+def pruned_table(pruning: Sequence[Fewest], outcome: SparsestNetwork) -> Table:
+    """A table for the terminal: how many weights each method's tickets need, and last those of the network found."""
+    return _printed(_needed(pruning, outcome), f"Weights that tickets keep to reach {share(outcome.accuracy)}")
 
 
-def _charts(done: SparsestNetwork, others: Sequence[Fewest]) -> dict[str, alt.TopLevelMixin]:
+def _charts(outcome: SparsestNetwork, pruning: Sequence[Fewest]) -> dict[str, alt.TopLevelMixin]:
     charts: dict[str, alt.TopLevelMixin] = {}
-    if done.found is not None:
-        charts |= {"network": network_chart(done.found), "boundary": boundary_chart(done.found)}
-    if done.tried:
-        charts["rates"] = rates_chart(done)
-    return charts | ({"pruned": pruned_chart(others, done)} if any(own.cells for own in others) else {})
+    if outcome.found is not None:
+        charts |= {"network": network_chart(outcome.found), "boundary": boundary_chart(outcome.found)}
+    if outcome.tried:
+        charts["rates"] = rates_chart(outcome)
+    return charts | ({"pruned": pruned_chart(pruning, outcome)} if any(row.cells for row in pruning) else {})
 
 
-def _rates(done: SparsestNetwork, shown: int) -> Grid:
-    """The smallest that reached the accuracy first, then what came nearest; those found, never left out, are marked."""
-    hits = [own for own in done.tried if own.hits(done.accuracy)]
-    rest = sorted((own for own in done.tried if not own.hits(done.accuracy)), key=lambda own: -own.best)
+def _rates(outcome: SparsestNetwork, shown: int) -> Grid:
+    """First what reached the accuracy, the smallest first, then what came nearest; the networks found are marked."""
+    hits = [tried for tried in outcome.tried if tried.hits(outcome.accuracy)]
+    rest = sorted((tried for tried in outcome.tried if not tried.hits(outcome.accuracy)), key=lambda tried: -tried.best)
     ordered = [*hits, *rest]
-    answers = {own.structure for own in (done.found, done.dense) if own is not None}
-    places = sorted(range(len(ordered)), key=lambda at: ordered[at].structure not in answers)[:shown]
-    rows = [ordered[at] for at in sorted(places)]
-    marked = frozenset(index for index, own in enumerate(rows) if own.structure in answers)
-    return Grid(RATES, tuple(_rate(own, done.accuracy) for own in rows), marked=marked)
+    answers = {network.structure for network in (outcome.found, outcome.dense) if network is not None}
+    # The sort is stable: the networks found come first, so that the cut never drops them.
+    places = sorted(range(len(ordered)), key=lambda place: ordered[place].structure not in answers)[:shown]
+    rows = [ordered[place] for place in sorted(places)]
+    marked = frozenset(index for index, tried in enumerate(rows) if tried.structure in answers)
+    return Grid(RATES, tuple(_rate(tried, outcome.accuracy) for tried in rows), marked=marked)
 
 
-def _rate(own: TriedStructure, accuracy: float) -> tuple[str, ...]:
-    _, low, high = own.rate(accuracy)
-    hits, structure = own.hits(accuracy), own.structure
-    sizes = (str(structure.weights), str(structure.size), f"{len(own.accuracies):,}", f"{hits:,}")
-    return (structure.name, *sizes, between(100 * low, 100 * high), f"{100 * own.best:.2f}")
+def _rate(tried: TriedStructure, accuracy: float) -> tuple[str, ...]:
+    _, low, high = tried.rate(accuracy)
+    hits, structure = tried.hits(accuracy), tried.structure
+    sizes = (str(structure.weights), str(structure.size), f"{len(tried.accuracies):,}", f"{hits:,}")
+    return (structure.name, *sizes, between(100 * low, 100 * high), f"{100 * tried.best:.2f}")
 
 
-def _by_count(done: SparsestNetwork) -> Grid:
-    """Structures that leave out single weights, all of one number of weights together."""
-    counts: dict[int, list[TriedStructure]] = {}
-    for own in done.tried:
-        if own.structure.supports is not None:
-            counts.setdefault(own.structure.weights, []).append(own)
+def _by_count(outcome: SparsestNetwork) -> Grid:
+    """Structures that leave out single weights, a row for each number of weights."""
+    by_count: dict[int, list[TriedStructure]] = {}
+    for tried in outcome.tried:
+        if tried.structure.supports is not None:
+            by_count.setdefault(tried.structure.weights, []).append(tried)
     rows = []
-    for weights, own in sorted(counts.items()):
-        runs = [accuracy for tried in own for accuracy in tried.accuracies]
-        hits = sum(accuracy >= done.accuracy for accuracy in runs)
-        rows.append((str(weights), f"{len(own):,}", f"{len(runs):,}", f"{hits:,}", f"{100 * max(runs):.2f}"))
+    for weights, group in sorted(by_count.items()):
+        runs = [accuracy for tried in group for accuracy in tried.accuracies]
+        hits = sum(accuracy >= outcome.accuracy for accuracy in runs)
+        rows.append((str(weights), f"{len(group):,}", f"{len(runs):,}", f"{hits:,}", f"{100 * max(runs):.2f}"))
     return Grid(("weights", "structures", "runs", "reach it", "best, %"), tuple(rows))
 
 
 def _values(found: FoundNetwork | None) -> Grid:
     """Every weight and bias of the network found."""
     rows = []
-    for name, own in found.values.items() if found else ():
-        for unit, row in enumerate(own):
+    for name, value in found.values.items() if found else ():
+        for unit, row in enumerate(value):
             numbers = row if isinstance(row, list) else [row]
             rows.append((f"{name}, unit {unit + 1}", ", ".join(f"{v:.3f}" if v else NOTHING for v in numbers)))
     return Grid(("unit", "values"), tuple(rows))
 
 
-def _needed(others: Sequence[Fewest], done: SparsestNetwork) -> Grid:
+def _needed(pruning: Sequence[Fewest], outcome: SparsestNetwork) -> Grid:
     rows = []
-    for own in others:
-        here, there = own.reaching(done.accuracy), own.reaching(0.995)
-        sizes = (str(here.weights), str(here.size)) if here else (NOTHING, NOTHING)
+    for row in pruning:
+        fewest, at_995 = row.reaching(outcome.accuracy), row.reaching(0.995)
+        sizes = (str(fewest.weights), str(fewest.size)) if fewest else (NOTHING, NOTHING)
         rows.append(
             (
-                own.method,
-                f"{len(own.cells):,}" + (f" of {len(own.cells) + own.left:,}" if own.left else ""),
+                row.method,
+                f"{len(row.cells):,}" + (f" of {len(row.cells) + row.left:,}" if row.left else ""),
                 *sizes,
-                str(there.weights) if there else NOTHING,
-                NOTHING if own.best is None else f"{100 * own.best:.2f}",
+                str(at_995.weights) if at_995 else NOTHING,
+                NOTHING if row.best is None else f"{100 * row.best:.2f}",
             )
         )
-    if done.found is not None:
-        structure, runs = done.found.structure, sum(len(own.accuracies) for own in done.tried)
+    if outcome.found is not None:
+        structure, runs = outcome.found.structure, sum(len(tried.accuracies) for tried in outcome.tried)
         sizes = (str(structure.weights), str(structure.size))
-        rows.append(("searched", f"{runs:,}", *sizes, NOTHING, f"{100 * done.found.accuracy:.2f}"))
-    return Grid(NEEDED, tuple(rows), marked=frozenset({len(rows) - 1} if done.found else ()))
+        rows.append(("searched", f"{runs:,}", *sizes, NOTHING, f"{100 * outcome.found.accuracy:.2f}"))
+    return Grid(NEEDED, tuple(rows), marked=frozenset({len(rows) - 1} if outcome.found else ()))
 
 
 def _printed(content: Grid, title: str) -> Table:
-    drawn = Table(title=title, box=SIMPLE_HEAD, header_style="bold")
+    table = Table(title=title, box=SIMPLE_HEAD, header_style="bold")
     for index, heading in enumerate(content.head):
-        drawn.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
     for index, row in enumerate(content.rows):
-        drawn.add_row(*row, style="bold" if index in content.marked else "")
-    return drawn
+        table.add_row(*row, style="bold" if index in content.marked else "")
+    return table

@@ -1,4 +1,4 @@
-"""Runs of the spiral's networks: on what, at which settings, from which initialisation."""
+"""Runs of the spiral's networks: their task, their settings and their initialisation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,21 @@ SCHEDULES: tuple[Schedule, ...] = ("cosine-by-epoch", "multistep", "constant")
 RECIPE = RECIPES["cubist-spiral"]
 
 Trainer = Callable[[SupervisedTask, Sequence[Member]], list[Trained]]
-"""Trains networks of one architecture, each as if it were alone."""
+"""A function that trains networks of one architecture, each as if it were alone."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a network is trained where the study tries several ways."""
+    """What the study varies in training.
+
+    Args:
+        lr: learning rate.
+        schedule: of the learning rate.
+
+    Examples:
+        >>> Setting(0.05, "multistep").name
+        '0.05 multistep'
+    """
 
     lr: float
     schedule: Schedule
@@ -37,14 +46,22 @@ class Setting:
 
 
 def settings(lrs: Sequence[float], schedules: Sequence[Schedule] = SCHEDULES) -> tuple[Setting, ...]:
-    """Every learning rate with every schedule; TombolaError if there is none."""
+    """Every learning rate with every schedule.
+
+    Raises:
+        TombolaError: if there is no learning rate or no schedule.
+
+    Examples:
+        >>> [setting.name for setting in settings((0.05, 0.1), ("constant",))]
+        ['0.05 constant', '0.1 constant']
+    """
     if not lrs or not schedules:
         raise TombolaError("there is nothing to try: give at least one learning rate and one schedule")
     return tuple(Setting(lr, schedule) for lr, schedule in product(lrs, schedules))
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """TombolaError for what each setting replaces anyway."""
+    """Raise TombolaError for a recipe with a learning rate or schedule of its own, as each setting replaces them."""
     if (recipe.lr, recipe.schedule) != (RECIPE.lr, RECIPE.schedule):
         raise TombolaError(
             "every run has a learning rate and a schedule of the study's; leave --recipe.lr and --recipe.schedule out, "
@@ -53,9 +70,15 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def spiral_task(widths: Widths, recipe: Recipe = RECIPE, of: int = zoo.SPIRAL_WIDTH) -> SupervisedTask:
-    """The Cubist Spiral for the top-left block of these widths of the study's network.
+    """The task of the Cubist Spiral (Zhang & Papyan, ICML 2024) for a block of the study's network.
 
-    As in the study accuracy is that on all points, which are trained on; it is measured at the end alone.
+    As in the study, the accuracy is that on all points, which are the training data too. It is measured once, at the
+    end: the validation split is empty.
+
+    Args:
+        widths: of the three hidden layers.
+        recipe: of the training.
+        of: width of the network whose initialisation the block is cut out of, as its top-left corner.
     """
     inputs, targets = _points()
     return SupervisedTask(
@@ -73,17 +96,22 @@ def _points() -> tuple[Tensor, Tensor]:
 
 
 def inside(structures: Sequence[Structure]) -> Widths:
-    """The widths of the smallest network that has all of these structures in its top-left blocks."""
-    first, second, third = (max(own) for own in zip(*(structure.widths for structure in structures), strict=True))
+    """The widths of the smallest network into whose top-left corner each of these structures fits."""
+    first, second, third = (max(layer) for layer in zip(*(structure.widths for structure in structures), strict=True))
     return first, second, third
 
 
 def members(
     structure: Structure, widths: Widths, seed: int, tried: Sequence[Setting], init: int | None = None
 ) -> list[Member]:
-    """A structure inside a network of these widths once at each setting, each with a seed of its own.
+    """The networks of one round of a structure: one at each setting, each with its own seed.
 
-    seed: how many times this was done before; init: the one initialisation from which all train, their own if None.
+    Args:
+        structure: what is trained.
+        widths: of the network that holds the structure in its top-left corner.
+        seed: the round, from 0.
+        tried: the settings.
+        init: seed of one initialisation for all of them; None gives each its own.
     """
     mask = structure.mask(widths)
     return [
@@ -102,12 +130,13 @@ Values = dict[str, list]
 
 
 def values_of(trained: Trained, structure: Structure) -> Values:
-    """The values that a trained structure has, without what stands around its block; 0 where it has no weight."""
+    """The values of a trained structure, cut out of the network around it; 0 where it has no weight."""
     sizes = (2, *structure.widths, 1)
-    found: Values = {}
+    values: Values = {}
     for name, parameter in trained.model.named_parameters():
+        # The linear layers are modules 1, 3, 5 and 7 of the network.
         layer = (int(name.partition(".")[0]) - 1) // 2
         rows, columns = sizes[layer + 1], sizes[layer]
-        own = parameter.detach()[:rows] if parameter.ndim == 1 else parameter.detach()[:rows, :columns]
-        found[name] = own.cpu().tolist()
-    return found
+        block = parameter.detach()[:rows] if parameter.ndim == 1 else parameter.detach()[:rows, :columns]
+        values[name] = block.cpu().tolist()
+    return values

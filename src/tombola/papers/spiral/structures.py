@@ -1,4 +1,4 @@
-"""The structures among which the sparsest network is sought, in the order of what they cost, and how many there are."""
+"""The structures among which the sparsest network is searched: their order, their number, and the study's choice."""
 
 from __future__ import annotations
 
@@ -18,20 +18,33 @@ from tombola.tickets import Mask
 
 Widths = tuple[int, int, int]
 Support = tuple[int, ...]
-"""Which weights of a matrix there are: a number a row, whose binary digits are the columns, the first the highest."""
+"""The weights that a matrix has: a number for each row. Its binary digits are the columns, the first the highest."""
 
 Limits = tuple[int | None, int | None, int | None]
+"""How many supports of each layer to list for each number of weights; None for all."""
 
 INPUTS, LISTED = 2, 1000
+"""How many inputs the network has, and how many supports a layer may have to be listed rather than drawn."""
+
 LAYERS = ("1", "3", "5", "7")
 """The linear layers' names in `zoo.spiral_block`."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A network 2-d1-d2-d3-1: its widths, and which weights of its first three layers there are (None: all of them).
+    """A network 2-d1-d2-d3-1, of which the first three layers may lack weights.
 
-    The last layer and the biases are whole. Raises TombolaError for supports that do not fit the widths.
+    Args:
+        widths: of the three hidden layers.
+        supports: the weights that the first three layers have; None for all of them.
+
+    Raises:
+        TombolaError: for supports that do not fit the widths.
+
+    Examples:
+        >>> structure = Structure((3, 2, 2))
+        >>> structure.weights, structure.size, structure.name
+        (18, 26, '3,2,2')
     """
 
     widths: Widths
@@ -64,7 +77,10 @@ class Structure:
 
     @staticmethod
     def parse(name: str) -> Structure:
-        """The structure of this name; TombolaError if it is none.
+        """The structure of this name.
+
+        Raises:
+            TombolaError: if no structure has it.
 
         Examples:
             >>> Structure.parse("3,2,2").size, Structure.parse("3,2,2:3.2.1/7.4/3.1").weights
@@ -73,7 +89,7 @@ class Structure:
         widths, _, rows = name.partition(":")
         try:
             first, second, third = (int(width) for width in widths.split(","))
-            supports = tuple(tuple(int(row) for row in own.split(".")) for own in rows.split("/")) if rows else None
+            supports = tuple(tuple(int(row) for row in layer.split(".")) for layer in rows.split("/")) if rows else None
             if supports is None:
                 return Structure((first, second, third))
             one, two, three = supports
@@ -82,37 +98,51 @@ class Structure:
             raise TombolaError(f"'{name}' is no structure; give three widths, as 3,2,2") from error
 
     def mask(self, inside: Widths) -> Mask:
-        """Its weights and biases as the top-left blocks of a network of widths that are no smaller."""
-        sizes, own = (INPUTS, *inside, 1), (INPUTS, *self.widths, 1)
+        """Its weights and biases as a mask of a larger network, where they take the top-left corner of each layer.
+
+        Args:
+            inside: the larger network's widths, none smaller than the structure's.
+        """
+        sizes, counts = (INPUTS, *inside, 1), (INPUTS, *self.widths, 1)
         kept: dict[str, Tensor] = {}
         for index, layer in enumerate(LAYERS):
             weight = torch.zeros(sizes[index + 1], sizes[index], dtype=torch.bool)
-            block = weight[: own[index + 1], : own[index]]
+            block = weight[: counts[index + 1], : counts[index]]
             if self.supports is None or index == len(self.supports):
                 block[:] = True
             else:
-                block[:] = _matrix(self.supports[index], own[index])
+                block[:] = _matrix(self.supports[index], counts[index])
             kept[f"{layer}.weight"] = weight
-            kept[f"{layer}.bias"] = torch.arange(sizes[index + 1]) < own[index + 1]
+            kept[f"{layer}.bias"] = torch.arange(sizes[index + 1]) < counts[index + 1]
         return Mask.of(kept)
 
 
 def structured(width: int = 16, below: int | None = None) -> list[Structure]:
-    """Every triple of widths up to this one, dense, the smallest first; below: only those of fewer weights and biases.
+    """List the dense structures of every triple of widths, the smallest first.
+
+    Args:
+        width: the largest width.
+        below: list only structures with fewer weights and biases than this.
 
     Examples:
         >>> len(structured()), len(structured(below=37))
         (4096, 93)
     """
     sizes = range(1, width + 1)
-    whole = [Structure((one, two, three)) for one, two, three in product(sizes, sizes, sizes)]
-    return sorted((own for own in whole if below is None or own.size < below), key=lambda own: (own.size, own.widths))
+    dense = (Structure((one, two, three)) for one, two, three in product(sizes, sizes, sizes))
+    chosen = (structure for structure in dense if below is None or structure.size < below)
+    return sorted(chosen, key=lambda structure: (structure.size, structure.widths))
 
 
 def supports(rows: int, columns: int, kept: int) -> Iterator[Support]:
-    """Binary matrices with so many ones and no empty row or column, one of each class of row permutations.
+    """List the supports of a matrix that have no empty row or column, up to the order of their rows.
 
-    Rows come by how many ones they have, then by their binary value, both descending.
+    Rows stand in order of their number of ones, then of their binary value, both descending.
+
+    Args:
+        rows: of the matrix.
+        columns: of the matrix.
+        kept: how many ones each support has.
 
     Examples:
         >>> list(supports(2, 2, 3))
@@ -126,8 +156,10 @@ def supports(rows: int, columns: int, kept: int) -> Iterator[Support]:
             return
         for index in range(begin, len(patterns)):
             row, count = patterns[index], patterns[index].bit_count()
+            # Later patterns have no more ones than this one, so they cannot make up the count either.
             if count * rows < kept:
                 return
+            # Every other row needs at least a one.
             if count <= kept - rows + 1:
                 yield from ((row, *others) for others in chosen(rows - 1, kept - count, index, empty & ~row))
 
@@ -135,24 +167,33 @@ def supports(rows: int, columns: int, kept: int) -> Iterator[Support]:
 
 
 def refined(widths: Widths, limits: Limits = (None, None, None), below: int | None = None) -> Iterator[Structure]:
-    """Every combination of supports of the three layers inside a triple of widths, the fewest weights first.
+    """List every combination of supports of the three layers inside a triple of widths, the fewest weights first.
 
-    Nothing is lost by taking rows modulo their order, layer by layer from the input: to permute them permutes the next
-    layer's columns, of which all supports are listed. limits: only the first so many supports of a layer for each of
-    its counts; below: only those with fewer weights in the three layers together.
+    The order of rows can be left open: to permute a layer's rows is to permute the next layer's columns, and of these
+    all supports are listed.
+
+    Args:
+        widths: of the three hidden layers.
+        limits: how many supports of each layer to list for each number of weights; None for all.
+        below: list only structures with fewer weights than this in the three layers together.
     """
     listed = [_listed(*shape, limit) for shape, limit in zip(_shapes(widths), limits, strict=True)]
-    for counts in sorted(product(*listed), key=lambda own: (sum(own), own)):
+    for counts in sorted(product(*listed), key=lambda counts: (sum(counts), counts)):
         if below is None or sum(counts) < below:
             for one, two, three in product(*(layer[count] for layer, count in zip(listed, counts, strict=True))):
                 yield Structure(widths, (one, two, three))
 
 
 def downwards(widths: Widths, level: int = 5000, seed: int = 0) -> Iterator[Structure]:
-    """Supports inside a triple of widths, the most weights first, those of one count in random order.
+    """Structures inside a triple of widths, the most weights first, those of one number of weights in random order.
 
-    Where a layer has more than `LISTED` supports some are drawn at random, as many of each count, `level` in all; else
-    there are all of them, or of one count `level`, each as likely as any other.
+    If no layer has more than `LISTED` supports, all structures of a number of weights come, or `level` of them, each as
+    likely as any other. Otherwise random ones are drawn, equally many of each number of weights.
+
+    Args:
+        widths: of the three hidden layers.
+        level: the most structures of one number of weights; where structures are drawn, of all numbers together.
+        seed: of the random order.
     """
     shapes = _shapes(widths)
     most, least = sum(rows * columns for rows, columns in shapes), sum(max(shape) for shape in shapes)
@@ -163,30 +204,31 @@ def downwards(widths: Widths, level: int = 5000, seed: int = 0) -> Iterator[Stru
             yield from _sampled(widths, count, level, generator)
         else:
             drawn = [_scattered(widths, count, generator) for _ in range(max(1, level // (most - least + 1)))]
-            yield from dict.fromkeys(own for own in drawn if own is not None)
+            yield from dict.fromkeys(structure for structure in drawn if structure is not None)
 
 
 def _sampled(widths: Widths, count: int, level: int, generator: random.Random) -> Iterator[Structure]:
     """Structures of so many weights in the first three layers, in random order: all, or `level` drawn uniformly."""
     listed = [_listed(*shape, None) for shape in _shapes(widths)]
     groups = [
-        tuple(layer[own] for layer, own in zip(listed, counts, strict=True))
+        tuple(layer[ones] for layer, ones in zip(listed, counts, strict=True))
         for counts in product(*listed)
         if sum(counts) == count
     ]
+    # Structures are numbered through all groups and drawn by number: they are too many to list.
     ends = list(accumulate(prod(map(len, group)) for group in groups))
     for place in generator.sample(range(ends[-1]), min(level, ends[-1])):
         index = bisect_right(ends, place)
-        ones, twos, threes = groups[index]
-        rest, third = divmod(place - (ends[index - 1] if index else 0), len(threes))
-        first, second = divmod(rest, len(twos))
-        yield Structure(widths, (ones[first], twos[second], threes[third]))
+        layer1, layer2, layer3 = groups[index]
+        rest, third = divmod(place - (ends[index - 1] if index else 0), len(layer3))
+        first, second = divmod(rest, len(layer2))
+        yield Structure(widths, (layer1[first], layer2[second], layer3[third]))
 
 
 def _scattered(widths: Widths, count: int, generator: random.Random) -> Structure | None:
-    """A whole triple without random weights, none the last of its row or column; None if that many cannot go so."""
+    """Remove random weights from a dense structure, never the last of a row or column; None if too few can go."""
     shapes = _shapes(widths)
-    places = [(layer, i, j) for layer, own in enumerate(shapes) for i, j in product(*map(range, own))]
+    places = [(layer, i, j) for layer, shape in enumerate(shapes) for i, j in product(*map(range, shape))]
     kept = [[2**columns - 1] * rows for rows, columns in shapes]
     in_column = [[rows] * columns for rows, columns in shapes]
     surplus = len(places) - count
@@ -197,12 +239,16 @@ def _scattered(widths: Widths, count: int, generator: random.Random) -> Structur
             kept[layer][row] ^= 1 << column
             in_column[layer][column] -= 1
             surplus -= 1
-    one, two, three = (tuple(own) for own in kept)
+    one, two, three = (tuple(rows) for rows in kept)
     return None if surplus else Structure(widths, (one, two, three))
 
 
 def how_many(rows: int, columns: int) -> int:
-    """How many supports there are of all counts together, by inclusion and exclusion over empty columns.
+    """The number of supports of a matrix, of all numbers of ones, by inclusion and exclusion over empty columns.
+
+    Args:
+        rows: of the matrix.
+        columns: of the matrix.
 
     Examples:
         >>> [how_many(*shape) for shape in ((3, 2), (3, 3), (7, 2), (2, 3))]
@@ -223,7 +269,13 @@ def _listed(rows: int, columns: int, limit: int | None) -> Mapping[int, Sequence
 
 @dataclass(frozen=True)
 class PrunedStructure:
-    """A grid of pruned networks of several widths: how many weights are asked for, and how often each is repeated."""
+    """A grid of pruned networks of several widths.
+
+    Args:
+        widths: of the three hidden layers, which are equally wide.
+        requests: the numbers of weights to keep.
+        repeats: of each ticket.
+    """
 
     widths: tuple[int, ...]
     requests: tuple[int, ...]
@@ -231,20 +283,27 @@ class PrunedStructure:
 
     @property
     def cells(self) -> list[tuple[int, int]]:
-        """Width and weights asked for, but where the network has no more than these."""
+        """Each width with each number of weights that is below the network's own."""
         return [(w, n) for w, n in product(self.widths, self.requests) if n < Structure((w, w, w)).weights]
 
     def runs(self, methods: int = 9, settings: int = 9) -> int:
-        """How many runs so many methods at so many settings of the training make."""
+        """The number of runs of the grid for so many methods and settings of the training."""
         return len(self.cells) * self.repeats * methods * settings
 
 
 @dataclass(frozen=True)
 class WholeStructure:
-    """One of the study's four searches: the accuracy to reach, its first phase, the triple that came of it, its second.
+    """One of the study's four searches (Zhang & Papyan, ICML 2024).
 
-    lrs: of the second phase; the first and the pruning methods have two and three. fixed: all runs have one
-    initialisation.
+    Args:
+        accuracy: to reach.
+        widths: what the first phase came to, and the second searches in.
+        pruned: the grid of pruned networks beside it.
+        lrs: learning rates of the second phase; the first has 0.05 and 0.1, the pruning methods have three.
+        structured_below: the first phase tries structures of fewer weights and biases than this; None for all.
+        limits: how many supports of each layer the second phase lists for each number of weights.
+        below: the second phase tries structures with fewer weights than this in the first three layers; None for all.
+        fixed: whether all runs start from one initialisation.
     """
 
     accuracy: float
@@ -268,7 +327,7 @@ class WholeStructure:
 LARGE = PrunedStructure(
     (3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256), (*range(15, 27), 30, 33, 37, 40, 44, 50, 53, 55, 57, 60, 65)
 )
-"""The grid of over-parameterised networks, which both searches from random initialisations share."""
+"""The grid of over-parameterised networks that both searches from random initialisations share."""
 
 WHOLE: Mapping[str, WholeStructure] = {
     "random-95": WholeStructure(0.95, (3, 3, 3), LARGE),
@@ -287,7 +346,7 @@ WHOLE: Mapping[str, WholeStructure] = {
         fixed=True,
     ),
 }
-"""The study's searches, with where it stopped short of all supports."""
+"""The study's four searches by name."""
 
 
 def _matrix(support: Support, columns: int) -> Tensor:

@@ -13,68 +13,91 @@ from tombola.papers.spiral.structures import WHOLE, Structure, downwards, struct
 from tombola.studies.executor import Engine
 
 LADDER = (3, 4, 5, 6, 8, 16)
+"""The equal widths that a search tries first."""
 
 
 def sparsest(search: Search, engine: Engine, train: Trainer | None = None) -> SparsestNetwork:
-    """Widths first, the smallest first; then single weights inside the widths found, ever fewer; then hit rates.
+    """Search the sparsest network that learns the spiral, in two phases (Zhang & Papyan, ICML 2024).
 
-    A few equal widths come before all, so that there is an answer at once. A round tries each structure that may still
-    be a better one once at every setting, and what reaches the accuracy ends all that costs more: the answer gets
-    better for as long as the search may take. What was trained is kept in the engine's store and counts when the search
-    goes on, inside whatever widths it was found: the answer never gets worse.
+    The first phase tries dense structures, the smallest first. The second removes single weights inside the widths
+    found, more and more of them. Then the hit rates of the networks found are measured.
+
+    A few equal widths come before all else, so that there is an answer at once. Each round tries every structure that
+    may still be smaller than the best one, once at every setting, so the answer improves for as long as the search may
+    take. The engine's store keeps all that was trained, for a search that goes on later: the answer never gets worse.
+
+    Args:
+        search: what to search for, and how long.
+        engine: the store, and what carries out the training.
+        train: trains a group of networks; None for `train_together`, one group on each core.
     """
-    with searching(search, engine, train) as own:
+    with searching(search, engine, train) as state:
         candidates = structured()
-        own.rounds("begin", [Structure((width, width, width)) for width in LADDER], lambda size, best: True, seeds=1)
-        own.rounds("widths", candidates, lambda size, best: size <= best)
-        dense = own.best(row for row in own.rows() if Structure.parse(row.structure).supports is None)
-        found = own.best(own.rows())
+        state.rounds("begin", [Structure((width, width, width)) for width in LADDER], lambda size, best: True, seeds=1)
+        state.rounds("widths", candidates, lambda size, best: size <= best)
+        dense = state.best(row for row in state.rows() if Structure.parse(row.structure).supports is None)
+        found = state.best(state.rows())
         if dense is None or found is None:
-            return own.result(own.rows(), dense, found)
+            return state.result(state.rows(), dense, found)
         inner = list(downwards(dense.structure.widths))
-        own.rounds("weights", inner, lambda size, best: size < best, found.structure.size)
-        found = own.best(own.rows()) or found
-        own.rounds("rates", list(dict.fromkeys([dense.structure, found.structure])), lambda size, best: True)
-        return own.result(own.rows(), dense, found)
+        state.rounds("weights", inner, lambda size, best: size < best, found.structure.size)
+        found = state.best(state.rows()) or found
+        state.rounds("rates", list(dict.fromkeys([dense.structure, found.structure])), lambda size, best: True)
+        return state.result(state.rows(), dense, found)
 
 
 def hit_rates(
     rounds: Mapping[Structure, int], search: Search, engine: Engine, train: Trainer | None = None
 ) -> SparsestNetwork:
-    """How often each structure reaches the accuracy when it is trained so many times at every setting."""
-    with searching(search, engine, train) as own:
+    """Measure how often structures reach the accuracy.
+
+    Args:
+        rounds: how often each structure is trained at every setting.
+        search: the accuracy, the settings and the budget.
+        engine: the store, and what carries out the training.
+        train: trains a group of networks; None for `train_together`, one group on each core.
+    """
+    with searching(search, engine, train) as state:
         for structure, seeds in rounds.items():
-            own.rounds("rates", [structure], lambda size, best: True, seeds=seeds)
-        rows = own.rows(rounds)
-        return own.result(rows, None, own.best(rows))
+            state.rounds("rates", [structure], lambda size, best: True, seeds=seeds)
+        rows = state.rows(rounds)
+        return state.result(rows, None, state.best(rows))
 
 
 def whole_search(name: str, search: Search, engine: Engine, train: Trainer | None = None) -> SparsestNetwork:
-    """One of the study's own searches in full: every structure of both phases once at its settings, with no stopping.
+    """Carry out one of the study's searches in full: every structure of both phases once at each setting.
 
-    search: the recipe and the budget; what was not reached in it is left to the next time.
+    Args:
+        name: one of `WHOLE`.
+        search: the recipe and the budget; its other fields are the study's. The next call goes on where time ran out.
+        engine: the store, and what carries out the training.
+        train: trains a group of networks; None for `train_together`, one group on each core.
+
+    Raises:
+        TombolaError: if the study has no search of this name.
     """
     if name not in WHOLE:
         raise unknown("search of the study", name, WHOLE)
-    own = WHOLE[name]
-    first = replace(search, accuracy=own.accuracy, seeds=1, init=0 if own.fixed else None, lrs=(0.05, 0.1))
-    with searching(first, engine, train) as going:
-        alike = sorted(own.structured, key=lambda each: each.widths)
-        going.rounds("widths", alike, lambda size, best: True)
-        rows = going.rows(dict.fromkeys(alike, 1))
-        one = going.result(rows, None, going.best(rows))
+    study = WHOLE[name]
+    first = replace(search, accuracy=study.accuracy, seeds=1, init=0 if study.fixed else None, lrs=(0.05, 0.1))
+    with searching(first, engine, train) as state:
+        # Sorted by widths, so that the structures of a group are alike and share a small network.
+        dense = sorted(study.structured, key=lambda structure: structure.widths)
+        state.rounds("widths", dense, lambda size, best: True)
+        rows = state.rows(dict.fromkeys(dense, 1))
+        one = state.result(rows, None, state.best(rows))
     left = search.budget - one.seconds
     if left <= 0:
         return replace(one, ended={**one.ended, "weights": False})
-    with searching(replace(first, lrs=own.lrs, budget=left), engine, train) as going:
-        inner = list(own.refined)
-        going.rounds("weights", inner, lambda size, best: True)
-        rows = going.rows(dict.fromkeys(inner, 1))
-        two = going.result(rows, None, going.best(rows))
-    found = [each for each in (one.found, two.found) if each is not None]
+    with searching(replace(first, lrs=study.lrs, budget=left), engine, train) as state:
+        inner = list(study.refined)
+        state.rounds("weights", inner, lambda size, best: True)
+        rows = state.rows(dict.fromkeys(inner, 1))
+        two = state.result(rows, None, state.best(rows))
+    networks = [network for network in (one.found, two.found) if network is not None]
     return replace(
         two,
-        found=min(found, key=lambda each: each.structure.size, default=None),
+        found=min(networks, key=lambda network: network.structure.size, default=None),
         dense=one.found,
         tried=(*one.tried, *two.tried),
         ended={**one.ended, **two.ended},

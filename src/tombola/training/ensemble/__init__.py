@@ -1,4 +1,4 @@
-"""Many networks of one architecture, trained at once."""
+"""Ensembles: many networks of one architecture that train at once."""
 
 from tombola.training.ensemble.ensemble_training import chunk_size, fit_members, groups_alike, pieces, train_together
 from tombola.training.ensemble.member import Member

@@ -1,4 +1,4 @@
-"""Linear layers and ReLUs of all members at once: forward and backward as batched products into buffers that stay."""
+"""Multilayer perceptrons of all members at once: forward and backward as batched products into buffers that stay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class StackedLinear:
-    """A linear layer by its parameters' names; relu: whether one follows."""
+    """A linear layer of all members.
+
+    Args:
+        weight: the parameter's name.
+        bias: the parameter's name; None without one.
+        relu: whether a ReLU follows.
+    """
 
     weight: str
     bias: str | None
@@ -29,12 +35,20 @@ class StackedLinear:
 
 
 def layers_of(task: Task, model: nn.Module) -> list[StackedLinear] | None:
-    """A network's layers if it is nothing but linear layers with ReLUs between them; None if it is anything else."""
+    """The layers of a multilayer perceptron.
+
+    Args:
+        task: its forward pass must be the plain one.
+        model: one member's network.
+
+    Returns:
+        The layers in order; None for a network of anything else than linear layers with ReLUs between them.
+    """
     if unwrap(task, "forward") is not forward or type(model) is not nn.Sequential:
         return None
     layers: list[StackedLinear] = []
     for name, module in model.named_modules(remove_duplicate=False):
-        if is_hooked(module):
+        if is_hooked(module):  # hooks would not run
             return None
         if type(module) is nn.Linear:
             layers.append(
@@ -47,25 +61,38 @@ def layers_of(task: Task, model: nn.Module) -> list[StackedLinear] | None:
         elif type(module) not in (nn.Sequential, nn.Identity):
             return None
     names = [name for layer in layers for name in (layer.weight, layer.bias) if name]
+    # Tied layers and parameters outside the layers show up as a difference here.
     return layers if layers and names == [name for name, _ in model.named_parameters()] else None
 
 
 @dataclass(frozen=True)
 class _Buffers:
-    """Room for batches of one size: activations of each layer, and what is passed back to all but the last."""
+    """Memory for batches of one size.
 
-    active: list[Tensor]
-    passed: list[Tensor]
+    activations: of each layer; gradients: of the activations, of all layers but the last.
+    """
+
+    activations: list[Tensor]
+    gradients: list[Tensor]
 
     @staticmethod
     def of(weights: list[Tensor], size: int) -> _Buffers:
-        active = [weight.new_empty(*weight.shape[:2], size) for weight in weights]
-        room = [weights[0].new_empty(max(own.numel() for own in active)) for _ in range(2)]
-        return _Buffers(active, [room[at % 2][: own.numel()].view_as(own) for at, own in enumerate(active[:-1])])
+        activations = [weight.new_empty(*weight.shape[:2], size) for weight in weights]
+        # Backward needs two neighbouring layers' gradients at a time, so that two buffers take turns.
+        turns = [weights[0].new_empty(max(layer.numel() for layer in activations)) for _ in range(2)]
+        gradients = [turns[at % 2][: layer.numel()].view_as(layer) for at, layer in enumerate(activations[:-1])]
+        return _Buffers(activations, gradients)
 
 
 class Chain:
-    """A multilayer perceptron of each member, its activations laid out (members, units, batch)."""
+    """A multilayer perceptron of each member; activations have the shape (members, units, batch).
+
+    Args:
+        layers: as `layers_of` finds them.
+        loss: gives the losses and the gradients of the outputs.
+        values: parameters by name, (members, *shape).
+        grads: where gradients are written, by name, (members, *shape).
+    """
 
     def __init__(
         self,
@@ -80,89 +107,96 @@ class Chain:
         self._biases = [values[layer.bias].unsqueeze(-1) if layer.bias else None for layer in layers]
         self._weight_grads = [grads[layer.weight] for layer in layers]
         self._bias_grads = [grads[layer.bias] if layer.bias else None for layer in layers]
-        self._kept: dict[int, _Buffers] = {}
+        self._buffers: dict[int, _Buffers] = {}
 
     def gradients(self, inputs: Tensor, targets: Tensor, /) -> Tensor:
-        room = self._buffers(inputs.shape[1])
-        active, passed = room.active, room.passed
-        lowest = below = inputs.flatten(2).transpose(1, 2)
-        for layer, weight, bias, out in zip(self._layers, self._weights, self._biases, active, strict=True):
-            below = _linear(weight, bias, below, layer.relu, out)
-        losses, gradient = self._loss(active[-1], targets)
+        buffers = self._buffers_for(inputs.shape[1])
+        activations = buffers.activations
+        inputs = hidden = inputs.flatten(2).transpose(1, 2)
+        for layer, weight, bias, out in zip(self._layers, self._weights, self._biases, activations, strict=True):
+            hidden = _linear(weight, bias, hidden, layer.relu, out)
+        losses, gradient = self._loss(activations[-1], targets)
         if self._layers[-1].relu:
-            gradient = _through_relu(gradient, active[-1])
+            gradient = _relu_backward(gradient, activations[-1])
         for at in reversed(range(len(self._layers))):
-            before = active[at - 1] if at else lowest
-            torch.bmm(gradient, before.transpose(1, 2), out=self._weight_grads[at])
+            below = activations[at - 1] if at else inputs
+            torch.bmm(gradient, below.transpose(1, 2), out=self._weight_grads[at])
             if self._bias_grads[at] is not None:
                 torch.sum(gradient, -1, out=self._bias_grads[at])
             if at:
-                gradient = _through_linear(self._weights[at], gradient, passed[at - 1])
+                gradient = _linear_backward(self._weights[at], gradient, buffers.gradients[at - 1])
                 if self._layers[at - 1].relu:
-                    gradient = _through_relu(gradient, active[at - 1])
+                    gradient = _relu_backward(gradient, activations[at - 1])
         return losses
 
     def outputs(self, inputs: Tensor, /) -> Tensor:
         weight, bias = self._weights[0], self._biases[0]
-        below = (weight.flatten(0, 1) @ inputs.flatten(1).T).view(*weight.shape[:2], -1)
-        below = below if bias is None else below.add_(bias)
-        below = below.relu_() if self._layers[0].relu else below
+        # All members see the same inputs, so that one product serves the first layers of all.
+        hidden = (weight.flatten(0, 1) @ inputs.flatten(1).T).view(*weight.shape[:2], -1)
+        hidden = hidden if bias is None else hidden.add_(bias)
+        hidden = hidden.relu_() if self._layers[0].relu else hidden
         for layer, weight, bias in list(zip(self._layers, self._weights, self._biases, strict=True))[1:]:
-            below = _linear(weight, bias, below, layer.relu)
-        return below.transpose(1, 2).contiguous()
+            hidden = _linear(weight, bias, hidden, layer.relu)
+        return hidden.transpose(1, 2).contiguous()
 
-    def _buffers(self, size: int) -> _Buffers:
-        if size not in self._kept:
-            self._kept[size] = _Buffers.of(self._weights, size)
-        return self._kept[size]
-
-
-def _linear(weight: Tensor, bias: Tensor | None, below: Tensor, relu: bool, out: Tensor | None = None) -> Tensor:
-    above = torch.bmm(weight, below, out=out) if bias is None else torch.baddbmm(bias, weight, below, out=out)
-    return above.relu_() if relu else above
+    def _buffers_for(self, size: int) -> _Buffers:
+        if size not in self._buffers:
+            self._buffers[size] = _Buffers.of(self._weights, size)
+        return self._buffers[size]
 
 
-def _through_linear(weight: Tensor, gradient: Tensor, out: Tensor) -> Tensor:
-    """A single unit has nothing to sum over, and multiplication is then the faster product."""
+def _linear(weight: Tensor, bias: Tensor | None, inputs: Tensor, relu: bool, out: Tensor | None = None) -> Tensor:
+    outputs = torch.bmm(weight, inputs, out=out) if bias is None else torch.baddbmm(bias, weight, inputs, out=out)
+    return outputs.relu_() if relu else outputs
+
+
+def _linear_backward(weight: Tensor, gradient: Tensor, out: Tensor) -> Tensor:
+    # With a single unit there is nothing to sum over, and a plain multiplication is faster.
     product = torch.mul if weight.shape[1] == 1 else torch.bmm
     return product(weight.transpose(1, 2), gradient, out=out)
 
 
-def _through_relu(gradient: Tensor, active: Tensor) -> Tensor:
-    return torch.ops.aten.threshold_backward.grad_input(gradient, active, 0, grad_input=gradient)
+def _relu_backward(gradient: Tensor, activations: Tensor) -> Tensor:
+    """In place: the gradient where the activations are positive, else 0."""
+    return torch.ops.aten.threshold_backward.grad_input(gradient, activations, 0, grad_input=gradient)
 
 
 def loss_gradient(task: Task, smoothing: float, targets: Tensor, classes: int) -> LossGradient:
-    """The task's loss of each member and its gradient: by hand for the usual ones, else by vmap.
+    """The task's loss of each member with its gradient: written by hand for the usual losses, else by vmap.
 
-    targets: all that are trained on, since some that are no class, as −100, are for cross-entropy to leave out.
+    Args:
+        task: gives the loss.
+        smoothing: label smoothing, from 0 to 1.
+        targets: all that members train on. Cross-entropy leaves out some that are no class, as −100; then vmap does it.
+        classes: number of outputs.
     """
     loss = unwrap(task, "loss")
-    numbers = targets.ndim == 1 and not targets.is_floating_point()
-    if loss is F.cross_entropy and numbers and bool(((targets >= 0) & (targets < classes)).all()):
+    class_numbers = targets.ndim == 1 and not targets.is_floating_point()
+    if loss is F.cross_entropy and class_numbers and bool(((targets >= 0) & (targets < classes)).all()):
         return lambda outputs, targets: _cross_entropy(outputs, targets, smoothing)
     if loss is binary_cross_entropy and not smoothing:
         return _binary_cross_entropy
-    each = vmap(grad_and_value(smoothed(task.loss, smoothing)))
+    of_members = vmap(grad_and_value(smoothed(task.loss, smoothing)))
 
     def by_vmap(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        gradients, losses = each(outputs.transpose(1, 2), targets)
+        gradients, losses = of_members(outputs.transpose(1, 2), targets)
         return losses, gradients.transpose(1, 2).contiguous()
 
     return by_vmap
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    logs, at = F.log_softmax(outputs, 1), targets.unsqueeze(1)
-    losses = -logs.gather(1, at).mean((1, 2))
+    log_probabilities, classes = F.log_softmax(outputs, 1), targets.unsqueeze(1)
+    losses = -log_probabilities.gather(1, classes).mean((1, 2))
     if smoothing:
-        losses = (1 - smoothing) * losses - smoothing * logs.mean((1, 2))
-    gradient = logs.exp_()
-    gradient.scatter_add_(1, at, torch.full_like(at, smoothing - 1, dtype=gradient.dtype))
+        losses = (1 - smoothing) * losses - smoothing * log_probabilities.mean((1, 2))
+    # The gradient is softmax − smoothed one-hot target, divided by the batch; made in place of the log-probabilities.
+    gradient = log_probabilities.exp_()
+    gradient.scatter_add_(1, classes, torch.full_like(classes, smoothing - 1, dtype=gradient.dtype))
     return losses, gradient.sub_(smoothing / outputs.shape[1]).div_(outputs.shape[2])
 
 
 def _binary_cross_entropy(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    wanted = targets.to(outputs.dtype).unsqueeze(1)
-    losses = F.softplus(outputs).addcmul_(outputs, wanted, value=-1).mean((1, 2))
-    return losses, torch.sigmoid(outputs).sub_(wanted).div_(outputs.shape[2])
+    labels = targets.to(outputs.dtype).unsqueeze(1)
+    losses = F.softplus(outputs).addcmul_(outputs, labels, value=-1).mean((1, 2))
+    return losses, torch.sigmoid(outputs).sub_(labels).div_(outputs.shape[2])

@@ -26,18 +26,22 @@ from tombola.training.task import Task
 from tombola.training.ticket_training import Trained, train
 
 CACHE = 4 * 2**20
-"""Bytes that a chunk's training steps may touch on the CPU: measured, not derived; more members leave the caches."""
-
-
+"""Bytes that a chunk's training steps may touch on the CPU. Measured: with more members they leave the caches."""
 MOST = 256
-"""Networks in a chunk, beyond which calls are no longer what takes the time."""
+"""Networks in a chunk. With more, the calls are no longer what takes the time."""
 
 
 @dataclass(frozen=True)
 class FittedMember:
-    """One member after its training: network, what it came to, where it diverged, metric and loss on the test split.
+    """One member after its training.
 
-    validation: the metric on that split, where there was no training left that would have noted it.
+    Args:
+        model: its network.
+        fit: history and cost.
+        diverged: the sentence on where its loss stopped being finite, if it did.
+        metric: on the test split; NaN if that was not asked for.
+        loss: on the test split; NaN if that was not asked for.
+        validation: the metric on the validation split, if no epoch was left to train that would have noted it.
     """
 
     model: nn.Module
@@ -51,13 +55,30 @@ class FittedMember:
 def train_together(
     task: Task, members: Sequence[Member], *, run: Run | None = None, chunk: int | None = None
 ) -> list[Trained]:
-    """Train many networks of one architecture at once; what each came to, in order, as if it had trained alone.
+    """Train many networks of one architecture at once, each as if it trained alone.
 
     Members may differ in seeds, masks, starts, learning rates and schedules; each draws the batches of its own seed. A
-    network whose loss stops being finite does not stop the others: its result says so. Where networks cannot be batched
-    they train one after another, and the results say why. run: device, bars, meter, and the folder from which a killed
-    training goes on. chunk: how many train at a time, as many as the caches hold if None. Seconds, energy and carbon of
-    a result are its share of what all took.
+    network whose loss stops being finite does not stop the others: its result says so. Networks that cannot be batched
+    train one after another, and their results say why.
+
+    Args:
+        task: gives network, data, loss, metric and recipe.
+        members: the networks, each as `train` would be asked for it.
+        run: device, bars, meter, and the folder from which a killed training goes on; in memory and on the CPU if None.
+        chunk: how many train at a time; as many as the caches hold if None.
+
+    Returns:
+        One result a member, in order. Its seconds, energy and carbon are its share of what the chunk took.
+
+    Raises:
+        TombolaError: if `chunk` is less than 1, or a member's mask or recipe does not fit the task.
+
+    Examples:
+        >>> from tombola.testing import toy_task
+        >>> task = toy_task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 5)))  # no dropout: it cannot be batched
+        >>> results = train_together(task, [Member(seed=0), Member(seed=1, recipe={"lr": 0.1})])
+        >>> [result.together for result in results]
+        [2, 2]
     """
     if run is None:
         with bars() as shown:
@@ -67,27 +88,32 @@ def train_together(
     results: dict[int, Trained] = {}
     with run.bars.track("networks", len(members)) as tick:
         for group in groups_alike([member.recipe_on(task) for member in members]):
-            asked = 1 if len(group) == 1 else chunk
-            size = asked or _chunk_size(task, [members[at] for at in group], run)
-            why = ""
+            given_size = 1 if len(group) == 1 else chunk
+            size = given_size or _chunk_size(task, [members[at] for at in group], run)
+            why = ""  # once a chunk cannot be batched, the rest of its group is not tried
             for piece in pieces(group, size):
-                own = [members[at] for at in piece]
-                if len(own) > 1 and not why:
+                chunk_members = [members[at] for at in piece]
+                if len(chunk_members) > 1 and not why:
                     try:
-                        fitted = fit_members(task, own, _part(task, own, run), "together", test=True)
-                        done = [_trained(one, own[0].recipe_on(task).epochs) for one in fitted]
+                        part = _part(task, chunk_members, run)
+                        fitted = fit_members(task, chunk_members, part, "together", test=True)
+                        trained = [_trained(member, chunk_members[0].recipe_on(task).epochs) for member in fitted]
                     except Unbatched as error:
                         why = str(error)
-                if len(own) == 1 or why:
-                    done = [_alone(task, member, run, why) for member in own]
-                results |= dict(zip(piece, done, strict=True))
-                for one in done:
-                    tick(f"{one.metric:.1%}")
+                if len(chunk_members) == 1 or why:
+                    trained = [_train_alone(task, member, run, why) for member in chunk_members]
+                results |= dict(zip(piece, trained, strict=True))
+                for result in trained:
+                    tick(f"{result.metric:.1%}")
     return [results[at] for at in range(len(members))]
 
 
 def groups_alike(recipes: Sequence[Recipe]) -> list[list[int]]:
-    """Which of these recipes can be trained by at once: all those that differ in the learning rate alone."""
+    """Group the recipes by which networks can train at once: they differ in the learning rate alone.
+
+    Returns:
+        The places of each group's recipes, in order.
+    """
     groups: dict[Recipe, list[int]] = {}
     for at, recipe in enumerate(recipes):
         groups.setdefault(common_setting(recipe), []).append(at)
@@ -95,14 +121,28 @@ def groups_alike(recipes: Sequence[Recipe]) -> list[list[int]]:
 
 
 def pieces(group: Sequence[int], size: int) -> list[Sequence[int]]:
-    """A group in parts of at most `size`, as even as they come."""
+    """Cut a group into parts of at most `size`, as even as possible.
+
+    Examples:
+        >>> pieces(range(5), 3)
+        [range(0, 2), range(2, 5)]
+    """
     count = math.ceil(len(group) / size)
     ends = [len(group) * part // count for part in range(count + 1)]
     return [group[start:end] for start, end in pairwise(ends)]
 
 
 def chunk_size(task: Task, member: Member, device: torch.device) -> int:
-    """How many networks like this one train at a time: what the caches hold, on a GPU a quarter of what is free."""
+    """How many networks like this one train at a time.
+
+    Args:
+        task: gives network, recipe and batch.
+        member: one of the networks.
+        device: on the CPU as many as the caches hold, on a GPU as many as a quarter of its free memory holds.
+
+    Returns:
+        A number from 2 to 256.
+    """
     recipe, model = member.recipe_on(task), member.build(task).to(device)
     bytes_each = step_memory(task, model, next(iter(task.batches("train", member.seed, 0))), recipe)
     room = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CACHE
@@ -112,9 +152,20 @@ def chunk_size(task: Task, member: Member, device: torch.device) -> int:
 def fit_members(
     task: Task, members: Sequence[Member], run: Run, name: str, *, test: bool = False
 ) -> list[FittedMember]:
-    """Train members whose recipes are alike as one chunk, the stage `name` of the run; test: measure them then.
+    """Train members whose recipes are alike as one chunk.
 
-    Raises Unbatched, saying why, where they cannot.
+    Args:
+        task: gives network, data, loss, metric and recipe.
+        members: the networks.
+        run: device, bars, meter and folder.
+        name: of the stage in the run's folder.
+        test: measure each network on the test split afterwards.
+
+    Returns:
+        One result a member, in order.
+
+    Raises:
+        Unbatched: saying why they cannot train at once.
     """
     recipes = [member.recipe_on(task) for member in members]
     models = [member.build(task) for member in members]
@@ -127,9 +178,9 @@ def fit_members(
             raise Unbatched("a ticket holds what is no parameter of its network")
     if why := stacking_obstacle(task, recipes[0], models[0], run.device):
         raise Unbatched(why)
-    first = next(iter(task.batches("train", members[0].seed, 0)))
+    batch = next(iter(task.batches("train", members[0].seed, 0)))
     with own_randomness(run.device, members[0].seed):
-        flops, step_bytes = SampleFlops.measure(task, models[0], first), step_memory(task, models[0], first, recipes[0])
+        flops, step_bytes = SampleFlops.measure(task, models[0], batch), step_memory(task, models[0], batch, recipes[0])
     stack = stacked(task, members, models, recipes, run.device)
     reset_peak_memory(run.device)
     end, going = run.file(f"{name}.end"), run.file(f"{name}.going")
@@ -145,14 +196,15 @@ def fit_members(
             saved = {"fits": [(list(fit.history), asdict(fit.cost)) for fit in fits], "diverged": diverged}
             end.save(stack.tensors() | saved)
             going.remove()
-    nothing = [math.nan] * len(fits)
-    metrics, losses, _ = evaluate_together(stack, "test") if test else (nothing, nothing, 0)
+    unknown = [math.nan] * len(fits)
+    metrics, losses, _ = evaluate_together(stack, "test") if test else (unknown, unknown, 0)
+    # A ticket that starts at the end of the schedule trains no epoch that would have measured it.
     over = stack.begin >= recipes[0].epochs * stack.feed.steps
-    validations, _, validated = evaluate_together(stack, "validation") if test and over else (nothing, nothing, 0)
+    validations, _, validated = evaluate_together(stack, "validation") if test and over else (unknown, unknown, 0)
     for at, model in enumerate(models):
         put_values(model.to(run.device), stack.values_of(at))
-    validations = validations if validated else nothing
-    return [FittedMember(*own) for own in zip(models, fits, diverged, metrics, losses, validations, strict=True)]
+    validations = validations if validated else unknown
+    return [FittedMember(*parts) for parts in zip(models, fits, diverged, metrics, losses, validations, strict=True)]
 
 
 def _trained(fitted: FittedMember, epochs: int) -> Trained:
@@ -171,35 +223,38 @@ def _trained(fitted: FittedMember, epochs: int) -> Trained:
     )
 
 
-def _alone(task: Task, member: Member, run: Run, why: str) -> Trained:
-    """One network trained by itself, in the one loop."""
-    recipe, own = member.recipe_on(task), _part(task, [member], run)
+def _train_alone(task: Task, member: Member, run: Run, why: str) -> Trained:
+    """Train one network by itself, in the one loop."""
+    recipe, part = member.recipe_on(task), _part(task, [member], run)
     if member.ticket is not None and member.ticket.removed:
         ticket = replace(member.ticket, recipe={**member.ticket.recipe, **member.recipe})
-        return replace(train(task, ticket, seed=member.seed, init_seed=member.init_seed, run=own), alone=why)
+        return replace(train(task, ticket, seed=member.seed, init_seed=member.init_seed, run=part), alone=why)
     model, fit, diverged = member.build(task).to(run.device), Fit((), Cost()), ""
     try:
-        fit = own.stage("train", task, model, recipe=recipe, attached=member.attached)
+        fit = part.stage("train", task, model, recipe=recipe, attached=member.attached)
     except Diverged as error:
         diverged = str(error)
     with own_randomness(run.device, member.seed):
         metric, loss, _ = evaluate(task, model, "test", recipe)
-    validation = None if fit.history or diverged else own.validate(task, model, recipe)
+    validation = None if fit.history or diverged else part.validate(task, model, recipe)
     fitted = FittedMember(model, fit, diverged, metric, loss, math.nan if validation is None else validation)
     return replace(_trained(fitted, recipe.epochs), alone=why)
 
 
 def _part(task: Task, members: Sequence[Member], run: Run) -> Run:
-    """The part of a run that trains these, in a folder that is named by what they are."""
+    """The part of a run that trains these members, in a folder named by what they are."""
     return run.part("" if run.folder is None else f"together-{fingerprint_of(task, members)}", members[0].seed)
 
 
 def _chunk_size(task: Task, members: Sequence[Member], run: Run) -> int:
-    """How many of these train at a time: as many as when a killed call began with them, whatever memory is free now."""
-    noted = _part(task, members, run).file("chunk")
-    if noted is not None and (saved := noted.load()) is not None:
+    """How many of these members train at a time.
+
+    The size is kept, since chunks are named by their members and less memory may be free when a killed call goes on.
+    """
+    file = _part(task, members, run).file("chunk")
+    if file is not None and (saved := file.load()) is not None:
         return saved["size"]
     size = chunk_size(task, members[0], run.device)
-    if noted is not None:
-        noted.save({"size": size})
+    if file is not None:
+        file.save({"size": size})
     return size

@@ -1,4 +1,4 @@
-"""Any network of which all members compute at once, by `torch.func`."""
+"""Any network, computed for all members at once by `torch.func`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tombola.training.task import Task
 
 
 class _Called(nn.Module):
-    """A network whose forward is the task's."""
+    """A module whose forward pass is the task's, since `functional_call` takes modules alone."""
 
     def __init__(self, task: Task, network: nn.Module) -> None:
         super().__init__()
@@ -27,7 +27,17 @@ class _Called(nn.Module):
 
 
 class Mapped:
-    """A network of each member, vectorised over their values."""
+    """A network of each member, vectorised over their values.
+
+    Args:
+        task: gives the forward pass.
+        model: one member's network.
+        loss: of outputs and targets.
+        values: parameters by name, (members, *shape).
+        grads: where gradients are written, by name; views of `flat_grads`.
+        flat_grads: all gradients in one buffer.
+        buffers: the members' buffers by name, (members, *shape).
+    """
 
     def __init__(
         self,
@@ -40,12 +50,12 @@ class Mapped:
         buffers: dict[str, Tensor],
     ) -> None:
         self.buffers = buffers
-        self._called = _Called(task, bare(copy.deepcopy(model)).to("meta"))
+        self._called = _Called(task, bare(copy.deepcopy(model)).to("meta"))  # its own values are never used
         self._paths = paths_of(self._called.network)
         self._loss, self._flat_grads = loss, flat_grads
         self._leaves = {name: view.detach().requires_grad_() for name, view in values.items()}
         for name, leaf in self._leaves.items():
-            leaf.grad = grads[name]
+            leaf.grad = grads[name]  # backward adds into a gradient that is there, and so into the flat buffer
 
     def gradients(self, inputs: Tensor, targets: Tensor, /) -> Tensor:
         self._called.train()
@@ -56,7 +66,7 @@ class Mapped:
 
         with torch.enable_grad():
             losses = vmap(loss)(self._leaves, self.buffers, inputs, targets)
-            losses.sum().backward()
+            losses.sum().backward()  # of the sum, since no member's loss depends on another member's values
         return losses.detach()
 
     def outputs(self, inputs: Tensor, /) -> Tensor:
@@ -64,5 +74,5 @@ class Mapped:
         return vmap(self._outputs, in_dims=(0, 0, None))(self._leaves, self.buffers, inputs)
 
     def _outputs(self, values: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        named = {f"network.{self._paths[name]}": tensor for name, tensor in {**values, **buffers}.items()}
-        return functional_call(self._called, named, (inputs,))
+        tensors = {f"network.{self._paths[name]}": tensor for name, tensor in {**values, **buffers}.items()}
+        return functional_call(self._called, tensors, (inputs,))

@@ -1,4 +1,4 @@
-"""What the networks of an ensemble may differ in."""
+"""The members of an ensemble: what its networks may differ in."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ from tombola.training.ticket_training import recipe_of, start_of
 
 @dataclass(frozen=True)
 class Member:
-    """One network of an ensemble, as `train` would be asked for it.
+    """One network of an ensemble.
 
-    seed: of the data order; attached: a mask (of any parameters, biases too) on the dense network's initialisation, or
-    a ticket with its own start, held parameters and recipe; None: the dense network. init_seed: of that initialisation,
-    `seed` if None. recipe: fields of the task's recipe, or of the ticket's, to replace.
+    Args:
+        seed: of the order of the data.
+        attached: a mask (of any parameters, biases too) on the dense network's initialisation; or a ticket with its own
+            start, held parameters and recipe. None trains the dense network.
+        init_seed: of the dense network's initialisation; `seed` if None.
+        recipe: fields of the task's recipe, or of the ticket's, to replace.
+
+    Examples:
+        >>> from tombola.testing import toy_task
+        >>> Member(seed=1, recipe={"lr": 0.2}).recipe_on(toy_task()).lr
+        0.2
     """
 
     seed: int = 0
@@ -31,14 +39,16 @@ class Member:
 
     @property
     def ticket(self) -> Ticket | None:
+        """The ticket, if it trains one."""
         return self.attached if isinstance(self.attached, Ticket) else None
 
     @property
     def mask(self) -> Mask:
+        """The mask, which is empty for a dense network."""
         return self.attached if isinstance(self.attached, Mask) else self.ticket.mask if self.ticket else Mask({})
 
     def recipe_on(self, task: Task) -> Recipe:
-        """The recipe that it trains by; TombolaError for a field that no recipe has."""
+        """The recipe by which it trains; TombolaError for a field that no recipe has."""
         Recipe.check_fields(self.recipe)
         return replace(recipe_of(task, self.ticket), **self.recipe)
 
@@ -47,7 +57,7 @@ class Member:
         return start_of(task, self.ticket, self.seed if self.init_seed is None else self.init_seed)
 
     def settings(self, task: Task) -> dict[str, Any]:
-        """All that decides what it comes to on the task's data, as JSON."""
+        """All that decides its result on the task's data, as JSON."""
         model = self.build(task)
         return {
             "seed": self.seed,
@@ -60,7 +70,7 @@ class Member:
 
 
 def fingerprint_of(task: Task, members: Sequence[Member]) -> str:
-    """What decides what these networks come to when they train at once, in a few bytes."""
+    """A fingerprint of all that decides the results of these members when they train at once."""
     settings = {
         "data": data_digest(task),
         "calls": [identity(unwrap(task, name)) for name in ("forward", "loss", "metric")],

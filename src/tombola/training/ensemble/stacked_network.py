@@ -1,4 +1,4 @@
-"""A network of which all members compute at once."""
+"""A network computed for all members at once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ class Stacked(Protocol):
     buffers: dict[str, Tensor]
 
     def gradients(self, inputs: Tensor, targets: Tensor, /) -> Tensor:
-        """Each member's loss of its own batch, (members,); its gradients replace what is in the buffer of gradients.
+        """Compute each member's loss on its own batch, and write its gradients into the buffer of gradients.
 
-        inputs: (members, batch, …); targets: (members, batch, …).
+        Args:
+            inputs: (members, batch, …).
+            targets: (members, batch, …).
+
+        Returns:
+            Losses, (members,).
         """
         ...
 
     def outputs(self, inputs: Tensor, /) -> Tensor:
-        """What each member gives for the same batch, in evaluation: (members, batch, …)."""
+        """Each member's outputs for the same batch, in evaluation mode: (members, batch, …)."""
         ...
