@@ -1,4 +1,4 @@
-"""One process holds a folder: taken over when it is dead or silent, never while it lives; who was paused writes nothing."""
+"""One process holds a folder: taken over when it is dead or silent; who was paused writes nothing."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `tombola`; those of this process if None.
 
     Returns:
-        The exit status: 0 on success, 2 on bad input (after one sentence on standard error), 1 where the output cannot be
-        written, 130 (143, 129) when interrupted (terminated, hung up).
+        The exit status: 0 on success, 2 on bad input (after one sentence on standard error), 1 where the output cannot
+        be written, 130 (143, 129) when interrupted (terminated, hung up).
 
     Examples:
         >>> main(["fnd"])  # Prints "tombola: there is no command 'fnd'; did you mean 'find'?".
@@ -95,7 +95,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _prepare_process() -> None:
-    """End at a supervisor's TERM and a closed terminal's HUP as at Ctrl-C; write any text, also to an ASCII terminal."""
+    """End at TERM and HUP as at Ctrl-C; write any text, also to an ASCII terminal."""
 
     def stop(number: int, _: object) -> None:
         raise KeyboardInterrupt(number)

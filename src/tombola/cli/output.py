@@ -10,10 +10,15 @@ from typing import Any
 
 import torch
 
-from tombola.errors import TombolaError
+from tombola.errors import FileError, TombolaError
 from tombola.report.prose import number
 from tombola.studies import Engine, Serial, Store, Study
 from tombola.training import Meter, bars
+
+GENERATOR = b'<meta name="generator" content="Tombola">'
+PICTURES = ("overview", "accuracy", "layers", "training", "cost", "savings", "robustness", "sanity", "enough", "curves")
+PICTURES += ("growth", "bounds", "network", "boundary", "rates", "pruned")
+"""What the pictures beside a report are called."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,21 @@ def engine(options: RunOptions, root: Path) -> Generator[Engine]:
         options: the device, and which finished runs may be read.
         root: the folder of the runs.
     """
+    _refuse_foreign(root)
     with bars(not options.json) as progress:
         store = Store(root, options.fresh, options.exact)
         yield Engine(store, Serial(chosen_device(options.device), progress, options.meter))
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Refuse a folder in which the report would replace files that Tombola did not write."""
+    page, study = root / "report.html", root / "study.json"
+    pictures = [path for name in PICTURES for path in root.glob(f"{name}.[ps][nv]g")]
+    ours = page.is_file() and GENERATOR in page.read_bytes()
+    ours = ours or (study.is_file() and b'"verdicts"' in study.read_bytes())
+    present = [path for path in (page, study, *pictures) if path.exists()]
+    if present and not ours:
+        raise FileError(f"{present[0]} was not written by Tombola; choose another --out, so that it stays")
 
 
 def chosen_device(name: str) -> torch.device:

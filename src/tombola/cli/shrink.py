@@ -14,8 +14,9 @@ from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, chosen_device, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, options_of, ticket_at
+from tombola.files import held
 from tombola.scores import Batch
-from tombola.shrinking import NETWORK, WEIGHTS, Plan, save_small, smaller, to_onnx
+from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx
 from tombola.studies import default_options, make_task
 from tombola.training import Run, SampleFlops, Task, bars, train
 
@@ -52,8 +53,10 @@ def run(words: Sequence[str]) -> int:
     )
     assert ticket is not None  # With --help, `parse` has ended the command.
     shrink, task = options.shrink, make_task(options.task)
-    with bars(not options.run.json) as progress:
-        job = Run(shrink.seed, shrink.out, chosen_device(options.run.device), progress, meter=options.run.meter)
+    check_place(shrink.out)
+    with bars(not options.run.json) as progress, held(shrink.out) as lease:
+        device, meter = chosen_device(options.run.device), options.run.meter
+        job = Run(shrink.seed, shrink.out, device, progress, meter=meter, lease=lease)
         if options.run.fresh:
             job.clear()
         trained = train(task, ticket, seed=shrink.seed, run=job)

@@ -1,12 +1,13 @@
 """Files: written whole or not at all, held by one process, checked before they are believed."""
 
-from tombola.files.atomic_files import set_aside, unwritable, write_atomically, write_once
+from tombola.files.atomic_files import DAMAGED, set_aside, unwritable, write_atomically, write_once
 from tombola.files.json_lines import as_lines, parsed, text_of
 from tombola.files.lease import Lease, LeaseLost, held
 from tombola.files.printable import printable, printable_text
 from tombola.files.schemas import FORMAT, NewerFormat, as_written, check_format, json_of, read_as
 
 __all__ = [
+    "DAMAGED",
     "FORMAT",
     "Lease",
     "LeaseLost",

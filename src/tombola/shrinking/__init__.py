@@ -4,7 +4,7 @@ from tombola.shrinking.csr_kernels import kernels
 from tombola.shrinking.cutting import Kept, cut, within
 from tombola.shrinking.export import to_onnx
 from tombola.shrinking.plan import Plan
-from tombola.shrinking.small_files import NETWORK, WEIGHTS, load_small, save_small
+from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_small, save_small
 from tombola.shrinking.small_network import ShrinkWarning, preview, shrink, smaller
 from tombola.shrinking.sparse_linear import LayerTiming, SparseLinear, SparsityWarning, sparse, timings
 
@@ -17,6 +17,7 @@ __all__ = [
     "ShrinkWarning",
     "SparseLinear",
     "SparsityWarning",
+    "check_place",
     "cut",
     "kernels",
     "load_small",

@@ -12,8 +12,8 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from tombola.errors import TombolaError
-from tombola.files import write_atomically
+from tombola.errors import FileError, TombolaError
+from tombola.files import json_of, write_atomically
 from tombola.shrinking.cutting import Kept, cut
 from tombola.shrinking.plan import Plan
 from tombola.tickets import digest_of, put_values, tensors_of
@@ -41,6 +41,23 @@ def save_small(folder: str | Path, small: nn.Module, plan: Plan, facts: Mapping[
     }
     write_atomically(Path(folder) / WEIGHTS, save_safetensors(tensors))
     write_atomically(Path(folder) / NETWORK, json.dumps(content))
+
+
+def check_place(folder: str | Path) -> None:
+    """Refuse a folder in which `save_small` would replace files that it did not write.
+
+    Raises:
+        FileError: there are such files.
+    """
+    folder = Path(folder)
+    present = [name for name in (NETWORK, WEIGHTS) if (folder / name).exists()]
+    try:
+        _read_network(folder / NETWORK)
+    except TombolaError as error:
+        if present:
+            raise FileError(
+                f"{folder / present[0]} is not of a network that Tombola shrank; choose another --out, so that it stays"
+            ) from error
 
 
 def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
@@ -88,7 +105,7 @@ def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
 def _read_network(path: Path) -> dict[str, Any]:
     """The checked content of `network.json`, with `Kept` for each layer."""
     try:
-        content = json.loads(path.read_text())
+        content = json_of(path.read_bytes())
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, this version of Tombola reads {FORMAT}")
         kept = {name: _kept(channels) for name, channels in content["kept"].items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -35,7 +34,7 @@ from tombola.studies.legacy import upgraded_run, without_code
 from tombola.studies.result import Result
 from tombola.studies.spec import CONDITIONS, NAMES, digest
 from tombola.tickets import Ticket
-from tombola.training import fingerprint
+from tombola.training import fingerprint, is_stage_file, remove_stages
 
 T = TypeVar("T")
 
@@ -47,7 +46,6 @@ SETTINGS, HISTORY, RESULT = "settings.json", "history.jsonl", "result.json"
 TICKET, CURVE, STAGES = "ticket.safetensors", "search.svg", "stages"
 WRITTEN = (SETTINGS, HISTORY, RESULT, TICKET, CURVE, "tried.jsonl", ".lock", ".owner")
 """The files that a run writes into its folder; the last two are of the first version."""
-STAGE_FILES = (".pt", ".part", DAMAGED)
 ODD = r"[^A-Za-z0-9._-]+"
 """What of a label does not go into a folder's name."""
 
@@ -122,7 +120,7 @@ class RunFolder:
             return None
         if result is not None and (self.path / STAGES).exists():
             with contextlib.suppress(FileError), self.held():
-                shutil.rmtree(self.path / STAGES, ignore_errors=True)
+                remove_stages(self.path / STAGES)
         return result
 
     def found(self, settings: Mapping[str, Any]) -> Ticket | None:
@@ -210,7 +208,7 @@ class RunFolder:
                 "move it away, or choose another --out"
             )
         self._check_is_a_run()
-        shutil.rmtree(self.path / STAGES, ignore_errors=True)
+        remove_stages(self.path / STAGES)
         for path in list(self.path.iterdir()):
             if path.name in WRITTEN or path.name.removesuffix(DAMAGED) in WRITTEN:
                 path.unlink()
@@ -243,7 +241,7 @@ class RunFolder:
             foreign += [
                 f"{STAGES}/{path.relative_to(stages)}"
                 for path in stages.rglob("*")
-                if path.is_symlink() or not (path.is_dir() or path.suffix in STAGE_FILES)
+                if path.is_symlink() or not (path.is_dir() or is_stage_file(path))
             ]
         return sorted(foreign)
 

@@ -1,6 +1,7 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
 from tombola.training.batches import MemoryBatches, move, pick
+from tombola.training.checkpoint import is_stage_file, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.data_identity import DataWarning
 from tombola.training.energy import Meter
@@ -69,6 +70,7 @@ __all__ = [
     "gather_scores",
     "half_squared_error",
     "identity",
+    "is_stage_file",
     "length_of",
     "mixed",
     "move",
@@ -76,6 +78,7 @@ __all__ = [
     "peak_memory",
     "pick",
     "recipe_of",
+    "remove_stages",
     "reset_peak_memory",
     "seed_of",
     "share_of_work",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import time
@@ -11,11 +12,35 @@ from typing import Any
 import torch
 
 from tombola.errors import DamagedError
-from tombola.files import Lease, set_aside, write_atomically
+from tombola.files import DAMAGED, Lease, set_aside, write_atomically
 
 MAGIC = b"tombola checkpoint 1\n"
+FIRST_VERSION = b"PK\x03\x04"
+"""How the first version's checkpoints begin, which have no digest."""
 DIGEST = 32
 """Bytes of the digest that follows the magic, before the state itself."""
+
+
+def is_stage_file(path: Path) -> bool:
+    """Whether a file among a run's stages is one that Tombola wrote: a checkpoint, or what is left of one."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.suffix in (".part", DAMAGED):
+        return True
+    with path.open("rb") as file:
+        return path.suffix == ".pt" and file.read(len(MAGIC)).startswith((MAGIC, FIRST_VERSION))
+
+
+def remove_stages(folder: Path) -> None:
+    """Remove the checkpoints of a run's stages, and the folders that are empty then; what is not ours stays."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # What is in a folder comes before it.
+        if is_stage_file(path):
+            path.unlink(missing_ok=True)
+        elif path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 class Checkpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,7 @@ from tombola.files import Lease
 from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, suited
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
-from tombola.training.checkpoint import Checkpoint
+from tombola.training.checkpoint import Checkpoint, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.energy import Meter, Reading
 from tombola.training.loop import Fit, evaluate, fit
@@ -315,7 +314,7 @@ class Run:
     def clear(self) -> None:
         """Remove the stages' files, once their result is safe elsewhere."""
         if self.folder is not None:
-            shutil.rmtree(self.folder / "stages", ignore_errors=True)
+            remove_stages(self.folder / "stages")
 
     def file(self, name: str) -> Checkpoint | None:
         """The file in which a stage keeps something; None without a folder."""
