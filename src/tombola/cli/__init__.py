@@ -66,16 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         _say("\ntombola: stopped; run the same command again and it goes on where it was")
         status = 128 + (stop.args[0] if stop.args else signal.SIGINT)
-    except OSError:
-        if _output_error() is None:
+    except OSError as failure:
+        error = failure if isinstance(failure, BrokenPipeError) else _output_error()
+        if error is None:
             raise  # An error of the user's own code stays whole.
-        status = 1
-    if (error := _output_error()) is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Or Python complains again when it ends.
-        if not isinstance(error, BrokenPipeError):  # The reader has closed the pipe, as `tombola methods | head` does.
-            _say(f"tombola: could not write the output ({error.strerror}); what was computed is on disk")
-        status = status or 1
-    return status
+        return _output_ended(error)
+    error = _output_error()
+    return status if error is None else _output_ended(error)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -106,6 +103,14 @@ def _prepare_process() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _output_ended(error: OSError) -> int:
+    """Say that the output could not be written, but not where its reader has gone, as `head` in a pipe does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Or Python complains again when it ends.
+    if not isinstance(error, BrokenPipeError):
+        _say(f"tombola: could not write the output ({error.strerror}); what was computed is on disk")
+    return 1
 
 
 def _output_error() -> OSError | None:

@@ -35,10 +35,10 @@ class Result:
     loss: float
     validation: float
     epochs: int
-    history: tuple[dict[str, float], ...]
+    history: tuple[dict[str, int | float], ...]
     layers: dict[str, tuple[int, int]]
-    search: dict[str, float]
-    training: dict[str, float]
+    search: dict[str, int | float]
+    training: dict[str, int | float]
     settings: dict[str, Any]
     digest: str
     source: str

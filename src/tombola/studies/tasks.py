@@ -159,6 +159,10 @@ def make_task(options: TaskOptions) -> SupervisedTask:
         {'data': 'digits', 'model': 'lenet-300-100'}
     """
     data = _users_function(options.data, "data")() if ":" in options.data else _zoo_data(options)
+    if not isinstance(data, Mapping) or not {"train", "test"} <= data.keys():
+        raise TombolaError(
+            f"the data '{options.data}' gave a {type(data).__name__}; give {OWN_DATA.partition(' that ')[2]}"
+        )
     if options.hold_out:
         data = zoo.hold_out(data, options.hold_out)
     labels = _labels(options)

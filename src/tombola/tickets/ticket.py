@@ -37,7 +37,7 @@ class Provenance:
     method: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, int | float] = field(default_factory=dict)
     seed: int | None = None
     ties: int = 0
     whole: float | None = None

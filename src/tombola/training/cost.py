@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Sized
+import weakref
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -94,25 +95,59 @@ class SampleFlops:
                 loss.backward()
             return SampleFlops(forward / batch_size(batch), counter.get_total_flops() / batch_size(batch))
 
-        return on_a_twin(count, model, batch)
+        return on_a_twin(count, task, model, batch)
 
 
-def on_a_twin(count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch) -> T:
+def on_a_twin(count: Callable[[nn.Module, Batch], T], task: Task, model: nn.Module, batch: Batch) -> T:
     """Count something on a copy of the model, on the meta device if the model can run there.
+
+    What was counted there is remembered: of a task, the same modules and shapes give the same count.
 
     Args:
         count: counts on the copy, which is in training mode, and on the batch, which is on the same device.
+        task: whose forward pass and loss are counted.
         model: is copied; it stays as it is.
         batch: inputs and targets.
 
     Returns:
         What `count` returns.
     """
+    if id(task) not in _counted_of_task:
+        _counted_of_task[id(task)] = {}
+        weakref.finalize(task, _counted_of_task.pop, id(task), None)  # The next object may get its id.
+    known, key = _counted_of_task[id(task)], (getattr(count, "__qualname__", ""), _modules_of(model), _shapes_of(batch))
+    if key in known:
+        return known[key]
     try:
         # On the meta device tensors have shapes but no values, so that counting takes no time and no memory.
-        return _count_on(torch.device("meta"), count, model, batch)
+        known[key] = _count_on(torch.device("meta"), count, model, batch)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):  # the model's forward looks at values
         return _count_on(device_of(model), count, model, batch)
+    return known[key]
+
+
+_counted_of_task: dict[int, dict[Hashable, Any]] = {}
+
+
+def _modules_of(model: nn.Module) -> Hashable:
+    """What decides how much a network computes: modules with their plain attributes, and the shapes of its tensors."""
+    plain = (int, float, bool, str, tuple, type(None))
+    modules = tuple(
+        (name, type(module), repr([(key, value) for key, value in vars(module).items() if isinstance(value, plain)]))
+        for name, module in model.named_modules()
+    )
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return modules, tuple((name, tensor.shape, tensor.dtype, tensor.requires_grad) for name, tensor in tensors)
+
+
+def _shapes_of(value: Any) -> Hashable:
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.dtype
+    if isinstance(value, Mapping):
+        return tuple((key, _shapes_of(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_shapes_of, value))
+    return repr(value)
 
 
 def _count_on(device: torch.device, count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch) -> T:

@@ -74,4 +74,4 @@ def step_memory(task: Task, model: nn.Module, batch: Batch, recipe: Recipe) -> i
         counted = {storage_key(tensor.untyped_storage()) for tensor in (*twin.parameters(), *twin.buffers())}
         return sum(storage.nbytes() for key, storage in storages.items() if key not in counted)
 
-    return lasting + on_a_twin(saved_bytes, model, batch)
+    return lasting + on_a_twin(saved_bytes, task, model, batch)

@@ -36,7 +36,7 @@ class MeasuredRow:
     """
 
     seed: int
-    figures: dict[str, float]
+    figures: dict[str, int | float]
     seconds: float
     settings: dict[str, Any]
     source: str

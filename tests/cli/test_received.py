@@ -1,0 +1,301 @@
+"""A file that was received chooses no code, no path and no option, and shows nothing that controls a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import tombola as tb
+from tombola.cli import main
+from tombola.tickets.ticket_file import write_file
+
+COMMANDS = ["train", "check", "shrink", "robustness"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "canary.py").write_text("open('sang', 'w').close()\ndef data(): open('called', 'w').close()\n")
+
+
+@pytest.fixture(scope="module")
+def ticket():
+    """A ticket of the digits, as `tombola find random` makes it."""
+    from tombola.studies import TaskOptions, make_task
+
+    task = make_task(TaskOptions(recipe=tb.Recipe(epochs=1, batch=64, precision="float32")))
+    return tb.find(task, tb.method("random", density=0.5), seed=0)
+
+
+def received(ticket, path="t.safetensors", **task):
+    """The ticket as a file whose task says something else; its digest is right."""
+    provenance = replace(ticket.provenance, task={**ticket.provenance.task, **task})
+    replace(ticket, provenance=provenance).save(path)
+    return path
+
+
+def refused(capsys, *words):
+    assert main(list(words)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("tombola: ")
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("key", ["data", "model"])
+def test_code_that_a_file_names_is_neither_imported_nor_called(ticket, capsys, command, key):
+    received(ticket, **{key: "canary:data"})
+    message = refused(capsys, command, "t.safetensors", "--out", "out")
+    assert f"the {key} 'canary:data'" in message
+    assert f"--{key} canary:data, or --trust" in message
+    assert not Path("sang").exists()
+    assert not Path("out").exists()
+
+
+def test_code_that_is_typed_or_trusted_is_called(ticket, capsys):
+    received(ticket, data="canary:data")
+    for more in (["--data", "canary:data"], ["--trust"]):
+        assert "the data 'canary:data' gave a NoneType" in refused(capsys, "train", "t.safetensors", *more)
+        assert Path("called").exists()
+        Path("called").unlink()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_that_are_none_of_a_task_are_not_taken(ticket, capsys, command):
+    precious = Path("precious")
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years of work")
+    received(ticket, out="precious", fresh="", device="cuda:9", trust="", **{"recipe.epochs": "1 --out precious"})
+    assert "recipe.epochs" not in refused(capsys, command, "t.safetensors", "--out", "out")
+    received(ticket, out="precious", fresh="", device="cuda:9", trust="", data="canary:data")
+    refused(capsys, command, "t.safetensors", "--out", "out")
+    assert [path.name for path in precious.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        {"width": "1e30"},
+        {"width": "nan"},
+        {"hold-out": "-3"},
+        {"recipe.epochs": "many"},
+        {"recipe.epochs": "1 --fresh"},
+        {"recipe.lr": "nan"},
+        {"recipe.optimizer": "rm -rf"},
+        {"recipe.milestones": "--out x"},
+        {"data-dir": "/etc"},
+        {"data": "no-such-data"},
+        {"model": "../../etc/passwd"},
+        {"data": ["digits"]},
+    ],
+    ids=str,
+)
+def test_a_label_that_no_task_has_is_one_sentence(ticket, capsys, label):
+    received(ticket, **label)
+    refused(capsys, "train", "t.safetensors", "--out", "out")
+    assert not Path("out").exists()
+
+
+def test_a_folder_is_named_by_a_fixed_alphabet(ticket, capsys):
+    for method in ("../../escaped", "a\x00b", "\ud800", "x" * 500, "/abs", "..", "con\n"):
+        provenance = replace(ticket.provenance, method=method)
+        replace(ticket, provenance=provenance).save("t.safetensors")
+        assert main(["train", "t.safetensors", "--recipe.epochs", "1", "--json"]) == 0
+        capsys.readouterr()
+    names = [path.name for path in Path("runs").iterdir()]
+    assert all(name.replace("-", "").replace(".", "").replace("_", "").isalnum() for name in names)
+    assert not Path("../escaped").exists()
+    assert not Path("../../escaped").exists()
+
+
+def test_what_a_file_is_called_cannot_control_terminal_or_page(ticket, capsys):
+    method = "imp[/b]\x1b]0;owned\x07\x1b[31m<script>alert(1)</script>[link=file:///etc]x[/link]"
+    replace(ticket, provenance=replace(ticket.provenance, method=method)).save("t.safetensors")
+    words = ["--seeds", "2", "--controls", "random", "--recipe.epochs", "1", "--out", "out"]
+    assert main(["check", "t.safetensors", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "[/b]" in shown
+    page = Path("out/report.html").read_text()
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+    assert main(["report", "out"]) == 0
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"batch": None}, {"warmup": "long"}, {"lr": {}}, {"start": [1]}, {"epochs": -1}, {"lr": "x"}, {"unheard": 1}],
+    ids=str,
+)
+def test_a_recipe_that_no_training_has_is_one_sentence(ticket, capsys, recipe):
+    _rewritten(ticket, recipe=recipe)
+    refused(capsys, "train", "t.safetensors", "--out", "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": 2}, "was written by a newer Tombola"),
+        ({"shapes": {"1.weight": [2] * 70}}, "not the ones"),
+        ({"start": {"seed": "0", "digest": "", "weights": "own"}}, "seed: expected `int`"),
+        ({"start": {"seed": 0, "digest": "", "weights": "mine"}}, "weights"),
+        ({"held": "all"}, "held: expected `array`"),
+        ({"removed": {"g": [-1]}}, "units by number"),
+        ({"provenance": {"ties": "many"}}, "ties"),
+        ({"provenance": []}, "provenance: expected `object`"),
+    ],
+    ids=str,
+)
+def test_a_description_that_does_not_fit_is_one_sentence(ticket, capsys, change, says):
+    _rewritten(ticket, **change)
+    assert says in refused(capsys, "train", "t.safetensors", "--out", "out")
+
+
+def test_what_a_newer_version_adds_is_ignored(ticket):
+    _rewritten(ticket, from_the_future={"a": [1]})
+    assert tb.Ticket.load("t.safetensors").digest == ticket.digest
+
+
+def _rewritten(ticket, **change):
+    """The ticket's file with another description and the digest that this one has."""
+    ticket.save("t.safetensors")
+    data = Path("t.safetensors").read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    content = json.loads(header["__metadata__"]["tombola"])
+    tensors = load_file("t.safetensors")
+    write_file(Path("t.safetensors"), {**{k: v for k, v in content.items() if k != "digest"}, **change}, tensors)
+
+
+@pytest.mark.parametrize("words", [["--out", "docs", "--fresh"], ["--out", "docs"]], ids=["fresh", "not fresh"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["find", "random"],
+        ["train", "dense"],
+        ["compare", "random", "--seeds", "1"],
+        ["check", "random", "--seeds", "1"],
+        ["sanity", "random", "--seeds", "1"],
+        ["shrink", "t.safetensors"],
+        ["enough"],
+        ["sparsest"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_nothing_that_tombola_did_not_write_is_removed_or_replaced(ticket, capsys, command, words):
+    ticket.save("t.safetensors")
+    for name in (
+        "report.html",
+        "study.json",
+        "settings.json",
+        "network.json",
+        "notes/thesis.tex",
+        "stages/round-00.pt",
+    ):
+        path = Path("docs") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("years of work")
+    before = {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()}
+    refused(capsys, *command, *words)
+    assert {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()} == before
+
+
+def test_fresh_clears_a_run_and_not_what_lies_beside_it(capsys):
+    words = ["find", "random", "--density", "0.5", "--out", "r"]
+    assert main([*words, "--json"]) == 0
+    capsys.readouterr()
+    Path("r/notes.txt").write_text("mine")
+    assert "r holds notes.txt beside a run" in refused(capsys, *words, "--fresh")
+    Path("r/notes.txt").unlink()
+    assert main([*words, "--fresh", "--json"]) == 0
+
+
+def test_a_finished_run_is_read_where_nothing_can_be_written(capsys):
+    words = ["train", "dense", "--recipe.epochs", "1", "--out", "r", "--json"]
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    before = sorted(Path("r").iterdir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tombola.studies.store.held", _cannot)
+        assert main(words) == 0
+    assert capsys.readouterr().out == first
+    assert sorted(Path("r").iterdir()) == before
+
+
+def _cannot(*_):
+    raise PermissionError("read-only")
+
+
+def test_damaged_checkpoints_are_set_aside_and_the_end_is_the_same(capsys, monkeypatch):
+    warnings.simplefilter("default")
+    words = ["find", "imp", "--density", "0.5", "--recipe.epochs", "1", "--json"]
+    assert main([*words, "--out", "whole"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tombola.studies.store.RunFolder.finish_search", stop)
+        assert main([*words, "--out", "t"]) == 130
+    stages = sorted(Path("t/stages").glob("*.pt"))
+    assert len(stages) > 2
+    for number, path in enumerate(stages):
+        data = bytearray(path.read_bytes())
+        data[-1 - number * 7 % len(data)] ^= 1 << number % 8
+        path.write_bytes(bytes(data[: len(data) // 2]) if number == 1 else bytes(data))
+    capsys.readouterr()
+    assert main([*words, "--out", "t"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["mask_digest"] == whole["mask_digest"]
+    assert said.err.count("stands aside") == len(stages)
+    assert not Path("t/stages").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_signal_ends_as_ctrl_c_does(number, status):
+    words = [sys.executable, "-m", "tombola.cli", "find", "imp", "--density", "0.02", "--recipe.epochs", "40"]
+    with subprocess.Popen([*words, "--out", "t"], stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 60
+        while not list(Path("t").rglob("*.pt")) and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(number)
+        said = process.communicate()[1]
+    assert process.returncode == status
+    assert said.strip().endswith("stopped; run the same command again and it goes on where it was")
+    assert "Traceback" not in said
+    assert not [*Path("t").rglob("*.part"), *Path("t").glob(".holder-*")]
+
+
+def test_a_reader_that_goes_away_and_a_full_disk_are_no_tracebacks():
+    words = f"{sys.executable} -m tombola.cli"
+    for command, status, says in (
+        (f"{words} methods | head -1", 0, ""),
+        (f"{words} --help | true", 0, ""),
+        (f"{words} methods > /dev/full", 1, "could not write the output (No space left on device)"),
+    ):
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert done.returncode == status
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        assert says in done.stderr
+
+
+def test_an_ascii_terminal_loses_letters_and_not_the_work():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    words = [sys.executable, "-m", "tombola.cli", "methods"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert "imp" in done.stdout
