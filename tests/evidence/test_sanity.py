@@ -335,7 +335,7 @@ def test_the_command_says_which_method_passes_which_check(tmp_path, monkeypatch,
 
 
 def test_blocks_are_checked_too():
-    method = tb.OneShot(score=tb.scores.Snip(), granularity=tb.Blocks(2))
+    method = tb.OneShot(score=tb.scores.Snip(), granularity=tb.structure.Blocks(2))
     done = tb.sanity(toy_task(short_resnet, 1), [method], checks=["shuffle", "half-data"], seeds=1)
     assert {own.finding for own in done.sanity[0].checks} == {"undecided"}
 

@@ -125,7 +125,7 @@ def test_scaling_the_data_changes_nothing_where_black_and_white_are_given(traine
             "use a task on images",
         ),
         (lambda task, net: zoo.hold_out(zoo.data("digits"), 9), "hold out at most 8, or none: --hold-out 0"),
-        (lambda task, net: zoo.hold_out({"train": [1], "test": [2]}, 1), "data in memory alone"),
+        (lambda task, net: zoo.hold_out({"train": [1], "test": [2]}, 1), "only data in memory"),
     ],
 )
 def test_bad_input_gets_a_sentence(act, says, trained):
