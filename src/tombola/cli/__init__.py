@@ -66,13 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         _say("\ntombola: stopped; run the same command again and it goes on where it was")
         status = 128 + (stop.args[0] if stop.args else signal.SIGINT)
-    except OSError as failure:
-        error = failure if isinstance(failure, BrokenPipeError) else _output_error()
-        if error is None:
-            raise  # An error of the user's own code stays whole.
+    except OutputError as error:
         return _output_ended(error)
-    error = _output_error()
-    return status if error is None else _output_ended(error)
+    try:
+        sys.stdout.flush()
+    except OutputError as error:
+        return _output_ended(error)
+    return status
 
 
 def _run(words: Sequence[str]) -> int:
@@ -100,26 +100,41 @@ def _prepare_process() -> None:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores HUP, and so do we then.
             signal.signal(number, stop)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = Output(sys.stdout.buffer, sys.stdout.encoding, "replace", line_buffering=sys.stdout.isatty())
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="replace")
 
 
-def _output_ended(error: OSError) -> int:
+class OutputError(Exception):
+    """Standard output cannot be written; other errors of files are of the files that they name."""
+
+
+class Output(io.TextIOWrapper):
+    """Standard output whose errors are told from those of files."""
+
+    def write(self, text: str, /) -> int:
+        """Write a text."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise OutputError from error
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        try:
+            super().flush()
+        except OSError as error:
+            raise OutputError from error
+
+
+def _output_ended(error: OutputError) -> int:
     """Say that the output could not be written, but not where its reader has gone, as `head` in a pipe does."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Or Python complains again when it ends.
-    if not isinstance(error, BrokenPipeError):
-        _say(f"tombola: could not write the output ({error.strerror}); what was computed is on disk")
+    cause = error.__cause__
+    if isinstance(cause, OSError) and not isinstance(cause, BrokenPipeError):
+        _say(f"tombola: could not write the output ({cause.strerror}); what was computed is on disk")
     return 1
-
-
-def _output_error() -> OSError | None:
-    """Why standard output takes no more, if that is so."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return error
-    return None
 
 
 def _say(text: str) -> None:
