@@ -208,7 +208,10 @@ def test_methods_of_blocks_are_compared_by_how_many_they_remove(tmp_path, monkey
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["check", "layer-snip", "--density", "0.5"], "'layer-snip' removes whole blocks; give their number, as --remove 3"),
+        (
+            ["check", "layer-snip", "--density", "0.5"],
+            "'layer-snip' removes whole blocks; give their number, as --remove 3",
+        ),
         (["train", "snip", "--remove", "2"], "'snip' keeps a share of its weights; give a density instead"),
         (["train", "filter-snip", "--remove", "4", "--model", "resnet20"], "4 blocks cannot go: of 6 that could, 3"),
     ],

@@ -101,7 +101,8 @@ def _prepare_process() -> None:
         if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores HUP, and so do we then.
             signal.signal(number, stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = Output(sys.stdout.buffer, sys.stdout.encoding, "replace", line_buffering=sys.stdout.isatty())
+        encoding, terminal = sys.stdout.encoding, sys.stdout.isatty()
+        sys.stdout = Output(sys.stdout.detach(), encoding, "replace", line_buffering=terminal)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="replace")
 

@@ -28,11 +28,17 @@ DENSE = "dense"
 Subject = TypeVar("Subject", bound=Ticket | Method)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
-    """Finished runs and the verdicts on them; what was asked, as title, command and the task's labels.
+    """Finished runs and the verdicts on them. Printed, it is a table with a row for each verdict.
 
-    sanity: which sanity checks each method passes, where these were asked.
+    Args:
+        results: of all runs, each once.
+        verdicts: one for each subject and density.
+        title: what the study is called in its report.
+        command: what to type to make it again; "" where there is no such command.
+        task: the task's labels.
+        sanity: which sanity checks each method passes, where these were asked.
     """
 
     results: tuple[Result, ...]
@@ -41,6 +47,22 @@ class Study:
     command: str = ""
     task: Mapping[str, str] = field(default_factory=dict)
     sanity: tuple[Sanity, ...] = ()
+
+    def __str__(self) -> str:
+        arms = list(dict.fromkeys(arm for verdict in self.verdicts for arm in verdict.means))
+        rows = [["method", "density", *arms, "wins"]]
+        for verdict in self.verdicts:
+            means = (f"{100 * verdict.means[arm]:.2f}" if arm in verdict.means else "" for arm in arms)
+            word = {True: "yes", False: "no", None: "undecided"}[verdict.wins]
+            rows.append([verdict.subject, f"{verdict.density:.4g}", *means, word])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        runs = f"{len(self.results)} runs; the metric on the test split in percent, mean over seeds"
+        return "\n".join([*([self.title] if self.title else []), *lines, runs])
+
+    __repr__ = __str__
 
     def save(self, folder: Path) -> None:
         """Write study.json into a folder."""

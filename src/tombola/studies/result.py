@@ -10,20 +10,38 @@ from tombola.files import FORMAT, read_as
 from tombola.studies.legacy import upgraded_run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """One finished run.
+    """What one finished run came to.
 
-    method: name of the search, "" for dense; control: which control of it, "" for the ticket itself;
-    density: asked share of units; weight_density: kept share of prunable weights; metric and loss: on the test
-    split, read once, at the end; history: one row an epoch; layers: tensor → (kept, size); search and
-    training: cost as in `training.Cost`; epochs_spent: training that its start already had; effective_density:
-    kept share that lies on a path from input to output; whole, before: on the validation split, the metric of the
-    network that a ticket was cut out of and the ticket's before any training, where its search measured them; ticket:
-    its file; command: what makes this result again; country: the one whose grid energy and carbon are estimated for, ""
-    where they are not; robustness: what `evidence.Robustness` measured of it, by name; together: how many networks
-    trained at once with this one counted, which shared seconds, energy and carbon evenly; alone: why it could not be
-    trained with others, where small networks were.
+    Args:
+        method: the search; "" for the dense network.
+        control: which control of it; "" for the ticket itself.
+        density: the share of units that was asked for.
+        weight_density: the share of prunable weights that is kept.
+        seed: of the run.
+        metric: on the test split, which is read once, at the end; as a share.
+        loss: likewise.
+        validation: the metric on the validation split.
+        epochs: how many were trained.
+        history: one row an epoch.
+        layers: by tensor, how many weights are kept, of how many.
+        search: the cost of the search, as `training.Cost`.
+        training: the cost of the training.
+        settings: what the run is.
+        digest: the name of its folder.
+        source: a digest of the package's source that made it.
+        collapsed: the layers of which nothing is left.
+        effective_density: the share of weights that lie on a path from input to output; None where that is not known.
+        epochs_spent: the training that the start of the ticket already had.
+        whole: the validation metric of the network that the ticket was cut out of, where the search measured it.
+        before: the validation metric of the ticket before it trained, where the search measured it.
+        ticket: the ticket's file.
+        command: what to type to make the result again.
+        country: whose grid energy and carbon are estimated for; "" where they are not.
+        robustness: what `robust.Robustness` measured, by name.
+        together: how many networks trained at once, this one counted; they shared seconds and energy evenly.
+        alone: why the network could not train with others, where small networks did.
     """
 
     method: str
@@ -53,6 +71,14 @@ class Result:
     robustness: dict[str, float] = field(default_factory=dict)
     together: int = 1
     alone: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.arm} at density {self.density:.4g}, seed {self.seed}: {100 * self.metric:.2f} % on the test split, "
+            f"loss {self.loss:.4g}, after {self.epochs} epochs"
+        )
+
+    __repr__ = __str__
 
     @property
     def arm(self) -> str:

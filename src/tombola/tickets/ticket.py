@@ -28,10 +28,18 @@ DIMENSIONS, LARGEST_SIDE = 16, 2**40
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a ticket came from: method and its settings, the task as its maker names it, cost of the search.
+    """Where a ticket came from.
 
-    whole, before: the metric on the validation split of the network that it was cut out of, and of the subnetwork
-    before any training of its own, where the search measured them.
+    Args:
+        method: what searched it.
+        settings: of the method.
+        task: the task's labels, as whoever made the ticket typed them. They choose nothing when the file is read.
+        cost: of the search, as `training.Cost`.
+        seed: of the search.
+        ties: how many units of equal scores the hash of their names decided.
+        whole: the validation metric of the network that it was cut out of, where the search measured it.
+        before: the validation metric of the ticket before it trained, where the search measured it.
+        version: of Tombola.
     """
 
     method: str = ""
@@ -45,14 +53,22 @@ class Provenance:
     version: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ticket:
-    """A subnetwork and all that is needed to train it.
+    """A part of a network, and all that is needed to train it.
 
-    mask: kept weights; start: the values it trains from; held: parameters kept at their start value while it
-    trains; recipe: what the method prescribes for that training, as fields of the task's recipe to replace;
-    removed: at a granularity coarser than weights, the units removed from each group (the mask follows from
-    them).
+    Args:
+        mask: the weights that are kept.
+        start: the values from which it trains.
+        held: the parameters that keep their start value while it trains.
+        recipe: what the method prescribes for that training: fields of the task's recipe, and their values.
+        removed: at a granularity coarser than weights, the units that were removed from each group; the mask follows.
+        provenance: where the ticket came from.
+
+    Examples:
+        >>> mask = Mask.of({"0.weight": torch.tensor([[True, False], [True, True]])})
+        >>> print(Ticket(mask, Seed(0, digest="")))
+        Ticket(no method: 3 of 4 weights, density 0.75, starts from seed 0, db35ebf1)
     """
 
     mask: Mask
@@ -65,6 +81,14 @@ class Ticket:
     def __post_init__(self) -> None:
         own = {key: tuple(value) if isinstance(value, list) else value for key, value in self.recipe.items()}
         object.__setattr__(self, "recipe", own)
+
+    def __str__(self) -> str:
+        method = self.provenance.method or "no method"
+        start = f"seed {self.start.seed}" if isinstance(self.start, Seed) else f"values of {self.start.what}"
+        kept = f"{self.mask.total_kept:,} of {self.mask.size:,} weights"
+        return f"Ticket({method}: {kept}, density {self.density:.4g}, starts from {start}, {self.digest[:8]})"
+
+    __repr__ = __str__
 
     @property
     def density(self) -> float:
