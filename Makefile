@@ -13,6 +13,8 @@ test: .venv-test/installed
 
 slow: .venv-test/installed
 	.venv-test/bin/python -m pytest -n 2 -m slow
+	.venv-test/bin/python tests/reliability/kills.py
+	.venv-test/bin/python tests/reliability/fuzz.py
 
 lint: .venv-test/installed
 	.venv-test/bin/ruff check src tests benchmarks
