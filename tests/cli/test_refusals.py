@@ -22,7 +22,7 @@ from torch import nn
 import tombola as tb
 from tombola.cli import main
 from tombola.evidence import Checked, Comparison, Sanity, Verdict, judge, paired_comparison
-from tombola.files import as_lines
+from tombola.files import as_lines, read_as
 from tombola.registry import METHODS
 from tombola.robust import Robustness
 from tombola.studies import RunFolder
@@ -212,9 +212,9 @@ def test_what_a_newer_version_adds_to_a_study_does_no_harm(tmp_path):
     def flat(own):  # what maps names to numbers has no fields
         return json.loads(json.dumps(newer(asdict(own))))
 
-    assert Comparison.of(flat(one)) == one
-    assert replace(Verdict.of(flat(verdict)), means=verdict.means) == verdict
-    assert Sanity.of(flat(sanity)) == sanity
+    assert read_as(Comparison, flat(one)) == one
+    assert replace(read_as(Verdict, flat(verdict)), means=verdict.means) == verdict
+    assert read_as(Sanity, flat(sanity)) == sanity
 
 
 def test_a_command_called_from_python_leaves_warnings_as_they_were(capsys, monkeypatch):

@@ -17,6 +17,7 @@ from tombola import TombolaError
 from tombola.cli import main
 from tombola.evidence import CHECKS, Against, Checked, Sanity, control, control_obstacle, holm, paired_comparison
 from tombola.evidence.other_data import AlteredData, HalfData, RandomImages, RandomLabels
+from tombola.files import read_as
 from tombola.registry import CONTROLS, METHODS
 from tombola.report import GatheredArms, sanity_table, write_report
 from tombola.report.prose import summary
@@ -270,7 +271,7 @@ def test_a_check_is_passed_where_the_ticket_is_better_than_its_control():
     whole = Sanity("snip", 0.05, (0, 1, 2, 3), tuple(checks))
     assert "passes shuffle (which weights of a layer are kept matters)" in whole.summary
     assert whole.summary.endswith("undecided: half-data; it trains: later")
-    assert Sanity.of(json.loads(json.dumps(asdict(whole)))) == whole
+    assert read_as(Sanity, json.loads(json.dumps(asdict(whole)))) == whole
     assert all(CONTROLS.entry(name).means for name in CHECKS)
 
 

@@ -15,6 +15,7 @@ from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 from tombola import TombolaError, Verdict
 from tombola.evidence import MANDATORY, interval, judge, paired_comparison
 from tombola.evidence.statistics import holm
+from tombola.files import read_as
 
 CASES = [(seed, count, sd, shift) for seed in range(4) for count in (2, 3, 5, 20) for sd, shift in
          ((0.002, 0.0), (0.002, 0.003), (0.01, -0.01), (0.01, 0.003), (0.05, 0.1))]  # fmt: skip
@@ -226,7 +227,7 @@ def test_a_printed_verdict_has_an_aligned_row_for_each_comparison():
 @pytest.mark.parametrize("offsets", [{}, {"shuffle": (0, NOISY)}, {"dense": (-2, STEADY)}])
 def test_a_verdict_survives_json(offsets):
     found = verdict(**offsets)
-    assert Verdict.of(json.loads(json.dumps(asdict(found)))) == found
+    assert read_as(Verdict, json.loads(json.dumps(asdict(found)))) == found
 
 
 def test_means_and_comparisons_are_of_the_given_numbers():

@@ -42,9 +42,9 @@ def test_what_does_not_fit_is_named(content, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"a": NaN}', "the number NaN"),
-        ('{"a": [-Infinity]}', "the number -Infinity"),
-        ('{"a": 1e999}', "too large"),
+        ('{"a": NaN}', "the number nan"),
+        ('{"a": [-Infinity]}', "the number -inf"),
+        ('{"a": 1e999}', "the number inf"),
         ("[" * 100 + "]" * 100, "nested too deep"),
         ("[" * 100_000 + "]" * 100_000, "nested too deep"),
         ("{", "Expecting"),

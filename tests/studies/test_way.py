@@ -14,8 +14,9 @@ SOURCE = Path(tb.__file__).parent
 STUDIES = SOURCE / "studies"
 WORK = ("find", "control", "train")
 """Where a run leaves the package for what it is about."""
-NAMES = ("RunSpec.method", "RunSpec.density")
-"""What a run is called: read in passing."""
+READ = ("RunSpec.method", "RunSpec.density", "RunFolder.is_finished", "RunFolder._read")
+READ += tuple(f"RunFolder.{file}" for file in ("settings", "result", "ticket", "history"))
+"""What a run is called, and what a file of its folder says: read in passing."""
 
 
 def stops(specs: list[RunSpec], store: Store) -> list[str]:
@@ -39,7 +40,7 @@ def stops(specs: list[RunSpec], store: Store) -> list[str]:
             calls.add(caller.f_code.co_qualname)
         name, path = frame.f_code.co_qualname, Path(frame.f_code.co_filename)
         leaves = name in WORK and is_ours(caller) and Path(caller.f_code.co_filename).is_relative_to(STUDIES)
-        if (path.is_relative_to(STUDIES) and name not in NAMES) or leaves:
+        if (path.is_relative_to(STUDIES) and name not in READ) or leaves:
             seen.setdefault(name, str(path.relative_to(SOURCE)))
 
     sys.setprofile(note)

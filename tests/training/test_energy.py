@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import torch
 
 import tombola as tb
 from killed import Kill
@@ -21,6 +20,7 @@ from tombola.cli import main
 from tombola.studies import RunSpec, carry_out, prepare, search
 from tombola.testing import toy_task
 from tombola.training import Cost, Observer, Run, energy
+from tombola.training.checkpoint import Checkpoint
 from tombola.training.energy import Reading
 
 
@@ -79,14 +79,14 @@ def test_a_stage_killed_and_resumed_has_the_energy_of_all_its_seconds(tmp_path):
     assert run(Kill(0)) == resumed
 
 
-def test_checkpoints_of_before_there_were_meters_still_load(tmp_path):
+def test_checkpoints_without_meters_still_load(tmp_path):
     task, first = toy_task(epochs=1), Run(folder=tmp_path)
     first.stage("one", task, task.build(0))
     path = tmp_path / "stages" / "one.end.pt"
-    saved = torch.load(path, weights_only=True)
+    saved = Checkpoint(path).load()
     for key in ("energy", "carbon", "step_memory"):
         del saved["cost"][key]
-    torch.save(saved, path)
+    Checkpoint(path).save(saved)
     second = Run(folder=tmp_path, meter=Steady())
     second.stage("one", task, task.build(0))
     assert second.cost == replace(first.cost, step_memory=0)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 
 from tombola.errors import TombolaError, unknown
-from tombola.files.printable import printable_text
+from tombola.files.shown_text import printable_text
 
 GROUPS = {
     "Start here": {

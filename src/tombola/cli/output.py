@@ -62,7 +62,7 @@ def _refuse_foreign(root: Path) -> None:
     """Refuse a folder in which the report would replace files that Tombola did not write."""
     page, study = root / "report.html", root / "study.json"
     pictures = [path for name in PICTURES for path in root.glob(f"{name}.[ps][nv]g")]
-    ours = page.is_file() and GENERATOR in page.read_bytes()
+    ours = any(GENERATOR in path.read_bytes() for path in root.glob("*.html"))
     ours = ours or (study.is_file() and b'"verdicts"' in study.read_bytes())
     present = [path for path in (page, study, *pictures) if path.exists()]
     if present and not ours:

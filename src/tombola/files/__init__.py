@@ -3,8 +3,8 @@
 from tombola.files.atomic_files import DAMAGED, set_aside, unwritable, write_atomically, write_once
 from tombola.files.json_lines import as_lines, parsed, text_of
 from tombola.files.lease import Lease, LeaseLost, held
-from tombola.files.printable import printable, printable_text
-from tombola.files.schemas import FORMAT, NewerFormat, as_written, check_format, json_of, read_as
+from tombola.files.schemas import FORMAT, NewerFormat, as_written, check_format, json_of, read_as, strict_json
+from tombola.files.shown_text import printable, printable_text
 
 __all__ = [
     "DAMAGED",
@@ -22,6 +22,7 @@ __all__ = [
     "printable_text",
     "read_as",
     "set_aside",
+    "strict_json",
     "text_of",
     "unwritable",
     "write_atomically",

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tombola.errors import DamagedError, FileError
-from tombola.files.printable import printable
+from tombola.files.shown_text import printable
 
 T = TypeVar("T")
 
@@ -23,6 +23,8 @@ class NewerFormat(ValueError):
     """A file is in a form that only a newer version reads."""
 
 
+UNBOUNDED = ("low", "high", "low90", "high90", "detectable")
+"""The only fields that may be infinite: what one seed says of a difference has no bounds."""
 LARGEST = 2**28
 """Bytes of a JSON file that is read."""
 DEEPEST = 64
@@ -30,7 +32,12 @@ DEEPEST = 64
 
 
 def json_of(text: str | bytes) -> Any:
-    """What a text of JSON holds, made safe to show.
+    """What a text of JSON holds, as `strict_json`, made safe to show."""
+    return printable(strict_json(text))
+
+
+def strict_json(text: str | bytes) -> Any:
+    """What a text of JSON holds.
 
     Args:
         text: at most `LARGEST` bytes, nested at most `DEEPEST` deep, every number finite.
@@ -41,11 +48,11 @@ def json_of(text: str | bytes) -> Any:
     if len(text) > LARGEST:
         raise ValueError(f"it has {len(text):,} bytes, more than any that Tombola writes")
     try:
-        content = json.loads(text, parse_constant=_refuse_constant)
+        content = json.loads(text)
         _check(content, DEEPEST)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    return printable(content)
+    return content
 
 
 def read_as(kind: type[T], content: Any) -> T:
@@ -104,18 +111,15 @@ def as_written(path: Path, parse: Callable[[str], T], mend: str) -> T | None:
         raise DamagedError(f"{path} is damaged ({error}); {mend}") from error
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"it holds the number {name}; every number must be finite")
-
-
-def _check(content: Any, depth: int) -> None:
-    if isinstance(content, float) and not math.isfinite(content):  # 1e999 is read as infinity
-        raise ValueError("it holds a number that is too large")
+def _check(content: Any, depth: int, key: object = None) -> None:
+    """Refuse what is nested too deep, and numbers that are not finite: JSON knows none, Python reads and writes them."""
+    if isinstance(content, float) and not (math.isfinite(content) or (math.isinf(content) and key in UNBOUNDED)):
+        raise ValueError(f"it holds the number {content}; every number must be finite")
     if isinstance(content, dict | list):
         if depth == 0:
             raise ValueError("it is nested too deep")
-        for item in content.values() if isinstance(content, dict) else content:
-            _check(item, depth - 1)
+        for place, item in content.items() if isinstance(content, dict) else enumerate(content):
+            _check(item, depth - 1, place)
 
 
 def _in_words(error: str) -> str:

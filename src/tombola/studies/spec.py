@@ -29,23 +29,22 @@ NAMES = ("task", "label", "began")
 class RunSpec:
     """One run: train a subject, or a control of it.
 
-        Args:
-            task: what is learnt.
-            subject: a method, which finds its ticket anew with this seed; a ticket; None for the dense network.
-            control: which control of the subject; "" for the ticket itself.
-            seed: of the search, the data order and everything random, 0 or larger.
-            init_seed: of the dense network's initialisation, if it differs from `seed`.
-            extra_epochs: epochs beyond the recipe.
-            lr: the learning rate, if it is neither the recipe's nor the ticket's.
-            robustness: how the trained network is tested beyond the test split.
-            label: what reports call the subject; None for its preset and what differs from it.
+    Args:
+        task: what is learnt.
+        subject: a method, which finds its ticket anew with this seed; a ticket; None for the dense network.
+        control: which control of the subject; "" for the ticket itself.
+        seed: of the search, the data order and everything random, 0 or larger.
+        init_seed: of the dense network's initialisation, if it differs from `seed`.
+        extra_epochs: epochs beyond the recipe.
+        lr: the learning rate, if it is neither the recipe's nor the ticket's.
+        robustness: how the trained network is tested beyond the test split.
+        label: what reports call the subject; None for its preset and what differs from it.
 
-        Examples:
-            >>> from tombola.files import printable_text
-    from tombola.methods import OneShot
-            >>> from tombola.testing import toy_task
-            >>> RunSpec(toy_task(), OneShot(density=0.2), seed=1).density, RunSpec(toy_task()).density
-            (0.2, 1.0)
+    Examples:
+        >>> from tombola.methods import OneShot
+        >>> from tombola.testing import toy_task
+        >>> RunSpec(toy_task(), OneShot(density=0.2), seed=1).density, RunSpec(toy_task()).density
+        (0.2, 1.0)
     """
 
     task: Task

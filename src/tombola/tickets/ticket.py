@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,10 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
     masks = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
     values = {name.removeprefix("values/"): t for name, t in tensors.items() if name.startswith("values/")}
     said = read_as(_Description, content)
+    for what, kind in (("provenance", Provenance), ("start", _Stored if values else Seed)):
+        needed = {field.name for field in fields(kind)} - {"whole"}  # Which the first files do not have.
+        if lacking := sorted(needed - content[what].keys()):
+            raise ValueError(f"its {what} has no `{lacking[0]}`")
     if len(masks) + len(values) != len(tensors) or masks.keys() != said.shapes.keys():
         raise ValueError("its tensors are not the ones that its description names")
     if any(unit < 0 for units in said.removed.values() for unit in units):

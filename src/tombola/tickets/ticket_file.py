@@ -14,7 +14,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from tombola.errors import DamagedError, FileError
-from tombola.files import FORMAT, NewerFormat, check_format, json_of, write_atomically
+from tombola.files import FORMAT, NewerFormat, check_format, strict_json, write_atomically
 from tombola.tickets.tensors import digest_of
 
 T = TypeVar("T")
@@ -59,10 +59,9 @@ def _parts(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     text = header.get("__metadata__", {}).get("tombola")
     if text is None:
         raise ValueError("it is a safetensors file without a ticket in it")
-    content = json_of(text)
+    content = strict_json(text)
     check_format(content)
-    written = json.loads(text)
-    if written.pop("digest", None) != _digest(written, tensors):
+    if content.pop("digest", None) != _digest(content, tensors):
         raise ValueError("its contents do not match its digest")
     return content, tensors
 
