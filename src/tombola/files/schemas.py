@@ -112,7 +112,7 @@ def as_written(path: Path, parse: Callable[[str], T], mend: str) -> T | None:
 
 
 def _check(content: Any, depth: int, key: object = None) -> None:
-    """Refuse what is nested too deep, and numbers that are not finite: JSON knows none, Python reads and writes them."""
+    """Refuse what is nested too deep, and numbers that are not finite: Python writes them, though JSON knows none."""
     if isinstance(content, float) and not (math.isfinite(content) or (math.isinf(content) and key in UNBOUNDED)):
         raise ValueError(f"it holds the number {content}; every number must be finite")
     if isinstance(content, dict | list):
