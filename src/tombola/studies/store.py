@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -111,16 +112,15 @@ class RunFolder:
     def finished(self, settings: Mapping[str, Any]) -> Result | None:
         """The result of the run of these settings, read without holding the folder; None if there is none to believe.
 
-        What a kill has left between the end of the run and the removal of its stages goes, where it can be removed.
+        What a kill left after the end of the run goes.
         """
         try:
             kept = self.settings()
             result = self.result() if kept is not None and digest(kept) == digest(settings) else None
         except DamagedError:
             return None
-        if result is not None and (self.path / STAGES).exists():
-            with contextlib.suppress(FileError), self.held():
-                remove_stages(self.path / STAGES)
+        if result is not None:
+            self._tidy()
         return result
 
     def found(self, settings: Mapping[str, Any]) -> Ticket | None:
@@ -128,9 +128,19 @@ class RunFolder:
         try:
             kept = self.settings()
             is_found = self.is_finished and kept is not None and digest(kept) == digest(settings)
-            return self.ticket() if is_found else None
+            ticket = self.ticket() if is_found else None
         except DamagedError:
             return None
+        if ticket is not None:
+            self._tidy()
+        return ticket
+
+    def _tidy(self) -> None:
+        """Remove what a kill left after the end of a run, where nobody is at work and it can be removed."""
+        names = os.listdir(self.path)
+        if STAGES in names or any(HOLDER.fullmatch(name) or PART.fullmatch(name) for name in names):
+            with contextlib.suppress(FileError), self.held():
+                remove_stages(self.path / STAGES)
 
     def held(self) -> AbstractContextManager[Lease]:
         """Hold the folder, so that no other process works in it.
@@ -191,10 +201,8 @@ class RunFolder:
         Returns:
             The result that is kept.
         """
-        if not write_once(self.path / RESULT, result.to_json()):
-            return self.result() or result
         write_atomically(self.path / HISTORY, as_lines(result.history))
-        return result
+        return result if write_once(self.path / RESULT, result.to_json()) else self.result() or result
 
     def clear(self) -> None:
         """Forget the run that is in the folder.
@@ -318,7 +326,8 @@ class Store:
                 stacklevel=2,
             )
         path = self.root / f"{re.sub(ODD, '-', name)[:LONGEST].strip('-')}-{own[:DIGITS]}"
-        return RunFolder(path if not path.exists() else path.with_name(f"{path.name}-{fingerprint(here)[:6]}"))
+        is_taken = (path / SETTINGS).exists()  # A folder without settings is of a run that was killed as it began.
+        return RunFolder(path.with_name(f"{path.name}-{fingerprint(here)[:6]}") if is_taken else path)
 
     def renews(self, folder: RunFolder) -> bool:
         """Whether what a folder holds is to be made anew; once, so that a call's later runs find it."""
