@@ -15,7 +15,7 @@ from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
 from tombola.structure import Probe, own_random_state, parts_of, tensors_in
-from tombola.tickets import Mask, Ticket, attach, bare, device_of
+from tombola.tickets import Mask, Ticket, attach, bare, check_network, device_of
 
 TOLERANCE = 1e-9
 
@@ -62,6 +62,10 @@ def shrink(
           (2): Linear(in_features=2, out_features=2, bias=True)
         )
     """
+    if optimizer is not None and not hasattr(optimizer, "param_groups"):
+        raise TombolaError(
+            f"the third argument is the optimizer, and not a {type(optimizer).__name__}; give the inputs as example="
+        )
     small, cuts = smaller(model, what, _probe(example, forward))
     if optimizer is not None:
         move_optimizer(optimizer, model, small, cuts.kept)
@@ -88,6 +92,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     Raises:
         TombolaError: the network cannot be copied or traced, or its outputs differ from the masked network's.
     """
+    check_network(model)
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         raise TombolaError(
             "the model is wrapped in DDP, which holds on to its parameters; shrink model.module and wrap the result"
@@ -104,6 +109,13 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         check_equal(masked, small, probe)
         if cuts.lost:
             _warn_of_lost(cuts.lost)
+        elif mask.total_kept < mask.size and not (cuts.kept or cuts.idle):
+            warnings.warn(
+                "nothing was cut out, since the ticket removes no whole channel, head, neuron or block: search with "
+                "tb.Channels() (--granularity channel) or early-bird for a ticket that makes the network smaller",
+                ShrinkWarning,
+                stacklevel=4,
+            )
         return small, cuts
 
     cuts = plan(masked, mask, probe, parts)
