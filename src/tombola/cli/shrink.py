@@ -16,7 +16,7 @@ from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, options_of, ticket_at
 from tombola.files import held
 from tombola.scores import Batch
-from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx
+from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx, warn_if_whole
 from tombola.studies import default_options, make_task
 from tombola.training import Run, SampleFlops, Task, bars, train
 
@@ -63,6 +63,7 @@ def run(words: Sequence[str]) -> int:
     small, plan = trained.model, trained.plan
     if plan is None:  # `train` has trained the whole network with its mask, so it is cut out only now.
         small, plan = smaller(small, ticket, job.probe(task))
+    warn_if_whole(ticket, plan)
     batch = next(iter(task.batches("test", 0, 0)))
     facts = {
         "whole": _size(task, task.build(shrink.seed), batch),

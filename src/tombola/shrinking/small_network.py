@@ -67,6 +67,7 @@ def shrink(
             f"the third argument is the optimizer, and not a {type(optimizer).__name__}; give the inputs as example="
         )
     small, cuts = smaller(model, what, _probe(example, forward))
+    warn_if_whole(what, cuts)
     if optimizer is not None:
         move_optimizer(optimizer, model, small, cuts.kept)
     return small
@@ -109,13 +110,6 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         check_equal(masked, small, probe)
         if cuts.lost:
             _warn_of_lost(cuts.lost)
-        elif mask.total_kept < mask.size and not (cuts.kept or cuts.idle):
-            warnings.warn(
-                "nothing was cut out, since the ticket removes no whole channel, head, neuron or block: search with "
-                "tb.Channels() (--granularity channel) or early-bird for a ticket that makes the network smaller",
-                ShrinkWarning,
-                stacklevel=4,
-            )
         return small, cuts
 
     cuts = plan(masked, mask, probe, parts)
@@ -136,6 +130,23 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
             stacklevel=3,
         )
         return larger
+
+
+def warn_if_whole(what: Mask | Ticket, cuts: Plan) -> None:
+    """Warn if nothing was cut out of a network of which a mask removes weights.
+
+    Args:
+        what: the mask, or the ticket whose mask counts.
+        cuts: the plan of what was cut out.
+    """
+    mask = _mask(what)
+    if mask.total_kept < mask.size and not (cuts.kept or cuts.idle or cuts.lost):
+        warnings.warn(
+            "nothing was cut out, so the network is as large as before: no removed channel, head, neuron or block can "
+            "go whole; search with early-bird or tb.Channels() (--granularity channel) for a ticket that can be cut",
+            ShrinkWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_lost(lost: Mapping[str, str]) -> None:
