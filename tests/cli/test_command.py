@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import docstring_parser
@@ -79,7 +80,32 @@ def test_find_says_how_many_channels_it_removed(capsys):
     words = ("snip", "--granularity", "channel", "--floor", "1", "--model", "resnet20", "--width", "0.25")
     status, out, err = typed(capsys, "find", *words, "--density", "0.5", "--out", "t", *SMALL)
     assert (status, err) == (0, "")
-    assert "86 channels removed" in " ".join(out.split())
+    said = " ".join(out.split())
+    assert "86 of 172 channels removed, as density 0.5 asks; " in said
+    assert f"{tb.Ticket.load('t/ticket.safetensors').density:.4g} of the weights left" in said
+
+
+def test_a_score_of_ones_own_is_searched_without_a_note(capsys, monkeypatch):
+    Path("own_score.py").write_text(
+        "import tombola as tb\n\n\ndef score(model, batches=(), loss=None, **view):\n"
+        "    return tb.scores.magnitude(model, **view)\n"
+    )
+    monkeypatch.syspath_prepend(".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        status, out, err = typed(capsys, "find", "own_score:score", "--density", "0.5", "--out", "t", *SMALL)
+    assert (status, err) == (0, "")
+    assert "The search cost" in out
+
+
+def test_shrink_says_that_a_ticket_of_single_weights_makes_nothing_smaller(capsys):
+    answered(capsys, "find", "random", "--density", "0.5", "--out", "t", *SMALL)
+    warnings.simplefilter("default")
+    status, out, err = typed(capsys, "shrink", "t", "--out", "s")
+    assert status == 0
+    assert "nothing was cut out, so the network is as large as before" in err
+    assert "--granularity channel" in err
+    assert "Test accuracy of the small network" in out
 
 
 @pytest.mark.parametrize("name", ["snip", "imp", "edge-popup", "worm", "rigl", "greedy"])

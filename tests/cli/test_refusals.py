@@ -78,6 +78,50 @@ def test_an_unknown_option_ends_with_status_2(capsys, words):
     assert ended.value.code == 2
 
 
+def test_a_number_in_percent_is_told_as_a_share(capsys):
+    assert "give the share, as 0.05" in refused(capsys, "find", "snip", "--density", "5%")
+    assert "give the share, as 0.125" in refused(capsys, "compare", "snip", "--densities=12.5%")
+
+
+def test_a_file_in_place_of_a_module_is_told_without_py(capsys):
+    assert "give mine:data, without .py" in refused(capsys, "find", "imp", "--data", "mine.py:data")
+
+
+@pytest.mark.parametrize("method", ["snip", "imp", "early-bird", "gem-miner"])
+def test_a_density_that_is_refused_leaves_no_folder(capsys, method):
+    assert "density is 1.5" in refused(capsys, "find", method, "--density", "1.5", "--out", "t")
+    assert not Path("t").exists()
+
+
+class Network(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+
+
+INPUTS, CLASSES = torch.ones(6, 4), torch.arange(6) % 2
+DATA = {"train": (INPUTS, CLASSES), "test": (INPUTS, CLASSES)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: tb.scores.magnitude(Network), r"not the class Network; call it: Network\(\)"),
+        (lambda: tb.shrink(Network, tb.Mask.of({}), example=INPUTS), r"call it: Network\(\)"),
+        (lambda: next(tb.Iterative().rounds(Network)), r"call it: Network\(\)"),
+        (lambda: tb.SupervisedTask(Network(), DATA), "each seed needs a new one"),
+        (lambda: tb.SupervisedTask(lambda width: Network(), DATA), "cannot be called without arguments .*'width'"),
+        (lambda: tb.scores.snip(Network(), (INPUTS, CLASSES), nn.functional.cross_entropy), "an iterable of"),
+        (lambda: tb.shrink(Network(), tb.Mask.of({}), INPUTS), "give the inputs as example="),
+        (lambda: tb.OneShot(granularity="channel"), r"give tb\.Channels\(\)"),
+        (lambda: tb.Iterative(granularity="2:4"), r"give tb\.structure\.granularity\('2:4'\)"),
+        (lambda: next(tb.Iterative(granularity=tb.Channels()).rounds(Network())), r"rounds\(model, batches=…\)"),
+    ],
+)
+def test_a_thing_in_the_place_of_another_is_told_what_to_give(wrong, says):
+    with pytest.raises(tb.TombolaError, match=says):
+        wrong()
+
+
 @pytest.mark.parametrize("words", [["find"], ["compare"], ["check"], ["train"]])
 def test_a_missing_subject_says_what_to_type(capsys, words):
     assert f"tombola {words[0]}" in refused(capsys, *words)

@@ -197,7 +197,7 @@ def test_weights_that_do_not_matter_are_said_so():
 def test_an_open_question_says_what_these_seeds_could_have_shown():
     found = verdict(shuffle=(0, NOISY))
     (shuffle,) = [own for own in found.controls if own.against == "shuffle"]
-    assert f"these seeds could have shown {100 * shuffle.detectable:.2f} points" in found.sentence
+    assert f"differences above {100 * shuffle.detectable:.2f} points would show with" in found.sentence
     assert "equivalent" in found.sentence  # to dense
     assert "winning" not in found.sentence
 
@@ -221,7 +221,17 @@ def test_a_printed_verdict_has_an_aligned_row_for_each_comparison():
         assert row.index("[") == header.index("95 %")
         assert row[header.index("outcome") :].startswith(comparison.outcome)
     (shuffle,) = (row for row in rows if row.startswith("shuffle"))
-    assert f"undecided: these seeds could have shown {100 * printed.controls[0].detectable:.2f} points" in shuffle
+    detectable = f"{100 * printed.controls[0].detectable:.2f} points would show with {len(printed.seeds)} seeds"
+    assert f"undecided: only differences above {detectable}" in shuffle
+
+
+def test_a_verdict_says_where_only_the_correction_leaves_it_undecided():
+    results = {"ticket": [0.912, 0.917, 0.906, 0.913], "dense": [0.9, 0.91, 0.9, 0.9]}
+    results |= {name: [0.9, 0.9, 0.9, 0.905] for name in MANDATORY}
+    found = judge("imp", 0.1, results, range(4))
+    assert all(own.low > 0 and own.outcome == "undecided" for own in found.controls)
+    assert str(found).count("undecided after Holm's correction: only differences above") == 3
+    assert found.sentence.count("after Holm's correction") == 3
 
 
 @pytest.mark.parametrize("offsets", [{}, {"shuffle": (0, NOISY)}, {"dense": (-2, STEADY)}])

@@ -217,6 +217,13 @@ def test_the_terminal_table_fits_eighty_columns(whole):
     assert text.count("wins") == sum(v.wins is True for v in verdicts)
 
 
+def test_two_seeds_have_no_interval_in_the_terminal_table():
+    output = io.StringIO()
+    Console(file=output, width=80).print(results_table_for([run("imp", "", 0.05, s, metric=0.9) for s in range(2)], []))
+    assert "90.00 ± –" in output.getvalue()
+    assert "± is half of the 95 % interval of the mean" in output.getvalue()
+
+
 def test_dense_is_the_one_that_the_verdict_used():
     short, long = (
         [run("", "", 1.0, s, epochs=e, metric=m + s / 1000) for s in range(3)] for e, m in ((8, 0.9), (16, 0.92))

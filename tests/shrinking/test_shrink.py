@@ -23,6 +23,9 @@ from tombola.shrinking.export import to_onnx
 from tombola.shrinking.plan import plan
 from tombola.structure import Units, wiring_of
 
+# Of many networks here nothing can be cut: that is what their tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore:nothing was cut out")
+
 
 def channel_mask(model: nn.Module, x: torch.Tensor, density: float = 0.5) -> Mask:
     units = tb.Channels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
@@ -345,6 +348,17 @@ def test_a_split_gives_each_layer_the_part_that_it_takes():
     fed = wiring.fed_from("stem")
     assert fed["one inputs"].tolist() == [0, 1, 2, 3]
     assert fed["two inputs"].tolist() == [4, 5, 6, 7]
+
+
+def test_a_mask_of_single_weights_is_told_that_nothing_was_cut():
+    model, x = network("lenet5")
+    with pytest.warns(tb.shrinking.ShrinkWarning, match="nothing was cut out, so the network is as large as before"):
+        small = tb.shrink(model, tb.select(tb.scores.random(model), 0.9), example=x)
+    assert sum(p.numel() for p in small.parameters()) == sum(p.numel() for p in model.parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tb.shrink(model, Mask.full(dict(model.named_parameters())), example=x)
+        tb.shrink(model, channel_mask(model, x), example=x)
 
 
 def test_training_goes_on_masked_where_the_smaller_network_would_differ(monkeypatch):

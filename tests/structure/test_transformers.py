@@ -302,6 +302,7 @@ class Normed(nn.Module):
         return self.fc2(F.relu(self.norm(self.fc1(F.relu(self.into(x)))))).sum((1, 2), keepdim=True)
 
 
+@pytest.mark.filterwarnings("ignore:nothing was cut out")
 def test_what_only_its_name_says_is_masked_and_not_cut():
     torch.manual_seed(0)
     model, x = Normed(), torch.randn(2, 4, 6)

@@ -29,6 +29,34 @@ def test_every_score_keeps_the_laws(name):
     check_score(WEIGHT_SCORES[name])
 
 
+def without_view(model, batches, loss):
+    """A score that takes none of the keyword arguments that every score gets."""
+    return {name: weight.square() for name, weight in tb.scores.magnitude(model).items()}
+
+
+def drawn_globally(model, batches=(), loss=None, **view):
+    """A score that draws from the global random state."""
+    return {name: torch.rand_like(weight) for name, weight in tb.scores.magnitude(model, **view).items()}
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        check_score,
+        lambda score: tb.find(toy_task(), tb.OneShot(density=0.5, score=score)),
+        lambda score: list(tb.Iterative(density=0.5, score=score, count=1).rounds(toy_network())),
+    ],
+)
+def test_a_score_that_does_not_take_the_view_is_told_what_to_take(search):
+    with pytest.raises(tb.TombolaError, match=r"'without_view' must accept .*View lists \(mask, .*seed\).*\*\*view"):
+        search(without_view)
+
+
+def test_the_law_of_random_state_says_how_to_keep_it():
+    with pytest.raises(LawBroken, match=r"torch\.Generator\(\)\.manual_seed\(seed\)"):
+        check_score(drawn_globally)
+
+
 tiny_two_layer = partial(zoo.MODELS["two-layer"], (1, 8, 8), 5, 0.05)
 
 

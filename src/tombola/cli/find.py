@@ -10,13 +10,15 @@ from pathlib import Path
 from rich.table import Table
 
 from tombola.cli.console import console, print_json
-from tombola.cli.output import RunOptions, engine, work
+from tombola.cli.output import RunOptions, dense_epochs, engine, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_word, method_named, settings_class, with_settings
-from tombola.methods import granularity_used
+from tombola.cli.subjects import check_density, first_word, method_named, settings_class, with_settings
+from tombola.methods import blocks_removed, granularity_used
 from tombola.registry import METHODS
 from tombola.report import write_search_curve
+from tombola.report.prose import counted
 from tombola.studies import RunFolder, default_options, make_task, search
+from tombola.training import Run
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def run(words: Sequence[str]) -> int:
     )
     task = make_task(options.task)
     method = with_settings(method, options.method)
+    check_density(method.density)
     with engine(options.run, Path("runs")) as own:
         folder = RunFolder(options.find.out) if options.find.out else None
         ticket, folder = search(task, method, options.find.seed, own.store, own.executor, folder)
@@ -72,18 +75,22 @@ def run(words: Sequence[str]) -> int:
             }
         )
         return 0
-    table = Table("layer", "kept", "of", "density", title=f"{name}: density {ticket.density:.4g}")
+    left = f"{ticket.density:.4g} of the weights left" if ticket.removed else f"density {ticket.density:.4g}"
+    table = Table("layer", "kept", "of", "density", title=f"{name}: {left}")
     for layer, kept in ticket.mask.counts.items():
         size = ticket.mask.bits[layer].size
         table.add_row(layer, f"{kept:,}", f"{size:,}", f"{kept / size:.2%}" if kept else "nothing left")
     out = console()
     out.print(table)
-    out.print(f"The search cost {cost['dense_epochs']:.4g} dense epochs, {work(cost)}.")
-    if ticket.removed:
-        gone = sum(len(units) for units in ticket.removed.values())
-        used = granularity_used(ticket.provenance.settings)
-        unit = used.name.partition(":")[0] if used else "unit"
-        out.print(f"{gone:,} {unit}{'s' * (gone != 1)} removed.")
+    out.print(f"The search cost {dense_epochs(cost['dense_epochs'])}, {work(cost)}.")
+    if ticket.removed and (used := granularity_used(ticket.provenance.settings)):
+        unit, run = used.name.partition(":")[0], Run(options.find.seed)
+        units = used.units(task.build(run.seed), run.probe(task)).kept(ticket.removed)
+        asked = "" if blocks_removed(method) is not None else f", as density {method.density:g} asks"
+        gone = units.size - units.total_kept
+        out.print(
+            f"{gone:,} of {counted(units.size, unit)} removed{asked}; {ticket.density:.1%} of the weights are left."
+        )
     if before is not None:
         out.print(f"As it was found, before it trains: {before:.2%} on the validation split.")
     if drawn:

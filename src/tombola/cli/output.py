@@ -104,6 +104,16 @@ def work(cost: Mapping[str, float]) -> str:
     return f"{seconds:.1f} s{estimated}"
 
 
+def dense_epochs(count: float) -> str:
+    """A number of dense epochs with its noun.
+
+    Examples:
+        >>> dense_epochs(1.0), dense_epochs(0.25)
+        ('1 dense epoch', '0.25 dense epochs')
+    """
+    return f"{count:.4g} dense epoch{'s' * (count != 1)}"
+
+
 def verdicts_json(study: Study) -> list[dict[str, Any]]:
     """Each verdict of a study as JSON's types, with its sentence."""
     return [asdict(verdict) | {"sentence": verdict.sentence} for verdict in study.verdicts]

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from tombola.errors import TombolaError
+
 SECTION = re.compile(r"^( *)(Args|Returns|Raises|Examples):\n((?:\1 +.*(?:\n|\Z)|\n)*)", re.MULTILINE)
 """A section of a docstring: its indentation, its heading, and the lines below that are indented further or empty."""
 
@@ -37,7 +39,13 @@ def parse(command: str, words: Sequence[str], about: str | None, **parts: Any) -
 
     Returns:
         An object with the read instances as attributes, named as in `parts`.
+
+    Raises:
+        TombolaError: a number is given in percent.
     """
+    for word in words:
+        if percent := re.fullmatch(r"(?:--.*=)?(\d*\.?\d+)%", word):
+            raise TombolaError(f"'{word}' is in percent; give the share, as {float(percent[1]) / 100:g}")
     columns = [
         (name, Annotated[type(default), tyro.conf.arg(name="")], field(default=default))  # ty: ignore[invalid-type-form]
         for name, default in parts.items()

@@ -16,7 +16,7 @@ from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, options_of, ticket_at
 from tombola.files import held
 from tombola.scores import Batch
-from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx
+from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx, warn_if_whole
 from tombola.studies import default_options, make_task
 from tombola.training import Run, SampleFlops, Task, bars, train
 
@@ -63,6 +63,7 @@ def run(words: Sequence[str]) -> int:
     small, plan = trained.model, trained.plan
     if plan is None:  # `train` has trained the whole network with its mask, so it is cut out only now.
         small, plan = smaller(small, ticket, job.probe(task))
+    warn_if_whole(ticket, plan)
     batch = next(iter(task.batches("test", 0, 0)))
     facts = {
         "whole": _size(task, task.build(shrink.seed), batch),
@@ -93,14 +94,16 @@ def _dead(small: nn.Module, plan: Plan) -> float:
 
 
 def _show(answer: dict[str, Any]) -> None:
-    table = Table("network", "parameters", "FLOPs a sample", "test accuracy")
+    table = Table("network", "parameters", "FLOPs a sample")
     for kind in ("whole", "small"):
         facts = answer[kind]
-        accuracy = f"{facts['metric']:.2%}" if "metric" in facts else ""
-        table.add_row(kind, f"{facts['parameters']:,}", f"{facts['flops']:,.0f}", accuracy)
+        table.add_row(kind, f"{facts['parameters']:,}", f"{facts['flops']:,.0f}")
     terminal = console()
     terminal.print(table)
-    terminal.print(f"Its training took {work(answer['cost'])}.")
+    terminal.print(
+        f"Test accuracy of the small network: {answer['small']['metric']:.2%}, after {work(answer['cost'])}."
+    )
+    terminal.print("The cut was compared with the masked network in float64: the outputs are equal.")
     if answer["small"]["dead"]:
         terminal.print(
             f"{answer['small']['dead']:.1%} of the small network's parameters are dead and could not be cut out."

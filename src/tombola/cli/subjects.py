@@ -25,8 +25,8 @@ Exclude = Annotated[tuple[str, ...], arg(help="patterns of names: these paramete
 def settings_class(method: Method) -> type:
     """A dataclass of a method's settings that tyro can read from the command line.
 
-    The command line cannot set a field that holds None or another dataclass, such as a rule that stops a search: such
-    fields are left out.
+    The command line cannot set a field that holds None or another dataclass, such as a rule that stops a search, nor
+    one that holds a function, such as a score of the user's own: such fields are left out.
 
     Args:
         method: its values become the defaults.
@@ -50,7 +50,7 @@ def settings_class(method: Method) -> type:
                 # An entry of the method's `Args:` would hide the text of the value's own class.
                 kind = Annotated[type(value), arg(help=prose(type(value).__doc__))]  # ty: ignore[invalid-type-form]
                 columns.append((setting.name, kind, value))
-        elif value is not None or not any(map(is_dataclass, get_args(hints[setting.name]))):
+        elif not callable(value) and (value is not None or not any(map(is_dataclass, get_args(hints[setting.name])))):
             columns.append((setting.name, hints[setting.name], value))
     settings = make_dataclass(
         type(method).__name__, [(name, kind, field(default=default)) for name, kind, default in columns], frozen=True
@@ -112,6 +112,12 @@ def method_named(word: str) -> Method:
     )
 
 
+def check_density(density: float) -> None:
+    """TombolaError for a density out of its range, before a folder is made for it."""
+    if not 0 < density <= 1:
+        raise TombolaError(f"density is {density}; give the share of units to keep, above 0 and at most 1")
+
+
 def at_size(method: Method, density: float | None, remove: int | None) -> Method:
     """The method at another size of ticket; the method itself if no size is given.
 
@@ -135,8 +141,7 @@ def at_size(method: Method, density: float | None, remove: int | None) -> Method
         raise TombolaError(
             f"'{label_of(method)}' removes whole blocks; give their number, as --remove 3, instead of a density"
         )
-    if not 0 < density <= 1:
-        raise TombolaError(f"density is {density}; give the share of weights to keep, above 0 and at most 1")
+    check_density(density)
     return replace(method, density=density)  # ty: ignore[invalid-argument-type]
 
 

@@ -15,6 +15,7 @@ from tombola.cli.parse import parse
 from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, options_of, ticket_at
 from tombola.methods import Method
 from tombola.registry import CONTROLS
+from tombola.report.prose import counted
 from tombola.studies import RunFolder, RunSpec, default_options, execute, make_task
 from tombola.tickets import Ticket
 
@@ -75,7 +76,7 @@ def run(words: Sequence[str]) -> int:
         print_json(asdict(result))
         return 0
     console().print(
-        f"{result.arm}: test accuracy {result.metric:.2%} after {result.epochs} epochs at density "
+        f"{result.arm}: test accuracy {result.metric:.2%} after {counted(result.epochs, 'epoch')} at density "
         f"{result.weight_density:.4g}, seed {result.seed}, {work(result.training)}."
     )
     return 0

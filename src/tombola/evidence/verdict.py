@@ -67,12 +67,12 @@ class Verdict:
         return [f"Nothing is left of {', '.join(self.collapsed)}: layer collapse."] if self.collapsed else []
 
     def __str__(self) -> str:
-        rows = [("against", "points", "95 % interval", "outcome")]
+        rows = [("ticket minus", "points", "95 % interval", "outcome")]
         for comparison in (self.dense, *self.controls):
             mean, low, high = (f"{100 * value:+.2f}" for value in (comparison.mean, comparison.low, comparison.high))
             outcome = comparison.outcome
             if outcome == "undecided":
-                outcome += f": {_detectable(comparison)}"
+                outcome += f"{_corrected(comparison)}: {_detectable(comparison)}"
             rows.append((comparison.against, mean, f"[{low}, {high}]", outcome))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -110,11 +110,11 @@ def judge(
         >>> arms |= {"fresh-init": [0.85, 0.86, 0.86], "random": [0.79, 0.80, 0.83]}
         >>> print(judge("snip", 0.1, arms, seeds=(0, 1, 2)))
         snip at density 0.1 wins over 3 seeds.
-        against     points  95 % interval    outcome
-        dense        -0.03  [-0.18, +0.11]   equivalent
-        shuffle      +9.67  [+8.23, +11.10]  better
-        fresh-init   +5.33  [+3.90, +6.77]   better
-        random      +10.33  [+5.16, +15.50]  better
+        ticket minus  points  95 % interval    outcome
+        dense          -0.03  [-0.18, +0.11]   equivalent
+        shuffle        +9.67  [+8.23, +11.10]  better
+        fresh-init     +5.33  [+3.90, +6.77]   better
+        random        +10.33  [+5.16, +15.50]  better
     """
     ticket = results["ticket"]
     dense = paired_comparison(ticket, results["dense"], "dense", margin)
@@ -142,7 +142,7 @@ def _sentence(comparison: Comparison, margin: float) -> str:
     if comparison.outcome == "undecided":
         if len(comparison.differences) < 2:
             return f"Against {arm} one seed shows nothing ({100 * comparison.mean:+.2f} points)."
-        return f"Against {arm} it is undecided ({points}): {_detectable(comparison)}."
+        return f"Against {arm} it is undecided ({points}){_corrected(comparison)}: {_detectable(comparison)}."
     return f"It is {comparison.outcome} than {arm} ({points})."
 
 
@@ -153,4 +153,9 @@ def _detectable(comparison: Comparison) -> str:
         return "one seed shows nothing"
     if comparison.detectable >= 1:
         return f"{count} seeds are too few to show any difference"
-    return f"these seeds could have shown {100 * comparison.detectable:.2f} points"
+    return f"only differences above {100 * comparison.detectable:.2f} points would show with {count} seeds"
+
+
+def _corrected(comparison: Comparison) -> str:
+    """Why an undecided comparison is undecided although its interval excludes 0; empty if that includes it."""
+    return "" if comparison.low <= 0 <= comparison.high else " after Holm's correction"

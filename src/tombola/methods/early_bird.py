@@ -16,7 +16,7 @@ from tombola.methods.mask_convergence import ConvergenceRule, MaskConvergence
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
 from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
-from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, norm_units
+from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, check_granularity, norm_units
 from tombola.tickets import Mask, Provenance, Seed, Ticket, Values, attach, digest_of, parameters_of, tensors_of
 from tombola.training import Run, Task, mixed
 
@@ -50,7 +50,7 @@ class EarlyBird(ConvergenceRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.granularity.check(self.density, self.scope)
+        check_granularity(self.granularity, self.density, self.scope)
         if self.penalty and not isinstance(self.granularity, Channels):
             raise TombolaError(
                 f"the penalty acts on batch norms' scales, which units of kind {self.granularity.name} do not have; "

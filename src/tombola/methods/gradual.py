@@ -15,7 +15,7 @@ from tombola.methods.moving_mask import MovingMask, last_move
 from tombola.methods.protocol import DensityKind
 from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Magnitude
-from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
+from tombola.structure import Granularity, Prunable, UnitMap, Weights, check_granularity, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, TieWarning, digest_of, tensors_of
 from tombola.training import Run, State, Task, length_of
 
@@ -59,7 +59,7 @@ class Gradual:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        self.granularity.check(self.density, self.scope)
+        check_granularity(self.granularity, self.density, self.scope)
         if self.count < 1:
             raise TombolaError(f"count is {self.count}; give how many times weights shall go, at least 1")
         if not 0 < self.until <= 1:

@@ -22,11 +22,12 @@ from tombola.scores import (
     Score,
     View,
     check_goes_with,
+    check_takes,
     forward,
     needs_training,
     probe_of,
 )
-from tombola.structure import Granularity, Prunable, UnitMap, Weights, kept_share
+from tombola.structure import Granularity, Prunable, UnitMap, Weights, check_granularity, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
 from tombola.training import Run, Snapshot, Task, gather_scores, mixed
 
@@ -81,7 +82,7 @@ class Iterative:
     def __post_init__(self) -> None:
         check_fields(self)
         check_rewind(self.rewind)
-        self.granularity.check(self.density, self.scope)
+        check_granularity(self.granularity, self.density, self.scope)
         check_goes_with(self.score, self.granularity)
 
     def levels(self, units: UnitMap) -> list[float]:
@@ -162,6 +163,7 @@ class Iterative:
             if index == len(levels):
                 return
             view = View(mask=mask, prunable=self.prunable, forward=forward)
+            check_takes(self.score, view)
             scores = self.score(model, batches, loss, **view)
             scope, share = scope_at(self.scope, levels[index], levels[-1])
             kept_units = units.choose(scores, share, scope=scope, within=kept_units, floor=self.floor)

@@ -10,7 +10,7 @@ from tombola.fields import check_fields
 from tombola.methods.density_schedule import Schedule, densities, scope_at
 from tombola.methods.protocol import DensityKind
 from tombola.scores import Score, Snip, View, check_goes_with
-from tombola.structure import Granularity, Prunable, Weights, kept_share
+from tombola.structure import Granularity, Prunable, Weights, check_granularity, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
 from tombola.training import GatheredScores, Run, Task, Until, gather_scores
 
@@ -61,7 +61,7 @@ class OneShot:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        self.granularity.check(self.density, self.scope)
+        check_granularity(self.granularity, self.density, self.scope)
         check_goes_with(self.score, self.granularity)
         if self.after < 0:
             raise TombolaError(f"after is {self.after}; give the epochs of training before the score, 0 for none")

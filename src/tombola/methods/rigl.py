@@ -11,7 +11,7 @@ from tombola.methods.protocol import DensityKind
 from tombola.methods.regrowth import MovingRegrowth, Regrowth
 from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Random
-from tombola.structure import Granularity, Prunable, Weights
+from tombola.structure import Granularity, Prunable, Weights, check_granularity
 from tombola.tickets import Scope, Ticket
 from tombola.training import Run, Task, start_of
 
@@ -53,7 +53,7 @@ class RigL(Regrowth):
                 f"sparse training moves single weights, and units of kind {self.granularity.name} cannot be grown yet; "
                 "leave the granularity at weight"
             )
-        self.granularity.check(self.density, self.scope)
+        check_granularity(self.granularity, self.density, self.scope)
 
     def find(self, task: Task, run: Run) -> Ticket:
         ticket = OneShot(self.density, Random(), scope=self.scope, floor=1, prunable=self.prunable).find(task, run)

@@ -234,7 +234,10 @@ def imported(where: str, what: str = "the object") -> Any:
             target = getattr(target, part)
     except Exception as error:  # a user's module may fail in any way
         why = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
-        raise TombolaError(f"cannot load {what} '{where}': {why}; give package.module:function") from error
+        form = (
+            f"{module.removesuffix('.py')}:{path}, without .py" if module.endswith(".py") else "package.module:function"
+        )
+        raise TombolaError(f"cannot load {what} '{where}': {why}; give {form}") from error
     return target
 
 

@@ -31,6 +31,8 @@ def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) ->
     """
     study = GatheredArms.of(results, verdicts)
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.caption = "± is half of the 95 % interval of the mean, which takes three seeds."
+    table.caption_justify = "left"
     table.add_column("arm", overflow="fold", min_width=12)
     for heading in FIGURES:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -80,4 +82,6 @@ def _accuracy(arm: ArmResults) -> str:
     mean, _, high = arm.accuracy
     if math.isnan(mean):
         return NOTHING
-    return f"{mean:.2f}" if high is None else f"{mean:.2f} ± {high - mean:.2f}"
+    if high is None:
+        return f"{mean:.2f}"
+    return f"{mean:.2f} ± {f'{high - mean:.2f}' if len(arm.results) > 2 else NOTHING}"

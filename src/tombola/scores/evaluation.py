@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tombola.errors import TombolaError
-from tombola.scores.types import Batch, Batches, Called, Forward, Loss, forward
+from tombola.scores.types import Batch, Batches, Called, Forward, Loss, checked_batch, forward
 from tombola.structure import Mode, Prunable, in_mode, own_random_state
 from tombola.tickets import Mask, buffers_of, check_fits, device_of, eager, parameters_of, paths_of
 
@@ -198,7 +198,7 @@ def loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
 
 def first_batches(batches: Batches, count: int, score: str) -> list[Batch]:
     """The first `count` batches, or fewer. Raises TombolaError, which names the score, if there is none."""
-    first = list(islice(batches, count))
+    first = [checked_batch(batch) for batch in islice(batches, count)]
     if not first:
         raise TombolaError(
             f"the score '{score}' needs data and got no batch; give batches of (inputs, targets) and a loss"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol, TypedDict, TypeGuard, Unpack
 
@@ -75,6 +76,16 @@ def suited(inputs: Inputs, model: nn.Module) -> Inputs:
     return inputs
 
 
+def checked_batch(batch: Any) -> Batch:
+    """The batch itself; TombolaError if it is no pair, as where one batch stands in the place of many."""
+    if not (isinstance(batch, tuple | list) and len(batch) == 2):
+        raise TombolaError(
+            f"batches must be an iterable of (inputs, targets), as [(inputs, targets)], and not of "
+            f"{type(batch).__name__}s"
+        )
+    return batch
+
+
 def probe_of(batches: Batches, forward: Forward) -> Probe:
     """A function that calls a model on the first of some batches.
 
@@ -87,11 +98,12 @@ def probe_of(batches: Batches, forward: Forward) -> Probe:
     """
 
     def probe(model: nn.Module) -> Any:
-        for inputs, _ in batches:
+        for batch in batches:
+            inputs, _ = checked_batch(batch)
             return forward(model, suited(inputs, model))
         raise TombolaError(
             "channels, and residual blocks that do not declare themselves, are found by calling the network on a "
-            "batch; give batches=…"
+            "batch; give batches=[(inputs, targets)], as to rounds(model, batches=…)"
         )
 
     return probe
@@ -134,6 +146,33 @@ class View(TypedDict, total=False):
     prunable: Prunable
     forward: Forward
     seed: int
+
+
+def check_takes(score: Any, view: View) -> None:
+    """Check that a score can be called with a view.
+
+    Args:
+        score: any callable.
+        view: the keyword arguments that it will get.
+
+    Raises:
+        TombolaError: it does not accept them, or not a model, batches and a loss before them.
+
+    Examples:
+        >>> check_takes(lambda model, batches, loss: {}, View(seed=0))
+        Traceback (most recent call last):
+        tombola.errors.TombolaError: the score '<lambda>' must accept model, batches, loss and the keyword arguments ...
+    """
+    try:
+        inspect.signature(score).bind(None, (), None, **view)
+    except ValueError:  # a callable written in C may not say what it accepts
+        return
+    except TypeError as error:
+        name = getattr(score, "name", "") or getattr(score, "__name__", type(score).__name__)
+        raise TombolaError(
+            f"the score '{name}' must accept model, batches, loss and the keyword arguments that tombola.scores.View "
+            f"lists ({', '.join(View.__annotations__)}); write it as {name}(model, batches=(), loss=None, **view)"
+        ) from error
 
 
 class Score(Protocol):

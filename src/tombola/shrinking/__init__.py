@@ -5,7 +5,7 @@ from tombola.shrinking.cutting import Kept, cut, within
 from tombola.shrinking.export import to_onnx
 from tombola.shrinking.plan import Plan
 from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_small, save_small
-from tombola.shrinking.small_network import ShrinkWarning, preview, shrink, smaller
+from tombola.shrinking.small_network import ShrinkWarning, preview, shrink, smaller, warn_if_whole
 from tombola.shrinking.sparse_linear import LayerTiming, SparseLinear, SparsityWarning, sparse, timings
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "sparse",
     "timings",
     "to_onnx",
+    "warn_if_whole",
     "within",
 ]

@@ -15,7 +15,7 @@ from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
 from tombola.structure import Probe, own_random_state, parts_of, tensors_in
-from tombola.tickets import Mask, Ticket, attach, bare, device_of
+from tombola.tickets import Mask, Ticket, attach, bare, check_network, device_of
 
 TOLERANCE = 1e-9
 
@@ -62,7 +62,12 @@ def shrink(
           (2): Linear(in_features=2, out_features=2, bias=True)
         )
     """
+    if optimizer is not None and not hasattr(optimizer, "param_groups"):
+        raise TombolaError(
+            f"the third argument is the optimizer, and not a {type(optimizer).__name__}; give the inputs as example="
+        )
     small, cuts = smaller(model, what, _probe(example, forward))
+    warn_if_whole(what, cuts)
     if optimizer is not None:
         move_optimizer(optimizer, model, small, cuts.kept)
     return small
@@ -88,6 +93,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     Raises:
         TombolaError: the network cannot be copied or traced, or its outputs differ from the masked network's.
     """
+    check_network(model)
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         raise TombolaError(
             "the model is wrapped in DDP, which holds on to its parameters; shrink model.module and wrap the result"
@@ -124,6 +130,23 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
             stacklevel=3,
         )
         return larger
+
+
+def warn_if_whole(what: Mask | Ticket, cuts: Plan) -> None:
+    """Warn if nothing was cut out of a network of which a mask removes weights.
+
+    Args:
+        what: the mask, or the ticket whose mask counts.
+        cuts: the plan of what was cut out.
+    """
+    mask = _mask(what)
+    if mask.total_kept < mask.size and not (cuts.kept or cuts.idle or cuts.lost):
+        warnings.warn(
+            "nothing was cut out, so the network is as large as before: no removed channel, head, neuron or block can "
+            "go whole; search with early-bird or tb.Channels() (--granularity channel) for a ticket that can be cut",
+            ShrinkWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_lost(lost: Mapping[str, str]) -> None:

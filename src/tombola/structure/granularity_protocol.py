@@ -105,6 +105,14 @@ def granularity_of(described: Mapping[str, Any]) -> Granularity:
     return replace(entry, settings={key: value for key, value in described.items() if key != "is"}).load()
 
 
+def check_granularity(chosen: Granularity, density: float, scope: Scope) -> None:
+    """TombolaError unless the granularity is one, and the density and scope are possible with it."""
+    if isinstance(chosen, str):
+        example = "tb.Channels()" if chosen == "channel" else f"tb.structure.granularity({chosen!r})"
+        raise TombolaError(f"the granularity is the text {chosen!r}; give {example}")
+    chosen.check(density, scope)
+
+
 def granularity(name: str) -> Granularity:
     """The granularity of this name.
 

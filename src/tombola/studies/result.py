@@ -75,7 +75,7 @@ class Result:
     def __str__(self) -> str:
         return (
             f"{self.arm} at density {self.density:.4g}, seed {self.seed}: {100 * self.metric:.2f} % on the test split, "
-            f"loss {self.loss:.4g}, after {self.epochs} epochs"
+            f"loss {self.loss:.4g}, after {self.epochs} epoch{'s' * (self.epochs != 1)}"
         )
 
     __repr__ = __str__

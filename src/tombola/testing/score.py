@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from tombola.scores import Score, Scores
+from tombola.scores import Batches, Score, Scores, View, check_takes, forward
 from tombola.structure import Prunable, prunable
 from tombola.testing.laws import law
 from tombola.testing.toys import toy_task
@@ -31,11 +31,13 @@ def check_score(score: Score) -> None:
 
     Raises:
         LawBroken: for the first law that the score breaks.
+        TombolaError: the score does not accept what it is called with.
 
     Examples:
         >>> from tombola.scores import Magnitude
         >>> check_score(Magnitude())
     """
+    check_takes(score, View(mask=None, regrow=False, prunable=Prunable(), forward=forward, seed=0))
     model = _trained_a_little()
     scores = _scores(score, model)
     for name, weight in prunable(model).items():
@@ -81,8 +83,9 @@ def _trained_a_little() -> nn.Module:
     return model
 
 
-def _batches() -> list[tuple[Tensor, Tensor]]:
-    return list(toy_task().batches("train", 0, 0))
+def _batches() -> Batches:
+    """As a search gives them: they can be iterated, and not indexed."""
+    return toy_task().batches("train", 0, 0)
 
 
 def _scores(score: Score, model: nn.Module) -> Scores:
@@ -104,7 +107,12 @@ def _check_pure(score: Score) -> None:
     law("pure", _equal(gradients, after), "gradients were changed")
     law("pure", all(p.requires_grad for p in model.parameters()), "requires_grad was changed")
     law("pure", modes == [module.training for module in model.modules()], "train or eval mode was changed")
-    law("pure", bool((random_state == torch.get_rng_state()).all()), "the global random state was changed")
+    law(
+        "pure",
+        bool((random_state == torch.get_rng_state()).all()),
+        "the global random state was changed; draw with generator=torch.Generator().manual_seed(seed), whose seed is "
+        "view.get('seed', 0)",
+    )
 
 
 def _check_masked(score: Score, model: nn.Module) -> None:

@@ -6,7 +6,16 @@ from tombola.tickets.mask import Mask
 from tombola.tickets.pattern_selection import select_pattern
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.start import InitialWeights, Seed, Values
-from tombola.tickets.tensor_names import buffers_of, joined, modules_of, names_of, parameters_of, paths_of, places_of
+from tombola.tickets.tensor_names import (
+    buffers_of,
+    check_network,
+    joined,
+    modules_of,
+    names_of,
+    parameters_of,
+    paths_of,
+    places_of,
+)
 from tombola.tickets.tensors import check_fits, device_of, digest_of, put_values, tensors_of
 from tombola.tickets.ticket import Provenance, Ticket
 from tombola.tickets.wrappers import bare, eager, unwrapped
@@ -28,6 +37,7 @@ __all__ = [
     "bare",
     "buffers_of",
     "check_fits",
+    "check_network",
     "device_of",
     "digest_of",
     "eager",

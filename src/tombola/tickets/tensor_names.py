@@ -35,6 +35,12 @@ class NamePlace(NamedTuple):
     wrapper: Wrapper | None
 
 
+def check_network(model: nn.Module) -> None:
+    """TombolaError if a class stands in the place of a network."""
+    if isinstance(model, type):
+        raise TombolaError(f"give a network, not the class {model.__name__}; call it: {model.__name__}()")
+
+
 def places_of(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[NamePlace]:
     """Every module of a model, wrappers too, in the order of `model.named_modules()`.
 
@@ -42,6 +48,7 @@ def places_of(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[Na
         model: the network, however wrapped.
         remove_duplicate: whether a module that stands in several places is given once.
     """
+    check_network(model)
     wrappers, visited = loaded(), set()
     to_visit = [(model, "", "")]
     while to_visit:

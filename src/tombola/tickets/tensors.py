@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
-from tombola.tickets.tensor_names import named_tensors
+from tombola.tickets.tensor_names import check_network, named_tensors
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -20,6 +20,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of a model's first parameter; the CPU if it has none."""
+    check_network(model)
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 

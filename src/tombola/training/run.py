@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
 from tombola.files import Lease
-from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, suited
+from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, check_takes, suited
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
 from tombola.training.checkpoint import Checkpoint, remove_stages
@@ -197,6 +197,7 @@ class Run:
 
         def work(forward: Forward) -> Scores:
             options = View(forward=forward, seed=self.seed) | view
+            check_takes(noted or score, options)
             return (noted or score)(model, task.batches("train", self.seed, epoch), task.loss, **options)
 
         # Counting is slow, so a score is counted once. A list and not a dictionary: a score need not be hashable.

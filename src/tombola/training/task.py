@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
@@ -193,6 +194,7 @@ class SupervisedTask:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_factory(self.model)
         for split in ("train", "test"):
             if split not in self.data:
                 raise TombolaError(f"the data has no '{split}'; give a mapping with 'train' and 'test'")
@@ -332,6 +334,26 @@ def smoothed(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Callable[[
     if not smoothing:
         return loss
     return lambda outputs, targets: loss(outputs, targets, label_smoothing=smoothing)  # ty: ignore[unknown-argument]
+
+
+def _check_factory(factory: Any) -> None:
+    """TombolaError unless the task's model is a function without arguments, which makes a new network for each seed."""
+    if isinstance(factory, nn.Module):
+        kind = type(factory).__name__
+        raise TombolaError(
+            "the task's model is a network, but each seed needs a new one; give a function that makes it, as "
+            f"model=lambda: {kind}(…)"
+        )
+    try:
+        inspect.signature(factory).bind()
+    except ValueError:  # a callable written in C may not say what it accepts
+        return
+    except TypeError as error:
+        name = getattr(factory, "__name__", type(factory).__name__)
+        raise TombolaError(
+            f"the task's model '{name}' cannot be called without arguments ({error}); give a function that needs none, "
+            f"as model=lambda: {name}(…)"
+        ) from error
 
 
 def _in_memory(source: Any) -> bool:
