@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.files import read_as
+from tombola.files import printable_text, read_as
 from tombola.tickets.mask import Bits, Mask
 from tombola.tickets.start import Seed, Values, overlay
 from tombola.tickets.tensor_names import parameters_of
@@ -83,8 +83,9 @@ class Ticket:
         object.__setattr__(self, "recipe", own)
 
     def __str__(self) -> str:
-        method = self.provenance.method or "no method"
+        method = printable_text(self.provenance.method) or "no method"
         start = f"seed {self.start.seed}" if isinstance(self.start, Seed) else f"values of {self.start.what}"
+        start = printable_text(start)
         kept = f"{self.mask.total_kept:,} of {self.mask.size:,} weights"
         return f"Ticket({method}: {kept}, density {self.density:.4g}, starts from {start}, {self.digest[:8]})"
 
