@@ -325,7 +325,7 @@ def test_networks_of_the_users_among_stages_stay(ticket, capsys):
     assert main(["shrink", "t.safetensors", "--out", "docs", "--recipe.epochs", "1", "--json", "--fresh"]) == 0
     assert sorted(Path("docs/stages").iterdir()) == before
     capsys.readouterr()
-    assert "docs holds" in refused(capsys, "find", "random", "--out", "docs", "--fresh", *TINY)
+    assert "docs is no run's folder" in refused(capsys, "find", "random", "--out", "docs", "--fresh", *TINY)
 
 
 @pytest.mark.parametrize("name", ["ticket.safetensors", "history.jsonl", "search.svg", "stages/train.end.pt"])
@@ -416,3 +416,62 @@ def test_help_shows_no_control_characters_of_a_file(ticket, capsys):
 def test_tasks_that_cannot_be_compared_by_hash_are_one_sentence(ticket, capsys):
     received(ticket, data=["digits"])
     refused(capsys, "robustness", "t.safetensors", "--out", "out")
+
+
+def test_a_result_with_another_digit_is_not_believed(capsys):
+    warnings.simplefilter("default")
+    assert main(["train", "dense", "--out", "r", *TINY]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    path = Path("r/result.json")
+    path.write_text(path.read_text().replace('"metric": 0.', '"metric": 9.'))
+    assert main(["train", "dense", "--out", "r", *TINY]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["metric"] == whole["metric"]
+    assert "do not match its digest" in said.err
+    content = json.loads(path.read_text())
+    del content["check"]  # as the first version wrote it
+    path.write_text(json.dumps(content))
+    assert main(["train", "dense", "--out", "r", *TINY]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(said.out)
+
+
+@pytest.mark.parametrize("name", ["greedy-bounds.md", "greedy-bounds.svg", "greedy-bounds.jsonl"])
+def test_a_claim_replaces_no_page_of_the_users(capsys, name):
+    path = Path("out/quick") / name
+    path.parent.mkdir(parents=True)
+    path.write_text("years of work")
+    assert f"{name} was not written by Tombola" in refused(
+        capsys, "claims", "greedy-bounds", "--quick", "--out", "out", "--fresh"
+    )
+    assert path.read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"epochs": 10**400},
+        {"lr": 10**400},
+        {"batch": 10**12},
+        {"start": "9" * 5000 + "it"},
+        {"gamma": 1e308, "milestones": [0.0, 0.0]},
+    ],
+    ids=["epochs", "lr", "batch", "start", "gamma"],
+)
+def test_a_recipe_beyond_all_bounds_is_one_sentence(ticket, capsys, recipe):
+    _rewritten(ticket, recipe=recipe)
+    refused(capsys, "train", "t.safetensors", "--out", "out")
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.complex64])
+def test_stored_values_of_another_kind_are_one_sentence(ticket, capsys, kind):
+    from tombola.studies import TaskOptions, make_task
+
+    values = {name: tensor.to(kind) for name, tensor in make_task(TaskOptions()).build(0).state_dict().items()}
+    replace(ticket, start=tb.tickets.Values(values, "1ep")).save("t.safetensors")
+    assert "the stored values of" in refused(capsys, "train", "t.safetensors", "--out", "out")
+
+
+@pytest.mark.parametrize("spent", [-1.0, 1e9])
+def test_a_start_that_took_no_possible_time_is_one_sentence(ticket, capsys, spent):
+    replace(ticket, start=tb.tickets.Values({"a": torch.ones(1)}, "1ep", spent)).save("t.safetensors")
+    assert "epochs_spent" in refused(capsys, "check", "t.safetensors", "--out", "out")

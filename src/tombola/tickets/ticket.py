@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -181,7 +182,7 @@ class _Stored:
     """What a file says of stored values, beside the tensors."""
 
     what: str
-    epochs_spent: float
+    epochs_spent: Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
 
 def _bits(name: str, packed: Tensor, shape: tuple[int, ...]) -> Bits:

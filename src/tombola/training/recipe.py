@@ -83,7 +83,7 @@ class Recipe:
         for name in ("epochs", "batch"):
             if getattr(self, name) > LARGEST:
                 raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give at most {LARGEST:,}")
-        if not self.lr * max(self.gamma, 1.0) ** min(len(self.milestones), 1000) < math.inf:
+        if len(self.milestones) * math.log10(max(self.gamma, 1.0)) > 100:  # as the power that a rate is multiplied by
             raise TombolaError(f"the recipe's gamma is {self.gamma}, and its learning rates become infinite; give less")
         if self.label_smoothing > 1:
             raise TombolaError(f"the recipe's label_smoothing is {self.label_smoothing}; give at most 1")
