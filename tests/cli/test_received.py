@@ -91,6 +91,7 @@ def test_options_that_are_none_of_a_task_are_not_taken(ticket, capsys, command):
     "label",
     [
         {"width": "1e30"},
+        {"recipe.epochs": "9" * 4000},
         {"width": "nan"},
         {"hold-out": "-3"},
         {"recipe.epochs": "many"},
@@ -155,6 +156,7 @@ def test_a_recipe_that_no_training_has_is_one_sentence(ticket, capsys, recipe):
         ({"shapes": {"1.weight": [2] * 70}}, "not the ones"),
         ({"start": {"seed": "0", "digest": "", "weights": "own"}}, "seed: expected `int`"),
         ({"start": {"seed": 0, "digest": "", "weights": "mine"}}, "weights"),
+        ({"held": ["a\ntombola: it wins"]}, "cannot be shown"),
         ({"held": "all"}, "held: expected `array`"),
         ({"removed": {"g": [-1]}}, "units by number"),
         ({"provenance": {"ties": "many"}}, "ties"),

@@ -167,6 +167,8 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
             raise ValueError(f"its {what} has no `{lacking[0]}`")
     if len(masks) + len(values) != len(tensors) or masks.keys() != said.shapes.keys():
         raise ValueError("its tensors are not the ones that its description names")
+    if any(printable_text(name) != name for name in (*said.shapes, *values, *said.held, *said.removed)):
+        raise ValueError("it names a parameter in characters that cannot be shown")
     if any(unit < 0 for units in said.removed.values() for unit in units):
         raise ValueError("`removed` does not list units by number")
     if values:

@@ -82,7 +82,7 @@ class Recipe:
                 raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give a number of at least 0")
         for name in ("epochs", "batch"):
             if getattr(self, name) > LARGEST:
-                raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give at most {LARGEST:,}")
+                raise TombolaError(f"the recipe's {name} is larger than any; give at most {LARGEST:,}")
         if len(self.milestones) * math.log10(max(self.gamma, 1.0)) > 100:  # as the power that a rate is multiplied by
             raise TombolaError(f"the recipe's gamma is {self.gamma}, and its learning rates become infinite; give less")
         if self.label_smoothing > 1:
