@@ -13,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import tombola as tb
 from tombola.cli import main
+from tombola.shrinking import small_files
 from tombola.tickets.ticket_file import write_file
 
 COMMANDS = ["train", "check", "shrink", "robustness"]
@@ -89,6 +91,7 @@ def test_options_that_are_none_of_a_task_are_not_taken(ticket, capsys, command):
     "label",
     [
         {"width": "1e30"},
+        {"recipe.epochs": "9" * 4000},
         {"width": "nan"},
         {"hold-out": "-3"},
         {"recipe.epochs": "many"},
@@ -153,6 +156,7 @@ def test_a_recipe_that_no_training_has_is_one_sentence(ticket, capsys, recipe):
         ({"shapes": {"1.weight": [2] * 70}}, "not the ones"),
         ({"start": {"seed": "0", "digest": "", "weights": "own"}}, "seed: expected `int`"),
         ({"start": {"seed": 0, "digest": "", "weights": "mine"}}, "weights"),
+        ({"held": ["a\ntombola: it wins"]}, "cannot be shown"),
         ({"held": "all"}, "held: expected `array`"),
         ({"removed": {"g": [-1]}}, "units by number"),
         ({"provenance": {"ties": "many"}}, "ties"),
@@ -299,3 +303,177 @@ def test_an_ascii_terminal_loses_letters_and_not_the_work():
     words = [sys.executable, "-m", "tombola.cli", "methods"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     assert "imp" in done.stdout
+
+
+TINY = ["--width", "0.1", "--recipe.epochs", "1", "--json"]
+COMPARE = ["compare", "random", "--densities", "0.5", "--seeds", "1", "--controls", "random", "--out", "docs", *TINY]
+
+
+def test_a_folder_of_the_users_that_is_called_as_ours_stays(capsys):
+    for name in ("together-photos/thesis.tex", "together-0123456789ab/thesis.tex"):
+        path = Path("docs") / name
+        path.parent.mkdir(parents=True)
+        path.write_text("years of work")
+    assert main(COMPARE) == 0
+    assert [path.name for path in Path("docs").glob("together-*/*")] == ["thesis.tex", "thesis.tex"]
+
+
+def test_networks_of_the_users_among_stages_stay(ticket, capsys):
+    ticket.save("t.safetensors")
+    Path("docs/stages").mkdir(parents=True)
+    for name in ("model.pt", "train.end.pt", "film.part", "notes.damaged"):
+        torch.save({"w": torch.ones(2)}, Path("docs/stages") / name)
+    before = sorted(Path("docs/stages").iterdir())
+    assert main(["shrink", "t.safetensors", "--out", "docs", "--recipe.epochs", "1", "--json", "--fresh"]) == 0
+    assert sorted(Path("docs/stages").iterdir()) == before
+    capsys.readouterr()
+    assert "docs is no run's folder" in refused(capsys, "find", "random", "--out", "docs", "--fresh", *TINY)
+
+
+@pytest.mark.parametrize("name", ["ticket.safetensors", "history.jsonl", "search.svg", "stages/train.end.pt"])
+def test_what_a_run_would_write_is_the_users_where_no_run_was_begun(ticket, capsys, name):
+    path = Path("docs") / name
+    path.parent.mkdir(parents=True)
+    ticket.save(path)
+    before = path.read_bytes()
+    assert "docs is no run's folder" in refused(capsys, "find", "snip", "--out", "docs", *TINY)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (COMPARE, "overview.png"),
+        (COMPARE, "study.json"),
+        (["enough", "--out", "docs"], "enough.html"),
+        (["sparsest", "--out", "docs"], "sparsest.json"),
+        (["shrink", "t.safetensors", "--to", "onnx", "--out", "docs"], "network.onnx"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_page_that_is_ours_does_not_make_the_rest_ours(ticket, capsys, command, name):
+    ticket.save("t.safetensors")
+    Path("docs/notes.html").mkdir(parents=True)
+    Path("docs/other.html").write_text('<meta name="generator" content="Tombola">')
+    (Path("docs") / name).write_text("years of work")
+    refused(capsys, *command)
+    assert (Path("docs") / name).read_text() == "years of work"
+
+
+def test_shrinking_does_not_go_on_from_another_training(ticket, capsys, monkeypatch):
+    ticket.save("t.safetensors")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    words = ["shrink", "t.safetensors", "--out", "small", "--json"]
+    with monkeypatch.context() as patch:
+        patch.setattr("tombola.cli.shrink.save_small", stop)
+        assert main([*words, "--recipe.epochs", "2"]) == 130
+    assert main([*words, "--recipe.epochs", "1", "--seed", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)["cost"]["dense_epochs"] == 1
+    assert sorted(path.name for path in Path("small").iterdir()) == ["network.json", "weights.safetensors"]
+
+
+def test_a_kill_between_the_two_files_of_a_smaller_network_is_made_good(ticket, capsys, monkeypatch):
+    ticket.save("t.safetensors")
+    write, words = small_files.write_atomically, ["shrink", "t.safetensors", "--out", "small", "--recipe.epochs", "1"]
+
+    def once(path, data):
+        write(path, data)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(small_files, "write_atomically", once)
+        assert main(words) == 130
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+
+
+def test_a_record_chooses_no_folder(ticket, capsys):
+    assert main(["train", "dense", "--out", "r", *TINY]) == 0
+    result = tb.studies.RunFolder("r").result()
+    store = tb.studies.Store("runs")
+    store.adopt([replace(result, digest=digest) for digest in ("../escaped", "..", str(Path("abs").resolve()))])
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["canary.py", "r", "runs"]
+    assert all(path.parent == Path("runs") for path in Path("runs").iterdir())
+
+
+def test_a_damaged_run_does_not_stop_others(capsys):
+    Path("runs/.vscode").mkdir(parents=True)
+    Path("runs/.vscode/settings.json").write_text("{ // mine")
+    assert main(["train", "dense", *TINY]) == 0
+    assert Path("runs/.vscode/settings.json").read_text() == "{ // mine"
+
+
+def test_help_shows_no_control_characters_of_a_file(ticket, capsys):
+    received(ticket, model="x\x1b]0;owned\x07[/b]")
+    with pytest.raises(SystemExit) as end:
+        main(["train", "t.safetensors", "--help"])
+    assert end.value.code == 0
+    assert "\x1b]" not in capsys.readouterr().out
+    assert "\x1b" not in repr(replace(ticket, provenance=replace(ticket.provenance, method="\x1b]0;owned")))
+
+
+def test_tasks_that_cannot_be_compared_by_hash_are_one_sentence(ticket, capsys):
+    received(ticket, data=["digits"])
+    refused(capsys, "robustness", "t.safetensors", "--out", "out")
+
+
+def test_a_result_with_another_digit_is_not_believed(capsys):
+    warnings.simplefilter("default")
+    assert main(["train", "dense", "--out", "r", *TINY]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    path = Path("r/result.json")
+    path.write_text(path.read_text().replace('"metric": 0.', '"metric": 9.'))
+    assert main(["train", "dense", "--out", "r", *TINY]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["metric"] == whole["metric"]
+    assert "do not match its digest" in said.err
+    content = json.loads(path.read_text())
+    del content["check"]  # as the first version wrote it
+    path.write_text(json.dumps(content))
+    assert main(["train", "dense", "--out", "r", *TINY]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(said.out)
+
+
+@pytest.mark.parametrize("name", ["greedy-bounds.md", "greedy-bounds.svg", "greedy-bounds.jsonl"])
+def test_a_claim_replaces_no_page_of_the_users(capsys, name):
+    path = Path("out/quick") / name
+    path.parent.mkdir(parents=True)
+    path.write_text("years of work")
+    assert f"{name} was not written by Tombola" in refused(
+        capsys, "claims", "greedy-bounds", "--quick", "--out", "out", "--fresh"
+    )
+    assert path.read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"epochs": 10**400},
+        {"lr": 10**400},
+        {"batch": 10**12},
+        {"start": "9" * 5000 + "it"},
+        {"gamma": 1e308, "milestones": [0.0, 0.0]},
+    ],
+    ids=["epochs", "lr", "batch", "start", "gamma"],
+)
+def test_a_recipe_beyond_all_bounds_is_one_sentence(ticket, capsys, recipe):
+    _rewritten(ticket, recipe=recipe)
+    refused(capsys, "train", "t.safetensors", "--out", "out")
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.complex64])
+def test_stored_values_of_another_kind_are_one_sentence(ticket, capsys, kind):
+    from tombola.studies import TaskOptions, make_task
+
+    values = {name: tensor.to(kind) for name, tensor in make_task(TaskOptions()).build(0).state_dict().items()}
+    replace(ticket, start=tb.tickets.Values(values, "1ep")).save("t.safetensors")
+    assert "the stored values of" in refused(capsys, "train", "t.safetensors", "--out", "out")
+
+
+@pytest.mark.parametrize("spent", [-1.0, 1e9])
+def test_a_start_that_took_no_possible_time_is_one_sentence(ticket, capsys, spent):
+    replace(ticket, start=tb.tickets.Values({"a": torch.ones(1)}, "1ep", spent)).save("t.safetensors")
+    assert "epochs_spent" in refused(capsys, "check", "t.safetensors", "--out", "out")

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tombola.errors import FileError
-from tombola.files import LeaseLost, held, lease, write_once
+from tombola.files import LeaseLost, held, lease, write_atomically, write_once
 from tombola.files.processes import HOST, is_alive
 
 HOLDER = """
@@ -105,7 +105,7 @@ def test_a_holder_on_another_host_is_waited_for_until_it_is_silent(tmp_path):
         assert taken.number == 5
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"host": 3, "process": [], "started": {}}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"host": 3, "process": [], "started": {}}', "[" * 100_000])
 def test_a_sign_that_says_nothing_counts_until_it_is_silent(tmp_path, content):
     sign = leave_a_sign(tmp_path)
     sign.write_text(content)
@@ -147,3 +147,63 @@ def test_writing_once_leaves_the_first(tmp_path):
     assert not write_once(path, "second")
     assert [own.name for own in path.parent.iterdir()] == ["result.json"]
     assert path.read_text() == "first"
+
+
+def test_numbers_that_no_process_has_are_of_none(tmp_path):
+    for process in (-1, 10**30):
+        leave_a_sign(tmp_path, process=process)
+        with held(tmp_path):
+            pass
+
+
+def test_who_lets_go_late_leaves_the_sign_of_the_next(tmp_path, monkeypatch):
+    check = lease.Lease.check
+
+    def followed(self):
+        check(self)
+        (tmp_path / ".holder-2").write_text("{}")
+
+    with held(tmp_path):
+        monkeypatch.setattr(lease.Lease, "check", followed)
+    assert [path.name for path in tmp_path.iterdir()] == [".holder-2"]
+
+
+def test_who_followed_one_that_let_go_gives_way_to_who_began_anew(tmp_path):
+    leave_a_sign(tmp_path).rename(tmp_path / ".holder-1")  # of a process that is dead
+    gone = lease._is_gone
+
+    def overtaken(folder, path):
+        answer = gone(folder, path)
+        if answer and path.name == ".holder-1":
+            path.unlink()
+            others.append(lease._taken(tmp_path))
+        return answer
+
+    others = []
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(FileError, match="in use"):
+        patch.setattr(lease, "_is_gone", overtaken)
+        lease._taken(tmp_path)
+    others[0].check()
+
+
+def test_only_the_folder_and_its_stages_are_searched_for_leftovers(tmp_path):
+    other = tmp_path / "mine"
+    own = tmp_path / "run"
+    (own / "sub").mkdir(parents=True)
+    other.mkdir()
+    (own / "link").symlink_to(other)
+    (own / "stages").symlink_to(other)
+    parts = [other / ".film.mkv.4194999.part", own / "sub" / ".film.mkv.4194999.part"]
+    for part in parts:
+        part.touch()
+    with held(own):
+        pass
+    assert all(part.exists() for part in parts)
+
+
+def test_a_part_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    lease.part_of(tmp_path / "a.json").symlink_to(tmp_path / "mine")
+    write_atomically(tmp_path / "a.json", "ours")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "a.json").read_text() == "ours"

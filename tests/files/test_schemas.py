@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tombola.errors import DamagedError, FileError
-from tombola.files import as_written, json_of, printable_text, read_as
+from tombola.files import as_written, json_of, parsed, printable_text, read_as, text_of
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def test_what_does_not_fit_is_named(content, says):
         ('{"a": NaN}', "the number nan"),
         ('{"a": [-Infinity]}', "the number -inf"),
         ('{"a": 1e999}', "the number inf"),
+        ('{"a": [1' + "0" * 40 + "]}", "larger than any"),
         ("[" * 100 + "]" * 100, "nested too deep"),
         ("[" * 100_000 + "]" * 100_000, "nested too deep"),
         ("{", "Expecting"),
@@ -89,3 +90,11 @@ def test_what_controls_a_terminal_does_not_go_through(text):
 
 def test_what_can_be_read_stays():
     assert printable_text("Prüfung ×2 · 日本語 🎟") == "Prüfung ×2 · 日本語 🎟"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'{"a": 1}\n[]\n', b'{"a": "\xe2\x80\xa8"}\n"a"'])
+def test_lines_that_cannot_be_read_are_one_sentence(tmp_path, content):
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=r"lines\.jsonl is damaged"):
+        list(parsed(path, text_of(path), lambda row: row["a"]))

@@ -63,6 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TombolaError as error:
         _say(f"tombola: {error}")
         status = 2
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        _say("tombola: not enough memory here; type a smaller --width or --recipe.batch, or use a larger machine")
+        status = 2
     except KeyboardInterrupt as stop:
         _say("\ntombola: stopped; run the same command again and it goes on where it was")
         status = 128 + (stop.args[0] if stop.args else signal.SIGINT)

@@ -13,7 +13,16 @@ from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError, unknown
-from tombola.papers.claims import CLAIMS, LEVELS, ClaimReport, Level, claim_table, measure, write_claim
+from tombola.papers.claims import (
+    CLAIMS,
+    LEVELS,
+    ClaimReport,
+    Level,
+    check_claim_place,
+    claim_table,
+    measure,
+    write_claim,
+)
 
 
 @dataclass(frozen=True)
@@ -75,9 +84,11 @@ def _list(as_json: bool) -> int:
 
 def _measure(ids: Sequence[str], level: Level, claims: ClaimsOptions, options: RunOptions) -> int:
     reports: dict[str, ClaimReport] = {}
+    records = claims.records if level == "standard" else claims.out / level
+    for name in ids:
+        check_claim_place(CLAIMS[name], records)
     with engine(options, claims.out) as runner:
         for name in ids:
-            records = claims.records if level == "standard" else claims.out / level
             reports[name] = measure(
                 CLAIMS[name], level, runner, records=records / f"{name}.jsonl", data_dir=claims.data_dir
             )

@@ -19,6 +19,9 @@ GENERATOR = b'<meta name="generator" content="Tombola">'
 PICTURES = ("overview", "accuracy", "layers", "training", "cost", "savings", "robustness", "sanity", "enough", "curves")
 PICTURES += ("growth", "bounds", "network", "boundary", "rates", "pruned")
 """What the pictures beside a report are called."""
+PAGES = ("report.html", "sparsest.html", "enough.html")
+STUDIES = {"study.json": (b'{"format":', b'{"results":'), "sparsest.json": (b'{"sentence":',)}
+"""How the files of studies begin, of this version and of the first."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,38 @@ def engine(options: RunOptions, root: Path) -> Generator[Engine]:
         options: the device, and which finished runs may be read.
         root: the folder of the runs.
     """
-    _refuse_foreign(root)
+    refuse_foreign(root)
     with bars(not options.json) as progress:
         store = Store(root, options.fresh, options.exact)
         yield Engine(store, Serial(chosen_device(options.device), progress, options.meter))
 
 
-def _refuse_foreign(root: Path) -> None:
-    """Refuse a folder in which the report would replace files that Tombola did not write."""
-    page, study = root / "report.html", root / "study.json"
-    pictures = [path for name in PICTURES for path in root.glob(f"{name}.[ps][nv]g")]
-    ours = any(GENERATOR in path.read_bytes() for path in root.glob("*.html"))
-    ours = ours or (study.is_file() and b'"verdicts"' in study.read_bytes())
-    present = [path for path in (page, study, *pictures) if path.exists()]
-    if present and not ours:
-        raise FileError(f"{present[0]} was not written by Tombola; choose another --out, so that it stays")
+def refuse_foreign(root: Path) -> None:
+    """Refuse a folder in which a report would replace files that Tombola did not write.
+
+    A picture does not say who drew it: it counts as Tombola's beside a page or study that is.
+
+    Raises:
+        FileError: there are such files.
+    """
+    marked = {root / name: _holds(root / name, GENERATOR) for name in PAGES}
+    marked |= {root / name: _begins(root / name, starts) for name, starts in STUDIES.items()}
+    ours = any(marked.values())
+    pictures = [path for name in PICTURES for path in (root / f"{name}.png", root / f"{name}.svg")]
+    for path, own in (marked | dict.fromkeys(pictures, ours)).items():
+        if not own and (path.exists() or path.is_symlink()):
+            raise FileError(f"{path} was not written by Tombola; choose another --out, so that it stays")
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    return path.is_file() and mark in path.read_bytes()
+
+
+def _begins(path: Path, starts: tuple[bytes, ...]) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(64).startswith(starts)
 
 
 def chosen_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from tombola.cli.compare import publish
+from tombola.cli.output import refuse_foreign
 from tombola.cli.parse import prose
 from tombola.studies import Study
 
@@ -29,4 +30,5 @@ def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
     options = tyro.cli(ReportOptions, args=words, prog="tombola report", description=prose(ReportOptions.__doc__))
     study = Study.load(options.folder)
+    refuse_foreign(options.folder)
     return publish(study, options.folder, study.title, study.command, dict(study.task), options.json)

@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> int:
         )
     tickets = [ticket_at(name) for name in names if is_ticket(name)]
     methods = [method_named(name) for name in names if not is_ticket(name)]
-    if len({tuple(ticket.provenance.task.items()) for ticket in tickets}) > 1 or (tickets and methods):
+    if any(ticket.provenance.task != tickets[0].provenance.task for ticket in tickets) or (tickets and methods):
         raise TombolaError(
             "tickets of one task can be tried together, or methods; give neither both nor tickets of several tasks"
         )

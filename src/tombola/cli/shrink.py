@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, chosen_device, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, options_of, ticket_at
-from tombola.files import held
+from tombola.errors import FileError
+from tombola.files import held, remove_empty
 from tombola.scores import Batch
 from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx, warn_if_whole
-from tombola.studies import default_options, make_task
-from tombola.training import Run, SampleFlops, Task, bars, train
+from tombola.studies import RunSpec, Serial, default_options, make_task
+from tombola.studies.spec import digest
+from tombola.training import Run, SampleFlops, Task, bars, remove_stages, train
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,13 @@ def run(words: Sequence[str]) -> int:
     )
     assert ticket is not None  # With --help, `parse` has ended the command.
     shrink, task = options.shrink, make_task(options.task)
-    check_place(shrink.out)
+    check_place(shrink.out, *(["network.onnx"] if shrink.to == "onnx" else []))
     with bars(not options.run.json) as progress, held(shrink.out) as lease:
         device, meter = chosen_device(options.run.device), options.run.meter
-        job = Run(shrink.seed, shrink.out, device, progress, meter=meter, lease=lease)
+        whole = Run(shrink.seed, shrink.out, device, progress, meter=meter, lease=lease)
+        # A part named by all that decides it, so that nothing goes on from the stages of another training.
+        spec, settings = Serial(device).tasks.known(RunSpec(task, ticket, seed=shrink.seed), device)
+        task, job = spec.task, whole.part(f"shrink-{digest(settings)[:12]}", shrink.seed)
         if options.run.fresh:
             job.clear()
         trained = train(task, ticket, seed=shrink.seed, run=job)
@@ -75,12 +81,20 @@ def run(words: Sequence[str]) -> int:
     if shrink.to == "onnx":
         path = shrink.out / "network.onnx"
         answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, batch[0][:8].cpu(), path)}
-    job.clear()
+    _clear(shrink.out / "stages")
     if options.run.json:
         print_json(answer)
         return 0
     _show(answer)
     return 0
+
+
+def _clear(stages: Path) -> None:
+    """Remove the checkpoints of shrinking, of other settings too, unless another process goes on with them."""
+    with contextlib.suppress(FileError), held(stages.parent):
+        for part in stages.glob("shrink-*"):
+            remove_stages(part)
+        remove_empty(stages)
 
 
 def _size(task: Task, network: nn.Module, batch: Batch) -> dict[str, float]:

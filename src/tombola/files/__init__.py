@@ -1,6 +1,6 @@
 """Files: written whole or not at all, held by one process, checked before they are believed."""
 
-from tombola.files.atomic_files import DAMAGED, set_aside, unwritable, write_atomically, write_once
+from tombola.files.atomic_files import DAMAGED, remove_empty, set_aside, unwritable, write_atomically, write_once
 from tombola.files.json_lines import as_lines, parsed, text_of
 from tombola.files.lease import Lease, LeaseLost, held
 from tombola.files.schemas import FORMAT, NewerFormat, as_written, check_format, json_of, read_as, strict_json
@@ -21,6 +21,7 @@ __all__ = [
     "printable",
     "printable_text",
     "read_as",
+    "remove_empty",
     "set_aside",
     "strict_json",
     "text_of",

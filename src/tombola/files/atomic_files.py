@@ -79,7 +79,8 @@ def _beside(path: Path, data: bytes | str) -> Generator[Path]:
     part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
+        part.unlink(missing_ok=True)  # of a process of the same number
+        with open(part, "xb") as file:  # and never through a link that another user has put there
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
@@ -105,6 +106,12 @@ def leftovers(folder: Path) -> list[Path]:
             if named and named["host"] in (None, HOST) and not is_alive(int(named["process"])):
                 found.append(Path(entry.path))
     return found
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder if there is nothing in it."""
+    with contextlib.suppress(OSError):  # there is something, or it is gone
+        folder.rmdir()
 
 
 def set_aside(path: Path, error: DamagedError) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import threading
@@ -24,7 +25,7 @@ from tombola.errors import FileError
 from tombola.files.atomic_files import leftovers, part_of, unwritable, write_once
 from tombola.files.processes import HOST, is_alive, started
 
-HOLDER = re.compile(r"\.holder-(\d+)")
+HOLDER = re.compile(r"\.holder-([0-9]{1,18})")
 BEAT = 5.0
 """Seconds between two signs of life of a holder."""
 SILENT = 120.0
@@ -82,7 +83,8 @@ def held(folder: str | Path) -> Generator[Lease]:
     lease = _taken(Path(folder))
     _beats.add(lease)
     try:
-        for place in (lease.folder, *(path for path in lease.folder.rglob("*") if path.is_dir())):
+        stages = lease.folder / "stages"
+        for place in (lease.folder, *([Path(own) for own, _, _ in os.walk(stages)] if not stages.is_symlink() else ())):
             for leftover in leftovers(place):
                 leftover.unlink(missing_ok=True)
         yield lease
@@ -90,7 +92,8 @@ def held(folder: str | Path) -> Generator[Lease]:
         _beats.remove(lease)
         with contextlib.suppress(OSError, FileError):
             lease.check()
-            for number in _holders(lease.folder):
+            # Not those above, of a process that has followed this very moment.
+            for number in _holders(lease.folder, upto=lease.number):
                 (lease.folder / f".holder-{number}").unlink(missing_ok=True)
 
 
@@ -105,20 +108,31 @@ def _taken(folder: Path) -> Lease:
         lease = Lease(folder, last + 1, token)
         if not write_once(lease.path, said):
             raise _in_use(folder, lease.path)
+        _give_way(lease)
     except OSError as error:
         raise unwritable(folder, error, "nothing that was there is lost") from error
     return lease
 
 
-def _holders(folder: Path) -> list[int]:
-    return [int(named[1]) for name in os.listdir(folder) if (named := HOLDER.fullmatch(name))]
+def _give_way(lease: Lease) -> None:
+    """Let go again if a process that lives took a lower number meanwhile: the holder that this one follows let go."""
+    for number in _holders(lease.folder, upto=lease.number - 1):
+        earlier = lease.folder / f".holder-{number}"
+        if not _is_gone(lease.folder, earlier):
+            lease.path.unlink(missing_ok=True)
+            raise _in_use(lease.folder, earlier)
+
+
+def _holders(folder: Path, upto: float = math.inf) -> list[int]:
+    numbers = [int(named[1]) for name in os.listdir(folder) if (named := HOLDER.fullmatch(name))]
+    return [number for number in numbers if number <= upto]
 
 
 def _said(path: Path) -> dict[str, Any]:
     """What a holder says of itself; nothing if its file is gone, or not whole yet."""
     try:
         said = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 

@@ -41,5 +41,5 @@ def is_alive(process: int, since: float | None = None) -> bool:
     try:
         found = psutil.Process(process)
         return found.status() != psutil.STATUS_ZOMBIE and (since is None or abs(found.create_time() - since) < 1)
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):  # the latter for numbers that no process can have
         return False

@@ -27,6 +27,8 @@ UNBOUNDED = ("low", "high", "low90", "high90", "detectable")
 """The only fields that may be infinite: what one seed says of a difference has no bounds."""
 LARGEST = 2**28
 """Bytes of a JSON file that is read."""
+WIDEST = 2**128
+"""No integer in a JSON file that is read is larger; each can then be a float, too."""
 DEEPEST = 64
 """Nested lists and objects in a JSON file that is read."""
 
@@ -115,6 +117,8 @@ def _check(content: Any, depth: int, key: object = None) -> None:
     """Refuse what is nested too deep, and numbers that are not finite: Python writes them, though JSON knows none."""
     if isinstance(content, float) and not (math.isfinite(content) or (math.isinf(content) and key in UNBOUNDED)):
         raise ValueError(f"it holds the number {content}; every number must be finite")
+    if isinstance(content, int) and abs(content) > WIDEST:
+        raise ValueError("it holds a whole number larger than any that Tombola writes")
     if isinstance(content, dict | list):
         if depth == 0:
             raise ValueError("it is nested too deep")

@@ -39,18 +39,23 @@ def save_small(folder: str | Path, small: nn.Module, plan: Plan, facts: Mapping[
         "idle": list(plan.idle),
         "weights": digest_of(tensors),
     }
-    write_atomically(Path(folder) / WEIGHTS, save_safetensors(tensors))
+    # The description first: after a kill in between, it says that the folder is ours to write again.
     write_atomically(Path(folder) / NETWORK, json.dumps(content))
+    write_atomically(Path(folder) / WEIGHTS, save_safetensors(tensors))
 
 
-def check_place(folder: str | Path) -> None:
+def check_place(folder: str | Path, *more: str) -> None:
     """Refuse a folder in which `save_small` would replace files that it did not write.
+
+    Args:
+        folder: where the network is to be written.
+        more: names of further files that are written beside it.
 
     Raises:
         FileError: there are such files.
     """
     folder = Path(folder)
-    present = [name for name in (NETWORK, WEIGHTS) if (folder / name).exists()]
+    present = [name for name in (NETWORK, WEIGHTS, *more) if (folder / name).exists()]
     try:
         _read_network(folder / NETWORK)
     except TombolaError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from tombola.errors import FileError, TombolaError
-from tombola.files import as_written, held, json_of, read_as, write_atomically
+from tombola.errors import DamagedError, FileError, TombolaError
+from tombola.files import as_written, held, json_of, read_as, remove_empty, write_atomically
 from tombola.studies.executor import Executor
 from tombola.studies.prepared import Prepared
 from tombola.studies.store import RunFolder, Store
-from tombola.training import Run, SampleFlops, Task, fingerprint, own_randomness, recipe_of
+from tombola.training import Run, SampleFlops, Task, fingerprint, own_randomness, recipe_of, remove_stages
 from tombola.training.ensemble import (
     Member,
     Unbatched,
@@ -30,6 +30,8 @@ from tombola.training.ensemble import (
 )
 
 MEMBERS = "members.json"
+TOGETHER = re.compile(r"together-[0-9a-f]{12}")
+"""What the folder is called in which networks train at once."""
 SMALL = 2e7
 """FLOPs of a training step up to which a network is small: below, the calls take longer than the arithmetic."""
 
@@ -121,7 +123,9 @@ def _pieces(task: Task, waiting: Sequence[Waiting], store: Store, executor: Exec
     unfinished = {path.name for path in store.root.iterdir() if not RunFolder(path).is_finished}
     begun = []
     for folder in sorted(store.root.glob("together-*")):
-        names = as_written(folder / MEMBERS, _names, "remove the folder") or []
+        if not TOGETHER.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+            continue  # the user's
+        names = _noted(folder)
         if not unfinished.intersection(names) or (store.fresh and by_name.keys() & set(names)):
             _remove(folder)
         elif by_name.keys() >= set(names):
@@ -141,6 +145,7 @@ def _train(task: Task, piece: Sequence[Waiting], store: Store, executor: Executo
     folder = store.root / f"together-{fingerprint({'members': names})[:12]}"
     with ExitStack() as holds:
         leases = [holds.enter_context(one.folder.held()) for one in piece]
+        holds.callback(remove_empty, folder)
         run = Run(
             0, folder, executor.device, executor.bars, meter=executor.meter, lease=holds.enter_context(held(folder))
         )
@@ -148,20 +153,30 @@ def _train(task: Task, piece: Sequence[Waiting], store: Store, executor: Executo
         try:
             fitted = fit_members(task, [one.member for one in piece], run, "train")
         except Unbatched:
-            shutil.rmtree(folder)
+            _clear(folder)
             raise
         for one, lease, member in zip(piece, leases, fitted, strict=True):
             if not member.diverged:
                 Run(folder=one.folder.path, lease=lease).keep("train", member.model, member.fit)
-        (folder / MEMBERS).unlink()
-        shutil.rmtree(folder)
+        _clear(folder)
 
 
-def _names(text: str) -> list[str]:
-    return read_as(list[str], json_of(text))
+def _noted(folder: Path) -> list[str]:
+    """The networks that trained at once in a folder; none if that is not known, so that they train anew."""
+    try:
+        return as_written(folder / MEMBERS, lambda text: read_as(list[str], json_of(text)), "remove the folder") or []
+    except DamagedError:
+        return []
 
 
 def _remove(folder: Path) -> None:
     """Remove what a killed call left of training networks at once, unless another process goes on with it."""
     with contextlib.suppress(FileError), held(folder):
-        shutil.rmtree(folder)
+        _clear(folder)
+    remove_empty(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what was written for training networks at once, and nothing else."""
+    (folder / MEMBERS).unlink(missing_ok=True)  # first: what a kill leaves then counts as begun by nobody
+    remove_stages(folder / "stages")

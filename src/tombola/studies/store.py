@@ -148,7 +148,7 @@ class RunFolder:
         Raises:
             FileError: another process holds it, or there are files in it that Tombola did not write.
         """
-        if not (self.path / SETTINGS).exists() and (foreign := self._foreign()):
+        if not (self.path / SETTINGS).exists() and (foreign := self._foreign(begun=False)):
             raise FileError(
                 f"{self.path} is no run's folder: it holds {_listed(foreign)}; give --out a folder that is empty or new"
             )
@@ -217,8 +217,9 @@ class RunFolder:
             )
         self._check_is_a_run()
         remove_stages(self.path / STAGES)
-        for path in list(self.path.iterdir()):
-            if path.name in WRITTEN or path.name.removesuffix(DAMAGED) in WRITTEN:
+        # The settings last: without them, a folder is no run's.
+        for path in sorted(self.path.iterdir(), key=lambda path: path.name == SETTINGS):
+            if path.name.removesuffix(DAMAGED) in WRITTEN:
                 path.unlink()
 
     def _check_is_a_run(self) -> None:
@@ -240,9 +241,14 @@ class RunFolder:
             except DamagedError as error:
                 set_aside(self.path / name, error)
 
-    def _foreign(self) -> list[str]:
-        """What is in the folder, or among its stages, that no run writes."""
+    def _foreign(self, begun: bool = True) -> list[str]:
+        """What is in the folder, or among its stages, that no run writes.
+
+        begun: a run was begun there; before that, it has only been held.
+        """
         places = [path for path in self.path.iterdir()] if self.path.is_dir() else []
+        if not begun:
+            return sorted(path.name for path in places if path.is_dir() or not _is_of_a_hold(path.name))
         foreign = [path.name for path in places if not _is_ours(path)]
         stages = self.path / STAGES
         if stages.is_dir() and not stages.is_symlink():
@@ -267,6 +273,14 @@ def _settings(text: str) -> dict[str, Any]:
     return upgraded_run(content)
 
 
+def _known(folder: RunFolder) -> dict[str, Any]:
+    """The settings of a run; none where they cannot be read, so that it is no run that others could use."""
+    try:
+        return folder.settings() or {}
+    except FileError:
+        return {}
+
+
 def _history(text: str) -> list[dict[str, Any]]:
     return [read_as(dict[str, Any], json_of(row)) for row in text.splitlines()]
 
@@ -275,8 +289,12 @@ def _is_ours(path: Path) -> bool:
     """Whether a file or folder within a run's is of a kind and name that a run writes."""
     if path.name == STAGES:
         return path.is_dir() and not path.is_symlink()
-    ours = path.name.removesuffix(DAMAGED) in WRITTEN or HOLDER.fullmatch(path.name) or PART.fullmatch(path.name)
-    return bool(ours) and not path.is_dir()
+    return (path.name.removesuffix(DAMAGED) in WRITTEN or _is_of_a_hold(path.name)) and not path.is_dir()
+
+
+def _is_of_a_hold(name: str) -> bool:
+    """Whether a file is left of holding a folder, or of writing into it."""
+    return bool(name in (".lock", ".owner") or HOLDER.fullmatch(name) or PART.fullmatch(name))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -338,7 +356,7 @@ class Store:
     def adopt(self, results: Iterable[Result]) -> None:
         """Take finished runs from elsewhere; their folders then hold what a run leaves, but no ticket."""
         for result in results:
-            folder = RunFolder(self.root / result.digest)
+            folder = RunFolder(self.root / re.sub(r"^\.+$", "-", re.sub(ODD, "-", result.digest) or "-"))
             if folder.result() is None:
                 with folder.held():
                     folder.begin(result.settings)
@@ -355,14 +373,14 @@ class Store:
         named = [path.parent for path in self.root.glob(f"*-{own[:DIGITS]}*/settings.json")]
         earlier = self._index.get(own, ())
         folders = [RunFolder(path) for path in sorted({*named, *earlier})]
-        return [folder for folder in folders if (held := folder.settings()) is not None and digest(held) == own]
+        return [folder for folder in folders if (held := _known(folder)) and digest(held) == own]
 
     @cached_property
     def _index(self) -> dict[str, list[Path]]:
         """The folders of the first version by today's digests."""
         found: dict[str, list[Path]] = {}
         for path in sorted(self.root.glob("*/settings.json")):
-            own = digest(RunFolder(path.parent).settings() or {})
+            own = digest(_known(RunFolder(path.parent)))
             if f"-{own[:DIGITS]}" not in path.parent.name:
                 found.setdefault(own, []).append(path.parent)
         return found
@@ -370,7 +388,7 @@ class Store:
     @cached_property
     def _unrecorded(self) -> set[str]:
         """The runs of the first version whose code it did not record, by what else they are."""
-        held = [RunFolder(own).settings() or {} for folders in self._index.values() for own in folders]
+        held = [_known(RunFolder(own)) for folders in self._index.values() for own in folders]
         return {digest(without_code(settings)) for settings in held}
 
 

@@ -16,6 +16,7 @@ from tyro.conf import arg
 
 from tombola import zoo
 from tombola.errors import TombolaError
+from tombola.files import printable_text
 from tombola.registry import DATA, MODELS, imported
 from tombola.training import Recipe, SupervisedTask, binary_accuracy, binary_cross_entropy
 
@@ -98,7 +99,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
         TombolaError: a label names code or a folder, or is no value that its option can have.
     """
     typed = {word.partition("=")[0].removeprefix("--").replace("_", "-") for word in words if word.startswith("--")}
-    said = {key: str(value) for key, value in labels.items() if key not in typed}
+    said = {key: printable_text(str(value)) for key, value in labels.items() if key not in typed}
     if not trust:
         _refuse_code_and_folders(said)
     usual = default_options(["--data", said["data"], *words] if "data" in said else words)

@@ -45,6 +45,12 @@ def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
                 "in the ticket; use the model that the ticket was found on"
             )
     for name, tensor in tensors.items():
+        if tensor.is_floating_point() != values[name].is_floating_point():
+            raise TombolaError(
+                f"the stored values of '{name}' are {values[name].dtype}, and this model's are {tensor.dtype}; use the "
+                "model that the ticket was found on"
+            )
+    for name, tensor in tensors.items():
         tensor.copy_(values[name])
 
 

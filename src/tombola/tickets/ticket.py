@@ -7,14 +7,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.files import read_as
+from tombola.files import printable_text, read_as
 from tombola.tickets.mask import Bits, Mask
 from tombola.tickets.start import Seed, Values, overlay
 from tombola.tickets.tensor_names import parameters_of
@@ -83,8 +84,9 @@ class Ticket:
         object.__setattr__(self, "recipe", own)
 
     def __str__(self) -> str:
-        method = self.provenance.method or "no method"
+        method = printable_text(self.provenance.method) or "no method"
         start = f"seed {self.start.seed}" if isinstance(self.start, Seed) else f"values of {self.start.what}"
+        start = printable_text(start)
         kept = f"{self.mask.total_kept:,} of {self.mask.size:,} weights"
         return f"Ticket({method}: {kept}, density {self.density:.4g}, starts from {start}, {self.digest[:8]})"
 
@@ -165,6 +167,8 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
             raise ValueError(f"its {what} has no `{lacking[0]}`")
     if len(masks) + len(values) != len(tensors) or masks.keys() != said.shapes.keys():
         raise ValueError("its tensors are not the ones that its description names")
+    if any(printable_text(name) != name for name in (*said.shapes, *values, *said.held, *said.removed)):
+        raise ValueError("it names a parameter in characters that cannot be shown")
     if any(unit < 0 for units in said.removed.values() for unit in units):
         raise ValueError("`removed` does not list units by number")
     if values:
@@ -180,7 +184,7 @@ class _Stored:
     """What a file says of stored values, beside the tensors."""
 
     what: str
-    epochs_spent: float
+    epochs_spent: Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
 
 def _bits(name: str, packed: Tensor, shape: tuple[int, ...]) -> Bits:

@@ -13,22 +13,28 @@ import torch
 
 from tombola.errors import DamagedError
 from tombola.files import DAMAGED, Lease, set_aside, write_atomically
+from tombola.files.atomic_files import PART
 
 MAGIC = b"tombola checkpoint 1\n"
 FIRST_VERSION = b"PK\x03\x04"
 """How the first version's checkpoints begin, which have no digest."""
 DIGEST = 32
 """Bytes of the digest that follows the magic, before the state itself."""
+FIRST_NAMES = (".end.pt", ".going.pt", "chunk.pt")
+"""How the names of the first version's checkpoints end: their content could be that of any file that torch saved."""
 
 
 def is_stage_file(path: Path) -> bool:
     """Whether a file among a run's stages is one that Tombola wrote: a checkpoint, or what is left of one."""
     if path.is_symlink() or not path.is_file():
         return False
-    if path.suffix in (".part", DAMAGED):
+    if PART.fullmatch(path.name) or path.name.endswith(f".pt{DAMAGED}"):
         return True
+    if path.suffix != ".pt":
+        return False
     with path.open("rb") as file:
-        return path.suffix == ".pt" and file.read(len(MAGIC)).startswith((MAGIC, FIRST_VERSION))
+        start = file.read(len(MAGIC))
+    return start == MAGIC or (start.startswith(FIRST_VERSION) and path.name.endswith(FIRST_NAMES))
 
 
 def remove_stages(folder: Path) -> None:

@@ -15,6 +15,9 @@ from tombola.fields import check_fields
 from tombola.tickets.torch_private import cpu_has_bf16
 from tombola.training.step import Step
 
+LARGEST = 10**9
+"""Epochs, or samples a step, of a recipe."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -77,6 +80,11 @@ class Recipe:
         for name in ("lr", "momentum", "weight_decay", "gamma", "warmup", "label_smoothing"):
             if getattr(self, name) < 0:
                 raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give a number of at least 0")
+        for name in ("epochs", "batch"):
+            if getattr(self, name) > LARGEST:
+                raise TombolaError(f"the recipe's {name} is larger than any; give at most {LARGEST:,}")
+        if len(self.milestones) * math.log10(max(self.gamma, 1.0)) > 100:  # as the power that a rate is multiplied by
+            raise TombolaError(f"the recipe's gamma is {self.gamma}, and its learning rates become infinite; give less")
         if self.label_smoothing > 1:
             raise TombolaError(f"the recipe's label_smoothing is {self.label_smoothing}; give at most 1")
         if not all(0 <= share <= 1 for share in self.milestones):

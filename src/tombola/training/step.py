@@ -32,7 +32,7 @@ class Step:
         Raises:
             TombolaError: for anything else, a bare number included.
         """
-        match = re.fullmatch(r"(\d+)(it|ep)", text)
+        match = re.fullmatch(r"([0-9]{1,12})(it|ep)", text)
         if match is None:
             raise TombolaError(f"'{text}' is not a point in training; write iterations as '500it' or epochs as '10ep'")
         return Step(int(match[1]), "it" if match[2] == "it" else "ep")

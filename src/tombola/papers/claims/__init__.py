@@ -3,7 +3,7 @@
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
 from tombola.papers.claims.claim_files import claims
 from tombola.papers.claims.claim_outcome import ClaimReport, Expectation, Finding, Relation, judge_claim
-from tombola.papers.claims.claim_pages import claim_table, write_claim
+from tombola.papers.claims.claim_pages import check_claim_place, claim_table, write_claim
 from tombola.papers.claims.claim_records import load_records, save_records
 from tombola.papers.claims.measurement import MeasuredFigure, MeasuredRow, Measurement, load_taken
 from tombola.papers.claims.measuring import arms_of, measure
@@ -29,6 +29,7 @@ __all__ = [
     "Relation",
     "Unit",
     "arms_of",
+    "check_claim_place",
     "claim_table",
     "judge_claim",
     "load_records",

@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from tombola.errors import FileError
 from tombola.evidence import interval
 from tombola.files import write_atomically
 from tombola.papers.claims.claim import Claim, Level
@@ -55,6 +56,21 @@ def write_claim(claim: Claim, level: Level, report: ClaimReport, folder: Path) -
     write_atomically(page, claim_page(claim, level, report))
     write_atomically(page.with_suffix(".svg"), vl_convert.vegalite_to_svg(_chart(report), vl_version="6.4"))
     return page
+
+
+def check_claim_place(claim: Claim, folder: Path) -> None:
+    """Refuse a folder in which a claim's page, chart or records would replace files that Tombola did not write.
+
+    Raises:
+        FileError: there are such files.
+    """
+    page, chart, records = (folder / f"{claim.id}.{kind}" for kind in ("md", "svg", "jsonl"))
+    command, settings = f"tombola claims {claim.id}".encode(), b'"settings"'
+    ours = page.is_file() and command in page.read_bytes()
+    measured = records.is_file() and (settings in records.read_bytes() or not records.stat().st_size)
+    for path, own in ((page, ours), (chart, ours), (records, measured)):
+        if path.exists() and not own:
+            raise FileError(f"{path} was not written by Tombola; choose another folder, so that it stays")
 
 
 def claim_page(claim: Claim, level: Level, report: ClaimReport) -> str:

@@ -39,6 +39,10 @@ class Row:
     values: Values | None = None
     source: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.accuracies or not all(0 <= accuracy <= 1 for accuracy in self.accuracies):
+            raise ValueError("its accuracies are not shares from 0 to 1, one for each setting")
+
     @property
     def key(self) -> tuple[str, int]:
         return self.structure, self.seed
