@@ -233,7 +233,7 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(capsys):
     first = capsys.readouterr().out
     before = sorted(Path("r").iterdir())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.studies.store.held", _cannot)
+        patch.setattr("tombola.studies.run_folder.held", _cannot)
         assert main(words) == 0
     assert capsys.readouterr().out == first
     assert sorted(Path("r").iterdir()) == before
@@ -253,7 +253,7 @@ def test_damaged_checkpoints_are_set_aside_and_the_end_is_the_same(capsys, monke
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.studies.store.RunFolder.finish_search", stop)
+        patch.setattr("tombola.studies.run_folder.RunFolder.finish_search", stop)
         assert main([*words, "--out", "t"]) == 130
     stages = sorted(Path("t/stages").glob("*.pt"))
     assert len(stages) > 2

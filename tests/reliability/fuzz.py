@@ -246,7 +246,7 @@ def _prepare(root: Path) -> None:
 
 
 def _end_before_the_ticket() -> None:
-    from tombola.studies.store import RunFolder
+    from tombola.studies.run_folder import RunFolder
 
     RunFolder.finish_search = lambda *_: os._exit(137)
 

@@ -6,9 +6,10 @@ from tombola.studies.executor import Engine, Executor, Serial
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
 from tombola.studies.prepared import Prepared, prepare, search
 from tombola.studies.result import Result
+from tombola.studies.run_folder import ConditionsWarning, RunFolder, in_words, under
 from tombola.studies.sanity_checks import sanity
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
-from tombola.studies.store import ConditionsWarning, RunFolder, StaleWarning, Store, in_words, under
+from tombola.studies.store import StaleWarning, Store
 from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task, options_from, task_words
 
 __all__ = [

@@ -17,7 +17,8 @@ from tombola.errors import DamagedError, FileError, TombolaError
 from tombola.files import as_written, held, json_of, read_as, remove_empty, write_atomically
 from tombola.studies.executor import Executor
 from tombola.studies.prepared import Prepared
-from tombola.studies.store import RunFolder, Store
+from tombola.studies.run_folder import RunFolder
+from tombola.studies.store import Store
 from tombola.training import Run, SampleFlops, Task, fingerprint, own_randomness, recipe_of, remove_stages
 from tombola.training.ensemble import (
     Member,

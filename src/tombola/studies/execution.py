@@ -16,8 +16,9 @@ from tombola.studies.batch_training import train_together_first
 from tombola.studies.executor import Executor, Serial
 from tombola.studies.prepared import Prepared, at_rate, prepare
 from tombola.studies.result import Result
+from tombola.studies.run_folder import ConditionsWarning, RunFolder, in_words, under
 from tombola.studies.spec import RunSpec, conditions, source_digest
-from tombola.studies.store import ConditionsWarning, RunFolder, StaleWarning, Store, in_words, under
+from tombola.studies.store import StaleWarning, Store
 from tombola.studies.tasks import task_words
 from tombola.tickets import Mask, Ticket
 from tombola.training import epochs_spent, train

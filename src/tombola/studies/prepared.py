@@ -13,8 +13,9 @@ from tombola.files import Lease
 from tombola.methods import Method, find
 from tombola.registry import CONTROLS
 from tombola.studies.executor import Executor
+from tombola.studies.run_folder import RunFolder
 from tombola.studies.spec import RunSpec
-from tombola.studies.store import RunFolder, Store
+from tombola.studies.store import Store
 from tombola.tickets import Ticket
 from tombola.training import Run, Task, with_recipe
 

@@ -1,311 +1,31 @@
-"""The store: one folder a run, written so that a kill leaves the old state or the new."""
+"""The store: one folder a run, found by what the run is."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from tombola.errors import DamagedError, FileError
-from tombola.files import (
-    FORMAT,
-    Lease,
-    as_lines,
-    as_written,
-    check_format,
-    held,
-    json_of,
-    printable_text,
-    read_as,
-    set_aside,
-    write_atomically,
-    write_once,
-)
-from tombola.files.atomic_files import DAMAGED, PART
-from tombola.files.lease import HOLDER
-from tombola.studies.legacy import upgraded_run, without_code
+from tombola.studies.legacy import without_code
 from tombola.studies.result import Result
-from tombola.studies.spec import CONDITIONS, NAMES, digest
-from tombola.tickets import Ticket
-from tombola.training import fingerprint, is_stage_file, remove_stages
-
-T = TypeVar("T")
+from tombola.studies.run_folder import RESULT, SETTINGS, RunFolder, under
+from tombola.studies.spec import digest
+from tombola.training import fingerprint
 
 DIGITS = 12
 """Of its digest in a folder's name."""
 LONGEST = 120
 """Letters of what a run is called in its folder's name; the digest tells it apart."""
-SETTINGS, HISTORY, RESULT = "settings.json", "history.jsonl", "result.json"
-TICKET, CURVE, STAGES = "ticket.safetensors", "search.svg", "stages"
-WRITTEN = (SETTINGS, HISTORY, RESULT, TICKET, CURVE, "tried.jsonl", ".lock", ".owner")
-"""The files that a run writes into its folder; the last two are of the first version."""
 ODD = r"[^A-Za-z0-9._-]+"
 """What of a label does not go into a folder's name."""
 
 
 class StaleWarning(UserWarning):
     """Results that are read, or cannot be, were made by another version of the package's source."""
-
-
-class ConditionsWarning(UserWarning):
-    """Results that are used, or a run that goes on, were made with other threads or on another device."""
-
-
-def in_words(conditions: Mapping[str, Any]) -> str:
-    """Conditions as they are said.
-
-    Examples:
-        >>> in_words({"threads": 1, "device": "cpu"})
-        '1 thread on cpu'
-    """
-    threads = conditions.get("threads", 0)
-    return f"{threads} thread{'s' * (threads != 1)} on {conditions.get('device', 'another device')}"
-
-
-class RunFolder:
-    """One run's folder: settings.json, ticket.safetensors, result.json, history.jsonl, search.svg, stages/.
-
-    Args:
-        path: the folder, which need not be there yet.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    @property
-    def ticket_path(self) -> Path:
-        return self.path / TICKET
-
-    @property
-    def curve_path(self) -> Path:
-        return self.path / CURVE
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether there is a result, or of a search the ticket and its history."""
-        return (self.path / RESULT).exists() or (self.ticket_path.exists() and not (self.path / STAGES).exists())
-
-    def settings(self) -> dict[str, Any] | None:
-        """What the run is, in today's form; None before it was begun."""
-        return as_written(self.path / SETTINGS, _settings, "remove the folder or use --fresh, if it is a run's")
-
-    def result(self) -> Result | None:
-        """What the run came to; None before it is finished."""
-        return self._read(RESULT, lambda text: Result.of(json_of(text)))
-
-    def history(self) -> list[dict[str, Any]]:
-        """The epochs of a finished search or training."""
-        return self._read(HISTORY, _history) or []
-
-    def ticket(self) -> Ticket | None:
-        """The ticket that the run found, or trained; None before there is one."""
-        return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
-
-    def finished(self, settings: Mapping[str, Any]) -> Result | None:
-        """The result of the run of these settings, read without holding the folder; None if there is none to believe.
-
-        What a kill left after the end of the run goes.
-        """
-        try:
-            kept = self.settings()
-            result = self.result() if kept is not None and digest(kept) == digest(settings) else None
-        except DamagedError:
-            return None
-        if result is not None:
-            self._tidy()
-        return result
-
-    def found(self, settings: Mapping[str, Any]) -> Ticket | None:
-        """The ticket of the search of these settings, read without holding the folder; None if it has yet to end."""
-        try:
-            kept = self.settings()
-            is_found = self.is_finished and kept is not None and digest(kept) == digest(settings)
-            ticket = self.ticket() if is_found else None
-        except DamagedError:
-            return None
-        if ticket is not None:
-            self._tidy()
-        return ticket
-
-    def _tidy(self) -> None:
-        """Remove what a kill left after the end of a run, where nobody is at work and it can be removed."""
-        names = os.listdir(self.path)
-        if STAGES in names or any(HOLDER.fullmatch(name) or PART.fullmatch(name) for name in names):
-            with contextlib.suppress(FileError), self.held():
-                remove_stages(self.path / STAGES)
-
-    def held(self) -> AbstractContextManager[Lease]:
-        """Hold the folder, so that no other process works in it.
-
-        Raises:
-            FileError: another process holds it, or there are files in it that Tombola did not write.
-        """
-        if not (self.path / SETTINGS).exists() and (foreign := self._foreign(begun=False)):
-            raise FileError(
-                f"{self.path} is no run's folder: it holds {_listed(foreign)}; give --out a folder that is empty or new"
-            )
-        return held(self.path)
-
-    def begin(self, settings: dict[str, Any], anew: bool = False) -> dict[str, Any]:
-        """Begin, or go on with, the run of these settings, in a folder that is held.
-
-        Args:
-            settings: what the run is.
-            anew: forget what is there.
-
-        Returns:
-            The settings as they are kept.
-
-        Raises:
-            FileError: the folder holds another run.
-        """
-        if anew:
-            self.clear()
-        self._set_damaged_aside()
-        held = self.settings()
-        if held is not None and digest(held) != digest(settings):
-            differing = [key for key in settings if key not in (*NAMES, *CONDITIONS) and held.get(key) != settings[key]]
-            raise FileError(
-                f"{self.path} holds another run (other {', '.join(differing)}); "
-                "choose another --out, or --fresh to replace it"
-            )
-        if held is not None and (self.is_finished or under(held) == under(settings)):
-            return held
-        if held is not None:
-            warnings.warn(
-                f"{self.path.name} began with {in_words(under(held))} and goes on with {in_words(under(settings))}: it "
-                "may end otherwise in the last digits than one that is not disturbed",
-                ConditionsWarning,
-                stacklevel=3,
-            )
-            settings = {**settings, "began": held.get("began", under(held))}
-        write_atomically(self.path / SETTINGS, json.dumps({"format": FORMAT, **settings}, indent=2))
-        return settings
-
-    def finish_search(self, ticket: Ticket, history: Iterable[Mapping[str, Any]]) -> None:
-        """Keep what a search came to."""
-        write_atomically(self.path / HISTORY, as_lines(history))
-        ticket.save(self.ticket_path)
-
-    def finish(self, result: Result) -> Result:
-        """Keep what the run came to, unless another holder of the folder was first.
-
-        Returns:
-            The result that is kept.
-        """
-        write_atomically(self.path / HISTORY, as_lines(result.history))
-        return result if write_once(self.path / RESULT, result.to_json()) else self.result() or result
-
-    def clear(self) -> None:
-        """Forget the run that is in the folder.
-
-        Raises:
-            FileError: there is something in it that Tombola did not write; nothing is removed.
-        """
-        if foreign := self._foreign():
-            raise FileError(
-                f"{self.path} holds {_listed(foreign)} beside a run, and --fresh removes only what Tombola wrote; "
-                "move it away, or choose another --out"
-            )
-        self._check_is_a_run()
-        remove_stages(self.path / STAGES)
-        # The settings last: without them, a folder is no run's.
-        for path in sorted(self.path.iterdir(), key=lambda path: path.name == SETTINGS):
-            if path.name.removesuffix(DAMAGED) in WRITTEN:
-                path.unlink()
-
-    def _check_is_a_run(self) -> None:
-        """Refuse a settings.json that may be another program's: it is ours if it reads as ours, or a result does."""
-        try:
-            self.settings()
-        except DamagedError:
-            try:
-                if self.result() is not None or self.ticket() is not None:
-                    return
-            except DamagedError:
-                pass
-            raise
-
-    def _set_damaged_aside(self) -> None:
-        for name, read in ((RESULT, self.result), (TICKET, self.ticket), (HISTORY, self.history)):
-            try:
-                read()
-            except DamagedError as error:
-                set_aside(self.path / name, error)
-
-    def _foreign(self, begun: bool = True) -> list[str]:
-        """What is in the folder, or among its stages, that no run writes.
-
-        begun: a run was begun there; before that, it has only been held.
-        """
-        places = [path for path in self.path.iterdir()] if self.path.is_dir() else []
-        if not begun:
-            return sorted(path.name for path in places if path.is_dir() or not _is_of_a_hold(path.name))
-        foreign = [path.name for path in places if not _is_ours(path)]
-        stages = self.path / STAGES
-        if stages.is_dir() and not stages.is_symlink():
-            foreign += [
-                f"{STAGES}/{path.relative_to(stages)}"
-                for path in stages.rglob("*")
-                if path.is_symlink() or not (path.is_dir() or is_stage_file(path))
-            ]
-        return sorted(foreign)
-
-    def _read(self, name: str, parse: Callable[[str], T]) -> T | None:
-        """What a file of the folder stands for; None if it is not there."""
-        return as_written(self.path / name, parse, "remove the folder or use --fresh")
-
-
-def _settings(text: str) -> dict[str, Any]:
-    content = json_of(text)
-    check_format(content)
-    content.pop("format", None)
-    if missing := [condition for condition in CONDITIONS if condition not in content]:
-        raise ValueError(f"no run's settings are without {missing[0]}")
-    return upgraded_run(content)
-
-
-def _known(folder: RunFolder) -> dict[str, Any]:
-    """The settings of a run; none where they cannot be read, so that it is no run that others could use."""
-    try:
-        return folder.settings() or {}
-    except FileError:
-        return {}
-
-
-def _history(text: str) -> list[dict[str, Any]]:
-    return [read_as(dict[str, Any], json_of(row)) for row in text.splitlines()]
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file or folder within a run's is of a kind and name that a run writes."""
-    if path.name == STAGES:
-        return path.is_dir() and not path.is_symlink()
-    return (path.name.removesuffix(DAMAGED) in WRITTEN or _is_of_a_hold(path.name)) and not path.is_dir()
-
-
-def _is_of_a_hold(name: str) -> bool:
-    """Whether a file is left of holding a folder, or of writing into it."""
-    return bool(name in (".lock", ".owner") or HOLDER.fullmatch(name) or PART.fullmatch(name))
-
-
-def _listed(names: Sequence[str]) -> str:
-    """The first few of some names.
-
-    Examples:
-        >>> _listed(["a", "b", "c", "d"])
-        'a, b, c and 1 more'
-    """
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(printable_text, names[:3])) + more
 
 
 @dataclass(frozen=True)
@@ -392,6 +112,9 @@ class Store:
         return {digest(without_code(settings)) for settings in held}
 
 
-def under(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The conditions that settings name."""
-    return {key: settings[key] for key in CONDITIONS if key in settings}
+def _known(folder: RunFolder) -> dict[str, Any]:
+    """The settings of a run; none where they cannot be read, so that it is no run that others could use."""
+    try:
+        return folder.settings() or {}
+    except FileError:
+        return {}
