@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tombola.errors import FileError
 from tombola.studies.legacy import without_code
 from tombola.studies.result import Result
 from tombola.studies.run_folder import RESULT, SETTINGS, RunFolder, under
