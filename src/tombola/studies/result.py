@@ -102,10 +102,11 @@ class Result:
         Raises:
             ValueError: something is missing, or is not what it should be.
         """
-        check_format(content)
-        said = {key: value for key, value in content.items() if key != CHECK}
-        if CHECK in content and content[CHECK] != fingerprint(printable(said)):  # the first version wrote none
-            raise ValueError("its contents do not match its digest")
+        if isinstance(content, dict) and CHECK in content:  # the first version wrote none
+            check_format(content)
+            said = {key: value for key, value in content.items() if key != CHECK}
+            if content[CHECK] != fingerprint(printable(said)):
+                raise ValueError("its contents do not match its digest")
         return read_as(Result, content).upgraded()
 
     def upgraded(self) -> Result:
