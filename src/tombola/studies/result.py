@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tombola.files import FORMAT, check_format, printable, read_as
 from tombola.studies.legacy import upgraded_run
+from tombola.training import fingerprint
 
 CHECK = "check"
 """Where JSON has the digest of the rest."""
@@ -92,7 +92,8 @@ class Result:
     def to_json(self) -> str:
         """One line of JSON, with a digest that finds damage."""
         content = {"format": FORMAT, **asdict(self)}
-        return json.dumps({**content, CHECK: _digest(content)})
+        # To JSON and back, and safe to show: as it is when it has been read.
+        return json.dumps({**content, CHECK: fingerprint(printable(json.loads(json.dumps(content))))})
 
     @staticmethod
     def of(content: dict[str, Any]) -> Result:
@@ -101,18 +102,13 @@ class Result:
         Raises:
             ValueError: something is missing, or is not what it should be.
         """
-        check_format(content)
-        said = {key: value for key, value in content.items() if key != CHECK}
-        if CHECK in content and content[CHECK] != _digest(said):  # the first version wrote none
-            raise ValueError("its contents do not match its digest")
+        if isinstance(content, dict) and CHECK in content:  # the first version wrote none
+            check_format(content)
+            said = {key: value for key, value in content.items() if key != CHECK}
+            if content[CHECK] != fingerprint(printable(said)):
+                raise ValueError("its contents do not match its digest")
         return read_as(Result, content).upgraded()
 
     def upgraded(self) -> Result:
         """The same result with its settings in today's form."""
         return replace(self, settings=upgraded_run(self.settings))
-
-
-def _digest(content: dict[str, Any]) -> str:
-    """The digest of what JSON holds, as it is when it was read and made safe to show."""
-    text = json.dumps(printable(json.loads(json.dumps(content))), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
