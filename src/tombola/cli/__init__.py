@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = 2
     except KeyboardInterrupt as stop:
         _say("\ntombola: stopped; run the same command again and it goes on where it was")
-        status = 128 + (stop.args[0] if stop.args else signal.SIGINT)
+        status = 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
     except OutputError as error:
         return _output_ended(error)
     try:
@@ -100,16 +100,28 @@ def _prepare_process() -> None:
     """End at TERM and HUP as at Ctrl-C; write any text, also to an ASCII terminal."""
 
     def stop(number: int, _: object) -> None:
-        raise KeyboardInterrupt(number)
+        raise Stopped(number)
 
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores HUP, and so do we then.
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # `nohup` ignores HUP; so do we.
             signal.signal(number, stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding, terminal = sys.stdout.encoding, sys.stdout.isatty()
         sys.stdout = Output(sys.stdout.detach(), encoding, "replace", line_buffering=terminal)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="replace")
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the command to end; a kind of its own, since after a plain one in `exec` Python kills itself.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class OutputError(Exception):

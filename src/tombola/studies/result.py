@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from tombola.files import FORMAT, check_format, printable, read_as
 from tombola.studies.legacy import upgraded_run
@@ -12,6 +14,11 @@ from tombola.training import fingerprint
 
 CHECK = "check"
 """Where JSON has the digest of the rest."""
+
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+"""Ranges that are checked when a result is read."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,13 +57,13 @@ class Result:
 
     method: str
     control: str
-    density: float
-    weight_density: float
-    seed: int
+    density: Share
+    weight_density: Share
+    seed: Count
     metric: float
     loss: float
     validation: float
-    epochs: int
+    epochs: Count
     history: tuple[dict[str, int | float], ...]
     layers: dict[str, tuple[int, int]]
     search: dict[str, int | float]
@@ -73,7 +80,7 @@ class Result:
     command: str = ""
     country: str = ""
     robustness: dict[str, float] = field(default_factory=dict)
-    together: int = 1
+    together: Count = 1
     alone: str = ""
 
     def __str__(self) -> str:
