@@ -319,6 +319,7 @@ def test_a_folder_of_the_users_that_is_called_as_ours_stays(capsys):
 
 
 def test_networks_of_the_users_among_stages_stay(ticket, capsys):
+    warnings.simplefilter("default")  # That nothing can be cut out is said.
     ticket.save("t.safetensors")
     Path("docs/stages").mkdir(parents=True)
     for name in ("model.pt", "train.end.pt", "film.part", "notes.damaged"):
@@ -361,6 +362,7 @@ def test_a_page_that_is_ours_does_not_make_the_rest_ours(ticket, capsys, command
 
 
 def test_shrinking_does_not_go_on_from_another_training(ticket, capsys, monkeypatch):
+    warnings.simplefilter("default")  # That nothing can be cut out is said.
     ticket.save("t.safetensors")
 
     def stop(*_):
@@ -376,6 +378,7 @@ def test_shrinking_does_not_go_on_from_another_training(ticket, capsys, monkeypa
 
 
 def test_a_kill_between_the_two_files_of_a_smaller_network_is_made_good(ticket, capsys, monkeypatch):
+    warnings.simplefilter("default")  # That nothing can be cut out is said.
     ticket.save("t.safetensors")
     write, words = small_files.write_atomically, ["shrink", "t.safetensors", "--out", "small", "--recipe.epochs", "1"]
 
