@@ -269,7 +269,10 @@ def test_damaged_checkpoints_are_set_aside_and_the_end_is_the_same(capsys, monke
     assert not Path("t/stages").exists()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+)
 def test_a_signal_ends_as_ctrl_c_does(number, status):
     words = [sys.executable, "-m", "tombola.cli", "find", "imp", "--density", "0.02", "--recipe.epochs", "40"]
     with subprocess.Popen([*words, "--out", "t"], stderr=subprocess.PIPE, text=True) as process:

@@ -327,6 +327,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on_when_there_is_room(capsys):
     words = ["find", "imp", "--density", "0.7", "--recipe.epochs", "1", "--out", "t", "--json"]
     full = subprocess.run([sys.executable, "-c", FULL, *words], capture_output=True, text=True, check=False)
@@ -477,6 +478,7 @@ def _fields(task):
     return {name: value for name, value in vars(task).items() if not name.startswith("_")}
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on():
     words = [
         sys.executable,

@@ -412,6 +412,7 @@ def test_networks_are_really_trained_and_the_one_found_computes_what_it_did(tmp_
     assert again.tried == tuple(own for own in done.tried if own.structure == Structure((4, 3, 2)))
 
 
+@pytest.mark.slow
 def test_on_several_cores_it_finds_what_it_finds_on_one(tmp_path, monkeypatch):
     search, wanted = replace(QUICK, accuracy=0.51, recipe=FAST), {Structure((3, 2, 2)): 14, Structure((4, 3, 2)): 14}
     one = hit_rates(wanted, search, engine(tmp_path / "one"))

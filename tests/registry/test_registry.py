@@ -192,6 +192,7 @@ def answered(folder, *words, **more):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_score_and_a_method_of_ones_own_and_searches_anew_when_they_are_edited(tmp_path):
     (tmp_path / "mine.py").write_text(textwrap.dedent(MINE))
     asked = ("mine:squared", "mine:reversed_", "mine:TrainOnce", "magnitude", "--densities", "0.2", "--seeds", "1")
@@ -228,6 +229,7 @@ def installed(tmp_path_factory):
     return site
 
 
+@pytest.mark.slow
 def test_an_installed_distribution_adds_a_score_and_a_method(installed, tmp_path):
     import os
 

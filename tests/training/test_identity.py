@@ -236,7 +236,7 @@ print(digest(Serial().tasks.known(tb.RunSpec(task, method), torch.device("cpu"))
 """
 
 
-@pytest.mark.parametrize("typed", [False, True], ids=["in a file", "typed"])
+@pytest.mark.parametrize("typed", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in a file", "typed"])
 def test_the_digest_of_a_run_is_the_same_under_every_hash_seed_and_number_of_threads(tmp_path, typed):
     (tmp_path / "program.py").write_text(PROGRAM)
     words = ["-c", PROGRAM] if typed else [str(tmp_path / "program.py")]

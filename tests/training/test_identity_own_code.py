@@ -164,6 +164,7 @@ print(fingerprint(identity(Score())))
 """
 
 
+@pytest.mark.slow
 def test_code_that_is_typed_counts_and_no_set_or_address_does():
     def known(text: str, seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": seed}

@@ -81,6 +81,7 @@ def test_the_pages_tables_say_what_the_registry_says(page):
     assert fill_tables(page.read_text()) == page.read_text(), "run python tests/make_tables.py"
 
 
+@pytest.mark.slow
 def test_the_matrix_of_the_concepts_is_what_works():
     from tombola.testing import matrix
 
