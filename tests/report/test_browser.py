@@ -37,7 +37,7 @@ def report(tmp_path_factory) -> tuple[GatheredArms, Path]:
     return GatheredArms.of(results, verdicts), write_report(results, verdicts, folder, title="Three searches")
 
 
-@pytest.fixture(params=[(400, "light"), (1400, "dark")], ids=lambda own: f"{own[0]}-{own[1]}")
+@pytest.fixture(scope="module", params=[(400, "light"), (1400, "dark")], ids=lambda own: f"{own[0]}-{own[1]}")
 def page(request, browser, report) -> Generator:
     """The open page at a width and colour scheme, with what it asked for and complained of."""
     width, scheme = request.param

@@ -98,7 +98,10 @@ class Checkpoint:
         digest, content = data[len(MAGIC) : len(MAGIC) + DIGEST], data[len(MAGIC) + DIGEST :]
         if not data.startswith(MAGIC) or hashlib.blake2b(content, digest_size=DIGEST).digest() != digest:
             raise DamagedError(f"the checkpoint {self.path} is damaged, or of another version")
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except Exception as error:  # Torch's readers raise all kinds, of a file whose digest someone has made right.
+            raise DamagedError(f"the checkpoint {self.path} is damaged, or of another version") from error
 
     def remove(self) -> None:
         """Forget the state."""

@@ -1,0 +1,3 @@
+open('sang', 'w').close()
+def data(): open('sang', 'w').close()
+Net = data
