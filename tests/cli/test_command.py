@@ -308,6 +308,7 @@ def test_every_command_explains_itself(capsys, command):
     assert "usage" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_real_process_keeps_standard_output_for_the_answer(tmp_path):
     words = [sys.executable, "-m", "tombola.cli", "find", "random", "--density", "0.5", "--out", "t", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

@@ -271,7 +271,11 @@ def test_damaged_checkpoints_are_set_aside_and_the_end_is_the_same(capsys, monke
 
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGTERM, 143), (signal.SIGINT, 130), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_as_ctrl_c_does(number, status):
     words = [sys.executable, "-m", "tombola.cli", "find", "imp", "--density", "0.02", "--recipe.epochs", "40"]

@@ -72,6 +72,7 @@ for threads in (1, 2, 64):
 """
 
 
+@pytest.mark.slow
 def test_kernels_leave_pytorchs_number_of_threads_from_their_first_call_on():
     told = subprocess.run([sys.executable, "-c", COUNTING], capture_output=True, text=True, check=True).stdout
     assert told.splitlines() == [f"{kernel} True" for kernel in kernels()] * 3

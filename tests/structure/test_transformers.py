@@ -396,6 +396,7 @@ def test_bad_input_gets_a_sentence(act, says):
         act()
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_and_shrinks_a_transformers_ticket(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--model", "vit-tiny", "--width", "0.34", "--recipe.epochs", "2", "--recipe.batch", "512", "--seed", "0"]

@@ -53,6 +53,7 @@ def _without_times(answer: dict) -> dict:
     return {key: value for key, value in answer.items() if key != "ticket"} | {"cost": cost}
 
 
+@pytest.mark.slow
 def test_a_search_killed_in_its_midst_and_run_again_gives_the_equal_ticket_and_ledger(tmp_path, capsys):
     undisturbed = _find(tmp_path / "undisturbed", capsys)
     folder = tmp_path / "killed"
