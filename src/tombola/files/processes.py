@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from functools import cache
 from pathlib import Path
 
 import psutil
@@ -14,9 +13,9 @@ import psutil
 def _host() -> str:
     """A name of this machine since it started, as processes see it: containers with one name are told apart."""
     parts = [socket.gethostname()]
-    for source in ("/proc/sys/kernel/random/boot_id",):
-        if Path(source).exists():
-            parts.append(Path(source).read_text().strip())
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if boot.exists():
+        parts.append(boot.read_text().strip())
     namespace = Path("/proc/self/ns/pid")
     if namespace.is_symlink():
         parts.append(os.readlink(namespace))
@@ -26,14 +25,9 @@ def _host() -> str:
 HOST = _host()
 
 
-@cache
-def _started(process: int) -> float:
-    return psutil.Process(process).create_time()
-
-
 def started() -> float:
     """When this process began, in seconds; it tells apart processes that got the same number."""
-    return _started(os.getpid())
+    return psutil.Process().create_time()
 
 
 def is_alive(process: int, since: float | None = None) -> bool:

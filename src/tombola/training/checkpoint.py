@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import time
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from tombola.errors import DamagedError
-from tombola.files import DAMAGED, Lease, set_aside, write_atomically
+from tombola.files import DAMAGED, Lease, remove_empty, set_aside, write_atomically
 from tombola.files.atomic_files import PART
 
 MAGIC = b"tombola checkpoint 1\n"
@@ -43,10 +42,8 @@ def remove_stages(folder: Path) -> None:
         if is_stage_file(path):
             path.unlink(missing_ok=True)
         elif path.is_dir() and not path.is_symlink():
-            with contextlib.suppress(OSError):
-                path.rmdir()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+            remove_empty(path)
+    remove_empty(folder)
 
 
 class Checkpoint:
@@ -96,12 +93,13 @@ class Checkpoint:
 
     def _state(self, data: bytes) -> dict[str, Any]:
         digest, content = data[len(MAGIC) : len(MAGIC) + DIGEST], data[len(MAGIC) + DIGEST :]
+        damaged = DamagedError(f"the checkpoint {self.path} is damaged, or of another version")
         if not data.startswith(MAGIC) or hashlib.blake2b(content, digest_size=DIGEST).digest() != digest:
-            raise DamagedError(f"the checkpoint {self.path} is damaged, or of another version")
+            raise damaged
         try:
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception as error:  # Torch's readers raise all kinds, of a file whose digest someone has made right.
-            raise DamagedError(f"the checkpoint {self.path} is damaged, or of another version") from error
+            raise damaged from error
 
     def remove(self) -> None:
         """Forget the state."""
