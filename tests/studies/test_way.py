@@ -14,7 +14,7 @@ SOURCE = Path(tb.__file__).parent
 STUDIES = SOURCE / "studies"
 WORK = ("find", "control", "train")
 """Where a run leaves the package for what it is about."""
-READ = ("RunSpec.method", "RunSpec.density", "RunFolder.is_finished", "RunFolder._is_of", "RunFolder._read")
+READ = ("RunSpec.method", "RunSpec.density", "RunFolder.is_finished", "RunFolder._read")
 READ += tuple(f"RunFolder.{file}" for file in ("settings", "result", "ticket", "history"))
 """What a run is called, and what a file of its folder says: read in passing."""
 

@@ -102,7 +102,8 @@ class RunFolder:
         What a kill left after the end of the run goes.
         """
         try:
-            result = self.result() if self._is_of(settings) else None
+            kept = self.settings()
+            result = self.result() if kept is not None and digest(kept) == digest(settings) else None
         except DamagedError:
             return None
         if result is not None:
@@ -112,17 +113,14 @@ class RunFolder:
     def found(self, settings: Mapping[str, Any]) -> Ticket | None:
         """The ticket of the search of these settings, read without holding the folder; None if it has yet to end."""
         try:
-            ticket = self.ticket() if self.is_finished and self._is_of(settings) else None
+            kept = self.settings()
+            is_found = self.is_finished and kept is not None and digest(kept) == digest(settings)
+            ticket = self.ticket() if is_found else None
         except DamagedError:
             return None
         if ticket is not None:
             self._tidy()
         return ticket
-
-    def _is_of(self, settings: Mapping[str, Any]) -> bool:
-        """Whether the run of these settings was begun here."""
-        kept = self.settings()
-        return kept is not None and digest(kept) == digest(settings)
 
     def _tidy(self) -> None:
         """Remove what a kill left after the end of a run, where nobody is at work and it can be removed."""
