@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.nested import leaves_of, mapped, tensors_in
 from tombola.scores.evaluation import Pure, check_some_nonzero, gradients_of
 from tombola.scores.kinds import Data, Needs, UnitScore, WeightScore
 from tombola.scores.types import Scores, View
@@ -103,20 +104,13 @@ class SynFlow(WeightScore):
 
 def _ones(inputs: Any) -> Any:
     """One all-ones sample of the inputs' shape."""
-    if isinstance(inputs, dict):
-        return {key: _ones(value) for key, value in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return tuple(_ones(value) for value in inputs)
-    if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
+    if not all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves_of(inputs)):
         raise TombolaError(
             "SynFlow needs an all-ones input, and this network's inputs are not floating point; use another score"
         )
-    return torch.ones_like(inputs[:1])
+    return mapped(inputs, lambda tensor: torch.ones_like(tensor[:1]))
 
 
 def _sum_of(outputs: Any) -> Tensor:
-    """The sum of all numbers in a tensor, or in tuples, lists and dicts of tensors."""
-    if isinstance(outputs, Tensor):
-        return outputs.sum()
-    parts = outputs.values() if isinstance(outputs, dict) else outputs
-    return torch.stack([_sum_of(part) for part in parts]).sum()
+    """The sum of all numbers in the tensors of a nest."""
+    return torch.stack([tensor.sum() for tensor in tensors_in(outputs)]).sum()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tombola.errors import TombolaError
+from tombola.nested import mapped, samples_in
 from tombola.scores.types import Batch, Batches, Called, Forward, Loss, checked_batch, forward
 from tombola.structure import Mode, Prunable, in_mode, own_random_state
 from tombola.tickets import Mask, buffers_of, check_fits, device_of, eager, parameters_of, paths_of
@@ -81,13 +82,7 @@ class Pure:
         return functional_call(self._called, swapped, (self._cast(inputs),))
 
     def _cast(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: self._cast(item) for key, item in value.items()}
-        if isinstance(value, tuple | list):
-            return tuple(self._cast(item) for item in value)
-        if not isinstance(value, Tensor):
-            return value
-        return value.to(self._device, self._dtype) if value.is_floating_point() else value.to(self._device)
+        return mapped(value, lambda t: t.to(self._device, self._dtype if t.is_floating_point() else t.dtype))
 
 
 @contextmanager
@@ -216,11 +211,16 @@ def required_loss(loss: Loss | None, score: str) -> Loss:
 def batch_size(batch: Batch) -> int:
     """The number of samples in a batch: the length of its first input tensor.
 
+    Raises:
+        TombolaError: if its inputs hold neither tensor nor array.
+
     Examples:
         >>> batch_size(({"ids": torch.ones(8, 40), "attention": torch.ones(8, 40)}, torch.ones(8)))
         8
     """
-    inputs = batch[0]
-    while isinstance(inputs, dict | tuple | list):
-        inputs = next(iter(inputs.values() if isinstance(inputs, dict) else inputs))
-    return len(inputs)
+    samples = samples_in(batch[0])
+    if samples is None:
+        raise TombolaError(
+            f"a batch's inputs are {type(batch[0]).__name__} and hold no tensor; give batches of (inputs, targets)"
+        )
+    return samples

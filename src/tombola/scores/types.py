@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, TypedDict, TypeGuard, Unpack
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.nested import mapped
 from tombola.structure import Probe, Prunable
 from tombola.tickets import Mask
 
@@ -32,7 +33,8 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
 
     Args:
         model: the model.
-        inputs: a tuple or list becomes positional arguments, a dict keyword arguments, all else one argument.
+        inputs: a plain tuple or list becomes positional arguments, a mapping keyword arguments, all else one
+            argument, a named tuple or a packed sequence too.
 
     Returns:
         The model's outputs.
@@ -42,9 +44,9 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
         >>> forward(nn.Bilinear(2, 3, 4), (torch.ones(5, 2), torch.ones(5, 3))).shape
         torch.Size([5, 4])
     """
-    if isinstance(inputs, dict):
+    if isinstance(inputs, Mapping):
         return model(**inputs)
-    if isinstance(inputs, tuple | list):
+    if type(inputs) in (tuple, list):
         return model(*inputs)
     return model(inputs)
 
@@ -53,11 +55,11 @@ def suited(inputs: Inputs, model: nn.Module) -> Inputs:
     """Move inputs to a model's device, and floating-point inputs to its precision.
 
     Args:
-        inputs: tensors, in tuples, lists and dicts at any depth; other values pass as they are.
+        inputs: tensors in any nest that `nested.mapped` knows; other values pass as they are.
         model: its first parameter decides the device and the precision.
 
     Returns:
-        Inputs of the same structure; lists become tuples.
+        Inputs of the same structure.
 
     Examples:
         >>> import torch
@@ -67,13 +69,8 @@ def suited(inputs: Inputs, model: nn.Module) -> Inputs:
     parameter = next(model.parameters(), None)
     if parameter is None:
         return inputs
-    if isinstance(inputs, dict):
-        return {key: suited(value, model) for key, value in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return tuple(suited(value, model) for value in inputs)
-    if isinstance(inputs, Tensor):
-        return inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else inputs.dtype)
-    return inputs
+    device, dtype = parameter.device, parameter.dtype
+    return mapped(inputs, lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype))
 
 
 def checked_batch(batch: Any) -> Batch:

@@ -14,7 +14,7 @@ from tombola.structure.granularity_protocol import (
     granularity_of,
     kept_share,
 )
-from tombola.structure.graph import Probe, tensors_in
+from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.norm_channels import norm_units
@@ -81,7 +81,6 @@ __all__ = [
     "shared",
     "silenced_sites",
     "sites_of",
-    "tensors_in",
     "two_layers",
     "wiring_of",
 ]

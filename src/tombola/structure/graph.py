@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.nested import mapped, tensors_in
 from tombola.structure.channel_map import ChannelMap
 from tombola.structure.torch_pruning import Operation, operations_of
 from tombola.tickets import bare, device_of
@@ -94,16 +95,4 @@ def _sizes(module: ChannelMap) -> tuple[int, int]:
 
 def _traceable(inputs: Any) -> Any:
     """A network's inputs as leaves of its graph, so that whatever comes from them has a known origin."""
-    if isinstance(inputs, Tensor):
-        return inputs.detach().requires_grad_(inputs.is_floating_point())
-    if isinstance(inputs, dict):
-        return {key: _traceable(value) for key, value in inputs.items()}
-    return tuple(_traceable(value) for value in inputs) if isinstance(inputs, tuple | list) else inputs
-
-
-def tensors_in(result: Any) -> list[Tensor]:
-    """The tensors in what a network returns: a tensor, or any nest of sequences and mappings."""
-    if isinstance(result, Tensor):
-        return [result]
-    parts = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else ()
-    return [tensor for part in parts for tensor in tensors_in(part)]
+    return mapped(inputs, lambda tensor: tensor.detach().requires_grad_(tensor.is_floating_point()))

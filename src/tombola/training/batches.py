@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.nested import mapped
 from tombola.scores import Batch
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
@@ -129,38 +130,34 @@ def pick(values: Any, index: Tensor | slice) -> Any:
     """Take some samples.
 
     Args:
-        values: a tensor, or a tuple or dict of tensors, samples first.
+        values: tensors, samples first, in any nest that `nested.mapped` knows.
         index: sample numbers, on any device, or a slice of them.
 
     Returns:
         The same structure with these samples alone.
     """
-    if isinstance(values, dict):
-        return {key: pick(value, index) for key, value in values.items()}
-    if isinstance(values, tuple | list):
-        return tuple(pick(value, index) for value in values)
-    return values[index] if isinstance(index, slice) else values.index_select(0, index.to(values.device))
+    if isinstance(index, slice):
+        return mapped(values, lambda tensor: tensor[index])
+    return mapped(values, lambda tensor: tensor.index_select(0, index.to(tensor.device)))
 
 
 def move(values: Any, device: torch.device, channels_last: bool = False) -> Any:
     """Bring a batch to a device.
 
     Args:
-        values: tensors in tuples or dicts; other objects stay as they are.
+        values: tensors in any nest that `nested.mapped` knows; other objects stay as they are.
         device: where they go.
         channels_last: lay tensors of four dimensions out channels last.
 
     Returns:
         The same structure, there.
     """
-    if isinstance(values, dict):
-        return {key: move(value, device, channels_last) for key, value in values.items()}
-    if isinstance(values, tuple | list):
-        return tuple(move(value, device, channels_last) for value in values)
-    if not isinstance(values, Tensor):
-        return values
-    layout = torch.channels_last if channels_last and values.ndim == 4 else torch.preserve_format
-    return values.to(device, non_blocking=True, memory_format=layout)
+
+    def moved(tensor: Tensor) -> Tensor:
+        layout = torch.channels_last if channels_last and tensor.ndim == 4 else torch.preserve_format
+        return tensor.to(device, non_blocking=True, memory_format=layout)
+
+    return mapped(values, moved)
 
 
 def split_off(count: int, share: float) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sized
+from collections.abc import Callable, Generator, Hashable, Iterable, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
+from tombola.nested import leaves_of
 from tombola.scores import Batch, batch_size
 from tombola.tickets import device_of
 from tombola.training.batches import MemoryBatches, move
@@ -141,13 +142,7 @@ def _modules_of(model: nn.Module) -> Hashable:
 
 
 def _shapes_of(value: Any) -> Hashable:
-    if isinstance(value, torch.Tensor):
-        return value.shape, value.dtype
-    if isinstance(value, Mapping):
-        return tuple((key, _shapes_of(item)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return tuple(map(_shapes_of, value))
-    return repr(value)
+    return tuple((v.shape, v.dtype) if isinstance(v, torch.Tensor) else repr(v) for v in leaves_of(value))
 
 
 def _count_on(device: torch.device, count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch) -> T:
