@@ -118,7 +118,7 @@ def test_smaller_structures_come_first_and_downwards_the_larger_ones():
     assert next(iter(downwards((7, 4, 4)))).weights == Structure((7, 4, 4)).weights
 
 
-@pytest.mark.parametrize("widths", [(4, 4, 4), (5, 3, 6), (16, 16, 16)])
+@pytest.mark.parametrize("widths", [(4, 4, 4), (5, 3, 6), pytest.param((16, 16, 16), marks=pytest.mark.slow)])
 def test_of_too_many_supports_some_of_each_count_are_drawn(widths):
     own = list(downwards(widths))
     assert 1000 < len({each.name for each in own}) == len(own) <= 5000
