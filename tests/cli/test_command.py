@@ -139,7 +139,9 @@ def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
 
 @pytest.mark.slow
 def test_shrink_writes_a_file_for_onnx_runtime(capsys):
-    answered(capsys, "find", "snip", "--granularity", "channel", "--floor", "1", "--density", "0.5", "--out", "t", *SMALL)
+    answered(
+        capsys, "find", "snip", "--granularity", "channel", "--floor", "1", "--density", "0.5", "--out", "t", *SMALL
+    )
     status, out, err = typed(capsys, "shrink", "t", "--out", "s", "--to", "onnx")
     assert (status, err) == (0, "")
     assert "For ONNX Runtime: s/network.onnx" in out

@@ -776,3 +776,15 @@ def test_bad_words_get_one_sentence(words, says, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().err
     assert says in told
     assert told.count("\n") == 1
+
+
+def test_values_of_another_structure_are_not_believed():
+    values = {
+        f"{1 + 2 * layer}.weight": [[0.0] * columns] * rows
+        for layer, (columns, rows) in enumerate(((2, 1), (1, 1), (1, 1), (1, 1)))
+    }
+    values |= {f"{1 + 2 * layer}.bias": [0.0] for layer in range(4)}
+    assert Row("1,1,1", 0, [1.0], values).values == values
+    for wrong in ({}, values | {"1.bias": [0.0, 1.0]}, values | {"x": [1.0]}, values | {"1.bias": ["x"]}):
+        with pytest.raises(ValueError, match=r"values|float"):
+            Row("1,1,1", 0, [1.0], wrong)
