@@ -172,7 +172,7 @@ def train_samples(batches: Iterable[Batch], most: int | None = None) -> int:
         return samples
     counts = _counts_of(batches)
     if most not in counts:
-        with _generator_kept(batches), own_randomness(torch.device("cpu"), 0):
+        with generator_kept(batches), own_randomness(torch.device("cpu"), 0):
             counts[most] = _count_samples(batches, most)
     return counts[most]
 
@@ -187,7 +187,7 @@ def _counts_of(batches: Iterable[Batch]) -> dict[int | None, int]:
 
 
 @contextmanager
-def _generator_kept(batches: Any) -> Generator[None]:
+def generator_kept(batches: Any) -> Generator[None]:
     """Put a loader's own generator back afterwards, so that counting does not change the order of data."""
     generator = getattr(batches, "generator", None)
     state = generator.get_state() if isinstance(generator, torch.Generator) else None

@@ -21,11 +21,12 @@ from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
+from tombola.training.metrics import Tally
 from tombola.training.observers import Observer, State
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe
-from tombola.training.task import Split, Task
+from tombola.training.task import Split, Task, metric_of
 
 WATCH_EVERY = 100
 """Steps between two looks at the losses: each look waits for the device."""
@@ -160,8 +161,8 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
     """
     device = device_of(model)
     channels_last = recipe.wants_channels_last(model)
-    metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
-    count = 0
+    # Summed on the device, which is waited for once at the end.
+    loss, tally, count = torch.zeros((), device=device), Tally(metric_of(task), device), 0
     with in_mode(model, "eval"):
         for batch in task.batches(split, 0, 0):
             inputs, targets = move(batch, device, channels_last)
@@ -169,9 +170,9 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
                 outputs = task.forward(model, inputs)
                 size = batch_size(batch)
                 loss = loss + task.loss(outputs, targets).float() * size
-                metric = metric + task.metric(outputs, targets) * size
+                tally.add(outputs, targets, size)
             count += size
-    return float(metric) / max(count, 1), float(loss) / max(count, 1), count
+    return tally.value(count), float(loss) / max(count, 1), count
 
 
 def _epoch(

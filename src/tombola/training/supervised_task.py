@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.nested import samples_in, tensors_in
+from tombola.registry import LOSSES, METRICS, Registry
 from tombola.scores import Batch, forward
 from tombola.training.batches import MemoryBatches, pick, split_off
 from tombola.training.data_identity import digest_of_splits
@@ -32,9 +34,10 @@ class SupervisedTask:
         model: builds a freshly initialised network, without arguments.
         data: "train" and "test", and "validation" if there is one. Each is a pair (inputs, targets) of tensors, or
             batches with a length, as a DataLoader.
-        loss: mean loss of outputs and targets.
+        loss: mean loss of outputs and targets, or the name of one, as "mse"; `tombola methods losses` lists them.
         recipe: how the network trains.
-        metric: mean metric of outputs and targets, larger is better.
+        metric: mean metric of outputs and targets, larger is better, or the name of one, as "r2"; `tombola methods
+            metrics` lists them. None takes the one that goes with a named loss, and accuracy with a function.
         validation: share of the training data to set aside where `data` has no such split; the choice is always the
             same. Tensors only.
         forward: calls a model with inputs; by default a dict gives keyword arguments and a tuple positional ones.
@@ -42,20 +45,24 @@ class SupervisedTask:
         labels: what the command line calls this task, for the ticket's file.
 
     Raises:
-        TombolaError: for data without a necessary split, and a share that is not between 0 and 1.
+        TombolaError: for data without a necessary split or with inputs and targets of different lengths, a name that
+            does not exist, and a share that is not between 0 and 1.
 
     Examples:
         >>> inputs, targets = torch.randn(100, 4), torch.randint(3, (100,))
         >>> task = SupervisedTask(lambda: nn.Linear(4, 3), {"train": (inputs, targets), "test": (inputs, targets)})
         >>> len(task.batches("train", seed=0, epoch=0)), task.batches("validation", 0, 0).count
         (1, 10)
+        >>> numbers = {split: (inputs, inputs[:, :1]) for split in ("train", "test")}
+        >>> SupervisedTask(lambda: nn.Linear(4, 1), numbers, loss="mse").metric
+        R2()
     """
 
     model: Callable[[], nn.Module]
     data: Mapping[str, Any]
-    loss: Callable[[Any, Any], Tensor] = F.cross_entropy
+    loss: Any = F.cross_entropy
     recipe: Recipe = Recipe()
-    metric: Callable[[Any, Any], Tensor] = accuracy
+    metric: Any = None
     validation: float = 0.1
     forward: Callable[[nn.Module, Any], Any] = forward
     narrower: Callable[[float], Callable[[], nn.Module]] | None = None
@@ -63,6 +70,10 @@ class SupervisedTask:
 
     def __post_init__(self) -> None:
         _check_factory(self.model)
+        usual = LOSSES.entry(self.loss).metric if isinstance(self.loss, str) else ""
+        metric = self.metric if self.metric is not None else usual or accuracy
+        object.__setattr__(self, "loss", _measure("loss", self.loss, LOSSES))
+        object.__setattr__(self, "metric", _measure("metric", metric, METRICS))
         for split in ("train", "test"):
             if split not in self.data:
                 raise TombolaError(f"the data has no '{split}'; give a mapping with 'train' and 'test'")
@@ -72,6 +83,11 @@ class SupervisedTask:
             )
         if not 0 < self.validation < 1:
             raise TombolaError(f"validation is {self.validation}; give the share to set aside, between 0 and 1")
+        for split, source in self.data.items():
+            if _in_memory(source):
+                _check_lengths(split, *source)
+        if "validation" not in self.data and samples_in(self.data["train"][1]) == 1:
+            raise TombolaError("the training split has one sample, and none is left for validation; give more of them")
 
     def build(self, seed: int) -> nn.Module:
         # On the CPU, so that a seed gives the same network on every device.
@@ -134,6 +150,27 @@ def _check_factory(factory: Any) -> None:
             f"the task's model '{name}' cannot be called without arguments ({error}); give a function that needs none, "
             f"as model=lambda: {name}(…)"
         ) from error
+
+
+def _measure(slot: str, measure: Any, registry: Registry[Any]) -> Any:
+    """A loss or metric that is given, or named; TombolaError for what is neither."""
+    if isinstance(measure, str):
+        return registry[measure]
+    if isinstance(measure, type) or not callable(measure):
+        what = f"the class {measure.__name__}" if isinstance(measure, type) else f"a {type(measure).__name__}"
+        fix = f"{measure.__name__}(…)" if isinstance(measure, type) else f"one of {', '.join(registry)}"
+        raise TombolaError(f"the task's {slot} is {what}; give {fix}, or a function of outputs and targets")
+    return measure
+
+
+def _check_lengths(split: str, inputs: Any, targets: Any) -> None:
+    """TombolaError if tensors of one split hold different numbers of samples."""
+    counts = [tensor.shape[0] if tensor.ndim else None for tensor in tensors_in((inputs, targets))]
+    if len(set(counts)) > 1 or None in counts:
+        given = " and ".join("no" if count is None else f"{count:,}" for count in dict.fromkeys(counts))
+        raise TombolaError(
+            f"the tensors of '{split}' hold {given} samples; give inputs and targets of the same samples, samples first"
+        )
 
 
 def _in_memory(source: Any) -> bool:
