@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from numbers import Number
 from typing import Any, get_args
 
@@ -23,6 +23,7 @@ from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, ex
 from tombola.training.loop import autocast
 from tombola.training.losses import smoothed
 from tombola.training.randomness import own_randomness
+from tombola.training.supervised_task import SupervisedTask
 from tombola.training.task import Split, Task, metric_of, unwrap
 from tombola.training.torch_losses import Watched
 
@@ -54,7 +55,6 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
     """
     if id(task) in _looked_at:
         return
-    _check_splits(task, seed)
     device = torch.device(device)
     model = task.build(seed).to(device)
     _check_network(model)
@@ -64,23 +64,6 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
     _check_new(task.build(seed), parts)
     _looked_at.add(id(task))
     weakref.finalize(task, _looked_at.discard, id(task))  # the next object may get its id
-
-
-def _check_splits(task: Task, seed: int) -> None:
-    for split in SPLITS:
-        batches = task.batches(split, seed, 0)
-        samples = batches.count if isinstance(batches, MemoryBatches) else None
-        if samples == 0 or (split != "validation" and isinstance(batches, Sized) and _length(batches) == 0):
-            raise TombolaError(f"the {split} split is empty; give it at least {1 + (split == 'train')} samples")
-        if split == "train" and samples == 1:
-            raise TombolaError("the training split has one sample, from which nothing can be learnt; give at least two")
-
-
-def _length(batches: Sized) -> int | None:
-    try:
-        return len(batches)
-    except TypeError:  # a DataLoader of a stream
-        return None
 
 
 def _check_network(model: nn.Module) -> None:
@@ -132,10 +115,18 @@ class _Look:
 
     def _first(self) -> Batch:
         batches = self.task.batches("train", self.seed, 0)
+        if isinstance(batches, MemoryBatches) and batches.count < 2:
+            raise TombolaError(
+                f"the training split holds {batches.count} samples, without those set aside for validation; give at "
+                "least two"
+            )
         with generator_kept(batches):
             for batch in batches:
-                return checked_batch(batch)
-        raise TombolaError("the training split gives no batch; give at least one, and an iterable that begins anew")
+                if batch_size(checked_batch(batch)):
+                    return batch
+        raise TombolaError(
+            "the training split gives no batch; give some, as a list or a DataLoader that begins anew each time"
+        )
 
     def _outputs(self, batch: Batch) -> Any:
         inputs = move(batch[0], self.device)
@@ -168,7 +159,7 @@ class _Look:
     def _check_loss(self, batch: Batch, outputs: Any, targets: Any) -> tuple[Tensor, int] | None:
         """Check the loss; give the outputs of which the targets are class numbers, and the target that is left out."""
         value, classes = self._loss_of(outputs, targets)
-        self._check_one_number(value)
+        self._check_one_number(value, batch)
         if not value.requires_grad:
             # A network may give detached outputs in evaluation mode alone.
             with in_mode(self.model, "train"):
@@ -199,7 +190,7 @@ class _Look:
                 ) from error
         return value, watched.classes
 
-    def _check_one_number(self, value: Any) -> None:
+    def _check_one_number(self, value: Any, batch: Batch) -> None:
         if not isinstance(value, Tensor):
             hint = "; call the class first, as loss=MSELoss()" if isinstance(value, nn.Module) else ""
             raise TombolaError(
@@ -216,6 +207,7 @@ class _Look:
             )
         if not bool(value.isfinite()):
             self._check_finite_data()
+            self._check_finite_batch(batch)
             raise TombolaError(
                 f"the loss of the first batch is {float(value.detach())} before anything is trained; look at what the "
                 "network and the loss make of that batch"
@@ -247,7 +239,9 @@ class _Look:
                 expected.check_values(outputs, memory.targets, ignored, place)
 
     def _memory(self) -> Iterator[tuple[str, MemoryBatches]]:
-        for split in SPLITS:
+        # A task of the user's own may note who reads its test split.
+        ready = isinstance(getattr(unwrap(self.task, "batches"), "__self__", None), SupervisedTask)
+        for split in SPLITS if ready else SPLITS[:2]:
             batches = self.task.batches(split, self.seed, 0)
             if isinstance(batches, MemoryBatches):
                 yield split, batches
@@ -263,6 +257,14 @@ class _Look:
                             f"the {split} {what} hold {value} at sample {sample}, of which the loss cannot be "
                             "trained; give numbers there, or leave that sample out"
                         )
+
+    def _check_finite_batch(self, batch: Batch) -> None:
+        for what, values in (("inputs", batch[0]), ("targets", batch[1])):
+            if any(_first_unfinite(tensor) is not None for tensor in tensors_in(values)):
+                raise TombolaError(
+                    f"the {what} of the first training batch hold NaN or infinity, and so its loss is none; give numbers "
+                    "there, or leave those samples out"
+                )
 
     def _bears(self, memory: MemoryBatches, sample: int) -> bool:
         """Whether loss and gradients of a sample are finite, as of a mask that is minus infinity in places."""

@@ -86,8 +86,7 @@ class SupervisedTask:
         for split, source in self.data.items():
             if _in_memory(source):
                 _check_lengths(split, *source)
-        if "validation" not in self.data and samples_in(self.data["train"][1]) == 1:
-            raise TombolaError("the training split has one sample, and none is left for validation; give more of them")
+            _check_samples(split, samples_in(source) if _in_memory(source) else _length_of(source))
 
     def build(self, seed: int) -> nn.Module:
         # On the CPU, so that a seed gives the same network on every device.
@@ -161,6 +160,20 @@ def _measure(slot: str, measure: Any, registry: Registry[Any]) -> Any:
         fix = f"{measure.__name__}(…)" if isinstance(measure, type) else f"one of {', '.join(registry)}"
         raise TombolaError(f"the task's {slot} is {what}; give {fix}, or a function of outputs and targets")
     return measure
+
+
+def _length_of(source: Any) -> int | None:
+    """How many batches there are; None where that is not said, as by a loader of a stream."""
+    try:
+        return len(source)
+    except TypeError:
+        return None
+
+
+def _check_samples(split: str, count: int | None) -> None:
+    """TombolaError for a split of which nothing can be learnt or measured; count: of samples, or of batches."""
+    if count == 0:
+        raise TombolaError(f"the split '{split}' is empty; give it samples")
 
 
 def _check_lengths(split: str, inputs: Any, targets: Any) -> None:

@@ -65,9 +65,9 @@ class Watched(TorchFunctionMode):
 
     def _see_classes(self, function: Any, given: Mapping[str, Any]) -> None:
         outputs, targets = given["input"], given["target"]
-        if function is F.cross_entropy and targets.is_floating_point() and targets.shape == outputs.shape:
-            return  # probabilities
-        expected = EXPECTATIONS["positions" if outputs.ndim > 2 else "classes"]
+        expected = EXPECTATIONS["positions" if getattr(outputs, "ndim", 0) > 2 else "classes"]
+        if function is F.cross_entropy and _are_probabilities(outputs, targets):
+            return
         ignored = given.get("ignore_index", IGNORED)
         check_fits(self._slot, function.__name__, expected, outputs, targets)
         if targets.dtype not in (torch.int64, torch.uint8):
@@ -82,7 +82,7 @@ class Watched(TorchFunctionMode):
 
     def _see_numbers(self, function: Any, outputs: Tensor, targets: Tensor) -> None:
         name = function.__name__
-        if outputs.shape != targets.shape:
+        if getattr(outputs, "shape", None) != getattr(targets, "shape", ...):
             check_fits(self._slot, name, EXPECTATIONS["numbers"], outputs, targets)
         if function in STRICT and outputs.dtype != targets.dtype and not torch.is_autocast_enabled(outputs.device.type):
             raise TombolaError(
@@ -110,14 +110,18 @@ class Watched(TorchFunctionMode):
         one, other = (tuple(value.shape) for value in pair)
         if tuple(result.shape) not in (one, other):
             raise TombolaError(
-                f"the {self._slot} brings together tensors of shapes {one} and {other}, which gives every "
-                f"pair of them, {tuple(result.shape)}; give targets of the outputs' shape, as targets.unsqueeze(-1), or let the "
-                f"network's outputs be of shape {other if len(other) < len(one) else one}, or {self._slot}= a function "
-                "that says which it means"
+                f"the {self._slot} brings together tensors of shapes {one} and {other}, which gives every pair of "
+                f"them, {tuple(result.shape)}; give targets of the outputs' shape, as targets.unsqueeze(-1), or "
+                f"{self._slot}= a function that says which it means"
             )
 
     def _is_given(self, value: Tensor) -> bool:
         return value is self._outputs or value is self._targets
+
+
+def _are_probabilities(outputs: Any, targets: Any) -> bool:
+    both = isinstance(outputs, Tensor) and isinstance(targets, Tensor)
+    return both and targets.is_floating_point() and targets.shape == outputs.shape
 
 
 def _type_of(tensor: Tensor) -> str:
