@@ -36,7 +36,9 @@ def data(inputs: Any = INPUTS, targets: Any = CLASSES, **splits: Any) -> dict[st
     return {"train": (inputs, targets), "validation": (inputs[:16], targets[:16]), "test": (inputs, targets)} | splits
 
 
-def task(model: Callable[[], nn.Module] = conv, given: dict[str, Any] | None = None, **settings: Any) -> tb.SupervisedTask:
+def task(
+    model: Callable[[], nn.Module] = conv, given: dict[str, Any] | None = None, **settings: Any
+) -> tb.SupervisedTask:
     return tb.SupervisedTask(model, given or data(), **({"recipe": RECIPE} | settings))
 
 
@@ -146,49 +148,73 @@ CASES: dict[str, Nonsense] = {
     "fewer inputs than targets": refused("30 and 60 samples", lambda: task(given=data(test=(INPUTS[:30], CLASSES)))),
     "loader shorter than its length": refused("", lambda: task(given=loaders(kind=Short))),
     # inputs
-    "NaN in an input": refused("train inputs hold nan at sample 7", lambda: task(given=data(with_value(INPUTS, torch.nan)))),
+    "NaN in an input": refused(
+        "train inputs hold nan at sample 7", lambda: task(given=data(with_value(INPUTS, torch.nan)))
+    ),
     "infinity in a test input": refused(
         "test inputs hold inf at sample 59", lambda: task(given=data(test=(with_value(INPUTS, torch.inf, 59), CLASSES)))
     ),
     "NaN in a loader's first batch": refused(
-        "inputs of the first training batch hold NaN", lambda: task(given=loaders(TensorDataset(with_value(INPUTS, torch.nan), CLASSES)))
+        "inputs of the first training batch hold NaN",
+        lambda: task(given=loaders(TensorDataset(with_value(INPUTS, torch.nan), CLASSES))),
     ),
-    "double inputs": refused(r"inputs are float64 .* inputs\.to\(torch\.float32\)", lambda: task(given=data(INPUTS.double()))),
+    "double inputs": refused(
+        r"inputs are float64 .* inputs\.to\(torch\.float32\)", lambda: task(given=data(INPUTS.double()))
+    ),
     "half inputs": refused("inputs are float16", lambda: task(given=data(INPUTS.half()))),
     "byte inputs": refused("inputs are uint8", lambda: task(given=data((INPUTS * 9).byte()))),
     "whole inputs": refused("inputs are int64", lambda: task(given=data((INPUTS * 9).long()))),
     "float tokens": refused(
         "inputs are float32 and the network takes int64",
-        lambda: task(lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(32, 3)), data(INPUTS.abs().floor())),
+        lambda: task(
+            lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(32, 3)), data(INPUTS.abs().floor())
+        ),
     ),
     # targets
-    "a class too many": refused("train targets there are classes from 0 to 3", lambda: task(given=data(targets=with_value(CLASSES, 3)))),
+    "a class too many": refused(
+        "train targets there are classes from 0 to 3", lambda: task(given=data(targets=with_value(CLASSES, 3)))
+    ),
     "a class too many in the test split": refused(
         "test targets there are classes from 0 to 9", lambda: task(given=data(test=(INPUTS, with_value(CLASSES, 9))))
     ),
     "classes from 1": refused("classes from 1 to 3", lambda: task(given=data(targets=CLASSES + 1))),
     "a negative class": refused("classes from -1 to 2", lambda: task(given=data(targets=with_value(CLASSES, -1)))),
-    "left-out targets counted": refused("classes from -100", lambda: task(given=data(targets=with_value(CLASSES, -100)))),
+    "left-out targets counted": refused(
+        "classes from -100", lambda: task(given=data(targets=with_value(CLASSES, -100)))
+    ),
     "float classes": refused(r"give targets\.long\(\)", lambda: task(given=data(targets=CLASSES.float()))),
     "short classes": refused(r"give targets\.long\(\)", lambda: task(given=data(targets=CLASSES.int()))),
     "classes in a column": refused(r"give targets\.squeeze\(-1\)", lambda: task(given=data(targets=CLASSES[:, None]))),
-    "one-hot whole classes": refused("cross_entropy' expects class numbers", lambda: task(given=data(targets=F.one_hot(CLASSES)))),
+    "one-hot whole classes": refused(
+        "cross_entropy' expects class numbers", lambda: task(given=data(targets=F.one_hot(CLASSES)))
+    ),
     "probabilities and accuracy": refused("metric=", lambda: task(given=data(targets=F.one_hot(CLASSES).float()))),
     "bool classes": refused(r"targets\.long\(\)", lambda: task(lambda: mlp(2), data(targets=CLASSES > 0))),
     # losses
     "a loss a sample": refused(
         "reduction='mean'", lambda: task(loss=lambda o, t: F.cross_entropy(o, t, reduction="none"))
     ),
-    "a loss that is NaN": refused("loss of the first batch is nan", lambda: task(loss=lambda o, t: (o * torch.nan).mean())),
-    "a loss that is infinite": refused("loss of the first batch is inf", lambda: task(loss=lambda o, t: o.exp().sum() / 0)),
-    "a detached loss": refused("does not depend on the network", lambda: task(loss=lambda o, t: F.cross_entropy(o.detach(), t))),
-    "a loss of targets alone": refused("does not depend on the network", lambda: task(loss=lambda o, t: t.float().mean())),
+    "a loss that is NaN": refused(
+        "loss of the first batch is nan", lambda: task(loss=lambda o, t: (o * torch.nan).mean())
+    ),
+    "a loss that is infinite": refused(
+        "loss of the first batch is inf", lambda: task(loss=lambda o, t: o.exp().sum() / 0)
+    ),
+    "a detached loss": refused(
+        "does not depend on the network", lambda: task(loss=lambda o, t: F.cross_entropy(o.detach(), t))
+    ),
+    "a loss of targets alone": refused(
+        "does not depend on the network", lambda: task(loss=lambda o, t: t.float().mean())
+    ),
     "a loss that is no tensor": refused("gives a float", lambda: task(loss=lambda o, t: F.cross_entropy(o, t).item())),
     "a loss that is a count": refused("int64", lambda: task(loss=lambda o, t: (o.argmax(1) != t).sum())),
     "a loss's class": refused(r"CrossEntropyLoss\(…\)", lambda: task(loss=nn.CrossEntropyLoss)),
     "an unknown loss": refused("did you mean 'mse'", lambda: task(loss="msee")),
     "smoothing without labels": refused(
-        "loss takes none", lambda: task(lambda: mlp(1), data(targets=COLUMN), loss=mse, metric="r2", recipe=replace(RECIPE, label_smoothing=0.1))
+        "loss takes none",
+        lambda: task(
+            lambda: mlp(1), data(targets=COLUMN), loss=mse, metric="r2", recipe=replace(RECIPE, label_smoothing=0.1)
+        ),
     ),
     "numbers against a column": refused(
         r"targets\.unsqueeze\(-1\)", lambda: task(lambda: mlp(1), data(targets=NUMBERS), loss=nn.MSELoss(), metric="r2")
@@ -219,7 +245,8 @@ CASES: dict[str, Nonsense] = {
     "only the head learns": works(lambda: task(lambda: frozen("8.weight", "8.bias"))),
     "the same network each time": refused("the same parameter '1.weight' each time", lambda: task(lambda: ONE)),
     "a shared backbone": refused(
-        "the same parameter '0.weight' each time", lambda: task(lambda: nn.Sequential(BACKBONE, nn.ReLU(), nn.Linear(12, 3)))
+        "the same parameter '0.weight' each time",
+        lambda: task(lambda: nn.Sequential(BACKBONE, nn.ReLU(), nn.Linear(12, 3))),
     ),
     "bf16 weights": works(lambda: task(of_type(torch.bfloat16), data(INPUTS.bfloat16()))),
     "half weights": works(lambda: task(of_type(torch.float16), data(INPUTS.half()))),
