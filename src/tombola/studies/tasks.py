@@ -186,7 +186,7 @@ def make_task(options: TaskOptions) -> SupervisedTask:
 
 
 def _measures(options: TaskOptions) -> dict[str, Any]:
-    """The loss and the metric that are asked for, if any: names of the registry as they are, and the user's functions."""
+    """The loss and the metric that are asked for, if any: names of the registry, and the user's functions."""
     asked = {slot: getattr(options, slot) for slot in ("loss", "metric")}
     return {slot: _users_function(name, slot) if ":" in name else name for slot, name in asked.items() if name}
 

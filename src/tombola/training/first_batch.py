@@ -262,8 +262,8 @@ class _Look:
         for what, values in (("inputs", batch[0]), ("targets", batch[1])):
             if any(_first_unfinite(tensor) is not None for tensor in tensors_in(values)):
                 raise TombolaError(
-                    f"the {what} of the first training batch hold NaN or infinity, and so its loss is none; give numbers "
-                    "there, or leave those samples out"
+                    f"the {what} of the first training batch hold NaN or infinity, and so its loss is none; give "
+                    "numbers there, or leave those samples out"
                 )
 
     def _bears(self, memory: MemoryBatches, sample: int) -> bool:
