@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.scores import Batch, batch_size
 from tombola.structure import in_mode
-from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors_of
+from tombola.tickets import (
+    Mask,
+    RecomputedBuffers,
+    Ticket,
+    attach,
+    device_of,
+    put_values,
+    recomputable,
+    tensors_of,
+)
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
