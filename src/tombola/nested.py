@@ -41,7 +41,7 @@ def mapped(values: Any, change: Callable[[Tensor], Any]) -> Any:
         return {key: mapped(value, change) for key, value in values.items()}
     if isinstance(values, tuple | list):
         parts = [mapped(value, change) for value in values]
-        return values._make(parts) if hasattr(values, "_make") else type(values)(parts)  # ty: ignore[call-non-callable]
+        return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
     if _is_record(values):
         changed = copy.copy(values)
         for name, value in _fields_of(values):

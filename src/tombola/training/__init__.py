@@ -9,26 +9,17 @@ from tombola.training.ensemble import Member, train_together
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity, unwrap
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
+from tombola.training.losses import as_outputs, binary_cross_entropy, check_classes, half_squared_error
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
+from tombola.training.metrics import accuracy, binary_accuracy
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run, seed_of
 from tombola.training.step import Step
-from tombola.training.task import (
-    Split,
-    SupervisedTask,
-    Task,
-    TaskWrapper,
-    accuracy,
-    as_outputs,
-    binary_accuracy,
-    binary_cross_entropy,
-    check_classes,
-    half_squared_error,
-    with_recipe,
-)
+from tombola.training.supervised_task import SupervisedTask
+from tombola.training.task import Split, Task, TaskWrapper, with_recipe
 from tombola.training.ticket_training import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [

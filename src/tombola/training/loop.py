@@ -28,12 +28,13 @@ from tombola.tickets import (
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.observers import Observer, State
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe
-from tombola.training.task import Split, Task, smoothed
+from tombola.training.task import Split, Task
 
 WATCH_EVERY = 100
 """Steps between two looks at the losses: each look waits for the device."""

@@ -21,9 +21,10 @@ from tombola.training.ensemble.mapped_network import Mapped
 from tombola.training.ensemble.member import Member
 from tombola.training.ensemble.optimizer import Optimizer, Rates
 from tombola.training.ensemble.stacked_network import Stacked
+from tombola.training.losses import smoothed
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
-from tombola.training.task import Task, smoothed
+from tombola.training.task import Task
 
 RANDOM = (Dropout, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 """Layers that draw for each network, from a random state that members would share."""
