@@ -4,7 +4,7 @@ from tombola.tickets.attachment import AttachWarning, Handle, attach
 from tombola.tickets.layer_budgets import Scope, as_density
 from tombola.tickets.mask import Mask
 from tombola.tickets.pattern_selection import select_pattern
-from tombola.tickets.recomputation import HeldTensors, RecomputedBuffers, called_with, recomputable
+from tombola.tickets.recomputation import HeldTensors, Recomputation, called_with, recomputable
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.start import InitialWeights, Seed, Values
 from tombola.tickets.tensor_names import (
@@ -28,7 +28,7 @@ __all__ = [
     "InitialWeights",
     "Mask",
     "Provenance",
-    "RecomputedBuffers",
+    "Recomputation",
     "Scope",
     "ScoresNaN",
     "Seed",

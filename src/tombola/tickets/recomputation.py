@@ -102,37 +102,44 @@ def called_with(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) ->
     return outputs
 
 
-class RecomputedBuffers:
-    """A network's buffers while it trains, which must not move twice where backward computes the forward pass again.
+class Recomputation:
+    """The steps of a training, in whose backward passes parts of the forward pass may be computed again.
+
+    Such a part begins with the buffers that the forward pass began with, and does not move them a second time.
 
     Args:
-        model: the network.
+        model: the network that trains.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._stores = [store for part in model.modules() if (store := own_buffers(part))]
         self._first: list[dict[str, Tensor | None]] = []
-        self._needed = bool(self._stores)  # until a backward pass has moved none
+        self._moves = bool(self._stores)  # until a backward pass has moved none
 
     def begin(self) -> None:
-        """Before a forward pass: note with which values it begins."""
-        if self._needed:
+        """Before a forward pass."""
+        if self._moves:
             self._first = [{key: _copied(buffer) for key, buffer in store.items()} for store in self._stores]
 
     def backward(self, value: Tensor) -> None:
-        """Take a value's gradients: what is computed again begins with the noted values, and leaves no trace."""
-        if not self._needed:
+        """Take the gradients of a value that was computed since `begin`."""
+        if self._moves:
+            self._backward_from_first_buffers(value)
+        else:
             value.backward()
-            return
-        moved = [dict(store) for store in self._stores]
+        if (swapped := _open.get()) is not None:
+            swapped.close()
+
+    def _backward_from_first_buffers(self, value: Tensor) -> None:
+        now = [dict(store) for store in self._stores]
         for store, first in zip(self._stores, self._first, strict=True):
             store.update(first)
         noted = [(store, key, buffer, version_of(buffer)) for store in self._stores for key, buffer in store.items()]
         try:
             value.backward()
         finally:
-            self._needed = any(store[key] is not at or version_of(at) != version for store, key, at, version in noted)
-            for store, own in zip(self._stores, moved, strict=True):
+            self._moves = any(store[key] is not at or version_of(at) != version for store, key, at, version in noted)
+            for store, own in zip(self._stores, now, strict=True):
                 store.clear()
                 store.update(own)
 
