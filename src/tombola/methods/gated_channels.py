@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from tombola.errors import TombolaError
 from tombola.methods.masked_model import MaskedModel, Weigh
 from tombola.scores import Called
 from tombola.structure import UnitGroup
-from tombola.tickets import paths_of
+from tombola.tickets import called_with, paths_of
 from tombola.training import Task
 
 
@@ -65,4 +64,4 @@ class GatedModel(MaskedModel):
             shape = [1] * value.ndim
             shape[dim] = -1
             values[path] = value * gates[number].view(shape)
-        return functional_call(self.called, values, (inputs,))
+        return called_with(self.called, values, inputs)

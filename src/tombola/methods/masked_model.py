@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from tombola.errors import TombolaError
 from tombola.scores import Called
 from tombola.structure import Prunable
-from tombola.tickets import Mask, as_density, kth_largest, paths_of
+from tombola.tickets import Mask, as_density, called_with, kth_largest, paths_of
 from tombola.training import Recipe, Task, TaskWrapper
 
 Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
@@ -59,7 +58,7 @@ class MaskedModel(nn.Module):
     def forward(self, inputs: Any) -> Any:
         masked_weights = self._weigh(list(self.scores), self.weights)
         # The module stays as it is: it is called as if these were its parameters, so gradients reach the scores.
-        return functional_call(self.called, dict(zip(self._paths, masked_weights, strict=True)), (inputs,))
+        return called_with(self.called, dict(zip(self._paths, masked_weights, strict=True)), inputs)
 
     def check_density(self, density: float, floor: int = 0) -> None:
         """Raise TombolaError unless the density keeps at least one weight, and `floor` in every layer."""

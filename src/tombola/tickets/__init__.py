@@ -4,6 +4,7 @@ from tombola.tickets.attachment import AttachWarning, Handle, attach
 from tombola.tickets.layer_budgets import Scope, as_density
 from tombola.tickets.mask import Mask
 from tombola.tickets.pattern_selection import select_pattern
+from tombola.tickets.recomputation import HeldTensors, Recomputation, called_with, recomputable
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.start import InitialWeights, Seed, Values
 from tombola.tickets.tensor_names import (
@@ -23,9 +24,11 @@ from tombola.tickets.wrappers import bare, eager, unwrapped
 __all__ = [
     "AttachWarning",
     "Handle",
+    "HeldTensors",
     "InitialWeights",
     "Mask",
     "Provenance",
+    "Recomputation",
     "Scope",
     "ScoresNaN",
     "Seed",
@@ -36,6 +39,7 @@ __all__ = [
     "attach",
     "bare",
     "buffers_of",
+    "called_with",
     "check_fits",
     "check_network",
     "device_of",
@@ -49,6 +53,7 @@ __all__ = [
     "paths_of",
     "places_of",
     "put_values",
+    "recomputable",
     "select",
     "select_pattern",
     "tensors_of",

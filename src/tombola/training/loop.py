@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.scores import Batch, batch_size
 from tombola.structure import in_mode
-from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors_of
+from tombola.tickets import (
+    Mask,
+    Recomputation,
+    Ticket,
+    attach,
+    device_of,
+    put_values,
+    recomputable,
+    tensors_of,
+)
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
@@ -119,7 +128,8 @@ def fit(
         samples = train_samples(task.batches("train", seed, 0))
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
-                losses, trained = _epoch(task, network, loss, state, seed, observers, channels_last, name)
+                with recomputable():
+                    losses, trained = _epoch(task, network, loss, state, seed, observers, channels_last, name)
                 row = {"epoch": state.epoch, "lr": recipe.lr_at(state.step - 1, steps_per_epoch)}
                 row |= {"train_loss": float(losses.mean())}
                 metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
@@ -196,16 +206,18 @@ def _epoch(
         observer.epoch_begin(state)
     losses: list[Tensor] = []
     samples, first = 0, state.step
+    recomputation = Recomputation(state.model)
     batches: Iterable[Batch] = task.batches("train", seed, state.epoch)
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
     for batch in islice(batches, state.step - state.epoch * state.steps_per_epoch, None):
         inputs, targets = move(batch, device, channels_last)
+        recomputation.begin()
         with autocast(recipe, device):
             value = loss(task.forward(network, inputs), targets)
         optimizer.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
         with state.attached.dense_gradients() if dense else nullcontext():
-            value.backward()
+            recomputation.backward(value)
         for observer in observers:
             observer.before_step(state)
         for group in optimizer.param_groups:
