@@ -18,7 +18,19 @@ from tombola.structure import QueryKey, prunable
 from tombola.testing.laws import law
 from tombola.testing.toys import toy_network, toy_task
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, parameters_of, tensors_of
-from tombola.training import Fit, GatheredScores, Observer, Run, State, SupervisedTask, Task, evaluate, start_of, train
+from tombola.training import (
+    Fit,
+    GatheredScores,
+    Observer,
+    Run,
+    State,
+    SupervisedTask,
+    Task,
+    check_first_batch,
+    evaluate,
+    start_of,
+    train,
+)
 
 
 class Killed(BaseException):
@@ -115,6 +127,8 @@ def check_method(method: Method, network: Callable[[], nn.Module] = toy_network)
     plain = toy_task(network)
     # Attributes that start with "_" are no fields of the task but what it has worked out.
     task = CountingTask(**{name: value for name, value in vars(plain).items() if not name.startswith("_")})
+    check_first_batch(task)
+    task.counted.update(forward=0, backward=0)  # the look at a task's first batch is no part of a search
     run = WatchedRun()
     ticket = find(task, method, run=run)
     _check_density(method, ticket, task)

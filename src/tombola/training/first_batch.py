@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from numbers import Number
 from typing import Any, get_args
 
@@ -28,6 +28,7 @@ from tombola.training.task import Split, Task, metric_of, unwrap
 from tombola.training.torch_losses import Watched
 
 SPLITS: tuple[Split, ...] = get_args(Split)
+WORDS: Mapping[str, str] = {"train": "training", "validation": "validation", "test": "test"}
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _looked_at: set[int] = set()
 
@@ -231,14 +232,14 @@ class _Look:
         for split, memory in self._memory():
             if not isinstance(memory.targets, Tensor):
                 continue
-            place = f"the {split} targets"
+            place = f"the {WORDS[split]} targets"
             if classes is not None:
                 axis = "positions" if classes[0].ndim > 2 else "classes"
                 EXPECTATIONS[axis].check_values(classes[0], memory.targets, classes[1], place)
             if expected is not None:
                 expected.check_values(outputs, memory.targets, ignored, place)
 
-    def _memory(self) -> Iterator[tuple[str, MemoryBatches]]:
+    def _memory(self) -> Iterator[tuple[Split, MemoryBatches]]:
         # A task of the user's own may note who reads its test split.
         ready = isinstance(getattr(unwrap(self.task, "batches"), "__self__", None), SupervisedTask)
         for split in SPLITS if ready else SPLITS[:2]:
@@ -254,7 +255,7 @@ class _Look:
                     if (sample := _first_unfinite(tensor)) is not None and not self._bears(memory, sample):
                         value = float(tensor[sample][~tensor[sample].isfinite()].flatten()[0])
                         raise TombolaError(
-                            f"the {split} {what} hold {value} at sample {sample}, of which the loss cannot be "
+                            f"the {WORDS[split]} {what} hold {value} at sample {sample}, of which the loss cannot be "
                             "trained; give numbers there, or leave that sample out"
                         )
 
