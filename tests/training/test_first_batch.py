@@ -82,7 +82,7 @@ def test_a_task_is_looked_at_once_and_nothing_is_left_of_it():
     check_first_batch(given)
     assert len(calls) == looked
     plain = toy_task()
-    assert tb.find(plain, METHODS["imp"]).digest == tb.find(given, METHODS["imp"]).digest
+    assert tb.find(plain, METHODS["synflow"]).digest == tb.find(given, METHODS["synflow"]).digest
 
 
 def test_a_users_own_test_split_is_not_read_by_a_search():
