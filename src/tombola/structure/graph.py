@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
 from tombola.structure.channel_map import ChannelMap
+from tombola.structure.outputs import outputs_in
 from tombola.structure.torch_pruning import Operation, operations_of
 from tombola.tickets import bare, device_of, recomputable
 
@@ -69,7 +70,7 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
 
     def forward() -> list[Tensor]:
         nonlocal untraced
-        results = tensors_in(probe(twin))
+        results = outputs_in(probe(twin))
         outputs.extend(result for result in results if result.grad_fn is not None)
         untraced |= any(result.grad_fn is None and result.is_floating_point() for result in results)
         if not outputs:
