@@ -46,13 +46,16 @@ class KeptWords:
         self._words: dict[tuple[Any, ...], Tensor] = {}
 
     def zero_dead(self, tensor: Tensor) -> None:
-        """Write 0.0 to each dead position of a real tensor of the parameter's shape."""
+        """Write 0.0 to each dead position of a tensor of the parameter's shape."""
+        tensor, kept = tensor.detach(), self.kept
+        if tensor.is_complex():  # as pairs of real numbers; those of a conjugated view are the tensor's own
+            tensor, kept = torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor), kept.unsqueeze(-1)
         key = (tensor.dtype, tensor.device, tensor.stride())
         words = self._words.get(key)
         if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
             words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(self.kept).neg_()  # −1 is the word whose bits are all 1
-        tensor.detach().view(words.dtype).bitwise_and_(words)
+            self._words[key] = words.copy_(kept).neg_()  # −1 is the word whose bits are all 1
+        tensor.view(words.dtype).bitwise_and_(words)
 
     def __call__(self, parameter: Tensor) -> None:
         gradient = parameter.grad

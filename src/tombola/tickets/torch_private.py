@@ -81,6 +81,11 @@ def without_reentrance() -> Generator[None]:
                 checkpoint.CheckpointFunction = first
 
 
+def transient_buffers(module: nn.Module) -> set[str]:
+    """The names of a module's own buffers that no checkpoint contains."""
+    return DOOR.part(module, "_non_persistent_buffers_set")
+
+
 def is_hooked(module: nn.Module) -> bool:
     """Whether a module has a hook that runs before or after its forward pass, or in its backward pass."""
     return any(DOOR.part(module, f"_{name}") for name in ("forward_hooks", "forward_pre_hooks", "backward_hooks"))

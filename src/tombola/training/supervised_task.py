@@ -11,11 +11,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from tombola.errors import TombolaError
 from tombola.scores import Batch, forward
+from tombola.structure import in_mode
 from tombola.training.batches import MemoryBatches, pick, split_off
 from tombola.training.data_identity import digest_of_splits
+from tombola.training.losses import check_smoothing
 from tombola.training.metrics import accuracy
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
@@ -29,7 +32,7 @@ class SupervisedTask:
     """A task from a network's factory and data.
 
     Args:
-        model: builds a freshly initialised network, without arguments.
+        model: builds a freshly initialised network, without arguments. Lazy layers find their shapes on a first batch.
         data: "train" and "test", and "validation" if there is one. Each is a pair (inputs, targets) of tensors, or
             batches with a length, as a DataLoader.
         loss: mean loss of outputs and targets.
@@ -72,14 +75,25 @@ class SupervisedTask:
             )
         if not 0 < self.validation < 1:
             raise TombolaError(f"validation is {self.validation}; give the share to set aside, between 0 and 1")
+        check_smoothing(self.loss, self.recipe.label_smoothing)
 
     def build(self, seed: int) -> nn.Module:
         # On the CPU, so that a seed gives the same network on every device.
         with own_randomness(torch.device("cpu"), seed):
             model = self.model()
-        if not isinstance(model, nn.Module):
-            raise TombolaError(f"the model's factory gave a {type(model).__name__}; it must return an nn.Module")
+            if not isinstance(model, nn.Module):
+                raise TombolaError(f"the model's factory gave a {type(model).__name__}; it must return an nn.Module")
+            if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+                self._initialise(model)
         return model
+
+    @torch.no_grad()
+    def _initialise(self, model: nn.Module) -> None:
+        """Call a network with lazy layers on a batch, so that they find their shapes and draw their values."""
+        with own_randomness(torch.device("cpu"), 0):  # apart from what the layers draw
+            inputs, _ = next(iter(self.batches("train", 0, 0)))
+        with in_mode(model, "eval"):
+            self.forward(model, inputs)
 
     def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
         source = self._splits[split]
