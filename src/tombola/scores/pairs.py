@@ -15,7 +15,8 @@ Target = str | int | tuple[str, ...] | None
 """Which part of a batch is the target: a key or field, a place in a tuple, or several keys."""
 USUAL = ("labels", "label", "targets", "target", "y")
 """Keys that are taken for the target if a batch has one of them."""
-FIX = "say which part is the target, as SupervisedTask(target={}), or let the data give pairs (inputs, targets)"
+PAIRS = "let the data give pairs (inputs, targets)"
+FIX = "say which part is the target, as SupervisedTask(target={}), or " + PAIRS
 
 
 def paired(batch: Any, target: Target = None) -> tuple[Any, Any]:
@@ -47,12 +48,13 @@ def paired(batch: Any, target: Target = None) -> tuple[Any, Any]:
         if chosen is not None:
             return _by_name(batch, named, chosen)
     if isinstance(batch, Mapping) or not (isinstance(batch, tuple | list) or named is not None):
-        raise TombolaError(f"a batch is {_described(batch)}; {FIX.format('…')}")
+        fix = FIX.format("…") if isinstance(batch, Mapping) else PAIRS
+        raise TombolaError(f"a batch is {_described(batch)}; {fix}")
     parts = list(named.values()) if named is not None else list(batch)
     if target is None and len(parts) == 2:
         return parts[0], parts[1]
     if not isinstance(target, int) or len(parts) < 2 or not -len(parts) <= target < len(parts):
-        raise TombolaError(f"a batch is {_described(batch)}; {FIX.format('-1')}")
+        raise TombolaError(f"a batch is {_described(batch)}; {FIX.format('-1') if len(parts) > 1 else PAIRS}")
     chosen_part = parts.pop(target)
     return _rest(parts), chosen_part
 

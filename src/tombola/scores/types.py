@@ -41,16 +41,35 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
     Returns:
         The model's outputs.
 
+    Raises:
+        TombolaError: if the model does not take such arguments.
+
     Examples:
         >>> import torch
         >>> forward(nn.Bilinear(2, 3, 4), (torch.ones(5, 2), torch.ones(5, 3))).shape
         torch.Size([5, 4])
     """
+    arguments, words = _arguments(inputs)
+    try:
+        return model(*arguments, **words)
+    except TypeError as error:
+        try:
+            inspect.signature(model.forward).bind(*arguments, **words)
+        except TypeError as why:
+            given = (
+                f"a {type(inputs).__name__} of {', '.join(map(str, words))}" if words else f"{len(arguments)} inputs"
+            )
+            raise TombolaError(
+                f"a batch gives {given}, but the network's forward does not take this ({why}); say how it is called, "
+                "as SupervisedTask(forward=lambda model, inputs: model(…))"
+            ) from error
+        raise  # its own error
+
+
+def _arguments(inputs: Inputs) -> tuple[tuple[Any, ...] | list[Any], Mapping[str, Any]]:
     if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if type(inputs) in (tuple, list):
-        return model(*inputs)
-    return model(inputs)
+        return (), inputs
+    return (inputs, {}) if type(inputs) in (tuple, list) else ((inputs,), {})
 
 
 def suited(inputs: Inputs, model: nn.Module) -> Inputs:

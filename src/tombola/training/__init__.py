@@ -11,7 +11,7 @@ from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs
 from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
 from tombola.training.losses import as_outputs, binary_cross_entropy, check_classes, half_squared_error
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
-from tombola.training.memory_format import channels_last
+from tombola.training.memory_format import channels_last, is_trial
 from tombola.training.metrics import accuracy, binary_accuracy
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
 from tombola.training.progress import Bars, bars
@@ -66,6 +66,7 @@ __all__ = [
     "half_squared_error",
     "identity",
     "is_stage_file",
+    "is_trial",
     "length_of",
     "mixed",
     "move",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from tombola.errors import TombolaError
-from tombola.nested import mapped, samples_in
+from tombola.nested import mapped, samples_in, tensors_in
 from tombola.scores import Batch
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
@@ -120,6 +120,8 @@ class MemoryBatches:
             return
         generator = torch.Generator()
         order = self.order(generator)
+        if (place := tensors_in(self.inputs)) and place[0].device != order.device:
+            order = order.to(place[0].device)
         for start in range(0, len(self) * self.size, self.size):
             index = order[start : start + self.size]
             inputs = pick(self.inputs, index)

@@ -41,7 +41,7 @@ def digest_of_splits(splits: Mapping[str, Any]) -> str:
     streams = [split for split, source in splits.items() if not is_indexed(source)]
     with own_randomness(torch.device("cpu"), 0):  # samples may be augmented at random when they are read
         for split, source in splits.items():
-            generators = [] if split in streams else generators_in(source)
+            generators = [] if split in streams else generators_in(getattr(source, "dataset", source))
             with generators_kept(generators):
                 for generator in generators:
                     seed_generator(generator, 0)

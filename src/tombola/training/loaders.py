@@ -134,8 +134,8 @@ class LoadedBatches:
         """A function that reads a batch by its number, one after another; END where there is none."""
         source = self.source
         if type(source) in (list, tuple):
-            batches = iter(source)
-            yield lambda number: next(batches, END)
+            given = iter(source)
+            yield lambda _: next(given, END)
             return
         first, states = self._first_seed, RandomStates(generators_in(source))
         indexed = is_plain(source) and not isinstance(source.dataset, IterableDataset)
@@ -305,7 +305,7 @@ def length_or_none(batches: Iterable[Any]) -> int | None:
 def _epoch_told(source: Any, epoch: int, samplers: bool) -> Generator[None]:
     """Tell data the epoch, if they ask for it, and afterwards the one that they had; samplers: tell these too."""
     names = ("sampler", "batch_sampler", "dataset") if samplers else ("dataset",)
-    parts = [source, *(getattr(source, name, None) for name in names)]
+    parts: list[Any] = [source, *(getattr(source, name, None) for name in names)]
     told = [(part, getattr(part, "epoch", None)) for part in parts if callable(getattr(part, "set_epoch", None))]
     for part, _ in told:
         part.set_epoch(epoch)

@@ -24,6 +24,7 @@ from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
 from tombola.training.observers import Observer, State
+from tombola.training.placement import placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
@@ -167,7 +168,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
     metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
     count = 0
     with in_mode(model, "eval"):
-        for batch in pairs_of(task.batches(split, 0, 0)):
+        for batch in placed(pairs_of(task.batches(split, 0, 0)), device):
             layout = channels_last(task, model, recipe, batch) if layout is None else layout
             inputs, targets = move(batch, device, layout)
             with autocast(recipe, device):
@@ -200,7 +201,7 @@ def _epoch(
         observer.epoch_begin(state)
     losses: list[Tensor] = []
     samples, first = 0, state.step
-    batches = pairs_of(task.batches("train", seed, state.epoch))
+    batches = placed(pairs_of(task.batches("train", seed, state.epoch)), device)
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
     for batch in islice(batches, state.step - state.epoch * state.steps_per_epoch, None):
         inputs, targets = move(batch, device, layout)

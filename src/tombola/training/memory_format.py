@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe, autocast
 from tombola.training.task import Task
 
+_trying = ContextVar("trying", default=False)
 SAMPLES = 2
 """Samples of the pass that shows whether a network can be so: batch norm cannot train on a single one."""
 
@@ -48,6 +50,11 @@ def channels_last(task: Task, model: nn.Module, recipe: Recipe, batch: Batch) ->
     return not obstacle
 
 
+def is_trial() -> bool:
+    """Whether a network is called only to see whether it can be channels last, which is no part of a run's cost."""
+    return _trying.get()
+
+
 def _obstacle(task: Task, model: nn.Module, recipe: Recipe, batch: Batch) -> str:
     """Why a network cannot be channels last; empty if it can."""
     for few in (_few(batch), batch):
@@ -72,6 +79,7 @@ def _failure(task: Task, model: nn.Module, recipe: Recipe, batch: Batch, last: b
     """How a forward and backward pass of a copy fails; empty if it does not."""
     device, passed = device_of(model), list[str]()
     with own_randomness(device, 0), torch.enable_grad():  # dropout draws, and the caller's state stays as it is
+        before = _trying.set(True)
         try:
             twin = copy.deepcopy(model).train()
             for name, module in twin.named_modules():
@@ -85,4 +93,6 @@ def _failure(task: Task, model: nn.Module, recipe: Recipe, batch: Batch, last: b
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             return f"after '{passed[-1]}': {reason}" if passed else reason
+        finally:
+            _trying.reset(before)
     return ""

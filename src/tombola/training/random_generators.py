@@ -111,15 +111,21 @@ class RandomStates:
     @contextmanager
     def kept(self) -> Generator[None]:
         """Inside, anything may be seeded and drawn."""
-        before, python, numpy = torch.default_generator.get_state(), random.getstate(), np.random.get_bit_generator()
-        np.random.set_bit_generator(self._numpy)
+        before, python = torch.default_generator.get_state(), random.getstate()
+        numpy = np.random.get_bit_generator()  # ty: ignore[missing-attribute]
+        _use(self._numpy)
         try:
             with generators_kept(self.generators):
                 yield
         finally:
             torch.default_generator.set_state(before)
             random.setstate(python)
-            np.random.set_bit_generator(numpy)
+            _use(numpy)
+
+
+def _use(numpy: Any) -> None:
+    """Let NumPy's functions draw from a bit generator."""
+    np.random.set_bit_generator(numpy)  # ty: ignore[missing-attribute]
 
 
 @contextmanager

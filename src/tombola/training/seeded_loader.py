@@ -141,9 +141,9 @@ class SeededDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, draw: Draw) -> Any:
-        self._begin(draw)
-        return self.dataset[draw.places]
+    def __getitem__(self, index: Draw) -> Any:
+        self._begin(index)
+        return self.dataset[index.places]
 
     def __getitems__(self, draw: Draw) -> Any:
         self._begin(draw)
@@ -214,7 +214,8 @@ def seeded(loader: DataLoader) -> tuple[DataLoader, SeededSampler]:
     dataset = SeededDataset(loader.dataset, loader.collate_fn) if at_random else loader.dataset
     places: dict[str, Any] = {"batch_sampler": sampler} if batched else {"batch_size": None, "sampler": sampler}
     start = WorkerStart(loader.worker_init_fn) if at_random and loader.num_workers else loader.worker_init_fn
-    return _like(loader, dataset, worker_init_fn=start, persistent_workers=loader.persistent_workers, **places), sampler
+    places |= {"worker_init_fn": start, "persistent_workers": loader.persistent_workers, "generator": torch.Generator()}
+    return _like(loader, dataset, **places), sampler
 
 
 def seeded_stream(loader: DataLoader, seed: int) -> DataLoader:
@@ -238,5 +239,5 @@ def _like(loader: DataLoader, dataset: Any, **settings: Any) -> DataLoader:
         timeout=loader.timeout,
         multiprocessing_context=loader.multiprocessing_context,
         prefetch_factor=loader.prefetch_factor,
-        **{"generator": torch.Generator(), **settings},
+        **settings,
     )

@@ -133,7 +133,7 @@ class SupervisedTask:
         sources = {split: self._to_digest(split) for split in self.data}
         return digest_of_splits(sources) + (f" without {self.validation:g}" if set_aside else "") + "".join(how)
 
-    def _to_digest(self, split: str) -> Any:
+    def _to_digest(self, split: Any) -> Any:
         """The split's data as the digest reads them."""
         source = self.data[split]
         part = read_split(source, split, self.target)
@@ -191,10 +191,8 @@ class SupervisedTask:
         train = parts["train"]
         if not isinstance(train, InBatches):
             return
-        length, steps = (
-            length_or_none(train.batches(self.recipe.batch, self.recipe.drop_last)),
-            self._steps.get("train"),
-        )
+        length = length_or_none(train.batches(self.recipe.batch, self.recipe.drop_last))
+        steps = self._steps.get("train")
         if length is None and steps is None:
             raise TombolaError(
                 "the training batches have no length; say how many make an epoch, as "
