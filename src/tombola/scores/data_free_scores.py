@@ -108,7 +108,8 @@ def _ones(inputs: Any) -> Any:
     """One all-ones sample of the inputs' shape."""
     if not all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves_of(inputs)):
         raise TombolaError(
-            "SynFlow needs an all-ones input, and this network's inputs are not floating point; use another score"
+            "SynFlow needs an all-ones input, and this network's inputs are not floating point tensors alone; use "
+            "another score"
         )
     return mapped(inputs, lambda tensor: torch.ones_like(tensor[:1]))
 

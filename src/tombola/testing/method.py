@@ -18,7 +18,19 @@ from tombola.structure import QueryKey, prunable
 from tombola.testing.laws import LawBroken, law
 from tombola.testing.toys import recomputed, toy_network, toy_task
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, parameters_of, tensors_of
-from tombola.training import Fit, GatheredScores, Observer, Run, State, SupervisedTask, Task, evaluate, start_of, train
+from tombola.training import (
+    Fit,
+    GatheredScores,
+    Observer,
+    Run,
+    State,
+    SupervisedTask,
+    Task,
+    evaluate,
+    is_trial,
+    start_of,
+    train,
+)
 
 
 class Killed(BaseException):
@@ -145,7 +157,8 @@ class CountingTask(SupervisedTask):
         forward = self.forward
 
         def counting(model: nn.Module, inputs: Any) -> Any:
-            if inputs.device.type != "meta":  # a trace on the meta device computes nothing
+            # A trace on the meta device computes nothing, and a trial of the memory format is no part of the run.
+            if inputs.device.type != "meta" and not is_trial():
                 counted["forward"] += len(inputs)
                 counted["backward"] += len(inputs) if torch.is_grad_enabled() else 0
             return forward(model, inputs)
