@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import nn
+from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.methods.mask_convergence import ConvergenceRule, MaskConvergence

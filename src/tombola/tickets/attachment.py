@@ -134,12 +134,13 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     def settle(*stepped: Any) -> None:
         for parameter, value in start.items():
             parameter.detach().copy_(value)
-        for parameter, words in masked.items():  # after what is held, so that what is dead and held is zero
-            words.settle(parameter)
+        for parameter, words in masked.items():
             for level in stepped:
                 for state in state_of(level, parameter).values():
                     if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
                         words.zero_dead(state)
+            # After what is held, so that what is dead and held is zero; after state, which may share its memory.
+            words.settle(parameter)
 
     def freeze() -> None:
         for parameter, words in masked.items() if dead == "frozen" else ():
