@@ -19,7 +19,7 @@ from tombola.tickets.tensor_names import (
     places_of,
 )
 from tombola.tickets.tensors import check_fits, device_of, digest_of, put_values, tensors_of
-from tombola.tickets.ticket import Dead, Provenance, Ticket
+from tombola.tickets.ticket import Dead, Provenance, Ticket, zeros_of
 from tombola.tickets.wrappers import bare, eager, unwrapped
 
 __all__ = [
@@ -59,4 +59,5 @@ __all__ = [
     "steppers_of",
     "tensors_of",
     "unwrapped",
+    "zeros_of",
 ]
