@@ -5,6 +5,7 @@ from tombola.tickets.handle import Handle
 from tombola.tickets.layer_budgets import Scope, as_density
 from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, after_each_step, steppers_of
+from tombola.tickets.others_masks import ZerosWarning, mask_of_pruned, mask_of_tensors, mask_of_zeros, prune_by
 from tombola.tickets.pattern_selection import select_pattern
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.start import InitialWeights, Seed, Values
@@ -36,6 +37,7 @@ __all__ = [
     "Ticket",
     "TieWarning",
     "Values",
+    "ZerosWarning",
     "after_each_step",
     "as_density",
     "attach",
@@ -48,11 +50,15 @@ __all__ = [
     "eager",
     "joined",
     "kth_largest",
+    "mask_of_pruned",
+    "mask_of_tensors",
+    "mask_of_zeros",
     "modules_of",
     "names_of",
     "parameters_of",
     "paths_of",
     "places_of",
+    "prune_by",
     "put_values",
     "select",
     "select_pattern",
