@@ -68,7 +68,7 @@ class Round:
 
         Args:
             optimizer: one that holds the model's parameters, or all of several in a list or a dictionary. The steps of
-                the first are counted, for a step to rewind to.
+                the last are counted, for a step to rewind to.
 
         Returns:
             A context manager that ends it; `detach()` does so as well.
@@ -81,5 +81,5 @@ class Round:
                 counter(model)
 
             # Only the first round counts steps. A wrapper may step seldom, so that its optimizer is counted.
-            handle.also(after_each_step(steppers_of(optimizer)[0].inner[0], count))
+            handle.also(after_each_step(steppers_of(optimizer)[-1].inner[-1], count))
         return handle
