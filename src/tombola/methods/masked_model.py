@@ -39,8 +39,9 @@ class MaskedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.called = Called(model.requires_grad_(requires_grad=False), task.forward)
-        paths = paths_of(model)
-        self.names = tuple(prunable(model))
+        paths, searched = paths_of(model), prunable(model)
+        check_real(searched)
+        self.names = tuple(searched)
         self._paths = [f"model.{paths[name]}" for name in self.names]
         self.scores = nn.ParameterList([nn.Parameter(start(weight).to(weight)) for weight in self.weights])
         self._weigh = weigh
@@ -129,6 +130,16 @@ class Topmost(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         score, weight = ctx.saved_tensors
         return gradients[0] * weight * score.sign(), None, None
+
+
+def check_real(weights: Mapping[str, Tensor]) -> None:
+    """Raise TombolaError, which names the first one, if weights are complex: their scores would have no order."""
+    for name, weight in weights.items():
+        if weight.is_complex():
+            raise TombolaError(
+                f"a search by trained scores is for real weights, and '{name}' is complex; use magnitude, or leave it "
+                f"out: Prunable(exclude=('{name}',))"
+            )
 
 
 def check_length(length: float) -> None:

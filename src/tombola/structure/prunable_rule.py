@@ -27,8 +27,9 @@ class Prunable:
 
     Layers are convolutions, linear and recurrent layers, attention, the `Conv1D` of transformers and stacked experts;
     the first and the last one are included. A layer with spectral norm is pruned in the parameter that its weight is
-    computed from; one with weight norm, or an orthogonal one, is left out. With an `include` or `types` of your own, any parameter of two or more dimensions that
-    they name may be pruned, and the one-dimensional weights of these types, as the scales of norms.
+    computed from; one with weight norm, or an orthogonal one, is left out. With an `include` or `types` of your own,
+    any parameter of two or more dimensions that they name may be pruned, and the one-dimensional weights of these
+    types, as the scales of norms.
 
     Args:
         include: shell patterns; a parameter's name must match one.

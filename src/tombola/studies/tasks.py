@@ -181,7 +181,7 @@ def make_task(options: TaskOptions) -> SupervisedTask:
     # Partials of named functions, and no closures, so that the task can be pickled.
     narrower = partial(_zoo_model, options.model, shape, classes, options.width)
     if options.model in zoo.SINGLE_OUTPUT and classes == 2 and "loss" not in measures:
-        measures = {"loss": binary_cross_entropy, "metric": binary_accuracy} | measures
+        measures = dict[str, Any](loss=binary_cross_entropy, metric=binary_accuracy) | measures
     return SupervisedTask(narrower(1.0), data, recipe=options.recipe, narrower=narrower, labels=labels, **measures)
 
 

@@ -81,6 +81,11 @@ def without_reentrance() -> Generator[None]:
                 checkpoint.CheckpointFunction = first
 
 
+def transient_buffers(module: nn.Module) -> set[str]:
+    """The names of a module's own buffers that no checkpoint contains."""
+    return DOOR.part(module, "_non_persistent_buffers_set")
+
+
 def is_hooked(module: nn.Module) -> bool:
     """Whether a module has a hook that runs before or after its forward pass, or in its backward pass."""
     return any(DOOR.part(module, f"_{name}") for name in ("forward_hooks", "forward_pre_hooks", "backward_hooks"))
@@ -94,6 +99,12 @@ def gradient_hooks(parameter: Tensor) -> list[Any]:
 def steps_in_backward(parameter: Tensor) -> bool:
     """Whether torch has fused an optimizer of this parameter into the backward pass."""
     return hasattr(parameter, "_in_backward_optimizers")
+
+
+def runs_step_hooks(optimizer: Any) -> bool:
+    """Whether hooks of this object run when it steps; a wrapper of an optimizer may be an Optimizer without them."""
+    hooked = getattr(getattr(type(optimizer), "step", None), "hooked", False)
+    return hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:

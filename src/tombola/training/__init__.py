@@ -4,13 +4,13 @@ from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.checkpoint import is_stage_file, remove_stages
 from tombola.training.class_metrics import BalancedAccuracy, MacroF1, MeanIoU, PixelAccuracy
 from tombola.training.cost import Cost, SampleFlops, train_samples
-from tombola.training.data_identity import DataWarning
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.first_batch import check_first_batch
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity
 from tombola.training.legacy import as_first_written, upgraded
-from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
+from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of
+from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
 from tombola.training.losses import (
     CrossEntropy,
     NextToken,
@@ -21,6 +21,7 @@ from tombola.training.losses import (
     multi_label_cross_entropy,
 )
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
+from tombola.training.memory_format import channels_last, is_trial
 from tombola.training.metrics import (
     R2,
     MicroF1,
@@ -37,7 +38,7 @@ from tombola.training.metrics import (
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
-from tombola.training.recipe import Recipe
+from tombola.training.recipe import Recipe, autocast
 from tombola.training.run import Run, seed_of
 from tombola.training.step import Step
 from tombola.training.supervised_task import SupervisedTask
@@ -54,6 +55,7 @@ __all__ = [
     "Diverged",
     "Fit",
     "GatheredScores",
+    "LoadedBatches",
     "MacroF1",
     "MeanIoU",
     "Member",
@@ -87,17 +89,20 @@ __all__ = [
     "bars",
     "binary_accuracy",
     "binary_cross_entropy",
+    "channels_last",
     "check_classes",
     "check_first_batch",
     "data_digest",
     "epochs_spent",
     "evaluate",
     "fingerprint",
+    "first_of",
     "fit",
     "gather_scores",
     "half_squared_error",
     "identity",
     "is_stage_file",
+    "is_trial",
     "label_accuracy",
     "length_of",
     "metric_of",
@@ -106,6 +111,7 @@ __all__ = [
     "multi_label_cross_entropy",
     "negative_mae",
     "own_randomness",
+    "pairs_of",
     "peak_memory",
     "pick",
     "recipe_of",

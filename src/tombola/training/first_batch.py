@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
 from tombola.scores import Batch, batch_size
-from tombola.scores.types import checked_batch, suited
+from tombola.scores.types import suited
 from tombola.structure import in_mode
 from tombola.tickets import eager
 from tombola.training.batches import MemoryBatches, move, pick
-from tombola.training.cost import generator_kept
 from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, expectation_of
-from tombola.training.loop import autocast
+from tombola.training.loaders import first_of
 from tombola.training.losses import smoothed
+from tombola.training.memory_format import trial
 from tombola.training.randomness import own_randomness
+from tombola.training.recipe import autocast
 from tombola.training.supervised_task import SupervisedTask
 from tombola.training.task import Split, Task, metric_of, unwrap
 from tombola.training.torch_losses import Watched
@@ -102,7 +103,7 @@ class _Look:
         self.loss = smoothed(task.loss, task.recipe.label_smoothing)
 
     def check(self) -> None:
-        with own_randomness(self.device, self.seed), eager():
+        with own_randomness(self.device, self.seed), torch.enable_grad(), eager(), trial():
             batch = self._first()
             with in_mode(self.model, "eval"), autocast(self.task.recipe, self.device):
                 outputs = self._outputs(batch)
@@ -121,13 +122,7 @@ class _Look:
                 f"the training split holds {batches.count} samples, without those set aside for validation; give at "
                 "least two"
             )
-        with generator_kept(batches):
-            for batch in batches:
-                if batch_size(checked_batch(batch)):
-                    return batch
-        raise TombolaError(
-            "the training split gives no batch; give some, as a list or a DataLoader that begins anew each time"
-        )
+        return first_of(batches)
 
     def _outputs(self, batch: Batch) -> Any:
         inputs = move(batch[0], self.device)
@@ -180,15 +175,7 @@ class _Look:
             check_fits("loss", entry.name, expected, outputs, targets)
             expected.check_values(outputs, targets, getattr(loss, "ignore_index", None), "the training targets")
         with Watched("loss", outputs, targets) as watched:
-            try:
-                value = self.loss(outputs, targets)
-            except TypeError as error:
-                if "label_smoothing" not in str(error):
-                    raise
-                raise TombolaError(
-                    f"the recipe's label_smoothing is {self.task.recipe.label_smoothing:g}, but the loss takes none; "
-                    "set it in the loss itself, or give loss=tb.training.CrossEntropy()"
-                ) from error
+            value = self.loss(outputs, targets)
         return value, watched.classes
 
     def _check_one_number(self, value: Any, batch: Batch) -> None:

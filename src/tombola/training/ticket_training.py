@@ -13,6 +13,7 @@ from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.first_batch import check_first_batch
+from tombola.training.loaders import first_of
 from tombola.training.loop import evaluate
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
@@ -74,7 +75,7 @@ def train(
         extra_epochs: lengthens the schedule, rounded up. An arm gets them to have as much training as another arm
             whose start was already trained.
         run: folder, device, bars and meter; in memory and on the CPU if None.
-        small: train a ticket of whole channels as the smaller network that it is.
+        small: train a ticket of whole channels as the smaller network that it is, unless it leaves the others frozen.
 
     Returns:
         The trained network with its metrics, history and cost.
@@ -102,7 +103,7 @@ def train(
     recipe = recipe_of(task, ticket, extra_epochs)
     model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
     attached, plan, share = ticket, None, 1.0
-    if ticket is not None and ticket.removed and small:
+    if ticket is not None and ticket.removed and small and ticket.dead == "zero":
         try:
             small_model, plan = smaller(model, ticket, run.probe(task))
             attached, share = replace(ticket, mask=plan.mask), share_of_work(task, small_model, model, seed)
@@ -128,7 +129,7 @@ def share_of_work(task: Task, small: nn.Module, whole: nn.Module, seed: int) -> 
         whole: the network that it was cut from.
         seed: of the batch that is counted.
     """
-    batch = next(iter(task.batches("train", seed, 0)))
+    batch = first_of(task.batches("train", seed, 0))
     small_flops, whole_flops = (SampleFlops.measure(task, network, batch).training for network in (small, whole))
     return small_flops / whole_flops
 
