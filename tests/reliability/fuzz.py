@@ -66,7 +66,7 @@ class Case:
         if self.kind == "ticket" and self.number < self.processes:
             ended = _started(words, folder)
         else:
-            ended = run(words, folder, limit_memory(2 * GIGABYTE), 120)
+            ended = run(words, folder, limit_memory(2 * GIGABYTE), 600)
         what = _wrong(ended, folder) or _outside(before, _listing(self.root, but=folder))
         kept = self.root.parent / "kept" / folder.name
         if what:
@@ -99,9 +99,12 @@ def _outside(before: set[str], after: set[str]) -> str:
 
 
 def _started(words: list[str], folder: Path) -> Ended:
-    done = subprocess.run(
-        [sys.executable, "-m", "tombola.cli", *words], cwd=folder, capture_output=True, check=False, timeout=300
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tombola.cli", *words], cwd=folder, capture_output=True, check=False, timeout=900
+        )
+    except subprocess.TimeoutExpired:
+        return Ended(124, "", "it hangs", 0)
     return Ended(done.returncode, *(out.decode(errors="replace") for out in (done.stdout, done.stderr)), 0)
 
 
