@@ -32,12 +32,13 @@ from tombola.training.loaders import first_of, length_or_none, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
+from tombola.training.metrics import Tally
 from tombola.training.observers import Observer, State
 from tombola.training.placement import placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
-from tombola.training.task import Split, Task
+from tombola.training.task import Split, Task, metric_of
 
 WATCH_EVERY = 100
 """Steps between two looks at the losses: each look waits for the device."""
@@ -175,8 +176,8 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
     """
     device = device_of(model)
     layout: bool | None = None
-    metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
-    count = 0
+    # Summed on the device, which is waited for once at the end.
+    loss, tally, count = torch.zeros((), device=device), Tally(metric_of(task), device), 0
     with in_mode(model, "eval"):
         for batch in placed(pairs_of(task.batches(split, 0, 0)), device):
             layout = channels_last(task, model, recipe, batch) if layout is None else layout
@@ -185,9 +186,9 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
                 outputs = task.forward(model, inputs)
                 size = batch_size(batch)
                 loss = loss + task.loss(outputs, targets).float() * size
-                metric = metric + task.metric(outputs, targets) * size
+                tally.add(outputs, targets, size)
             count += size
-    return float(metric) / max(count, 1), float(loss) / max(count, 1), count
+    return tally.value(count), float(loss) / max(count, 1), count
 
 
 def _epoch(

@@ -12,6 +12,7 @@ from tombola.errors import TombolaError
 from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost, SampleFlops
+from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
 from tombola.training.loop import evaluate
 from tombola.training.progress import bars
@@ -81,7 +82,8 @@ def train(
 
     Raises:
         Diverged: if the loss stops being finite.
-        TombolaError: if `seed` is not the run's, or the ticket does not fit the task.
+        TombolaError: if `seed` is not the run's, the ticket does not fit the task, or the task's first batch shows that
+            it cannot be learnt.
 
     Examples:
         >>> import tombola as tb
@@ -97,6 +99,7 @@ def train(
         with bars() as shown:
             run = Run(seed, bars=shown)
             return train(task, ticket, seed=seed, init_seed=init_seed, extra_epochs=extra_epochs, run=run, small=small)
+    check_first_batch(task, seed, run.device)
     recipe = recipe_of(task, ticket, extra_epochs)
     model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
     attached, plan, share = ticket, None, 1.0
