@@ -41,7 +41,7 @@ class KeptWords:
         """Write to the parameter's dead positions what belongs there: 0.0, or what was frozen, bit for bit."""
         self.zero_dead(parameter)
         if (frozen := self._frozen_like(parameter)) is not None:
-            parameter.detach().view(frozen.dtype).bitwise_or_(frozen)
+            _as_words(parameter).bitwise_or_(frozen)
 
     def _frozen_like(self, parameter: Tensor) -> Tensor | None:
         """The frozen values as machine words, 0 where a position is kept, in the parameter's layout of now."""
@@ -49,13 +49,13 @@ class KeptWords:
             return None
         if _layout(self._frozen) != _layout(parameter):
             self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
-        return self._frozen.view(WORD_TYPES[parameter.element_size()])
+        return _as_words(self._frozen)
 
     def _check_loaded(self, parameter: Tensor) -> None:
         """Refuse, in the first backward pass, to train on other weights than those that were frozen."""
         frozen = self._frozen_like(parameter)
         present = parameter.detach().masked_fill(self.kept.to(parameter.device), 0)
-        if frozen is not None and not torch.equal(present.view(frozen.dtype), frozen):
+        if frozen is not None and not torch.equal(_as_words(present), frozen):
             raise TombolaError(
                 "weights that stay frozen were changed after the mask was attached, as by load_state_dict; attach the "
                 "mask after that"
@@ -63,13 +63,15 @@ class KeptWords:
         self._loaded = True
 
     def zero_dead(self, tensor: Tensor) -> None:
-        """Write 0.0 to each dead position of a real tensor of the parameter's shape."""
+        """Write 0.0 to each dead position of a tensor of the parameter's shape."""
+        kept = self.kept.unsqueeze(-1) if tensor.is_complex() else self.kept
+        tensor = _as_real(tensor)
         key = _layout(tensor)
         words = self._words.get(key)
         if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
             words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(self.kept).neg_()  # −1 is the word whose bits are all 1
-        tensor.detach().view(words.dtype).bitwise_and_(words)
+            self._words[key] = words.copy_(kept).neg_()  # −1 is the word whose bits are all 1
+        tensor.view(words.dtype).bitwise_and_(words)
 
     def __call__(self, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -85,3 +87,17 @@ class KeptWords:
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.dtype, tensor.device, tensor.stride()
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    """The tensor's own memory, with complex numbers as pairs of real ones."""
+    tensor = tensor.detach()
+    if not tensor.is_complex():
+        return tensor
+    return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
+
+
+def _as_words(tensor: Tensor) -> Tensor:
+    """The tensor's own memory as machine words."""
+    real = _as_real(tensor)
+    return real.view(WORD_TYPES[real.element_size()])
