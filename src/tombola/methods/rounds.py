@@ -80,6 +80,7 @@ class Round:
             def count(_: Any) -> None:
                 counter(model)
 
-            # Only the first round counts steps. A wrapper may step seldom, so that its optimizer is counted.
-            handle.also(after_each_step(steppers_of(optimizer)[-1].inner[-1], count))
+            # Only the first round counts steps: those that are taken, which a wrapper may leave out.
+            for stepper in steppers_of(optimizer)[-1:]:
+                handle.also(after_each_step(stepper.inner[-1], count))
         return handle
