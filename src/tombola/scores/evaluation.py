@@ -184,11 +184,11 @@ def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[
 
 
 def loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
-    """The loss of a batch, with its targets moved to the network's device."""
+    """The loss of a batch, with its targets, in any nest, moved to the network's device."""
     inputs, targets = batch
     outputs = network(inputs)
     device = next(iter(network.weights.values())).device
-    return loss(outputs, targets.to(device) if isinstance(targets, Tensor) else targets)
+    return loss(outputs, mapped(targets, lambda tensor: tensor.to(device)))
 
 
 def first_batches(batches: Batches, count: int, score: str) -> list[Batch]:

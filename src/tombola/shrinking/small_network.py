@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.nested import tensors_in
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
-from tombola.nested import tensors_in
 from tombola.structure import Probe, own_random_state, parts_of
 from tombola.tickets import Mask, Ticket, attach, bare, check_network, device_of
 

@@ -4,6 +4,7 @@ from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.checkpoint import is_stage_file, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.data_identity import DataWarning
+from tombola.training.devices import agreed_device, chosen_device
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity, unwrap
@@ -55,6 +56,7 @@ __all__ = [
     "Trained",
     "Until",
     "accuracy",
+    "agreed_device",
     "as_first_written",
     "as_outputs",
     "autocast",
@@ -62,6 +64,7 @@ __all__ = [
     "binary_accuracy",
     "binary_cross_entropy",
     "check_classes",
+    "chosen_device",
     "data_digest",
     "epochs_spent",
     "evaluate",

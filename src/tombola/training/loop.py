@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence, Sized
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.devices import now
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.observers import Observer, State
 from tombola.training.progress import Bars
@@ -107,7 +107,7 @@ def fit(
     with own_randomness(device, seed):  # data may be drawn or augmented at random
         batch = next(iter(task.batches("train", seed, 0)))
         step_bytes = step_memory(task, model, batch, recipe)
-    cost, started = Cost(), time.perf_counter()
+    cost, started = Cost(), now(device)
 
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
@@ -122,17 +122,17 @@ def fit(
                 row |= {"train_loss": float(losses.mean())}
                 metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
                 row |= {"validation_metric": metric, "validation_loss": validation_loss} if evaluated else {}
-                now = time.perf_counter()
+                ended = now(device)
                 cost += Cost(
                     samples_forward=trained + evaluated,
                     samples_backward=trained,
                     flops=round(trained * flops.training + evaluated * flops.forward),
-                    seconds=now - started,
+                    seconds=ended - started,
                     peak_memory=peak_memory(device),
                     dense_epochs=trained / samples,
                     step_memory=step_bytes,
                 )
-                started = now
+                started = ended
                 state.history.append(row | {"seconds": cost.seconds})
                 # A list and not a generator: each observer is told, also after one that asks to stop.
                 stop = any([observer.epoch_end(state) for observer in observers])
