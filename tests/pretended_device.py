@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -135,6 +136,10 @@ class PretendedDevice(TorchDispatchMode):
             assert tensor.shape == tensor.held.shape, f"{func} changed a shape in place, which is not pretended"
         return return_and_correct_aliasing(func, args, kwargs, out)
 
+    def synchronize(self, device: torch.device) -> None:
+        assert device.type == NAME
+        self.waits.append("synchronize")
+
     def _note_wait(self, func: Any, args: Any, kwargs: dict[str, Any], goes_there: bool) -> None:
         blocking = not (kwargs.get("non_blocking") or (func is aten.copy_.default and len(args) > 2 and args[2]))
         source = args[1] if func is aten.copy_.default else args[0] if args else None
@@ -180,9 +185,6 @@ class _Backend:
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
 
-    def synchronize(self, device: Any = None) -> None:
-        PretendedDevice.active().waits.append("synchronize")
-
 
 _setup_privateuseone_for_python_backend(NAME, _Backend())
 IMPLEMENTED = torch.library.Library("aten", "IMPL")
@@ -207,7 +209,7 @@ def pretended_device() -> Generator[PretendedDevice]:
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
-        with PretendedDevice() as device:
+        with PretendedDevice() as device, mock.patch("torch.accelerator.synchronize", device.synchronize):
             yield device
     finally:
         torch.__future__.set_swap_module_params_on_conversion(swapped)
