@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from unittest import mock
 
@@ -87,6 +88,7 @@ class PretendedDevice(TorchDispatchMode):
 
     Attributes:
         waits: the operations for which the CPU waited for the device, in their order.
+        ran: the operations that ran there, in their order.
     """
 
     stack: list[PretendedDevice] = []  # noqa: RUF012
@@ -94,6 +96,7 @@ class PretendedDevice(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[str] = []
+        self.ran: list[str] = []
 
     @classmethod
     def active(cls) -> PretendedDevice:
@@ -119,6 +122,7 @@ class PretendedDevice(TorchDispatchMode):
             goes_there = isinstance(args[0], PretendedTensor)
         if not there and not goes_there:
             return func(*args, **kwargs)
+        self.ran.append(str(func))
         if there:
             check_one_device(func, args, tensors)
         self._note_wait(func, args, kwargs, goes_there)
@@ -168,35 +172,57 @@ def check_one_device(func: Any, args: Any, tensors: list[Tensor]) -> None:
 
 
 class _Backend:
-    """What torch asks the module of a device, as it asks torch.cuda."""
+    """What torch asks the module of a device, as it asks torch.cuda. Outside of the blocks there is no device."""
 
     def is_available(self) -> bool:
-        return True
+        return bool(PretendedDevice.stack)
 
     def is_initialized(self) -> bool:
-        return True
+        return self.is_available()
 
     def device_count(self) -> int:
-        return 1
+        return int(self.is_available())
 
     def current_device(self) -> int:
         return 0
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        """It draws from the CPU's generator."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
 
 
-_setup_privateuseone_for_python_backend(NAME, _Backend())
-IMPLEMENTED = torch.library.Library("aten", "IMPL")
-"""What `torch.tensor(…, device=…)` calls, which no mode sees."""
+class _Hooks(torch._C._acc.PrivateUse1Hooks):
+    """What torch's C++ asks."""
+
+    def is_available(self) -> bool:
+        return bool(PretendedDevice.stack)
+
+    def has_primary_context(self, index: int) -> bool:
+        return True
+
+    def is_built(self) -> bool:
+        return True
 
 
-@torch.library.impl(IMPLEMENTED, "empty_strided", "PrivateUse1")
+@cache
+def _registered() -> torch.library.Library:
+    """Make the device known to torch, with what `torch.tensor(…, device=…)` calls, which no mode sees."""
+    _setup_privateuseone_for_python_backend(NAME, _Backend(), _Hooks())
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("empty_strided", _empty_strided, "PrivateUse1")
+    library.impl("_copy_from", _copy_from, "PrivateUse1")
+    return library
+
+
 def _empty_strided(size: Any, stride: Any, dtype: Any = None, **_: Any) -> PretendedTensor:
     return PretendedTensor(torch.empty_strided(size, stride, dtype=dtype))
 
 
-@torch.library.impl(IMPLEMENTED, "_copy_from", "PrivateUse1")
 def _copy_from(source: Tensor, target: PretendedTensor, non_blocking: bool = False) -> Tensor:
     PretendedDevice.active().waits.append("torch.tensor")
     target.held.copy_(source)
@@ -206,6 +232,7 @@ def _copy_from(source: Tensor, target: PretendedTensor, non_blocking: bool = Fal
 @contextmanager
 def pretended_device() -> Generator[PretendedDevice]:
     """Use the device in a block; networks keep their parameters when they go there, as on the way to CUDA."""
+    _registered()
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
