@@ -14,6 +14,7 @@ from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.devices import agreed_device
+from tombola.training.loaders import first_of
 from tombola.training.loop import evaluate
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
@@ -78,7 +79,7 @@ def train(
         device: where the network trains: the run's, or without a run CUDA if there is one, else the CPU; or one of your
             choice, as `cuda:1`.
         run: folder, device, bars and meter; in memory if None.
-        small: train a ticket of whole channels as the smaller network that it is.
+        small: train a ticket of whole channels as the smaller network that it is, unless it leaves the others frozen.
 
     Returns:
         The trained network with its metrics, history and cost.
@@ -105,7 +106,7 @@ def train(
     recipe = recipe_of(task, ticket, extra_epochs)
     model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
     attached, plan, share = ticket, None, 1.0
-    if ticket is not None and ticket.removed and small:
+    if ticket is not None and ticket.removed and small and ticket.dead == "zero":
         try:
             small_model, plan = smaller(model, ticket, run.probe(task))
             attached, share = replace(ticket, mask=plan.mask), share_of_work(task, small_model, model, seed)
@@ -131,7 +132,7 @@ def share_of_work(task: Task, small: nn.Module, whole: nn.Module, seed: int) -> 
         whole: the network that it was cut from.
         seed: of the batch that is counted.
     """
-    batch = next(iter(task.batches("train", seed, 0)))
+    batch = first_of(task.batches("train", seed, 0))
     small_flops, whole_flops = (SampleFlops.measure(task, network, batch).training for network in (small, whole))
     return small_flops / whole_flops
 
