@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
@@ -30,6 +29,7 @@ from tombola.training import (
     Tally,
     Task,
     accuracy,
+    flop_counter,
     metric_of,
     own_randomness,
     train_samples,
@@ -199,7 +199,7 @@ class PretrainingDraws(Observer):
             samples += batch_size((inputs, None))
             return self.forward(module, inputs)
 
-        with own_randomness(device_of(model), 0), FlopCounterMode(display=False) as flops:
+        with own_randomness(device_of(model), 0), flop_counter() as flops:
             picks = self.drawing.of(model, self.train, counting_forward)
             ticket, whole = self._metrics(model, picks.scales, counting_forward)
         self.curve.append(CurvePoint(step, ticket, whole, float(picks.losses[-1]), int((picks.counts > 0).sum())))

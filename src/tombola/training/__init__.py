@@ -8,6 +8,7 @@ from tombola.training.devices import agreed_device, chosen_device
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.first_batch import check_first_batch
+from tombola.training.flop_counter import flop_counter
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of
@@ -101,6 +102,7 @@ __all__ = [
     "fingerprint",
     "first_of",
     "fit",
+    "flop_counter",
     "gather_scores",
     "half_squared_error",
     "identity",
