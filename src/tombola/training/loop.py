@@ -228,8 +228,8 @@ def _epoch(
     given = state.step - state.epoch * state.steps_per_epoch
     if given != state.steps_per_epoch:
         raise TombolaError(
-            f"the training data gave {given} batches in epoch {state.epoch + 1} of {name} where its length says "
-            f"{state.steps_per_epoch}; correct its length, or give steps_per_epoch"
+            f"the training data gave {given} and not {state.steps_per_epoch} batches, as its length says, in epoch "
+            f"{state.epoch + 1} of {name}; correct its length, or give steps_per_epoch={given}"
         )
     state.epoch += 1
     return torch.stack(losses).float(), samples
