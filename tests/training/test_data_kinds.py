@@ -260,9 +260,9 @@ def test_a_stream_is_counted_by_the_pass_that_trains():
         return stream()
 
     data = {"train": counted, "validation": (X, Y), "test": (X, Y)}
-    task = tb.SupervisedTask(mlp, data, recipe=tb.Recipe(epochs=2), steps_per_epoch=2)
+    task = tb.SupervisedTask(mlp, data, recipe=tb.Recipe(epochs=2), steps_per_epoch=3)
     cost = tb.train(task).cost
-    assert (cost.samples_backward, cost.dense_epochs) == (2 * 32, 2.0)
+    assert (cost.samples_backward, cost.dense_epochs) == (2 * SAMPLES, 2.0)
     assert len(passes) == 3  # the first batch, by which FLOPs are counted, and two epochs
 
 

@@ -119,7 +119,7 @@ class LoadedBatches:
     def _known(self) -> Known:
         owner = self.source if self.owner is None else self.owner
         # Only objects that are equal to themselves alone: the dictionary would take two equal ones for one.
-        alone = type(owner).__hash__ is object.__hash__ and (type(owner).__weakrefoffset__ or callable(owner))
+        alone = type(owner).__hash__ is object.__hash__ and type(owner).__weakrefoffset__
         return _known.setdefault(owner, Known()) if alone else Known()
 
     @property
