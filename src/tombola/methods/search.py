@@ -8,7 +8,7 @@ from importlib.metadata import version
 from tombola.methods.method_names import label_of
 from tombola.methods.protocol import Method
 from tombola.tickets import Ticket
-from tombola.training import Run, Task, bars, identity, own_randomness, seed_of
+from tombola.training import Run, Task, bars, check_first_batch, identity, own_randomness, seed_of
 
 
 def find(
@@ -27,7 +27,8 @@ def find(
         The ticket. Its provenance says how it was found and what the search cost.
 
     Raises:
-        TombolaError: if the method cannot search this network, or if seed and run disagree.
+        TombolaError: if the method cannot search this network, the task's first batch shows that it cannot be learnt,
+            or seed and run disagree.
 
     Examples:
         >>> import torch
@@ -42,6 +43,7 @@ def find(
     if run is None:
         with bars(progress) as progress_bars:
             return find(task, method, run=Run(seed, bars=progress_bars))
+    check_first_batch(task, run.seed, run.device)
     with own_randomness(run.device, run.seed):
         ticket = method.find(task, run)
     provenance = replace(

@@ -27,6 +27,7 @@ class Random(WeightScore):
     """
 
     name: ClassVar[str] = "random"
+    takes_complex: ClassVar[bool] = True
 
     def measure(self, network: Pure, data: Data) -> Scores:
         generator = torch.Generator().manual_seed(data.seed)
@@ -39,7 +40,7 @@ class Random(WeightScore):
 
 @dataclass(frozen=True)
 class Magnitude(WeightScore):
-    """|w| (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019).
+    """|w|, of a complex weight its modulus (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019).
 
     Examples:
         >>> layer = nn.Linear(2, 1)
@@ -49,9 +50,10 @@ class Magnitude(WeightScore):
     """
 
     name: ClassVar[str] = "magnitude"
+    takes_complex: ClassVar[bool] = True
 
     def measure(self, network: Pure, data: Data) -> Scores:
-        return {name: value.abs_() for name, value in network.values.items()}
+        return {n: value.abs() if value.is_complex() else value.abs_() for n, value in network.values.items()}
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def probe_of(batches: Batches, forward: Forward) -> Probe:
 
 
 class Called(nn.Module):
-    """A module that calls a model the way a task does, so that `torch.func.functional_call` can swap its tensors.
+    """A module that calls a model the way a task does, so that `called_with` can swap its tensors.
 
     Args:
         model: the model; its parameters have the prefix `model.` here.

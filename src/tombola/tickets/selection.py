@@ -247,7 +247,9 @@ def kth_largest(tensors: Sequence[Tensor], count: int) -> float:
         return float(flat.kthvalue(len(flat) - count + 1).values)
     if count == 1:
         return max(float(tensor.max()) for tensor in tensors)
-    parts = [tensor.detach().reshape(-1).numpy() for tensor in tensors]
+    # NumPy has no bf16; in float32 its numbers are the same.
+    flat = [tensor.detach().reshape(-1) for tensor in tensors]
+    parts = [(values.float() if values.dtype == torch.bfloat16 else values).numpy() for values in flat]
     return float(_kth_candidate(parts, [np.ones(part.shape, bool) for part in parts], count))
 
 

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.nested import leaves_of
 from tombola.scores import Batch, batch_size
-from tombola.tickets import device_of
+from tombola.tickets import device_of, recomputable
 from tombola.training.batches import MemoryBatches, move
 from tombola.training.loaders import LoadedBatches, count_by_sampler
 from tombola.training.randomness import own_randomness
@@ -91,7 +91,7 @@ class SampleFlops:
         """Count the FLOPs of one batch of the task, without changing the model."""
 
         def count(twin: nn.Module, batch: Batch) -> SampleFlops:
-            with FlopCounterMode(display=False) as counter:
+            with recomputable(), FlopCounterMode(display=False) as counter:
                 loss = task.loss(task.forward(twin, batch[0]), batch[1])
                 forward = counter.get_total_flops()
                 loss.backward()

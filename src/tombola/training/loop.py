@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.scores import Batch, batch_size
 from tombola.structure import in_mode
-from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors_of
+from tombola.tickets import (
+    Mask,
+    Recomputation,
+    Ticket,
+    attach,
+    device_of,
+    put_values,
+    recomputable,
+    tensors_of,
+)
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
@@ -23,12 +32,13 @@ from tombola.training.loaders import first_of, length_or_none, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
+from tombola.training.metrics import Tally
 from tombola.training.observers import Observer, State
 from tombola.training.placement import placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
-from tombola.training.task import Split, Task
+from tombola.training.task import Split, Task, metric_of
 
 WATCH_EVERY = 100
 """Steps between two looks at the losses: each look waits for the device."""
@@ -121,7 +131,8 @@ def fit(
         flops = SampleFlops.measure(task, model, batch)
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
-                losses, trained = _epoch(task, network, loss, state, seed, observers, layout, name)
+                with recomputable():
+                    losses, trained = _epoch(task, network, loss, state, seed, observers, layout, name)
                 row = {"epoch": state.epoch, "lr": recipe.lr_at(state.step - 1, steps_per_epoch)}
                 row |= {"train_loss": float(losses.mean())}
                 metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
@@ -165,8 +176,8 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
     """
     device = device_of(model)
     layout: bool | None = None
-    metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
-    count = 0
+    # Summed on the device, which is waited for once at the end.
+    loss, tally, count = torch.zeros((), device=device), Tally(metric_of(task), device), 0
     with in_mode(model, "eval"):
         for batch in placed(pairs_of(task.batches(split, 0, 0)), device):
             layout = channels_last(task, model, recipe, batch) if layout is None else layout
@@ -175,9 +186,9 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
                 outputs = task.forward(model, inputs)
                 size = batch_size(batch)
                 loss = loss + task.loss(outputs, targets).float() * size
-                metric = metric + task.metric(outputs, targets) * size
+                tally.add(outputs, targets, size)
             count += size
-    return float(metric) / max(count, 1), float(loss) / max(count, 1), count
+    return tally.value(count), float(loss) / max(count, 1), count
 
 
 def _epoch(
@@ -201,16 +212,18 @@ def _epoch(
         observer.epoch_begin(state)
     losses: list[Tensor] = []
     samples, first = 0, state.step
+    recomputation = Recomputation(state.model)
     batches = placed(pairs_of(task.batches("train", seed, state.epoch)), device)
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
     for batch in islice(batches, state.step - state.epoch * state.steps_per_epoch, None):
         inputs, targets = move(batch, device, layout)
+        recomputation.begin()
         with autocast(recipe, device):
             value = loss(task.forward(network, inputs), targets)
         optimizer.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
         with state.attached.dense_gradients() if dense else nullcontext():
-            value.backward()
+            recomputation.backward(value)
         for observer in observers:
             observer.before_step(state)
         for group in optimizer.param_groups:

@@ -12,6 +12,7 @@ from tombola.errors import TombolaError
 from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost, SampleFlops
+from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
 from tombola.training.loop import evaluate
 from tombola.training.progress import bars
@@ -74,14 +75,15 @@ def train(
         extra_epochs: lengthens the schedule, rounded up. An arm gets them to have as much training as another arm
             whose start was already trained.
         run: folder, device, bars and meter; in memory and on the CPU if None.
-        small: train a ticket of whole channels as the smaller network that it is.
+        small: train a ticket of whole channels as the smaller network that it is, unless it leaves the others frozen.
 
     Returns:
         The trained network with its metrics, history and cost.
 
     Raises:
         Diverged: if the loss stops being finite.
-        TombolaError: if `seed` is not the run's, or the ticket does not fit the task.
+        TombolaError: if `seed` is not the run's, the ticket does not fit the task, or the task's first batch shows that
+            it cannot be learnt.
 
     Examples:
         >>> import tombola as tb
@@ -97,10 +99,11 @@ def train(
         with bars() as shown:
             run = Run(seed, bars=shown)
             return train(task, ticket, seed=seed, init_seed=init_seed, extra_epochs=extra_epochs, run=run, small=small)
+    check_first_batch(task, seed, run.device)
     recipe = recipe_of(task, ticket, extra_epochs)
     model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
     attached, plan, share = ticket, None, 1.0
-    if ticket is not None and ticket.removed and small:
+    if ticket is not None and ticket.removed and small and ticket.dead == "zero":
         try:
             small_model, plan = smaller(model, ticket, run.probe(task))
             attached, share = replace(ticket, mask=plan.mask), share_of_work(task, small_model, model, seed)

@@ -16,6 +16,7 @@ from tombola.training.cost import Cost, SampleFlops
 from tombola.training.ensemble.ensemble_loop import PerSample, evaluate_together, fit_together
 from tombola.training.ensemble.member import Member, fingerprint_of
 from tombola.training.ensemble.stack import Unbatched, common_setting, stacked, stacking_obstacle
+from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
 from tombola.training.loop import Diverged, Fit, evaluate
 from tombola.training.memory import reset_peak_memory, step_memory
@@ -86,6 +87,7 @@ def train_together(
             return train_together(task, members, run=Run(bars=shown), chunk=chunk)
     if chunk is not None and chunk < 1:
         raise TombolaError(f"chunk is {chunk}; give at least 1, or leave it out")
+    check_first_batch(task, members[0].seed if members else 0, run.device)
     results: dict[int, Trained] = {}
     with run.bars.track("networks", len(members)) as tick:
         for group in groups_alike([member.recipe_on(task) for member in members]):
@@ -175,6 +177,8 @@ def fit_members(
         check_fits(member.mask, parameters)
         if member.ticket is not None and member.ticket.removed:
             raise Unbatched("a ticket of whole units trains as a smaller network of its own")
+        if member.ticket is not None and member.ticket.dead != "zero":
+            raise Unbatched("a ticket leaves its other weights frozen, and not at zero")
         if member.ticket is not None and not parameters.keys() >= set(member.ticket.held):
             raise Unbatched("a ticket holds what is no parameter of its network")
     if why := stacking_obstacle(task, recipes[0], models[0], run.device):
