@@ -238,10 +238,10 @@ def test_workers_that_persist_are_not_started_again():
 
 def test_what_cannot_be_seeded_is_told_once():
     task = task_of(DataLoader(Counting(), 8))
-    with pytest.warns(DataWarning, match="another one than before with the same seed and epoch") as told:
-        for _ in range(3):
-            read(task, 0, 0)
-    assert len(told) == 1
+    read(task, 0, 0)
+    with pytest.warns(DataWarning, match="another one than before with the same seed and epoch"):
+        read(task, 0, 0)
+    read(task, 0, 0)  # a warning would be an error here
 
 
 def test_a_loader_of_its_own_kind_is_seeded_from_outside():

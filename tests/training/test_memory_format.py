@@ -79,7 +79,7 @@ def test_an_error_of_the_network_is_its_own():
             return self.conv(images) @ torch.ones(3, 3)
 
     task = replace(task_of(False), model=lambda: Broken(False))
-    with pytest.raises(RuntimeError, match="mat1|size|shape"):
+    with pytest.raises(RuntimeError, match=r"mat1|size|shape"):
         tb.train(task)
 
 

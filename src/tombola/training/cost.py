@@ -20,7 +20,8 @@ from tombola.nested import leaves_of
 from tombola.scores import Batch, batch_size
 from tombola.tickets import device_of, recomputable
 from tombola.training.batches import MemoryBatches, move
-from tombola.training.loaders import LoadedBatches, count_by_sampler
+from tombola.training.lengths import count_by_sampler
+from tombola.training.loaders import LoadedBatches
 from tombola.training.randomness import own_randomness
 from tombola.training.task import Task
 

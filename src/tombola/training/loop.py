@@ -28,7 +28,8 @@ from tombola.tickets import (
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
-from tombola.training.loaders import first_of, length_or_none, pairs_of
+from tombola.training.lengths import length_or_none
+from tombola.training.loaders import first_of, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last

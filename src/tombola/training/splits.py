@@ -17,7 +17,7 @@ from tombola.errors import TombolaError
 from tombola.nested import samples_in
 from tombola.scores import Target, is_dataset, paired
 from tombola.training.batches import MemoryBatches, pick
-from tombola.training.loaders import length_or_none
+from tombola.training.lengths import length_or_none
 
 
 @dataclass(frozen=True, eq=False)
