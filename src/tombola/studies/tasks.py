@@ -18,7 +18,7 @@ from tombola import zoo
 from tombola.errors import TombolaError
 from tombola.files import printable_text
 from tombola.registry import DATA, LOSSES, METRICS, MODELS, imported
-from tombola.training import Recipe, SupervisedTask, binary_accuracy, binary_cross_entropy
+from tombola.training import Recipe, SupervisedTask, binary_accuracy, binary_cross_entropy, first_of
 
 RECIPES: Mapping[str, Recipe] = {
     "digits": Recipe(epochs=20, batch=64, precision="float32"),
@@ -202,7 +202,10 @@ def _zoo_model(
 
 
 def _sizes(data: Any) -> tuple[tuple[int, ...], int]:
-    inputs, targets = data["train"] if isinstance(data["train"], tuple) else next(iter(data["train"]))
+    whole = data["train"]
+    inputs, targets = (
+        whole if isinstance(whole, tuple) else first_of(SupervisedTask(nn.Identity, data).batches("train", 0, 0))
+    )
     if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor) and not targets.is_floating_point()):
         raise TombolaError(
             "a named model needs one input tensor and class numbers; give your own model as package.module:function"

@@ -43,25 +43,6 @@ class KeptWords:
         if (frozen := self._frozen_like(parameter)) is not None:
             _as_words(parameter).bitwise_or_(frozen)
 
-    def _frozen_like(self, parameter: Tensor) -> Tensor | None:
-        """The frozen values as machine words, 0 where a position is kept, in the parameter's layout of now."""
-        if self._frozen is None:
-            return None
-        if _layout(self._frozen) != _layout(parameter):
-            self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
-        return _as_words(self._frozen)
-
-    def _check_loaded(self, parameter: Tensor) -> None:
-        """Refuse, in the first backward pass, to train on other weights than those that were frozen."""
-        frozen = self._frozen_like(parameter)
-        present = parameter.detach().masked_fill(self.kept.to(parameter.device), 0)
-        if frozen is not None and not torch.equal(_as_words(present), frozen):
-            raise TombolaError(
-                "weights that stay frozen were changed after the mask was attached, as by load_state_dict; attach the "
-                "mask after that"
-            )
-        self._loaded = True
-
     def zero_dead(self, tensor: Tensor) -> None:
         """Write 0.0 to each dead position of a tensor of the parameter's shape."""
         kept = self.kept.unsqueeze(-1) if tensor.is_complex() else self.kept
@@ -83,6 +64,25 @@ class KeptWords:
             self._check_loaded(parameter)
         if not self.dense_gradients:
             self.zero_dead(gradient)
+
+    def _frozen_like(self, parameter: Tensor) -> Tensor | None:
+        """The frozen values as machine words, 0 where a position is kept, in the parameter's layout of now."""
+        if self._frozen is None:
+            return None
+        if _layout(self._frozen) != _layout(parameter):
+            self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
+        return _as_words(self._frozen)
+
+    def _check_loaded(self, parameter: Tensor) -> None:
+        """Refuse, in the first backward pass, to train on other weights than those that were frozen."""
+        frozen = self._frozen_like(parameter)
+        present = parameter.detach().masked_fill(self.kept.to(parameter.device), 0)
+        if frozen is not None and not torch.equal(_as_words(present), frozen):
+            raise TombolaError(
+                "weights that stay frozen were changed after the mask was attached, as by load_state_dict; attach the "
+                "mask after that"
+            )
+        self._loaded = True
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.checkpoint import is_stage_file, remove_stages
 from tombola.training.class_metrics import BalancedAccuracy, MacroF1, MeanIoU, PixelAccuracy
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.devices import agreed_device, chosen_device
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.first_batch import check_first_batch
@@ -83,6 +84,7 @@ __all__ = [
     "Trained",
     "Until",
     "accuracy",
+    "agreed_device",
     "as_first_written",
     "as_outputs",
     "autocast",
@@ -92,6 +94,7 @@ __all__ = [
     "channels_last",
     "check_classes",
     "check_first_batch",
+    "chosen_device",
     "data_digest",
     "epochs_spent",
     "evaluate",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from tombola.tickets import (
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.devices import now
 from tombola.training.lengths import length_or_none
 from tombola.training.loaders import first_of, pairs_of
 from tombola.training.losses import smoothed
@@ -123,7 +123,7 @@ def fit(
     loss = smoothed(task.loss, recipe.label_smoothing)
     with own_randomness(device, seed):
         step_bytes = step_memory(task, model, batch, recipe)
-    cost, started = Cost(), time.perf_counter()
+    cost, started = Cost(), now(device)
 
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
@@ -140,17 +140,17 @@ def fit(
                 row |= {"validation_metric": metric, "validation_loss": validation_loss} if evaluated else {}
                 # Only now: a pass counts a stream that does not say how many samples it has.
                 samples = train_samples(task.batches("train", seed, 0))
-                now = time.perf_counter()
+                ended = now(device)
                 cost += Cost(
                     samples_forward=trained + evaluated,
                     samples_backward=trained,
                     flops=round(trained * flops.training + evaluated * flops.forward),
-                    seconds=now - started,
+                    seconds=ended - started,
                     peak_memory=peak_memory(device),
                     dense_epochs=trained / samples,
                     step_memory=step_bytes,
                 )
-                started = now
+                started = ended
                 state.history.append(row | {"seconds": cost.seconds})
                 # A list and not a generator: each observer is told, also after one that asks to stop.
                 stop = any([observer.epoch_end(state) for observer in observers])
