@@ -28,7 +28,8 @@ from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import now
-from tombola.training.loaders import first_of, length_or_none, pairs_of
+from tombola.training.lengths import length_or_none
+from tombola.training.loaders import first_of, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
@@ -241,8 +242,8 @@ def _epoch(
     given = state.step - state.epoch * state.steps_per_epoch
     if given != state.steps_per_epoch:
         raise TombolaError(
-            f"the training data gave {given} batches in epoch {state.epoch + 1} of {name} where its length says "
-            f"{state.steps_per_epoch}; correct its length, or give steps_per_epoch"
+            f"the training data gave {given} and not {state.steps_per_epoch} batches, as its length says, in epoch "
+            f"{state.epoch + 1} of {name}; correct its length, or give steps_per_epoch={given}"
         )
     state.epoch += 1
     return torch.stack(losses).float(), samples

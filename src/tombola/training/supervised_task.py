@@ -23,7 +23,8 @@ from tombola.scores import Batch, Target, forward
 from tombola.structure import in_mode
 from tombola.training.batches import MemoryBatches, pick, split_off
 from tombola.training.data_identity import digest_of_splits, is_indexed
-from tombola.training.loaders import LoadedBatches, length_or_none
+from tombola.training.lengths import length_or_none
+from tombola.training.loaders import LoadedBatches
 from tombola.training.losses import check_smoothing
 from tombola.training.metrics import accuracy
 from tombola.training.randomness import mixed, own_randomness
