@@ -195,6 +195,7 @@ def test_a_recurrent_layer_has_its_own_weights_back():
     copy.deepcopy(network)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 def test_a_part_in_torchscript_gets_its_tensors_back():
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6), nn.Linear(6, 5))
     network = copy.deepcopy(plain)
@@ -234,7 +235,9 @@ def test_a_score_whose_tensors_are_gone_before_backward_breaks_the_law():
 def test_gradient_checkpointing_of_transformers_changes_no_score():
     transformers = pytest.importorskip("transformers")
     settings = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-    config = transformers.BertConfig(vocab_size=30, max_position_embeddings=6, num_labels=3, attn_implementation="eager", **settings)
+    config = transformers.BertConfig(
+        vocab_size=30, max_position_embeddings=6, num_labels=3, attn_implementation="eager", **settings
+    )
     torch.manual_seed(0)
     network = transformers.BertForSequenceClassification(config)
     inputs = {"input_ids": torch.randint(30, (4, 6)), "attention_mask": torch.ones(4, 6, dtype=torch.long)}

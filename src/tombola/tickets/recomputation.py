@@ -6,7 +6,7 @@ module's own back. What stands in for them therefore stays in its place until th
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -28,7 +28,7 @@ class HeldTensors:
     def __init__(self, module: nn.Module) -> None:
         parts = list(module.modules())
         self._recurrent = [part for part in parts if isinstance(part, nn.RNNBase)]
-        stores = (store for part in parts for store in (own_parameters(part), own_buffers(part)))
+        stores: Iterable[Any] = (store for part in parts for store in (own_parameters(part), own_buffers(part)))
         self._stores = [(store, dict(store.items())) for store in stores]
 
     def swap(self, values: Mapping[int, Tensor]) -> None:

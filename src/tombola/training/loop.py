@@ -172,7 +172,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
     channels_last = recipe.wants_channels_last(model)
     metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
     count = 0
-    with in_mode(model, "eval"):
+    with recomputable(), in_mode(model, "eval"):
         for batch in task.batches(split, 0, 0):
             inputs, targets = move(batch, device, channels_last)
             with autocast(recipe, device):

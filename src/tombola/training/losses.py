@@ -119,6 +119,6 @@ def check_smoothing(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Non
     except TypeError as error:
         name = getattr(loss, "__name__", type(loss).__name__)
         raise TombolaError(
-            f"the recipe's label_smoothing is {smoothing:g}, and the loss '{name}' does not take it as an argument; set "
-            "it to 0 and give a loss that smooths by itself, as nn.CrossEntropyLoss(label_smoothing=0.1)"
+            f"the recipe's label_smoothing is {smoothing:g}, and the loss '{name}' does not take it as an argument; "
+            "set it to 0 and give a loss that smooths by itself, as nn.CrossEntropyLoss(label_smoothing=0.1)"
         ) from error
