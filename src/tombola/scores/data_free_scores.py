@@ -40,9 +40,9 @@ class Random(WeightScore):
 
 @dataclass(frozen=True)
 class Magnitude(WeightScore):
-    """|w| (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019).
+    """|w|, of a complex weight its modulus (Han et al., NeurIPS 2015).
 
-    Of a complex weight it is the modulus.
+    After training it is the score of IMP (Frankle, Carbin, ICLR 2019).
 
     Examples:
         >>> layer = nn.Linear(2, 1)
@@ -110,7 +110,8 @@ def _ones(inputs: Any) -> Any:
     """One all-ones sample of the inputs' shape."""
     if not all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves_of(inputs)):
         raise TombolaError(
-            "SynFlow needs an all-ones input, and this network's inputs are not floating point; use another score"
+            "SynFlow needs an all-ones input, and this network's inputs are not floating point tensors alone; use "
+            "another score"
         )
     return mapped(inputs, lambda tensor: torch.ones_like(tensor[:1]))
 

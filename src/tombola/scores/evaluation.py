@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.nested import mapped, samples_in
-from tombola.scores.types import Batch, Batches, Forward, Loss, checked_batch, forward
+from tombola.scores.types import Batch, Batches, Forward, Loss, checked_batches, forward
 from tombola.structure import Mode, Prunable, in_mode, own_random_state
 from tombola.tickets import HeldTensors, Mask, buffers_of, check_fits, device_of, eager, parameters_of, recomputable
 
@@ -232,16 +232,16 @@ def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[
 
 
 def loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
-    """The loss of a batch, with its targets moved to the network's device."""
+    """The loss of a batch, with its targets, in any nest, moved to the network's device."""
     inputs, targets = batch
     outputs = network(inputs)
     device = next(iter(network.weights.values())).device
-    return loss(outputs, targets.to(device) if isinstance(targets, Tensor) else targets)
+    return loss(outputs, mapped(targets, lambda tensor: tensor.to(device)))
 
 
 def first_batches(batches: Batches, count: int, score: str) -> list[Batch]:
     """The first `count` batches, or fewer. Raises TombolaError, which names the score, if there is none."""
-    first = [checked_batch(batch) for batch in islice(batches, count)]
+    first = list(islice(checked_batches(batches), count))
     if not first:
         raise TombolaError(
             f"the score '{score}' needs data and got no batch; give batches of (inputs, targets) and a loss"

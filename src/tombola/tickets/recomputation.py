@@ -29,7 +29,7 @@ class HeldTensors:
         parts = list(module.modules())
         self._recurrent = [part for part in parts if isinstance(part, nn.RNNBase)]
         stores: Iterable[Any] = (store for part in parts for store in (own_parameters(part), own_buffers(part)))
-        self._stores = [(store, dict(store.items())) for store in stores]
+        self._stores: list[tuple[Any, dict[str, Any]]] = [(store, dict(store.items())) for store in stores]
 
     def swap(self, values: Mapping[int, Tensor]) -> None:
         """Put other tensors in the place of some, and the module's own in the place of all others.
