@@ -75,7 +75,7 @@ class Pure:
         copies = {name: b.detach().to(precision_of(b, dtype), copy=True) for name, b in buffers.items()}
         self.others = {**fixed, **copies}
         self._own = {name: id(tensor) for name, tensor in {**parameters, **buffers}.items()}
-        self._tensors = HeldTensors(model)
+        self._tensors, self._last = HeldTensors(model), {}
 
     def __call__(self, inputs: Any) -> Any:
         values = {**self.weights, **self.others}
@@ -83,8 +83,17 @@ class Pure:
         first = {name: values[name].clone() for name in self._buffers} if torch.is_grad_enabled() else {}
         self._swap(values)
         outputs = self._forward(self.model, self._cast(inputs))
-        self._swap({**values, **first})
+        self._last = {**values, **first}
+        self._swap(self._last)
         return outputs
+
+    def first_buffers(self) -> dict[str, Tensor]:
+        """Copies of the buffers that the last call began with, from before its first backward pass."""
+        return {name: self._last[name].clone() for name in self._buffers}
+
+    def begin_again(self, buffers: Mapping[str, Tensor]) -> None:
+        """Before a second backward pass: let what it computes again begin with these buffers, as the first one did."""
+        self._swap({**self._last, **buffers})
 
     def _swap(self, values: Mapping[str, Tensor]) -> None:
         self._tensors.swap({self._own[name]: value for name, value in values.items()})
@@ -191,6 +200,16 @@ def check_some_nonzero(gradients: list[Tensor], network: Pure) -> list[Tensor]:
             + (f"{empty} is 0 throughout: give floor=1 or a higher density" if empty else "check the loss and the data")
         )
     return gradients
+
+
+def check_real(weights: Mapping[str, Tensor], what: str) -> None:
+    """Raise TombolaError, which names the first complex weight, if there is one; `what` is for real weights only."""
+    for name, weight in weights.items():
+        if weight.is_complex():
+            raise TombolaError(
+                f"{what} is for real weights, and '{name}' is complex; use magnitude, or leave it out: "
+                f"Prunable(exclude=('{name}',))"
+            )
 
 
 def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[Tensor]:

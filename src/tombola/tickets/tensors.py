@@ -26,20 +26,22 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 @torch.no_grad()
-def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+def put_values(model: nn.Module, values: Mapping[str, Tensor], *, of_ticket: bool = False) -> None:
     """Copy values into a model's parameters and buffers.
 
     A buffer may follow the batch, as the state that a recurrent network keeps. So one of another shape is replaced, one
-    that is None is set, and one that no checkpoint contains becomes None where there is no value for it.
+    that is None is set, and one without a value becomes None. This does not hold for the statistics of norms.
 
     Args:
         model: the model, changed in place.
         values: one for each parameter and buffer, by its plain name and of its shape.
+        of_ticket: whether they are a ticket's, which may be of an earlier version of the network: a buffer that
+            checkpoints contain then needs a value.
 
     Raises:
         TombolaError: if names or shapes differ.
     """
-    states, tensors = _states_to_replace(model, values), tensors_of(model)
+    states, tensors = _states_to_replace(model, values, of_ticket), tensors_of(model)
     for name in [*values, *tensors]:
         if name in states:
             continue
@@ -63,18 +65,19 @@ def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
         own_buffers(module)[key] = values[name].to(device_of(model), copy=True) if name in values else None
 
 
-def _states_to_replace(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, tuple[nn.Module, str]]:
+def _states_to_replace(
+    model: nn.Module, values: Mapping[str, Tensor], of_ticket: bool
+) -> dict[str, tuple[nn.Module, str]]:
     """Where the buffers are that cannot take their values in place, by plain name; without the statistics of norms."""
     states = {}
     for module, name, _, _ in places_of(model):
         for key, buffer in () if isinstance(module, NormWithStatistics) else own_buffers(module).items():
-            value, full_name = values.get(joined(name, key)), joined(name, key)
-            if buffer is None or value is None:
-                differs = value is not None or (buffer is not None and key in transient_buffers(module))
-            else:
-                differs = value.shape != buffer.shape
-            if differs:
-                states[full_name] = module, key
+            value = values.get(joined(name, key))
+            missing = value is None and buffer is not None
+            if missing and of_ticket and key not in transient_buffers(module):
+                continue
+            if missing or (value is not None and (buffer is None or buffer.shape != value.shape)):
+                states[joined(name, key)] = module, key
     return states
 
 

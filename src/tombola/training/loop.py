@@ -179,7 +179,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
     layout: bool | None = None
     # Summed on the device, which is waited for once at the end.
     loss, tally, count = torch.zeros((), device=device), Tally(metric_of(task), device), 0
-    with in_mode(model, "eval"):
+    with recomputable(), in_mode(model, "eval"):
         for batch in placed(pairs_of(task.batches(split, 0, 0)), device):
             layout = channels_last(task, model, recipe, batch) if layout is None else layout
             inputs, targets = move(batch, device, layout)
