@@ -4,13 +4,15 @@ from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.checkpoint import is_stage_file, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.data_identity import DataWarning
+from tombola.training.divergence import Diverged
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity, unwrap
 from tombola.training.legacy import as_first_written, upgraded
-from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
+from tombola.training.loop import Fit, autocast, evaluate, fit, length_of
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
+from tombola.training.own_optimizer import ByEpoch
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
@@ -33,6 +35,7 @@ from tombola.training.ticket_training import Trained, epochs_spent, recipe_of, s
 
 __all__ = [
     "Bars",
+    "ByEpoch",
     "Cost",
     "DataWarning",
     "Diverged",

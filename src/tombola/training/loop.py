@@ -19,19 +19,14 @@ from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.divergence import WATCH_EVERY, check_finite
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.observers import Observer, State
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe
+from tombola.training.stepping import Stepper, grouped
 from tombola.training.task import Split, Task, smoothed
-
-WATCH_EVERY = 100
-"""Steps between two looks at the losses: each look waits for the device."""
-
-
-class Diverged(TombolaError):
-    """The loss stopped being a finite number."""
 
 
 @dataclass(frozen=True)
@@ -96,31 +91,36 @@ def fit(
         ([1, 2], 2.0)
     """
     device = device_of(model)
-    steps_per_epoch = length_of(task.batches("train", seed, 0))
+    steps_per_epoch = recipe.steps(length_of(task.batches("train", seed, 0)))
     begin = recipe.begin(steps_per_epoch)
     channels_last = recipe.wants_channels_last(model)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
-    optimizer = recipe.make_optimizer(model.parameters())
     network = torch.compile(model) if recipe.compile else model
     loss = smoothed(task.loss, recipe.label_smoothing)
     with own_randomness(device, seed):  # data may be drawn or augmented at random
         batch = next(iter(task.batches("train", seed, 0)))
         step_bytes = step_memory(task, model, batch, recipe)
+        stepper = Stepper(task, model, recipe, steps_per_epoch)
+    optimizer = stepper.optimizer
     cost, started = Cost(), time.perf_counter()
 
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
+        stepper.follow(handle)
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
-            cost = _restore(saved, state, observers)
+            cost = _restore(saved, state, stepper, observers)
         flops = SampleFlops.measure(task, model, batch)
         samples = train_samples(task.batches("train", seed, 0))
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
-                losses, trained = _epoch(task, network, loss, state, seed, observers, channels_last, name)
-                row = {"epoch": state.epoch, "lr": recipe.lr_at(state.step - 1, steps_per_epoch)}
-                row |= {"train_loss": float(losses.mean())}
-                metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
+                kept = checkpoint is not None and checkpoint.path.exists()
+                where = f"{name}; the last good checkpoint is kept" if kept else name
+                losses, trained, lr = _epoch(task, network, loss, state, stepper, seed, observers, channels_last, where)
+                row = {"epoch": state.epoch, "lr": float(lr), "train_loss": float(losses.mean())}
+                with stepper.averaged():
+                    metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
+                stepper.epoch_end(validation_loss if evaluated else None)
                 row |= {"validation_metric": metric, "validation_loss": validation_loss} if evaluated else {}
                 now = time.perf_counter()
                 cost += Cost(
@@ -130,7 +130,7 @@ def fit(
                     seconds=now - started,
                     peak_memory=peak_memory(device),
                     dense_epochs=trained / samples,
-                    step_memory=step_bytes,
+                    step_memory=step_bytes + stepper.state_bytes,
                 )
                 started = now
                 state.history.append(row | {"seconds": cost.seconds})
@@ -140,7 +140,8 @@ def fit(
                 if stop:
                     break
                 if checkpoint is not None and checkpoint.due():
-                    checkpoint.save(_to_save(state, observers, cost))
+                    checkpoint.save(_to_save(state, stepper, observers, cost))
+        stepper.finish()
     return Fit(tuple(state.history), cost)
 
 
@@ -178,61 +179,64 @@ def _epoch(
     network: Any,
     loss: Any,
     state: State,
+    stepper: Stepper,
     seed: int,
     observers: Sequence[Observer],
     channels_last: bool,
-    name: str,
-) -> tuple[Tensor, int]:
-    """Train for one pass, or the rest of one; the loss of each step, and the number of samples.
+    where: str,
+) -> tuple[Tensor, int, float]:
+    """Train for one pass, or the rest of one; the loss of each step, the number of samples, the last learning rate.
 
-    network: the model, compiled where the recipe says so.
+    network: the model, compiled where the recipe says so; where: what an error calls the training.
     """
-    recipe, optimizer, device = state.recipe, state.optimizer, device_of(state.model)
+    recipe = state.recipe
     seed_everything(seed, state.epoch)  # an epoch draws the same after a kill, whatever was drawn before it
     state.model.train()
     for observer in observers:
         observer.epoch_begin(state)
     losses: list[Tensor] = []
-    samples, first = 0, state.step
+    samples, first, lr = 0, state.step, 0.0
     batches: Iterable[Batch] = task.batches("train", seed, state.epoch)
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
-    for batch in islice(batches, state.step - state.epoch * state.steps_per_epoch, None):
-        inputs, targets = move(batch, device, channels_last)
-        with autocast(recipe, device):
-            value = loss(task.forward(network, inputs), targets)
-        optimizer.zero_grad()
+    left = islice(batches, (state.step - state.epoch * state.steps_per_epoch) * recipe.accumulate, None)
+    for group in grouped(left, recipe.accumulate):
+        stepper.optimizer.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
         with state.attached.dense_gradients() if dense else nullcontext():
-            value.backward()
-        for observer in observers:
-            observer.before_step(state)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at(state.step, state.steps_per_epoch)
-        optimizer.step()
+            value, size = _gradients(task, network, loss, state, stepper, group, channels_last)
+        if stepper.unscale():
+            for observer in observers:
+                observer.before_step(state)
+        lr = stepper.step(state.step)
         state.step += 1
         for observer in observers:
             observer.after_step(state)
-        losses.append(value.detach())
-        samples += batch_size(batch)
+        losses.append(value)
+        samples += size
         if len(losses) % WATCH_EVERY == 0:
-            _check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, name)
+            check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, where)
     checked = len(losses) // WATCH_EVERY * WATCH_EVERY
-    _check_finite(losses[checked:], first + checked, name)
+    check_finite(losses[checked:], first + checked, where)
     state.epoch += 1
-    return torch.stack(losses).float(), samples
+    return torch.stack(losses).float(), samples, lr
 
 
-def _check_finite(losses: list[Tensor], first: int, name: str) -> None:
-    """Raise Diverged for the first loss that is not finite; first: the step of the first loss, from 0."""
-    if not losses:
-        return
-    bad = (~torch.stack(losses).isfinite()).nonzero().flatten()
-    if len(bad):
-        place = int(bad[0])
-        raise Diverged(
-            f"the loss became {float(losses[place])} at step {first + place + 1} of {name}; "
-            "the last good checkpoint is kept: lower the learning rate or look at the data of that step"
-        )
+def _gradients(
+    task: Task, network: Any, loss: Any, state: State, stepper: Stepper, group: Sequence[Batch], channels_last: bool
+) -> tuple[Tensor, int]:
+    """Leave the gradients of one step's batches in the network; their mean loss, and how many samples they have."""
+    device = device_of(state.model)
+    sizes = [batch_size(batch) for batch in group]
+    total, values = sum(sizes), []
+    for batch, size in zip(group, sizes, strict=True):
+        inputs, targets = move(batch, device, channels_last)
+        with autocast(state.recipe, device):
+            value = loss(task.forward(network, inputs), targets)
+        if len(group) > 1:
+            value = value * (size / total)
+        stepper.backward(value)
+        values.append(value.detach())
+    return (values[0] if len(values) == 1 else torch.stack(values).sum()), total
 
 
 def _summary(row: dict[str, float]) -> str:
@@ -244,7 +248,9 @@ def _summary(row: dict[str, float]) -> str:
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
     """A context that computes in the recipe's precision on a device."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.resolved_precision(device) == "bf16")
+    precision = recipe.resolved_precision(device)
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=precision != "float32")
 
 
 def length_of(batches: Iterable[Batch]) -> int:
@@ -267,10 +273,11 @@ def length_of(batches: Iterable[Batch]) -> int:
     return length
 
 
-def _to_save(state: State, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:
+def _to_save(state: State, stepper: Stepper, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:
     return {
         "values": tensors_of(state.model),
         "optimizer": state.optimizer.state_dict(),
+        "stepper": stepper.state_dict(),
         "step": state.step,
         "epoch": state.epoch,
         "history": state.history,
@@ -279,10 +286,11 @@ def _to_save(state: State, observers: Sequence[Observer], cost: Cost) -> dict[st
     }
 
 
-def _restore(saved: dict[str, Any], state: State, observers: Sequence[Observer]) -> Cost:
+def _restore(saved: dict[str, Any], state: State, stepper: Stepper, observers: Sequence[Observer]) -> Cost:
     """Bring model, optimizer, state and observers to where a checkpoint left them; the cost until then."""
     put_values(state.model, saved["values"])
     state.optimizer.load_state_dict(saved["optimizer"])
+    stepper.load_state_dict(saved.get("stepper", {}))  # which older checkpoints do not have
     state.step, state.epoch, state.history = saved["step"], saved["epoch"], saved["history"]
     for observer, observed in zip(observers, saved["observers"], strict=True):
         observer.load_state_dict(observed)

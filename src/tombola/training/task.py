@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.fields import LATER
 from tombola.scores import Batch, forward
 from tombola.training.batches import MemoryBatches, pick, split_off
 from tombola.training.data_identity import digest_of_splits
+from tombola.training.own_optimizer import OptimizerFactory, SchedulerFactory, own
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 
@@ -28,7 +30,8 @@ class Task(Protocol):
     """What to learn: a network, data in three splits, a loss, a metric and a recipe.
 
     A task must be picklable. It may also have `narrow(width) -> Task`, which builds a narrower network for the control
-    of the same size, and `data_digest`, which identifies its data. `SupervisedTask` is the ready one.
+    of the same size, `data_digest`, which identifies its data, and `optimizer(model)` and
+    `scheduler(optimizer, steps)`, which take the place of the recipe's. `SupervisedTask` is the ready one.
     """
 
     @property
@@ -172,15 +175,26 @@ class SupervisedTask:
         forward: calls a model with inputs; by default a dict gives keyword arguments and a tuple positional ones.
         narrower: makes the factory of a narrower network from a width, for the control of the same size.
         labels: what the command line calls this task, for the ticket's file.
+        optimizer: makes the optimizer of a network, in place of the recipe's, so that groups of parameters may have
+            learning rates of their own. The recipe's schedule scales these rates as it does the recipe's; so does a
+            learning rate that a ticket prescribes. Searches train scores by the recipe.
+        scheduler: makes the schedule of an optimizer for so many steps, in place of the recipe's. One that moves on
+            once an epoch is `tb.training.ByEpoch(…)`; ReduceLROnPlateau follows the loss on the validation split.
 
     Raises:
-        TombolaError: for data without a necessary split, and a share that is not between 0 and 1.
+        TombolaError: for data without a necessary split, a share that is not between 0 and 1, and factories of an
+            optimizer or scheduler that are none.
 
     Examples:
         >>> inputs, targets = torch.randn(100, 4), torch.randint(3, (100,))
         >>> task = SupervisedTask(lambda: nn.Linear(4, 3), {"train": (inputs, targets), "test": (inputs, targets)})
         >>> len(task.batches("train", seed=0, epoch=0)), task.batches("validation", 0, 0).count
         (1, 10)
+        >>> def two_rates(model):
+        ...     groups = [{"params": [model.bias], "lr": 0.2}, {"params": [model.weight], "weight_decay": 0.01}]
+        ...     return torch.optim.AdamW(groups, lr=0.1)
+        >>> replace(task, optimizer=two_rates).optimizer(nn.Linear(4, 3)).param_groups[0]["lr"]
+        0.2
     """
 
     model: Callable[[], nn.Module]
@@ -192,9 +206,13 @@ class SupervisedTask:
     forward: Callable[[nn.Module, Any], Any] = forward
     narrower: Callable[[float], Callable[[], nn.Module]] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    optimizer: OptimizerFactory | None = field(default=None, metadata=LATER)
+    scheduler: SchedulerFactory | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         _check_factory(self.model)
+        for name in ("optimizer", "scheduler"):
+            own(self, name)
         for split in ("train", "test"):
             if split not in self.data:
                 raise TombolaError(f"the data has no '{split}'; give a mapping with 'train' and 'test'")
@@ -265,6 +283,14 @@ class TaskWrapper:
     @property
     def labels(self) -> Mapping[str, str]:
         return getattr(self.task, "labels", {})
+
+    @property
+    def optimizer(self) -> OptimizerFactory | None:
+        return getattr(self.task, "optimizer", None)
+
+    @property
+    def scheduler(self) -> SchedulerFactory | None:
+        return getattr(self.task, "scheduler", None)
 
     def build(self, seed: int) -> nn.Module:
         return self.task.build(seed)
