@@ -200,7 +200,7 @@ def _epoch(
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
     left = islice(batches, (state.step - state.epoch * state.steps_per_epoch) * recipe.accumulate, None)
     for group in grouped(left, recipe.accumulate):
-        stepper.optimizer.zero_grad()
+        stepper.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
         with state.attached.dense_gradients() if dense else nullcontext():
             value, size = _gradients(task, network, loss, state, stepper, group, channels_last)

@@ -91,12 +91,12 @@ def as_words(options: Any) -> tuple[str, ...]:
     """
     if isinstance(options, Mapping):
         options = [f"{name}={_text(value)}" for name, value in options.items()]
-    if isinstance(options, str) or not all(isinstance(word, str) and "=" in word for word in options):
+    if not isinstance(options, tuple | list) or not all(isinstance(word, str) and "=" in word for word in options):
         raise TombolaError(f"the recipe's options are {options!r}; give a mapping, or words as 'betas=0.9,0.95'")
     values = values_of(options)
     if len(values) < len(options):
         raise TombolaError(f"the recipe's options {' '.join(options)} name one option twice; leave one of them out")
-    return tuple(f"{name}={_text(values[name])}" for name in sorted(values))
+    return tuple(f"{_text(name)}={_text(values[name])}" for name in sorted(values))
 
 
 def values_of(options: Sequence[str]) -> dict[str, Any]:
@@ -137,6 +137,6 @@ def _text(value: Any) -> str:
         return ",".join(map(_text, value))
     if hasattr(value, "item"):
         value = value.item()
-    if not isinstance(value, str | int | float | None) or (isinstance(value, str) and len(value.split()) != 1):
+    if not isinstance(value, str | int | float | None) or (isinstance(value, str) and not value.isidentifier()):
         raise TombolaError(f"the recipe's options hold {value!r}; give numbers, True, False, None or one word")
     return str(value)

@@ -95,7 +95,7 @@ def make_own_optimizer(factory: OptimizerFactory, model: nn.Module) -> Optimizer
     """The task's own optimizer of a network.
 
     Raises:
-        TombolaError: if it is none, needs a closure, or moves nothing of this network.
+        TombolaError: if it is none, needs a closure, or moves anything but this network.
     """
     optimizer = factory(model)
     if not isinstance(optimizer, Optimizer):
@@ -107,11 +107,12 @@ def make_own_optimizer(factory: OptimizerFactory, model: nn.Module) -> Optimizer
             f"{type(optimizer).__name__} needs a closure in each step, which Tombola's loop does not give; take "
             "another optimizer, or train in your own loop under tb.attach"
         ) from error
-    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in moved for p in model.parameters()):
+    own_parameters = {id(p) for p in model.parameters()}
+    moved = [p for group in optimizer.param_groups for p in group["params"]]
+    if (stranger := next((p for p in moved if id(p) not in own_parameters), None)) is not None:
         raise TombolaError(
-            "the task's optimizer holds none of the network's parameters; make it from those of the network that the "
-            "function is given"
+            f"the task's optimizer holds a parameter of shape {tuple(stranger.shape)} that is not the network's, and "
+            "that no checkpoint would keep; make it from the network that the function is given"
         )
     return optimizer
 

@@ -41,7 +41,9 @@ class Stepper:
     def __init__(self, task: Task, model: nn.Module, recipe: Recipe, steps_per_epoch: int) -> None:
         self._task, self._model, self._recipe, self._steps_per_epoch = task, model, recipe, steps_per_epoch
         self.optimizer, self._rates = _optimizer_of(task, model, recipe)
-        self._clipped = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._moved = [p for group in self.optimizer.param_groups for p in group["params"]]
+        moved = set(self._moved)
+        self._unmoved = [p for p in model.parameters() if p.requires_grad and p not in moved]
         fp16 = recipe.resolved_precision(device_of(model)) == "fp16"
         self._scaler = torch.amp.GradScaler(device_of(model).type) if fp16 else None
         self._average: Average | None = None
@@ -61,6 +63,12 @@ class Stepper:
         if self._recipe.ema:
             self._average = Average(self._model, attached, self._recipe.ema)
 
+    def zero_grad(self) -> None:
+        """Forget the gradients, also of parameters that the optimizer does not move."""
+        self.optimizer.zero_grad()
+        for parameter in self._unmoved:
+            parameter.grad = None
+
     def backward(self, loss: Tensor) -> None:
         """Add a loss's gradients to those that are there."""
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
@@ -70,7 +78,7 @@ class Stepper:
         if self._scaler is None:
             return True
         self._scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self._clipped if p.grad is not None]
+        gradients = [p.grad for p in self._moved if p.grad is not None]
         return bool(nn.utils.get_total_norm(gradients).isfinite())
 
     def step(self, step: int) -> float:
@@ -85,9 +93,9 @@ class Stepper:
                 group["lr"] = rate * share
         lr = self.optimizer.param_groups[0]["lr"]
         if self._recipe.clip:
-            nn.utils.clip_grad_norm_(self._clipped, self._recipe.clip)
+            nn.utils.clip_grad_norm_(self._moved, self._recipe.clip)
         if self._recipe.clip_value:
-            nn.utils.clip_grad_value_(self._clipped, self._recipe.clip_value)
+            nn.utils.clip_grad_value_(self._moved, self._recipe.clip_value)
         if self._scaler is None:
             self.optimizer.step()
         else:
