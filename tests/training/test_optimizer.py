@@ -247,7 +247,7 @@ def test_no_step_leaves_the_network_and_not_an_average():
 def test_a_scaled_loss_trains_keeps_what_overflows_out_and_goes_on_after_a_kill(tmp_path, monkeypatch):
     monkeypatch.setattr(tb.Recipe, "resolved_precision", lambda recipe, device: "fp16")
     task = task_of(clip=1.0, accumulate=2, scheduler=SCHEDULERS["cosine"], epochs=3)
-    values, rows, _ = assert_resumed_and_dead(task, tmp_path, kill=4)
+    _, rows, _ = assert_resumed_and_dead(task, tmp_path, kill=4)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     single = trained(task)[0]
     monkeypatch.setattr(tb.Recipe, "resolved_precision", lambda recipe, device: "float32")
