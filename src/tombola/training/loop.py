@@ -203,7 +203,7 @@ def _epoch(
         stepper.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
         with state.attached.dense_gradients() if dense else nullcontext():
-            value, size = _gradients(task, network, loss, state, stepper, group, channels_last)
+            value, size = _gradients(task, network, loss, recipe, stepper, group, channels_last)
         if stepper.unscale():
             for observer in observers:
                 observer.before_step(state)
@@ -222,18 +222,16 @@ def _epoch(
 
 
 def _gradients(
-    task: Task, network: Any, loss: Any, state: State, stepper: Stepper, group: Sequence[Batch], channels_last: bool
+    task: Task, network: Any, loss: Any, recipe: Recipe, stepper: Stepper, group: Sequence[Batch], channels_last: bool
 ) -> tuple[Tensor, int]:
     """Leave the gradients of one step's batches in the network; their mean loss, and how many samples they have."""
-    device = device_of(state.model)
-    sizes = [batch_size(batch) for batch in group]
-    total, values = sum(sizes), []
-    for batch, size in zip(group, sizes, strict=True):
-        inputs, targets = move(batch, device, channels_last)
-        with autocast(state.recipe, device):
+    total, values = sum(map(batch_size, group)), []
+    for batch in group:
+        inputs, targets = move(batch, stepper.device, channels_last)
+        with autocast(recipe, stepper.device):
             value = loss(task.forward(network, inputs), targets)
         if len(group) > 1:
-            value = value * (size / total)
+            value = value * (batch_size(batch) / total)
         stepper.backward(value)
         values.append(value.detach())
     return (values[0] if len(values) == 1 else torch.stack(values).sum()), total

@@ -44,8 +44,9 @@ class Stepper:
         self._moved = [p for group in self.optimizer.param_groups for p in group["params"]]
         moved = set(self._moved)
         self._unmoved = [p for p in model.parameters() if p.requires_grad and p not in moved]
-        fp16 = recipe.resolved_precision(device_of(model)) == "fp16"
-        self._scaler = torch.amp.GradScaler(device_of(model).type) if fp16 else None
+        self.device = device_of(model)
+        fp16 = recipe.resolved_precision(self.device) == "fp16"
+        self._scaler = torch.amp.GradScaler(self.device.type) if fp16 else None
         self._average: Average | None = None
         self._scheduler, self._by_epoch = self._own_scheduler()
 
