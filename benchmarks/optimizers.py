@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 import tombola as tb
 from benchmarks.measure import Figure, Work, interleaved
 from tombola import zoo
-from tombola.training.stepping import Stepper
+from tombola.training.stepping import WeightStepper
 
 RECIPE = tb.Recipe(lr=0.01, weight_decay=0.0, precision="float32")
 STEPS = 10_000
@@ -42,13 +42,13 @@ def step(task: tb.SupervisedTask) -> Work:
     """A step as the loop makes it, without its data and observers."""
     model = task.build(0)
     inputs, targets = task.data["train"]
-    stepper, count = Stepper(task, model, task.recipe, STEPS), 0
+    stepper, count = WeightStepper(task, model, task.recipe, STEPS), 0
     stepper.follow(tb.attach(tb.Mask({}), model))
 
     def work() -> None:
         nonlocal count
         stepper.zero_grad()
-        stepper.backward(F.cross_entropy(model(inputs), targets))
+        stepper.scaled(F.cross_entropy(model(inputs), targets)).backward()
         stepper.unscale()
         stepper.step(count)
         count += 1

@@ -371,7 +371,7 @@ def test_what_a_ticket_prescribes_is_checked(tmp_path):
 
 
 def test_a_divergence_speaks_of_a_checkpoint_only_if_there_is_one(tmp_path):
-    with pytest.raises(tb.training.Diverged, match=r"at step \d+ of train: lower"):
+    with pytest.raises(tb.training.Diverged, match=r"at step \d+ of train; lower"):
         tb.train(task_of(lr=1e30))
     with pytest.raises(tb.training.Diverged, match=r"at step \d+ of train; the last good checkpoint is kept: lower"):
         tb.train(

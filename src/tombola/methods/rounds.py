@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.tickets import Handle, Mask, Ticket, Values, attach, tensors_of
+from tombola.tickets import Handle, Mask, Optimizers, Ticket, Values, after_each_step, attach, steppers_of, tensors_of
 from tombola.training import Step
 
 
@@ -64,11 +63,12 @@ class Round:
         """What this round trains, as a ticket."""
         return Ticket(self.mask, self.start)
 
-    def attach(self, optimizer: Optimizer) -> Handle:
+    def attach(self, optimizer: Optimizers) -> Handle:
         """Keep this round's dead weights dead while the optimizer trains the model.
 
         Args:
-            optimizer: one that holds the model's parameters.
+            optimizer: one that holds the model's parameters, or all of several in a list or a dictionary. The steps of
+                the last are counted, for a step to rewind to.
 
         Returns:
             A context manager that ends it; `detach()` does so as well.
@@ -77,9 +77,10 @@ class Round:
         if self._counter is not None:
             counter, model = self._counter, self.model
 
-            def count(*_: Any) -> None:
+            def count(_: Any) -> None:
                 counter(model)
 
-            # Only the first round counts steps, for a step to rewind to.
-            handle.also(optimizer.register_step_post_hook(count).remove)
+            # Only the first round counts steps: those that are taken, which a wrapper may leave out.
+            for stepper in steppers_of(optimizer)[-1:]:
+                handle.also(after_each_step(stepper.inner[-1], count))
         return handle

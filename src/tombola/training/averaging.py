@@ -15,8 +15,8 @@ from tombola.tickets import Handle, Mask, device_of, parameters_of, put_values, 
 class Average:
     """An exponential moving average of a network's weights and statistics, kept beside the network.
 
-    Whole numbers and truth values among the buffers are the network's own. Weights that a mask removes are zero here
-    too.
+    Whole numbers and truth values among the buffers are the network's own, and so are weights that a mask removes: they
+    stay at zero, or where they are frozen.
 
     Args:
         model: the network, at the values where the average begins.
@@ -47,10 +47,10 @@ class Average:
             else:
                 own.copy_(tensor)
         torch._foreach_lerp_(averaged, now, weight)
-        self._zero_dead()
+        self._follow()
 
-    def _zero_dead(self) -> None:
-        """Follow the mask, if it is another one by now."""
+    def _follow(self) -> None:
+        """Take the network's own values where the mask, if it is another one by now, keeps no weight."""
         mask = self._attached.mask
         if mask is self._mask:
             return
@@ -58,8 +58,8 @@ class Average:
         names = {parameter: name for name, parameter in parameters_of(self._model).items()}
         tied = parameters_of(self._model, remove_duplicate=False)
         for name in mask:
-            own = self.values[names[tied[name]]]
-            own.masked_fill_(~mask[name].to(own.device), 0.0)
+            own, parameter = self.values[names[tied[name]]], tied[name].detach()
+            own.copy_(torch.where(mask[name].to(own.device), own, parameter))
 
     @contextmanager
     def in_place(self) -> Generator[None]:
@@ -74,7 +74,7 @@ class Average:
     def put(self) -> None:
         """Give the network the averaged values, if there are any yet."""
         if self.updates:
-            self._zero_dead()
+            self._follow()
             put_values(self._model, self.values)
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,14 +15,22 @@ class Diverged(TombolaError):
     """The loss stopped being a finite number."""
 
 
-def check_finite(losses: list[Tensor], first: int, where: str) -> None:
-    """Raise Diverged for the first loss that is not finite; first: the step of the first loss, from 0."""
+def check_finite(losses: list[Tensor], first: int, name: str, kept: bool) -> None:
+    """Raise Diverged for the first loss that is not finite.
+
+    Args:
+        losses: of one step after another.
+        first: the step of the first loss, from 0.
+        name: of the training.
+        kept: whether a checkpoint is kept.
+    """
     if not losses:
         return
     bad = (~torch.stack(losses).isfinite()).nonzero().flatten()
     if len(bad):
         place = int(bad[0])
+        checkpoint = "the last good checkpoint is kept: " if kept else ""
         raise Diverged(
-            f"the loss became {float(losses[place])} at step {first + place + 1} of {where}: lower the learning rate "
-            "or look at the data of that step"
+            f"the loss became {float(losses[place])} at step {first + place + 1} of {name}; {checkpoint}lower the "
+            "learning rate or look at the data of that step"
         )

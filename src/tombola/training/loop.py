@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -14,19 +13,33 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores import Batch, batch_size
-from tombola.structure import in_mode
-from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors_of
+from tombola.tickets import (
+    Mask,
+    Recomputation,
+    Ticket,
+    attach,
+    device_of,
+    put_values,
+    recomputable,
+    tensors_of,
+)
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.devices import now
 from tombola.training.divergence import WATCH_EVERY, check_finite
+from tombola.training.evaluation import evaluate
+from tombola.training.loaders import first_of, length_or_none, pairs_of
+from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
+from tombola.training.memory_format import channels_last
 from tombola.training.observers import Observer, State
+from tombola.training.placement import placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
-from tombola.training.recipe import Recipe
-from tombola.training.stepping import Stepper, grouped
-from tombola.training.task import Split, Task, smoothed
+from tombola.training.recipe import Recipe, autocast
+from tombola.training.stepping import WeightStepper, grouped
+from tombola.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -91,19 +104,21 @@ def fit(
         ([1, 2], 2.0)
     """
     device = device_of(model)
-    steps_per_epoch = recipe.steps(length_of(task.batches("train", seed, 0)))
+    length = length_of(task.batches("train", seed, 0))
+    steps_per_epoch = recipe.steps(length)
     begin = recipe.begin(steps_per_epoch)
-    channels_last = recipe.wants_channels_last(model)
-    if channels_last:
-        model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
-    network = torch.compile(model) if recipe.compile else model
-    loss = smoothed(task.loss, recipe.label_smoothing)
     with own_randomness(device, seed):  # data may be drawn or augmented at random
-        batch = next(iter(task.batches("train", seed, 0)))
+        batch = first_of(task.batches("train", seed, 0))
+    layout = channels_last(task, model, recipe, batch)
+    if layout:
+        model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+    with own_randomness(device, seed):
         step_bytes = step_memory(task, model, batch, recipe)
-        stepper = Stepper(task, model, recipe, steps_per_epoch)
-    optimizer = stepper.optimizer
-    cost, started = Cost(), time.perf_counter()
+        stepper = WeightStepper(task, model, recipe, steps_per_epoch)
+    network, optimizer = torch.compile(model) if recipe.compile else model, stepper.optimizer
+    loss = smoothed(task.loss, recipe.label_smoothing)
+    training = Training(task, network, loss, stepper, observers, length, layout, seed, name)
+    cost, started = Cost(), now(device)
 
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
@@ -111,28 +126,29 @@ def fit(
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             cost = _restore(saved, state, stepper, observers)
         flops = SampleFlops.measure(task, model, batch)
-        samples = train_samples(task.batches("train", seed, 0))
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
                 kept = checkpoint is not None and checkpoint.path.exists()
-                where = f"{name}; the last good checkpoint is kept" if kept else name
-                losses, trained, lr = _epoch(task, network, loss, state, stepper, seed, observers, channels_last, where)
+                with recomputable():
+                    losses, trained, lr = _epoch(training, state, kept)
                 row = {"epoch": state.epoch, "lr": float(lr), "train_loss": float(losses.mean())}
                 with stepper.averaged():
                     metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
                 stepper.epoch_end(validation_loss if evaluated else None)
                 row |= {"validation_metric": metric, "validation_loss": validation_loss} if evaluated else {}
-                now = time.perf_counter()
+                # Only now: a pass counts a stream that does not say how many samples it has.
+                samples = train_samples(task.batches("train", seed, 0))
+                ended = now(device)
                 cost += Cost(
                     samples_forward=trained + evaluated,
                     samples_backward=trained,
                     flops=round(trained * flops.training + evaluated * flops.forward),
-                    seconds=now - started,
+                    seconds=ended - started,
                     peak_memory=peak_memory(device),
                     dense_epochs=trained / samples,
                     step_memory=step_bytes + stepper.state_bytes,
                 )
-                started = now
+                started = ended
                 state.history.append(row | {"seconds": cost.seconds})
                 # A list and not a generator: each observer is told, also after one that asks to stop.
                 stop = any([observer.epoch_end(state) for observer in observers])
@@ -145,65 +161,54 @@ def fit(
     return Fit(tuple(state.history), cost)
 
 
-@torch.no_grad()
-def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tuple[float, float, int]:
-    """Measure a model on a split, in evaluation mode and in the recipe's precision; modes are restored.
+@dataclass(frozen=True)
+class Training:
+    """What stays the same in all epochs of a training.
 
     Args:
-        task: gives batches, forward pass, loss and metric.
-        model: the network, on its device.
-        split: "validation" or "test".
-        recipe: gives precision and memory layout.
-
-    Returns:
-        Mean metric, mean loss and number of samples; zeros for an empty split.
+        task: gives the batches.
+        network: the model, compiled where the recipe says so.
+        loss: of outputs and targets.
+        stepper: makes the optimizer's steps.
+        observers: look on.
+        length: batches of an epoch.
+        layout: whether images lie channels last.
+        seed: of the order of the data and of all that is random.
+        name: of the training, in errors.
     """
-    device = device_of(model)
-    channels_last = recipe.wants_channels_last(model)
-    metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
-    count = 0
-    with in_mode(model, "eval"):
-        for batch in task.batches(split, 0, 0):
-            inputs, targets = move(batch, device, channels_last)
-            with autocast(recipe, device):
-                outputs = task.forward(model, inputs)
-                size = batch_size(batch)
-                loss = loss + task.loss(outputs, targets).float() * size
-                metric = metric + task.metric(outputs, targets) * size
-            count += size
-    return float(metric) / max(count, 1), float(loss) / max(count, 1), count
+
+    task: Task
+    network: Any
+    loss: Any
+    stepper: WeightStepper
+    observers: Sequence[Observer]
+    length: int
+    layout: bool
+    seed: int
+    name: str
 
 
-def _epoch(
-    task: Task,
-    network: Any,
-    loss: Any,
-    state: State,
-    stepper: Stepper,
-    seed: int,
-    observers: Sequence[Observer],
-    channels_last: bool,
-    where: str,
-) -> tuple[Tensor, int, float]:
+def _epoch(training: Training, state: State, kept: bool) -> tuple[Tensor, int, float]:
     """Train for one pass, or the rest of one; the loss of each step, the number of samples, the last learning rate.
 
-    network: the model, compiled where the recipe says so; where: what an error calls the training.
+    kept: whether there is a checkpoint of an earlier epoch.
     """
-    recipe = state.recipe
-    seed_everything(seed, state.epoch)  # an epoch draws the same after a kill, whatever was drawn before it
+    stepper, observers, size = training.stepper, training.observers, state.recipe.accumulate
+    seed_everything(training.seed, state.epoch)  # an epoch draws the same after a kill, whatever was drawn before it
     state.model.train()
     for observer in observers:
         observer.epoch_begin(state)
     losses: list[Tensor] = []
     samples, first, lr = 0, state.step, 0.0
-    batches: Iterable[Batch] = task.batches("train", seed, state.epoch)
+    recomputation = Recomputation(state.model)
+    batches = placed(pairs_of(training.task.batches("train", training.seed, state.epoch)), stepper.device)
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
-    left = islice(batches, (state.step - state.epoch * state.steps_per_epoch) * recipe.accumulate, None)
-    for group in grouped(left, recipe.accumulate):
+    given = (state.step - state.epoch * state.steps_per_epoch) * size
+    for group in grouped(islice(batches, given, None), size):
         stepper.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
         with state.attached.dense_gradients() if dense else nullcontext():
-            value, size = _gradients(task, network, loss, recipe, stepper, group, channels_last)
+            value, count = _gradients(training, state.recipe, recomputation, group)
         if stepper.unscale():
             for observer in observers:
                 observer.before_step(state)
@@ -212,27 +217,33 @@ def _epoch(
         for observer in observers:
             observer.after_step(state)
         losses.append(value)
-        samples += size
+        samples, given = samples + count, given + len(group)
         if len(losses) % WATCH_EVERY == 0:
-            check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, where)
+            check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, training.name, kept)
     checked = len(losses) // WATCH_EVERY * WATCH_EVERY
-    check_finite(losses[checked:], first + checked, where)
+    check_finite(losses[checked:], first + checked, training.name, kept)
+    if given != training.length:
+        raise TombolaError(
+            f"the training data gave {given} batches in epoch {state.epoch + 1} of {training.name} where its length "
+            f"says {training.length}; correct its length, or give steps_per_epoch"
+        )
     state.epoch += 1
     return torch.stack(losses).float(), samples, lr
 
 
 def _gradients(
-    task: Task, network: Any, loss: Any, recipe: Recipe, stepper: Stepper, group: Sequence[Batch], channels_last: bool
+    training: Training, recipe: Recipe, recomputation: Recomputation, group: Sequence[Batch]
 ) -> tuple[Tensor, int]:
     """Leave the gradients of one step's batches in the network; their mean loss, and how many samples they have."""
-    total, values = sum(map(batch_size, group)), []
+    stepper, total, values = training.stepper, sum(map(batch_size, group)), []
     for batch in group:
-        inputs, targets = move(batch, stepper.device, channels_last)
+        inputs, targets = move(batch, stepper.device, training.layout)
+        recomputation.begin()
         with autocast(recipe, stepper.device):
-            value = loss(task.forward(network, inputs), targets)
+            value = training.loss(training.task.forward(training.network, inputs), targets)
         if len(group) > 1:
             value = value * (batch_size(batch) / total)
-        stepper.backward(value)
+        recomputation.backward(stepper.scaled(value))
         values.append(value.detach())
     return (values[0] if len(values) == 1 else torch.stack(values).sum()), total
 
@@ -244,13 +255,6 @@ def _summary(row: dict[str, float]) -> str:
     return f"loss {row['train_loss']:.3f}{validation}{density}"
 
 
-def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """A context that computes in the recipe's precision on a device."""
-    precision = recipe.resolved_precision(device)
-    kind = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, kind, enabled=precision != "float32")
-
-
 def length_of(batches: Iterable[Batch]) -> int:
     """How many batches a pass has.
 
@@ -258,20 +262,19 @@ def length_of(batches: Iterable[Batch]) -> int:
         batches: one pass over the training split.
 
     Raises:
-        TombolaError: if they have no length.
+        TombolaError: if they have no length, or there is none.
     """
-    try:
-        length = len(batches) if isinstance(batches, Sized) else 0
-    except TypeError:  # a DataLoader whose sampler or stream has none
-        length = 0
-    if not length:
+    length = length_or_none(batches)
+    if length is None:
         raise TombolaError(
             "the task's training batches have no length; let batches() return a list, DataLoader or the like"
         )
+    if not length:
+        raise TombolaError("the training data gives no batch; give at least one sample")
     return length
 
 
-def _to_save(state: State, stepper: Stepper, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:
+def _to_save(state: State, stepper: WeightStepper, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:
     return {
         "values": tensors_of(state.model),
         "optimizer": state.optimizer.state_dict(),
@@ -284,7 +287,7 @@ def _to_save(state: State, stepper: Stepper, observers: Sequence[Observer], cost
     }
 
 
-def _restore(saved: dict[str, Any], state: State, stepper: Stepper, observers: Sequence[Observer]) -> Cost:
+def _restore(saved: dict[str, Any], state: State, stepper: WeightStepper, observers: Sequence[Observer]) -> Cost:
     """Bring model, optimizer, state and observers to where a checkpoint left them; the cost until then."""
     put_values(state.model, saved["values"])
     state.optimizer.load_state_dict(saved["optimizer"])

@@ -25,7 +25,7 @@ from tombola.training.task import Task
 T = TypeVar("T")
 
 
-class Stepper:
+class WeightStepper:
     """Makes a training's optimizer steps, by the recipe and by what the task has of its own.
 
     Args:
@@ -70,9 +70,9 @@ class Stepper:
         for parameter in self._unmoved:
             parameter.grad = None
 
-    def backward(self, loss: Tensor) -> None:
-        """Add a loss's gradients to those that are there."""
-        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss whose gradients are taken."""
+        return loss if self._scaler is None else self._scaler.scale(loss)
 
     def unscale(self) -> bool:
         """Bring the gradients to their own size; False if they overflowed, so that this step changes nothing."""
