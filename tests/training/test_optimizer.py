@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -19,7 +19,7 @@ from tombola.studies.narrowing import Blind
 from tombola.testing import toy_task
 from tombola.testing.method import DeadStaysDead
 from tombola.tickets import Seed
-from tombola.training import ByEpoch, Observer, Run, fingerprint, recipe_of, task_identity
+from tombola.training import ByEpoch, Observer, Run, TaskWrapper, fingerprint, recipe_of, task_identity
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.loop import fit
 from tombola.training.optimizers import OPTIMIZERS
@@ -44,10 +44,10 @@ def two_rates(model: nn.Module) -> optim.Optimizer:
     return optim.SGD(groups, lr=0.05, momentum=0.9)
 
 
-def trained(task, checkpoint=None, kill=0, attached=None, observers=()):
+def trained(task, checkpoint=None, kill=0, attached=None, observers=(), watch=True):
     """Values, history and cost of a training without times; a mask's dead weights are looked at after every step."""
     model = task.build(0)
-    watching = [DeadStaysDead(attached)] if attached is not None else []
+    watching = [DeadStaysDead(attached)] if attached is not None and watch else []
     done = fit(
         *(task, model, task.recipe), seed=3, attached=attached, checkpoint=checkpoint,
         observers=[*watching, *observers, Kill(kill)],
@@ -234,6 +234,15 @@ def test_an_average_follows_a_mask_that_moves(name, changes):
     ticket = tb.find(task_of(toy_task(epochs=3), ema=0.9), replace(METHODS[name], density=0.3, **changes))
     for own in ticket.mask:
         assert not ticket.start.tensors[own][~ticket.mask[own]].any()
+
+
+def test_an_average_leaves_frozen_weights_where_they_are():
+    task = task_of(ema=0.9)
+    mask = tb.select(tb.scores.magnitude(task.build(0)), 0.4)
+    values, _, _ = trained(task, attached=tb.Ticket(mask, Seed(0, ""), dead="frozen"), watch=False)
+    for name, before in task.build(0).state_dict().items():
+        assert torch.equal(values[name][~mask[name]], before[~mask[name]])
+        assert (values[name] != before)[mask[name]].any()
 
 
 def test_no_step_leaves_the_network_and_not_an_average():
@@ -447,16 +456,24 @@ def test_a_factory_that_is_none_is_refused_where_it_is_given(own, words):
         ({"scheduler": lambda optimizer, steps: Numbers(optimizer)}, "state of the task's scheduler holds a object"),
         ({"optimizer": two_rates, "recipe": replace(TASK.recipe, lr=0.0)}, "the recipe's lr is 0"),
         ({"recipe": replace(TASK.recipe, optimizer="muon"), "model": toy_task().model}, "muon moves matrices alone"),
-        (
-            {"scheduler": SCHEDULERS["plateau"], "data": TASK.data | {"validation": [], "train": TASK.data["train"]}},
-            "loss on the validation split, which is empty",
-        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_a_factory_gives_is_refused_before_any_step(own, words):
     with pytest.raises(tb.TombolaError, match=words):
         tb.train(replace(TASK, **own))
+
+
+@dataclass(frozen=True)
+class WithoutValidation(TaskWrapper):
+    def batches(self, split, seed, epoch):
+        return [] if split == "validation" else self.task.batches(split, seed, epoch)
+
+
+def test_a_schedule_that_follows_the_validation_loss_needs_one():
+    task = WithoutValidation(replace(TASK, scheduler=SCHEDULERS["plateau"]))
+    with pytest.raises(tb.TombolaError, match="loss on the validation split, which is empty"):
+        tb.train(task)
 
 
 def test_what_the_users_own_code_raises_stays_whole():

@@ -21,8 +21,8 @@ from tombola.doors import Door
 
 DOOR = Door("torch", ">=2.6,<2.14", "tickets/torch_private.py")
 
-FOREACH = ("_foreach_add", "_foreach_add_", "_foreach_addcmul_", "_foreach_lerp_", "_foreach_mul", "_foreach_sub")
-"""The functions of torch for many tensors at once that scores and averages of weights call."""
+FOREACH = ("_foreach_add", "_foreach_add_", "_foreach_addcmul_", "_foreach_mul", "_foreach_sub")
+"""The functions of torch for many tensors at once that scores call."""
 
 NormWithStatistics: type[nn.Module] = DOOR.part(nn, "modules.batchnorm._NormBase")
 """Norms that can track statistics: batch norms and instance norms of all dimensions."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from tombola.tickets import Handle, Mask, device_of, parameters_of, put_values, tensors_of
 
@@ -35,7 +36,7 @@ class Average:
     def update(self) -> None:
         """Take in the network's values of now."""
         self.updates += 1
-        weight = 1 - min(self._decay, self.updates / (9 + self.updates))
+        average = get_ema_multi_avg_fn(min(self._decay, self.updates / (9 + self.updates)))
         averaged, now = [], []
         for name, tensor in tensors_of(self._model).items():
             own = self.values.get(name)
@@ -46,7 +47,8 @@ class Average:
                 now.append(tensor)
             else:
                 own.copy_(tensor)
-        torch._foreach_lerp_(averaged, now, weight)
+        if averaged:
+            average(averaged, now, self.updates)
         self._follow()
 
     def _follow(self) -> None:
