@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,13 @@ class MaskedModel(nn.Module):
 
 @dataclass(frozen=True)
 class MaskedTask(TaskWrapper):
-    """The task of a search: the user's own, but with the searched network called in place of the model."""
+    """The task of a search: the user's own, but with the searched network called in place of the model.
+
+    An optimizer and a scheduler of the task's own are for weights: scores train by the recipe.
+    """
+
+    optimizer: ClassVar[None] = None
+    scheduler: ClassVar[None] = None
 
     def forward(self, model: nn.Module, inputs: Any, /) -> Any:
         return model(inputs)
@@ -141,7 +147,9 @@ def check_length(length: float) -> None:
 
 
 def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"], lr: float) -> Recipe:
-    """How scores are trained: with the recipe's data and precision, without weight decay, at a cosine learning rate.
+    """How scores are trained: with the recipe's data and precision, at a cosine learning rate.
+
+    Weight decay, clipping, averaging and the optimizer's options are for weights.
 
     Args:
         recipe: the task's.
@@ -160,6 +168,10 @@ def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"
         schedule="cosine",
         warmup=0.0,
         start="0it",
+        options=(),
+        clip=0.0,
+        clip_value=0.0,
+        ema=0.0,
     )
 
 

@@ -126,7 +126,7 @@ class Supermask(DensityDecay):
         units = Channels().units(model, run.probe(task)) if isinstance(self.granularity, Channels) else None
         searched, freezing = self.prepare(task, model, run.seed, units)
         searched.to(run.device)
-        steps = length_of(task.batches("train", run.seed, 0))
+        steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))
         recipe, searching = self.search_recipe(task.recipe, steps), MaskedTask(task)
         run.stage("search", searching, searched, recipe=recipe, observers=[freezing])
         mask = kept = freezing.result()

@@ -20,9 +20,10 @@ from tombola.training.checkpoint import Checkpoint, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import chosen_device, now
 from tombola.training.energy import Meter, Reading
+from tombola.training.evaluation import evaluate
 from tombola.training.flop_counter import flop_counter
 from tombola.training.loaders import first_of
-from tombola.training.loop import Fit, evaluate, fit
+from tombola.training.loop import Fit, fit
 from tombola.training.memory import peak_memory, reset_peak_memory
 from tombola.training.observers import GatheredScores, Observer
 from tombola.training.progress import Bars
