@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
+from tombola.tickets.sharding import check_not_flat, check_same, layout_of, own_part, part_like
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits
 from tombola.tickets.ticket import Ticket
 from tombola.tickets.torch_private import gradient_hooks, steps_in_backward
-from tombola.tickets.wrappers import is_distributed, is_sharded
 
 WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -47,12 +47,13 @@ class KeptWords:
 
     def zero_dead(self, tensor: Tensor) -> None:
         """Write 0.0 to each dead position of a real tensor of the parameter's shape."""
-        key = (tensor.dtype, tensor.device, tensor.stride())
+        part = own_part(tensor)
+        key = (part.dtype, part.device, part.stride(), layout_of(tensor))
         words = self._words.get(key)
         if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
-            words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(self.kept).neg_()  # −1 is the word whose bits are all 1
-        tensor.detach().view(words.dtype).bitwise_and_(words)
+            words = torch.empty_like(part, dtype=WORD_TYPES[part.element_size()], requires_grad=False)
+            self._words[key] = words.copy_(part_like(self.kept, tensor)).neg_()  # −1 is the word whose bits are all 1
+        part.view(words.dtype).bitwise_and_(words)
 
     def __call__(self, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -150,7 +151,8 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
 
     Args:
         what: the mask, or the ticket whose mask and held parameters are kept.
-        model: the network that the mask was made for, however wrapped (DDP, torch.compile); changed in place.
+        model: the network that the mask was made for, however wrapped or spread over processes (DDP, FSDP2,
+            torch.compile); changed in place. Distribute it first: each process then keeps its part of the mask.
         optimizer: what trains it. Without one, only gradients are zeroed while you train, so that momentum from before
             and weight decay can move dead weights.
 
@@ -158,8 +160,8 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         A handle to detach with, which is also a context manager.
 
     Raises:
-        TombolaError: if the model is another architecture, is wrapped in FSDP or has DTensors, or if the optimizer runs
-            inside backward or holds none of the model's parameters.
+        TombolaError: if the model is another architecture or is wrapped in FSDP of the first kind, if its processes were
+            given different masks, or if the optimizer runs inside backward or holds none of the model's parameters.
 
     Examples:
         >>> model = nn.Linear(2, 1)
@@ -173,8 +175,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         0.0
     """
     mask, held = (what.mask, what.held) if isinstance(what, Ticket) else (what, ())
+    check_not_flat(model)
+    check_same(model, f"{mask.digest} {held}", "mask")
     parameters = parameters_of(model, remove_duplicate=False)
-    _refuse_sharded(model, parameters)
     check_fits(mask, parameters)
     _refuse_unfit(parameters, optimizer)
     masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
@@ -182,12 +185,12 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         raise TombolaError(
             f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on"
         )
-    frozen = {parameters[name]: parameters[name].detach().clone() for name in held}
+    frozen = {parameters[name]: own_part(parameters[name]).clone() for name in held}
 
     def guard(stepped: Optimizer | None = None, *_: object) -> None:
         states = stepped.state if stepped is not None else {}
         for parameter, value in frozen.items():
-            parameter.detach().copy_(value)
+            own_part(parameter).copy_(value)
         for parameter, words in masked.items():  # after what is held, so that what is dead and held is zero
             words.zero_dead(parameter)
             for state in states.get(parameter, {}).values():
@@ -195,6 +198,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
                     words.zero_dead(state)
 
     def follow(other: Mask) -> None:
+        check_same(model, other.digest, "mask")
         for parameter, kept in _kept_of(other, parameters).items():
             masked[parameter].keep(kept)
             if parameter.grad is not None:
@@ -231,16 +235,6 @@ def _kept_of(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> dict[nn.Para
 
 def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
-
-
-def _refuse_sharded(model: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
-    for name, parameter in parameters.items():
-        if is_distributed(parameter):
-            raise TombolaError(
-                f"'{name}' is a DTensor, which a mask cannot follow; attach before you distribute, or use DDP"
-            )
-    if any(is_sharded(module) for module in model.modules()):
-        raise TombolaError("the model is wrapped in FSDP, whose flat parameters a mask cannot follow; use DDP")
 
 
 def _refuse_unfit(parameters: dict[str, nn.Parameter], optimizer: Optimizer | None) -> None:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
+from tombola.tickets.sharding import own_part, part_like, whole
 from tombola.tickets.tensor_names import check_network, named_tensors
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers of a model by their plain names: detached, but not copied."""
+    """All parameters and buffers of a model by their plain names: detached, but not copied or gathered."""
     return {name: tensor.detach() for name, tensor in named_tensors(model).items()}
 
 
@@ -51,7 +52,7 @@ def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
                 "model that the ticket was found on"
             )
     for name, tensor in tensors.items():
-        tensor.copy_(values[name])
+        own_part(tensor).copy_(part_like(whole(values[name]), tensor))
 
 
 def check_fits(mask: Mask, parameters: Mapping[str, Tensor]) -> None:
@@ -79,5 +80,5 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in sorted(tensors.items()):
         content.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         # As bytes, since NumPy lacks some types, such as bfloat16.
-        content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        content.update(whole(tensor).cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return content.hexdigest()
