@@ -16,7 +16,18 @@ from tombola.errors import TombolaError
 from tombola.nested import mapped, samples_in
 from tombola.scores.types import Batch, Batches, Called, Forward, Loss, checked_batch, forward
 from tombola.structure import Mode, Prunable, in_mode, own_random_state
-from tombola.tickets import Mask, buffers_of, check_fits, device_of, eager, parameters_of, paths_of
+from tombola.tickets import (
+    Mask,
+    buffers_of,
+    check_fits,
+    device_of,
+    eager,
+    own_network,
+    parameters_of,
+    paths_of,
+    spread_parameter,
+    whole,
+)
 
 
 class UnusedWarning(UserWarning):
@@ -54,21 +65,27 @@ class Pure:
         self.model = model
         self._called = Called(model, forward)
         self._device, self._dtype = device_of(model), dtype
+        self._spread = spread_parameter(model)
         parameters = parameters_of(model)
         if mask is not None:
             check_fits(mask, parameters)
         scored = prunable(model)
         self.weights: dict[str, Tensor] = {}
+        scored = {name: whole(parameter) for name, parameter in scored.items()}
         for name, parameter in scored.items():
             if mask is None or name not in mask:
-                value = parameter.detach().to(dtype, copy=True)
+                value = parameter.to(dtype, copy=True)
             else:
-                value = torch.where(mask[name].to(parameter.device), parameter.detach(), 0.0).to(dtype)
+                value = torch.where(mask[name].to(parameter.device), parameter, 0.0).to(dtype)
             self.weights[name] = value.requires_grad_()
         values = scored if regrow else self.weights
         # Without regrow, values share their memory with the weights: one copy is enough.
         self.values = {name: value.detach().to(dtype, copy=regrow) for name, value in values.items()}
-        fixed = {name: self._cast(p.detach()) for name, p in parameters.items() if name not in scored}
+        fixed = {
+            name: self._cast(p.detach())
+            for name, p in parameters.items()
+            if name not in scored and self._spread is None  # what is spread is not called, and not gathered for nothing
+        }
         buffers = {
             # Batch norm in training mode writes into its buffers.
             name: b.detach().to(dtype if b.is_floating_point() else b.dtype, copy=True)
@@ -78,6 +95,12 @@ class Pure:
         self._paths = paths_of(model)
 
     def __call__(self, inputs: Any) -> Any:
+        if self._spread is not None:
+            raise TombolaError(
+                f"'{self._spread}' is spread over processes, so that a score cannot call this network; score it before "
+                "you distribute it, or score a plain one that has its values: "
+                "tb.tickets.put_values(plain, tb.tickets.tensors_of(model))"
+            )
         swapped = {f"model.{self._paths[name]}": value for name, value in {**self.weights, **self.others}.items()}
         return functional_call(self._called, swapped, (self._cast(inputs),))
 
@@ -107,6 +130,7 @@ def untouched(
         dtype: the precision of the evaluation.
         mask, regrow, prunable, forward, seed: see `View`.
     """
+    model = own_network(model)
     device = device_of(model)
     with (
         own_random_state(device, seed),

@@ -50,11 +50,10 @@ class Prunable:
         Raises:
             TombolaError: if there are none.
         """
+        named = parameters_of(model)
         weights = self._weights_of(model)
         parameters = {
-            name: parameter
-            for name, parameter in parameters_of(model).items()
-            if id(parameter) in weights and self._matches(name)
+            name: parameter for name, parameter in named.items() if id(parameter) in weights and self._matches(name)
         }
         if not parameters:
             raise TombolaError(

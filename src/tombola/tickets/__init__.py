@@ -5,6 +5,15 @@ from tombola.tickets.layer_budgets import Scope, as_density
 from tombola.tickets.mask import Mask
 from tombola.tickets.pattern_selection import select_pattern
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
+from tombola.tickets.sharding import (
+    batches_of_all,
+    own_network,
+    own_part,
+    part_like,
+    same_on_all,
+    spread_parameter,
+    whole,
+)
 from tombola.tickets.start import InitialWeights, Seed, Values
 from tombola.tickets.tensor_names import (
     buffers_of,
@@ -16,7 +25,7 @@ from tombola.tickets.tensor_names import (
     paths_of,
     places_of,
 )
-from tombola.tickets.tensors import check_fits, device_of, digest_of, put_values, tensors_of
+from tombola.tickets.tensors import check_fits, check_values, device_of, digest_of, put_values, tensors_of
 from tombola.tickets.ticket import Provenance, Ticket
 from tombola.tickets.wrappers import bare, eager, unwrapped
 
@@ -35,9 +44,11 @@ __all__ = [
     "as_density",
     "attach",
     "bare",
+    "batches_of_all",
     "buffers_of",
     "check_fits",
     "check_network",
+    "check_values",
     "device_of",
     "digest_of",
     "eager",
@@ -45,12 +56,18 @@ __all__ = [
     "kth_largest",
     "modules_of",
     "names_of",
+    "own_network",
+    "own_part",
     "parameters_of",
+    "part_like",
     "paths_of",
     "places_of",
     "put_values",
+    "same_on_all",
     "select",
     "select_pattern",
+    "spread_parameter",
     "tensors_of",
     "unwrapped",
+    "whole",
 ]

@@ -199,7 +199,8 @@ def _groups(model: nn.Module) -> list[Any]:
     """The groups of more than one process that train a network together."""
     replicas = _replicas(model)
     groups = [] if replicas is None else [replicas]
-    meshes = {parameter.device_mesh: None for parameter in model.parameters() if is_spread(parameter)}
+    layouts = [layout_of(parameter) for parameter in model.parameters()]
+    meshes = dict.fromkeys(layout[0] for layout in layouts if layout is not None)
     groups += [group for mesh in meshes if mesh.get_coordinate() is not None for group in mesh.get_all_groups()]
     return [group for group in groups if _is_shared(group)]
 

@@ -36,6 +36,13 @@ def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     Raises:
         TombolaError: if names or shapes differ.
     """
+    check_values(model, values)
+    for name, tensor in tensors_of(model).items():
+        own_part(tensor).copy_(part_like(whole(values[name]), tensor))
+
+
+def check_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Check that values belong to a model: TombolaError unless it has these names, shapes and kinds of numbers."""
     tensors = tensors_of(model)
     for name in [*values, *tensors]:
         if name not in tensors or name not in values or tensors[name].shape != values[name].shape:
@@ -51,8 +58,6 @@ def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
                 f"the stored values of '{name}' are {values[name].dtype}, and this model's are {tensor.dtype}; use the "
                 "model that the ticket was found on"
             )
-    for name, tensor in tensors.items():
-        own_part(tensor).copy_(part_like(whole(values[name]), tensor))
 
 
 def check_fits(mask: Mask, parameters: Mapping[str, Tensor]) -> None:
