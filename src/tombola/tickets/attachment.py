@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
-from tombola.tickets.sharding import check_not_flat, check_same, layout_of, own_part, part_like
+from tombola.tickets.sharding import check_not_flat, check_same, layout_of, own_part, part_like, reshard
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits
 from tombola.tickets.ticket import Ticket
@@ -200,6 +200,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
 
     def follow(other: Mask) -> None:
         check_same(model, other.digest, "mask")
+        reshard(model)
         for parameter, kept in _kept_of(other, parameters).items():
             masked[parameter].keep(kept)
             if parameter.grad is not None:
