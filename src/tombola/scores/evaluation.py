@@ -20,12 +20,13 @@ from tombola.tickets import (
     Mask,
     buffers_of,
     check_fits,
+    check_whole,
     device_of,
     eager,
+    is_spread,
     own_network,
     parameters_of,
     paths_of,
-    spread_parameter,
     whole,
 )
 
@@ -65,8 +66,8 @@ class Pure:
         self.model = model
         self._called = Called(model, forward)
         self._device, self._dtype = device_of(model), dtype
-        self._spread = spread_parameter(model)
         parameters = parameters_of(model)
+        self._spread = any(is_spread(parameter) for parameter in parameters.values())
         if mask is not None:
             check_fits(mask, parameters)
         scored = prunable(model)
@@ -84,7 +85,7 @@ class Pure:
         fixed = {
             name: self._cast(p.detach())
             for name, p in parameters.items()
-            if name not in scored and self._spread is None  # what is spread is not called, and not gathered for nothing
+            if name not in scored and not self._spread  # what is spread is not called, and not gathered for nothing
         }
         buffers = {
             # Batch norm in training mode writes into its buffers.
@@ -95,12 +96,8 @@ class Pure:
         self._paths = paths_of(model)
 
     def __call__(self, inputs: Any) -> Any:
-        if self._spread is not None:
-            raise TombolaError(
-                f"'{self._spread}' is spread over processes, so that a score cannot call this network; score it before "
-                "you distribute it, or score a plain one that has its values: "
-                "tb.tickets.put_values(plain, tb.tickets.tensors_of(model))"
-            )
+        if self._spread:
+            check_whole(self.model, "a score that calls it")
         swapped = {f"model.{self._paths[name]}": value for name, value in {**self.weights, **self.others}.items()}
         return functional_call(self._called, swapped, (self._cast(inputs),))
 

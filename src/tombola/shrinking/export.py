@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.files import write_atomically
+from tombola.tickets import check_whole
 
 TOLERANCE = 1e-4
 
@@ -57,6 +58,7 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> float:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise TombolaError(f"{error.name} is not installed; pip install 'tombola[export]'") from error
+    check_whole(model, "its export")
     try:
         # A copy, so that the caller's model keeps its mode and device.
         model, example = copy.deepcopy(model).cpu().eval(), example.cpu()

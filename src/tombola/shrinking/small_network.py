@@ -16,7 +16,7 @@ from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
 from tombola.nested import tensors_in
 from tombola.structure import Probe, own_random_state, parts_of
-from tombola.tickets import Mask, Ticket, attach, bare, check_network, device_of
+from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_whole, device_of
 
 TOLERANCE = 1e-9
 
@@ -99,6 +99,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         raise TombolaError(
             "the model is wrapped in DDP, which holds on to its parameters; shrink model.module and wrap the result"
         )
+    check_whole(model, "shrinking it")
     try:
         masked = bare(copy.deepcopy(model))
     except RuntimeError as error:

@@ -15,7 +15,7 @@ from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
 from tombola.structure.channel_map import ChannelMap
 from tombola.structure.torch_pruning import Operation, operations_of
-from tombola.tickets import bare, device_of
+from tombola.tickets import bare, check_whole, device_of
 
 Probe = Callable[[nn.Module], Any]
 """Calls a model on an example of its inputs."""
@@ -50,6 +50,7 @@ def traced(model: nn.Module, probe: Probe) -> Traced:
     Raises:
         TombolaError: if the call fails or gives no tensor with a gradient.
     """
+    check_whole(model, "a trace of its channels")
     # On the meta device nothing is computed; a network whose path depends on values needs a device that has them.
     for device in (torch.device("meta"), device_of(model)):
         try:

@@ -7,11 +7,12 @@ from tombola.tickets.pattern_selection import select_pattern
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.sharding import (
     batches_of_all,
+    check_whole,
+    is_spread,
     own_network,
     own_part,
     part_like,
     same_on_all,
-    spread_parameter,
     whole,
 )
 from tombola.tickets.start import InitialWeights, Seed, Values
@@ -49,9 +50,11 @@ __all__ = [
     "check_fits",
     "check_network",
     "check_values",
+    "check_whole",
     "device_of",
     "digest_of",
     "eager",
+    "is_spread",
     "joined",
     "kth_largest",
     "modules_of",
@@ -66,7 +69,6 @@ __all__ = [
     "same_on_all",
     "select",
     "select_pattern",
-    "spread_parameter",
     "tensors_of",
     "unwrapped",
     "whole",

@@ -160,9 +160,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         A handle to detach with, which is also a context manager.
 
     Raises:
-        TombolaError: if the model is another architecture or is wrapped in FSDP of the first kind, if the processes that
-            train it were given different masks, or if the optimizer runs inside backward or holds none of the model's
-            parameters.
+        TombolaError: if the model is another architecture or is wrapped in FSDP of the first kind, if the processes
+            that train it were given different masks, or if the optimizer runs inside backward or holds none of the
+            model's parameters.
 
     Examples:
         >>> model = nn.Linear(2, 1)

@@ -87,9 +87,19 @@ def check_not_flat(model: nn.Module) -> None:
         )
 
 
-def spread_parameter(model: nn.Module) -> str | None:
-    """The name of a parameter of which other processes hold parts; None if this process has the whole network."""
-    return next((name for name, parameter in model.named_parameters() if is_spread(parameter)), None)
+def check_whole(model: nn.Module, what: str) -> None:
+    """TombolaError if other processes hold parts of a network, so that it can neither be copied nor called by us alone.
+
+    Args:
+        model: the network.
+        what: what needs it whole, for the error.
+    """
+    if name := next((name for name, parameter in model.named_parameters() if is_spread(parameter)), None):
+        raise TombolaError(
+            f"'{name}' is spread over processes, and {what} needs the whole network: do that before you distribute it, "
+            "or with a plain network that has its values, by "
+            "tb.tickets.put_values(plain, tb.tickets.tensors_of(model))"
+        )
 
 
 def is_replicated(model: nn.Module) -> bool:
