@@ -206,8 +206,11 @@ def replicated_networks(names: list[str]) -> None:
             assert_close(name, trained(model, adamw, 2, **parts), expected)
     late = trained(Net().double(), adamw, 1, wrap=DDP)  # each rank sees all batches
     assert_close("wrapped after it was attached", late, expected)
-    compiled = trained(torch.compile(DDP(Net().double()), backend="eager"), adamw, 2)
-    assert_close("compiled", compiled, expected)
+
+
+def compiled_network() -> None:
+    values = trained(torch.compile(DDP(Net().double()), backend="eager"), adamw, 2)
+    assert_close("compiled", values, trained(Net().double(), adamw, 1))
 
 
 def mixed_precision() -> None:
@@ -235,16 +238,6 @@ def different_masks() -> None:
             assert handle.mask == mask_of(model)
 
 
-def essentials() -> None:
-    sharded_networks(["by layer"], ["adamw"])
-    replicated_networks(["bucket view"])
-    different_masks()
-
-
-def test_dead_stays_dead_in_two_processes_that_train_together(tmp_path):
-    in_two_processes(essentials, tmp_path)
-
-
 @pytest.mark.slow
 def test_sharded_networks_train_as_one_process_does(tmp_path):
     in_two_processes(sharded_networks, tmp_path, list(SHARDED), ["sgd", "adamw"])
@@ -256,5 +249,6 @@ def test_replicated_networks_train_as_one_process_does(tmp_path):
 
 
 @pytest.mark.slow
-def test_dead_stays_dead_where_parameters_are_gathered_in_bf16(tmp_path):
-    in_two_processes(mixed_precision, tmp_path)
+@pytest.mark.parametrize("body", [mixed_precision, compiled_network, different_masks])
+def test_dead_stays_dead_in_two_processes(body, tmp_path):
+    in_two_processes(body, tmp_path)

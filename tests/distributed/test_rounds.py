@@ -1,4 +1,4 @@
-"""Rounds around training in two processes: masks and weights as in one process, and a killed run ends as it would have."""
+"""Rounds around training in two processes: masks and weights as in one; a killed run ends as it would have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="gloo is no
 
 METHODS = {
     "init": tb.Iterative(density=0.3, count=2),
-    "step": tb.Iterative(density=0.3, count=2, rewind="2it"),
+    "step": tb.Iterative(density=0.3, count=2, rewind="3it"),
     "kept": tb.Iterative(density=0.3, count=2, rewind="learning-rate", scope="layerwise"),
 }
 
@@ -123,9 +123,10 @@ def test_a_killed_run_ends_as_an_undisturbed_one(name, kills, tmp_path):
         place.mkdir()
     in_two_processes(train, whole_run, str(whole_run), name, 0)
     for kill in kills:
-        with pytest.raises(Exception, match="SIGKILL|terminated") as raised:
+        with pytest.raises(
+            ProcessExitedException, match="signal SIG"
+        ):  # of the killed rank, or of the other, which is ended then
             in_two_processes(train, killed, str(killed), name, kill, attempts=1)
-        assert isinstance(raised.value, ProcessExitedException)
         assert not (killed / "values.pt").exists()
     in_two_processes(train, killed, str(killed), name, 0)
     assert (killed / "ticket.safetensors").read_bytes() == (whole_run / "ticket.safetensors").read_bytes()

@@ -230,12 +230,6 @@ READ_NOTHING = ["random", "magnitude", "batch-norm-scale", "synflow"]
 READ_DATA = ["snip", "grasp", "taylor", "wanda", "weight-gradient", "prospr", "expected-activation"]
 
 
-def essentials(folder: str) -> None:
-    scores_of_copies(["magnitude", "snip", "weight-gradient"])
-    scores_of_parts()
-    tickets(folder)
-
-
 @pytest.mark.slow
 def test_scores_are_those_of_one_process_that_sees_all_batches(tmp_path):
     in_two_processes(scores_of_copies, tmp_path, READ_NOTHING + READ_DATA)
