@@ -179,6 +179,12 @@ SHARDED = {
 }
 
 
+WRAPS = {
+    "DDP": DDP,
+    "whole": fully_shard,
+    "by layer": by_layer,
+    "hybrid": lambda model: fully_shard(model, mesh=mesh(2, 1)),
+}
 REPLICATED = {
     "plain": {},
     "bucket view": {"gradient_as_bucket_view": True},
@@ -223,7 +229,7 @@ def mixed_precision() -> None:
 
 def different_masks() -> None:
     rank = dist.get_rank()
-    for wrap in (DDP, fully_shard, by_layer, lambda model: fully_shard(model, mesh=mesh(2, 1))):
+    for wrap in WRAPS.values():
         model = wrap(Net())
         with pytest.raises(TombolaError, match="rank 1 was given another mask than rank 0; choose it on one rank"):
             attach(mask_of(model, seed=rank), model)

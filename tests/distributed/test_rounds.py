@@ -11,11 +11,9 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.nn.functional as F
-from test_attached import Net, adamw, batch, by_layer, mesh, share_of
+from test_attached import WRAPS, Net, adamw, batch, by_layer, share_of
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.fsdp import fully_shard
 from torch.multiprocessing import ProcessExitedException
-from torch.nn.parallel import DistributedDataParallel as DDP
 
 import tombola as tb
 from processes import in_two_processes
@@ -51,11 +49,11 @@ def in_rounds(method: tb.Iterative, model, replicas: int):
     return tickets, values
 
 
-def rounds_are_those_of_one_process(names: list[str]) -> None:
+def rounds_are_those_of_one_process(names: list[str], wraps: list[str]) -> None:
     for name in names:
         tickets, values = in_rounds(METHODS[name], Net().double(), 1)
-        for wrap in (DDP, fully_shard, by_layer, lambda model: fully_shard(model, mesh=mesh(2, 1))):
-            others, ends = in_rounds(METHODS[name], wrap(Net().double()), 2)
+        for wrap in wraps:
+            others, ends = in_rounds(METHODS[name], WRAPS[wrap](Net().double()), 2)
             assert [own.mask for own in others] == [own.mask for own in tickets], name
             for one, other in zip(tickets, others, strict=True):
                 assert one.start.what == other.start.what
@@ -112,7 +110,7 @@ def train(folder: str, name: str, kill_at: int) -> None:
 
 @pytest.mark.slow
 def test_rounds_of_two_processes_are_those_of_one(tmp_path):
-    in_two_processes(rounds_are_those_of_one_process, tmp_path, list(METHODS))
+    in_two_processes(rounds_are_those_of_one_process, tmp_path, list(METHODS), list(WRAPS))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from test_attached import Net, batch, by_layer, mask_of, mesh, sgd, share_of
+from test_attached import WRAPS, Net, batch, by_layer, mask_of, mesh, sgd, share_of
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel as DDP
@@ -106,10 +106,11 @@ def scores_of_parts() -> None:
     assert digest_of(tensors_of(copied)) == digest_of(tensors_of(plain))
 
 
-def tickets(folder: str) -> None:
+def tickets(folder: str, wraps: list[str]) -> None:
     """One rank writes a ticket, all load it; its start goes into sharded networks bit for bit."""
     path, rank = Path(folder) / "t.safetensors", dist.get_rank()
-    for wrap in (fully_shard, by_layer, lambda model: fully_shard(model, mesh=mesh(2, 1)), DDP):
+    for name in wraps:
+        wrap = WRAPS[name]
         model = wrap(Net())
         assert digest_of(tensors_of(model)) == digest_of(tensors_of(Net()))
         ticket = Ticket(tb.select(tb.scores.magnitude(model), 0.4), Values(tensors_of(model), "init"), ("conv.bias",))
@@ -243,4 +244,4 @@ def test_networks_in_two_processes(body, tmp_path):
 
 @pytest.mark.slow
 def test_tickets_of_sharded_networks(tmp_path):
-    in_two_processes(tickets, tmp_path, str(tmp_path))
+    in_two_processes(tickets, tmp_path, str(tmp_path), list(WRAPS))

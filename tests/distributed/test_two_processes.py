@@ -17,8 +17,8 @@ def essentials(folder: str) -> None:
     different_masks()
     scores_of_copies(["magnitude", "snip"])
     scores_of_parts()
-    tickets(folder)
-    rounds_are_those_of_one_process(["step"])
+    tickets(folder, ["by layer"])
+    rounds_are_those_of_one_process(["step"], ["by layer"])
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="gloo is not in this build")
