@@ -135,6 +135,13 @@ def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
     assert facts["task"]["model"] == "resnet20"
     again = tb.load_small("s", zoo.model("resnet20", (1, 8, 8), 10, 0.25)())
     assert sum(p.numel() for p in again.parameters()) == answer["small"]["parameters"]
+
+
+@pytest.mark.slow
+def test_shrink_writes_a_file_for_onnx_runtime(capsys):
+    answered(
+        capsys, "find", "snip", "--granularity", "channel", "--floor", "1", "--density", "0.5", "--out", "t", *SMALL
+    )
     status, out, err = typed(capsys, "shrink", "t", "--out", "s", "--to", "onnx")
     assert (status, err) == (0, "")
     assert "For ONNX Runtime: s/network.onnx" in out

@@ -227,6 +227,15 @@ def test_fresh_clears_a_run_and_not_what_lies_beside_it(capsys):
     assert main([*words, "--fresh", "--json"]) == 0
 
 
+def test_fresh_clears_no_folder_in_which_nothing_is_known(capsys):
+    Path("r").mkdir()
+    Path("r/settings.json").write_text("{half of it")
+    assert "nothing in r can be read as a run's" in refused(
+        capsys, "find", "random", "--density", "0.5", "--out", "r", "--fresh"
+    )
+    assert Path("r/settings.json").read_text() == "{half of it"
+
+
 def test_a_finished_run_is_read_where_nothing_can_be_written(capsys):
     words = ["train", "dense", "--recipe.epochs", "1", "--out", "r", "--json"]
     assert main(words) == 0

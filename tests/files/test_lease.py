@@ -50,6 +50,25 @@ def test_nothing_is_left_when_the_holder_lets_go(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("off", [-2 * lease.SILENT, 2 * lease.SILENT])
+def test_a_sign_that_is_old_or_from_the_future_holds_nothing(tmp_path, off):
+    sign = leave_a_sign(tmp_path, host="another")
+    os.utime(sign, (time.time() + off,) * 2)
+    with held(tmp_path) as own:
+        assert own.number == 5
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_file_is_no_folder(tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(FileError, match=r"file is a file, where a folder is to be; .* another --out"),
+        held(tmp_path / place),
+    ):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_while_one_holds_the_folder_nobody_else_does(tmp_path):
     with (
         held(tmp_path),

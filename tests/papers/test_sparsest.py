@@ -118,7 +118,7 @@ def test_smaller_structures_come_first_and_downwards_the_larger_ones():
     assert next(iter(downwards((7, 4, 4)))).weights == Structure((7, 4, 4)).weights
 
 
-@pytest.mark.parametrize("widths", [(4, 4, 4), (5, 3, 6), (16, 16, 16)])
+@pytest.mark.parametrize("widths", [(4, 4, 4), (5, 3, 6), pytest.param((16, 16, 16), marks=pytest.mark.slow)])
 def test_of_too_many_supports_some_of_each_count_are_drawn(widths):
     own = list(downwards(widths))
     assert 1000 < len({each.name for each in own}) == len(own) <= 5000
@@ -776,3 +776,15 @@ def test_bad_words_get_one_sentence(words, says, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().err
     assert says in told
     assert told.count("\n") == 1
+
+
+def test_values_of_another_structure_are_not_believed():
+    values = {
+        f"{1 + 2 * layer}.weight": [[0.0] * columns] * rows
+        for layer, (columns, rows) in enumerate(((2, 1), (1, 1), (1, 1), (1, 1)))
+    }
+    values |= {f"{1 + 2 * layer}.bias": [0.0] for layer in range(4)}
+    assert Row("1,1,1", 0, [1.0], values).values == values
+    for wrong in ({}, values | {"1.bias": [0.0, 1.0]}, values | {"x": [1.0]}, values | {"1.bias": ["x"]}):
+        with pytest.raises(ValueError, match=r"values|float"):
+            Row("1,1,1", 0, [1.0], wrong)

@@ -118,6 +118,7 @@ def test_a_small_encoder_is_stored_and_built_again(tmp_path):
     assert torch.equal(call(tb.load_small(tmp_path, network("Bert")[0]).eval(), x), call(small, x))
 
 
+@pytest.mark.slow
 def test_a_small_transformer_runs_in_onnx_runtime(tmp_path):
     model, x = short_transformer().eval(), torch.randn(3, 1, 8, 8)
     small = tb.shrink(model, mask_of(PartUnits("head"), model), example=x)

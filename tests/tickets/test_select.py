@@ -124,7 +124,7 @@ def test_explicit_densities_are_met_layer_by_layer(shapes, data):
     assert all(abs(mask.kept(name) - share) < 1 + 1e-6 for name, share in shares.items())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(layer_shapes, kinds, st.integers(0, 99))
 def test_global_choices_of_the_same_scores_nest_by_themselves(shapes, kind, seed):
     scores, size = scores_of(shapes, kind, seed), total(shapes)

@@ -289,7 +289,7 @@ def test_data_are_the_same_however_many_threads_there_are(name):
     before = torch.get_num_threads()
     try:
         digests = set()
-        for threads in (1, 2, 4):
+        for threads in (1, 3):
             torch.set_num_threads(threads)
             digests.add(digest_of({split: own[0] for split, own in data(name).items()}))
             assert torch.get_num_threads() == threads

@@ -112,7 +112,7 @@ def test_models_take_the_papers_flops(name, millions):
     assert counter.get_total_flops() / 1e6 == pytest.approx(millions, abs=0.01)
 
 
-@pytest.mark.parametrize("name", VISION)
+@pytest.mark.parametrize("name", [name for name in VISION if not name.endswith("110")])
 def test_width_scales_hidden_units_only(name):
     shape = (3, 16, 16)
     sizes = [weights_in(model(name, shape, 10, width)()) for width in (0.1, 0.5, 1.0)]

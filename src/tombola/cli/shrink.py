@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,16 +11,15 @@ from rich.table import Table
 from torch import nn
 
 from tombola.cli.console import console, print_json
-from tombola.cli.output import RunOptions, chosen_device, work
+from tombola.cli.output import RunOptions, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, options_of, ticket_at
-from tombola.errors import FileError
 from tombola.files import held, remove_empty
 from tombola.scores import Batch
 from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx, warn_if_whole
 from tombola.studies import RunSpec, Serial, default_options, make_task
 from tombola.studies.spec import digest
-from tombola.training import Run, SampleFlops, Task, bars, remove_stages, train
+from tombola.training import Run, SampleFlops, Task, bars, chosen_device, first_of, pick, remove_stages, train
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,9 @@ def run(words: Sequence[str]) -> int:
     )
     assert ticket is not None  # With --help, `parse` has ended the command.
     shrink, task = options.shrink, make_task(options.task)
+    device, meter = chosen_device(options.run.device), options.run.meter
     check_place(shrink.out, *(["network.onnx"] if shrink.to == "onnx" else []))
     with bars(not options.run.json) as progress, held(shrink.out) as lease:
-        device, meter = chosen_device(options.run.device), options.run.meter
         whole = Run(shrink.seed, shrink.out, device, progress, meter=meter, lease=lease)
         # A part named by all that decides it, so that nothing goes on from the stages of another training.
         spec, settings = Serial(device).tasks.known(RunSpec(task, ticket, seed=shrink.seed), device)
@@ -66,35 +64,31 @@ def run(words: Sequence[str]) -> int:
         if options.run.fresh:
             job.clear()
         trained = train(task, ticket, seed=shrink.seed, run=job)
-    small, plan = trained.model, trained.plan
-    if plan is None:  # `train` has trained the whole network with its mask, so it is cut out only now.
-        small, plan = smaller(small, ticket, job.probe(task))
-    warn_if_whole(ticket, plan)
-    batch = next(iter(task.batches("test", 0, 0)))
-    facts = {
-        "whole": _size(task, task.build(shrink.seed), batch),
-        "small": {**_size(task, small, batch), "metric": trained.metric, "dead": _dead(small, plan)},
-    }
-    save_small(shrink.out, small.cpu(), plan, {"task": dict(ticket.provenance.task), **facts})
-    answer: dict[str, Any] = {"network": str(shrink.out / NETWORK), "weights": str(shrink.out / WEIGHTS), **facts}
-    answer["cost"] = asdict(trained.cost)
-    if shrink.to == "onnx":
-        path = shrink.out / "network.onnx"
-        answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, batch[0][:8].cpu(), path)}
-    _clear(shrink.out / "stages")
+        small, plan = trained.model, trained.plan
+        if plan is None:  # `train` has trained the whole network with its mask, so it is cut out only now.
+            small, plan = smaller(small, ticket, job.probe(task))
+        warn_if_whole(ticket, plan)
+        batch = first_of(task.batches("test", 0, 0))
+        facts = {
+            "whole": _size(task, task.build(shrink.seed), batch),
+            "small": {**_size(task, small, batch), "metric": trained.metric, "dead": _dead(small, plan)},
+        }
+        lease.check()
+        save_small(shrink.out, small.cpu(), plan, {"task": dict(ticket.provenance.task), **facts})
+        answer: dict[str, Any] = {"network": str(shrink.out / NETWORK), "weights": str(shrink.out / WEIGHTS), **facts}
+        answer["cost"] = asdict(trained.cost)
+        if shrink.to == "onnx":
+            path = shrink.out / "network.onnx"
+            answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, pick(batch[0], slice(8)), path)}
+        stages = shrink.out / "stages"
+        for part in stages.glob("shrink-*"):  # the checkpoints of other settings too
+            remove_stages(part)
+        remove_empty(stages)
     if options.run.json:
         print_json(answer)
         return 0
     _show(answer)
     return 0
-
-
-def _clear(stages: Path) -> None:
-    """Remove the checkpoints of shrinking, of other settings too, unless another process goes on with them."""
-    with contextlib.suppress(FileError), held(stages.parent):
-        for part in stages.glob("shrink-*"):
-            remove_stages(part)
-        remove_empty(stages)
 
 
 def _size(task: Task, network: nn.Module, batch: Batch) -> dict[str, float]:

@@ -101,6 +101,7 @@ def _taken(folder: Path) -> Lease:
     token = uuid.uuid4().hex
     said = json.dumps({"host": HOST, "process": os.getpid(), "started": started(), "token": token})
     try:
+        _check_is_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         last = max(_holders(folder), default=0)
         if last and not _is_gone(folder, folder / f".holder-{last}"):
@@ -112,6 +113,14 @@ def _taken(folder: Path) -> Lease:
     except OSError as error:
         raise unwritable(folder, error, "nothing that was there is lost") from error
     return lease
+
+
+def _check_is_folder(folder: Path) -> None:
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise FileError(f"{place} is a file, where a folder is to be; move it away, or give another --out")
+            return
 
 
 def _give_way(lease: Lease) -> None:
@@ -151,7 +160,8 @@ def _is_gone(folder: Path, path: Path) -> bool:
     finally:
         clock.unlink()
     try:
-        return now - path.stat().st_mtime > SILENT
+        # A sign from the future is of a clock that was set back: who lives gives the next one by the new clock.
+        return abs(now - path.stat().st_mtime) > SILENT
     except FileNotFoundError:  # it has just let go
         return True
 

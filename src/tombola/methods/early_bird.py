@@ -17,7 +17,19 @@ from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
 from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
 from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, check_granularity, norm_units
-from tombola.tickets import Mask, Provenance, Seed, Ticket, Values, attach, digest_of, parameters_of, tensors_of
+from tombola.tickets import (
+    Mask,
+    Optimizers,
+    Provenance,
+    Seed,
+    Ticket,
+    Values,
+    attach,
+    digest_of,
+    parameters_of,
+    steppers_of,
+    tensors_of,
+)
 from tombola.training import Run, Task, mixed
 
 
@@ -88,13 +100,13 @@ class EarlyBird(ConvergenceRule):
         return Ticket(mask, Values(tensors_of(model), "end", spent), removed=removed, provenance=provenance)
 
     def watch(
-        self, model: nn.Module, optimizer: Optimizer, example: Inputs | None = None, forward: Forward = forward
+        self, model: nn.Module, optimizer: Optimizers, example: Inputs | None = None, forward: Forward = forward
     ) -> Watch:
         """Watch your own training: call `epoch_end()` after each epoch, and stop when it is True.
 
         Args:
             model: the network that you train.
-            optimizer: one that holds its parameters.
+            optimizer: one that holds its parameters, or all of several in a list or a dictionary.
             example: inputs on which the network can be called. With them, a ticket of channels covers whole channels;
                 without them, only the γ and β of their norms, from which `tb.shrink` finds the rest.
             forward: how to call the model on inputs.
@@ -134,17 +146,18 @@ class Slimming(EarlyBird):
 
 
 class Watch:
-    """A search in a user's own loop, made by `EarlyBird.watch`; `detach()` removes its only hooks, on the optimizer."""
+    """A search in a user's own loop, made by `EarlyBird.watch`; `detach()` removes its only hooks, on optimizers."""
 
     def __init__(
         self,
         method: EarlyBird,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizers,
         example: Inputs | None = None,
         forward: Forward = forward,
     ) -> None:
-        optimized = {p for group in optimizer.param_groups for p in group["params"]}
+        steppers = steppers_of(optimizer)
+        optimized = {parameter for stepper in steppers for parameter in stepper.parameters}
         by_channels = isinstance(method.granularity, Channels)
         self._units = None
         if example is not None or not by_channels:
@@ -157,19 +170,20 @@ class Watch:
             raise TombolaError(
                 f"the optimizer does not hold '{missing[0]}' of this model; make it from model.parameters()"
             )
-        self._model, self._optimizer, self._epochs = model, optimizer, 0
-        self._hook = optimizer.register_step_pre_hook(self._before_step)
+        self._model, self._epochs = model, 0
+        self._optimizers = list(dict.fromkeys(own for stepper in steppers for own in stepper.inner))
+        self._hooks = [own.register_step_pre_hook(self._before_step) for own in self._optimizers]
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
         if closure is None:  # Fused optimizers under AMP unscale within the step, so gradients are still scaled here.
             scale = getattr(optimizer, "grad_scale", None)
-            self._convergence.shape_gradients(1.0 if scale is None else scale)
+            self._convergence.shape_gradients(1.0 if scale is None else scale, of=optimizer)
             return None
 
         def shaping_closure() -> Any:  # Only within the step does a closure make gradients.
             loss = closure()
-            self._convergence.shape_gradients()
+            self._convergence.shape_gradients(of=optimizer)
             return loss
 
         return args[:1], {**kwargs, "closure": shaping_closure}
@@ -177,7 +191,7 @@ class Watch:
     def epoch_end(self) -> bool:
         """Look at the masks after an epoch; True when they have settled."""
         self._epochs += 1
-        return self._convergence.look(self._optimizer)
+        return self._convergence.look(*self._optimizers)
 
     @property
     def distance(self) -> float:
@@ -191,8 +205,9 @@ class Watch:
         return Ticket(mask, Values(tensors_of(self._model), f"{self._epochs}ep", self._epochs), removed=removed)
 
     def detach(self) -> None:
-        """Remove the hook from the optimizer."""
-        self._hook.remove()
+        """Remove the hooks from the optimizers."""
+        for hook in self._hooks:
+            hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, to go on with the search."""

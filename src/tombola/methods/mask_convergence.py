@@ -121,11 +121,11 @@ class MaskConvergence(Observer):
         """Whether the masks have settled."""
         return self.full and max(self.distances) < self.settings.epsilon
 
-    def look(self, optimizer: Optimizer | None = None) -> bool:
+    def look(self, *optimizers: Optimizer) -> bool:
         """Take the mask of this moment; True when the masks have settled.
 
         Args:
-            optimizer: the one whose running means are scaled, if `momentum` asks for it.
+            optimizers: those whose running means are scaled, if `momentum` asks for it.
         """
         settings = self.settings
         kept = self._choose()
@@ -138,8 +138,9 @@ class MaskConvergence(Observer):
             self.masks = [kept]
         self._update_dropped()
         self._update_factor()
-        if settings.momentum and optimizer is not None and self.factor != 1:
-            self._scale_moments(optimizer)
+        if settings.momentum and self.factor != 1:
+            for optimizer in optimizers:
+                self._scale_moments(optimizer)
         return self.settled
 
     def _choose(self) -> Mask:
@@ -168,15 +169,17 @@ class MaskConvergence(Observer):
             self.factor = self.settings.truncation
 
     @torch.no_grad()
-    def shape_gradients(self, scale: Tensor | float = 1.0) -> None:
+    def shape_gradients(self, scale: Tensor | float = 1.0, of: Optimizer | None = None) -> None:
         """Add the penalty to the gradients of norms' scales, and truncate the gradients of what is dropped.
 
         Args:
             scale: the factor that the loss was scaled with, so that the penalty is scaled alike.
+            of: the optimizer whose parameters' gradients are meant; None means all.
         """
+        stepped = None if of is None else {parameter for group in of.param_groups for parameter in group["params"]}
         for name, dropped in self._dropped.items():
             parameter = self._parameters[name]
-            if parameter.grad is None:
+            if parameter.grad is None or not (stepped is None or parameter in stepped):
                 continue
             gradient = own_part(parameter.grad)
             if self.settings.penalty and name.endswith("weight"):

@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from tombola.errors import TombolaError
 from tombola.scores import Called
 from tombola.structure import Prunable
-from tombola.tickets import Mask, as_density, kth_largest, paths_of
+from tombola.tickets import Mask, as_density, called_with, kth_largest, paths_of
 from tombola.training import Recipe, Task, TaskWrapper
 
 Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
@@ -40,8 +39,9 @@ class MaskedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.called = Called(model.requires_grad_(requires_grad=False), task.forward)
-        paths = paths_of(model)
-        self.names = tuple(prunable(model))
+        paths, searched = paths_of(model), prunable(model)
+        check_real(searched)
+        self.names = tuple(searched)
         self._paths = [f"model.{paths[name]}" for name in self.names]
         self.scores = nn.ParameterList([nn.Parameter(start(weight).to(weight)) for weight in self.weights])
         self._weigh = weigh
@@ -59,7 +59,7 @@ class MaskedModel(nn.Module):
     def forward(self, inputs: Any) -> Any:
         masked_weights = self._weigh(list(self.scores), self.weights)
         # The module stays as it is: it is called as if these were its parameters, so gradients reach the scores.
-        return functional_call(self.called, dict(zip(self._paths, masked_weights, strict=True)), (inputs,))
+        return called_with(self.called, dict(zip(self._paths, masked_weights, strict=True)), inputs)
 
     def check_density(self, density: float, floor: int = 0) -> None:
         """Raise TombolaError unless the density keeps at least one weight, and `floor` in every layer."""
@@ -122,7 +122,7 @@ class Topmost(torch.autograd.Function):
     """weight · [|score| ≥ threshold]; the gradient goes straight through the choice to |score|."""
 
     @staticmethod
-    def forward(ctx: Any, score: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    def forward(ctx: Any, score: Tensor, weight: Tensor, threshold: float | Tensor) -> Tensor:
         ctx.save_for_backward(score, weight)
         return torch.ge(score.abs(), threshold, out=torch.empty_like(score)).mul_(weight)
 
@@ -130,6 +130,16 @@ class Topmost(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         score, weight = ctx.saved_tensors
         return gradients[0] * weight * score.sign(), None, None
+
+
+def check_real(weights: Mapping[str, Tensor]) -> None:
+    """Raise TombolaError, which names the first one, if weights are complex: their scores would have no order."""
+    for name, weight in weights.items():
+        if weight.is_complex():
+            raise TombolaError(
+                f"a search by trained scores is for real weights, and '{name}' is complex; use magnitude, or leave it "
+                f"out: Prunable(exclude=('{name}',))"
+            )
 
 
 def check_length(length: float) -> None:
@@ -179,7 +189,7 @@ class TopShare:
 
     def __init__(self, share: float, scope: Literal["global", "layerwise"], floor: int) -> None:
         self.share = share
-        self.thresholds: list[float] = []
+        self.thresholds: list[float | Tensor] = []
         self._scope = scope
         self._floor = floor
 
@@ -195,7 +205,7 @@ class TopShare:
         triples = zip(scores, values, self._find_thresholds(values), strict=True)
         return Mask.of({name: value >= threshold for name, value, threshold in triples})
 
-    def _find_thresholds(self, values: list[Tensor]) -> list[float]:
+    def _find_thresholds(self, values: list[Tensor]) -> list[float | Tensor]:
         if values[0].is_meta:  # FLOPs are counted on the meta device, where there are no values to rank.
             return [0.0] * len(values)
         if self._scope == "layerwise":
@@ -203,7 +213,9 @@ class TopShare:
             return [kth_largest([value], count) for value, count in zip(values, counts, strict=True)]
         shared_threshold = kth_largest(values, max(1, round(self.share * sum(value.numel() for value in values))))
         if self._floor:
-            return [min(shared_threshold, kth_largest([value], min(self._floor, value.numel()))) for value in values]
+            of_layers = [kth_largest([value], min(self._floor, value.numel())) for value in values]
+            lower: Any = torch.minimum if isinstance(shared_threshold, Tensor) else min
+            return [lower(shared_threshold, threshold) for threshold in of_layers]
         return [shared_threshold] * len(values)
 
 

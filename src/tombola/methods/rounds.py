@@ -7,13 +7,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.methods.density_schedule import scope_at
 from tombola.methods.rewinding import KEEPS_WEIGHTS, step_of
 from tombola.scores import Batches, Forward, Loss, View, check_takes, probe_of
-from tombola.tickets import Handle, Mask, Ticket, Values, attach, check_values, own_part, put_values, tensors_of
+from tombola.tickets import (
+    Handle,
+    Mask,
+    Optimizers,
+    Ticket,
+    Values,
+    after_each_step,
+    attach,
+    check_values,
+    own_part,
+    put_values,
+    steppers_of,
+    tensors_of,
+    whole,
+)
 from tombola.training import Step
 
 if TYPE_CHECKING:
@@ -69,11 +82,12 @@ class Round:
         """What this round trains, as a ticket."""
         return Ticket(self.mask, self.start)
 
-    def attach(self, optimizer: Optimizer) -> Handle:
+    def attach(self, optimizer: Optimizers) -> Handle:
         """Keep this round's dead weights dead while the optimizer trains the model.
 
         Args:
-            optimizer: one that holds the model's parameters.
+            optimizer: one that holds the model's parameters, or all of several in a list or a dictionary. The steps of
+                the last are counted, for a step to rewind to.
 
         Returns:
             A context manager that ends it; `detach()` does so as well.
@@ -82,12 +96,13 @@ class Round:
         if self._counter is not None:
             counter, model = self._counter, self.model
 
-            def count(stepped: Optimizer, *_: Any) -> None:
+            def count(stepped: Any) -> None:
                 if not _only_makes_state(stepped):
                     counter(model)
 
-            # Only the first round counts steps, for a step to rewind to.
-            handle.also(optimizer.register_step_post_hook(count).remove)
+            # Only the first round counts steps: those that are taken, which a wrapper may leave out.
+            for stepper in steppers_of(optimizer)[-1:]:
+                handle.also(after_each_step(stepper.inner[-1], count))
         return handle
 
 
@@ -134,7 +149,8 @@ class Rounds(Iterator[Round]):
         method, density = self._method, self._levels[self._index + 1]
         view = View(mask=self._mask, prunable=method.prunable, forward=self._forward)
         check_takes(method.score, view)
-        scores = method.score(self._model, self._batches, self._loss, **view)
+        found = method.score(self._model, self._batches, self._loss, **view)
+        scores = {name: whole(score) for name, score in found.items()}
         scope, share = scope_at(method.scope, density, self._levels[-1])
         self._kept = self._units.choose(scores, share, scope=scope, within=self._kept, floor=method.floor)
         self._mask = self._units.expand(self._kept, tensors_of(self._model))
@@ -178,7 +194,7 @@ class Rounds(Iterator[Round]):
         self._rewinder.taken = None if state["rewind"] is None else Values(state["rewind"], later)
 
 
-def _only_makes_state(stepped: Optimizer) -> bool:
+def _only_makes_state(stepped: Any) -> bool:
     """Whether a step had no gradient and no learning rate, as torch.distributed.checkpoint takes one to make state."""
     if any(group.get("lr", 1) for group in stepped.param_groups):
         return False

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,8 @@ from tombola.errors import TombolaError
 from tombola.scores.block_scores import block_outputs
 from tombola.scores.evaluation import untouched
 from tombola.scores.kinds import Data, Kind, MeasuredScore, Needs
-from tombola.scores.types import Scores
-from tombola.structure import NORMS, is_producer
+from tombola.scores.types import Batches, Loss, Scores, View
+from tombola.structure import NORMS, Prunable, is_producer
 from tombola.tickets import joined, modules_of
 
 Of = Literal["block", "filter"]
@@ -41,6 +41,12 @@ class FeatureScore(MeasuredScore):
     @property
     def kind(self) -> Kind:
         return "block" if self.of == "block" else "unit"
+
+    def __call__(
+        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
+    ) -> Scores:
+        self.check_weights(view.get("prunable", Prunable())(model))
+        return super().__call__(model, batches, loss, **view)
 
     def worths(self, model: nn.Module, data: Data) -> Scores:
         if self.of == "block":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Mapping
 
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.nested import tensors_in
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
-from tombola.nested import tensors_in
-from tombola.structure import Probe, own_random_state, parts_of
-from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_whole, device_of
+from tombola.structure import Probe, outputs_in, own_random_state, parts_of
+from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_whole, device_of, steppers_of, zeros_of
 
 TOLERANCE = 1e-9
 
@@ -67,11 +68,25 @@ def shrink(
         raise TombolaError(
             f"the third argument is the optimizer, and not a {type(optimizer).__name__}; give the inputs as example="
         )
+    inner = None if optimizer is None else _innermost(optimizer)
     small, cuts = smaller(model, what, _probe(example, forward))
     warn_if_whole(what, cuts)
-    if optimizer is not None:
-        move_optimizer(optimizer, model, small, cuts.kept)
+    if inner is not None:
+        move_optimizer(inner, model, small, cuts.kept)
     return small
+
+
+def _innermost(optimizer: Optimizer) -> Optimizer:
+    """The optimizer in a wrapper that only passes on; TombolaError for one with tensors of its own."""
+    (stepper,) = steppers_of(optimizer)
+    inner, *others = stepper.inner
+    own = [vars(level) for level in stepper.levels if level is not inner and hasattr(level, "__dict__")]
+    if others or any(tensor not in stepper.parameters for tensor in tensors_in(own)):
+        raise TombolaError(
+            f"a {type(optimizer).__name__} has state beside that of the optimizer in it, which cannot be cut; shrink "
+            "without optimizer= and make a new one"
+        )
+    return inner
 
 
 def preview(model: nn.Module, what: Mask | Ticket, example: Inputs | None = None, forward: Forward = forward) -> Plan:
@@ -95,6 +110,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         TombolaError: the network cannot be copied or traced, or its outputs differ from the masked network's.
     """
     check_network(model)
+    mask = zeros_of(what)
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         raise TombolaError(
             "the model is wrapped in DDP, which holds on to its parameters; shrink model.module and wrap the result"
@@ -105,7 +121,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
     attach(what, masked).detach()  # attaching sets the dead weights of the copy to 0, which stays after detaching
-    mask, parts = _mask(what), parts_of(model)
+    parts = parts_of(model)
 
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
         small = cut(masked, cuts.kept, cuts.idle)
@@ -141,7 +157,7 @@ def warn_if_whole(what: Mask | Ticket, cuts: Plan) -> None:
         what: the mask, or the ticket whose mask counts.
         cuts: the plan of what was cut out.
     """
-    mask = _mask(what)
+    mask = zeros_of(what)
     if mask.total_kept < mask.size and not (cuts.kept or cuts.idle or cuts.lost):
         warnings.warn(
             "nothing was cut out, so the network is as large as before: no removed channel, head, neuron or block can "
@@ -163,10 +179,6 @@ def _warn_of_lost(lost: Mapping[str, str]) -> None:
     )
 
 
-def _mask(what: Mask | Ticket) -> Mask:
-    return what.mask if isinstance(what, Ticket) else what
-
-
 @torch.no_grad()
 def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     """Check that two networks in float64 give the same outputs in evaluation mode, to 1e-9 relative.
@@ -183,8 +195,9 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     """
     # Copies: calls may change buffers.
     masked, small = copy.deepcopy(masked).double(), copy.deepcopy(small).double()
-    expected, outputs = tensors_in(probe(masked.eval())), _call_small(small.eval(), probe)
-    gap = max((_gap(*pair) for pair in zip(expected, outputs, strict=True)), default=0.0)
+    expected, outputs = outputs_in(probe(masked.eval())), _call_small(small.eval(), probe)
+    gaps = [_gap(*pair) for pair in zip(expected, outputs, strict=False)]
+    gap = max(gaps, default=0.0) if len(outputs) == len(expected) else math.inf
     if not gap <= TOLERANCE:
         raise TombolaError(
             f"the smaller network's outputs differ from the masked network's by {gap:.1e} of their size, so it is not "
@@ -201,7 +214,7 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
 
 def _call_small(small: nn.Module, probe: Probe) -> list[Tensor]:
     try:
-        return tensors_in(probe(small))
+        return outputs_in(probe(small))
     except Exception as error:
         raise TombolaError(
             f"the smaller network cannot be called ({str(error).splitlines()[0]}), so it is not returned: its code "
@@ -218,6 +231,8 @@ def _gap(expected: Tensor, output: Tensor) -> float:
     finite = expected.isfinite()
     if not expected.is_floating_point() or not torch.allclose(expected[~finite], output[~finite], equal_nan=True):
         return float("inf")
+    if not finite.any():
+        return 0.0
     return float((expected - output)[finite].abs().max() / expected[finite].abs().max().clamp(min=1e-30))
 
 

@@ -16,8 +16,10 @@ from tombola.structure.granularity_protocol import (
 )
 from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
+from tombola.structure.meta_twin import meta_twin
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.norm_channels import norm_units
+from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
 from tombola.structure.prunable_rule import Prunable, prunable
 from tombola.structure.random_state import own_random_state, seed_torch
@@ -70,8 +72,10 @@ __all__ = [
     "is_depthwise",
     "is_producer",
     "kept_share",
+    "meta_twin",
     "norm_units",
     "numbers_of",
+    "outputs_in",
     "own_random_state",
     "parts_of",
     "prunable",

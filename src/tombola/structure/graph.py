@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
 from tombola.structure.channel_map import ChannelMap
+from tombola.structure.meta_twin import meta_twin
+from tombola.structure.outputs import outputs_in
 from tombola.structure.torch_pruning import Operation, operations_of
-from tombola.tickets import bare, check_whole, device_of
+from tombola.tickets import bare, check_whole, recomputable
 
 Probe = Callable[[nn.Module], Any]
 """Calls a model on an example of its inputs."""
@@ -52,9 +53,9 @@ def traced(model: nn.Module, probe: Probe) -> Traced:
     """
     check_whole(model, "a trace of its channels")
     # On the meta device nothing is computed; a network whose path depends on values needs a device that has them.
-    for device in (torch.device("meta"), device_of(model)):
+    for copied in (meta_twin, copy.deepcopy):
         try:
-            return _trace(bare(copy.deepcopy(model)).to(device).eval().requires_grad_(True), probe)
+            return _trace(bare(copied(model)).eval().requires_grad_(True), probe)
         except TombolaError:
             raise
         except Exception as error:
@@ -70,7 +71,7 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
 
     def forward() -> list[Tensor]:
         nonlocal untraced
-        results = tensors_in(probe(twin))
+        results = outputs_in(probe(twin))
         outputs.extend(result for result in results if result.grad_fn is not None)
         untraced |= any(result.grad_fn is None and result.is_floating_point() for result in results)
         if not outputs:
@@ -86,7 +87,8 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
     twin.register_forward_pre_hook(lambda _, args, kwargs: (_traceable(args), _traceable(kwargs)), with_kwargs=True)
     for module in twin.modules():
         module.register_forward_hook(count, with_kwargs=True)
-    operations = operations_of(twin, forward, maps)
+    with recomputable():  # a reentrant checkpoint would hide what is computed in it
+        operations = operations_of(twin, forward, maps)
     return Traced(twin, operations, outputs, calls, untraced)
 
 

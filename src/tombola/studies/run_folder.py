@@ -211,15 +211,17 @@ class RunFolder:
 
     def _check_is_a_run(self) -> None:
         """Refuse a settings.json that may be another program's: it is ours if it reads as ours, or a result does."""
-        try:
+        with contextlib.suppress(DamagedError):
             self.settings()
-        except DamagedError:
-            try:
-                if self.result() is not None or self.ticket() is not None:
+            return
+        for read in (self.result, self.ticket):
+            with contextlib.suppress(DamagedError):
+                if read() is not None:
                     return
-            except DamagedError:
-                pass
-            raise
+        raise FileError(
+            f"nothing in {self.path} can be read as a run's, and --fresh removes only what Tombola wrote; remove the "
+            "folder yourself, or choose another --out"
+        )
 
     def _set_damaged_aside(self) -> None:
         for name, read in ((RESULT, self.result), (TICKET, self.ticket), (HISTORY, self.history)):

@@ -1,9 +1,13 @@
 """Masks, the selection that makes them, tickets and their file, and attaching a mask to a model."""
 
-from tombola.tickets.attachment import AttachWarning, Handle, attach
+from tombola.tickets.attachment import AttachWarning, attach
+from tombola.tickets.handle import Handle
 from tombola.tickets.layer_budgets import Scope, as_density
 from tombola.tickets.mask import Mask
+from tombola.tickets.optimizers import Optimizers, after_each_step, steppers_of
+from tombola.tickets.others_masks import ZerosWarning, mask_of_pruned, mask_of_tensors, mask_of_zeros, prune_by
 from tombola.tickets.pattern_selection import select_pattern
+from tombola.tickets.recomputation import HeldTensors, Recomputation, called_with, recomputable
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.sharding import (
     batches_of_all,
@@ -27,26 +31,33 @@ from tombola.tickets.tensor_names import (
     places_of,
 )
 from tombola.tickets.tensors import check_fits, check_values, device_of, digest_of, put_values, tensors_of
-from tombola.tickets.ticket import Provenance, Ticket
+from tombola.tickets.ticket import Dead, Provenance, Ticket, zeros_of
 from tombola.tickets.wrappers import bare, eager, unwrapped
 
 __all__ = [
     "AttachWarning",
+    "Dead",
     "Handle",
+    "HeldTensors",
     "InitialWeights",
     "Mask",
+    "Optimizers",
     "Provenance",
+    "Recomputation",
     "Scope",
     "ScoresNaN",
     "Seed",
     "Ticket",
     "TieWarning",
     "Values",
+    "ZerosWarning",
+    "after_each_step",
     "as_density",
     "attach",
     "bare",
     "batches_of_all",
     "buffers_of",
+    "called_with",
     "check_fits",
     "check_network",
     "check_values",
@@ -57,6 +68,9 @@ __all__ = [
     "is_spread",
     "joined",
     "kth_largest",
+    "mask_of_pruned",
+    "mask_of_tensors",
+    "mask_of_zeros",
     "modules_of",
     "names_of",
     "own_network",
@@ -65,11 +79,15 @@ __all__ = [
     "part_like",
     "paths_of",
     "places_of",
+    "prune_by",
     "put_values",
+    "recomputable",
     "same_on_all",
     "select",
     "select_pattern",
+    "steppers_of",
     "tensors_of",
     "unwrapped",
     "whole",
+    "zeros_of",
 ]

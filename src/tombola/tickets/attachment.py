@@ -3,166 +3,54 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.tickets.handle import Handle
+from tombola.tickets.kept_words import KeptWords
 from tombola.tickets.mask import Mask
-from tombola.tickets.sharding import check_not_flat, check_same, layout_of, own_part, part_like, reshard
+from tombola.tickets.optimizers import Optimizers, Stepper, after_each_step, state_of, steppers_of
+from tombola.tickets.sharding import check_not_flat, check_same, own_part, reshard
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits
-from tombola.tickets.ticket import Ticket
+from tombola.tickets.ticket import Dead, Ticket
 from tombola.tickets.torch_private import gradient_hooks, steps_in_backward
-
-WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class AttachWarning(UserWarning):
     """A mask cannot follow some of the optimizer's state, which was left as it is."""
 
 
-class KeptWords:
-    """One parameter's mask as machine words: all bits 1 where a position is kept, all 0 where it is dead.
-
-    A bitwise AND with them assigns +0.0 to what is dead, NaN and −0.0 included, at the speed of a multiplication. An
-    instance is also the hook that does so to its parameter's gradient.
-
-    Args:
-        kept: True = kept, of the parameter's shape.
-    """
-
-    def __init__(self, kept: Tensor) -> None:
-        self.keep(kept)
-        self.dense_gradients = False
-
-    def keep(self, kept: Tensor) -> None:
-        """Follow this mask from here on: True = kept."""
-        self.kept = kept
-        self._words: dict[tuple[Any, ...], Tensor] = {}
-
-    def zero_dead(self, tensor: Tensor) -> None:
-        """Write 0.0 to each dead position of a real tensor of the parameter's shape."""
-        part = own_part(tensor)
-        key = (part.dtype, part.device, part.stride(), layout_of(tensor))
-        words = self._words.get(key)
-        if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
-            words = torch.empty_like(part, dtype=WORD_TYPES[part.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(part_like(self.kept, tensor)).neg_()  # −1 is the word whose bits are all 1
-        part.view(words.dtype).bitwise_and_(words)
-
-    def __call__(self, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        if gradient is None:
-            return
-        if gradient.layout != torch.strided:
-            raise TombolaError("a masked parameter got a sparse gradient; make its layer with sparse=False")
-        if not self.dense_gradients:
-            self.zero_dead(gradient)
-
-
-class Handle:
-    """A mask attached to a model, as `attach` gives it.
-
-    It is a context manager: its end, like `detach()`, removes every hook and leaves a plain module.
-
-    Args:
-        mask: the mask that is kept; afterwards the attribute that says which one it is.
-        masked: by parameter what zeroes its dead positions.
-        follow: changes the attached mask to another.
-        removers: each removes one hook.
-
-    Examples:
-        >>> model = nn.Linear(2, 1)
-        >>> handle = attach(Mask.of({"weight": torch.tensor([[True, False]])}), model)
-        >>> handle.exchange(Mask.of({"weight": torch.tensor([[False, True]])}))
-        >>> (model.weight != 0).any().item()  # the first weight died now, the second starts from 0
-        False
-        >>> handle.detach()
-    """
-
-    def __init__(
-        self,
-        mask: Mask,
-        masked: Mapping[nn.Parameter, KeptWords],
-        follow: Callable[[Mask], None],
-        removers: list[Callable[[], None]],
-    ) -> None:
-        self.mask = mask
-        self._masked = masked
-        self._follow = follow
-        self._removers = removers
-
-    def exchange(self, mask: Mask) -> None:
-        """Keep another mask of the same parameters from here on.
-
-        What dies with it is zeroed at once: weights, gradients and optimizer state. What comes alive starts at zero.
-
-        Args:
-            mask: covers the same parameters as the mask before.
-
-        Raises:
-            TombolaError: if it covers other parameters.
-        """
-        if mask.shapes != self.mask.shapes:
-            raise TombolaError("the new mask covers other parameters; exchange the attached mask for one of its shapes")
-        self._follow(mask)
-        self.mask = mask
-
-    @contextmanager
-    def dense_gradients(self) -> Generator[None]:
-        """Inside, backward keeps the gradients of dead weights too, for a method that looks where to grow."""
-        for words in self._masked.values():
-            words.dense_gradients = True
-        try:
-            yield
-        finally:
-            for words in self._masked.values():
-                words.dense_gradients = False
-
-    def also(self, remover: Callable[[], None]) -> None:
-        """Call `remover`, too, when the mask is detached."""
-        self._removers.append(remover)
-
-    def detach(self) -> None:
-        """Remove every hook; the weights stay as they are."""
-        while self._removers:
-            self._removers.pop()()
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.detach()
-
-
-def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = None) -> Handle:
+def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, *, dead: Dead | None = None) -> Handle:
     """Keep a mask's dead weights exactly zero, and a ticket's held parameters where they are, while you train.
 
     Dead weights and their optimizer state become zero at once. Dead gradients become zero as soon as they are
     accumulated, so that clipping, closures and double-step optimizers see the sparse problem. After each
     `optimizer.step`, weights and every state tensor of the parameter's shape are zeroed again. Held parameters keep the
-    values that they have when the ticket is attached; a position that is both dead and held is zero. The model's class,
-    parameters and state_dict keys stay the same.
+    values that they have when the ticket is attached; a position that is both dead and held is zero. Layers that are
+    frozen now may be trained later. The model's class, parameters and state_dict keys stay the same.
 
     Args:
         what: the mask, or the ticket whose mask and held parameters are kept.
         model: the network that the mask was made for, however wrapped or spread over processes (DDP, FSDP2,
             torch.compile); changed in place. Distribute it first: each process then keeps its part of the mask.
-        optimizer: what trains it. Without one, only gradients are zeroed while you train, so that momentum from before
-            and weight decay can move dead weights.
+        optimizer: what trains it, or all of several in a list or a dictionary; wrapped ones too, as those of accelerate
+            and Fabric, Lookahead and SAM. Without one, only gradients are zeroed while you train, so that momentum from
+            before and weight decay can move dead weights.
+        dead: what becomes of dead weights: they are zero (`zero`); or only kept weights train (`frozen`), as in sparse
+            fine-tuning, and all else, parameters outside the mask too, stays at the values that it has now. None takes
+            what the ticket says, and zero for a mask.
 
     Returns:
         A handle to detach with, which is also a context manager.
 
     Raises:
         TombolaError: if the model is another architecture or is wrapped in FSDP of the first kind, if the processes
-            that train it were given different masks, or if the optimizer runs inside backward or holds none of the
-            model's parameters.
+            that train it were given different masks, or if an optimizer runs inside backward or holds none of the
+            masked parameters.
 
     Examples:
         >>> model = nn.Linear(2, 1)
@@ -176,27 +64,38 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         0.0
     """
     mask, held = (what.mask, what.held) if isinstance(what, Ticket) else (what, ())
+    dead = dead or (what.dead if isinstance(what, Ticket) else "zero")
+    if dead not in ("zero", "frozen"):
+        raise TombolaError(f"dead is {dead!r}; give 'zero' or 'frozen'")
     check_not_flat(model)
-    check_same(model, f"{mask.digest} {held}", "mask")
-    parameters = parameters_of(model, remove_duplicate=False)
+    check_same(model, f"{mask.digest} {held} {dead}", "mask")
+    parameters, steppers = parameters_of(model, remove_duplicate=False), steppers_of(optimizer)
     check_fits(mask, parameters)
-    _refuse_unfit(parameters, optimizer)
-    masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
+    _refuse_hooked(parameters)
     if missing := [name for name in held if name not in parameters]:
         raise TombolaError(
             f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on"
         )
-    frozen = {parameters[name]: own_part(parameters[name]).clone() for name in held}
+    _check_steppers(steppers, parameters, {*mask, *held})
+    masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
+    still = [p for name, p in parameters.items() if name in held or (dead == "frozen" and p not in masked)]
+    start = {parameter: own_part(parameter).clone() for parameter in still}
+    levels = list({id(level): level for stepper in steppers for level in stepper.levels}.values())
 
-    def guard(stepped: Optimizer | None = None, *_: object) -> None:
-        states = stepped.state if stepped is not None else {}
-        for parameter, value in frozen.items():
+    def settle(*stepped: Any) -> None:
+        for parameter, value in start.items():
             own_part(parameter).copy_(value)
-        for parameter, words in masked.items():  # after what is held, so that what is dead and held is zero
-            words.zero_dead(parameter)
-            for state in states.get(parameter, {}).values():
-                if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
-                    words.zero_dead(state)
+        for parameter, words in masked.items():
+            for level in stepped:
+                for state in state_of(level, parameter).values():
+                    if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
+                        words.zero_dead(state)
+            # After what is held, so that what is dead and held is zero; after state, which may share its memory.
+            words.settle(parameter)
+
+    def freeze() -> None:
+        for parameter, words in masked.items() if dead == "frozen" else ():
+            words.freeze(parameter)
 
     def follow(other: Mask) -> None:
         check_same(model, other.digest, "mask")
@@ -205,25 +104,25 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
             masked[parameter].keep(kept)
             if parameter.grad is not None:
                 masked[parameter].zero_dead(parameter.grad)
-        guard(optimizer)
+        freeze()
+        settle(*levels)
 
-    guard(optimizer)
-    removers = [
-        parameter.register_post_accumulate_grad_hook(words).remove
-        for parameter, words in masked.items()
-        if parameter.requires_grad
-    ]
-    removers += [p.register_post_accumulate_grad_hook(_drop_gradient).remove for p in frozen if p.requires_grad]
-    if optimizer is not None:
-        removers.append(optimizer.register_step_post_hook(guard).remove)
+    def keep_dense(dense: bool) -> None:
+        for words in masked.values():
+            words.dense_gradients = dense
+
+    freeze()
+    settle(*levels)
+    removers = [_on_gradient(parameter, words) for parameter, words in masked.items()]
+    removers += [_on_gradient(parameter, _drop_gradient) for parameter in start]
+    removers += [after_each_step(level, settle) for level in levels]
+    for level in levels:
         # An optimizer makes its state in its first step, so that one without state is looked at after that.
-        if any(optimizer.state.get(parameter) for parameter in masked):
-            _warn_of_factored_state(optimizer, masked)
+        if any(state_of(level, parameter) for parameter in masked):
+            _warn_of_factored_state(level, masked)
         else:
-            removers.append(
-                _after_first_step(optimizer, lambda: _warn_of_factored_state(optimizer, masked, fresh=True))
-            )
-    return Handle(mask, masked, follow, removers)
+            removers.append(_after_first_step(level, lambda stepped: _warn_of_factored_state(stepped, masked, True)))
+    return Handle(mask, follow, keep_dense, removers)
 
 
 def _kept_of(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> dict[nn.Parameter, Tensor]:
@@ -235,11 +134,22 @@ def _kept_of(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> dict[nn.Para
     return kept
 
 
+def _on_gradient(parameter: nn.Parameter, hook: Callable[[Tensor], None]) -> Callable[[], None]:
+    """Run a hook whenever the parameter's gradient is ready; of a frozen one, once it trains."""
+    trains = parameter.requires_grad
+    if not (trains or parameter.is_floating_point()):
+        return lambda: None  # integers never have a gradient
+    parameter.requires_grad_(True)  # torch takes no hook of what needs no gradient, and keeps it once it has it
+    removable = parameter.register_post_accumulate_grad_hook(hook)
+    parameter.requires_grad_(trains)
+    return removable.remove
+
+
 def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _refuse_unfit(parameters: dict[str, nn.Parameter], optimizer: Optimizer | None) -> None:
+def _refuse_hooked(parameters: dict[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
         hooks = gradient_hooks(parameter)
         foreign = [hook for hook in hooks if not isinstance(hook, KeptWords) and hook is not _drop_gradient]
@@ -248,33 +158,54 @@ def _refuse_unfit(parameters: dict[str, nn.Parameter], optimizer: Optimizer | No
                 f"'{name}' already has a hook that runs when its gradient is ready, as optimizers fused into backward "
                 "have; attach the mask first, or step the optimizer after backward"
             )
-    if optimizer is not None:
-        in_model = set(parameters.values())
-        if not any(p in in_model for group in optimizer.param_groups for p in group["params"]):
-            raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
 
 
-def _after_first_step(optimizer: Optimizer, action: Callable[[], None]) -> Callable[[], None]:
+def _check_steppers(
+    steppers: Collection[Stepper], parameters: Mapping[str, nn.Parameter], covered: Collection[str]
+) -> None:
+    """Refuse an optimizer that has nothing to do with the mask, and name what no optimizer holds."""
+    trained = {name for name in covered if parameters[name].requires_grad}
+    somewhere: set[nn.Parameter] = set()
+    for stepper in steppers:
+        holds = stepper.parameters
+        if holds.isdisjoint(parameters.values()):
+            raise TombolaError(f"{stepper.called} holds none of this model's parameters; make it from its parameters()")
+        if trained and holds.isdisjoint(parameters[name] for name in covered):
+            raise TombolaError(
+                f"{stepper.called} holds nothing that the mask covers, as '{min(trained)}'; give the one that trains "
+                "it, and leave this one out"
+            )
+        somewhere |= holds
+    unheld = [name for name in parameters if name in trained and parameters[name] not in somewhere]
+    if steppers and unheld:
+        which = f"'{unheld[0]}' is" if len(unheld) == 1 else f"'{unheld[0]}' and {len(unheld) - 1} more are"
+        warnings.warn(
+            f"{which} masked and in none of the given optimizers; another one that trains them can revive their dead "
+            "weights, so give all optimizers, as [one, other]",
+            AttachWarning,
+            stacklevel=3,
+        )
+
+
+def _after_first_step(level: Any, action: Callable[[Any], None]) -> Callable[[], None]:
     """Call `action` once, after the optimizer's next step; returned is what takes that back."""
     due = [action]
 
-    def once(*_: object) -> None:
+    def once(stepped: Any) -> None:
         while due:
-            due.pop()()
+            due.pop()(stepped)
 
-    return optimizer.register_step_post_hook(once).remove
+    return after_each_step(level, once)
 
 
-def _warn_of_factored_state(
-    optimizer: Optimizer, masked: dict[nn.Parameter, KeptWords], *, fresh: bool = False
-) -> None:
+def _warn_of_factored_state(level: Any, masked: Iterable[nn.Parameter], fresh: bool = False) -> None:
     """Warn of state with another shape than its parameter's.
 
     State that a step under the mask made (fresh) saw dead gradients as zero: only a smaller one, which mixes dead and
     live positions, is worth a warning.
     """
     for parameter in masked:
-        for key, state in optimizer.state.get(parameter, {}).items():
+        for key, state in state_of(level, parameter).items():
             tensors = [t for t in (state if isinstance(state, list | tuple) else [state]) if isinstance(t, Tensor)]
             sizes = [t.numel() for t in tensors if t.numel() > 1 and t.shape != parameter.shape]
             if any(not fresh or size < parameter.numel() for size in sizes):

@@ -80,6 +80,8 @@ def overlay(
         if name in held:
             own.fill_(1.0 if name.endswith("weight") else 0.0)
         elif name in names:
+            if parameter.is_complex():
+                raise TombolaError(f"'{name}' is complex, and {weights} weights are real; give weights='own'")
             deviation = math.sqrt(2 / _fan_in(parameter))
             if weights == "signed-constant":
                 own.copy_(torch.where(own < 0, -deviation, deviation))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from tombola.errors import TombolaError
 from tombola.tickets.sharding import reshard
@@ -60,7 +61,7 @@ def places_of(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[Na
         wrapper = wrapper_of(module, wrappers)
         yield NamePlace(module, name, path, wrapper)
         for child_name, child in reversed(children_of(module).items()):  # the last one pushed is visited first
-            if child is not None:
+            if child is not None and not (wrapper is not None and child_name == wrapper.twin):
                 inside = wrapper is not None and child_name == wrapper.child
                 to_visit.append((child, name if inside else joined(name, child_name), joined(path, child_name)))
 
@@ -129,6 +130,11 @@ def _tensors_by_name(model: nn.Module, *stores: Store, remove_duplicate: bool = 
                 if tensor is None or key in left_out or (remove_duplicate and tensor in listed):
                     continue
                 listed.add(tensor)
+                if is_lazy(tensor):
+                    raise TombolaError(
+                        f"'{joined(name, key)}' has neither shape nor values yet, since its layer is lazy; call the "
+                        "network on a batch first"
+                    )
                 plain, full_path = joined(name, key), joined(path, key)
                 first_path, first = by_name.setdefault(plain, (full_path, tensor))
                 if first is not tensor:

@@ -7,11 +7,16 @@ import os
 from collections.abc import Generator, Hashable, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
+
+from tombola.errors import TombolaError
 from tombola.files import parsed, read_as, text_of, unwritable
 from tombola.papers.spiral.spiral_runs import Values
+from tombola.papers.spiral.structures import INPUTS, LAYERS, Structure
 
 
 class Line(Protocol):
@@ -42,10 +47,26 @@ class Row:
     def __post_init__(self) -> None:
         if not self.accuracies or not all(0 <= accuracy <= 1 for accuracy in self.accuracies):
             raise ValueError("its accuracies are not shares from 0 to 1, one for each setting")
+        if self.values is not None:
+            _check_values(self.values, self.structure)
 
     @property
     def key(self) -> tuple[str, int]:
         return self.structure, self.seed
+
+
+def _check_values(values: Values, structure: str) -> None:
+    """Raise ValueError unless values are those of all layers of this structure, as numbers."""
+    try:
+        sizes = (INPUTS, *Structure.parse(structure).widths, 1)
+    except TombolaError as error:
+        raise ValueError(str(error)) from error
+    shapes = {name: np.shape(np.asarray(value, float)) for name, value in values.items()}
+    layers = dict(zip(LAYERS, pairwise(sizes), strict=True))
+    weights = {f"{name}.weight": (rows, columns) for name, (columns, rows) in layers.items()}
+    biases = {f"{name}.bias": (rows,) for name, (_, rows) in layers.items()}
+    if shapes != weights | biases:
+        raise ValueError(f"its values are not those of the layers of {structure}")
 
 
 class Records(Generic[L]):

@@ -13,9 +13,12 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.tickets import check_fits, parameters_of, put_values
 from tombola.training.cost import Cost, SampleFlops
+from tombola.training.devices import agreed_device
 from tombola.training.ensemble.ensemble_loop import PerSample, evaluate_together, fit_together
 from tombola.training.ensemble.member import Member, fingerprint_of
 from tombola.training.ensemble.stack import Unbatched, common_setting, stacked, stacking_obstacle
+from tombola.training.first_batch import check_first_batch
+from tombola.training.loaders import first_of
 from tombola.training.loop import Diverged, Fit, evaluate
 from tombola.training.memory import reset_peak_memory, step_memory
 from tombola.training.progress import bars
@@ -53,7 +56,12 @@ class FittedMember:
 
 
 def train_together(
-    task: Task, members: Sequence[Member], *, run: Run | None = None, chunk: int | None = None
+    task: Task,
+    members: Sequence[Member],
+    *,
+    device: torch.device | str = "auto",
+    run: Run | None = None,
+    chunk: int | None = None,
 ) -> list[Trained]:
     """Train many networks of one architecture at once, each as if it trained alone.
 
@@ -64,14 +72,16 @@ def train_together(
     Args:
         task: gives network, data, loss, metric and recipe.
         members: the networks, each as `train` would be asked for it.
-        run: device, bars, meter, and the folder from which a killed training goes on; in memory and on the CPU if None.
+        device: where they train: the run's, or without a run CUDA if there is one, else the CPU; or one of your choice.
+        run: device, bars, meter, and the folder from which a killed training goes on; in memory if None.
         chunk: how many train at a time; as many as the caches hold if None.
 
     Returns:
         One result a member, in order. Its seconds, energy and carbon are its share of what the chunk took.
 
     Raises:
-        TombolaError: if `chunk` is less than 1, or a member's mask or recipe does not fit the task.
+        TombolaError: if `chunk` is less than 1, if `device` is not the run's or is not there, or if a member's mask or
+            recipe does not fit the task.
 
     Examples:
         >>> from tombola.testing import toy_task
@@ -80,11 +90,13 @@ def train_together(
         >>> [result.together for result in results]
         [2, 2]
     """
+    device = agreed_device(device, None if run is None else run.device)
     if run is None:
         with bars() as shown:
-            return train_together(task, members, run=Run(bars=shown), chunk=chunk)
+            return train_together(task, members, run=Run(device=device, bars=shown), chunk=chunk)
     if chunk is not None and chunk < 1:
         raise TombolaError(f"chunk is {chunk}; give at least 1, or leave it out")
+    check_first_batch(task, members[0].seed if members else 0, run.device)
     results: dict[int, Trained] = {}
     with run.bars.track("networks", len(members)) as tick:
         for group in groups_alike([member.recipe_on(task) for member in members]):
@@ -144,7 +156,7 @@ def chunk_size(task: Task, member: Member, device: torch.device) -> int:
         A number from 2 to 256.
     """
     recipe, model = member.recipe_on(task), member.build(task).to(device)
-    bytes_each = step_memory(task, model, next(iter(task.batches("train", member.seed, 0))), recipe)
+    bytes_each = step_memory(task, model, first_of(task.batches("train", member.seed, 0)), recipe)
     room = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CACHE
     return min(max(2, room // max(bytes_each, 1)), MOST)
 
@@ -174,11 +186,13 @@ def fit_members(
         check_fits(member.mask, parameters)
         if member.ticket is not None and member.ticket.removed:
             raise Unbatched("a ticket of whole units trains as a smaller network of its own")
+        if member.ticket is not None and member.ticket.dead != "zero":
+            raise Unbatched("a ticket leaves its other weights frozen, and not at zero")
         if member.ticket is not None and not parameters.keys() >= set(member.ticket.held):
             raise Unbatched("a ticket holds what is no parameter of its network")
     if why := stacking_obstacle(task, recipes[0], models[0], run.device):
         raise Unbatched(why)
-    batch = next(iter(task.batches("train", members[0].seed, 0)))
+    batch = first_of(task.batches("train", members[0].seed, 0))
     with own_randomness(run.device, members[0].seed):
         flops, step_bytes = SampleFlops.measure(task, models[0], batch), step_memory(task, models[0], batch, recipes[0])
     stack = stacked(task, members, models, recipes, run.device)

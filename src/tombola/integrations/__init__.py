@@ -1,0 +1,1 @@
+"""Tombola in other libraries: each file needs its library, which is an extra of Tombola's distribution."""
