@@ -15,7 +15,20 @@ from tombola.errors import TombolaError
 from tombola.nested import mapped, samples_in
 from tombola.scores.types import Batch, Batches, Forward, Loss, checked_batches, forward
 from tombola.structure import Mode, Prunable, in_mode, own_random_state
-from tombola.tickets import HeldTensors, Mask, buffers_of, check_fits, device_of, eager, parameters_of, recomputable
+from tombola.tickets import (
+    HeldTensors,
+    Mask,
+    buffers_of,
+    check_fits,
+    check_whole,
+    device_of,
+    eager,
+    is_spread,
+    own_network,
+    parameters_of,
+    recomputable,
+    whole,
+)
 
 
 class UnusedWarning(UserWarning):
@@ -56,19 +69,23 @@ class Pure:
         parameters = parameters_of(model)
         if mask is not None:
             check_fits(mask, parameters)
-        scored = prunable(model)
+        self._spread = any(is_spread(parameter) for parameter in parameters.values())
+        scored = {name: whole(parameter) for name, parameter in prunable(model).items()}
         self.weights: dict[str, Tensor] = {}
         for name, parameter in scored.items():
             if mask is None or name not in mask:
-                value = parameter.detach().to(precision_of(parameter, dtype), copy=True)
+                value = parameter.to(precision_of(parameter, dtype), copy=True)
             else:
-                value = torch.where(mask[name].to(parameter.device), parameter.detach(), 0.0)
+                value = torch.where(mask[name].to(parameter.device), parameter, 0.0)
                 value = value.to(precision_of(parameter, dtype))
             self.weights[name] = value.requires_grad_()
         values = scored if regrow else self.weights
         # Without regrow, values share their memory with the weights: one copy is enough.
         self.values = {n: value.detach().to(precision_of(value, dtype), copy=regrow) for n, value in values.items()}
-        fixed = {name: self._cast(p.detach()) for name, p in parameters.items() if name not in scored}
+        # What is spread over processes is not called, and so not gathered for nothing.
+        fixed = {
+            name: self._cast(p.detach()) for name, p in parameters.items() if not self._spread and name not in scored
+        }
         buffers = buffers_of(model)
         self._buffers = tuple(buffers)
         # Batch norm in training mode writes into its buffers.
@@ -78,6 +95,8 @@ class Pure:
         self._tensors, self._last = HeldTensors(model), {}
 
     def __call__(self, inputs: Any) -> Any:
+        if self._spread:
+            check_whole(self.model, "a score that calls it")
         values = {**self.weights, **self.others}
         # What backward computes again begins with the buffers that this pass begins with, and leaves them as it did.
         first = {name: values[name].clone() for name in self._buffers} if torch.is_grad_enabled() else {}
@@ -140,6 +159,7 @@ def untouched(
         dtype: the precision of the evaluation.
         mask, regrow, prunable, forward, seed: see `View`.
     """
+    model = own_network(model)
     device = device_of(model)
     with (
         own_random_state(device, seed),

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from tombola.errors import TombolaError
 from tombola.scores.block_scores import block_outputs
 from tombola.scores.evaluation import check_real, untouched
 from tombola.scores.kinds import Data, Kind, MeasuredScore, Needs
-from tombola.scores.types import Batches, Loss, Scores, View
+from tombola.scores.types import Scores
 from tombola.structure import NORMS, is_producer
 from tombola.tickets import joined, modules_of
 
@@ -42,10 +42,7 @@ class FeatureScore(MeasuredScore):
     def kind(self) -> Kind:
         return "block" if self.of == "block" else "unit"
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        data = self.data(batches, loss, view)
+    def worths(self, model: nn.Module, data: Data) -> Scores:
         if self.of == "block":
             return self.block_scores(block_outputs(model, data), data)
         return self.filter_scores(filter_summaries(model, data, self.summary), data)

@@ -18,6 +18,7 @@ from tombola.fields import check_fields
 from tombola.scores.evaluation import Pure, check_real, first_batches, mean_gradients, required_loss, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
 from tombola.structure import NM, Channels, Filters, Granularity, Mode, PartUnits, QueryKey, Weights
+from tombola.tickets import batches_of_all, own_network, same_on_all
 
 Kind = Literal["weight", "unit", "block"]
 """What a score ranks.
@@ -123,7 +124,14 @@ class MeasuredScore:
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
         data = self.data(batches, loss, view)
-        with self.evaluated(model, view) as network:
+        if self.needs != "data":
+            return self.worths(model, data)
+        data.batches = batches_of_all(model, data.batches)
+        return same_on_all(model, self.worths(own_network(model), data))
+
+    def worths(self, model: nn.Module, data: Data) -> Scores:
+        """The scores of a network, on batches that all processes that train it have in common."""
+        with self.evaluated(model, data.view) as network:
             if not self.takes_complex:
                 check_real(network.weights, f"the score '{self.name}'")
             return self.measure(network, data)
@@ -239,11 +247,6 @@ class BlockScore(MeasuredScore):
     @property
     def kind(self) -> Kind:
         return "block"
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        return self.worths(model, self.data(batches, loss, view))
 
     def worths(self, model: nn.Module, data: Data) -> Scores:
         """The scores of the network's blocks; larger = keep. The network must stay unchanged."""

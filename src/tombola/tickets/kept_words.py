@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.tickets.sharding import layout_of, own_part, part_like
 
 WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -35,7 +36,7 @@ class KeptWords:
 
     def freeze(self, parameter: Tensor) -> None:
         """Let the parameter's dead positions have their present values from here on, and not 0."""
-        self._frozen, self._loaded = parameter.detach().masked_fill(self.kept.to(parameter.device), 0), False
+        self._frozen, self._loaded = self._dead_in(parameter), False
 
     def settle(self, parameter: Tensor) -> None:
         """Write to the parameter's dead positions what belongs there: 0.0, or what was frozen, bit for bit."""
@@ -45,14 +46,15 @@ class KeptWords:
 
     def zero_dead(self, tensor: Tensor) -> None:
         """Write 0.0 to each dead position of a tensor of the parameter's shape."""
-        kept = self.kept.unsqueeze(-1) if tensor.is_complex() else self.kept
-        tensor = _as_real(tensor)
-        key = _layout(tensor)
+        part = _as_real(tensor)
+        key = (*_layout(part), layout_of(tensor))
         words = self._words.get(key)
         if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
-            words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(kept).neg_()  # −1 is the word whose bits are all 1
-        tensor.view(words.dtype).bitwise_and_(words)
+            kept = part_like(self.kept, tensor)
+            words = torch.empty_like(part, dtype=WORD_TYPES[part.element_size()], requires_grad=False)
+            words.copy_(kept.unsqueeze(-1) if tensor.is_complex() else kept)
+            self._words[key] = words.neg_()  # −1 is the word whose bits are all 1
+        part.view(words.dtype).bitwise_and_(words)
 
     def __call__(self, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -69,20 +71,24 @@ class KeptWords:
         """The frozen values as machine words, 0 where a position is kept, in the parameter's layout of now."""
         if self._frozen is None:
             return None
-        if _layout(self._frozen) != _layout(parameter):
-            self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
+        part = own_part(parameter)
+        if _layout(self._frozen) != _layout(part):
+            self._frozen = torch.empty_like(part, requires_grad=False).copy_(self._frozen)
         return _as_words(self._frozen)
 
     def _check_loaded(self, parameter: Tensor) -> None:
         """Refuse, in the first backward pass, to train on other weights than those that were frozen."""
         frozen = self._frozen_like(parameter)
-        present = parameter.detach().masked_fill(self.kept.to(parameter.device), 0)
-        if frozen is not None and not torch.equal(_as_words(present), frozen):
+        if frozen is not None and not torch.equal(_as_words(self._dead_in(parameter)), frozen):
             raise TombolaError(
                 "weights that stay frozen were changed after the mask was attached, as by load_state_dict; attach the "
                 "mask after that"
             )
         self._loaded = True
+
+    def _dead_in(self, parameter: Tensor) -> Tensor:
+        """A copy of this process's part of the parameter, 0 where a position is kept."""
+        return own_part(parameter).masked_fill(part_like(self.kept, parameter).to(parameter.device), 0)
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:
@@ -90,8 +96,8 @@ def _layout(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _as_real(tensor: Tensor) -> Tensor:
-    """The tensor's own memory, with complex numbers as pairs of real ones."""
-    tensor = tensor.detach()
+    """The memory of a tensor's part in this process, with complex numbers as pairs of real ones."""
+    tensor = own_part(tensor)
     if not tensor.is_complex():
         return tensor
     return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
