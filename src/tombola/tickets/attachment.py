@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.handle import Handle
+from tombola.tickets.kept_words import KeptWords, zero
 from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, Stepper, after_each_step, state_of, steppers_of
 from tombola.tickets.tensor_names import parameters_of
@@ -19,74 +19,9 @@ from tombola.tickets.ticket import Dead, Ticket
 from tombola.tickets.torch_private import gradient_hooks, steps_in_backward
 from tombola.tickets.wrappers import is_distributed, is_sharded
 
-WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
 
 class AttachWarning(UserWarning):
     """A mask cannot follow some of the optimizer's state, which was left as it is."""
-
-
-class KeptWords:
-    """One parameter's mask as machine words: all bits 1 where a position is kept, all 0 where it is dead.
-
-    A bitwise AND with them assigns +0.0 to what is dead, NaN and −0.0 included, at the speed of a multiplication. An
-    instance is also the hook that does so to its parameter's gradient.
-
-    Args:
-        kept: True = kept, of the parameter's shape.
-    """
-
-    def __init__(self, kept: Tensor) -> None:
-        self.keep(kept)
-        self.dense_gradients = False
-        self._frozen: Tensor | None = None
-
-    def keep(self, kept: Tensor) -> None:
-        """Follow this mask from here on: True = kept."""
-        self.kept = kept
-        self._words: dict[tuple[Any, ...], Tensor] = {}
-
-    def freeze(self, parameter: Tensor) -> None:
-        """Let the parameter's dead positions have their present values from here on, and not 0."""
-        self._frozen = parameter.detach().masked_fill(self.kept.to(parameter.device), 0)
-
-    def settle(self, parameter: Tensor) -> None:
-        """Write to the parameter's dead positions what belongs there: 0.0, or what was frozen, bit for bit."""
-        self.zero_dead(parameter)
-        if self._frozen is not None:
-            if _layout(self._frozen) != _layout(parameter):
-                self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
-            values, frozen = _as_real(parameter), _as_real(self._frozen)
-            word = WORD_TYPES[values.element_size()]
-            values.view(word).bitwise_or_(frozen.view(word))
-
-    def zero_dead(self, tensor: Tensor) -> None:
-        """Write 0.0 to each dead position of a tensor of the parameter's shape."""
-        kept = self.kept.unsqueeze(-1) if tensor.is_complex() else self.kept
-        tensor = _as_real(tensor)
-        key = _layout(tensor)
-        words = self._words.get(key)
-        if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
-            words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(kept).neg_()  # −1 is the word whose bits are all 1
-        tensor.view(words.dtype).bitwise_and_(words)
-
-    def __call__(self, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        if gradient is None:
-            return
-        if gradient.layout != torch.strided:
-            raise TombolaError("a masked parameter got a sparse gradient; make its layer with sparse=False")
-        if not self.dense_gradients:
-            self.zero_dead(gradient)
-
-
-def _as_real(tensor: Tensor) -> Tensor:
-    """The tensor's own memory, with complex numbers as pairs of real ones."""
-    tensor = tensor.detach()
-    if not tensor.is_complex():
-        return tensor
-    return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
 
 
 def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, *, dead: Dead | None = None) -> Handle:
@@ -147,13 +82,16 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     def settle(*stepped: Any) -> None:
         for parameter, value in start.items():
             parameter.detach().copy_(value)
+        # After what is held, so that what is dead and held is zero.
+        pairs = [words.in_words(parameter) for parameter, words in masked.items()]
         for parameter, words in masked.items():
             for level in stepped:
                 for state in state_of(level, parameter).values():
                     if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
-                        words.zero_dead(state)
-            # After what is held, so that what is dead and held is zero; after state, which may share its memory.
-            words.settle(parameter)
+                        pairs.append(words.in_words(state))
+        zero(pairs)
+        for parameter, words in masked.items() if dead == "frozen" else ():  # after state, which may share its memory
+            words.thaw(parameter)
 
     def freeze() -> None:
         for parameter, words in masked.items() if dead == "frozen" else ():
@@ -183,10 +121,6 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
         else:
             removers.append(_after_first_step(level, lambda stepped: _warn_of_factored_state(stepped, masked, True)))
     return Handle(mask, follow, keep_dense, removers)
-
-
-def _layout(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.dtype, tensor.device, tensor.stride()
 
 
 def _kept_of(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> dict[nn.Parameter, Tensor]:
