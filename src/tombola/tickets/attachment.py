@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.handle import Handle
-from tombola.tickets.kept_words import KeptWords
+from tombola.tickets.kept_words import KeptWords, zero
 from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, Stepper, after_each_step, state_of, steppers_of
 from tombola.tickets.sharding import check_not_flat, check_same, own_part, reshard
@@ -85,13 +85,16 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     def settle(*stepped: Any) -> None:
         for parameter, value in start.items():
             own_part(parameter).copy_(value)
+        # After what is held, so that what is dead and held is zero.
+        pairs = [words.in_words(parameter) for parameter, words in masked.items()]
         for parameter, words in masked.items():
             for level in stepped:
                 for state in state_of(level, parameter).values():
                     if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
-                        words.zero_dead(state)
-            # After what is held, so that what is dead and held is zero; after state, which may share its memory.
-            words.settle(parameter)
+                        pairs.append(words.in_words(state))
+        zero(pairs)
+        for parameter, words in masked.items() if dead == "frozen" else ():  # after state, which may share its memory
+            words.thaw(parameter)
 
     def freeze() -> None:
         for parameter, words in masked.items() if dead == "frozen" else ():

@@ -1,7 +1,8 @@
-"""A parameter's mask as machine words, which assign at the speed of arithmetic."""
+"""A mask as machine words, which write zeros into tensors, many at once on a GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,15 +10,15 @@ from torch import Tensor
 
 from tombola.errors import TombolaError
 from tombola.tickets.sharding import layout_of, own_part, part_like
+from tombola.tickets.torch_private import multiply_
 
 WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class KeptWords:
-    """One parameter's mask as machine words: all bits 1 where a position is kept, all 0 where it is dead.
+    """One parameter's mask as machine words, which assign +0.0 to what is dead, NaN and −0.0 included; see `zero`.
 
-    A bitwise AND with them assigns +0.0 to what is dead, NaN and −0.0 included, at the speed of a multiplication. An
-    instance is also the hook that does so to its parameter's gradient.
+    An instance is also the hook that does so to its parameter's gradient.
 
     Args:
         kept: True = kept, of the parameter's shape.
@@ -38,23 +39,27 @@ class KeptWords:
         """Let the parameter's dead positions have their present values from here on, and not 0."""
         self._frozen, self._loaded = self._dead_in(parameter), False
 
-    def settle(self, parameter: Tensor) -> None:
-        """Write to the parameter's dead positions what belongs there: 0.0, or what was frozen, bit for bit."""
-        self.zero_dead(parameter)
+    def thaw(self, parameter: Tensor) -> None:
+        """Write to the parameter's dead positions, which are 0.0, what was frozen there, bit for bit."""
         if (frozen := self._frozen_like(parameter)) is not None:
             _as_words(parameter).bitwise_or_(frozen)
 
     def zero_dead(self, tensor: Tensor) -> None:
         """Write 0.0 to each dead position of a tensor of the parameter's shape."""
+        zero([self.in_words(tensor)])
+
+    def in_words(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """The memory of a tensor of the parameter's shape, and the mask, both as words."""
         part = _as_real(tensor)
         key = (*_layout(part), layout_of(tensor))
         words = self._words.get(key)
-        if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
+        if words is None:  # of the tensor's own layout, so that what is done runs over contiguous memory
             kept = part_like(self.kept, tensor)
             words = torch.empty_like(part, dtype=WORD_TYPES[part.element_size()], requires_grad=False)
-            words.copy_(kept.unsqueeze(-1) if tensor.is_complex() else kept)
-            self._words[key] = words.neg_()  # −1 is the word whose bits are all 1
-        part.view(words.dtype).bitwise_and_(words)
+            self._words[key] = words.copy_(kept.unsqueeze(-1) if tensor.is_complex() else kept)
+            if part.is_cpu:
+                words.neg_()  # −1 is the word whose bits are all 1
+        return part.view(words.dtype), words
 
     def __call__(self, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -89,6 +94,25 @@ class KeptWords:
     def _dead_in(self, parameter: Tensor) -> Tensor:
         """A copy of this process's part of the parameter, 0 where a position is kept."""
         return own_part(parameter).masked_fill(part_like(self.kept, parameter).to(parameter.device), 0)
+
+
+def zero(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Write 0.0 where masks are dead: on the CPU by a bitwise AND, elsewhere by a product of whole numbers.
+
+    Both assign, and keep what is kept bit for bit. A GPU takes longer to start such a piece of work than to do it, and
+    of products torch starts one for many tensors.
+
+    Args:
+        pairs: what `in_words` gave.
+    """
+    elsewhere: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, Tensor]]] = {}
+    for values, words in pairs:
+        if values.is_cpu:
+            values.bitwise_and_(words)
+        else:
+            elsewhere.setdefault((values.dtype, values.device), []).append((values, words))
+    for alike in elsewhere.values():
+        multiply_(*zip(*alike, strict=True))
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ are needed to add up gradients; the contract test covers them too.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -105,6 +105,11 @@ def runs_step_hooks(optimizer: Any) -> bool:
     """Whether hooks of this object run when it steps; a wrapper of an optimizer may be an Optimizer without them."""
     hooked = getattr(getattr(type(optimizer), "step", None), "hooked", False)
     return hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
+
+
+def multiply_(tensors: Sequence[Tensor], factors: Sequence[Tensor]) -> None:
+    """Multiply each tensor by its factor, in place; on a GPU in one piece of work."""
+    DOOR.part(torch, "_foreach_mul_")(tensors, factors)
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:
