@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import nn
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.methods.mask_convergence import ConvergenceRule, MaskConvergence
+from tombola.methods.own_loop import before_each_step, steps_of
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
 from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
@@ -88,13 +88,13 @@ class EarlyBird(ConvergenceRule):
         return Ticket(mask, Values(tensors_of(model), "end", spent), removed=removed, provenance=provenance)
 
     def watch(
-        self, model: nn.Module, optimizer: Optimizer, example: Inputs | None = None, forward: Forward = forward
+        self, model: nn.Module, optimizer: Any, example: Inputs | None = None, forward: Forward = forward
     ) -> Watch:
         """Watch your own training: call `epoch_end()` after each epoch, and stop when it is True.
 
         Args:
             model: the network that you train.
-            optimizer: one that holds its parameters.
+            optimizer: what trains it: one, a wrapper of one, or several.
             example: inputs on which the network can be called. With them, a ticket of channels covers whole channels;
                 without them, only the γ and β of their norms, from which `tb.shrink` finds the rest.
             forward: how to call the model on inputs.
@@ -140,11 +140,12 @@ class Watch:
         self,
         method: EarlyBird,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Any,
         example: Inputs | None = None,
         forward: Forward = forward,
     ) -> None:
-        optimized = {p for group in optimizer.param_groups for p in group["params"]}
+        self._held = {one: {p for group in one.param_groups for p in group["params"]} for one in steps_of(optimizer)}
+        optimized = {p for held in self._held.values() for p in held}
         by_channels = isinstance(method.granularity, Channels)
         self._units = None
         if example is not None or not by_channels:
@@ -157,27 +158,21 @@ class Watch:
             raise TombolaError(
                 f"the optimizer does not hold '{missing[0]}' of this model; make it from model.parameters()"
             )
-        self._model, self._optimizer, self._epochs = model, optimizer, 0
-        self._hook = optimizer.register_step_pre_hook(self._before_step)
+        self._model, self._epochs = model, 0
+        self._removers = [before_each_step(one, self._shaping(held)) for one, held in self._held.items()]
 
-    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
-        if closure is None:  # Fused optimizers under AMP unscale within the step, so gradients are still scaled here.
-            scale = getattr(optimizer, "grad_scale", None)
-            self._convergence.shape_gradients(1.0 if scale is None else scale)
-            return None
-
-        def shaping_closure() -> Any:  # Only within the step does a closure make gradients.
-            loss = closure()
-            self._convergence.shape_gradients()
-            return loss
-
-        return args[:1], {**kwargs, "closure": shaping_closure}
+    def _shaping(self, held: set[nn.Parameter]) -> Callable[[Tensor | float], None]:
+        return lambda scale: self._convergence.shape_gradients(scale, held)
 
     def epoch_end(self) -> bool:
         """Look at the masks after an epoch; True when they have settled."""
         self._epochs += 1
-        return self._convergence.look(self._optimizer)
+        return self._convergence.look(*self._held)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the masks have settled, or need not (epsilon 0)."""
+        return self._convergence.settled or not self._convergence.settings.epsilon
 
     @property
     def distance(self) -> float:
@@ -191,8 +186,9 @@ class Watch:
         return Ticket(mask, Values(tensors_of(self._model), f"{self._epochs}ep", self._epochs), removed=removed)
 
     def detach(self) -> None:
-        """Remove the hook from the optimizer."""
-        self._hook.remove()
+        """Remove the hooks from the optimizer."""
+        while self._removers:
+            self._removers.pop()()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, to go on with the search."""

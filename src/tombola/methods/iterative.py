@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from torch import nn
@@ -13,7 +14,7 @@ from tombola.fields import check_fields
 from tombola.methods.density_schedule import Schedule, densities, rounds_for, scope_at
 from tombola.methods.protocol import DensityKind
 from tombola.methods.rewinding import KEEPS_WEIGHTS, check_rewind, prescribed, step_of
-from tombola.methods.rounds import Rewinder, Round
+from tombola.methods.rounds import Place, Rewinder, Round, RoundsFile
 from tombola.scores import (
     Batches,
     Forward,
@@ -124,7 +125,13 @@ class Iterative:
         return Ticket(mask, start, recipe=prescribed(self.rewind, task.recipe), removed=units.removed(kept_units))
 
     def rounds(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, forward: Forward = forward
+        self,
+        model: nn.Module,
+        batches: Batches = (),
+        loss: Loss | None = None,
+        forward: Forward = forward,
+        *,
+        folder: str | Path | None = None,
     ) -> Generator[Round]:
         """Iterative pruning around your own training: train `round.model` in each round, the ticket in the last.
 
@@ -135,6 +142,8 @@ class Iterative:
             batches: pairs of inputs and targets, for a score or a granularity that needs data.
             loss: of outputs and targets, for a score that needs it.
             forward: how to call the model on inputs.
+            folder: where it is kept which round it is, and from which weights and mask; a program that was killed goes
+                on with that round. How far the round itself has come is in your own checkpoints.
 
         Yields:
             The rounds, the first one dense. Train inside `with round.attach(optimizer)`. A step to rewind to counts the
@@ -157,19 +166,28 @@ class Iterative:
         units = self.granularity.units(model, probe_of(batches, forward))
         rewinder = Rewinder(step_of(self.rewind), Values(tensors_of(model), "init"))
         levels = self.levels(units)
-        start, kept_units, mask = rewinder.initial, None, Mask.full(self.prunable(model))
-        for index, density in enumerate([1.0, *levels]):
-            yield Round(index, density, mask, model, start, rewinder.count if index == 0 else None)
+        file = None if folder is None else RoundsFile(Path(folder), self)
+        place = None if file is None else file.load(rewinder)
+        if place is None:
+            place = Place(0, Mask.full(self.prunable(model)), None, rewinder.initial)
+        else:
+            put_values(model, place.start.tensors)
+        while True:
+            if file is not None:
+                file.save(place, rewinder)
+            index, density = place.index, [1.0, *levels][place.index]
+            yield Round(index, density, place.mask, model, place.start, rewinder if index == 0 else None)
             if index == len(levels):
                 return
-            view = View(mask=mask, prunable=self.prunable, forward=forward)
+            view = View(mask=place.mask, prunable=self.prunable, forward=forward)
             check_takes(self.score, view)
             scores = self.score(model, batches, loss, **view)
             scope, share = scope_at(self.scope, levels[index], levels[-1])
-            kept_units = units.choose(scores, share, scope=scope, within=kept_units, floor=self.floor)
+            kept_units = units.choose(scores, share, scope=scope, within=place.kept, floor=self.floor)
             mask = units.expand(kept_units, tensors_of(model))
             start = Values(tensors_of(model), "end") if self.rewind in KEEPS_WEIGHTS else rewinder.values
             put_values(model, start.tensors)
+            place = Place(index + 1, mask, kept_units, start)
 
     def _start(
         self, task: Task, model: nn.Module, seed: int, initial: Values, snapshot: Snapshot, spent: float

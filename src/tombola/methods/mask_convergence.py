@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -121,11 +121,11 @@ class MaskConvergence(Observer):
         """Whether the masks have settled."""
         return self.full and max(self.distances) < self.settings.epsilon
 
-    def look(self, optimizer: Optimizer | None = None) -> bool:
+    def look(self, *optimizers: Optimizer) -> bool:
         """Take the mask of this moment; True when the masks have settled.
 
         Args:
-            optimizer: the one whose running means are scaled, if `momentum` asks for it.
+            *optimizers: those whose running means are scaled, if `momentum` asks for it.
         """
         settings = self.settings
         kept = self._choose()
@@ -138,8 +138,9 @@ class MaskConvergence(Observer):
             self.masks = [kept]
         self._update_dropped()
         self._update_factor()
-        if settings.momentum and optimizer is not None and self.factor != 1:
-            self._scale_moments(optimizer)
+        if settings.momentum and self.factor != 1:
+            for optimizer in optimizers:
+                self._scale_moments(optimizer)
         return self.settled
 
     def _choose(self) -> Mask:
@@ -166,15 +167,16 @@ class MaskConvergence(Observer):
             self.factor = self.settings.truncation
 
     @torch.no_grad()
-    def shape_gradients(self, scale: Tensor | float = 1.0) -> None:
+    def shape_gradients(self, scale: Tensor | float = 1.0, among: Container[nn.Parameter] | None = None) -> None:
         """Add the penalty to the gradients of norms' scales, and truncate the gradients of what is dropped.
 
         Args:
             scale: the factor that the loss was scaled with, so that the penalty is scaled alike.
+            among: the parameters whose gradients are shaped; None for all.
         """
         for name, dropped in self._dropped.items():
             gradient, value = self._parameters[name].grad, self._parameters[name]
-            if gradient is None:
+            if gradient is None or (among is not None and value not in among):
                 continue
             if self.settings.penalty and name.endswith("weight"):
                 gradient.add_(value.detach().sign().to(gradient.dtype) * scale, alpha=self.settings.penalty)

@@ -1,0 +1,59 @@
+"""What the watches of all methods share: hooks around the steps of the optimizers in anybody's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tombola.errors import TombolaError
+
+Shape = Callable[[Tensor | float], None]
+
+
+def steps_of(optimizer: Any) -> list[Optimizer]:
+    """The optimizers of torch that do the steps, of what the user gives."""
+    return [optimizer]
+
+
+def clock_of(optimizer: Any, watched: Iterable[nn.Parameter]) -> Optimizer:
+    """The optimizer whose steps are counted: the first that holds a watched parameter.
+
+    Args:
+        optimizer: one, a wrapper of one, or several.
+        watched: the parameters that a method looks after.
+
+    Raises:
+        TombolaError: if none holds any.
+    """
+    watched = set(watched)
+    for one in steps_of(optimizer):
+        if any(parameter in watched for group in one.param_groups for parameter in group["params"]):
+            return one
+    raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
+
+
+def before_each_step(optimizer: Optimizer, action: Shape) -> Callable[[], None]:
+    """Call `action(scale)` whenever gradients are ready and not yet used; returned is what ends that.
+
+    Only within the step does a closure make gradients, so it is called after each closure then. `scale` is the factor
+    on the gradients: fused optimizers under AMP unscale within the step.
+    """
+
+    def hook(stepping: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
+        if closure is None:
+            scale = getattr(stepping, "grad_scale", None)
+            action(1.0 if scale is None else scale)
+            return None
+
+        def acting_closure() -> Any:
+            loss = closure()
+            action(1.0)
+            return loss
+
+        return args[:1], {**kwargs, "closure": acting_closure}
+
+    return optimizer.register_step_pre_hook(hook).remove
