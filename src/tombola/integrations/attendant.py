@@ -9,49 +9,12 @@ from typing import Any
 from torch import nn
 
 from tombola.errors import TombolaError
+from tombola.integrations.kept_ticket import KeptTicket, as_state, from_state
 from tombola.methods import EarlyBird, Gradual, Iterative, RigL, Round, SearchWarning, Watching
 from tombola.scores import Inputs
-from tombola.tickets import Mask, Ticket, Values, attach, modules_of, tensors_of
+from tombola.tickets import Mask, Ticket, modules_of
 
 What = EarlyBird | Gradual | RigL | Round | Mask | Ticket
-
-
-class KeptTicket:
-    """A mask, a ticket or a round of pruning that stays as it is while something else trains."""
-
-    finished = True
-
-    def __init__(self, what: Mask | Ticket | Round, model: nn.Module, optimizer: Any) -> None:
-        self._what, self._model, self._epochs = what, model, 0
-        self._mask = what if isinstance(what, Mask) else what.mask
-        self._handle = what.attach(optimizer) if isinstance(what, Round) else attach(what, model, optimizer)
-
-    @property
-    def ticket(self) -> Ticket:
-        if isinstance(self._what, Ticket):
-            return self._what
-        if isinstance(self._what, Round):
-            return self._what.ticket
-        return Ticket(self._mask, Values(tensors_of(self._model), f"{self._epochs}ep", self._epochs))
-
-    def epoch_end(self) -> bool:
-        self._epochs += 1
-        return False
-
-    def detach(self) -> None:
-        self._handle.exchange(self._mask)
-        self._handle.detach()
-
-    def state_dict(self) -> dict[str, Any]:
-        rounds = self._what.state_dict() if isinstance(self._what, Round) else None
-        return {"mask": self._mask.digest, "epochs": self._epochs, "round": rounds}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if isinstance(self._what, Round) and state.get("round"):
-            self._what.load_state_dict(state["round"])
-        if state.get("mask") != self._mask.digest:
-            raise TombolaError("the checkpoint is of a training with another mask; give the one that it began with")
-        self._epochs = state["epochs"]
 
 
 class Attendant:
@@ -122,10 +85,7 @@ class Attendant:
         self.detach()
         self.drawn, self.drawn_at, self._told = None, None, 0
         if state.get("drawn"):
-            drawn = state["drawn"]
-            start = Values(drawn["values"], drawn["what"], drawn["epochs"])
-            removed = {group: tuple(units) for group, units in drawn["removed"].items()}
-            self.drawn, self.drawn_at = Ticket(Mask.of(drawn["mask"]), start, removed=removed), state["told"]
+            self.drawn, self.drawn_at = from_state(state["drawn"]), state["told"]
         self._watch = self._watching(self.inside(model), optimizer, steps)
         if state:
             self._watch.load_state_dict(state["watch"])
@@ -163,12 +123,7 @@ class Attendant:
         """What goes into the framework's checkpoint: tensors, numbers and names."""
         if self._watch is None:
             return dict(self._loaded)
-        drawn = None
-        if self.drawn is not None:
-            start, removed = self.drawn.start, {group: list(units) for group, units in self.drawn.removed.items()}
-            assert isinstance(start, Values)
-            drawn = {"mask": dict(self.drawn.mask), "values": dict(start.tensors), "what": start.what}
-            drawn |= {"epochs": start.epochs_spent, "removed": removed}
+        drawn = None if self.drawn is None else as_state(self.drawn)
         return {"watch": self._watch.state_dict(), "told": self._told, "drawn": drawn}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -196,7 +151,5 @@ class Attendant:
 
 def _known(steps: int | None) -> int:
     if steps is None:
-        raise TombolaError(
-            "it is not known how many steps training will take, on which the schedule rests; give steps="
-        )
+        raise TombolaError("nobody knows how many steps training will take, on which the schedule rests; give steps=")
     return steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tombola.integrations.lightning_hooks import TicketHooks
 
 try:
-    from pytorch_lightning import Callback  # ty: ignore[unresolved-import]
+    from pytorch_lightning import Callback  # ty: ignore[import-not-found]
 except ImportError as error:
     raise ImportError("pytorch_lightning is not installed; pip install pytorch-lightning") from error
 

@@ -11,7 +11,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.integrations.attendant import Attendant, What
 from tombola.scores import Inputs
-from tombola.tickets import Ticket, put_values
+from tombola.tickets import Ticket, Values, put_values
 from tombola.training.checkpoint import Checkpoint
 
 try:
@@ -91,7 +91,7 @@ class TicketCallback(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **_: Any) -> None:
         drawn = self._attendant.drawn
-        if self._over and drawn is not None and model is not None:
+        if self._over and drawn is not None and isinstance(drawn.start, Values) and model is not None:
             # The Trainer takes a step before it looks whether training is over, as it was when the ticket was drawn.
             put_values(self._attendant.inside(model), drawn.start.tensors)
         self._attendant.end()
