@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.methods.mask_convergence import ConvergenceRule, MaskConvergence
-from tombola.methods.own_loop import before_each_step, steps_of
+from tombola.methods.own_loop import before_each_step
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
 from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
 from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, check_granularity, norm_units
-from tombola.tickets import Mask, Provenance, Seed, Ticket, Values, attach, digest_of, parameters_of, tensors_of
+from tombola.tickets import (
+    Mask,
+    Optimizers,
+    Provenance,
+    Seed,
+    Ticket,
+    Values,
+    attach,
+    digest_of,
+    parameters_of,
+    steppers_of,
+    tensors_of,
+)
 from tombola.training import Run, Task, mixed
 
 
@@ -88,13 +101,13 @@ class EarlyBird(ConvergenceRule):
         return Ticket(mask, Values(tensors_of(model), "end", spent), removed=removed, provenance=provenance)
 
     def watch(
-        self, model: nn.Module, optimizer: Any, example: Inputs | None = None, forward: Forward = forward
+        self, model: nn.Module, optimizer: Optimizers, example: Inputs | None = None, forward: Forward = forward
     ) -> Watch:
         """Watch your own training: call `epoch_end()` after each epoch, and stop when it is True.
 
         Args:
             model: the network that you train.
-            optimizer: what trains it: one, a wrapper of one, or several.
+            optimizer: one that holds its parameters, or all of several in a list or a dictionary.
             example: inputs on which the network can be called. With them, a ticket of channels covers whole channels;
                 without them, only the γ and β of their norms, from which `tb.shrink` finds the rest.
             forward: how to call the model on inputs.
@@ -134,18 +147,18 @@ class Slimming(EarlyBird):
 
 
 class Watch:
-    """A search in a user's own loop, made by `EarlyBird.watch`; `detach()` removes its only hooks, on the optimizer."""
+    """A search in a user's own loop, made by `EarlyBird.watch`; `detach()` removes its only hooks, on optimizers."""
 
     def __init__(
         self,
         method: EarlyBird,
         model: nn.Module,
-        optimizer: Any,
+        optimizer: Optimizers,
         example: Inputs | None = None,
         forward: Forward = forward,
     ) -> None:
-        self._held = {one: {p for group in one.param_groups for p in group["params"]} for one in steps_of(optimizer)}
-        optimized = {p for held in self._held.values() for p in held}
+        steppers = steppers_of(optimizer)
+        optimized = {parameter for stepper in steppers for parameter in stepper.parameters}
         by_channels = isinstance(method.granularity, Channels)
         self._units = None
         if example is not None or not by_channels:
@@ -159,15 +172,15 @@ class Watch:
                 f"the optimizer does not hold '{missing[0]}' of this model; make it from model.parameters()"
             )
         self._model, self._epochs = model, 0
-        self._removers = [before_each_step(one, self._shaping(held)) for one, held in self._held.items()]
-
-    def _shaping(self, held: set[nn.Parameter]) -> Callable[[Tensor | float], None]:
-        return lambda scale: self._convergence.shape_gradients(scale, held)
+        self._optimizers = list(dict.fromkeys(own for stepper in steppers for own in stepper.inner))
+        self._removers = [
+            before_each_step(own, partial(self._convergence.shape_gradients, of=own)) for own in self._optimizers
+        ]
 
     def epoch_end(self) -> bool:
         """Look at the masks after an epoch; True when they have settled."""
         self._epochs += 1
-        return self._convergence.look(*self._held)
+        return self._convergence.look(*self._optimizers)
 
     @property
     def finished(self) -> bool:
@@ -186,7 +199,7 @@ class Watch:
         return Ticket(mask, Values(tensors_of(self._model), f"{self._epochs}ep", self._epochs), removed=removed)
 
     def detach(self) -> None:
-        """Remove the hooks from the optimizer."""
+        """Remove the hooks from the optimizers."""
         while self._removers:
             self._removers.pop()()
 

@@ -20,7 +20,7 @@ from tombola.methods.own_loop import clock_of
 from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
 from tombola.scores import Batch, Batches, Forward, Inputs, batch_size, forward, probe_of
 from tombola.structure import Neurons, TwoLayerNetwork
-from tombola.tickets import Ticket, device_of
+from tombola.tickets import Optimizers, Ticket, device_of
 from tombola.training import Cost, Observer, Run, State, Step, Task, accuracy, own_randomness, train_samples
 
 Metric = Callable[[Any, Any], Tensor]
@@ -95,7 +95,7 @@ class EnoughPretraining:
     def watch(
         self,
         model: nn.Module,
-        optimizer: Any,
+        optimizer: Optimizers,
         train: Batches,
         validation: Batches,
         *,
@@ -106,7 +106,7 @@ class EnoughPretraining:
 
         Args:
             model: the network that you train.
-            optimizer: what trains it: one, a wrapper of one, or several.
+            optimizer: one that holds its parameters, or all of several in a list or a dictionary.
             train: batches whose first examples neurons are picked on; they are read once, now.
             validation: batches on which tickets are judged.
             forward: how to call the model on inputs.
@@ -240,7 +240,7 @@ class EnoughWatch:
         self,
         rule: EnoughPretraining,
         model: nn.Module,
-        optimizer: Any,
+        optimizer: Optimizers,
         train: Batches,
         validation: Batches,
         forward: Forward,

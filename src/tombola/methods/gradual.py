@@ -17,7 +17,7 @@ from tombola.methods.protocol import DensityKind
 from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Forward, Inputs, Magnitude, forward, suited
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, check_granularity, kept_share
-from tombola.tickets import Mask, Scope, Seed, Ticket, TieWarning, digest_of, tensors_of
+from tombola.tickets import Mask, Optimizers, Scope, Seed, Ticket, TieWarning, digest_of, tensors_of
 from tombola.training import Run, State, Task, length_of
 
 
@@ -85,7 +85,7 @@ class Gradual:
     def watch(
         self,
         model: nn.Module,
-        optimizer: Any,
+        optimizer: Optimizers,
         *,
         steps: int,
         example: Inputs | None = None,
@@ -95,7 +95,7 @@ class Gradual:
 
         Args:
             model: the network that you train.
-            optimizer: what trains it: one, a wrapper of one, or several.
+            optimizer: one that holds its parameters, or all of several in a list or a dictionary.
             steps: how many optimizer steps the training will take.
             example: inputs on which the network can be called, for units that are found by tracing, as channels.
             forward: how to call the model on inputs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -125,7 +125,7 @@ class MaskConvergence(Observer):
         """Take the mask of this moment; True when the masks have settled.
 
         Args:
-            *optimizers: those whose running means are scaled, if `momentum` asks for it.
+            optimizers: those whose running means are scaled, if `momentum` asks for it.
         """
         settings = self.settings
         kept = self._choose()
@@ -167,16 +167,17 @@ class MaskConvergence(Observer):
             self.factor = self.settings.truncation
 
     @torch.no_grad()
-    def shape_gradients(self, scale: Tensor | float = 1.0, among: Container[nn.Parameter] | None = None) -> None:
+    def shape_gradients(self, scale: Tensor | float = 1.0, of: Optimizer | None = None) -> None:
         """Add the penalty to the gradients of norms' scales, and truncate the gradients of what is dropped.
 
         Args:
             scale: the factor that the loss was scaled with, so that the penalty is scaled alike.
-            among: the parameters whose gradients are shaped; None for all.
+            of: the optimizer whose parameters' gradients are meant; None means all.
         """
+        stepped = None if of is None else {parameter for group in of.param_groups for parameter in group["params"]}
         for name, dropped in self._dropped.items():
             gradient, value = self._parameters[name].grad, self._parameters[name]
-            if gradient is None or (among is not None and value not in among):
+            if gradient is None or not (stepped is None or value in stepped):
                 continue
             if self.settings.penalty and name.endswith("weight"):
                 gradient.add_(value.detach().sign().to(gradient.dtype) * scale, alpha=self.settings.penalty)

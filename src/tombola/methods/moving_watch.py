@@ -14,7 +14,7 @@ from tombola.errors import TombolaError
 from tombola.methods.moving_mask import MovingMask, last_move
 from tombola.methods.own_loop import before_each_step, clock_of, steps_of
 from tombola.methods.rewinding import End
-from tombola.tickets import Mask, Ticket, Values, attach, parameters_of, tensors_of
+from tombola.tickets import Mask, Optimizers, Ticket, Values, attach, parameters_of, tensors_of
 from tombola.training import Recipe, State, fingerprint, identity
 
 WHOLE = Recipe(epochs=1)
@@ -39,7 +39,7 @@ class MovingWatch:
     first that holds a masked parameter count. `detach()` removes all hooks, and leaves the weights as they are.
     """
 
-    def __init__(self, method: Moving, moving: MovingMask, model: nn.Module, optimizer: Any, steps: int) -> None:
+    def __init__(self, method: Moving, moving: MovingMask, model: nn.Module, optimizer: Optimizers, steps: int) -> None:
         if not isinstance(steps, int) or steps < 1:
             raise TombolaError(f"steps is {steps!r}; give how many optimizer steps the training will take, at least 1")
         parameters = parameters_of(model)

@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.tickets import Optimizers, steppers_of
 
-Shape = Callable[[Tensor | float], None]
-
-
-def steps_of(optimizer: Any) -> list[Optimizer]:
-    """The optimizers of torch that do the steps, of what the user gives."""
-    return [optimizer]
+Action = Callable[[Tensor | float], None]
 
 
-def clock_of(optimizer: Any, watched: Iterable[nn.Parameter]) -> Optimizer:
+def steps_of(optimizer: Optimizers) -> list[Optimizer]:
+    """The optimizers of torch that do the steps, each once, of what a user gives."""
+    return list(dict.fromkeys(inner for stepper in steppers_of(optimizer) for inner in stepper.inner))
+
+
+def clock_of(optimizer: Optimizers, watched: Iterable[nn.Parameter]) -> Optimizer:
     """The optimizer whose steps are counted: the first that holds a watched parameter.
 
     Args:
@@ -35,7 +36,7 @@ def clock_of(optimizer: Any, watched: Iterable[nn.Parameter]) -> Optimizer:
     raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
 
 
-def before_each_step(optimizer: Optimizer, action: Shape) -> Callable[[], None]:
+def before_each_step(optimizer: Optimizer, action: Action) -> Callable[[], None]:
     """Call `action(scale)` whenever gradients are ready and not yet used; returned is what ends that.
 
     Only within the step does a closure make gradients, so it is called after each closure then. `scale` is the factor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from tombola.methods.regrowth import MovingRegrowth, Regrowth
 from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Random
 from tombola.structure import Granularity, Prunable, Weights, check_granularity
-from tombola.tickets import Scope, Ticket, select
+from tombola.tickets import Optimizers, Scope, Ticket, select
 from tombola.training import Run, Step, Task, start_of
 
 
@@ -67,7 +67,7 @@ class RigL(Regrowth):
             return replace(ticket, mask=observer.mask)
         return as_trained(model, observer.mask, task.recipe, fit)
 
-    def watch(self, model: nn.Module, optimizer: Any, *, steps: int, seed: int = 0) -> MovingWatch:
+    def watch(self, model: nn.Module, optimizer: Optimizers, *, steps: int, seed: int = 0) -> MovingWatch:
         """Train sparsely in your own loop: its optimizer's steps move the mask.
 
         The random mask is drawn and attached at once. As in Tombola's own training, an update takes the place of an
@@ -75,7 +75,7 @@ class RigL(Regrowth):
 
         Args:
             model: the network that you train.
-            optimizer: what trains it: one, a wrapper of one, or several.
+            optimizer: one that holds its parameters, or all of several in a list or a dictionary.
             steps: how many optimizer steps the training will take.
             seed: of the first mask, and of where weights grow with grow="random".
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.methods.own_loop import clock_of
-from tombola.tickets import Handle, Mask, Ticket, Values, attach, tensors_of
+from tombola.tickets import Handle, Mask, Optimizers, Ticket, Values, attach, tensors_of
 from tombola.training import Step, fingerprint, identity
 from tombola.training.checkpoint import Checkpoint
 
@@ -73,12 +73,12 @@ class Round:
         """What this round trains, as a ticket."""
         return Ticket(self.mask, self.start)
 
-    def attach(self, optimizer: Any) -> Handle:
+    def attach(self, optimizer: Optimizers) -> Handle:
         """Keep this round's dead weights dead while the optimizer trains the model.
 
         Args:
-            optimizer: what trains it: one, a wrapper of one, or several. The steps of the first that holds a parameter
-                of the model are counted, for a step to rewind to.
+            optimizer: one that holds the model's parameters, or all of several in a list or a dictionary. The steps of
+                the first of them are counted, for a step to rewind to.
 
         Returns:
             A context manager that ends it; `detach()` does so as well.

@@ -1,8 +1,10 @@
 """Masks, the selection that makes them, tickets and their file, and attaching a mask to a model."""
 
-from tombola.tickets.attachment import AttachWarning, Handle, attach
+from tombola.tickets.attachment import AttachWarning, attach
+from tombola.tickets.handle import Handle
 from tombola.tickets.layer_budgets import Scope, as_density
 from tombola.tickets.mask import Mask
+from tombola.tickets.optimizers import Optimizers, after_each_step, steppers_of
 from tombola.tickets.pattern_selection import select_pattern
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.start import InitialWeights, Seed, Values
@@ -17,14 +19,16 @@ from tombola.tickets.tensor_names import (
     places_of,
 )
 from tombola.tickets.tensors import check_fits, device_of, digest_of, put_values, tensors_of
-from tombola.tickets.ticket import Provenance, Ticket
+from tombola.tickets.ticket import Dead, Provenance, Ticket
 from tombola.tickets.wrappers import bare, eager, unwrapped
 
 __all__ = [
     "AttachWarning",
+    "Dead",
     "Handle",
     "InitialWeights",
     "Mask",
+    "Optimizers",
     "Provenance",
     "Scope",
     "ScoresNaN",
@@ -32,6 +36,7 @@ __all__ = [
     "Ticket",
     "TieWarning",
     "Values",
+    "after_each_step",
     "as_density",
     "attach",
     "bare",
@@ -51,6 +56,7 @@ __all__ = [
     "put_values",
     "select",
     "select_pattern",
+    "steppers_of",
     "tensors_of",
     "unwrapped",
 ]

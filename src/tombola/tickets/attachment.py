@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.tickets.handle import Handle
 from tombola.tickets.mask import Mask
+from tombola.tickets.optimizers import Optimizers, Stepper, after_each_step, state_of, steppers_of
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits
-from tombola.tickets.ticket import Ticket
+from tombola.tickets.ticket import Dead, Ticket
 from tombola.tickets.torch_private import gradient_hooks, steps_in_backward
 from tombola.tickets.wrappers import is_distributed, is_sharded
 
@@ -39,15 +39,29 @@ class KeptWords:
     def __init__(self, kept: Tensor) -> None:
         self.keep(kept)
         self.dense_gradients = False
+        self._frozen: Tensor | None = None
 
     def keep(self, kept: Tensor) -> None:
         """Follow this mask from here on: True = kept."""
         self.kept = kept
         self._words: dict[tuple[Any, ...], Tensor] = {}
 
+    def freeze(self, parameter: Tensor) -> None:
+        """Let the parameter's dead positions have their present values from here on, and not 0."""
+        self._frozen = parameter.detach().masked_fill(self.kept.to(parameter.device), 0)
+
+    def settle(self, parameter: Tensor) -> None:
+        """Write to the parameter's dead positions what belongs there: 0.0, or what was frozen, bit for bit."""
+        self.zero_dead(parameter)
+        if self._frozen is not None:
+            if _layout(self._frozen) != _layout(parameter):
+                self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
+            word = WORD_TYPES[parameter.element_size()]
+            parameter.detach().view(word).bitwise_or_(self._frozen.view(word))
+
     def zero_dead(self, tensor: Tensor) -> None:
         """Write 0.0 to each dead position of a real tensor of the parameter's shape."""
-        key = (tensor.dtype, tensor.device, tensor.stride())
+        key = _layout(tensor)
         words = self._words.get(key)
         if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
             words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
@@ -64,102 +78,30 @@ class KeptWords:
             self.zero_dead(gradient)
 
 
-class Handle:
-    """A mask attached to a model, as `attach` gives it.
-
-    It is a context manager: its end, like `detach()`, removes every hook and leaves a plain module.
-
-    Args:
-        mask: the mask that is kept; afterwards the attribute that says which one it is.
-        masked: by parameter what zeroes its dead positions.
-        follow: changes the attached mask to another.
-        removers: each removes one hook.
-
-    Examples:
-        >>> model = nn.Linear(2, 1)
-        >>> handle = attach(Mask.of({"weight": torch.tensor([[True, False]])}), model)
-        >>> handle.exchange(Mask.of({"weight": torch.tensor([[False, True]])}))
-        >>> (model.weight != 0).any().item()  # the first weight died now, the second starts from 0
-        False
-        >>> handle.detach()
-    """
-
-    def __init__(
-        self,
-        mask: Mask,
-        masked: Mapping[nn.Parameter, KeptWords],
-        follow: Callable[[Mask], None],
-        removers: list[Callable[[], None]],
-    ) -> None:
-        self.mask = mask
-        self._masked = masked
-        self._follow = follow
-        self._removers = removers
-
-    def exchange(self, mask: Mask) -> None:
-        """Keep another mask of the same parameters from here on.
-
-        What dies with it is zeroed at once: weights, gradients and optimizer state. What comes alive starts at zero.
-
-        Args:
-            mask: covers the same parameters as the mask before.
-
-        Raises:
-            TombolaError: if it covers other parameters.
-        """
-        if mask.shapes != self.mask.shapes:
-            raise TombolaError("the new mask covers other parameters; exchange the attached mask for one of its shapes")
-        self._follow(mask)
-        self.mask = mask
-
-    @contextmanager
-    def dense_gradients(self) -> Generator[None]:
-        """Inside, backward keeps the gradients of dead weights too, for a method that looks where to grow."""
-        for words in self._masked.values():
-            words.dense_gradients = True
-        try:
-            yield
-        finally:
-            for words in self._masked.values():
-                words.dense_gradients = False
-
-    def also(self, remover: Callable[[], None]) -> None:
-        """Call `remover`, too, when the mask is detached."""
-        self._removers.append(remover)
-
-    def detach(self) -> None:
-        """Remove every hook; the weights stay as they are."""
-        while self._removers:
-            self._removers.pop()()
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.detach()
-
-
-def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = None) -> Handle:
+def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, *, dead: Dead | None = None) -> Handle:
     """Keep a mask's dead weights exactly zero, and a ticket's held parameters where they are, while you train.
 
     Dead weights and their optimizer state become zero at once. Dead gradients become zero as soon as they are
     accumulated, so that clipping, closures and double-step optimizers see the sparse problem. After each
     `optimizer.step`, weights and every state tensor of the parameter's shape are zeroed again. Held parameters keep the
-    values that they have when the ticket is attached; a position that is both dead and held is zero. The model's class,
-    parameters and state_dict keys stay the same.
+    values that they have when the ticket is attached; a position that is both dead and held is zero. Layers that are
+    frozen now may be trained later. The model's class, parameters and state_dict keys stay the same.
 
     Args:
         what: the mask, or the ticket whose mask and held parameters are kept.
         model: the network that the mask was made for, however wrapped (DDP, torch.compile); changed in place.
-        optimizer: what trains it. Without one, only gradients are zeroed while you train, so that momentum from before
-            and weight decay can move dead weights.
+        optimizer: what trains it, or all of several in a list or a dictionary; wrapped ones too, as those of accelerate
+            and Fabric, Lookahead and SAM. Without one, only gradients are zeroed while you train, so that momentum from
+            before and weight decay can move dead weights.
+        dead: what becomes of dead weights: they are zero (`zero`), or stay at the values that they have now (`frozen`),
+            as in sparse fine-tuning. None takes what the ticket says, and zero for a mask.
 
     Returns:
         A handle to detach with, which is also a context manager.
 
     Raises:
-        TombolaError: if the model is another architecture, is wrapped in FSDP or has DTensors, or if the optimizer runs
-            inside backward or holds none of the model's parameters.
+        TombolaError: if the model is another architecture, is wrapped in FSDP or has DTensors, or if an optimizer runs
+            inside backward or holds none of the masked parameters.
 
     Examples:
         >>> model = nn.Linear(2, 1)
@@ -173,51 +115,64 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizer | None = 
         0.0
     """
     mask, held = (what.mask, what.held) if isinstance(what, Ticket) else (what, ())
-    parameters = parameters_of(model, remove_duplicate=False)
+    dead = dead or (what.dead if isinstance(what, Ticket) else "zero")
+    if dead not in ("zero", "frozen"):
+        raise TombolaError(f"dead is {dead!r}; give 'zero' or 'frozen'")
+    parameters, steppers = parameters_of(model, remove_duplicate=False), steppers_of(optimizer)
     _refuse_sharded(model, parameters)
     check_fits(mask, parameters)
-    _refuse_unfit(parameters, optimizer)
-    masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
+    _refuse_hooked(parameters)
     if missing := [name for name in held if name not in parameters]:
         raise TombolaError(
             f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on"
         )
-    frozen = {parameters[name]: parameters[name].detach().clone() for name in held}
+    _check_steppers(steppers, parameters, {*mask, *held})
+    masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
+    start = {parameters[name]: parameters[name].detach().clone() for name in held}
+    levels = list({id(level): level for stepper in steppers for level in stepper.levels}.values())
 
-    def guard(stepped: Optimizer | None = None, *_: object) -> None:
-        states = stepped.state if stepped is not None else {}
-        for parameter, value in frozen.items():
+    def settle(*stepped: Any) -> None:
+        for parameter, value in start.items():
             parameter.detach().copy_(value)
         for parameter, words in masked.items():  # after what is held, so that what is dead and held is zero
-            words.zero_dead(parameter)
-            for state in states.get(parameter, {}).values():
-                if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
-                    words.zero_dead(state)
+            words.settle(parameter)
+            for level in stepped:
+                for state in state_of(level, parameter).values():
+                    if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
+                        words.zero_dead(state)
+
+    def freeze() -> None:
+        for parameter, words in masked.items() if dead == "frozen" else ():
+            words.freeze(parameter)
 
     def follow(other: Mask) -> None:
         for parameter, kept in _kept_of(other, parameters).items():
             masked[parameter].keep(kept)
             if parameter.grad is not None:
                 masked[parameter].zero_dead(parameter.grad)
-        guard(optimizer)
+        freeze()
+        settle(*levels)
 
-    guard(optimizer)
-    removers = [
-        parameter.register_post_accumulate_grad_hook(words).remove
-        for parameter, words in masked.items()
-        if parameter.requires_grad
-    ]
-    removers += [p.register_post_accumulate_grad_hook(_drop_gradient).remove for p in frozen if p.requires_grad]
-    if optimizer is not None:
-        removers.append(optimizer.register_step_post_hook(guard).remove)
+    def keep_dense(dense: bool) -> None:
+        for words in masked.values():
+            words.dense_gradients = dense
+
+    freeze()
+    settle(*levels)
+    removers = [_on_gradient(parameter, words) for parameter, words in masked.items()]
+    removers += [_on_gradient(parameter, _drop_gradient) for parameter in start]
+    removers += [after_each_step(level, settle) for level in levels]
+    for level in levels:
         # An optimizer makes its state in its first step, so that one without state is looked at after that.
-        if any(optimizer.state.get(parameter) for parameter in masked):
-            _warn_of_factored_state(optimizer, masked)
+        if any(state_of(level, parameter) for parameter in masked):
+            _warn_of_factored_state(level, masked)
         else:
-            removers.append(
-                _after_first_step(optimizer, lambda: _warn_of_factored_state(optimizer, masked, fresh=True))
-            )
-    return Handle(mask, masked, follow, removers)
+            removers.append(_after_first_step(level, lambda stepped: _warn_of_factored_state(stepped, masked, True)))
+    return Handle(mask, follow, keep_dense, removers)
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.dtype, tensor.device, tensor.stride()
 
 
 def _kept_of(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> dict[nn.Parameter, Tensor]:
@@ -227,6 +182,17 @@ def _kept_of(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> dict[nn.Para
         parameter, positions = parameters[name], mask[name]
         kept[parameter] = kept[parameter] & positions if parameter in kept else positions
     return kept
+
+
+def _on_gradient(parameter: nn.Parameter, hook: Callable[[Tensor], None]) -> Callable[[], None]:
+    """Run a hook whenever the parameter's gradient is ready; of a frozen one, once it trains."""
+    trains = parameter.requires_grad
+    if not (trains or parameter.is_floating_point()):
+        return lambda: None  # integers never have a gradient
+    parameter.requires_grad_(True)  # torch takes no hook of what needs no gradient, and keeps it once it has it
+    removable = parameter.register_post_accumulate_grad_hook(hook)
+    parameter.requires_grad_(trains)
+    return removable.remove
 
 
 def _drop_gradient(parameter: Tensor) -> None:
@@ -243,7 +209,7 @@ def _refuse_sharded(model: nn.Module, parameters: dict[str, nn.Parameter]) -> No
         raise TombolaError("the model is wrapped in FSDP, whose flat parameters a mask cannot follow; use DDP")
 
 
-def _refuse_unfit(parameters: dict[str, nn.Parameter], optimizer: Optimizer | None) -> None:
+def _refuse_hooked(parameters: dict[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
         hooks = gradient_hooks(parameter)
         foreign = [hook for hook in hooks if not isinstance(hook, KeptWords) and hook is not _drop_gradient]
@@ -252,33 +218,54 @@ def _refuse_unfit(parameters: dict[str, nn.Parameter], optimizer: Optimizer | No
                 f"'{name}' already has a hook that runs when its gradient is ready, as optimizers fused into backward "
                 "have; attach the mask first, or step the optimizer after backward"
             )
-    if optimizer is not None:
-        in_model = set(parameters.values())
-        if not any(p in in_model for group in optimizer.param_groups for p in group["params"]):
-            raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
 
 
-def _after_first_step(optimizer: Optimizer, action: Callable[[], None]) -> Callable[[], None]:
+def _check_steppers(
+    steppers: Collection[Stepper], parameters: Mapping[str, nn.Parameter], covered: Collection[str]
+) -> None:
+    """Refuse an optimizer that has nothing to do with the mask, and name what no optimizer holds."""
+    trained = {name for name in covered if parameters[name].requires_grad}
+    somewhere: set[nn.Parameter] = set()
+    for stepper in steppers:
+        holds = stepper.parameters
+        if holds.isdisjoint(parameters.values()):
+            raise TombolaError(f"{stepper.called} holds none of this model's parameters; make it from its parameters()")
+        if trained and holds.isdisjoint(parameters[name] for name in covered):
+            raise TombolaError(
+                f"{stepper.called} holds none of the {len(covered)} parameters that the mask covers, as "
+                f"'{min(trained)}'; give the one that trains them, and leave this one out"
+            )
+        somewhere |= holds
+    unheld = [name for name in parameters if name in trained and parameters[name] not in somewhere]
+    if steppers and unheld:
+        which = f"'{unheld[0]}' is" if len(unheld) == 1 else f"'{unheld[0]}' and {len(unheld) - 1} more are"
+        warnings.warn(
+            f"{which} masked and in none of the given optimizers; another one that trains them can revive their dead "
+            "weights, so give all optimizers, as [one, other]",
+            AttachWarning,
+            stacklevel=3,
+        )
+
+
+def _after_first_step(level: Any, action: Callable[[Any], None]) -> Callable[[], None]:
     """Call `action` once, after the optimizer's next step; returned is what takes that back."""
     due = [action]
 
-    def once(*_: object) -> None:
+    def once(stepped: Any) -> None:
         while due:
-            due.pop()()
+            due.pop()(stepped)
 
-    return optimizer.register_step_post_hook(once).remove
+    return after_each_step(level, once)
 
 
-def _warn_of_factored_state(
-    optimizer: Optimizer, masked: dict[nn.Parameter, KeptWords], *, fresh: bool = False
-) -> None:
+def _warn_of_factored_state(level: Any, masked: Iterable[nn.Parameter], fresh: bool = False) -> None:
     """Warn of state with another shape than its parameter's.
 
     State that a step under the mask made (fresh) saw dead gradients as zero: only a smaller one, which mixes dead and
     live positions, is worth a warning.
     """
     for parameter in masked:
-        for key, state in optimizer.state.get(parameter, {}).items():
+        for key, state in state_of(level, parameter).items():
             tensors = [t for t in (state if isinstance(state, list | tuple) else [state]) if isinstance(t, Tensor)]
             sizes = [t.numel() for t in tensors if t.numel() > 1 and t.shape != parameter.shape]
             if any(not fresh or size < parameter.numel() for size in sizes):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -21,6 +21,9 @@ from tombola.tickets.start import Seed, Values, overlay
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits, digest_of, put_values, tensors_of
 from tombola.tickets.ticket_file import read_file, write_file
+
+Dead = Literal["zero", "frozen"]
+"""What becomes of a network's other weights while a ticket trains: they are zero, or stay at their start values."""
 
 _Plain = str | int | float | bool | None
 DIMENSIONS, LARGEST_SIDE = 16, 2**40
@@ -65,6 +68,9 @@ class Ticket:
         recipe: what the method prescribes for that training: fields of the task's recipe, and their values.
         removed: at a granularity coarser than weights, the units that were removed from each group; the mask follows.
         provenance: where the ticket came from.
+        dead: what becomes of all other weights while it trains: they are zero (`zero`), or stay at their start values
+            (`frozen`), as in the fine-tuning of a pre-trained network. `dataclasses.replace(ticket, dead="frozen")`
+            makes such a ticket of one that any method found.
 
     Examples:
         >>> mask = Mask.of({"0.weight": torch.tensor([[True, False], [True, True]])})
@@ -78,8 +84,11 @@ class Ticket:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
+    dead: Dead = "zero"
 
     def __post_init__(self) -> None:
+        if self.dead not in ("zero", "frozen"):
+            raise TombolaError(f"dead is {self.dead!r}; give 'zero' or 'frozen'")
         own = {key: tuple(value) if isinstance(value, list) else value for key, value in self.recipe.items()}
         object.__setattr__(self, "recipe", own)
 
@@ -88,6 +97,7 @@ class Ticket:
         start = f"seed {self.start.seed}" if isinstance(self.start, Seed) else f"values of {self.start.what}"
         start = printable_text(start)
         kept = f"{self.mask.total_kept:,} of {self.mask.size:,} weights"
+        kept += ", the rest frozen" if self.dead == "frozen" else ""
         return f"Ticket({method}: {kept}, density {self.density:.4g}, starts from {start}, {self.digest[:8]})"
 
     __repr__ = __str__
@@ -99,8 +109,9 @@ class Ticket:
 
     @property
     def digest(self) -> str:
-        """A fingerprint of what trains: mask, start, held and recipe; not of where they came from."""
-        parts = (self.mask.digest, self.start.digest, self.held, sorted(self.recipe.items()))
+        """A fingerprint of what trains: mask, start, held, recipe and dead; not of where they came from."""
+        parts: tuple[Any, ...] = (self.mask.digest, self.start.digest, self.held, sorted(self.recipe.items()))
+        parts += (self.dead,) if self.dead != "zero" else ()  # digests from before there was a choice stay the same
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
     def put_into(self, model: nn.Module) -> None:
@@ -136,6 +147,7 @@ class Ticket:
             "recipe": dict(self.recipe),
             "removed": {group: list(units) for group, units in self.removed.items()},
             "provenance": asdict(self.provenance),
+            "dead": self.dead,
         }
         write_file(Path(path), description, tensors)
 
@@ -155,6 +167,7 @@ class _Description:
     recipe: dict[str, _Plain | tuple[_Plain, ...]]
     removed: dict[str, tuple[int, ...]]
     provenance: Provenance
+    dead: Dead = "zero"
 
 
 def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
@@ -176,7 +189,8 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
     else:
         start = read_as(Seed, said.start)
     bits = {name: _bits(name, masks[name], shape) for name, shape in said.shapes.items()}
-    return Ticket(Mask(bits, said.provenance.ties), start, said.held, said.recipe, said.removed, said.provenance)
+    mask = Mask(bits, said.provenance.ties)
+    return Ticket(mask, start, said.held, said.recipe, said.removed, said.provenance, said.dead)
 
 
 @dataclass(frozen=True)

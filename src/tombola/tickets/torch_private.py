@@ -60,6 +60,12 @@ def steps_in_backward(parameter: Tensor) -> bool:
     return hasattr(parameter, "_in_backward_optimizers")
 
 
+def runs_step_hooks(optimizer: Any) -> bool:
+    """Whether hooks of this object run when it steps; a wrapper of an optimizer may be an Optimizer without them."""
+    hooked = getattr(getattr(type(optimizer), "step", None), "hooked", False)
+    return hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """A number that identifies a storage while it lives, also on the meta device, where every address is 0."""
     return DOOR.part(storage, "_cdata")
