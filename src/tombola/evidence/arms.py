@@ -39,6 +39,8 @@ class Arm:
         """
         if self.ticket is None:
             return None
+        if self.ticket.dead == "frozen":  # the other weights stay, and paths through them
+            return self.ticket.density
         model = start_of(self.task, self.ticket, seed)
         # A score that this network refuses leaves the density unknown; the arm itself can still train.
         with own_randomness(torch.device("cpu"), seed), contextlib.suppress(TombolaError):

@@ -1,1 +1,1 @@
-"""Tickets in the training frameworks that people have: a module for each, imported only when it is asked for."""
+"""Tombola in other libraries: each file needs its library, which is an extra of Tombola's distribution."""

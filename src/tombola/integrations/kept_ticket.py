@@ -9,7 +9,8 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.methods import Round
-from tombola.tickets import Mask, Ticket, Values, attach, tensors_of
+from tombola.methods.own_loop import concerned
+from tombola.tickets import Mask, Ticket, Values, attach, parameters_of, tensors_of
 
 
 class KeptTicket:
@@ -20,7 +21,9 @@ class KeptTicket:
     def __init__(self, what: Mask | Ticket | Round, model: nn.Module, optimizer: Any) -> None:
         self._what, self._model, self._epochs = what, model, 0
         self._mask = what if isinstance(what, Mask) else what.mask
-        self._handle = what.attach(optimizer) if isinstance(what, Round) else attach(what, model, optimizer)
+        own = parameters_of(what.model if isinstance(what, Round) else model)
+        optimizers = concerned(optimizer, [own[name] for name in self._mask if name in own])
+        self._handle = what.attach(optimizers) if isinstance(what, Round) else attach(what, model, optimizers)
         self._attached = True
 
     @property

@@ -16,7 +16,7 @@ from tombola.fields import check_fields
 from tombola.methods.greedy_search import first
 from tombola.methods.neuron_selection import check_picks
 from tombola.methods.neuron_tickets import TwoLayerDraw, activations, ticket_of
-from tombola.methods.own_loop import clock_of
+from tombola.methods.own_loop import concerned, steps_of
 from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
 from tombola.scores import Batch, Batches, Forward, Inputs, batch_size, forward, probe_of
 from tombola.structure import Neurons, TwoLayerNetwork
@@ -252,7 +252,8 @@ class EnoughWatch:
             self._draws = PretrainingDraws.among(rule, self._units.layers, train, validation, forward, metric)
         self._model, self._steps = model, 0
         self._stops = rule.stop
-        self._hook = clock_of(optimizer, model.parameters()).register_step_post_hook(self._after_step)
+        clock, *_ = steps_of(concerned(optimizer, model.parameters()))
+        self._hook = clock.register_step_post_hook(self._after_step)
 
     def _after_step(self, *_: Any) -> None:
         self._steps += 1

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.methods.moving_mask import MovingMask, last_move
-from tombola.methods.own_loop import before_each_step, clock_of, steps_of
+from tombola.methods.own_loop import before_each_step, concerned, steps_of
 from tombola.methods.rewinding import End
 from tombola.tickets import Mask, Optimizers, Ticket, Values, attach, parameters_of, tensors_of
 from tombola.training import Recipe, State, fingerprint, identity
@@ -40,16 +40,17 @@ class MovingWatch:
     """
 
     def __init__(self, method: Moving, moving: MovingMask, model: nn.Module, optimizer: Optimizers, steps: int) -> None:
-        if not isinstance(steps, int) or steps < 1:
+        if type(steps) is not int or steps < 1:
             raise TombolaError(f"steps is {steps!r}; give how many optimizer steps the training will take, at least 1")
         parameters = parameters_of(model)
-        clock = clock_of(optimizer, [parameters[name] for name in moving.mask])
+        optimizers = concerned(optimizer, [parameters[name] for name in moving.mask])
+        clock, *_ = steps_of(optimizers)
         self._initial = Values(tensors_of(model), "init") if method.rewind == "init" else None
         self._settings, self._moving, self._steps = fingerprint(identity(method)), moving, steps
         self._end, self._epochs, self._asked_at = last_move(method.until, WHOLE, steps), 0, -1
-        self._before = BeforeAttaching(moving.mask, parameters, steps_of(optimizer))
+        self._before = BeforeAttaching(moving.mask, parameters, steps_of(optimizers))
         self._dense, self._detached = ExitStack(), False
-        self._handle = attach(moving.mask, model, optimizer)
+        self._handle = attach(moving.mask, model, optimizers)
         self._state = State(model, clock, WHOLE, steps, 0, 0, self._handle)
         moving.epoch_begin(self._state)
         self._handle.also(before_each_step(clock, self._before_step))

@@ -15,12 +15,12 @@ Action = Callable[[Tensor | float], None]
 
 
 def steps_of(optimizer: Optimizers) -> list[Optimizer]:
-    """The optimizers of torch that do the steps, each once, of what a user gives."""
+    """The optimizers of torch that do the steps, each once; where steps are counted, those of the first are."""
     return list(dict.fromkeys(inner for stepper in steppers_of(optimizer) for inner in stepper.inner))
 
 
-def clock_of(optimizer: Optimizers, watched: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer whose steps are counted: the first that holds a watched parameter.
+def concerned(optimizer: Optimizers, watched: Iterable[nn.Parameter]) -> list[Any]:
+    """Those of the given optimizers, wrapped as they are, that hold a watched parameter.
 
     Args:
         optimizer: one, a wrapper of one, or several.
@@ -29,11 +29,10 @@ def clock_of(optimizer: Optimizers, watched: Iterable[nn.Parameter]) -> Optimize
     Raises:
         TombolaError: if none holds any.
     """
-    watched = set(watched)
-    for one in steps_of(optimizer):
-        if any(parameter in watched for group in one.param_groups for parameter in group["params"]):
-            return one
-    raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
+    steppers = [one for one in steppers_of(optimizer) if not one.parameters.isdisjoint(watched)]
+    if not steppers:
+        raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
+    return [stepper.levels[0] for stepper in steppers]
 
 
 def before_each_step(optimizer: Optimizer, action: Action) -> Callable[[], None]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.methods.own_loop import clock_of
+from tombola.methods.own_loop import steps_of
 from tombola.tickets import Handle, Mask, Optimizers, Ticket, Values, attach, tensors_of
 from tombola.training import Step, fingerprint, identity
 from tombola.training.checkpoint import Checkpoint
@@ -90,7 +90,7 @@ class Round:
             def count(*_: Any) -> None:
                 rewinder.count(model)
 
-            handle.also(clock_of(optimizer, model.parameters()).register_step_post_hook(count).remove)
+            handle.also(steps_of(optimizer)[0].register_step_post_hook(count).remove)
         return handle
 
     def state_dict(self) -> dict[str, Any]:

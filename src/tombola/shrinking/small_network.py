@@ -16,7 +16,7 @@ from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
 from tombola.structure import Probe, own_random_state, parts_of
-from tombola.tickets import Mask, Ticket, attach, bare, check_network, device_of
+from tombola.tickets import Mask, Ticket, attach, bare, check_network, device_of, zeros_of
 
 TOLERANCE = 1e-9
 
@@ -95,6 +95,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         TombolaError: the network cannot be copied or traced, or its outputs differ from the masked network's.
     """
     check_network(model)
+    mask = zeros_of(what)
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         raise TombolaError(
             "the model is wrapped in DDP, which holds on to its parameters; shrink model.module and wrap the result"
@@ -104,7 +105,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
     attach(what, masked).detach()  # attaching sets the dead weights of the copy to 0, which stays after detaching
-    mask, parts = _mask(what), parts_of(model)
+    parts = parts_of(model)
 
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
         small = cut(masked, cuts.kept, cuts.idle)
@@ -140,7 +141,7 @@ def warn_if_whole(what: Mask | Ticket, cuts: Plan) -> None:
         what: the mask, or the ticket whose mask counts.
         cuts: the plan of what was cut out.
     """
-    mask = _mask(what)
+    mask = zeros_of(what)
     if mask.total_kept < mask.size and not (cuts.kept or cuts.idle or cuts.lost):
         warnings.warn(
             "nothing was cut out, so the network is as large as before: no removed channel, head, neuron or block can "
@@ -160,10 +161,6 @@ def _warn_of_lost(lost: Mapping[str, str]) -> None:
         ShrinkWarning,
         stacklevel=5,
     )
-
-
-def _mask(what: Mask | Ticket) -> Mask:
-    return what.mask if isinstance(what, Ticket) else what
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.shrinking.csr_kernels import kernels
 from tombola.shrinking.cutting import replace
-from tombola.tickets import Mask, Ticket, bare, check_fits, device_of, joined, modules_of, parameters_of
+from tombola.tickets import Mask, Ticket, bare, check_fits, device_of, joined, modules_of, parameters_of, zeros_of
 
 REPEATS = 15
 MIN_GAIN = 1.1
@@ -143,7 +143,7 @@ def sparse(model: nn.Module, ticket: Ticket | Mask, *, batch: int = 256) -> nn.M
         >>> type(sparse(model, mask, batch=1)[0]).__name__
         'SparseLinear'
     """
-    mask = ticket.mask if isinstance(ticket, Ticket) else ticket
+    mask = zeros_of(ticket)
     measured = timings(model, mask, batch=batch)
     slow = [timing for timing in measured if timing.best == "dense"]
     if slow:
@@ -188,7 +188,7 @@ def timings(model: nn.Module, ticket: Ticket | Mask, *, batch: int = 256) -> lis
     Raises:
         TombolaError: the network is not in float32 on the CPU, or the mask covers no linear layer.
     """
-    mask = ticket.mask if isinstance(ticket, Ticket) else ticket
+    mask = zeros_of(ticket)
     if batch < 1:
         raise TombolaError(f"batch is {batch}; give the number of samples that a call will have")
     check_fits(mask, parameters_of(model))

@@ -93,8 +93,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
         optimizer: what trains it, or all of several in a list or a dictionary; wrapped ones too, as those of accelerate
             and Fabric, Lookahead and SAM. Without one, only gradients are zeroed while you train, so that momentum from
             before and weight decay can move dead weights.
-        dead: what becomes of dead weights: they are zero (`zero`), or stay at the values that they have now (`frozen`),
-            as in sparse fine-tuning. None takes what the ticket says, and zero for a mask.
+        dead: what becomes of dead weights: they are zero (`zero`); or only kept weights train (`frozen`), as in sparse
+            fine-tuning, and all else, parameters outside the mask too, stays at the values that it has now. None takes
+            what the ticket says, and zero for a mask.
 
     Returns:
         A handle to detach with, which is also a context manager.
@@ -128,18 +129,20 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
         )
     _check_steppers(steppers, parameters, {*mask, *held})
     masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
-    start = {parameters[name]: parameters[name].detach().clone() for name in held}
+    still = [p for name, p in parameters.items() if name in held or (dead == "frozen" and p not in masked)]
+    start = {parameter: parameter.detach().clone() for parameter in still}
     levels = list({id(level): level for stepper in steppers for level in stepper.levels}.values())
 
     def settle(*stepped: Any) -> None:
         for parameter, value in start.items():
             parameter.detach().copy_(value)
-        for parameter, words in masked.items():  # after what is held, so that what is dead and held is zero
-            words.settle(parameter)
+        for parameter, words in masked.items():
             for level in stepped:
                 for state in state_of(level, parameter).values():
                     if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
                         words.zero_dead(state)
+            # After what is held, so that what is dead and held is zero; after state, which may share its memory.
+            words.settle(parameter)
 
     def freeze() -> None:
         for parameter, words in masked.items() if dead == "frozen" else ():

@@ -21,6 +21,7 @@ class Handle:
         removers: each removes one hook.
 
     Examples:
+        >>> import torch
         >>> from torch import nn
         >>> from tombola import Mask, attach
         >>> model = nn.Linear(2, 1)

@@ -59,7 +59,7 @@ def places_of(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[Na
         wrapper = wrapper_of(module, wrappers)
         yield NamePlace(module, name, path, wrapper)
         for child_name, child in reversed(children_of(module).items()):  # the last one pushed is visited first
-            if child is not None:
+            if child is not None and not (wrapper is not None and child_name == wrapper.twin):
                 inside = wrapper is not None and child_name == wrapper.child
                 to_visit.append((child, name if inside else joined(name, child_name), joined(path, child_name)))
 

@@ -68,9 +68,9 @@ class Ticket:
         recipe: what the method prescribes for that training: fields of the task's recipe, and their values.
         removed: at a granularity coarser than weights, the units that were removed from each group; the mask follows.
         provenance: where the ticket came from.
-        dead: what becomes of all other weights while it trains: they are zero (`zero`), or stay at their start values
-            (`frozen`), as in the fine-tuning of a pre-trained network. `dataclasses.replace(ticket, dead="frozen")`
-            makes such a ticket of one that any method found.
+        dead: what becomes of dead weights while it trains: they are zero (`zero`); or they stay at their start values,
+            and all parameters outside the mask too (`frozen`), as in the fine-tuning of a pre-trained network.
+            `dataclasses.replace(ticket, dead="frozen")` makes such a ticket of one that any method found.
 
     Examples:
         >>> mask = Mask.of({"0.weight": torch.tensor([[True, False], [True, True]])})
@@ -155,6 +155,22 @@ class Ticket:
     def load(path: str | Path) -> Ticket:
         """Read a ticket's file, checking every field; raises TombolaError naming what is wrong."""
         return read_file(Path(path), _ticket)
+
+
+def zeros_of(what: Mask | Ticket) -> Mask:
+    """The mask that says where a network is zero: the mask itself, or that of a ticket.
+
+    Raises:
+        TombolaError: if the ticket's other weights are frozen, so that nothing is zero.
+    """
+    if isinstance(what, Mask):
+        return what
+    if what.dead == "frozen":
+        raise TombolaError(
+            "this ticket leaves all other weights at their start values, so that nothing of the network is zero; use "
+            "the trained network as it is, or give the ticket's mask if its other weights shall go"
+        )
+    return what.mask
 
 
 @dataclass(frozen=True)

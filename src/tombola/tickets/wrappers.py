@@ -1,4 +1,4 @@
-"""The classes that torch wraps networks in. No other file uses their private names."""
+"""The classes that torch and Fabric wrap networks in. No other file uses their private names."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Wrapper(NamedTuple):
         tensors: the names of its own tensors.
         transparent: whether it only changes how the network runs and passes attributes on, so that a copy of the
             network can do without it.
+        twin: a second name of its for the network inside; empty where there is none.
     """
 
     where: str
@@ -29,6 +30,7 @@ class Wrapper(NamedTuple):
     child: str
     tensors: tuple[str, ...] = ()
     transparent: bool = False
+    twin: str = ""
 
 
 WRAPPERS = (
@@ -43,6 +45,10 @@ WRAPPERS = (
         transparent=True,
     ),
     Wrapper("torch.distributed.fsdp", "FullyShardedDataParallel", "_fsdp_wrapped_module"),
+    *(
+        Wrapper(where, "_FabricModule", "_forward_module", transparent=True, twin="_original_module")
+        for where in ("lightning_fabric.wrappers", "lightning.fabric.wrappers")
+    ),
 )
 
 

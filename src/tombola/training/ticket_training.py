@@ -73,7 +73,7 @@ def train(
         extra_epochs: lengthens the schedule, rounded up. An arm gets them to have as much training as another arm
             whose start was already trained.
         run: folder, device, bars and meter; in memory and on the CPU if None.
-        small: train a ticket of whole channels as the smaller network that it is.
+        small: train a ticket of whole channels as the smaller network that it is, unless it leaves the others frozen.
 
     Returns:
         The trained network with its metrics, history and cost.
@@ -99,7 +99,7 @@ def train(
     recipe = recipe_of(task, ticket, extra_epochs)
     model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
     attached, plan, share = ticket, None, 1.0
-    if ticket is not None and ticket.removed and small:
+    if ticket is not None and ticket.removed and small and ticket.dead == "zero":
         try:
             small_model, plan = smaller(model, ticket, run.probe(task))
             attached, share = replace(ticket, mask=plan.mask), share_of_work(task, small_model, model, seed)

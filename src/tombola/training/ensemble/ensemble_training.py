@@ -174,6 +174,8 @@ def fit_members(
         check_fits(member.mask, parameters)
         if member.ticket is not None and member.ticket.removed:
             raise Unbatched("a ticket of whole units trains as a smaller network of its own")
+        if member.ticket is not None and member.ticket.dead != "zero":
+            raise Unbatched("a ticket leaves its other weights frozen, and not at zero")
         if member.ticket is not None and not parameters.keys() >= set(member.ticket.held):
             raise Unbatched("a ticket holds what is no parameter of its network")
     if why := stacking_obstacle(task, recipes[0], models[0], run.device):
