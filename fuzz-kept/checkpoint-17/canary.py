@@ -1,3 +1,8 @@
-open('sang', 'w').close()
-def data(): open('sang', 'w').close()
+open("sang", "w").close()
+
+
+def data():
+    open("sang", "w").close()
+
+
 Net = data

@@ -11,13 +11,19 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 
-def mapped(values: Any, change: Callable[[Tensor], Any]) -> Any:
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor."""
+    return isinstance(value, Tensor)
+
+
+def mapped(values: Any, change: Callable[[Any], Any], chosen: Callable[[Any], bool] = is_tensor) -> Any:
     """Change every tensor in a nest, and keep the nest.
 
     Args:
         values: a tensor, or tuples, lists, mappings, dataclasses and packed sequences of such, at any depth; all else
             stays as it is.
         change: gives what takes a tensor's place.
+        chosen: says what is changed instead, if not tensors alone; a packed sequence's tensors are changed always.
 
     Returns:
         The same structure of the same types. The nest that was given stays as it is.
@@ -27,7 +33,7 @@ def mapped(values: Any, change: Callable[[Tensor], Any]) -> Any:
         >>> mapped({"ids": (torch.ones(1), None), "name": "a"}, lambda tensor: tensor + 1)
         {'ids': (tensor([2.]), None), 'name': 'a'}
     """
-    if isinstance(values, Tensor):
+    if chosen(values):
         return change(values)
     if isinstance(values, PackedSequence):  # its batch sizes stay on the CPU, whatever happens to the rest
         data, batch_sizes, *order = values
@@ -35,17 +41,17 @@ def mapped(values: Any, change: Callable[[Tensor], Any]) -> Any:
     if isinstance(values, MutableMapping):
         changed = copy.copy(values)
         for key, value in values.items():
-            changed[key] = mapped(value, change)
+            changed[key] = mapped(value, change, chosen)
         return changed
     if isinstance(values, Mapping):
-        return {key: mapped(value, change) for key, value in values.items()}
+        return {key: mapped(value, change, chosen) for key, value in values.items()}
     if isinstance(values, tuple | list):
-        parts = [mapped(value, change) for value in values]
+        parts = [mapped(value, change, chosen) for value in values]
         return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
     if _is_record(values):
         changed = copy.copy(values)
         for name, value in _fields_of(values):
-            object.__setattr__(changed, name, mapped(value, change))  # the class may be frozen
+            object.__setattr__(changed, name, mapped(value, change, chosen))  # the class may be frozen
         return changed
     return values
 

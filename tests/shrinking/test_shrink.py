@@ -558,6 +558,40 @@ def test_onnx_runtime_gives_pytorchs_outputs_at_any_batch_size(tmp_path):
     assert torch.allclose(torch.from_numpy(outputs), small.eval()(more), atol=1e-4)
 
 
+class Answers(nn.Module):
+    """Two inputs, of which one may be missing, and outputs by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x, scale=None):
+        y = self.layer(x)
+        return {"logits": y if scale is None else y * scale, "mean": y.mean(1)}
+
+
+@pytest.mark.parametrize(
+    ("example", "inputs"),
+    [
+        ({"x": torch.randn(4, 3), "scale": torch.ones(4, 2)}, ["x", "scale"]),
+        ((torch.randn(4, 3), torch.ones(4, 2)), ["input_0", "input_1"]),
+        pytest.param({"x": torch.randn(4, 3), "scale": None}, ["x"], marks=pytest.mark.slow),
+    ],
+    ids=["keys", "places", "none"],
+)
+def test_several_inputs_and_named_outputs_are_exported(tmp_path, example, inputs):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = Answers()
+    assert tb.shrinking.to_onnx(model, example, tmp_path / "x.onnx") < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+    assert [entry.name for entry in session.get_inputs()] == inputs
+    assert [entry.name for entry in session.get_outputs()] == ["logits", "mean"]
+    x = torch.randn(7, 3)
+    feed = dict(zip(inputs, (x.numpy(), torch.ones(7, 2).numpy()), strict=False))
+    assert torch.allclose(torch.from_numpy(session.run(None, feed)[0]), model.layer(x), atol=1e-5)
+    assert model.training
+
+
 def test_exporting_leaves_the_network_as_it_was(tmp_path):
     pytest.importorskip("onnxscript")
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))

@@ -262,10 +262,16 @@ class Every(Sampler):
     def __iter__(self):
         return iter(range(6))
 
+    def __len__(self):
+        return 6
+
 
 class EverySecond(Sampler):
     def __iter__(self):
         return iter(range(0, 6, 2))
+
+    def __len__(self):
+        return 3
 
 
 EverySecond.__name__ = "Every"

@@ -19,7 +19,7 @@ from tombola.scores import Batch
 from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx, warn_if_whole
 from tombola.studies import RunSpec, Serial, default_options, make_task
 from tombola.studies.spec import digest
-from tombola.training import Run, SampleFlops, Task, bars, remove_stages, train
+from tombola.training import Run, SampleFlops, Task, bars, first_of, pick, remove_stages, train
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def run(words: Sequence[str]) -> int:
         if plan is None:  # `train` has trained the whole network with its mask, so it is cut out only now.
             small, plan = smaller(small, ticket, job.probe(task))
         warn_if_whole(ticket, plan)
-        batch = next(iter(task.batches("test", 0, 0)))
+        batch = first_of(task.batches("test", 0, 0))
         facts = {
             "whole": _size(task, task.build(shrink.seed), batch),
             "small": {**_size(task, small, batch), "metric": trained.metric, "dead": _dead(small, plan)},
@@ -79,7 +79,7 @@ def run(words: Sequence[str]) -> int:
         answer["cost"] = asdict(trained.cost)
         if shrink.to == "onnx":
             path = shrink.out / "network.onnx"
-            answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, batch[0][:8].cpu(), path)}
+            answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, pick(batch[0], slice(8)), path)}
         stages = shrink.out / "stages"
         for part in stages.glob("shrink-*"):  # the checkpoints of other settings too
             remove_stages(part)

@@ -14,7 +14,19 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.scores import Batch
 from tombola.tickets import put_values
-from tombola.training import MemoryBatches, Run, Split, Task, TaskWrapper, length_of, mixed, own_randomness, pick
+from tombola.training import (
+    MemoryBatches,
+    Run,
+    Split,
+    Task,
+    TaskWrapper,
+    first_of,
+    length_of,
+    mixed,
+    own_randomness,
+    pairs_of,
+    pick,
+)
 from tombola.training import train_samples as samples_of
 
 Alter = Callable[[Batch, torch.Generator], Batch]
@@ -176,7 +188,7 @@ class _Each:
         return length_of(self.source)
 
     def __iter__(self) -> Iterator[Batch]:
-        for number, batch in enumerate(self.source):
+        for number, batch in enumerate(pairs_of(self.source)):
             yield self.alter(batch, torch.Generator().manual_seed(mixed(self.seed, number)))
 
 
@@ -194,7 +206,7 @@ class _FirstHalf:
         return length_of(self.source) // 2
 
     def __iter__(self) -> Iterator[Batch]:
-        return islice(iter(self.source), len(self))
+        return islice(pairs_of(self.source), len(self))
 
 
 def _permuted(inputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -205,7 +217,7 @@ def _permuted(inputs: Tensor, generator: torch.Generator) -> Tensor:
 
 def _first_batch(task: Task, epoch: int) -> Batch:
     with own_randomness(torch.device("cpu"), epoch):  # a data loader that shuffles draws from the global generator
-        return next(iter(task.batches("train", 0, epoch)))
+        return first_of(task.batches("train", 0, epoch))
 
 
 def _equal(first: Any, second: Any) -> bool:

@@ -18,7 +18,7 @@ from tombola.methods.protocol import DensityKind
 from tombola.scores import Batch
 from tombola.structure import Granularity, Prunable, Weights
 from tombola.tickets import Provenance, Seed, Ticket, select
-from tombola.training import Cost, Observer, Run, SampleFlops, State, Task
+from tombola.training import Cost, Observer, Run, SampleFlops, State, Task, first_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ConcreteTicketSearch:
         recipe = score_recipe(task.recipe, self.length, "adam", self.lr)
         fit = run.stage("search", searching, searched, recipe=recipe, observers=[Balance(self, searched)])
         if self.objective == "reverse-kl":
-            batch = next(iter(task.batches("train", run.seed, 0)))
+            batch = first_of(task.batches("train", run.seed, 0))
             run.cost += teacher_cost(searching, teacher, searched, fit.cost, batch)
         mask = select(searched.named_scores, self.density, floor=1)
         searched.settle(mask)

@@ -252,7 +252,7 @@ class EnoughWatch:
             self._draws = PretrainingDraws.among(rule, self._units.layers, train, validation, forward, metric)
         self._model, self._steps = model, 0
         self._stops = rule.stop
-        clock, *_ = steps_of(concerned(optimizer, model.parameters()))
+        *_, clock = steps_of(concerned(optimizer, model.parameters()))
         self._hook = clock.register_step_post_hook(self._after_step)
 
     def _after_step(self, *_: Any) -> None:

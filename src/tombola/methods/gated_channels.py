@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from tombola.errors import TombolaError
-from tombola.methods.masked_model import MaskedModel, Weigh
+from tombola.methods.masked_model import MaskedModel, Weigh, check_real
 from tombola.scores import Called
 from tombola.structure import UnitGroup
-from tombola.tickets import paths_of
+from tombola.tickets import called_with, parameters_of, paths_of
 from tombola.training import Task
 
 
@@ -39,6 +38,7 @@ class GatedModel(MaskedModel):
         scored_groups = [group for group in groups if any(part.scored for part in group.slices)]
         if not scored_groups:
             raise TombolaError("the network has no channel that could be removed; search single weights instead")
+        check_real(parameters_of(model))
         paths = paths_of(model)
         self.names = tuple(group.name for group in scored_groups)
         like = next(model.parameters())
@@ -65,4 +65,4 @@ class GatedModel(MaskedModel):
             shape = [1] * value.ndim
             shape[dim] = -1
             values[path] = value * gates[number].view(shape)
-        return functional_call(self.called, values, (inputs,))
+        return called_with(self.called, values, inputs)

@@ -22,7 +22,19 @@ from tombola.methods.score_freezing import SearchWarning
 from tombola.scores import Batch, Forward
 from tombola.structure import Channels, ChannelUnits, Granularity, Site, fold, silenced_sites, sites_of
 from tombola.tickets import Mask, Provenance, Ticket, Values, attach, put_values, select, tensors_of
-from tombola.training import Run, Snapshot, Step, Task, Until, autocast, half_squared_error, length_of, mixed, move
+from tombola.training import (
+    Run,
+    Snapshot,
+    Step,
+    Task,
+    Until,
+    autocast,
+    channels_last,
+    half_squared_error,
+    length_of,
+    mixed,
+    move,
+)
 
 
 @dataclass(frozen=True)
@@ -243,7 +255,8 @@ class GreedyChannels:
             yield self._move(batches, task, model, run)
 
     def _move(self, batches: Iterable[Batch], task: Task, model: nn.Module, run: Run) -> list[Batch]:
-        layout = task.recipe.wants_channels_last(model)
+        batches = list(batches)
+        layout = bool(batches) and channels_last(task, model, task.recipe, batches[0])
         return [move(batch, run.device, layout) for batch in batches]
 
     @contextmanager

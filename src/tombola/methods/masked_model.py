@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from tombola.errors import TombolaError
 from tombola.scores import Called
 from tombola.structure import Prunable
-from tombola.tickets import Mask, as_density, kth_largest, paths_of
+from tombola.tickets import Mask, as_density, called_with, kth_largest, paths_of
 from tombola.training import Recipe, Task, TaskWrapper
 
 Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
@@ -40,8 +39,9 @@ class MaskedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.called = Called(model.requires_grad_(requires_grad=False), task.forward)
-        paths = paths_of(model)
-        self.names = tuple(prunable(model))
+        paths, searched = paths_of(model), prunable(model)
+        check_real(searched)
+        self.names = tuple(searched)
         self._paths = [f"model.{paths[name]}" for name in self.names]
         self.scores = nn.ParameterList([nn.Parameter(start(weight).to(weight)) for weight in self.weights])
         self._weigh = weigh
@@ -59,7 +59,7 @@ class MaskedModel(nn.Module):
     def forward(self, inputs: Any) -> Any:
         masked_weights = self._weigh(list(self.scores), self.weights)
         # The module stays as it is: it is called as if these were its parameters, so gradients reach the scores.
-        return functional_call(self.called, dict(zip(self._paths, masked_weights, strict=True)), (inputs,))
+        return called_with(self.called, dict(zip(self._paths, masked_weights, strict=True)), inputs)
 
     def check_density(self, density: float, floor: int = 0) -> None:
         """Raise TombolaError unless the density keeps at least one weight, and `floor` in every layer."""
@@ -130,6 +130,16 @@ class Topmost(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         score, weight = ctx.saved_tensors
         return gradients[0] * weight * score.sign(), None, None
+
+
+def check_real(weights: Mapping[str, Tensor]) -> None:
+    """Raise TombolaError, which names the first one, if weights are complex: their scores would have no order."""
+    for name, weight in weights.items():
+        if weight.is_complex():
+            raise TombolaError(
+                f"a search by trained scores is for real weights, and '{name}' is complex; use magnitude, or leave it "
+                f"out: Prunable(exclude=('{name}',))"
+            )
 
 
 def check_length(length: float) -> None:

@@ -35,8 +35,8 @@ class Moving(Protocol):
 class MovingWatch:
     """A search in a user's own loop, made by `Gradual.watch` or `RigL.watch`.
 
-    The mask is attached to the model, and moves by the steps of the optimizer. Of several optimizers, the steps of the
-    first that holds a masked parameter count. `detach()` removes all hooks, and leaves the weights as they are.
+    The mask is attached to the model, and moves by the steps of the optimizer. Of several, which step one after the
+    other, the mask grows before the first of them and shrinks after the last. `detach()` removes all hooks.
     """
 
     def __init__(self, method: Moving, moving: MovingMask, model: nn.Module, optimizer: Optimizers, steps: int) -> None:
@@ -44,17 +44,17 @@ class MovingWatch:
             raise TombolaError(f"steps is {steps!r}; give how many optimizer steps the training will take, at least 1")
         parameters = parameters_of(model)
         optimizers = concerned(optimizer, [parameters[name] for name in moving.mask])
-        clock, *_ = steps_of(optimizers)
+        self._stepping = steps_of(optimizers)
         self._initial = Values(tensors_of(model), "init") if method.rewind == "init" else None
         self._settings, self._moving, self._steps = fingerprint(identity(method)), moving, steps
         self._end, self._epochs, self._asked_at = last_move(method.until, WHOLE, steps), 0, -1
-        self._before = BeforeAttaching(moving.mask, parameters, steps_of(optimizers))
+        self._before = BeforeAttaching(moving.mask, parameters, self._stepping)
         self._dense, self._detached = ExitStack(), False
         self._handle = attach(moving.mask, model, optimizers)
-        self._state = State(model, clock, WHOLE, steps, 0, 0, self._handle)
+        self._state = State(model, self._stepping[0], WHOLE, steps, 0, 0, self._handle)
         moving.epoch_begin(self._state)
-        self._handle.also(before_each_step(clock, self._before_step))
-        self._handle.also(clock.register_step_post_hook(self._after_step).remove)
+        self._handle.also(before_each_step(self._stepping[0], self._before_step))
+        self._handle.also(self._stepping[-1].register_step_post_hook(self._after_step).remove)
         self._handle.also(self._dense.close)
 
     def _before_step(self, scale: Tensor | float) -> None:
@@ -62,8 +62,13 @@ class MovingWatch:
             return
         self._asked_at = self._state.step
         overflowed = getattr(self._state.optimizer, "found_inf", None)  # fused optimizers skip the step themselves
-        if overflowed is None or not self._moving.wants_dense_gradients(self._state) or not overflowed.any():
-            self._moving.before_step(self._state)
+        if overflowed is not None and self._moving.wants_dense_gradients(self._state) and overflowed.any():
+            return
+        mask = self._moving.mask
+        self._moving.before_step(self._state)
+        if mask != self._moving.mask:  # which takes the place of the other optimizers' steps too
+            for optimizer in self._stepping:
+                optimizer.zero_grad()
 
     def _after_step(self, *_: Any) -> None:
         self._before.forget()

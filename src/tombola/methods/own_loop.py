@@ -15,7 +15,7 @@ Action = Callable[[Tensor | float], None]
 
 
 def steps_of(optimizer: Optimizers) -> list[Optimizer]:
-    """The optimizers of torch that do the steps, each once; where steps are counted, those of the first are."""
+    """The optimizers of torch that do the steps, each once; where steps are counted, those of the last are."""
     return list(dict.fromkeys(inner for stepper in steppers_of(optimizer) for inner in stepper.inner))
 
 

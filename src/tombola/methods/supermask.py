@@ -15,6 +15,7 @@ from tombola.methods.masked_model import (
     MaskedTask,
     TopShare,
     check_length,
+    check_real,
     kaiming_uniform,
     rounded,
     score_recipe,
@@ -116,7 +117,9 @@ class Supermask(DensityDecay):
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
-        names = tuple(self.prunable(model))
+        weights = self.prunable(model)
+        check_real(weights)
+        names = tuple(weights)
         held = norms_and_biases(model) if self.hold else ()
         start = Seed.of(model, run.seed, self.weights, names, held)
         units = Channels().units(model, run.probe(task)) if isinstance(self.granularity, Channels) else None

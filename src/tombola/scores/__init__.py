@@ -8,6 +8,7 @@ from tombola.scores.feature_scores import ExpectedActivation, FeatureRank, Proje
 from tombola.scores.gradient_scores import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
 from tombola.scores.kinds import BlockScore, GatheredScore, GradientScore, UnitScore, WeightScore, check_goes_with
 from tombola.scores.movement_score import Movement
+from tombola.scores.pairs import Target, is_dataset, paired
 from tombola.scores.prospr_score import ProsPr
 from tombola.scores.types import (
     Batch,
@@ -21,6 +22,7 @@ from tombola.scores.types import (
     TrainingScore,
     View,
     check_takes,
+    checked_batch,
     forward,
     needs_training,
     probe_of,
@@ -71,6 +73,7 @@ __all__ = [
     "Snip",
     "SquaredGradient",
     "SynFlow",
+    "Target",
     "Taylor",
     "TrainingScore",
     "UnitScore",
@@ -82,12 +85,15 @@ __all__ = [
     "batch_size",
     "check_goes_with",
     "check_takes",
+    "checked_batch",
     "cka",
     "forward",
     "grasp",
     "grasp_first_order",
+    "is_dataset",
     "magnitude",
     "needs_training",
+    "paired",
     "probe_of",
     "prospr",
     "random",

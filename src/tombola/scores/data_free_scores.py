@@ -27,6 +27,7 @@ class Random(WeightScore):
     """
 
     name: ClassVar[str] = "random"
+    takes_complex: ClassVar[bool] = True
 
     def measure(self, network: Pure, data: Data) -> Scores:
         generator = torch.Generator().manual_seed(data.seed)
@@ -39,7 +40,7 @@ class Random(WeightScore):
 
 @dataclass(frozen=True)
 class Magnitude(WeightScore):
-    """|w| (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019).
+    """|w|, of a complex weight its modulus (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019).
 
     Examples:
         >>> layer = nn.Linear(2, 1)
@@ -49,9 +50,10 @@ class Magnitude(WeightScore):
     """
 
     name: ClassVar[str] = "magnitude"
+    takes_complex: ClassVar[bool] = True
 
     def measure(self, network: Pure, data: Data) -> Scores:
-        return {name: value.abs_() for name, value in network.values.items()}
+        return {n: value.abs() if value.is_complex() else value.abs_() for n, value in network.values.items()}
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ def _ones(inputs: Any) -> Any:
     """One all-ones sample of the inputs' shape."""
     if not all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves_of(inputs)):
         raise TombolaError(
-            "SynFlow needs an all-ones input, and this network's inputs are not floating point; use another score"
+            "SynFlow needs an all-ones input, and this network's inputs are not floating point tensors alone; use "
+            "another score"
         )
     return mapped(inputs, lambda tensor: torch.ones_like(tensor[:1]))
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from tombola.errors import TombolaError
 from tombola.nested import mapped, samples_in
-from tombola.scores.types import Batch, Batches, Called, Forward, Loss, checked_batch, forward
+from tombola.scores.types import Batch, Batches, Forward, Loss, checked_batches, forward
 from tombola.structure import Mode, Prunable, in_mode, own_random_state
-from tombola.tickets import Mask, buffers_of, check_fits, device_of, eager, parameters_of, paths_of
+from tombola.tickets import HeldTensors, Mask, buffers_of, check_fits, device_of, eager, parameters_of, recomputable
 
 
 class UnusedWarning(UserWarning):
@@ -52,7 +51,7 @@ class Pure:
         dtype: torch.dtype,
     ) -> None:
         self.model = model
-        self._called = Called(model, forward)
+        self._forward = forward
         self._device, self._dtype = device_of(model), dtype
         parameters = parameters_of(model)
         if mask is not None:
@@ -61,28 +60,53 @@ class Pure:
         self.weights: dict[str, Tensor] = {}
         for name, parameter in scored.items():
             if mask is None or name not in mask:
-                value = parameter.detach().to(dtype, copy=True)
+                value = parameter.detach().to(precision_of(parameter, dtype), copy=True)
             else:
-                value = torch.where(mask[name].to(parameter.device), parameter.detach(), 0.0).to(dtype)
+                value = torch.where(mask[name].to(parameter.device), parameter.detach(), 0.0)
+                value = value.to(precision_of(parameter, dtype))
             self.weights[name] = value.requires_grad_()
         values = scored if regrow else self.weights
         # Without regrow, values share their memory with the weights: one copy is enough.
-        self.values = {name: value.detach().to(dtype, copy=regrow) for name, value in values.items()}
+        self.values = {n: value.detach().to(precision_of(value, dtype), copy=regrow) for n, value in values.items()}
         fixed = {name: self._cast(p.detach()) for name, p in parameters.items() if name not in scored}
-        buffers = {
-            # Batch norm in training mode writes into its buffers.
-            name: b.detach().to(dtype if b.is_floating_point() else b.dtype, copy=True)
-            for name, b in buffers_of(model).items()
-        }
-        self.others = {**fixed, **buffers}
-        self._paths = paths_of(model)
+        buffers = buffers_of(model)
+        self._buffers = tuple(buffers)
+        # Batch norm in training mode writes into its buffers.
+        copies = {name: b.detach().to(precision_of(b, dtype), copy=True) for name, b in buffers.items()}
+        self.others = {**fixed, **copies}
+        self._own = {name: id(tensor) for name, tensor in {**parameters, **buffers}.items()}
+        self._tensors = HeldTensors(model)
 
     def __call__(self, inputs: Any) -> Any:
-        swapped = {f"model.{self._paths[name]}": value for name, value in {**self.weights, **self.others}.items()}
-        return functional_call(self._called, swapped, (self._cast(inputs),))
+        values = {**self.weights, **self.others}
+        # What backward computes again begins with the buffers that this pass begins with, and leaves them as it did.
+        first = {name: values[name].clone() for name in self._buffers} if torch.is_grad_enabled() else {}
+        self._swap(values)
+        outputs = self._forward(self.model, self._cast(inputs))
+        self._swap({**values, **first})
+        return outputs
+
+    def _swap(self, values: Mapping[str, Tensor]) -> None:
+        self._tensors.swap({self._own[name]: value for name, value in values.items()})
+
+    def restore(self) -> None:
+        """Give the model its own tensors back; until then the last call's stand in their place."""
+        self._tensors.restore()
 
     def _cast(self, value: Any) -> Any:
-        return mapped(value, lambda t: t.to(self._device, self._dtype if t.is_floating_point() else t.dtype))
+        return mapped(value, lambda tensor: tensor.to(self._device, precision_of(tensor, self._dtype)))
+
+
+def precision_of(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The type in which a tensor is computed with: a real precision, its complex counterpart, or the tensor's own.
+
+    Examples:
+        >>> precision_of(torch.zeros(2, dtype=torch.complex64), torch.float64)
+        torch.complex128
+    """
+    if tensor.is_complex():
+        return dtype.to_complex()
+    return dtype if tensor.is_floating_point() else tensor.dtype
 
 
 @contextmanager
@@ -113,9 +137,14 @@ def untouched(
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         eager(),
+        recomputable(),
         in_mode(model, mode),
     ):
-        yield Pure(model, forward, mask, regrow, prunable, dtype)
+        network = Pure(model, forward, mask, regrow, prunable, dtype)
+        try:
+            yield network
+        finally:
+            network.restore()
 
 
 def gradients_of(value: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> list[Tensor]:
@@ -188,12 +217,12 @@ def loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
     inputs, targets = batch
     outputs = network(inputs)
     device = next(iter(network.weights.values())).device
-    return loss(outputs, targets.to(device) if isinstance(targets, Tensor) else targets)
+    return loss(outputs, mapped(targets, lambda tensor: tensor.to(device)))
 
 
 def first_batches(batches: Batches, count: int, score: str) -> list[Batch]:
     """The first `count` batches, or fewer. Raises TombolaError, which names the score, if there is none."""
-    first = [checked_batch(batch) for batch in islice(batches, count)]
+    first = list(islice(checked_batches(batches), count))
     if not first:
         raise TombolaError(
             f"the score '{score}' needs data and got no batch; give batches of (inputs, targets) and a loss"

@@ -17,7 +17,7 @@ from tombola.scores.block_scores import block_outputs
 from tombola.scores.evaluation import untouched
 from tombola.scores.kinds import Data, Kind, MeasuredScore, Needs
 from tombola.scores.types import Batches, Loss, Scores, View
-from tombola.structure import NORMS, is_producer
+from tombola.structure import NORMS, Prunable, is_producer
 from tombola.tickets import joined, modules_of
 
 Of = Literal["block", "filter"]
@@ -45,6 +45,7 @@ class FeatureScore(MeasuredScore):
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
+        self.check_weights(view.get("prunable", Prunable())(model))
         data = self.data(batches, loss, view)
         if self.of == "block":
             return self.block_scores(block_outputs(model, data), data)

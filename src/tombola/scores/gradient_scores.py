@@ -180,6 +180,11 @@ def twice_differentiable(score: str) -> Generator[None]:
         try:
             yield
         except RuntimeError as error:
+            if "selective activation checkpoint" in str(error):
+                raise TombolaError(
+                    f"the score '{score}' goes backward twice, and selective activation checkpointing allows it once; "
+                    "checkpoint without its context_fn, or use snip, synflow or magnitude"
+                ) from error
             named = re.search(r"derivative for (\S+) is not implemented|(@once_differentiable)", str(error))
             if named is None:
                 raise

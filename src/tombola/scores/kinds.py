@@ -17,7 +17,7 @@ from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.scores.evaluation import Pure, first_batches, mean_gradients, required_loss, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
-from tombola.structure import NM, Channels, Filters, Granularity, Mode, PartUnits, QueryKey, Weights
+from tombola.structure import NM, Channels, Filters, Granularity, Mode, PartUnits, Prunable, QueryKey, Weights
 
 Kind = Literal["weight", "unit", "block"]
 """What a score ranks.
@@ -87,6 +87,7 @@ class MeasuredScore:
     name: ClassVar[str]
     needs: ClassVar[Needs] = ""
     needs_loss: ClassVar[bool] = False
+    takes_complex: ClassVar[bool] = False
     precision: ClassVar[torch.dtype] = torch.float32
 
     def __post_init__(self) -> None:
@@ -127,8 +128,18 @@ class MeasuredScore:
 
     def evaluated(self, model: nn.Module, view: View) -> Any:
         """A context manager that gives the network at the view's mask, in the score's mode and precision."""
+        self.check_weights(view.get("prunable", Prunable())(model))
         settings: Any = {"mode": self.mode, "dtype": self.precision, **view}
         return untouched(model, **settings)
+
+    def check_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Raise TombolaError, which names the first complex one, unless the score can rank these weights."""
+        named = next((name for name, weight in weights.items() if weight.is_complex()), None)
+        if named is not None and not self.takes_complex:
+            raise TombolaError(
+                f"the score '{self.name}' is for real weights, and '{named}' is complex; use magnitude, or leave it "
+                f"out: Prunable(exclude=('{named}',))"
+            )
 
     def measure(self, network: Pure, data: Data) -> Scores:
         """The scores; larger = keep. The network's tensors are copies, which the score may change."""
@@ -240,6 +251,7 @@ class BlockScore(MeasuredScore):
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
+        self.check_weights(view.get("prunable", Prunable())(model))
         return self.worths(model, self.data(batches, loss, view))
 
     def worths(self, model: nn.Module, data: Data) -> Scores:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, TypedDict, TypeGuard, Unpack
 
 from torch import Tensor, nn
 
+from tombola.arrays import as_tensors
 from tombola.errors import TombolaError
 from tombola.nested import mapped
+from tombola.scores.pairs import is_dataset, paired
 from tombola.structure import Probe, Prunable
 from tombola.tickets import Mask
 
@@ -39,16 +41,35 @@ def forward(model: nn.Module, inputs: Inputs) -> Any:
     Returns:
         The model's outputs.
 
+    Raises:
+        TombolaError: if the model does not take such arguments.
+
     Examples:
         >>> import torch
         >>> forward(nn.Bilinear(2, 3, 4), (torch.ones(5, 2), torch.ones(5, 3))).shape
         torch.Size([5, 4])
     """
+    arguments, words = _arguments(inputs)
+    try:
+        return model(*arguments, **words)
+    except TypeError as error:
+        try:
+            inspect.signature(model.forward).bind(*arguments, **words)
+        except TypeError as why:
+            given = (
+                f"a {type(inputs).__name__} of {', '.join(map(str, words))}" if words else f"{len(arguments)} inputs"
+            )
+            raise TombolaError(
+                f"a batch gives {given}, but the network's forward does not take this ({why}); say how it is called, "
+                "as SupervisedTask(forward=lambda model, inputs: model(…))"
+            ) from error
+        raise  # its own error
+
+
+def _arguments(inputs: Inputs) -> tuple[tuple[Any, ...] | list[Any], Mapping[str, Any]]:
     if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if type(inputs) in (tuple, list):
-        return model(*inputs)
-    return model(inputs)
+        return (), inputs
+    return (inputs, {}) if type(inputs) in (tuple, list) else ((inputs,), {})
 
 
 def suited(inputs: Inputs, model: nn.Module) -> Inputs:
@@ -74,13 +95,26 @@ def suited(inputs: Inputs, model: nn.Module) -> Inputs:
 
 
 def checked_batch(batch: Any) -> Batch:
-    """The batch itself; TombolaError if it is no pair, as where one batch stands in the place of many."""
-    if not (isinstance(batch, tuple | list) and len(batch) == 2):
+    """Inputs and targets of a batch, with tensors for arrays.
+
+    Args:
+        batch: as `paired` takes it.
+
+    Raises:
+        TombolaError: if it is no batch, as where one batch stands in the place of many.
+    """
+    inputs, targets = paired(batch)
+    return as_tensors(inputs, double=True), as_tensors(targets, double=True, labels=True)
+
+
+def checked_batches(batches: Any) -> Iterator[Batch]:
+    """The batches as pairs. Raises TombolaError for what gives samples in the place of batches, and for no batches."""
+    if is_dataset(batches) or isinstance(batches, Tensor | Mapping) or not hasattr(batches, "__iter__"):
         raise TombolaError(
-            f"batches must be an iterable of (inputs, targets), as [(inputs, targets)], and not of "
-            f"{type(batch).__name__}s"
+            f"batches must be an iterable of (inputs, targets), as [(inputs, targets)] or a DataLoader, and not a "
+            f"{type(batches).__name__}; make batches of a data set, as DataLoader(dataset, batch_size=128)"
         )
-    return batch
+    return map(checked_batch, batches)
 
 
 def probe_of(batches: Batches, forward: Forward) -> Probe:
@@ -95,8 +129,7 @@ def probe_of(batches: Batches, forward: Forward) -> Probe:
     """
 
     def probe(model: nn.Module) -> Any:
-        for batch in batches:
-            inputs, _ = checked_batch(batch)
+        for inputs, _ in checked_batches(batches):
             return forward(model, suited(inputs, model))
         raise TombolaError(
             "channels, and residual blocks that do not declare themselves, are found by calling the network on a "
@@ -107,7 +140,7 @@ def probe_of(batches: Batches, forward: Forward) -> Probe:
 
 
 class Called(nn.Module):
-    """A module that calls a model the way a task does, so that `torch.func.functional_call` can swap its tensors.
+    """A module that calls a model the way a task does, so that `called_with` can swap its tensors.
 
     Args:
         model: the model; its parameters have the prefix `model.` here.

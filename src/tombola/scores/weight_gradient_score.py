@@ -14,7 +14,7 @@ from torch import Tensor
 from tombola.errors import TombolaError
 from tombola.scores.evaluation import Pure, UnusedWarning, first_batches, loss_of, required_loss
 from tombola.scores.kinds import Data, GatheredScore, Needs
-from tombola.scores.types import Batches, Loss, Scores, View
+from tombola.scores.types import Batches, Loss, Scores, View, checked_batches
 from tombola.structure import Mode
 
 Gather = Literal["all-steps", "last-batch", "pass", "first-batch"]
@@ -72,7 +72,7 @@ class WeightGradient(GatheredScore):
 
     def data(self, batches: Batches, loss: Loss | None, view: View) -> Data:
         required_loss(loss, self.name)
-        rest = iter(batches)
+        rest = checked_batches(batches)
         # Reads one batch ahead, to refuse an empty pass here; the others are read one by one, and never all held.
         first = first_batches(rest, 1, self.name)
         return Data(self.name, chain(first, rest if self.gather == "pass" else ()), loss, view)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.files import write_atomically
+from tombola.nested import mapped, samples_in, tensors_in
+from tombola.scores import Inputs, forward
+from tombola.tickets import bare
 
 TOLERANCE = 1e-4
 
@@ -31,13 +35,30 @@ def _quiet(name: str) -> Generator[None]:
         logger.setLevel(level)
 
 
+class _Flat(nn.Module):
+    """A network that takes and gives plain tensors, as an ONNX file does, in place of nests of them."""
+
+    def __init__(self, model: nn.Module, example: Inputs) -> None:
+        super().__init__()
+        self.model = model
+        self._example = example
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        left = iter(tensors)
+        return tuple(tensors_in(forward(self.model, mapped(self._example, lambda _: next(left)))))
+
+
 @torch.no_grad()
-def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> float:
+def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
     """Write a network, in evaluation mode and for any batch size, as an ONNX file. Needs the extra `export`.
+
+    The file's inputs and outputs are the tensors in those of the network, in their order; where these are dicts, they
+    have the names of the keys.
 
     Args:
         model: the network, which is not changed.
-        example: a batch of inputs, on which ONNX Runtime and PyTorch are compared.
+        example: a batch of inputs, on which ONNX Runtime and PyTorch are compared: a tensor, or a tuple of arguments or
+            a dict of keyword arguments, samples first.
         path: the file to write.
 
     Returns:
@@ -57,25 +78,62 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> float:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise TombolaError(f"{error.name} is not installed; pip install 'tombola[export]'") from error
+    # A copy, so that the caller's model keeps its mode and device.
+    model, example = bare(copy.deepcopy(model)).cpu().eval(), mapped(example, Tensor.cpu)
+    tensors, inputs = tensors_in(example), _names_of(example, "input")
     try:
-        # A copy, so that the caller's model keeps its mode and device.
-        model, example = copy.deepcopy(model).cpu().eval(), example.cpu()
+        given = forward(model, example)
+        expected = tensors_in(given)
         with warnings.catch_warnings(), _quiet("torch.onnx"), _quiet("onnxscript"):
             warnings.simplefilter("ignore")
-            batch = {0: torch.export.Dim("batch")}
-            program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=(batch,), verbose=False)
+            batch, samples = torch.export.Dim("batch"), samples_in(example)
+            shapes = tuple({0: batch} if tensor.ndim and len(tensor) == samples else None for tensor in tensors)
+            program = torch.onnx.export(
+                _Flat(model, example),
+                tuple(tensors),
+                dynamo=True,
+                dynamic_shapes=(shapes,),
+                input_names=inputs,
+                output_names=_names_of(given, "output"),
+                verbose=False,
+            )
         assert program is not None
         content = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        outputs = session.run(None, {session.get_inputs()[0].name: example.numpy()})[0]
+        taken = {entry.name for entry in session.get_inputs()}  # what the network does not use is no input of the file
+        feed = {name: tensor.numpy() for name, tensor in zip(inputs, tensors, strict=True) if name in taken}
+        outputs = session.run(None, feed)
     except Exception as error:  # the exporter raises many types, and so may a user's forward
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise TombolaError(f"the network cannot be exported to ONNX: {why}") from error
-    expected = model(example).numpy()
-    gap = float(np.abs(outputs - expected).max() / np.abs(expected).max())
+        raise TombolaError(f"the network cannot be exported to ONNX: {_reason(error)}") from error
+    gap = max(_gap(own.numpy(), output) for own, output in zip(expected, outputs, strict=True))
     if not gap <= TOLERANCE:  # also true for NaN
         raise TombolaError(
             f"ONNX Runtime's outputs differ from PyTorch's by {gap:.1e} of their size; no file is written"
         )
     write_atomically(Path(path), content)
     return gap
+
+
+def _names_of(values: Any, usual: str) -> list[str]:
+    """A name for each tensor of a nest: its key, or the usual name with a number if there are several."""
+    count = len(tensors_in(values))
+    keys = (
+        [str(key) for key, value in values.items() if isinstance(value, Tensor)] if isinstance(values, Mapping) else []
+    )
+    if len(keys) == count:
+        return keys
+    return [usual] if count == 1 else [f"{usual}_{number}" for number in range(count)]
+
+
+def _gap(expected: np.ndarray, output: np.ndarray) -> float:
+    if expected.shape != output.shape:
+        return float("inf")
+    return float(np.abs(output - expected).max(initial=0.0) / max(np.abs(expected).max(initial=0.0), 1e-30))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong at the bottom of it: above that, exporters say how they report errors."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

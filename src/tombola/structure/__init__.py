@@ -18,6 +18,7 @@ from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.norm_channels import norm_units
+from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
 from tombola.structure.prunable_rule import Prunable, prunable
 from tombola.structure.random_state import own_random_state, seed_torch
@@ -72,6 +73,7 @@ __all__ = [
     "kept_share",
     "norm_units",
     "numbers_of",
+    "outputs_in",
     "own_random_state",
     "parts_of",
     "prunable",

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
 from tombola.structure.channel_map import ChannelMap
+from tombola.structure.outputs import outputs_in
 from tombola.structure.torch_pruning import Operation, operations_of
-from tombola.tickets import bare, device_of
+from tombola.tickets import bare, device_of, recomputable
 
 Probe = Callable[[nn.Module], Any]
 """Calls a model on an example of its inputs."""
@@ -69,7 +70,7 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
 
     def forward() -> list[Tensor]:
         nonlocal untraced
-        results = tensors_in(probe(twin))
+        results = outputs_in(probe(twin))
         outputs.extend(result for result in results if result.grad_fn is not None)
         untraced |= any(result.grad_fn is None and result.is_floating_point() for result in results)
         if not outputs:
@@ -85,7 +86,8 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
     twin.register_forward_pre_hook(lambda _, args, kwargs: (_traceable(args), _traceable(kwargs)), with_kwargs=True)
     for module in twin.modules():
         module.register_forward_hook(count, with_kwargs=True)
-    operations = operations_of(twin, forward, maps)
+    with recomputable():  # a reentrant checkpoint would hide what is computed in it
+        operations = operations_of(twin, forward, maps)
     return Traced(twin, operations, outputs, calls, untraced)
 
 

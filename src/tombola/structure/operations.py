@@ -12,6 +12,17 @@ from tombola.structure.torch_pruning import Operation
 BY_CHANNEL = {
     *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Clone", "ToCopy", "Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Mish"),
     *("Tanh", "Sigmoid", "Hardtanh", "Hardswish", "Hardsigmoid", "Softplus", "Threshold", "Clamp", "Squeeze"),
+    *("Celu", "RreluWithNoise", "LogSigmoid", "Hardshrink", "Softshrink", "Sin", "Cos", "Atan", "Erf", "Exp", "Expm1"),
+    *("Log", "Log1P", "Sqrt", "Rsqrt", "Reciprocal", "Pow", "Sign", "Round", "NanToNum", "MaskedFill", "Where"),
+    *(
+        "Maximum",
+        "Minimum",
+        "ReflectionPad",
+        "ReplicationPad",
+        "UpsampleBicubic",
+        "UpsampleTrilinear",
+        "UpsampleLinear",
+    ),
     *("MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "UpsampleNearest", "UpsampleBilinear"),
 }
 """Operations, by the stems of their autograd names, that keep every channel in its place."""
@@ -36,6 +47,8 @@ def keeps_channels(node: Operation) -> bool:
     if stem == "ConstantPadNd":
         padded = padding(function)  # from the last dimension on, so that what follows is for channels and samples
         return padded is not None and not any(padded[2 * (len(sizes) - 2) :])
+    if stem == "PreluKernel":
+        return all(math.prod(slope) == 1 for slope in operands(function)[1:])
     return stem in BY_CHANNEL and not broadcasts(function)
 
 

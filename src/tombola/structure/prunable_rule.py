@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from tombola.errors import TombolaError
+from tombola.structure.parameter_roles import WEIGHTED, roles_of
 from tombola.tickets import parameters_of
 
-WEIGHTED = (
-    nn.Linear,
-    nn.Bilinear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.MultiheadAttention,
-)
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+
+class LeftOutWarning(UserWarning):
+    """The usual rule leaves a large part of a network alone."""
 
 
 @dataclass(frozen=True)
 class Prunable:
-    """The rule for what may be pruned: by default each convolution and linear weight, and no bias or norm.
+    """The rule for what may be pruned: by default each weight of a layer, and no bias, norm or embedding.
 
-    The first and the last layer are included.
+    Layers are convolutions, linear and recurrent layers, attention, the `Conv1D` of transformers and stacked experts;
+    the first and the last one are included. A layer with spectral norm is pruned in the parameter that its weight is
+    computed from; one with weight norm, or an orthogonal one, is left out. With an `include` or `types` of your own,
+    any parameter of two or more dimensions that they name may be pruned, and the one-dimensional weights of these
+    types, as the scales of norms.
 
     Args:
         include: shell patterns; a parameter's name must match one.
         exclude: shell patterns; a parameter whose name matches one is left out, even if it is included.
-        types: the types of module whose weights may be pruned.
+        types: the types of module whose parameters may be pruned.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
         >>> list(Prunable(exclude=("1.*",))(model))
         ['0.weight']
+        >>> list(Prunable(include=("weight_hh_l0",))(nn.LSTM(2, 3)))
+        ['weight_hh_l0']
     """
 
     include: tuple[str, ...] = ("*",)
@@ -47,37 +51,76 @@ class Prunable:
     def __call__(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """The prunable parameters by name, in the network's order; a tied one is listed once.
 
+        A LeftOutWarning names what the usual rule leaves out, if that is a tenth of the weights or more.
+
         Raises:
-            TombolaError: if there are none.
+            TombolaError: if there are none, or one that you name cannot be pruned.
         """
-        weights = self._weights_of(model)
-        parameters = {
-            name: parameter
-            for name, parameter in parameters_of(model).items()
-            if id(parameter) in weights and self._matches(name)
-        }
-        if not parameters:
+        found = parameters_of(model)
+        usual = self.types == WEIGHTED and self.include == ("*",)
+        roles = roles_of(model)
+        named = {name: p for name, p in found.items() if self._matches(name)}
+        if usual:
+            chosen = {name: p for name, p in named.items() if roles.get(id(p)) in ("weight", "original")}
+        else:
+            of_types = self._of_types(model)
+            chosen = {
+                name: p
+                for name, p in named.items()
+                if (p.ndim > 1 if of_types is None else id(p) in of_types and (p.ndim > 1 or name.endswith("weight")))
+            }
+            if mixed := [name for name, p in chosen.items() if roles.get(id(p)) == "mixed"]:
+                raise TombolaError(
+                    f"'{mixed[0]}' cannot be pruned: a weight is computed from it, of which its zeros are no zeros; "
+                    "leave it out by exclude=, or remove the parametrization first"
+                )
+        if not chosen:
             raise TombolaError(
-                "the network has nothing to prune: no convolution or linear weight matches "
-                f"include={self.include}, exclude={self.exclude}; name its parameters with Prunable(include=…, types=…)"
+                "the network has nothing to prune: no weight of a layer matches "
+                f"include={self.include}, exclude={self.exclude}; name its parameters with Prunable(include=…)"
             )
-        return parameters
+        if usual and not self.exclude:
+            _warn_of_left_out(model, found, chosen)
+        return chosen
 
     def _matches(self, name: str) -> bool:
         return any(fnmatchcase(name, p) for p in self.include) and not any(fnmatchcase(name, p) for p in self.exclude)
 
-    def _weights_of(self, model: nn.Module) -> set[int]:
-        return {
-            id(parameter)
-            for module in model.modules()
-            if isinstance(module, self.types)
-            for name, parameter in module.named_parameters(recurse=False)
-            if name.endswith("weight")
-        }
+    def _of_types(self, model: nn.Module) -> set[int] | None:
+        """The ids of the parameters of modules of these types; None if `include` alone names what may be pruned."""
+        if self.types == WEIGHTED:
+            return None
+        owners = (module for module in model.modules() if isinstance(module, self.types))
+        return {id(own) for module in owners for own in _own_and_originals(module)}
+
+
+def _own_and_originals(module: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters of a module itself, and those that it computes its own from."""
+    yield from module.parameters(recurse=False)
+    if is_parametrized(module):
+        for originals in module.parametrizations.values():  # ty: ignore[not-callable]
+            yield from originals.parameters(recurse=False)
+
+
+def _warn_of_left_out(model: nn.Module, found: Mapping[str, nn.Parameter], chosen: Mapping[str, nn.Parameter]) -> None:
+    """Name what is left out, if it is much: a tenth of the weights without embeddings, or half of them with these."""
+    embeddings = {id(own) for m in model.modules() if isinstance(m, EMBEDDINGS) for own in m.parameters(recurse=False)}
+    left = {name: p.numel() for name, p in found.items() if p.ndim > 1 and name not in chosen}
+    total = sum(p.numel() for p in found.values())
+    others = sum(size for name, size in left.items() if id(found[name]) not in embeddings)
+    if others >= 0.1 * total or sum(left.values()) >= 0.5 * total:
+        largest = sorted(left, key=lambda name: -left[name])
+        named = ", ".join(f"'{name}'" for name in largest[:3]) + (" and others" if len(largest) > 3 else "")
+        warnings.warn(
+            f"{sum(left.values()) / total:.0%} of the network's weights cannot lose any: {named}; name what shall with "
+            "Prunable(include=…)",
+            LeftOutWarning,
+            stacklevel=3,
+        )
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are pruned by default: convolution and linear weights, by name.
+    """The parameters that are pruned by default: the weights of layers, by name.
 
     Examples:
         >>> list(prunable(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))))

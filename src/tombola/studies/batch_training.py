@@ -19,7 +19,7 @@ from tombola.studies.executor import Executor
 from tombola.studies.prepared import Prepared
 from tombola.studies.run_folder import RunFolder
 from tombola.studies.store import Store
-from tombola.training import Run, SampleFlops, Task, fingerprint, own_randomness, recipe_of, remove_stages
+from tombola.training import Run, SampleFlops, Task, fingerprint, first_of, own_randomness, recipe_of, remove_stages
 from tombola.training.ensemble import (
     Member,
     Unbatched,
@@ -88,7 +88,7 @@ def _small(task: Task, seed: int) -> bool:
     if 6 * sum(p.numel() for p in model.parameters()) * task.recipe.batch > SMALL:
         return False
     with own_randomness(torch.device("cpu"), seed):
-        batch = next(iter(task.batches("train", seed, 0)))
+        batch = first_of(task.batches("train", seed, 0))
     return SampleFlops.measure(task, model, batch).training * task.recipe.batch <= SMALL
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,10 +15,22 @@ from torch import nn
 from tombola.methods import Method, find
 from tombola.scores import Score, Scores, View
 from tombola.structure import QueryKey, prunable
-from tombola.testing.laws import law
-from tombola.testing.toys import toy_network, toy_task
+from tombola.testing.laws import LawBroken, law
+from tombola.testing.toys import recomputed, toy_network, toy_task
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, parameters_of, tensors_of
-from tombola.training import Fit, GatheredScores, Observer, Run, State, SupervisedTask, Task, evaluate, start_of, train
+from tombola.training import (
+    Fit,
+    GatheredScores,
+    Observer,
+    Run,
+    State,
+    SupervisedTask,
+    Task,
+    evaluate,
+    is_trial,
+    start_of,
+    train,
+)
 
 
 class Killed(BaseException):
@@ -96,6 +108,7 @@ def check_method(method: Method, network: Callable[[], nn.Module] = toy_network)
       denser.
     - costs: the ledger counts the samples that really ran.
     - same seed: the same seed gives the same ticket, another seed another one.
+    - recomputation: a network whose forward pass is computed again in backward has the same ticket.
     - rewind: the ticket starts from the values that it names, bit for bit.
     - round trip: the ticket's file gives the ticket back.
     - dead stays dead: removed weights and their optimizer state are zero after every step of the ticket's training.
@@ -125,8 +138,9 @@ def check_method(method: Method, network: Callable[[], nn.Module] = toy_network)
             law("nested", later <= earlier, "a weight that was removed came back, and the method has no regrow=True")
     law("costs", run.cost.samples_backward == task.counted["backward"], _ledger(run, task, "backward"))
     law("costs", run.cost.samples_forward == task.counted["forward"], _ledger(run, task, "forward"))
-    again = find(task, method, run=WatchedRun())
-    law("same seed", _same(again, ticket), "the same seed gave another ticket")
+    if not _same(find(replace(plain, forward=recomputed), method, run=WatchedRun()), ticket):
+        law("same seed", _same(find(plain, method, run=WatchedRun()), ticket), "the same seed gave another ticket")
+        raise LawBroken("recomputation", "activation checkpointing gave another ticket")
     law("same seed", not _same(find(task, method, run=WatchedRun(seed=1)), ticket), "another seed gave the same ticket")
     _check_start(ticket, task, run)
     _check_round_trip(ticket)
@@ -143,7 +157,8 @@ class CountingTask(SupervisedTask):
         forward = self.forward
 
         def counting(model: nn.Module, inputs: Any) -> Any:
-            if inputs.device.type != "meta":  # a trace on the meta device computes nothing
+            # A trace on the meta device computes nothing, and a trial of the memory format is no part of the run.
+            if inputs.device.type != "meta" and not is_trial():
                 counted["forward"] += len(inputs)
                 counted["backward"] += len(inputs) if torch.is_grad_enabled() else 0
             return forward(model, inputs)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tombola.scores import Batches, Score, Scores, View, check_takes, forward
 from tombola.structure import Prunable, prunable
 from tombola.testing.laws import law
-from tombola.testing.toys import toy_task
+from tombola.testing.toys import recomputed, toy_task
 from tombola.tickets import Mask, select
 
 
@@ -22,6 +22,7 @@ def check_score(score: Score) -> None:
     - pure: parameters, buffers, gradients, modes and random state are as before the call.
     - repeatable: the same call gives the same scores.
     - masked: with a mask, a network is scored as if its dead weights were zero.
+    - recomputation: a network whose forward pass is computed again in backward gets the same scores.
     - chosen: only what `prunable` chooses is scored.
     - layout: a channels_last model gets the same scores.
     - precision: a bfloat16 model is scored in float32 or wider, as the same weights in float32.
@@ -127,6 +128,13 @@ def _check_masked(score: Score, model: nn.Module) -> None:
             weight[~mask[name]] = 0
     masked = score(model, _batches(), toy_task().loss, seed=3, mask=mask)
     law("masked", _close(_scores(score, zeroed), masked, 1e-4), "`mask` is not the same as zeroing the dead weights")
+    again = score(model, _batches(), toy_task().loss, seed=3, mask=mask, forward=recomputed)
+    law(
+        "recomputation",
+        _close(masked, again, 1e-4),
+        "activation checkpointing changes the scores; call the network and take its gradients inside "
+        "tombola.scores.untouched",
+    )
     unmasked = score(model, _batches(), toy_task().loss, seed=3, mask=Mask.full(prunable(model)))
     law("masked", _equal(unmasked, _scores(score, model)), "a mask that keeps everything changes the scores")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tombola.training import Recipe, SupervisedTask
 
@@ -43,3 +45,8 @@ def toy_task(model: Callable[[], nn.Module] = toy_network, epochs: int = 2) -> S
     inputs = patterns[targets] + torch.randn(180, 1, 8, 8, generator=generator)
     data = {"train": (inputs[:120], targets[:120]), "test": (inputs[120:], targets[120:])}
     return SupervisedTask(model, data, recipe=Recipe(epochs=epochs, batch=20, lr=0.05, precision="float32"))
+
+
+def recomputed(model: nn.Module, inputs: Any) -> Any:
+    """A task's forward pass that keeps no activation: backward computes the whole network again."""
+    return checkpoint(model, inputs, use_reentrant=False)

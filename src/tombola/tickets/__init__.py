@@ -7,6 +7,7 @@ from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, after_each_step, steppers_of
 from tombola.tickets.others_masks import ZerosWarning, mask_of_pruned, mask_of_tensors, mask_of_zeros, prune_by
 from tombola.tickets.pattern_selection import select_pattern
+from tombola.tickets.recomputation import HeldTensors, Recomputation, called_with, recomputable
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.start import InitialWeights, Seed, Values
 from tombola.tickets.tensor_names import (
@@ -27,10 +28,12 @@ __all__ = [
     "AttachWarning",
     "Dead",
     "Handle",
+    "HeldTensors",
     "InitialWeights",
     "Mask",
     "Optimizers",
     "Provenance",
+    "Recomputation",
     "Scope",
     "ScoresNaN",
     "Seed",
@@ -43,6 +46,7 @@ __all__ = [
     "attach",
     "bare",
     "buffers_of",
+    "called_with",
     "check_fits",
     "check_network",
     "device_of",
@@ -60,6 +64,7 @@ __all__ = [
     "places_of",
     "prune_by",
     "put_values",
+    "recomputable",
     "select",
     "select_pattern",
     "steppers_of",

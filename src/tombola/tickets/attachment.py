@@ -56,17 +56,20 @@ class KeptWords:
         if self._frozen is not None:
             if _layout(self._frozen) != _layout(parameter):
                 self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
-            word = WORD_TYPES[parameter.element_size()]
-            parameter.detach().view(word).bitwise_or_(self._frozen.view(word))
+            values, frozen = _as_real(parameter), _as_real(self._frozen)
+            word = WORD_TYPES[values.element_size()]
+            values.view(word).bitwise_or_(frozen.view(word))
 
     def zero_dead(self, tensor: Tensor) -> None:
-        """Write 0.0 to each dead position of a real tensor of the parameter's shape."""
+        """Write 0.0 to each dead position of a tensor of the parameter's shape."""
+        kept = self.kept.unsqueeze(-1) if tensor.is_complex() else self.kept
+        tensor = _as_real(tensor)
         key = _layout(tensor)
         words = self._words.get(key)
         if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
             words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(self.kept).neg_()  # −1 is the word whose bits are all 1
-        tensor.detach().view(words.dtype).bitwise_and_(words)
+            self._words[key] = words.copy_(kept).neg_()  # −1 is the word whose bits are all 1
+        tensor.view(words.dtype).bitwise_and_(words)
 
     def __call__(self, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -76,6 +79,14 @@ class KeptWords:
             raise TombolaError("a masked parameter got a sparse gradient; make its layer with sparse=False")
         if not self.dense_gradients:
             self.zero_dead(gradient)
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    """The tensor's own memory, with complex numbers as pairs of real ones."""
+    tensor = tensor.detach()
+    if not tensor.is_complex():
+        return tensor
+    return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
 
 
 def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, *, dead: Dead | None = None) -> Handle:

@@ -82,10 +82,14 @@ def after_each_step(level: Any, action: Callable[[Any], None]) -> Callable[[], N
 
 def _around_step(wrapper: Any, action: Callable[[Any], None]) -> Callable[[], None]:
     """As `after_each_step`, for a wrapper whose `step` does not run torch's hooks: on this object, not on its class."""
-    own, active = getattr(wrapper, "__dict__", {}).get("step"), True
+    own: Any = getattr(wrapper, "__dict__", {}).get("step")
+    active = True
 
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = own(*args, **kwargs) if own is not None else type(self).step(self, *args, **kwargs)
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:  # self may be a copy of the wrapper, which steps itself
+        if getattr(own, "__self__", None) is wrapper:
+            result = own.__func__(self, *args, **kwargs)
+        else:
+            result = type(self).step(self, *args, **kwargs) if own is None else own(*args, **kwargs)
         if active:
             action(self)
         return result

@@ -78,6 +78,8 @@ def overlay(
         if name in held:
             parameter.fill_(1.0 if name.endswith("weight") else 0.0)
         elif name in names:
+            if parameter.is_complex():
+                raise TombolaError(f"'{name}' is complex, and {weights} weights are real; give weights='own'")
             deviation = math.sqrt(2 / _fan_in(parameter))
             if weights == "signed-constant":
                 parameter.copy_(torch.where(parameter < 0, -deviation, deviation))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from tombola.errors import TombolaError
 from tombola.tickets.torch_private import children_of, own_buffers, own_parameters
@@ -127,6 +128,11 @@ def _tensors_by_name(model: nn.Module, *stores: Store, remove_duplicate: bool = 
                 if tensor is None or key in left_out or (remove_duplicate and tensor in listed):
                     continue
                 listed.add(tensor)
+                if is_lazy(tensor):
+                    raise TombolaError(
+                        f"'{joined(name, key)}' has neither shape nor values yet, since its layer is lazy; call the "
+                        "network on a batch first"
+                    )
                 plain, full_path = joined(name, key), joined(path, key)
                 first_path, first = by_name.setdefault(plain, (full_path, tensor))
                 if first is not tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
-from tombola.tickets.tensor_names import check_network, named_tensors
+from tombola.tickets.tensor_names import check_network, joined, named_tensors, places_of
+from tombola.tickets.torch_private import NormWithStatistics, own_buffers, transient_buffers
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -28,6 +29,9 @@ def device_of(model: nn.Module) -> torch.device:
 def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Copy values into a model's parameters and buffers.
 
+    A buffer may follow the batch, as the state that a recurrent network keeps. So one of another shape is replaced, one
+    that is None is set, and one that no checkpoint contains becomes None where there is no value for it.
+
     Args:
         model: the model, changed in place.
         values: one for each parameter and buffer, by its plain name and of its shape.
@@ -35,8 +39,10 @@ def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     Raises:
         TombolaError: if names or shapes differ.
     """
-    tensors = tensors_of(model)
+    states, tensors = _states_to_replace(model, values), tensors_of(model)
     for name in [*values, *tensors]:
+        if name in states:
+            continue
         if name not in tensors or name not in values or tensors[name].shape != values[name].shape:
             here = tuple(tensors[name].shape) if name in tensors else "missing"
             there = tuple(values[name].shape) if name in values else "missing"
@@ -45,13 +51,31 @@ def put_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
                 "in the ticket; use the model that the ticket was found on"
             )
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() != values[name].is_floating_point():
+        if name not in states and tensor.is_floating_point() != values[name].is_floating_point():
             raise TombolaError(
                 f"the stored values of '{name}' are {values[name].dtype}, and this model's are {tensor.dtype}; use the "
                 "model that the ticket was found on"
             )
     for name, tensor in tensors.items():
-        tensor.copy_(values[name])
+        if name not in states:
+            tensor.copy_(values[name])
+    for name, (module, key) in states.items():
+        own_buffers(module)[key] = values[name].to(device_of(model), copy=True) if name in values else None
+
+
+def _states_to_replace(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, tuple[nn.Module, str]]:
+    """Where the buffers are that cannot take their values in place, by plain name; without the statistics of norms."""
+    states = {}
+    for module, name, _, _ in places_of(model):
+        for key, buffer in () if isinstance(module, NormWithStatistics) else own_buffers(module).items():
+            value, full_name = values.get(joined(name, key)), joined(name, key)
+            if buffer is None or value is None:
+                differs = value is not None or (buffer is not None and key in transient_buffers(module))
+            else:
+                differs = value.shape != buffer.shape
+            if differs:
+                states[full_name] = module, key
+    return states
 
 
 def check_fits(mask: Mask, parameters: Mapping[str, Tensor]) -> None:

@@ -8,10 +8,14 @@ are needed to add up gradients; the contract test covers them too.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import checkpoint
 
 from tombola.doors import Door
 
@@ -43,6 +47,43 @@ def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
 def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
     """The buffers that a module itself holds, those included that no checkpoint contains."""
     return DOOR.part(module, "_buffers")
+
+
+def version_of(tensor: Tensor | None) -> int:
+    """How often a tensor was changed in place; 0 for None."""
+    return 0 if tensor is None else DOOR.part(tensor, "_version")
+
+
+class NotReentrant:
+    """Stands for the reentrant kind of activation checkpointing, and computes as the other kind does."""
+
+    @staticmethod
+    def apply(function: Any, preserve_rng_state: bool, *args: Any) -> Any:
+        return checkpoint.checkpoint(function, *args, use_reentrant=False, preserve_rng_state=preserve_rng_state)
+
+
+_inside, _lock = [], Lock()
+
+
+@contextmanager
+def without_reentrance() -> Generator[None]:
+    """Inside, `torch.utils.checkpoint` computes as with `use_reentrant=False`, whatever a network asks for."""
+    with _lock:  # several threads may be inside, and the last one puts torch's own back
+        _inside.append(DOOR.part(checkpoint, "CheckpointFunction"))
+        checkpoint.CheckpointFunction = NotReentrant
+    try:
+        yield
+    finally:
+        with _lock:
+            first = _inside[0]
+            _inside.pop()
+            if not _inside:
+                checkpoint.CheckpointFunction = first
+
+
+def transient_buffers(module: nn.Module) -> set[str]:
+    """The names of a module's own buffers that no checkpoint contains."""
+    return DOOR.part(module, "_non_persistent_buffers_set")
 
 
 def is_hooked(module: nn.Module) -> bool:

@@ -3,19 +3,20 @@
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.checkpoint import is_stage_file, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
-from tombola.training.data_identity import DataWarning
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity, unwrap
 from tombola.training.legacy import as_first_written, upgraded
-from tombola.training.loop import Diverged, Fit, autocast, evaluate, fit, length_of
+from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of
+from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
 from tombola.training.losses import as_outputs, binary_cross_entropy, check_classes, half_squared_error
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
+from tombola.training.memory_format import channels_last, is_trial
 from tombola.training.metrics import accuracy, binary_accuracy
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
-from tombola.training.recipe import Recipe
+from tombola.training.recipe import Recipe, autocast
 from tombola.training.run import Run, seed_of
 from tombola.training.step import Step
 from tombola.training.supervised_task import SupervisedTask
@@ -29,6 +30,7 @@ __all__ = [
     "Diverged",
     "Fit",
     "GatheredScores",
+    "LoadedBatches",
     "Member",
     "MemoryBatches",
     "Meter",
@@ -52,20 +54,24 @@ __all__ = [
     "bars",
     "binary_accuracy",
     "binary_cross_entropy",
+    "channels_last",
     "check_classes",
     "data_digest",
     "epochs_spent",
     "evaluate",
     "fingerprint",
+    "first_of",
     "fit",
     "gather_scores",
     "half_squared_error",
     "identity",
     "is_stage_file",
+    "is_trial",
     "length_of",
     "mixed",
     "move",
     "own_randomness",
+    "pairs_of",
     "peak_memory",
     "pick",
     "recipe_of",

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from tombola.errors import TombolaError
-from tombola.nested import mapped
+from tombola.nested import mapped, samples_in, tensors_in
 from tombola.scores import Batch
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
@@ -62,7 +63,7 @@ class MemoryBatches:
 
     Args:
         inputs: a tensor, or a tuple or dict of tensors, samples first.
-        targets: a tensor, samples first.
+        targets: a tensor, or a tuple or dict of tensors, samples first.
         size: samples in a batch.
         seed: of the order and of the augmentation; None gives the samples in order and as they are.
         augment: names of `AUGMENTATIONS`, for images of shape (samples, channels, height, width).
@@ -86,12 +87,12 @@ class MemoryBatches:
     drop_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.augment and not (isinstance(self.inputs, Tensor) and self.inputs.ndim == 4):
-            raise TombolaError(f"{', '.join(self.augment)} needs images of shape (n, channels, height, width)")
+        if self.augment:
+            _check_images(self.inputs, self.augment)
 
     @property
     def count(self) -> int:
-        return len(self.targets)
+        return samples_in(self.targets) or 0
 
     def __len__(self) -> int:
         full, rest = divmod(self.count, self.size)
@@ -114,16 +115,39 @@ class MemoryBatches:
     def __iter__(self) -> Iterator[Batch]:
         if self.seed is None:
             for start in range(0, len(self) * self.size, self.size):
-                yield pick(self.inputs, slice(start, start + self.size)), self.targets[start : start + self.size]
+                part = slice(start, start + self.size)
+                yield pick(self.inputs, part), pick(self.targets, part)
             return
         generator = torch.Generator()
         order = self.order(generator)
+        if (place := tensors_in(self.inputs)) and place[0].device != order.device:
+            order = order.to(place[0].device)
         for start in range(0, len(self) * self.size, self.size):
             index = order[start : start + self.size]
             inputs = pick(self.inputs, index)
-            for name in self.augment:
-                inputs = AUGMENTATIONS[name](inputs, generator)
-            yield inputs, pick(self.targets, index)
+            yield augmented(inputs, self.augment, generator) if self.augment else inputs, pick(self.targets, index)
+
+
+def augmented(inputs: Any, names: tuple[str, ...], generator: torch.Generator) -> Any:
+    """Augment a batch of images.
+
+    Args:
+        inputs: images of shape (samples, channels, height, width).
+        names: of `AUGMENTATIONS`, in this order.
+        generator: draws what is done to each image.
+
+    Raises:
+        TombolaError: if the inputs are not images.
+    """
+    _check_images(inputs, names)
+    for name in names:
+        inputs = AUGMENTATIONS[name](inputs, generator)
+    return inputs
+
+
+def _check_images(inputs: Any, names: tuple[str, ...]) -> None:
+    if not (isinstance(inputs, Tensor) and inputs.ndim == 4):
+        raise TombolaError(f"{', '.join(names)} needs images of shape (n, channels, height, width)")
 
 
 def pick(values: Any, index: Tensor | slice) -> Any:
@@ -135,10 +159,17 @@ def pick(values: Any, index: Tensor | slice) -> Any:
 
     Returns:
         The same structure with these samples alone.
+
+    Raises:
+        TombolaError: for a packed sequence.
     """
-    if isinstance(index, slice):
-        return mapped(values, lambda tensor: tensor[index])
-    return mapped(values, lambda tensor: tensor.index_select(0, index.to(tensor.device)))
+
+    def taken(tensor: Any) -> Tensor:
+        if isinstance(tensor, PackedSequence):
+            raise TombolaError("no samples can be taken out of a PackedSequence; give padded tensors and their lengths")
+        return tensor[index] if isinstance(index, slice) else tensor.index_select(0, index.to(tensor.device))
+
+    return mapped(values, taken, lambda value: isinstance(value, Tensor | PackedSequence))
 
 
 def move(values: Any, device: torch.device, channels_last: bool = False) -> Any:

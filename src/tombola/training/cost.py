@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Generator, Hashable, Iterable, Sized
+from collections.abc import Callable, Generator, Hashable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -13,13 +13,14 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, default_collate
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.nested import leaves_of
 from tombola.scores import Batch, batch_size
-from tombola.tickets import device_of
+from tombola.tickets import device_of, recomputable
 from tombola.training.batches import MemoryBatches, move
+from tombola.training.loaders import LoadedBatches, count_by_sampler
 from tombola.training.randomness import own_randomness
 from tombola.training.task import Task
 
@@ -90,7 +91,7 @@ class SampleFlops:
         """Count the FLOPs of one batch of the task, without changing the model."""
 
         def count(twin: nn.Module, batch: Batch) -> SampleFlops:
-            with FlopCounterMode(display=False) as counter:
+            with recomputable(), FlopCounterMode(display=False) as counter:
                 loss = task.loss(task.forward(twin, batch[0]), batch[1])
                 forward = counter.get_total_flops()
                 loss.backward()
@@ -113,10 +114,7 @@ def on_a_twin(count: Callable[[nn.Module, Batch], T], task: Task, model: nn.Modu
     Returns:
         What `count` returns.
     """
-    if id(task) not in _counted_of_task:
-        _counted_of_task[id(task)] = {}
-        weakref.finalize(task, _counted_of_task.pop, id(task), None)  # The next object may get its id.
-    known, key = _counted_of_task[id(task)], (getattr(count, "__qualname__", ""), _modules_of(model), _shapes_of(batch))
+    known, key = remembered(task), (getattr(count, "__qualname__", ""), modules_of(model), _shapes_of(batch))
     if key in known:
         return known[key]
     try:
@@ -127,18 +125,29 @@ def on_a_twin(count: Callable[[nn.Module, Batch], T], task: Task, model: nn.Modu
     return known[key]
 
 
-_counted_of_task: dict[int, dict[Hashable, Any]] = {}
+def remembered(task: Task) -> dict[Hashable, Any]:
+    """What was found out about a task's networks, as long as the task lives."""
+    if id(task) not in _of_task:
+        _of_task[id(task)] = {}
+        weakref.finalize(task, _of_task.pop, id(task), None)  # The next object may get its id.
+    return _of_task[id(task)]
 
 
-def _modules_of(model: nn.Module) -> Hashable:
+_of_task: dict[int, dict[Hashable, Any]] = {}
+
+
+def modules_of(model: nn.Module) -> Hashable:
     """What decides how much a network computes: modules with their plain attributes, and the shapes of its tensors."""
-    plain = (int, float, bool, str, tuple, type(None))
     modules = tuple(
-        (name, type(module), repr([(key, value) for key, value in vars(module).items() if isinstance(value, plain)]))
+        (name, type(module), repr([item for item in vars(module).items() if _is_setting(*item)]))
         for name, module in model.named_modules()
     )
     tensors = (*model.named_parameters(), *model.named_buffers())
     return modules, tuple((name, tensor.shape, tensor.dtype, tensor.requires_grad) for name, tensor in tensors)
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    return isinstance(value, int | float | str | tuple | None) and name != "training"
 
 
 def _shapes_of(value: Any) -> Hashable:
@@ -164,6 +173,8 @@ def train_samples(batches: Iterable[Batch], most: int | None = None) -> int:
     Returns:
         How many samples they give.
     """
+    if isinstance(batches, LoadedBatches):
+        return batches.samples if most is None else batches.shortened(most).samples
     if isinstance(batches, MemoryBatches):
         samples = min(batches.count, len(batches) * batches.size)
         return samples if most is None else min(samples, most * batches.size)
@@ -200,12 +211,10 @@ def _generator_kept(batches: Any) -> Generator[None]:
 
 def _count_samples(batches: Iterable[Batch], most: int | None) -> int:
     """Count by a loader's sampler if one batch of the loader confirms it, else batch by batch."""
-    sampler = getattr(batches, "batch_sampler", None)
-    if isinstance(batches, DataLoader) and type(sampler) is BatchSampler and isinstance(sampler.sampler, Sized):
-        samples, size = len(sampler.sampler), sampler.batch_size
-        samples = samples // size * size if sampler.drop_last else samples
-        samples = samples if most is None else min(samples, most * size)
+    counted = count_by_sampler(batches, most) if isinstance(batches, DataLoader) else None
+    if isinstance(batches, DataLoader) and counted is not None:
+        samples, size = counted
         # A collate function of the user's own may split or merge samples.
-        if batches.collate_fn is default_collate or batch_size(next(iter(batches))) == min(size, samples):
+        if batches.collate_fn is default_collate or batch_size(next(iter(batches))) == size:
             return samples
     return sum(batch_size(batch) for batch in islice(batches, most))

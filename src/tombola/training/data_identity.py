@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 
 from tombola.tickets import digest_of
 from tombola.training.batches import MemoryBatches
+from tombola.training.loaders import DataWarning
 from tombola.training.object_state import array_digest, without_addresses
+from tombola.training.random_generators import generators_in, generators_kept, seed_generator
 from tombola.training.randomness import own_randomness
 from tombola.training.source_code import PLAIN, is_installed, source_of
 
@@ -23,10 +25,6 @@ SETTINGS = (*PLAIN, Tensor, list, tuple, range, np.ndarray)
 """Types of a sampler's attributes that count as its settings."""
 FIRST = "first batch "
 """Begins the fingerprint of data of which only the first batch is known."""
-
-
-class DataWarning(UserWarning):
-    """Data that cannot be told apart from others."""
 
 
 def digest_of_splits(splits: Mapping[str, Any]) -> str:
@@ -40,10 +38,14 @@ def digest_of_splits(splits: Mapping[str, Any]) -> str:
         The fingerprint; it begins with `FIRST` if a split is known by its first batch alone, which is warned of.
     """
     tensors: dict[str, Tensor] = {}
-    streams = [split for split, source in splits.items() if not _is_indexed(source)]
+    streams = [split for split, source in splits.items() if not is_indexed(source)]
     with own_randomness(torch.device("cpu"), 0):  # samples may be augmented at random when they are read
         for split, source in splits.items():
-            content = next(iter(source)) if split in streams else _content_of(source)
+            generators = [] if split in streams else generators_in(getattr(source, "dataset", source))
+            with generators_kept(generators):
+                for generator in generators:
+                    seed_generator(generator, 0)
+                content = next(iter(source), None) if split in streams else _content_of(source)
             tensors |= {f"{split}/{place}": tensor for place, tensor in _numbered(content).items()}
     if streams:
         warnings.warn(
@@ -56,10 +58,10 @@ def digest_of_splits(splits: Mapping[str, Any]) -> str:
     return (FIRST if streams else "") + digest_of(tensors)
 
 
-def _is_indexed(source: Any) -> bool:
+def is_indexed(source: Any) -> bool:
     """Whether each sample can be looked up by its index."""
     if isinstance(source, DataLoader):
-        return _is_indexed(source.dataset)
+        return is_indexed(source.dataset)
     if isinstance(source, IterableDataset):
         return False
     return isinstance(source, MemoryBatches) or all(hasattr(source, name) for name in ("__getitem__", "__len__"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -15,16 +15,28 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.scores import Batch, batch_size
 from tombola.structure import in_mode
-from tombola.tickets import Mask, Ticket, attach, device_of, put_values, tensors_of
+from tombola.tickets import (
+    Mask,
+    Recomputation,
+    Ticket,
+    attach,
+    device_of,
+    put_values,
+    recomputable,
+    tensors_of,
+)
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.loaders import first_of, length_or_none, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
+from tombola.training.memory_format import channels_last
 from tombola.training.observers import Observer, State
+from tombola.training.placement import placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
-from tombola.training.recipe import Recipe
+from tombola.training.recipe import Recipe, autocast
 from tombola.training.task import Split, Task
 
 WATCH_EVERY = 100
@@ -99,14 +111,15 @@ def fit(
     device = device_of(model)
     steps_per_epoch = length_of(task.batches("train", seed, 0))
     begin = recipe.begin(steps_per_epoch)
-    channels_last = recipe.wants_channels_last(model)
-    if channels_last:
+    with own_randomness(device, seed):  # data may be drawn or augmented at random
+        batch = first_of(task.batches("train", seed, 0))
+    layout = channels_last(task, model, recipe, batch)
+    if layout:
         model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
     optimizer = recipe.make_optimizer(model.parameters())
     network = torch.compile(model) if recipe.compile else model
     loss = smoothed(task.loss, recipe.label_smoothing)
-    with own_randomness(device, seed):  # data may be drawn or augmented at random
-        batch = next(iter(task.batches("train", seed, 0)))
+    with own_randomness(device, seed):
         step_bytes = step_memory(task, model, batch, recipe)
     cost, started = Cost(), time.perf_counter()
 
@@ -115,14 +128,16 @@ def fit(
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             cost = _restore(saved, state, observers)
         flops = SampleFlops.measure(task, model, batch)
-        samples = train_samples(task.batches("train", seed, 0))
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
-                losses, trained = _epoch(task, network, loss, state, seed, observers, channels_last, name)
+                with recomputable():
+                    losses, trained = _epoch(task, network, loss, state, seed, observers, layout, name)
                 row = {"epoch": state.epoch, "lr": recipe.lr_at(state.step - 1, steps_per_epoch)}
                 row |= {"train_loss": float(losses.mean())}
                 metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
                 row |= {"validation_metric": metric, "validation_loss": validation_loss} if evaluated else {}
+                # Only now: a pass counts a stream that does not say how many samples it has.
+                samples = train_samples(task.batches("train", seed, 0))
                 now = time.perf_counter()
                 cost += Cost(
                     samples_forward=trained + evaluated,
@@ -159,12 +174,13 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
         Mean metric, mean loss and number of samples; zeros for an empty split.
     """
     device = device_of(model)
-    channels_last = recipe.wants_channels_last(model)
+    layout: bool | None = None
     metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
     count = 0
     with in_mode(model, "eval"):
-        for batch in task.batches(split, 0, 0):
-            inputs, targets = move(batch, device, channels_last)
+        for batch in placed(pairs_of(task.batches(split, 0, 0)), device):
+            layout = channels_last(task, model, recipe, batch) if layout is None else layout
+            inputs, targets = move(batch, device, layout)
             with autocast(recipe, device):
                 outputs = task.forward(model, inputs)
                 size = batch_size(batch)
@@ -181,12 +197,12 @@ def _epoch(
     state: State,
     seed: int,
     observers: Sequence[Observer],
-    channels_last: bool,
+    layout: bool,
     name: str,
 ) -> tuple[Tensor, int]:
     """Train for one pass, or the rest of one; the loss of each step, and the number of samples.
 
-    network: the model, compiled where the recipe says so.
+    network: the model, compiled where the recipe says so; layout: whether images lie channels last.
     """
     recipe, optimizer, device = state.recipe, state.optimizer, device_of(state.model)
     seed_everything(seed, state.epoch)  # an epoch draws the same after a kill, whatever was drawn before it
@@ -195,16 +211,18 @@ def _epoch(
         observer.epoch_begin(state)
     losses: list[Tensor] = []
     samples, first = 0, state.step
-    batches: Iterable[Batch] = task.batches("train", seed, state.epoch)
+    recomputation = Recomputation(state.model)
+    batches = placed(pairs_of(task.batches("train", seed, state.epoch)), device)
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
     for batch in islice(batches, state.step - state.epoch * state.steps_per_epoch, None):
-        inputs, targets = move(batch, device, channels_last)
+        inputs, targets = move(batch, device, layout)
+        recomputation.begin()
         with autocast(recipe, device):
             value = loss(task.forward(network, inputs), targets)
         optimizer.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
         with state.attached.dense_gradients() if dense else nullcontext():
-            value.backward()
+            recomputation.backward(value)
         for observer in observers:
             observer.before_step(state)
         for group in optimizer.param_groups:
@@ -219,6 +237,12 @@ def _epoch(
             _check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, name)
     checked = len(losses) // WATCH_EVERY * WATCH_EVERY
     _check_finite(losses[checked:], first + checked, name)
+    given = state.step - state.epoch * state.steps_per_epoch
+    if given != state.steps_per_epoch:
+        raise TombolaError(
+            f"the training data gave {given} batches in epoch {state.epoch + 1} of {name} where its length says "
+            f"{state.steps_per_epoch}; correct its length, or give steps_per_epoch"
+        )
     state.epoch += 1
     return torch.stack(losses).float(), samples
 
@@ -243,11 +267,6 @@ def _summary(row: dict[str, float]) -> str:
     return f"loss {row['train_loss']:.3f}{validation}{density}"
 
 
-def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """A context that computes in the recipe's precision on a device."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.resolved_precision(device) == "bf16")
-
-
 def length_of(batches: Iterable[Batch]) -> int:
     """How many batches a pass has.
 
@@ -255,16 +274,15 @@ def length_of(batches: Iterable[Batch]) -> int:
         batches: one pass over the training split.
 
     Raises:
-        TombolaError: if they have no length.
+        TombolaError: if they have no length, or there is none.
     """
-    try:
-        length = len(batches) if isinstance(batches, Sized) else 0
-    except TypeError:  # a DataLoader whose sampler or stream has none
-        length = 0
-    if not length:
+    length = length_or_none(batches)
+    if length is None:
         raise TombolaError(
             "the task's training batches have no length; let batches() return a list, DataLoader or the like"
         )
+    if not length:
+        raise TombolaError("the training data gives no batch; give at least one sample")
     return length
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 
@@ -96,7 +97,28 @@ def smoothed(loss: Callable[[Any, Any], Tensor], smoothing: float) -> Callable[[
 
     Returns:
         A loss of outputs and targets.
+
+    Raises:
+        TombolaError: if the loss does not take it.
     """
     if not smoothing:
         return loss
+    check_smoothing(loss, smoothing)
     return lambda outputs, targets: loss(outputs, targets, label_smoothing=smoothing)  # ty: ignore[unknown-argument]
+
+
+def check_smoothing(loss: Callable[[Any, Any], Tensor], smoothing: float) -> None:
+    """TombolaError unless a loss takes label smoothing as an argument, or there is none to take."""
+    if not smoothing:
+        return
+    called = loss.forward if isinstance(loss, nn.Module) else loss
+    try:
+        inspect.signature(called).bind(None, None, label_smoothing=smoothing)
+    except ValueError:  # a callable written in C may not say what it accepts
+        return
+    except TypeError as error:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise TombolaError(
+            f"the recipe's label_smoothing is {smoothing:g}, and the loss '{name}' does not take it as an argument; set "
+            "it to 0 and give a loss that smooths by itself, as nn.CrossEntropyLoss(label_smoothing=0.1)"
+        ) from error

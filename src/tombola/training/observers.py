@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.scores import Batches, Loss, Score, Scores, TrainingScore, View, needs_training
+from tombola.scores import Batches, GatheredScore, Loss, Score, Scores, TrainingScore, View, needs_training
 from tombola.tickets import Handle, tensors_of
 from tombola.training.cost import Cost
 from tombola.training.recipe import Recipe
@@ -180,4 +180,8 @@ def gather_scores(score: Score, parameters: Mapping[str, nn.Parameter]) -> Gathe
     Returns:
         The observer; None for a score that needs no training.
     """
-    return GatheredScores(score, parameters) if needs_training(score) else None
+    if not needs_training(score):
+        return None
+    if isinstance(score, GatheredScore):
+        score.check_weights(parameters)
+    return GatheredScores(score, parameters)

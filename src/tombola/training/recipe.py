@@ -39,7 +39,8 @@ class Recipe:
         label_smoothing: from 0 to 1; the task's loss must take it as an argument if it is not 0.
         augment: `crop` (4 pixels of padding) and `flip`, as batched tensor operations.
         precision: `auto` is bf16 autocast where the processor has it.
-        channels_last: memory layout of images; `auto` turns it on where it pays, in networks with 2-D convolutions.
+        channels_last: memory layout of images; `auto` turns it on where it pays and the network can be used so,
+            in networks with 2-D convolutions.
         compile: train the network through torch.compile.
         start: point of the schedule where training begins, as 500it or 10ep; a rewound ticket needs it.
         drop_last: leave out an epoch's last batch if it is not full.
@@ -161,13 +162,18 @@ class Recipe:
         return "bf16" if device.type == "cpu" and cpu_has_bf16() else "float32"
 
     def wants_channels_last(self, model: nn.Module) -> bool:
-        """Whether images and weights of this model shall lie channels last in memory."""
+        """Whether images and weights of this model shall lie channels last in memory, if it can be used so."""
         if self.channels_last != "auto":
             return self.channels_last == "on"
         convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         # The layout is for tensors of four dimensions, and moving a model of 3-D convolutions to it fails.
         volumes = any(parameter.ndim == 5 for parameter in model.parameters())
         return bool(convolutions) and not volumes and not any(map(_overruns, convolutions))
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """A context that computes in the recipe's precision on a device."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.resolved_precision(device) == "bf16")
 
 
 def _overruns(layer: nn.Conv2d) -> bool:

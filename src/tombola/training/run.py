@@ -21,6 +21,7 @@ from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
 from tombola.training.checkpoint import Checkpoint, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.energy import Meter, Reading
+from tombola.training.loaders import first_of
 from tombola.training.loop import Fit, evaluate, fit
 from tombola.training.memory import peak_memory, reset_peak_memory
 from tombola.training.observers import GatheredScores, Observer
@@ -163,7 +164,7 @@ class Run:
         """
         with self.reading() as reading:
             started = time.perf_counter()
-            flops = SampleFlops.measure(task, model, next(iter(task.batches("train", self.seed, 0)))).forward
+            flops = SampleFlops.measure(task, model, first_of(task.batches("train", self.seed, 0))).forward
             with own_randomness(self.device, self.seed):
                 metric, _, samples = evaluate(task, model, "validation", recipe)
             seconds = time.perf_counter() - started
@@ -272,7 +273,7 @@ class Run:
             nonlocal forward, backward, flops
             if device_of(twin).type == "meta":  # shapes alone, which cost nothing
                 return probe(twin)
-            samples = batch_size(next(iter(task.batches("train", self.seed, 0))))
+            samples = batch_size(first_of(task.batches("train", self.seed, 0)))
             forward, backward = forward + samples, backward + samples * torch.is_grad_enabled()
             with FlopCounterMode(display=False) as counted:
                 outputs = probe(twin)
@@ -287,14 +288,14 @@ class Run:
 
     def probe(self, task: Task) -> Probe:
         """What calls a model on the first training batch, on the model's device and in its precision."""
-        inputs, _ = next(iter(task.batches("train", self.seed, 0)))
+        inputs, _ = first_of(task.batches("train", self.seed, 0))
         return lambda model: task.forward(model, suited(inputs, model))
 
     def _flops_of_dense_epoch(self, task: Task, model: nn.Module) -> float:
         if self._dense_epoch is None:
             with own_randomness(self.device, self.seed):
                 batches = task.batches("train", self.seed, 0)
-                sample = SampleFlops.measure(task, model, next(iter(batches))).training
+                sample = SampleFlops.measure(task, model, first_of(batches)).training
                 self._dense_epoch = sample * train_samples(batches)
         return self._dense_epoch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,14 +12,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.data import Subset
 
 from tombola.errors import TombolaError
-from tombola.scores import Batch, forward
+from tombola.nested import samples_in
+from tombola.scores import Batch, Target, forward
+from tombola.structure import in_mode
 from tombola.training.batches import MemoryBatches, pick, split_off
-from tombola.training.data_identity import digest_of_splits
+from tombola.training.data_identity import digest_of_splits, is_indexed
+from tombola.training.loaders import LoadedBatches, length_or_none
+from tombola.training.losses import check_smoothing
 from tombola.training.metrics import accuracy
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
+from tombola.training.splits import InBatches, InMemory, Part, Samples, read_split
 from tombola.training.task import Split
 
 EVALUATION_BATCH = 1024
@@ -29,20 +37,30 @@ class SupervisedTask:
     """A task from a network's factory and data.
 
     Args:
-        model: builds a freshly initialised network, without arguments.
-        data: "train" and "test", and "validation" if there is one. Each is a pair (inputs, targets) of tensors, or
-            batches with a length, as a DataLoader.
+        model: builds a freshly initialised network, without arguments. Lazy layers find their shapes on a first batch.
+        data: "train" and "test", and "validation" if there is one. Each is one of
+            - a pair (inputs, targets) of tensors, arrays or lists of numbers, in tuples and dicts too;
+            - a data set, torch's or one of Hugging Face, from which the recipe's batches are made;
+            - batches: a DataLoader, a list, another iterable, or a function that returns one. Of streams see
+              `steps_per_epoch`.
         loss: mean loss of outputs and targets.
         recipe: how the network trains.
         metric: mean metric of outputs and targets, larger is better.
         validation: share of the training data to set aside where `data` has no such split; the choice is always the
-            same. Tensors only.
+            same. Not for data that comes in batches.
         forward: calls a model with inputs; by default a dict gives keyword arguments and a tuple positional ones.
         narrower: makes the factory of a narrower network from a width, for the control of the same size.
         labels: what the command line calls this task, for the ticket's file.
+        steps_per_epoch: how many batches make an epoch where the training data does not say it, or fewer than it says.
+            Each epoch begins the stream anew; a stream with `set_epoch` is told which epoch it is. A mapping gives
+            numbers for "validation" and "test" too, where those streams do not end.
+        target: which part of a batch or sample is the target where they are no pairs: a key, a place in a tuple, or
+            several keys. By default the one key of "labels", "label", "targets", "target", "y". What is left are the
+            inputs.
 
     Raises:
-        TombolaError: for data without a necessary split, and a share that is not between 0 and 1.
+        TombolaError: for data without a necessary split, data that cannot be read in each epoch, and a share that is
+            not between 0 and 1.
 
     Examples:
         >>> inputs, targets = torch.randn(100, 4), torch.randint(3, (100,))
@@ -60,34 +78,58 @@ class SupervisedTask:
     forward: Callable[[nn.Module, Any], Any] = forward
     narrower: Callable[[float], Callable[[], nn.Module]] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    steps_per_epoch: int | Mapping[str, int] | None = None
+    target: Target = None
 
     def __post_init__(self) -> None:
         _check_factory(self.model)
         for split in ("train", "test"):
             if split not in self.data:
                 raise TombolaError(f"the data has no '{split}'; give a mapping with 'train' and 'test'")
-        if "validation" not in self.data and not _in_memory(self.data["train"]):
+        if not 0 < self.validation < 1:
+            raise TombolaError(f"validation is {self.validation}; give the share to set aside, between 0 and 1")
+        parts = {split: read_split(source, split, self.target) for split, source in self.data.items()}
+        if "validation" not in parts and isinstance(parts["train"], InBatches):
             raise TombolaError(
                 "the data comes in batches and has no 'validation'; give one, since a search never sees the test split"
             )
-        if not 0 < self.validation < 1:
-            raise TombolaError(f"validation is {self.validation}; give the share to set aside, between 0 and 1")
+        self._check_steps(parts)
+        check_smoothing(self.loss, self.recipe.label_smoothing)
 
     def build(self, seed: int) -> nn.Module:
         # On the CPU, so that a seed gives the same network on every device.
         with own_randomness(torch.device("cpu"), seed):
             model = self.model()
-        if not isinstance(model, nn.Module):
-            raise TombolaError(f"the model's factory gave a {type(model).__name__}; it must return an nn.Module")
+            if not isinstance(model, nn.Module):
+                raise TombolaError(f"the model's factory gave a {type(model).__name__}; it must return an nn.Module")
+            if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+                self._initialise(model)
         return model
 
+    @torch.no_grad()
+    def _initialise(self, model: nn.Module) -> None:
+        """Call a network with lazy layers on a batch, so that they find their shapes and draw their values."""
+        with own_randomness(torch.device("cpu"), 0):  # apart from what the layers draw
+            inputs, _ = next(iter(self.batches("train", 0, 0)))
+        with in_mode(model, "eval"):
+            self.forward(model, inputs)
+
     def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
-        source = self._splits[split]
-        if not _in_memory(source):
-            return source
-        if split != "train":
-            return MemoryBatches(*source, size=max(self.recipe.batch, EVALUATION_BATCH))
-        return MemoryBatches(*source, self.recipe.batch, mixed(seed, epoch), self.recipe.augment, self.recipe.drop_last)
+        part, recipe, train = self._parts[split], self.recipe, split == "train"
+        if isinstance(part, InMemory):
+            tensors = part.inputs, part.targets
+            if not train:
+                return MemoryBatches(*tensors, size=max(recipe.batch, EVALUATION_BATCH))
+            return MemoryBatches(*tensors, recipe.batch, mixed(seed, epoch), recipe.augment, recipe.drop_last)
+        if isinstance(part, Samples):
+            order = mixed(seed, epoch) if train else None
+            source, owner = part.loader(recipe.batch, order, train and recipe.drop_last), part.dataset
+        else:
+            source, owner = part.batches(recipe.batch, train and recipe.drop_last), None
+            owner = None if source is part.source else part.source
+        augment = recipe.augment if train else ()
+        steps = self._steps.get(split)
+        return LoadedBatches(source, seed, epoch, split, steps, self.target, self._is_double, augment, owner)
 
     def narrow(self, width: float) -> SupervisedTask:
         """The same task with a network of `width` times the hidden units; TombolaError without `narrower`."""
@@ -97,23 +139,88 @@ class SupervisedTask:
 
     @cached_property
     def data_digest(self) -> str:
-        """A fingerprint of the data, as `digest_of_splits` makes it, and of the share set aside unless it is usual."""
+        """A fingerprint of the data as `digest_of_splits` makes it, and of how it is read where that is not usual."""
         set_aside = "validation" not in self.data and self.validation != SupervisedTask.validation
-        return digest_of_splits(self.data) + (f" without {self.validation:g}" if set_aside else "")
+        steps, target = self.steps_per_epoch, self.target
+        how = [f" steps {json.dumps(self._steps, sort_keys=True)}"] if steps is not None else []
+        how += [f" target {json.dumps(target)}"] if target is not None else []
+        sources = {split: self._to_digest(split) for split in self.data}
+        return digest_of_splits(sources) + (f" without {self.validation:g}" if set_aside else "") + "".join(how)
+
+    def _to_digest(self, split: Any) -> Any:
+        """The split's data as the digest reads them."""
+        source = self.data[split]
+        part = read_split(source, split, self.target)
+        if isinstance(part, InBatches):
+            return source if is_indexed(source) else self.batches(split, 0, 0)
+        return source
 
     @cached_property
-    def _splits(self) -> dict[str, Any]:
-        splits = dict(self.data)
-        if "validation" not in splits:
-            inputs, targets = splits["train"]
-            rest, aside = split_off(len(targets), self.validation)
-            splits["train"] = pick(inputs, rest), pick(targets, rest)
-            splits["validation"] = pick(inputs, aside), pick(targets, aside)
-        return splits
+    def _parts(self) -> dict[str, Part]:
+        """What the splits are; what is in memory as tensors."""
+        parts = {split: read_split(source, split, self.target) for split, source in self.data.items()}
+        parts = {split: self._as_tensors(part) for split, part in parts.items()}
+        if "validation" not in parts:
+            parts["train"], parts["validation"] = self._set_aside(parts["train"])
+        return parts
+
+    def _as_tensors(self, part: Part) -> Part:
+        return InMemory(*part.tensors(self._is_double)) if isinstance(part, InMemory) else part
+
+    def _set_aside(self, part: Part) -> tuple[Part, Part]:
+        """What stays for training, and what is set aside for validation."""
+        if isinstance(part, Samples):
+            numbers = split_off(len(part.dataset), self.validation)
+            rest, aside = (Samples(Subset(part.dataset, own.tolist())) for own in numbers)
+            return rest, aside
+        assert isinstance(part, InMemory)
+        numbers = split_off(samples_in(part.targets) or 0, self.validation)
+        rest, aside = (InMemory(pick(part.inputs, own), pick(part.targets, own)) for own in numbers)
+        return rest, aside
+
+    def _is_double(self) -> bool:
+        return self._double
+
+    @cached_property
+    def _double(self) -> bool:
+        """Whether the network computes in float64."""
+        with own_randomness(torch.device("cpu"), 0):
+            return any(parameter.dtype == torch.float64 for parameter in self.model().parameters())
+
+    @property
+    def _steps(self) -> Mapping[str, int]:
+        steps = self.steps_per_epoch
+        return steps if isinstance(steps, Mapping) else {} if steps is None else {"train": steps}
+
+    def _check_steps(self, parts: Mapping[str, Part]) -> None:
+        for split, steps in self._steps.items():
+            if split not in parts:
+                raise TombolaError(f"steps_per_epoch names '{split}', but the data has {', '.join(parts)}")
+            if not isinstance(steps, int) or steps < 1:
+                raise TombolaError(f"steps_per_epoch is {steps!r}; give a whole number of batches, at least 1")
+            if not isinstance(parts[split], InBatches):
+                raise TombolaError(
+                    f"the data of '{split}' are samples, from which the recipe's batches are made; leave out "
+                    "steps_per_epoch, or give batches"
+                )
+        train = parts["train"]
+        if not isinstance(train, InBatches):
+            return
+        length = length_or_none(train.batches(self.recipe.batch, self.recipe.drop_last))
+        steps = self._steps.get("train")
+        if length is None and steps is None:
+            raise TombolaError(
+                "the training batches have no length; say how many make an epoch, as "
+                "SupervisedTask(steps_per_epoch=100)"
+            )
+        if length is not None and steps is not None and steps > length:
+            raise TombolaError(
+                f"steps_per_epoch is {steps}, but the training data has {length} batches; give at most that"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # Without what is worked out from the fields: it would double the data in every pickle.
-        return {key: value for key, value in self.__dict__.items() if key not in ("_splits", "data_digest")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_parts", "_double", "data_digest")}
 
 
 def _check_factory(factory: Any) -> None:
@@ -134,7 +241,3 @@ def _check_factory(factory: Any) -> None:
             f"the task's model '{name}' cannot be called without arguments ({error}); give a function that needs none, "
             f"as model=lambda: {name}(…)"
         ) from error
-
-
-def _in_memory(source: Any) -> bool:
-    return isinstance(source, tuple | list) and len(source) == 2 and isinstance(source[1], Tensor)

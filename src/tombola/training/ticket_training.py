@@ -12,6 +12,7 @@ from tombola.errors import TombolaError
 from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost, SampleFlops
+from tombola.training.loaders import first_of
 from tombola.training.loop import evaluate
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
@@ -125,7 +126,7 @@ def share_of_work(task: Task, small: nn.Module, whole: nn.Module, seed: int) -> 
         whole: the network that it was cut from.
         seed: of the batch that is counted.
     """
-    batch = next(iter(task.batches("train", seed, 0)))
+    batch = first_of(task.batches("train", seed, 0))
     small_flops, whole_flops = (SampleFlops.measure(task, network, batch).training for network in (small, whole))
     return small_flops / whole_flops
 

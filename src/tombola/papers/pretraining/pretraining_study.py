@@ -15,7 +15,7 @@ from tombola.papers.pretraining.theory import Growth
 from tombola.structure import two_layers
 from tombola.studies.executor import Engine
 from tombola.studies.prepared import search
-from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, length_of, pick
+from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, first_of, length_of, pick
 
 JUDGED = 3000
 """How many validation samples judge tickets. The loop evaluates them after each epoch, and small parts have many."""
@@ -174,7 +174,7 @@ def enough(
         raise TombolaError("say which sizes and how many seeds; at least one of each")
     model = task.build(0)
     layers = two_layers(model, Run(0).probe(task))
-    _, targets = next(iter(task.batches("train", 0, 0)))
+    _, targets = first_of(task.batches("train", 0, 0))
     outputs = layers.last(model).out_features
     if task.metric is accuracy and (targets.is_floating_point() or outputs == 1):
         raise TombolaError(

@@ -16,6 +16,7 @@ from tombola.training.cost import Cost, SampleFlops
 from tombola.training.ensemble.ensemble_loop import PerSample, evaluate_together, fit_together
 from tombola.training.ensemble.member import Member, fingerprint_of
 from tombola.training.ensemble.stack import Unbatched, common_setting, stacked, stacking_obstacle
+from tombola.training.loaders import first_of
 from tombola.training.loop import Diverged, Fit, evaluate
 from tombola.training.memory import reset_peak_memory, step_memory
 from tombola.training.progress import bars
@@ -144,7 +145,7 @@ def chunk_size(task: Task, member: Member, device: torch.device) -> int:
         A number from 2 to 256.
     """
     recipe, model = member.recipe_on(task), member.build(task).to(device)
-    bytes_each = step_memory(task, model, next(iter(task.batches("train", member.seed, 0))), recipe)
+    bytes_each = step_memory(task, model, first_of(task.batches("train", member.seed, 0)), recipe)
     room = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else CACHE
     return min(max(2, room // max(bytes_each, 1)), MOST)
 
@@ -180,7 +181,7 @@ def fit_members(
             raise Unbatched("a ticket holds what is no parameter of its network")
     if why := stacking_obstacle(task, recipes[0], models[0], run.device):
         raise Unbatched(why)
-    batch = next(iter(task.batches("train", members[0].seed, 0)))
+    batch = first_of(task.batches("train", members[0].seed, 0))
     with own_randomness(run.device, members[0].seed):
         flops, step_bytes = SampleFlops.measure(task, models[0], batch), step_memory(task, models[0], batch, recipes[0])
     stack = stacked(task, members, models, recipes, run.device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.tickets import Mask, buffers_of, parameters_of, tensors_of
+from tombola.tickets import Mask, buffers_of, parameters_of, put_values, tensors_of
 from tombola.tickets.torch_private import Dropout
 from tombola.training.ensemble import feed
 from tombola.training.ensemble.chain import Chain, layers_of, loss_gradient
@@ -141,7 +141,11 @@ def _check_gradients(
                 network.gradients(inputs, targets)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, UserWarning) as error:
             raise Unbatched(f"an operation of it cannot be batched: {str(error).splitlines()[0]}") from error
+        buffers = buffers_of(model)
         smoothed(task.loss, recipe.label_smoothing)(task.forward(model, inputs[0]), targets[0]).backward()
+    if any(buffers.get(name) is not buffer for name, buffer in buffers_of(model).items()):
+        put_values(model, tensors_before)
+        raise Unbatched("its forward pass replaces a buffer")
     expected = {name: parameter.grad for name, parameter in parameters_of(model).items() if parameter.grad is not None}
     if idle := [name for name in grads if name not in expected]:
         raise Unbatched(f"its '{idle[0]}' takes no part in the loss")
