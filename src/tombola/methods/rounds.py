@@ -78,7 +78,7 @@ class Round:
 
         Args:
             optimizer: one that holds the model's parameters, or all of several in a list or a dictionary. The steps of
-            handle.also(steps_of(optimizer)[-1].register_step_post_hook(count).remove)
+                the last of them are counted, for a step to rewind to.
 
         Returns:
             A context manager that ends it; `detach()` does so as well.
@@ -90,12 +90,8 @@ class Round:
             def count(*_: Any) -> None:
                 rewinder.count(model)
 
-<<<<<<< HEAD
-            handle.also(steps_of(optimizer)[0].register_step_post_hook(count).remove)
-=======
             # Only the first round counts steps. A wrapper may step seldom, so that its optimizer is counted.
-            handle.also(after_each_step(steppers_of(optimizer)[-1].inner[-1], count))
->>>>>>> fd9614a5bb82f90ad739a9a76ef0a94e789bb2fc
+            handle.also(steps_of(optimizer)[-1].register_step_post_hook(count).remove)
         return handle
 
     def state_dict(self) -> dict[str, Any]:
