@@ -13,10 +13,10 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.methods.mask_convergence import ConvergenceRule, MaskConvergence
-from tombola.methods.own_loop import before_each_step
+from tombola.methods.own_loop import before_each_step, probe_on
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
-from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
+from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward
 from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, check_granularity, norm_units
 from tombola.tickets import (
     Mask,
@@ -162,7 +162,7 @@ class Watch:
         by_channels = isinstance(method.granularity, Channels)
         self._units = None
         if example is not None or not by_channels:
-            self._units = method.granularity.units(model, lambda module: forward(module, suited(example, module)))
+            self._units = method.granularity.units(model, probe_on(example, forward))
         self._convergence = watching(method, model, self._units)
         parameters = parameters_of(model)
         watched = {name: parameters[name] for name in self._convergence.names}

@@ -13,9 +13,10 @@ from tombola.fields import check_fields
 from tombola.methods.density_schedule import densities, scope_at
 from tombola.methods.moving_mask import MovingMask, last_move
 from tombola.methods.moving_watch import MovingWatch
+from tombola.methods.own_loop import probe_on
 from tombola.methods.protocol import DensityKind
 from tombola.methods.rewinding import End, as_trained
-from tombola.scores import Forward, Inputs, Magnitude, forward, suited
+from tombola.scores import Forward, Inputs, Magnitude, forward
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, check_granularity, kept_share
 from tombola.tickets import Mask, Optimizers, Scope, Seed, Ticket, TieWarning, digest_of, tensors_of
 from tombola.training import Run, State, Task, length_of
@@ -122,7 +123,7 @@ class Gradual:
             5
             >>> watch.detach()
         """
-        units = self.granularity.units(model, lambda module: forward(module, suited(example, module)))
+        units = self.granularity.units(model, probe_on(example, forward))
         return MovingWatch(self, GradualPruning(self, units, model), model, optimizer, steps)
 
 

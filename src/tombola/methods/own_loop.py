@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.scores import Forward, Inputs, suited
+from tombola.structure import Probe
 from tombola.tickets import Optimizers, steppers_of
 
 Action = Callable[[Tensor | float], None]
@@ -33,6 +35,22 @@ def concerned(optimizer: Optimizers, watched: Iterable[nn.Parameter]) -> list[An
     if not steppers:
         raise TombolaError("the optimizer holds none of this model's parameters; make it from model.parameters()")
     return [stepper.levels[0] for stepper in steppers]
+
+
+def probe_on(example: Inputs | None, forward: Forward) -> Probe:
+    """What calls a model on an example; TombolaError when it is called and there is none.
+
+    Args:
+        example: inputs.
+        forward: calls a model on inputs.
+    """
+
+    def probe(model: nn.Module) -> Any:
+        if example is None:
+            raise TombolaError("these units are found by calling the network; give example=, inputs that it takes")
+        return forward(model, suited(example, model))
+
+    return probe
 
 
 def before_each_step(optimizer: Optimizer, action: Action) -> Callable[[], None]:
