@@ -235,7 +235,7 @@ def test_a_class_derived_from_a_wrapper_is_one():
 def test_torch_still_has_every_wrapper_that_is_known_by_name():
     """What fails here was moved or renamed by torch: mend it in tickets/wrappers.py."""
     known = {own.called: kind for kind, own in wrappers.loaded().items() if own is not None}
-    assert known.keys() == {own.called for own in wrappers.WRAPPERS}
+    assert known.keys() >= {own.called for own in wrappers.WRAPPERS if own.where.startswith("torch")}
     made = [wrap(make()) for wrap in WRAPS.values()]
     for model in made:
         own = wrappers.wrapper_of(model, wrappers.loaded())

@@ -258,7 +258,7 @@ def test_a_loader_without_a_length_is_refused_in_a_sentence():
         def __iter__(self):
             return iter(NUMBERS)
 
-    data = {"train": DataLoader(Endless(), 8), "validation": [], "test": []}
+    data = {"train": DataLoader(Endless(), 8), "validation": [NUMBERS[:8]], "test": [NUMBERS[:8]]}
     with pytest.raises(tb.TombolaError, match="training batches have no length"):
         tb.train(tb.SupervisedTask(lambda: nn.Linear(6, 3), data))
 

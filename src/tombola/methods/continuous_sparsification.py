@@ -118,8 +118,11 @@ class SoftMask:
     def __call__(self, scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
         pairs = zip(scores, weights, strict=True)
         if torch.is_grad_enabled():
-            return [weight * (self.scale * torch.sigmoid(self.heat * score)) for score, weight in pairs]
-        return [weight * (self.scale * (score > 0)) for score, weight in pairs]
+            gated = [weight * (self.scale * torch.sigmoid(self.heat * score)) for score, weight in pairs]
+        else:
+            gated = [weight * (self.scale * (score > 0)) for score, weight in pairs]
+        # Scores are float32, and so would be the weights of a network in half precision.
+        return [value.to(weight.dtype) for value, weight in zip(gated, weights, strict=True)]
 
 
 class TemperatureRamp(Observer):

@@ -122,7 +122,7 @@ class Topmost(torch.autograd.Function):
     """weight · [|score| ≥ threshold]; the gradient goes straight through the choice to |score|."""
 
     @staticmethod
-    def forward(ctx: Any, score: Tensor, weight: Tensor, threshold: float) -> Tensor:
+    def forward(ctx: Any, score: Tensor, weight: Tensor, threshold: float | Tensor) -> Tensor:
         ctx.save_for_backward(score, weight)
         return torch.ge(score.abs(), threshold, out=torch.empty_like(score)).mul_(weight)
 
@@ -189,7 +189,7 @@ class TopShare:
 
     def __init__(self, share: float, scope: Literal["global", "layerwise"], floor: int) -> None:
         self.share = share
-        self.thresholds: list[float] = []
+        self.thresholds: list[float | Tensor] = []
         self._scope = scope
         self._floor = floor
 
@@ -205,7 +205,7 @@ class TopShare:
         triples = zip(scores, values, self._find_thresholds(values), strict=True)
         return Mask.of({name: value >= threshold for name, value, threshold in triples})
 
-    def _find_thresholds(self, values: list[Tensor]) -> list[float]:
+    def _find_thresholds(self, values: list[Tensor]) -> list[float | Tensor]:
         if values[0].is_meta:  # FLOPs are counted on the meta device, where there are no values to rank.
             return [0.0] * len(values)
         if self._scope == "layerwise":
@@ -213,7 +213,9 @@ class TopShare:
             return [kth_largest([value], count) for value, count in zip(values, counts, strict=True)]
         shared_threshold = kth_largest(values, max(1, round(self.share * sum(value.numel() for value in values))))
         if self._floor:
-            return [min(shared_threshold, kth_largest([value], min(self._floor, value.numel()))) for value in values]
+            of_layers = [kth_largest([value], min(self._floor, value.numel())) for value in values]
+            lower: Any = torch.minimum if isinstance(shared_threshold, Tensor) else min
+            return [lower(shared_threshold, threshold) for threshold in of_layers]
         return [shared_threshold] * len(values)
 
 

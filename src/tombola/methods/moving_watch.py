@@ -14,7 +14,7 @@ from tombola.errors import TombolaError
 from tombola.methods.moving_mask import MovingMask, last_move
 from tombola.methods.own_loop import before_each_step, concerned, steps_of
 from tombola.methods.rewinding import End
-from tombola.tickets import Mask, Optimizers, Ticket, Values, attach, parameters_of, tensors_of
+from tombola.tickets import Mask, Optimizers, Ticket, Values, after_each_step, attach, parameters_of, tensors_of
 from tombola.training import Recipe, State, fingerprint, identity
 
 WHOLE = Recipe(epochs=1)
@@ -54,7 +54,7 @@ class MovingWatch:
         self._state = State(model, self._stepping[0], WHOLE, steps, 0, 0, self._handle)
         moving.epoch_begin(self._state)
         self._handle.also(before_each_step(self._stepping[0], self._before_step))
-        self._handle.also(self._stepping[-1].register_step_post_hook(self._after_step).remove)
+        self._handle.also(after_each_step(self._stepping[-1], self._after_step))
         self._handle.also(self._dense.close)
 
     def _before_step(self, scale: Tensor | float) -> None:
@@ -70,7 +70,7 @@ class MovingWatch:
             for optimizer in self._stepping:
                 optimizer.zero_grad()
 
-    def _after_step(self, *_: Any) -> None:
+    def _after_step(self, _: Any) -> None:
         self._before.forget()
         self._state.step += 1
         self._moving.after_step(self._state)

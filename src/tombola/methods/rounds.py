@@ -11,7 +11,7 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.methods.own_loop import steps_of
-from tombola.tickets import Handle, Mask, Optimizers, Ticket, Values, attach, tensors_of
+from tombola.tickets import Handle, Mask, Optimizers, Ticket, Values, after_each_step, attach, tensors_of
 from tombola.training import Step, fingerprint, identity
 from tombola.training.checkpoint import Checkpoint
 
@@ -87,11 +87,12 @@ class Round:
         if self._rewinder is not None:
             rewinder, model = self._rewinder, self.model
 
-            def count(*_: Any) -> None:
+            def count(_: Any) -> None:
                 rewinder.count(model)
 
-            # Only the first round counts steps. A wrapper may step seldom, so that its optimizer is counted.
-            handle.also(steps_of(optimizer)[-1].register_step_post_hook(count).remove)
+            # Only the first round counts steps: those that are taken, which a wrapper may leave out.
+            for stepping in steps_of(optimizer)[-1:]:
+                handle.also(after_each_step(stepping, count))
         return handle
 
     def state_dict(self) -> dict[str, Any]:

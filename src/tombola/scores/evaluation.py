@@ -213,7 +213,7 @@ def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[
 
 
 def loss_of(network: Pure, batch: Batch, loss: Loss) -> Tensor:
-    """The loss of a batch, with its targets moved to the network's device."""
+    """The loss of a batch, with its targets, in any nest, moved to the network's device."""
     inputs, targets = batch
     outputs = network(inputs)
     device = next(iter(network.weights.values())).device

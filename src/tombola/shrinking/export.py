@@ -105,7 +105,7 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
         outputs = session.run(None, feed)
     except Exception as error:  # the exporter raises many types, and so may a user's forward
         raise TombolaError(f"the network cannot be exported to ONNX: {_reason(error)}") from error
-    gap = max(_gap(own.numpy(), output) for own, output in zip(expected, outputs, strict=True))
+    gap = max(_gap(own.numpy(), np.asarray(output)) for own, output in zip(expected, outputs, strict=True))
     if not gap <= TOLERANCE:  # also true for NaN
         raise TombolaError(
             f"ONNX Runtime's outputs differ from PyTorch's by {gap:.1e} of their size; no file is written"

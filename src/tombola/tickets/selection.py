@@ -230,24 +230,29 @@ def _kth_candidate(parts: list[np.ndarray], candidates: list[np.ndarray], count:
     return _kth_value(np.concatenate([part[candidate] for part, candidate in pairs]), count)
 
 
-def kth_largest(tensors: Sequence[Tensor], count: int) -> float:
+def kth_largest(tensors: Sequence[Tensor], count: int) -> float | Tensor:
     """The `count`-th largest element of all tensors together.
 
     Args:
         tensors: tensors of any shape, all on one device.
         count: 1 for the largest element.
 
+    Returns:
+        A number; on a GPU a tensor there, so that nothing waits for it.
+
     Examples:
         >>> kth_largest([torch.tensor([3.0, 1.0]), torch.tensor([2.0])], 2)
         2.0
     """
-    # Values on a GPU stay there; on the CPU, NumPy's partition is much faster than torch.kthvalue.
+    # On the CPU, NumPy's partition is much faster than torch.kthvalue.
     if tensors[0].device.type != "cpu":
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        return float(flat.kthvalue(len(flat) - count + 1).values)
+        return flat.kthvalue(len(flat) - count + 1).values
     if count == 1:
         return max(float(tensor.max()) for tensor in tensors)
-    parts = [tensor.detach().reshape(-1).numpy() for tensor in tensors]
+    # NumPy has no bf16; in float32 its numbers are the same.
+    flat = [tensor.detach().reshape(-1) for tensor in tensors]
+    parts = [(values.float() if values.dtype == torch.bfloat16 else values).numpy() for values in flat]
     return float(_kth_candidate(parts, [np.ones(part.shape, bool) for part in parts], count))
 
 

@@ -22,7 +22,7 @@ from tombola.training.data_identity import digest_of_splits
 from tombola.training.object_state import ARRAYS, HOLDING, SAYING, SEQUENCES, array_digest, state_of, without_addresses
 from tombola.training.recipe import Recipe
 from tombola.training.source_code import OWN, PLATFORM, is_installed, named_callable, package_of, source_of
-from tombola.training.task import Split, Task, TaskWrapper
+from tombola.training.task import Split, Task, TaskWrapper, unwrap
 
 PLAIN = (str, int, float, bool, type(None))
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -102,21 +102,6 @@ def _innermost(task: Any) -> Any:
     while isinstance(task, TaskWrapper) and type(task).batches is TaskWrapper.batches:
         task = task.task
     return task
-
-
-def unwrap(task: Any, name: str) -> Any:
-    """Find what a task really calls, inside all wrappers that leave it as it is.
-
-    Args:
-        task: a task, or a `TaskWrapper` around one.
-        name: of one of its attributes, as "loss".
-
-    Returns:
-        The attribute of the innermost task whose wrappers only pass it on.
-    """
-    while isinstance(task, TaskWrapper) and getattr(type(task), name) is getattr(TaskWrapper, name):
-        task = task.task
-    return getattr(task, name)
 
 
 def network_identity(model: nn.Module) -> dict[str, Any]:

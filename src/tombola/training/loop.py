@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -28,16 +27,18 @@ from tombola.tickets import (
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.devices import now
 from tombola.training.loaders import first_of, length_or_none, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
+from tombola.training.metrics import Tally
 from tombola.training.observers import Observer, State
 from tombola.training.placement import placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
-from tombola.training.task import Split, Task
+from tombola.training.task import Split, Task, metric_of
 
 WATCH_EVERY = 100
 """Steps between two looks at the losses: each look waits for the device."""
@@ -121,7 +122,7 @@ def fit(
     loss = smoothed(task.loss, recipe.label_smoothing)
     with own_randomness(device, seed):
         step_bytes = step_memory(task, model, batch, recipe)
-    cost, started = Cost(), time.perf_counter()
+    cost, started = Cost(), now(device)
 
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
@@ -138,17 +139,17 @@ def fit(
                 row |= {"validation_metric": metric, "validation_loss": validation_loss} if evaluated else {}
                 # Only now: a pass counts a stream that does not say how many samples it has.
                 samples = train_samples(task.batches("train", seed, 0))
-                now = time.perf_counter()
+                ended = now(device)
                 cost += Cost(
                     samples_forward=trained + evaluated,
                     samples_backward=trained,
                     flops=round(trained * flops.training + evaluated * flops.forward),
-                    seconds=now - started,
+                    seconds=ended - started,
                     peak_memory=peak_memory(device),
                     dense_epochs=trained / samples,
                     step_memory=step_bytes,
                 )
-                started = now
+                started = ended
                 state.history.append(row | {"seconds": cost.seconds})
                 # A list and not a generator: each observer is told, also after one that asks to stop.
                 stop = any([observer.epoch_end(state) for observer in observers])
@@ -175,8 +176,8 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
     """
     device = device_of(model)
     layout: bool | None = None
-    metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
-    count = 0
+    # Summed on the device, which is waited for once at the end.
+    loss, tally, count = torch.zeros((), device=device), Tally(metric_of(task), device), 0
     with in_mode(model, "eval"):
         for batch in placed(pairs_of(task.batches(split, 0, 0)), device):
             layout = channels_last(task, model, recipe, batch) if layout is None else layout
@@ -185,9 +186,9 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
                 outputs = task.forward(model, inputs)
                 size = batch_size(batch)
                 loss = loss + task.loss(outputs, targets).float() * size
-                metric = metric + task.metric(outputs, targets) * size
+                tally.add(outputs, targets, size)
             count += size
-    return float(metric) / max(count, 1), float(loss) / max(count, 1), count
+    return tally.value(count), float(loss) / max(count, 1), count
 
 
 def _epoch(

@@ -17,6 +17,7 @@ from tombola.errors import TombolaError
 from tombola.nested import samples_in
 from tombola.scores import Target, is_dataset, paired
 from tombola.training.batches import MemoryBatches, pick
+from tombola.training.loaders import length_or_none
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,11 @@ class InMemory:
 
     inputs: Any
     targets: Any
+
+    @property
+    def count(self) -> int | None:
+        """How many samples there are."""
+        return samples_of(self.targets)
 
     def tensors(self, double: bool | Callable[[], bool]) -> tuple[Any, Any]:
         """Inputs and targets as tensors; double: as of `as_tensors`."""
@@ -47,6 +53,11 @@ class Samples:
 
     dataset: Any
 
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(self.dataset)
+
     def loader(self, size: int, seed: int | None = None, drop_last: bool = False) -> DataLoader:
         """Batches of the samples, in the order that `MemoryBatches` gives."""
         numbers = torch.arange(len(self.dataset))
@@ -63,6 +74,11 @@ class InBatches:
     """
 
     source: Any
+
+    @property
+    def count(self) -> int | None:
+        """How many batches there are, if that is said."""
+        return length_or_none(self.source)
 
     def batches(self, size: int, drop_last: bool) -> Any:
         """The source itself, or the batches of a stream of samples."""

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Subset
 
 from tombola.errors import TombolaError
-from tombola.nested import samples_in
+from tombola.nested import samples_in, tensors_in
+from tombola.registry import LOSSES, METRICS, Registry
 from tombola.scores import Batch, Target, forward
 from tombola.structure import in_mode
 from tombola.training.batches import MemoryBatches, pick, split_off
@@ -43,9 +45,10 @@ class SupervisedTask:
             - a data set, torch's or one of Hugging Face, from which the recipe's batches are made;
             - batches: a DataLoader, a list, another iterable, or a function that returns one. Of streams see
               `steps_per_epoch`.
-        loss: mean loss of outputs and targets.
+        loss: mean loss of outputs and targets, or the name of one, as "mse"; `tombola methods losses` lists them.
         recipe: how the network trains.
-        metric: mean metric of outputs and targets, larger is better.
+        metric: mean metric of outputs and targets, larger is better, or the name of one, as "r2"; `tombola methods
+            metrics` lists them. None takes the one that goes with a named loss, and accuracy with a function.
         validation: share of the training data to set aside where `data` has no such split; the choice is always the
             same. Not for data that comes in batches.
         forward: calls a model with inputs; by default a dict gives keyword arguments and a tuple positional ones.
@@ -59,21 +62,25 @@ class SupervisedTask:
             inputs.
 
     Raises:
-        TombolaError: for data without a necessary split, data that cannot be read in each epoch, and a share that is
-            not between 0 and 1.
+        TombolaError: for data without a necessary split, without samples, or with inputs and targets of different
+            lengths; data that cannot be read in each epoch; a name that does not exist, and a share that is not between
+            0 and 1.
 
     Examples:
         >>> inputs, targets = torch.randn(100, 4), torch.randint(3, (100,))
         >>> task = SupervisedTask(lambda: nn.Linear(4, 3), {"train": (inputs, targets), "test": (inputs, targets)})
         >>> len(task.batches("train", seed=0, epoch=0)), task.batches("validation", 0, 0).count
         (1, 10)
+        >>> numbers = {split: (inputs, inputs[:, :1]) for split in ("train", "test")}
+        >>> SupervisedTask(lambda: nn.Linear(4, 1), numbers, loss="mse").metric
+        R2()
     """
 
     model: Callable[[], nn.Module]
     data: Mapping[str, Any]
-    loss: Callable[[Any, Any], Tensor] = F.cross_entropy
+    loss: Any = F.cross_entropy
     recipe: Recipe = Recipe()
-    metric: Callable[[Any, Any], Tensor] = accuracy
+    metric: Any = None
     validation: float = 0.1
     forward: Callable[[nn.Module, Any], Any] = forward
     narrower: Callable[[float], Callable[[], nn.Module]] | None = None
@@ -83,6 +90,10 @@ class SupervisedTask:
 
     def __post_init__(self) -> None:
         _check_factory(self.model)
+        usual = LOSSES.entry(self.loss).metric if isinstance(self.loss, str) else ""
+        metric = self.metric if self.metric is not None else usual or accuracy
+        object.__setattr__(self, "loss", _measure("loss", self.loss, LOSSES))
+        object.__setattr__(self, "metric", _measure("metric", metric, METRICS))
         for split in ("train", "test"):
             if split not in self.data:
                 raise TombolaError(f"the data has no '{split}'; give a mapping with 'train' and 'test'")
@@ -93,6 +104,9 @@ class SupervisedTask:
             raise TombolaError(
                 "the data comes in batches and has no 'validation'; give one, since a search never sees the test split"
             )
+        for split, part in parts.items():
+            if part.count == 0:
+                raise TombolaError(f"the split '{split}' is empty; give it samples")
         self._check_steps(parts)
         check_smoothing(self.loss, self.recipe.label_smoothing)
 
@@ -159,13 +173,17 @@ class SupervisedTask:
     def _parts(self) -> dict[str, Part]:
         """What the splits are; what is in memory as tensors."""
         parts = {split: read_split(source, split, self.target) for split, source in self.data.items()}
-        parts = {split: self._as_tensors(part) for split, part in parts.items()}
+        parts = {split: self._as_tensors(split, part) for split, part in parts.items()}
         if "validation" not in parts:
             parts["train"], parts["validation"] = self._set_aside(parts["train"])
         return parts
 
-    def _as_tensors(self, part: Part) -> Part:
-        return InMemory(*part.tensors(self._is_double)) if isinstance(part, InMemory) else part
+    def _as_tensors(self, split: str, part: Part) -> Part:
+        if not isinstance(part, InMemory):
+            return part
+        tensors = part.tensors(self._is_double)
+        _check_lengths(split, tensors)
+        return InMemory(*tensors)
 
     def _set_aside(self, part: Part) -> tuple[Part, Part]:
         """What stays for training, and what is set aside for validation."""
@@ -241,3 +259,24 @@ def _check_factory(factory: Any) -> None:
             f"the task's model '{name}' cannot be called without arguments ({error}); give a function that needs none, "
             f"as model=lambda: {name}(…)"
         ) from error
+
+
+def _measure(slot: str, measure: Any, registry: Registry[Any]) -> Any:
+    """A loss or metric that is given, or named; TombolaError for what is neither."""
+    if isinstance(measure, str):
+        return registry[measure]
+    if isinstance(measure, type) or not callable(measure):
+        what = f"the class {measure.__name__}" if isinstance(measure, type) else f"a {type(measure).__name__}"
+        fix = f"{measure.__name__}(…)" if isinstance(measure, type) else f"one of {', '.join(registry)}"
+        raise TombolaError(f"the task's {slot} is {what}; give {fix}, or a function of outputs and targets")
+    return measure
+
+
+def _check_lengths(split: str, pair: tuple[Any, Any]) -> None:
+    """TombolaError if the tensors of one split hold different numbers of samples."""
+    counts = [tensor.shape[0] if tensor.ndim else None for part in pair for tensor in tensors_in(part)]
+    if (len(set(counts)) > 1 or None in counts) and not any(isinstance(part, PackedSequence) for part in pair):
+        given = " and ".join("no" if count is None else f"{count:,}" for count in dict.fromkeys(counts))
+        raise TombolaError(
+            f"the tensors of '{split}' hold {given} samples; give inputs and targets of the same samples, samples first"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -80,6 +80,26 @@ class TaskWrapper:
 
     def metric(self, outputs: Any, targets: Any, /) -> Tensor:
         return self.task.metric(outputs, targets)
+
+
+def unwrap(task: Any, name: str) -> Any:
+    """Find what a task really calls, inside all wrappers that leave it as it is.
+
+    Args:
+        task: a task, or a `TaskWrapper` around one.
+        name: of one of its attributes, as "loss".
+
+    Returns:
+        The attribute of the innermost task whose wrappers only pass it on.
+    """
+    while isinstance(task, TaskWrapper) and getattr(type(task), name) is getattr(TaskWrapper, name):
+        task = task.task
+    return getattr(task, name)
+
+
+def metric_of(task: Task) -> Callable[[Any, Any], Any]:
+    """The metric that a task calls, so that it is seen whether it is a mean over batches."""
+    return unwrap(task, "metric")
 
 
 @dataclass(frozen=True)
