@@ -15,6 +15,7 @@ from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.memory_format import channels_last, is_trial
 from tombola.training.metrics import accuracy, binary_accuracy
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
+from tombola.training.placement import bring_along
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe, autocast
@@ -56,6 +57,7 @@ __all__ = [
     "bars",
     "binary_accuracy",
     "binary_cross_entropy",
+    "bring_along",
     "channels_last",
     "check_classes",
     "chosen_device",

@@ -33,7 +33,7 @@ from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
 from tombola.training.observers import Observer, State
-from tombola.training.placement import placed
+from tombola.training.placement import bring_along, placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
@@ -109,6 +109,7 @@ def fit(
         ([1, 2], 2.0)
     """
     device = device_of(model)
+    bring_along(task, device)
     steps_per_epoch = length_of(task.batches("train", seed, 0))
     begin = recipe.begin(steps_per_epoch)
     with own_randomness(device, seed):  # data may be drawn or augmented at random
@@ -174,6 +175,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
         Mean metric, mean loss and number of samples; zeros for an empty split.
     """
     device = device_of(model)
+    bring_along(task, device)
     layout: bool | None = None
     metric = loss = torch.zeros((), device=device)  # summed on the device, which is waited for once at the end
     count = 0

@@ -25,6 +25,7 @@ from tombola.training.loaders import first_of
 from tombola.training.loop import Fit, evaluate, fit
 from tombola.training.memory import peak_memory, reset_peak_memory
 from tombola.training.observers import GatheredScores, Observer
+from tombola.training.placement import bring_along
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
@@ -247,6 +248,7 @@ class Run:
             return task.forward(model, inputs)
 
         counter = FlopCounterMode(display=False) if flops is None else nullcontext()
+        bring_along(task, device_of(model))
         reset_peak_memory(self.device)
         with self.reading() as reading:
             started = now(self.device)
