@@ -1,7 +1,7 @@
 """Kill Tombola everywhere, fill its disk, start it twice: what it ends with is always what it would have ended with.
 
-Run `python tests/reliability/kills.py`; with `--part 2/20` it takes the second twentieth of the trials. It prints a table
-and exits 1 if anything differs.
+Run `python tests/reliability/kills.py`; with `--part 2/20` it takes the second twentieth of the trials. It prints a
+table and exits 1 if anything differs.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tombola.training import binary_accuracy, binary_cross_entropy
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import __main__ as bench
-from benchmarks import gpu, spiral
+from benchmarks import gpu, optimizers, spiral
 from benchmarks.ensemble import compared, perceptron
 from benchmarks.greedy import selection
 from benchmarks.measure import Figure, Times, interleaved, peak_bytes, saved_bytes
@@ -100,6 +100,11 @@ def test_a_busy_machine_and_a_wide_spread_are_said(monkeypatch, capsys, tmp_path
 @pytest.mark.parametrize("batch", [1, 256])
 def test_the_sparse_benchmark_runs(batch):
     assert 0 < at(0.98, batch).ratio < 3
+
+
+def test_the_optimizers_benchmark_runs():
+    bars = [figure.bar for figure in optimizers.figures((4,), repeats=3)]
+    assert bars == [1.03, 1.03, 1.03, None, None]
 
 
 def test_the_greedy_benchmark_runs():

@@ -52,7 +52,9 @@ def run(words: Sequence[str]) -> int:
         run=RunOptions(),
     )
     parts = options.parts
-    task = replace(make_task(options.task), loss=half_squared_error)
+    task = make_task(options.task)
+    if not options.task.task_loss:
+        task = replace(task, loss=half_squared_error)
     samples = train_samples(task.batches("train", 0, 0))
     sizes = parts.sizes or (samples // 10, samples // 3, samples)
     with engine(options.run, parts.out) as runner:

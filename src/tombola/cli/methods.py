@@ -20,12 +20,12 @@ class MethodsOptions:
     """List the methods: what each removes (granularity), how its density is set, what its search costs, and its paper.
 
     Density is the share kept. A method keeps exactly the share asked for ("exact"), at most that share ("bound"), or
-    a share that it finds itself ("outcome"). Name another kind to list scores, granularities, controls, data, models
-    or metrics.
+    a share that it finds itself ("outcome"). Name another kind to list scores, granularities, controls, data, models,
+    losses or metrics.
     """
 
     kind: tyro.conf.Positional[
-        Literal["methods", "scores", "granularities", "controls", "data", "models", "metrics"]
+        Literal["methods", "scores", "granularities", "controls", "data", "models", "losses", "metrics"]
     ] = "methods"
     """what to list"""
     json: bool = False

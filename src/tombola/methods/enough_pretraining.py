@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
@@ -21,7 +20,20 @@ from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturati
 from tombola.scores import Batch, Batches, Forward, Inputs, batch_size, forward, probe_of
 from tombola.structure import Neurons, TwoLayerNetwork
 from tombola.tickets import Ticket, device_of
-from tombola.training import Cost, Observer, Run, State, Step, Task, accuracy, own_randomness, train_samples
+from tombola.training import (
+    Cost,
+    Observer,
+    Run,
+    State,
+    Step,
+    Tally,
+    Task,
+    accuracy,
+    flop_counter,
+    metric_of,
+    own_randomness,
+    train_samples,
+)
 
 Metric = Callable[[Any, Any], Tensor]
 
@@ -145,7 +157,7 @@ class PretrainingDraws(Observer):
     def of(rule: EnoughPretraining, task: Task, run: Run, layers: TwoLayerNetwork) -> PretrainingDraws:
         """Prepare to draw from the network that a run trains."""
         train, validation = task.batches("train", run.seed, 0), task.batches("validation", 0, 0)
-        return PretrainingDraws.among(rule, layers, train, validation, task.forward, task.metric)
+        return PretrainingDraws.among(rule, layers, train, validation, task.forward, metric_of(task))
 
     @staticmethod
     def among(
@@ -187,7 +199,7 @@ class PretrainingDraws(Observer):
             samples += batch_size((inputs, None))
             return self.forward(module, inputs)
 
-        with own_randomness(device_of(model), 0), FlopCounterMode(display=False) as flops:
+        with own_randomness(device_of(model), 0), flop_counter() as flops:
             picks = self.drawing.of(model, self.train, counting_forward)
             ticket, whole = self._metrics(model, picks.scales, counting_forward)
         self.curve.append(CurvePoint(step, ticket, whole, float(picks.losses[-1]), int((picks.counts > 0).sum())))
@@ -196,16 +208,15 @@ class PretrainingDraws(Observer):
     @torch.no_grad()
     def _metrics(self, model: nn.Module, scales: Tensor, call: Forward) -> tuple[float, float]:
         last, count = self.layers.last(model), 0
-        totals = torch.zeros(2, device=last.weight.device)
+        tallies = [Tally(self.metric, last.weight.device) for _ in range(2)]
         for hidden, targets in activations(self.layers, model, self.validation, call):
             weights = last.weight * scales.to(last.weight.dtype), last.weight
-            both = [F.linear(hidden, weight, last.bias) for weight in weights]
-            metrics = [torch.as_tensor(self.metric(outputs, targets), device=totals.device) for outputs in both]
-            totals += len(hidden) * torch.stack(metrics)
+            for tally, weight in zip(tallies, weights, strict=True):
+                tally.add(F.linear(hidden, weight, last.bias), targets, len(hidden))
             count += len(hidden)
         if not count:
             raise TombolaError("there is no validation sample to judge tickets by; set some aside")
-        ticket, whole = (totals / count).tolist()
+        ticket, whole = (tally.value(count) for tally in tallies)
         return ticket, whole
 
     @property

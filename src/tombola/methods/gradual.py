@@ -66,7 +66,7 @@ class Gradual:
             raise TombolaError(f"until is {self.until}; give a share above 0 and at most 1")
 
     def find(self, task: Task, run: Run) -> Ticket:
-        steps = length_of(task.batches("train", run.seed, 0))
+        steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))
         if task.recipe.begin(steps) >= max(1, last_move(self.until, task.recipe, steps)):
             raise TombolaError(
                 f"training starts at {task.recipe.start}, when all that shall go by {self.until:.0%} of "

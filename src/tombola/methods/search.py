@@ -10,7 +10,7 @@ import torch
 from tombola.methods.method_names import label_of
 from tombola.methods.protocol import Method
 from tombola.tickets import Ticket
-from tombola.training import Run, Task, agreed_device, bars, identity, own_randomness, seed_of
+from tombola.training import Run, Task, agreed_device, bars, check_first_batch, identity, own_randomness, seed_of
 
 
 def find(
@@ -37,8 +37,8 @@ def find(
         The ticket. Its provenance says how it was found and what the search cost.
 
     Raises:
-        TombolaError: if the method cannot search this network, if seed or device and the run disagree,
-            or if there is no such device.
+        TombolaError: if the method cannot search this network, the task's first batch shows that it cannot be learnt,
+            seed or device and the run disagree, or there is no such device.
 
     Examples:
         >>> import torch
@@ -53,6 +53,7 @@ def find(
     if run is None:
         with bars(progress) as progress_bars:
             return find(task, method, run=Run(seed, device=device, bars=progress_bars))
+    check_first_batch(task, run.seed, run.device)
     with own_randomness(run.device, run.seed):
         ticket = method.find(task, run)
     provenance = replace(

@@ -8,6 +8,7 @@ GRANULARITIES = Registry.read("granularity", "granularities")
 CONTROLS = Registry.read("control", "controls")
 DATA = Registry.read("data set", "data")
 MODELS = Registry.read("model", "models")
+LOSSES = Registry.read("loss", "losses")
 METRICS = Registry.read("metric", "metrics")
 FAMILIES = Registry.read("family", "families")
 
@@ -18,6 +19,7 @@ KINDS = {
     "controls": CONTROLS,
     "data": DATA,
     "models": MODELS,
+    "losses": LOSSES,
     "metrics": METRICS,
 }
 """The registries that `tombola methods` and the documentation list, by the plural of their kind."""
@@ -40,8 +42,10 @@ def version_of(kind: type | object) -> tuple[str, int] | None:
     where = f"{getattr(kind, '__module__', '')}:{getattr(kind, '__qualname__', '')}"
     if not where.startswith("tombola."):
         return None
-    entries = (entry for registry in (SCORES, FAMILIES, METRICS, CONTROLS) for entry in registry.own.values())
-    return next(((entry.name, entry.version) for entry in entries if entry.where == where), None)
+    for registry in (SCORES, FAMILIES, METRICS, LOSSES, CONTROLS):
+        if (entry := registry.entry_at(where)) is not None:
+            return (entry.name, entry.version) if entry.version else None
+    return None
 
 
 __all__ = [
@@ -50,6 +54,7 @@ __all__ = [
     "FAMILIES",
     "GRANULARITIES",
     "KINDS",
+    "LOSSES",
     "METHODS",
     "METRICS",
     "MODELS",

@@ -14,6 +14,7 @@ COLUMNS = {
     "density": "density",
     "cost": "cost of the search",
     "needs": "needs",
+    "metric": "the metric that goes with it",
     "means": "what it means if it does as well",
     "origin": "from",
 }
@@ -37,7 +38,7 @@ def entry_rows(kind: str, entries: Iterable[Entry]) -> tuple[list[str], list[lis
     Examples:
         >>> headings, rows = entry_rows("metrics", KINDS["metrics"].own.values())
         >>> headings, rows[0][0]
-        (['metric', 'what it is'], 'accuracy')
+        (['metric', 'what it is', 'needs'], 'accuracy')
     """
     registry = KINDS[kind]
     descriptions = [entry.to_json() for entry in entries]

@@ -40,6 +40,7 @@ class Entry:
         needs: what it needs, in a word that its kind knows, as "data" or "training".
         means: for a control, what it means if the control does as well as the ticket.
         matters: for a control that is a sanity check, what it means if the ticket does better.
+        metric: for a loss, the metric that goes with it.
         version: raised when a default or the mathematics changes, so that old results are not taken for new ones.
         origin: the distribution that brings it; "" for Tombola's own.
     """
@@ -56,6 +57,7 @@ class Entry:
     needs: str = ""
     means: str = ""
     matters: str = ""
+    metric: str = ""
     version: int = 1
     origin: str = ""
 
@@ -128,6 +130,10 @@ class Registry(Mapping[str, T]):
         if name not in entries:
             raise unknown(self.kind, name, entries)
         return entries[name]
+
+    def entry_at(self, where: str) -> Entry | None:
+        """The first of Tombola's own entries whose object lives at "module:object", if there is one."""
+        return next((entry for entry in self.own.values() if entry.where == where), None)
 
     def only(self, **fields: Any) -> dict[str, T]:
         """The objects, by name, of the entries that have these values.

@@ -16,7 +16,7 @@ from tombola.errors import TombolaError
 from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, shared
 from tombola.structure.random_state import own_random_state
-from tombola.tickets import bare, device_of, joined, modules_of, names_of
+from tombola.tickets import bare, check_whole, device_of, joined, modules_of, names_of
 
 Gives = tuple[tuple[str, str], ...]
 """(layer, parameter) of the layers whose outputs a block adds to its input."""
@@ -36,6 +36,7 @@ def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     Raises:
         TombolaError: if the network cannot be called.
     """
+    check_whole(model, "the search for its residual blocks")
     device = device_of(model)
     # Random parameters first, so that weights that are zero or dead in the model do not look like a branch; the model's
     # own where it fails with those.

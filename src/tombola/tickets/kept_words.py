@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.tickets.sharding import layout_of, own_part, part_like
 from tombola.tickets.torch_private import multiply_
 
 WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -27,6 +28,7 @@ class KeptWords:
         self.keep(kept)
         self.dense_gradients = False
         self._frozen: Tensor | None = None
+        self._loaded = True
 
     def keep(self, kept: Tensor) -> None:
         """Follow this mask from here on: True = kept."""
@@ -35,16 +37,12 @@ class KeptWords:
 
     def freeze(self, parameter: Tensor) -> None:
         """Let the parameter's dead positions have their present values from here on, and not 0."""
-        self._frozen = parameter.detach().masked_fill(self.kept.to(parameter.device), 0)
+        self._frozen, self._loaded = self._dead_in(parameter), False
 
     def thaw(self, parameter: Tensor) -> None:
         """Write to the parameter's dead positions, which are 0.0, what was frozen there, bit for bit."""
-        if self._frozen is not None:
-            if _layout(self._frozen) != _layout(parameter):
-                self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
-            values, frozen = _as_real(parameter), _as_real(self._frozen)
-            word = WORD_TYPES[values.element_size()]
-            values.view(word).bitwise_or_(frozen.view(word))
+        if (frozen := self._frozen_like(parameter)) is not None:
+            _as_words(parameter).bitwise_or_(frozen)
 
     def zero_dead(self, tensor: Tensor) -> None:
         """Write 0.0 to each dead position of a tensor of the parameter's shape."""
@@ -52,16 +50,16 @@ class KeptWords:
 
     def in_words(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The memory of a tensor of the parameter's shape, and the mask, both as words."""
-        kept = self.kept.unsqueeze(-1) if tensor.is_complex() else self.kept
-        tensor = _as_real(tensor)
-        key = _layout(tensor)
+        part = _as_real(tensor)
+        key = (*_layout(part), layout_of(tensor))
         words = self._words.get(key)
         if words is None:  # of the tensor's own layout, so that what is done runs over contiguous memory
-            words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(kept)
-            if tensor.is_cpu:
+            kept = part_like(self.kept, tensor)
+            words = torch.empty_like(part, dtype=WORD_TYPES[part.element_size()], requires_grad=False)
+            self._words[key] = words.copy_(kept.unsqueeze(-1) if tensor.is_complex() else kept)
+            if part.is_cpu:
                 words.neg_()  # −1 is the word whose bits are all 1
-        return tensor.view(words.dtype), words
+        return part.view(words.dtype), words
 
     def __call__(self, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -69,8 +67,33 @@ class KeptWords:
             return
         if gradient.layout != torch.strided:
             raise TombolaError("a masked parameter got a sparse gradient; make its layer with sparse=False")
+        if not self._loaded:
+            self._check_loaded(parameter)
         if not self.dense_gradients:
             self.zero_dead(gradient)
+
+    def _frozen_like(self, parameter: Tensor) -> Tensor | None:
+        """The frozen values as machine words, 0 where a position is kept, in the parameter's layout of now."""
+        if self._frozen is None:
+            return None
+        part = own_part(parameter)
+        if _layout(self._frozen) != _layout(part):
+            self._frozen = torch.empty_like(part, requires_grad=False).copy_(self._frozen)
+        return _as_words(self._frozen)
+
+    def _check_loaded(self, parameter: Tensor) -> None:
+        """Refuse, in the first backward pass, to train on other weights than those that were frozen."""
+        frozen = self._frozen_like(parameter)
+        if frozen is not None and not torch.equal(_as_words(self._dead_in(parameter)), frozen):
+            raise TombolaError(
+                "weights that stay frozen were changed after the mask was attached, as by load_state_dict; attach the "
+                "mask after that"
+            )
+        self._loaded = True
+
+    def _dead_in(self, parameter: Tensor) -> Tensor:
+        """A copy of this process's part of the parameter, 0 where a position is kept."""
+        return own_part(parameter).masked_fill(part_like(self.kept, parameter).to(parameter.device), 0)
 
 
 def zero(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -92,13 +115,19 @@ def zero(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         multiply_(*zip(*alike, strict=True))
 
 
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.dtype, tensor.device, tensor.stride()
+
+
 def _as_real(tensor: Tensor) -> Tensor:
-    """The tensor's own memory, with complex numbers as pairs of real ones."""
-    tensor = tensor.detach()
+    """The memory of a tensor's part in this process, with complex numbers as pairs of real ones."""
+    tensor = own_part(tensor)
     if not tensor.is_complex():
         return tensor
     return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
 
 
-def _layout(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.dtype, tensor.device, tensor.stride()
+def _as_words(tensor: Tensor) -> Tensor:
+    """The tensor's own memory as machine words."""
+    real = _as_real(tensor)
+    return real.view(WORD_TYPES[real.element_size()])

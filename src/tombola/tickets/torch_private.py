@@ -70,7 +70,7 @@ def without_reentrance() -> Generator[None]:
     """Inside, `torch.utils.checkpoint` computes as with `use_reentrant=False`, whatever a network asks for."""
     with _lock:  # several threads may be inside, and the last one puts torch's own back
         _inside.append(DOOR.part(checkpoint, "CheckpointFunction"))
-        checkpoint.CheckpointFunction = NotReentrant
+        checkpoint.CheckpointFunction = NotReentrant  # ty: ignore[invalid-assignment]
     try:
         yield
     finally:

@@ -2,19 +2,45 @@
 
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.checkpoint import is_stage_file, remove_stages
+from tombola.training.class_metrics import BalancedAccuracy, MacroF1, MeanIoU, PixelAccuracy
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import agreed_device, chosen_device
+from tombola.training.divergence import Diverged
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
-from tombola.training.identities import data_digest, fingerprint, identity, task_identity, unwrap
+from tombola.training.evaluation import evaluate
+from tombola.training.first_batch import check_first_batch
+from tombola.training.flop_counter import flop_counter
+from tombola.training.identities import data_digest, fingerprint, identity, task_identity
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of
-from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
-from tombola.training.losses import as_outputs, binary_cross_entropy, check_classes, half_squared_error
+from tombola.training.loop import Fit, fit, length_of
+from tombola.training.losses import (
+    CrossEntropy,
+    NextToken,
+    as_outputs,
+    binary_cross_entropy,
+    check_classes,
+    half_squared_error,
+    multi_label_cross_entropy,
+)
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.memory_format import channels_last, is_trial
-from tombola.training.metrics import accuracy, binary_accuracy
+from tombola.training.metrics import (
+    R2,
+    MicroF1,
+    NegativePerplexity,
+    SummedMetric,
+    Tally,
+    TokenAccuracy,
+    TopAccuracy,
+    accuracy,
+    binary_accuracy,
+    label_accuracy,
+    negative_mae,
+)
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
+from tombola.training.own_optimizer import ByEpoch
 from tombola.training.placement import bring_along
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
@@ -22,21 +48,31 @@ from tombola.training.recipe import Recipe, autocast
 from tombola.training.run import Run, seed_of
 from tombola.training.step import Step
 from tombola.training.supervised_task import SupervisedTask
-from tombola.training.task import Split, Task, TaskWrapper, with_recipe
+from tombola.training.task import Split, Task, TaskWrapper, metric_of, unwrap, with_recipe
 from tombola.training.ticket_training import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
 
 __all__ = [
+    "R2",
+    "BalancedAccuracy",
     "Bars",
+    "ByEpoch",
     "Cost",
+    "CrossEntropy",
     "DataWarning",
     "Diverged",
     "Fit",
     "GatheredScores",
     "LoadedBatches",
+    "MacroF1",
+    "MeanIoU",
     "Member",
     "MemoryBatches",
     "Meter",
+    "MicroF1",
+    "NegativePerplexity",
+    "NextToken",
     "Observer",
+    "PixelAccuracy",
     "Recipe",
     "Run",
     "SampleFlops",
@@ -44,9 +80,13 @@ __all__ = [
     "Split",
     "State",
     "Step",
+    "SummedMetric",
     "SupervisedTask",
+    "Tally",
     "Task",
     "TaskWrapper",
+    "TokenAccuracy",
+    "TopAccuracy",
     "Trained",
     "Until",
     "accuracy",
@@ -60,6 +100,7 @@ __all__ = [
     "bring_along",
     "channels_last",
     "check_classes",
+    "check_first_batch",
     "chosen_device",
     "data_digest",
     "epochs_spent",
@@ -67,14 +108,19 @@ __all__ = [
     "fingerprint",
     "first_of",
     "fit",
+    "flop_counter",
     "gather_scores",
     "half_squared_error",
     "identity",
     "is_stage_file",
     "is_trial",
+    "label_accuracy",
     "length_of",
+    "metric_of",
     "mixed",
     "move",
+    "multi_label_cross_entropy",
+    "negative_mae",
     "own_randomness",
     "pairs_of",
     "peak_memory",

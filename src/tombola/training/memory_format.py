@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -28,7 +30,7 @@ def channels_last(task: Task, model: nn.Module, recipe: Recipe, batch: Batch) ->
     """Whether images and weights of a network shall lie channels last.
 
     Where the recipe leaves it open, and the network has convolutions for which it pays, one forward and backward pass
-    of a copy shows whether the network can be so; the answer is remembered.
+    of a copy, and one in evaluation, show whether the network can be so; the answer is remembered.
 
     Args:
         task: gives forward pass and loss.
@@ -51,8 +53,18 @@ def channels_last(task: Task, model: nn.Module, recipe: Recipe, batch: Batch) ->
 
 
 def is_trial() -> bool:
-    """Whether a network is called only to see whether it can be channels last, which is no part of a run's cost."""
+    """Whether a network is called only to see what it can do, which is no part of a run's cost."""
     return _trying.get()
+
+
+@contextmanager
+def trial() -> Generator[None]:
+    """Inside, a network is called only to see what it can do."""
+    before = _trying.set(True)
+    try:
+        yield
+    finally:
+        _trying.reset(before)
 
 
 def _obstacle(task: Task, model: nn.Module, recipe: Recipe, batch: Batch) -> str:
@@ -76,10 +88,10 @@ def _few(batch: Batch) -> Batch:
 
 
 def _failure(task: Task, model: nn.Module, recipe: Recipe, batch: Batch, last: bool) -> str:
-    """How a forward and backward pass of a copy fails; empty if it does not."""
+    """How a pass of a copy fails, forward and backward and in evaluation; empty if it does not."""
     device, passed = device_of(model), list[str]()
-    with own_randomness(device, 0), torch.enable_grad():  # dropout draws, and the caller's state stays as it is
-        before = _trying.set(True)
+    # Dropout draws, and the caller's state stays as it is.
+    with own_randomness(device, 0), torch.enable_grad(), trial():
         try:
             twin = copy.deepcopy(model).train()
             for name, module in twin.named_modules():
@@ -90,9 +102,9 @@ def _failure(task: Task, model: nn.Module, recipe: Recipe, batch: Batch, last: b
             with autocast(recipe, device):
                 loss = task.loss(task.forward(twin, inputs), targets)
             loss.backward()
+            with torch.no_grad(), autocast(recipe, device):
+                task.forward(twin.eval(), inputs)
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             return f"after '{passed[-1]}': {reason}" if passed else reason
-        finally:
-            _trying.reset(before)
     return ""

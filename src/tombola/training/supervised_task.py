@@ -11,19 +11,24 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Subset
 
 from tombola.errors import TombolaError
-from tombola.nested import samples_in
+from tombola.fields import LATER
+from tombola.nested import samples_in, tensors_in
+from tombola.registry import LOSSES, METRICS, Registry
 from tombola.scores import Batch, Target, forward
 from tombola.structure import in_mode
 from tombola.training.batches import MemoryBatches, pick, split_off
 from tombola.training.data_identity import digest_of_splits, is_indexed
-from tombola.training.loaders import LoadedBatches, length_or_none
+from tombola.training.lengths import length_or_none
+from tombola.training.loaders import LoadedBatches
 from tombola.training.losses import check_smoothing
 from tombola.training.metrics import accuracy
+from tombola.training.own_optimizer import OptimizerFactory, SchedulerFactory, own
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.splits import InBatches, InMemory, Part, Samples, read_split
@@ -43,9 +48,10 @@ class SupervisedTask:
             - a data set, torch's or one of Hugging Face, from which the recipe's batches are made;
             - batches: a DataLoader, a list, another iterable, or a function that returns one. Of streams see
               `steps_per_epoch`.
-        loss: mean loss of outputs and targets.
+        loss: mean loss of outputs and targets, or the name of one, as "mse"; `tombola methods losses` lists them.
         recipe: how the network trains.
-        metric: mean metric of outputs and targets, larger is better.
+        metric: mean metric of outputs and targets, larger is better, or the name of one, as "r2"; `tombola methods
+            metrics` lists them. None takes the one that goes with a named loss, and accuracy with a function.
         validation: share of the training data to set aside where `data` has no such split; the choice is always the
             same. Not for data that comes in batches.
         forward: calls a model with inputs; by default a dict gives keyword arguments and a tuple positional ones.
@@ -57,32 +63,54 @@ class SupervisedTask:
         target: which part of a batch or sample is the target where they are no pairs: a key, a place in a tuple, or
             several keys. By default the one key of "labels", "label", "targets", "target", "y". What is left are the
             inputs.
+        optimizer: makes the optimizer of a network, in place of the recipe's, so that groups of parameters may have
+            learning rates of their own. The recipe's schedule scales these rates as it does the recipe's; so does a
+            learning rate that a ticket prescribes. Searches train scores by the recipe.
+        scheduler: makes the schedule of an optimizer for so many steps, in place of the recipe's. One that moves on
+            once an epoch is `tb.training.ByEpoch(…)`; ReduceLROnPlateau follows the loss on the validation split.
 
     Raises:
-        TombolaError: for data without a necessary split, data that cannot be read in each epoch, and a share that is
-            not between 0 and 1.
+        TombolaError: for data without a necessary split, without samples, or with inputs and targets of different
+            lengths; data that cannot be read in each epoch; a name that does not exist, a share that is not between
+            0 and 1, and factories of an optimizer or scheduler that are none.
 
     Examples:
         >>> inputs, targets = torch.randn(100, 4), torch.randint(3, (100,))
         >>> task = SupervisedTask(lambda: nn.Linear(4, 3), {"train": (inputs, targets), "test": (inputs, targets)})
         >>> len(task.batches("train", seed=0, epoch=0)), task.batches("validation", 0, 0).count
         (1, 10)
+        >>> numbers = {split: (inputs, inputs[:, :1]) for split in ("train", "test")}
+        >>> SupervisedTask(lambda: nn.Linear(4, 1), numbers, loss="mse").metric
+        R2()
+        >>> def two_rates(model):
+        ...     groups = [{"params": [model.bias], "lr": 0.2}, {"params": [model.weight], "weight_decay": 0.01}]
+        ...     return torch.optim.AdamW(groups, lr=0.1)
+        >>> replace(task, optimizer=two_rates).optimizer(nn.Linear(4, 3)).param_groups[0]["lr"]
+        0.2
     """
 
     model: Callable[[], nn.Module]
     data: Mapping[str, Any]
-    loss: Callable[[Any, Any], Tensor] = F.cross_entropy
+    loss: Any = F.cross_entropy
     recipe: Recipe = Recipe()
-    metric: Callable[[Any, Any], Tensor] = accuracy
+    metric: Any = None
     validation: float = 0.1
     forward: Callable[[nn.Module, Any], Any] = forward
     narrower: Callable[[float], Callable[[], nn.Module]] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     steps_per_epoch: int | Mapping[str, int] | None = None
     target: Target = None
+    optimizer: OptimizerFactory | None = field(default=None, metadata=LATER)
+    scheduler: SchedulerFactory | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         _check_factory(self.model)
+        for name in ("optimizer", "scheduler"):
+            own(self, name)
+        usual = LOSSES.entry(self.loss).metric if isinstance(self.loss, str) else ""
+        metric = self.metric if self.metric is not None else usual or accuracy
+        object.__setattr__(self, "loss", _measure("loss", self.loss, LOSSES))
+        object.__setattr__(self, "metric", _measure("metric", metric, METRICS))
         for split in ("train", "test"):
             if split not in self.data:
                 raise TombolaError(f"the data has no '{split}'; give a mapping with 'train' and 'test'")
@@ -93,6 +121,9 @@ class SupervisedTask:
             raise TombolaError(
                 "the data comes in batches and has no 'validation'; give one, since a search never sees the test split"
             )
+        for split, part in parts.items():
+            if part.count == 0:
+                raise TombolaError(f"the split '{split}' is empty; give it samples")
         self._check_steps(parts)
         check_smoothing(self.loss, self.recipe.label_smoothing)
 
@@ -159,13 +190,17 @@ class SupervisedTask:
     def _parts(self) -> dict[str, Part]:
         """What the splits are; what is in memory as tensors."""
         parts = {split: read_split(source, split, self.target) for split, source in self.data.items()}
-        parts = {split: self._as_tensors(part) for split, part in parts.items()}
+        parts = {split: self._as_tensors(split, part) for split, part in parts.items()}
         if "validation" not in parts:
             parts["train"], parts["validation"] = self._set_aside(parts["train"])
         return parts
 
-    def _as_tensors(self, part: Part) -> Part:
-        return InMemory(*part.tensors(self._is_double)) if isinstance(part, InMemory) else part
+    def _as_tensors(self, split: str, part: Part) -> Part:
+        if not isinstance(part, InMemory):
+            return part
+        tensors = part.tensors(self._is_double)
+        _check_lengths(split, tensors)
+        return InMemory(*tensors)
 
     def _set_aside(self, part: Part) -> tuple[Part, Part]:
         """What stays for training, and what is set aside for validation."""
@@ -241,3 +276,24 @@ def _check_factory(factory: Any) -> None:
             f"the task's model '{name}' cannot be called without arguments ({error}); give a function that needs none, "
             f"as model=lambda: {name}(…)"
         ) from error
+
+
+def _measure(slot: str, measure: Any, registry: Registry[Any]) -> Any:
+    """A loss or metric that is given, or named; TombolaError for what is neither."""
+    if isinstance(measure, str):
+        return registry[measure]
+    if isinstance(measure, type) or not callable(measure):
+        what = f"the class {measure.__name__}" if isinstance(measure, type) else f"a {type(measure).__name__}"
+        fix = f"{measure.__name__}(…)" if isinstance(measure, type) else f"one of {', '.join(registry)}"
+        raise TombolaError(f"the task's {slot} is {what}; give {fix}, or a function of outputs and targets")
+    return measure
+
+
+def _check_lengths(split: str, pair: tuple[Any, Any]) -> None:
+    """TombolaError if the tensors of one split hold different numbers of samples."""
+    counts = [tensor.shape[0] if tensor.ndim else None for part in pair for tensor in tensors_in(part)]
+    if (len(set(counts)) > 1 or None in counts) and not any(isinstance(part, PackedSequence) for part in pair):
+        given = " and ".join("no" if count is None else f"{count:,}" for count in dict.fromkeys(counts))
+        raise TombolaError(
+            f"the tensors of '{split}' hold {given} samples; give inputs and targets of the same samples, samples first"
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from tombola.scores import Batch
+from tombola.training.own_optimizer import OptimizerFactory, SchedulerFactory
 from tombola.training.recipe import Recipe
 
 Split = Literal["train", "validation", "test"]
@@ -19,7 +20,8 @@ class Task(Protocol):
     """What to learn: a network, data in three splits, a loss, a metric and a recipe.
 
     A task must be picklable. It may also have `narrow(width) -> Task`, which builds a narrower network for the control
-    of the same size, and `data_digest`, which identifies its data. `SupervisedTask` is the ready one.
+    of the same size, `data_digest`, which identifies its data, and `optimizer(model)` and
+    `scheduler(optimizer, steps)`, which take the place of the recipe's. `SupervisedTask` is the ready one.
     """
 
     @property
@@ -66,6 +68,14 @@ class TaskWrapper:
     def labels(self) -> Mapping[str, str]:
         return getattr(self.task, "labels", {})
 
+    @property
+    def optimizer(self) -> OptimizerFactory | None:
+        return getattr(self.task, "optimizer", None)
+
+    @property
+    def scheduler(self) -> SchedulerFactory | None:
+        return getattr(self.task, "scheduler", None)
+
     def build(self, seed: int) -> nn.Module:
         return self.task.build(seed)
 
@@ -80,6 +90,26 @@ class TaskWrapper:
 
     def metric(self, outputs: Any, targets: Any, /) -> Tensor:
         return self.task.metric(outputs, targets)
+
+
+def unwrap(task: Any, name: str) -> Any:
+    """Find what a task really calls, inside all wrappers that leave it as it is.
+
+    Args:
+        task: a task, or a `TaskWrapper` around one.
+        name: of one of its attributes, as "loss".
+
+    Returns:
+        The attribute of the innermost task whose wrappers only pass it on.
+    """
+    while isinstance(task, TaskWrapper) and getattr(type(task), name) is getattr(TaskWrapper, name):
+        task = task.task
+    return getattr(task, name)
+
+
+def metric_of(task: Task) -> Callable[[Any, Any], Any]:
+    """The metric that a task calls, so that it is seen whether it is a mean over batches."""
+    return unwrap(task, "metric")
 
 
 @dataclass(frozen=True)

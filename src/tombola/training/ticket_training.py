@@ -14,8 +14,9 @@ from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.devices import agreed_device
+from tombola.training.evaluation import evaluate
+from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
-from tombola.training.loop import evaluate
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
@@ -86,8 +87,8 @@ def train(
 
     Raises:
         Diverged: if the loss stops being finite.
-        TombolaError: if `seed` or `device` is not the run's, if there is no such device, or if the ticket does not fit
-            the task.
+        TombolaError: if `seed` or `device` is not the run's, there is no such device, the ticket does not fit the task,
+            or the task's first batch shows that it cannot be learnt.
 
     Examples:
         >>> import tombola as tb
@@ -103,6 +104,7 @@ def train(
         with bars() as shown:
             run = Run(seed, device=device, bars=shown)
             return train(task, ticket, seed=seed, init_seed=init_seed, extra_epochs=extra_epochs, run=run, small=small)
+    check_first_batch(task, seed, run.device)
     recipe = recipe_of(task, ticket, extra_epochs)
     model = start_of(task, ticket, seed if init_seed is None else init_seed).to(run.device)
     attached, plan, share = ticket, None, 1.0

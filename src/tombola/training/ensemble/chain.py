@@ -12,9 +12,8 @@ from torch.func import grad_and_value, vmap
 
 from tombola.scores import forward
 from tombola.tickets.torch_private import is_hooked
-from tombola.training.identities import unwrap
 from tombola.training.losses import binary_cross_entropy, smoothed
-from tombola.training.task import Task
+from tombola.training.task import Task, unwrap
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Outputs (members, classes, batch) and targets (members, batch) → losses (members,), gradients of the outputs."""

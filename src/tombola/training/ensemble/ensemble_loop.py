@@ -21,9 +21,10 @@ from tombola.training.ensemble.optimizer import Optimizer, Rates
 from tombola.training.ensemble.stacked_network import Stacked
 from tombola.training.loop import Fit
 from tombola.training.memory import peak_memory
+from tombola.training.metrics import SummedMetric
 from tombola.training.progress import Bars
 from tombola.training.recipe import Recipe
-from tombola.training.task import Split, Task
+from tombola.training.task import Split, Task, metric_of
 
 
 @dataclass
@@ -185,25 +186,32 @@ def evaluate_together(stack: Stack, split: Split) -> tuple[list[float], list[flo
     Returns:
         Each member's mean metric, each member's mean loss, and the number of samples.
     """
-    metric = loss = torch.zeros(stack.members, device=stack.device)
+    metric = metric_of(stack.task)
+    summed = metric if isinstance(metric, SummedMetric) else None
+    loss = sums = torch.zeros(stack.members, device=stack.device)
     count = 0
     for batch in stack.task.batches(split, 0, 0):
         inputs, targets = move(batch, stack.device)
         outputs, size = stack.network.outputs(inputs), batch_size(batch)
-        loss = loss + _for_members(stack.task.loss, outputs, targets) * size
-        metric = metric + _for_members(stack.task.metric, outputs, targets) * size
+        loss = loss + _for_members(stack.task.loss, outputs, targets).float() * size
+        if summed is None:
+            sums = sums + _for_members(metric, outputs, targets).float() * size
+        else:
+            own = _for_members(summed.sums, outputs, targets)
+            sums = sums + own if count else own
         count += size
-    return (metric / max(count, 1)).tolist(), (loss / max(count, 1)).tolist(), count
+    values = (sums / max(count, 1)).tolist() if summed is None or not count else [float(summed.of(m)) for m in sums]
+    return values, (loss / max(count, 1)).tolist(), count
 
 
 def _for_members(measure: Any, outputs: Tensor, targets: Tensor) -> Tensor:
-    """A loss or metric of each member's outputs, at once if vmap can do that without falling back to a slow loop."""
+    """A measure of each member's outputs, at once if vmap can do that without falling back to a slow loop."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="There is a performance drop")
-            return vmap(measure, in_dims=(0, None))(outputs, targets).float()
+            return vmap(measure, in_dims=(0, None))(outputs, targets)
     except (RuntimeError, UserWarning):
-        return torch.stack([torch.as_tensor(measure(row, targets), device=outputs.device) for row in outputs]).float()
+        return torch.stack([torch.as_tensor(measure(row, targets), device=outputs.device) for row in outputs])
 
 
 def _divergence(losses: Tensor, first: int) -> str:

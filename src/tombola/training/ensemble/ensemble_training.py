@@ -14,11 +14,14 @@ from tombola.errors import TombolaError
 from tombola.tickets import check_fits, parameters_of, put_values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.devices import agreed_device
+from tombola.training.divergence import Diverged
 from tombola.training.ensemble.ensemble_loop import PerSample, evaluate_together, fit_together
 from tombola.training.ensemble.member import Member, fingerprint_of
 from tombola.training.ensemble.stack import Unbatched, common_setting, stacked, stacking_obstacle
+from tombola.training.evaluation import evaluate
+from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
-from tombola.training.loop import Diverged, Fit, evaluate
+from tombola.training.loop import Fit
 from tombola.training.memory import reset_peak_memory, step_memory
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
@@ -95,6 +98,7 @@ def train_together(
             return train_together(task, members, run=Run(device=device, bars=shown), chunk=chunk)
     if chunk is not None and chunk < 1:
         raise TombolaError(f"chunk is {chunk}; give at least 1, or leave it out")
+    check_first_batch(task, members[0].seed if members else 0, run.device)
     results: dict[int, Trained] = {}
     with run.bars.track("networks", len(members)) as tick:
         for group in groups_alike([member.recipe_on(task) for member in members]):

@@ -19,7 +19,7 @@ from tombola.training.ensemble.feed import Feed
 from tombola.training.ensemble.layout import Layout
 from tombola.training.ensemble.mapped_network import Mapped
 from tombola.training.ensemble.member import Member
-from tombola.training.ensemble.optimizer import Optimizer, Rates
+from tombola.training.ensemble.optimizer import Optimizer, Rates, optimizer_obstacle
 from tombola.training.ensemble.stacked_network import Stacked
 from tombola.training.losses import smoothed
 from tombola.training.placement import bring_along
@@ -61,6 +61,8 @@ def stacking_obstacle(task: Task, recipe: Recipe, model: nn.Module, device: torc
         return why
     if recipe.resolved_precision(device) != "float32":
         return f"it trains in {recipe.resolved_precision(device)}; set the recipe's precision to float32"
+    if why := optimizer_obstacle(task, recipe):
+        return why
     if recipe.compile:
         return "its recipe compiles it"
     if any(p.dtype != torch.float32 or not p.requires_grad for p in model.parameters()):

@@ -1,0 +1,301 @@
+"""One look at a task before anything trains: its splits, its network, and the loss and metric of its first batch."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Iterator, Mapping
+from numbers import Number
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from tombola.errors import TombolaError
+from tombola.nested import mapped, tensors_in
+from tombola.scores import Batch, batch_size
+from tombola.scores.types import suited
+from tombola.structure import in_mode
+from tombola.tickets import eager
+from tombola.training.batches import MemoryBatches, move, pick
+from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, expectation_of
+from tombola.training.loaders import first_of
+from tombola.training.losses import smoothed
+from tombola.training.memory_format import trial
+from tombola.training.randomness import own_randomness
+from tombola.training.recipe import autocast
+from tombola.training.supervised_task import SupervisedTask
+from tombola.training.task import Split, Task, metric_of, unwrap
+from tombola.training.torch_losses import Watched
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+WORDS: Mapping[str, str] = {"train": "training", "validation": "validation", "test": "test"}
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_looked_at: set[int] = set()
+
+
+def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "cpu") -> None:
+    """Look at a task once: its splits, its network, its first batch with the outputs, loss and metric of it.
+
+    The network is built for this, and called in evaluation mode; random states stay as they are. What the user's own
+    code raises is passed on. A task that was looked at before is not looked at again.
+
+    Args:
+        task: what the network learns.
+        seed: of the network and of the order of data.
+        device: where the network is called.
+
+    Raises:
+        TombolaError: training would fail or learn nothing of sense; it names the place and the fix.
+
+    Examples:
+        >>> from tombola.testing import toy_task
+        >>> check_first_batch(toy_task())
+        >>> check_first_batch(toy_task(lambda: nn.Flatten()))
+        Traceback (most recent call last):
+        tombola.errors.TombolaError: nothing in the network requires a gradient, so that nothing can be trained; ...
+    """
+    if id(task) in _looked_at:
+        return
+    device = torch.device(device)
+    model = task.build(seed).to(device)
+    _check_network(model)
+    parts = [weakref.ref(parameter) for parameter in model.parameters()]
+    _Look(task, model, device, seed).check()
+    del model
+    _check_new(task.build(seed), parts)
+    _looked_at.add(id(task))
+    weakref.finalize(task, _looked_at.discard, id(task))  # the next object may get its id
+
+
+def _check_network(model: nn.Module) -> None:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TombolaError(
+            "nothing in the network requires a gradient, so that nothing can be trained; call "
+            "requires_grad_(True) on what shall learn, in the function that makes the network"
+        )
+
+
+def _check_new(model: nn.Module, before: list[weakref.ref[nn.Parameter]]) -> None:
+    """TombolaError if a network shares parameters with one that was built before."""
+    old = {id(parameter) for reference in before if (parameter := reference()) is not None}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in old:
+            raise TombolaError(
+                f"the task's model gives the same parameter '{name}' each time, so that what one run trains, the next "
+                "begins with; make everything anew in that function, or give copy.deepcopy(…) of what it keeps"
+            )
+
+
+class _Look:
+    """The first batch of a task, and a network that is called on it.
+
+    Args:
+        task: gives batches, forward pass, loss and metric.
+        model: its network, on the device.
+        device: where it is called.
+        seed: of the order of data.
+    """
+
+    def __init__(self, task: Task, model: nn.Module, device: torch.device, seed: int) -> None:
+        self.task, self.model, self.device, self.seed = task, model, device, seed
+        self.metric = metric_of(task)
+        self.loss = smoothed(task.loss, task.recipe.label_smoothing)
+
+    def check(self) -> None:
+        with own_randomness(self.device, self.seed), torch.enable_grad(), eager(), trial():
+            batch = self._first()
+            with in_mode(self.model, "eval"), autocast(self.task.recipe, self.device):
+                outputs = self._outputs(batch)
+                targets = move(batch[1], self.device)
+                classes = self._check_loss(batch, outputs, targets)
+                with torch.no_grad():
+                    self._check_metric(outputs, targets, classes)
+            self._check_whole_targets(outputs, classes)
+            self._check_finite_data()
+            self._check_single(batch)
+
+    def _first(self) -> Batch:
+        batches = self.task.batches("train", self.seed, 0)
+        if isinstance(batches, MemoryBatches) and batches.count < 2:
+            raise TombolaError(
+                f"the training split holds {batches.count} samples, without those set aside for validation; give at "
+                "least two"
+            )
+        return first_of(batches)
+
+    def _outputs(self, batch: Batch) -> Any:
+        inputs = move(batch[0], self.device)
+        try:
+            return self.task.forward(self.model, inputs)
+        except (RuntimeError, TypeError, ValueError) as error:
+            if (types := self._other_types(inputs)) is None:
+                raise
+            raise TombolaError(
+                f"the inputs are {types[0]} and the network takes {types[1]} ({str(error).splitlines()[0]}); give them "
+                f"as {types[1]}, as inputs.to(torch.{types[1]})"
+            ) from error
+
+    def _other_types(self, inputs: Any) -> tuple[str, str] | None:
+        """The type of the inputs and the one that the network takes instead, if that is all that is wrong."""
+        parameter = next(self.model.parameters())
+        given = [tensor.dtype for tensor in tensors_in(inputs)]
+        for due in (parameter.dtype, torch.int64):
+            other = next((dtype for dtype in given if dtype != due), None)
+            if other is None:
+                continue
+            try:
+                with torch.no_grad():
+                    self.task.forward(self.model, mapped(inputs, lambda tensor, due=due: tensor.to(due)))
+            except Exception:  # then something else is wrong, which the first error says
+                continue
+            return _name(other), _name(due)
+        return None
+
+    def _check_loss(self, batch: Batch, outputs: Any, targets: Any) -> tuple[Tensor, int] | None:
+        """Check the loss; give the outputs of which the targets are class numbers, and the target that is left out."""
+        value, classes = self._loss_of(outputs, targets)
+        self._check_one_number(value, batch)
+        if not value.requires_grad:
+            # A network may give detached outputs in evaluation mode alone.
+            with in_mode(self.model, "train"):
+                value = self.loss(self._outputs(batch), targets)
+            if not value.requires_grad:
+                raise TombolaError(
+                    "the loss does not depend on the network, so that nothing can be trained; let it come from the "
+                    "outputs without detach(), argmax(), item() and torch.no_grad()"
+                )
+        return classes
+
+    def _loss_of(self, outputs: Any, targets: Any) -> tuple[Any, tuple[Tensor, int] | None]:
+        loss, entry = unwrap(self.task, "loss"), entry_of("loss", unwrap(self.task, "loss"))
+        expected = EXPECTATIONS.get(entry.needs) if entry and entry.where.startswith("tombola.") else None
+        if expected is not None:
+            assert entry is not None
+            check_fits("loss", entry.name, expected, outputs, targets)
+            expected.check_values(outputs, targets, getattr(loss, "ignore_index", None), "the training targets")
+        with Watched("loss", outputs, targets) as watched:
+            value = self.loss(outputs, targets)
+        return value, watched.classes
+
+    def _check_one_number(self, value: Any, batch: Batch) -> None:
+        if not isinstance(value, Tensor):
+            hint = "; call the class first, as loss=MSELoss()" if isinstance(value, nn.Module) else ""
+            raise TombolaError(
+                f"the loss gives a {type(value).__name__}, not a tensor of one number{hint or '; give its mean'}"
+            )
+        if value.numel() != 1:
+            raise TombolaError(
+                f"the loss gives a tensor of shape {tuple(value.shape)} and not one number; give its mean, as with "
+                "reduction='mean'"
+            )
+        if not value.is_floating_point():
+            raise TombolaError(
+                f"the loss gives a number of type {_name(value.dtype)}; give a float, which has a gradient"
+            )
+        if not bool(value.isfinite()):
+            self._check_finite_data()
+            self._check_finite_batch(batch)
+            raise TombolaError(
+                f"the loss of the first batch is {float(value.detach())} before anything is trained; look at what the "
+                "network and the loss make of that batch"
+            )
+
+    def _check_metric(self, outputs: Any, targets: Any, classes: tuple[Tensor, int] | None) -> None:
+        entry = entry_of("metric", self.metric)
+        if entry is not None and (expected := expectation_of("metric", self.metric)) is not None:
+            check_fits("metric", entry.name, expected, outputs, targets)
+            if expected.classes == -1 and classes is not None and classes[0] is outputs and outputs.ndim > 2:
+                raise TombolaError(
+                    f"the loss takes the classes from axis 1 of the outputs, of shape {tuple(outputs.shape)}, and the "
+                    f'metric \'{entry.name}\' from the last one; give metric="pixel-accuracy" or "mean-iou"'
+                )
+            expected.check_values(outputs, targets, getattr(self.metric, "ignore_index", None), "the training targets")
+        with Watched("metric", outputs, targets):
+            value = self.metric(outputs, targets)
+        if not (isinstance(value, Tensor) and value.numel() == 1) and not isinstance(value, Number):
+            shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TombolaError(f"the metric gives {shape} and not one number; give its mean, larger is better")
+
+    def _check_whole_targets(self, outputs: Any, classes: tuple[Tensor, int] | None) -> None:
+        """Check the targets of every split in memory against what loss and metric expect of their values."""
+        expected = expectation_of("metric", self.metric)
+        ignored = getattr(self.metric, "ignore_index", None)
+        for split, memory in self._memory():
+            if not isinstance(memory.targets, Tensor):
+                continue
+            place = f"the {WORDS[split]} targets"
+            if classes is not None:
+                axis = "positions" if classes[0].ndim > 2 else "classes"
+                EXPECTATIONS[axis].check_values(classes[0], memory.targets, classes[1], place)
+            if expected is not None:
+                expected.check_values(outputs, memory.targets, ignored, place)
+
+    def _memory(self) -> Iterator[tuple[Split, MemoryBatches]]:
+        # A task of the user's own may note who reads its test split.
+        ready = isinstance(getattr(unwrap(self.task, "batches"), "__self__", None), SupervisedTask)
+        for split in SPLITS if ready else SPLITS[:2]:
+            batches = self.task.batches(split, self.seed, 0)
+            if isinstance(batches, MemoryBatches):
+                yield split, batches
+
+    def _check_finite_data(self) -> None:
+        """TombolaError where a sample in memory holds NaN or infinity, and neither network nor loss can do with it."""
+        for split, memory in self._memory():
+            for what, values in (("inputs", memory.inputs), ("targets", memory.targets)):
+                for tensor in tensors_in(values):
+                    if (sample := _first_unfinite(tensor)) is not None and not self._bears(memory, sample):
+                        value = float(tensor[sample][~tensor[sample].isfinite()].flatten()[0])
+                        raise TombolaError(
+                            f"the {WORDS[split]} {what} hold {value} at sample {sample}{self._counted(split)}, and its "
+                            "loss is none; give numbers there, or leave that sample out"
+                        )
+
+    def _check_finite_batch(self, batch: Batch) -> None:
+        for what, values in (("inputs", batch[0]), ("targets", batch[1])):
+            if any(_first_unfinite(tensor) is not None for tensor in tensors_in(values)):
+                raise TombolaError(
+                    f"the {what} of the first training batch hold NaN or infinity, and so its loss is none; give "
+                    "numbers there, or leave those samples out"
+                )
+
+    def _counted(self, split: Split) -> str:
+        """How the samples of a split are counted, where that is not as the user gave them."""
+        data = getattr(self.task, "data", {})
+        set_aside = split != "test" and isinstance(data, Mapping) and "validation" not in data
+        return " as it is after some were set aside for validation" * set_aside
+
+    def _bears(self, memory: MemoryBatches, sample: int) -> bool:
+        """Whether loss and gradients of a sample are finite, as of a mask that is minus infinity in places."""
+        index = torch.tensor([sample, *range(min(memory.count, 2))])
+        batch = move((pick(memory.inputs, index), pick(memory.targets, index)), self.device)
+        with in_mode(self.model, "eval"), torch.enable_grad():
+            value = self.loss(self.task.forward(self.model, batch[0]), batch[1])
+            learnt = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            gradients = torch.autograd.grad(value, learnt, allow_unused=True)
+        return bool(value.isfinite()) and all(bool(g.isfinite().all()) for g in gradients if g is not None)
+
+    def _check_single(self, batch: Batch) -> None:
+        """TombolaError where batches of one sample meet a batch norm that cannot train on them."""
+        if batch_size(batch) > 1 or not any(isinstance(module, BATCH_NORM) for module in self.model.modules()):
+            return
+        with torch.no_grad(), in_mode(twin := copy.deepcopy(self.model), "train"):
+            try:
+                self.task.forward(twin, suited(batch[0], twin))
+            except ValueError as error:
+                raise TombolaError(
+                    f"batches hold one sample, on which batch norm cannot train ({error}); give a batch of at least two"
+                ) from error
+
+
+def _first_unfinite(tensor: Tensor) -> int | None:
+    """The first sample with NaN or infinity in it."""
+    # Of finite numbers the sum may overflow, so that a closer look decides; it is the slow one.
+    if not (tensor.is_floating_point() or tensor.is_complex()) or bool(tensor.sum().isfinite()):
+        return None
+    bad = (~tensor.flatten(1).isfinite().all(1) if tensor.ndim > 1 else ~tensor.isfinite()).nonzero()
+    return int(bad[0]) if len(bad) else None
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
