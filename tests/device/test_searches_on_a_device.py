@@ -171,6 +171,17 @@ def test_targets_in_a_nest_reach_the_loss_there(device):
         assert torch.equal(scores["kind.weight"].cpu(), expected["kind.weight"])
 
 
+def test_class_weights_of_a_loss_follow_the_network(device):
+    task = replace(brief_task(short_network), loss=nn.CrossEntropyLoss(weight=torch.arange(1.0, 6.0)))
+    losses, runs = [], []
+    for place in (NAME, "cpu"):
+        for method in (tb.OneShot(density=0.5), tb.methods.ConcreteTicketSearch(objective="task")):
+            losses.append(tb.train(task, tb.find(task, method, device=place), device=place).loss)
+        runs.append(tb.training.task_identity(task, 0, task.recipe, "float32"))
+    assert losses[:2] == pytest.approx(losses[2:])
+    assert runs[0] == runs[1]
+
+
 @pytest.mark.parametrize("room", [0, 1 << 30])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_masked_step_never_waits_for_the_device(device, monkeypatch, optimizer, room):

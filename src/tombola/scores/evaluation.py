@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -166,6 +166,7 @@ def untouched(
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         eager(),
+        _differentiable_recurrence(model, device),
         recomputable(),
         in_mode(model, mode),
     ):
@@ -174,6 +175,12 @@ def untouched(
             yield network
         finally:
             network.restore()
+
+
+def _differentiable_recurrence(model: nn.Module, device: torch.device) -> AbstractContextManager[object]:
+    """Inside, recurrent layers on CUDA have gradients in evaluation mode too, and second ones; cuDNN's have neither."""
+    recurrent = device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in model.modules())
+    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 
 
 def gradients_of(value: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> list[Tensor]:

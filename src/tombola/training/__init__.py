@@ -41,6 +41,7 @@ from tombola.training.metrics import (
 )
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
 from tombola.training.own_optimizer import ByEpoch
+from tombola.training.placement import bring_along
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe, autocast
@@ -96,6 +97,7 @@ __all__ = [
     "bars",
     "binary_accuracy",
     "binary_cross_entropy",
+    "bring_along",
     "channels_last",
     "check_classes",
     "check_first_batch",

@@ -12,7 +12,7 @@ from tombola.training.batches import move
 from tombola.training.loaders import pairs_of
 from tombola.training.memory_format import channels_last
 from tombola.training.metrics import Tally
-from tombola.training.placement import placed
+from tombola.training.placement import bring_along, placed
 from tombola.training.recipe import Recipe, autocast
 from tombola.training.task import Split, Task, metric_of
 
@@ -31,6 +31,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
         Mean metric, mean loss and number of samples; zeros for an empty split.
     """
     device = device_of(model)
+    bring_along(task, device)
     layout: bool | None = None
     # Summed on the device, which is waited for once at the end.
     loss, tally, count = torch.zeros((), device=device), Tally(metric_of(task), device), 0

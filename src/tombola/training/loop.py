@@ -35,7 +35,7 @@ from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
 from tombola.training.observers import Observer, State
-from tombola.training.placement import placed
+from tombola.training.placement import bring_along, placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
@@ -105,6 +105,7 @@ def fit(
         ([1, 2], 2.0)
     """
     device = device_of(model)
+    bring_along(task, device)
     length = length_of(task.batches("train", seed, 0))
     steps_per_epoch = recipe.steps(length)
     begin = recipe.begin(steps_per_epoch)

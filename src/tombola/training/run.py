@@ -26,6 +26,7 @@ from tombola.training.loaders import first_of
 from tombola.training.loop import Fit, fit
 from tombola.training.memory import peak_memory, reset_peak_memory
 from tombola.training.observers import GatheredScores, Observer
+from tombola.training.placement import bring_along
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
@@ -248,6 +249,7 @@ class Run:
             return task.forward(model, inputs)
 
         counter = flop_counter() if flops is None else nullcontext()
+        bring_along(task, device_of(model))
         reset_peak_memory(self.device)
         with self.reading() as reading:
             started = now(self.device)
