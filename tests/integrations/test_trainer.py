@@ -12,8 +12,8 @@ import tombola as tb
 from tombola.methods import Gradual, RigL
 from tombola.structure import QueryKey
 
-transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
+transformers = pytest.importorskip("transformers")
 
 from tombola.integrations.transformers import TicketCallback  # noqa: E402
 
