@@ -15,6 +15,13 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
+def _on_the_cpu(request, monkeypatch):
+    """Where a GPU is, the device `auto` is it in tests/cuda alone: elsewhere results are compared with the CPU's."""
+    if "cuda" not in request.path.parts:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
 

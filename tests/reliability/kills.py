@@ -1,7 +1,7 @@
 """Kill Tombola everywhere, fill its disk, start it twice: what it ends with is always what it would have ended with.
 
-Run `python tests/reliability/kills.py`; with `--few` it takes a twentieth of the points. It prints a table and exits 1
-if anything differs.
+Run `python tests/reliability/kills.py`; with `--part 2/20` it takes the second twentieth of the trials. It prints a
+table and exits 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from warm import Ended, end, on_two_cores, run, start
+from warm import Ended, end, on_two_cores, part_of, run, start
 
 import tombola as tb
 
@@ -217,7 +217,7 @@ class Trial:
         return wrong or ("nothing said" if ended.status > 128 and "stopped; run the same" not in ended.err else "")
 
 
-def trials(root: Path, share: float) -> list[Trial]:
+def trials(root: Path) -> list[Trial]:
     """All disturbances, after each command ran undisturbed."""
     drawn, found = random.Random(0), []
     for name, words in {**COMMANDS, **METHODS}.items():
@@ -234,8 +234,7 @@ def trials(root: Path, share: float) -> list[Trial]:
         print(f"{name}: {count} operations, {seconds:.1f} s", flush=True)
 
         def add(kind: str, at: list[float], name=name, words=words, expected=expected) -> None:
-            some = drawn.sample(at, max(1, round(share * len(at))))
-            found.extend(Trial(kind, name, words, point, expected, root) for point in some)
+            found.extend(Trial(kind, name, words, point, expected, root) for point in at)
 
         times = [drawn.uniform(0.05, seconds) for _ in range(50)]
         if name in COMMANDS:
@@ -258,10 +257,10 @@ def _tried(trial: Trial) -> tuple[str, str, float, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--few", action="store_true", help="a twentieth of the points")
-    share = 0.05 if parser.parse_args().few else 1.0
+    parser.add_argument("--part", default="1/1", help="of all trials, as 2/20 for the second twentieth")
+    part = parser.parse_args().part
     with tempfile.TemporaryDirectory() as root:
-        asked = trials(Path(root), share)
+        asked = part_of(trials(Path(root)), part)
         counts: Counter[tuple[str, str]] = Counter()
         wrong = []
         for number, (kind, name, point, what) in enumerate(on_two_cores(_tried, asked), start=1):

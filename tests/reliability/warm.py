@@ -105,6 +105,12 @@ def limit_memory(most: int) -> Callable[[], None]:
     return limit
 
 
+def part_of(items: list[Any], words: str) -> list[Any]:
+    """One part of the trials, spread over all of them: of `2/10` the second, twelfth, …"""
+    part, parts = map(int, words.split("/"))
+    return items[part - 1 :: parts]
+
+
 def on_two_cores(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """The work on each item, two at a time, as it is finished."""
     with multiprocessing.get_context("fork").Pool(2) as pool:

@@ -112,6 +112,15 @@ def test_an_exchanged_mask_freezes_what_dies_and_trains_what_comes_alive_at_thei
         assert_only_live_moved(model, before, ~mask)
 
 
+def test_weights_loaded_after_the_mask_was_attached_are_not_mixed_with_the_frozen_ones():
+    model, other = make_net(), values_of(make_net())
+    other["5.weight"] += 1
+    with attach(mask_of(model), model, optim.SGD(model.parameters(), 0.1), dead="frozen"):
+        model.load_state_dict(other)
+        with pytest.raises(TombolaError, match="changed after the mask was attached, as by load_state_dict"):
+            loss_of(model).backward()
+
+
 def test_training_resumed_from_a_checkpoint_ends_equal():
     def steps(model, optimizer, seeds):
         for seed in seeds:
@@ -145,7 +154,8 @@ def test_a_frozen_ticket_of_any_method_is_kept_in_its_file_and_trains_as_it_says
     ticket = replace(found, dead="frozen")
     assert ticket.digest != found.digest
     ticket.save(tmp_path / "ticket.safetensors")
-    assert (again := Ticket.load(tmp_path / "ticket.safetensors")) == ticket
+    again = Ticket.load(tmp_path / "ticket.safetensors")
+    assert again == ticket
     assert again.dead == "frozen"
     model = task.build(0)
     ticket.put_into(model)

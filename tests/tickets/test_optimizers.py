@@ -218,11 +218,11 @@ class Nothing:
         ),
         (
             lambda net: [sgd(net.parameters()), sgd([net[2].bias])],
-            r"optimizer 2 \(SGD\) holds none of the 2 parameters",
+            r"optimizer 2 \(SGD\) holds nothing that the mask covers",
         ),
-        (lambda net: Nothing(), "a Nothing, which is no torch.optim.Optimizer"),
-        (lambda net: [sgd(net.parameters()), None], r"optimizer 2 \(NoneType\) is a NoneType"),
-        (lambda net: "sgd", "is a str"),
+        (lambda net: Nothing(), r"the optimizer \(Nothing\) is no torch.optim.Optimizer"),
+        (lambda net: [sgd(net.parameters()), None], r"optimizer 2 \(NoneType\) is no torch"),
+        (lambda net: "sgd", "is no torch.optim.Optimizer"),
         (lambda net: [], "no optimizer among those given"),
     ],
 )

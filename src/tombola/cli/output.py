@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tombola.errors import FileError, TombolaError
+from tombola.errors import FileError
 from tombola.report.prose import number
 from tombola.studies import Engine, Serial, Store, Study
-from tombola.training import Meter, bars
+from tombola.training import Meter, bars, chosen_device
 
 GENERATOR = b'<meta name="generator" content="Tombola">'
 PICTURES = ("overview", "accuracy", "layers", "training", "cost", "savings", "robustness", "sanity", "enough", "curves")
@@ -56,9 +54,10 @@ def engine(options: RunOptions, root: Path) -> Generator[Engine]:
         root: the folder of the runs.
     """
     refuse_foreign(root)
+    device = chosen_device(options.device)
     with bars(not options.json) as progress:
         store = Store(root, options.fresh, options.exact)
-        yield Engine(store, Serial(chosen_device(options.device), progress, options.meter))
+        yield Engine(store, Serial(device, progress, options.meter))
 
 
 def refuse_foreign(root: Path) -> None:
@@ -87,26 +86,6 @@ def _begins(path: Path, starts: tuple[bytes, ...]) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(64).startswith(starts)
-
-
-def chosen_device(name: str) -> torch.device:
-    """The device of a name, where `auto` is CUDA if there is one.
-
-    Raises:
-        TombolaError: the machine has no such device.
-
-    Examples:
-        >>> chosen_device("cpu")
-        device(type='cpu')
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)  # torch.device takes any name; only an allocation shows that it exists.
-    except (RuntimeError, AssertionError) as error:
-        raise TombolaError(f"there is no device '{name}' here; give --device cpu") from error
-    return device
 
 
 def work(cost: Mapping[str, float]) -> str:

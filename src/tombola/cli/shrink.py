@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import nn
 
 from tombola.cli.console import console, print_json
-from tombola.cli.output import RunOptions, chosen_device, work
+from tombola.cli.output import RunOptions, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, options_of, ticket_at
 from tombola.files import held, remove_empty
@@ -19,7 +19,7 @@ from tombola.scores import Batch
 from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx, warn_if_whole
 from tombola.studies import RunSpec, Serial, default_options, make_task
 from tombola.studies.spec import digest
-from tombola.training import Run, SampleFlops, Task, bars, first_of, pick, remove_stages, train
+from tombola.training import Run, SampleFlops, Task, bars, chosen_device, first_of, pick, remove_stages, train
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def run(words: Sequence[str]) -> int:
     )
     assert ticket is not None  # With --help, `parse` has ended the command.
     shrink, task = options.shrink, make_task(options.task)
+    device, meter = chosen_device(options.run.device), options.run.meter
     check_place(shrink.out, *(["network.onnx"] if shrink.to == "onnx" else []))
     with bars(not options.run.json) as progress, held(shrink.out) as lease:
-        device, meter = chosen_device(options.run.device), options.run.meter
         whole = Run(shrink.seed, shrink.out, device, progress, meter=meter, lease=lease)
         # A part named by all that decides it, so that nothing goes on from the stages of another training.
         spec, settings = Serial(device).tasks.known(RunSpec(task, ticket, seed=shrink.seed), device)

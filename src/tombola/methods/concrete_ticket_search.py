@@ -156,11 +156,14 @@ class Balance(Observer):
         probabilities = [torch.sigmoid(score) for score, _ in pairs]
         slopes = [probability * (1 - probability) for probability in probabilities]  # ∂σ(α)/∂α, of the density.
         size = sum(probability.numel() for probability in probabilities)
-        density = sum(float(probability.sum()) for probability in probabilities) / size
-        target = self._target(state)
+        sums = [probability.sum() for probability in probabilities]
+        squares = [tensor.square().sum() for tensor in (*(gradient for _, gradient in pairs), *slopes)]
+        # One transfer for all layers: each waits for the device.
+        numbers, layers = torch.stack(sums + squares).tolist(), len(pairs)
+        density, target = sum(numbers[:layers]) / size, self._target(state)
         push = min(1.0, max(-1.0, (density - target) / (0.1 * target)))
-        loss_norm = math.sqrt(sum(float(gradient.square().sum()) for _, gradient in pairs))
-        slope_norm = math.sqrt(sum(float(slope.square().sum()) for slope in slopes))
+        loss_norm = math.sqrt(sum(numbers[layers : 2 * layers]))
+        slope_norm = math.sqrt(sum(numbers[2 * layers :]))
         for (_, gradient), slope in zip(pairs, slopes, strict=True):
             gradient.add_(slope, alpha=push * loss_norm / max(slope_norm, 1e-12))
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from importlib.metadata import version
 
+import torch
+
 from tombola.methods.method_names import label_of
 from tombola.methods.protocol import Method
 from tombola.tickets import Ticket
-from tombola.training import Run, Task, bars, check_first_batch, identity, own_randomness, seed_of
+from tombola.training import Run, Task, agreed_device, bars, check_first_batch, identity, own_randomness, seed_of
 
 
 def find(
-    task: Task, method: Method, *, seed: int | None = None, run: Run | None = None, progress: bool = True
+    task: Task,
+    method: Method,
+    *,
+    seed: int | None = None,
+    device: torch.device | str = "auto",
+    run: Run | None = None,
+    progress: bool = True,
 ) -> Ticket:
     """Search for a ticket with a method.
 
@@ -20,6 +28,8 @@ def find(
         task: what the network learns.
         method: how to search, as `OneShot(density=0.1)` or `method("imp")`.
         seed: of all that is random; the run's seed if None, or 0 without a run.
+        device: where networks train: the run's, or without a run CUDA if there is one, else the CPU; or one of your
+            choice, as `cuda:1`.
         run: where to keep stages, so that a killed search goes on; in memory if None.
         progress: whether to show bars on a terminal.
 
@@ -28,7 +38,7 @@ def find(
 
     Raises:
         TombolaError: if the method cannot search this network, the task's first batch shows that it cannot be learnt,
-            or seed and run disagree.
+            seed or device and the run disagree, or there is no such device.
 
     Examples:
         >>> import torch
@@ -39,10 +49,10 @@ def find(
         >>> ticket.mask.counts, ticket.provenance.method
         ({'weight': 3}, 'snip')
     """
-    seed = seed_of(seed, run)
+    seed, device = seed_of(seed, run), agreed_device(device, None if run is None else run.device)
     if run is None:
         with bars(progress) as progress_bars:
-            return find(task, method, run=Run(seed, bars=progress_bars))
+            return find(task, method, run=Run(seed, device=device, bars=progress_bars))
     check_first_batch(task, run.seed, run.device)
     with own_randomness(run.device, run.seed):
         ticket = method.find(task, run)

@@ -40,7 +40,9 @@ class Random(WeightScore):
 
 @dataclass(frozen=True)
 class Magnitude(WeightScore):
-    """|w|, of a complex weight its modulus (Han et al., NeurIPS 2015); after training it is the score of IMP (Frankle, Carbin, ICLR 2019).
+    """|w|, of a complex weight its modulus (Han et al., NeurIPS 2015).
+
+    After training it is the score of IMP (Frankle, Carbin, ICLR 2019).
 
     Examples:
         >>> layer = nn.Linear(2, 1)

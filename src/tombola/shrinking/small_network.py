@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.nested import tensors_in
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
 from tombola.structure import Probe, outputs_in, own_random_state, parts_of
-from tombola.tickets import Mask, Ticket, attach, bare, check_network, device_of, zeros_of
+from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_whole, device_of, steppers_of, zeros_of
 
 TOLERANCE = 1e-9
 
@@ -67,11 +68,25 @@ def shrink(
         raise TombolaError(
             f"the third argument is the optimizer, and not a {type(optimizer).__name__}; give the inputs as example="
         )
+    inner = None if optimizer is None else _innermost(optimizer)
     small, cuts = smaller(model, what, _probe(example, forward))
     warn_if_whole(what, cuts)
-    if optimizer is not None:
-        move_optimizer(optimizer, model, small, cuts.kept)
+    if inner is not None:
+        move_optimizer(inner, model, small, cuts.kept)
     return small
+
+
+def _innermost(optimizer: Optimizer) -> Optimizer:
+    """The optimizer in a wrapper that only passes on; TombolaError for one with tensors of its own."""
+    (stepper,) = steppers_of(optimizer)
+    inner, *others = stepper.inner
+    own = [vars(level) for level in stepper.levels if level is not inner and hasattr(level, "__dict__")]
+    if others or any(tensor not in stepper.parameters for tensor in tensors_in(own)):
+        raise TombolaError(
+            f"a {type(optimizer).__name__} has state beside that of the optimizer in it, which cannot be cut; shrink "
+            "without optimizer= and make a new one"
+        )
+    return inner
 
 
 def preview(model: nn.Module, what: Mask | Ticket, example: Inputs | None = None, forward: Forward = forward) -> Plan:
@@ -100,6 +115,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         raise TombolaError(
             "the model is wrapped in DDP, which holds on to its parameters; shrink model.module and wrap the result"
         )
+    check_whole(model, "shrinking it")
     try:
         masked = bare(copy.deepcopy(model))
     except RuntimeError as error:

@@ -16,6 +16,7 @@ from tombola.structure.granularity_protocol import (
 )
 from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
+from tombola.structure.meta_twin import meta_twin
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.norm_channels import norm_units
 from tombola.structure.outputs import outputs_in
@@ -71,6 +72,7 @@ __all__ = [
     "is_depthwise",
     "is_producer",
     "kept_share",
+    "meta_twin",
     "norm_units",
     "numbers_of",
     "outputs_in",

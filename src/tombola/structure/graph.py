@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
 from tombola.structure.channel_map import ChannelMap
+from tombola.structure.meta_twin import meta_twin
 from tombola.structure.outputs import outputs_in
 from tombola.structure.torch_pruning import Operation, operations_of
-from tombola.tickets import bare, device_of, recomputable
+from tombola.tickets import bare, check_whole, recomputable
 
 Probe = Callable[[nn.Module], Any]
 """Calls a model on an example of its inputs."""
@@ -51,10 +51,11 @@ def traced(model: nn.Module, probe: Probe) -> Traced:
     Raises:
         TombolaError: if the call fails or gives no tensor with a gradient.
     """
+    check_whole(model, "a trace of its channels")
     # On the meta device nothing is computed; a network whose path depends on values needs a device that has them.
-    for device in (torch.device("meta"), device_of(model)):
+    for copied in (meta_twin, copy.deepcopy):
         try:
-            return _trace(bare(copy.deepcopy(model)).to(device).eval().requires_grad_(True), probe)
+            return _trace(bare(copied(model)).eval().requires_grad_(True), probe)
         except TombolaError:
             raise
         except Exception as error:

@@ -103,12 +103,12 @@ def _own_and_originals(module: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def _warn_of_left_out(model: nn.Module, found: Mapping[str, nn.Parameter], chosen: Mapping[str, nn.Parameter]) -> None:
-    """Name what is left out, if it is much: a tenth of the weights without embeddings, or half of them with these."""
+    """Name what is left out, if it is much: a tenth of the weights without embeddings, or most with these."""
     embeddings = {id(own) for m in model.modules() if isinstance(m, EMBEDDINGS) for own in m.parameters(recurse=False)}
     left = {name: p.numel() for name, p in found.items() if p.ndim > 1 and name not in chosen}
     total = sum(p.numel() for p in found.values())
     others = sum(size for name, size in left.items() if id(found[name]) not in embeddings)
-    if others >= 0.1 * total or sum(left.values()) >= 0.5 * total:
+    if others >= 0.1 * total or sum(left.values()) >= 0.8 * total:
         largest = sorted(left, key=lambda name: -left[name])
         named = ", ".join(f"'{name}'" for name in largest[:3]) + (" and others" if len(largest) > 3 else "")
         warnings.warn(

@@ -19,7 +19,7 @@ def own_random_state(device: torch.device, seed: int | None = None) -> Generator
     # Seeding reaches every GPU, so that all their states are saved; but not on a machine whose GPUs are not in use,
     # where saving would initialise them.
     used = device.type == "cuda" or torch.cuda.is_initialized()
-    with torch.random.fork_rng(range(torch.cuda.device_count()) if used else ()):
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if used else (), device_type="cuda"):
         if seed is not None:
             seed_torch(seed)
         yield

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tombola.errors import TombolaError
@@ -41,12 +43,12 @@ class Slice:
         """
         if self.dim is None:
             return tensor.sum().reshape(1)
-        owners = torch.tensor(
-            [unit for unit, indices in enumerate(self.positions) for _ in indices], device=tensor.device
-        )
-        places = torch.tensor([index for indices in self.positions for index in indices], device=tensor.device)
         sums = tensor.movedim(self.dim, 0).flatten(1).sum(1) if tensor.ndim > 1 else tensor
-        return sums.new_zeros(size).index_add_(0, owners, sums[places])
+        # Row n has the n-th position of each unit, or that of a zero. No index_add_: its order varies on a GPU.
+        rows = list(zip_longest(*self.positions, fillvalue=len(sums)))
+        if not rows:
+            return sums.new_zeros(size)
+        return F.pad(sums, (0, 1))[torch.tensor(rows, device=sums.device)].sum(0)
 
 
 @dataclass(frozen=True)

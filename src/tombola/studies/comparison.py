@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN, Sanity, Verdict, budget_gap, judge
 from tombola.files import FORMAT, as_written, json_of, read_as, write_atomically
@@ -21,7 +23,7 @@ from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
 from tombola.tickets import Ticket
-from tombola.training import Task, bars, fingerprint, identity
+from tombola.training import Task, agreed_device, bars, fingerprint, identity
 
 DENSE = "dense"
 """What the dense network is called in reports, and no subject beside it."""
@@ -90,10 +92,12 @@ def check(
     seeds: int = 5,
     controls: Sequence[str] = MANDATORY,
     margin: float = MARGIN,
+    device: torch.device | str = "auto",
     engine: Engine | None = None,
 ) -> Verdict:
     """Does a ticket win (retrained with `seeds` data orders), or a method (searched anew for each seed)?"""
-    return compare(task, [subject], seeds=seeds, controls=controls, margin=margin, engine=engine).verdicts[0]
+    study = compare(task, [subject], seeds=seeds, controls=controls, margin=margin, device=device, engine=engine)
+    return study.verdicts[0]
 
 
 def compare(
@@ -104,6 +108,7 @@ def compare(
     controls: Sequence[str] = MANDATORY,
     margin: float = MARGIN,
     robustness: Robustness | None = None,
+    device: torch.device | str = "auto",
     engine: Engine | None = None,
 ) -> Study:
     """Each subject with dense and its controls over the same seeds; every arm gets the same total epochs.
@@ -116,13 +121,16 @@ def compare(
         controls: what each ticket must beat.
         margin: the difference in the metric that counts as none.
         robustness: how all of them are tried beyond the test split, if at all.
+        device: where networks train: the engine's, or without an engine CUDA if there is one, else the CPU; or one of
+            your choice, as `cuda:1`.
         engine: where runs are kept, so that a killed study goes on; without one nothing outlasts the call.
     """
     if seeds < 1:
         raise TombolaError(f"seeds is {seeds}; give at least 1, and at least 3 for an interval worth reading")
+    device = agreed_device(device, None if engine is None else engine.executor.device, "engine")
     if engine is None:
         with tempfile.TemporaryDirectory(prefix="tombola-") as folder, bars() as shown:
-            engine = Engine(Store(Path(folder)), Serial(bars=shown))
+            engine = Engine(Store(Path(folder)), Serial(device, bars=shown))
             return compare(
                 task, subjects, seeds=seeds, controls=controls, margin=margin, robustness=robustness, engine=engine
             )

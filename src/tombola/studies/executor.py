@@ -10,7 +10,7 @@ import torch
 
 from tombola.evidence import control_identity
 from tombola.studies.spec import RunSpec, conditions, task_settings
-from tombola.training import Bars, Meter, Task, check_first_batch, identity, with_recipe
+from tombola.training import Bars, Meter, Task, check_first_batch, chosen_device, identity, with_recipe
 
 Done = TypeVar("Done")
 
@@ -105,7 +105,7 @@ class Serial:
     """Carries out one piece of work after another, in this process.
 
     Args:
-        device: where networks train.
+        device: where networks train; CUDA if there is one, else the CPU, if none is given.
         bars: what shows progress.
         meter: estimates energy and carbon of each cost; None for no estimates.
         tasks: the settings of the tasks that were described so far.
@@ -115,13 +115,13 @@ class Serial:
         [(0, 8), (1, 9)]
     """
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=chosen_device)
     bars: Bars = Bars()
     meter: Meter | None = None
     tasks: Tasks = field(default_factory=Tasks, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "device", torch.device(self.device))  # "cuda" may be given too
+        object.__setattr__(self, "device", chosen_device(self.device))  # "cuda" may be given too
 
     def map(self, work: Callable[..., Done], *items: Sequence[Any]) -> Iterator[tuple[int, Done]]:
         yield from enumerate(map(work, *items))
@@ -133,7 +133,7 @@ class Engine:
 
     Args:
         store: a `Store`.
-        executor: an `Executor`; by default one run after another, on this machine's CPU.
+        executor: an `Executor`; by default one run after another, here.
     """
 
     store: Any

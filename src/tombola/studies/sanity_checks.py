@@ -6,13 +6,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from tombola.errors import TombolaError, unknown
 from tombola.evidence import CHECKS, MARGIN, Checked, Sanity, control_kind, control_obstacle
 from tombola.methods import Method
 from tombola.studies.comparison import Study, compare, labelled
 from tombola.studies.executor import Engine, Serial
 from tombola.studies.store import Store
-from tombola.training import Task, bars
+from tombola.training import Task, agreed_device, bars
 
 
 def sanity(
@@ -22,6 +24,7 @@ def sanity(
     checks: Sequence[str] = (),
     seeds: int = 3,
     margin: float = MARGIN,
+    device: torch.device | str = "auto",
     engine: Engine | None = None,
 ) -> Study:
     """Find out which sanity checks methods pass (Su et al., NeurIPS 2020; Frankle et al., ICLR 2021).
@@ -32,6 +35,8 @@ def sanity(
         checks: controls that are sanity checks; all that apply to a method if none is named.
         seeds: how many seeds, from 0 on.
         margin: a smaller difference counts as none, in the metric's unit.
+        device: where networks train: the engine's, or without an engine CUDA if there is one, else the CPU; or one of
+            your choice, as `cuda:1`.
         engine: where results are kept and what carries runs out; here, with nothing kept, if None.
 
     Returns:
@@ -47,9 +52,10 @@ def sanity(
         >>> [checked.check for checked in study.sanity[0].checks]
         ['shuffle']
     """
+    device = agreed_device(device, None if engine is None else engine.executor.device, "engine")
     if engine is None:
         with tempfile.TemporaryDirectory(prefix="tombola-") as folder, bars() as shown:
-            engine = Engine(Store(Path(folder)), Serial(bars=shown))
+            engine = Engine(Store(Path(folder)), Serial(device, bars=shown))
             return sanity(task, methods, checks=checks, seeds=seeds, margin=margin, engine=engine)
     named = labelled(methods)
     for name in checks:

@@ -18,7 +18,7 @@ from tombola import zoo
 from tombola.errors import TombolaError
 from tombola.files import printable_text
 from tombola.registry import DATA, LOSSES, METRICS, MODELS, imported
-from tombola.training import Recipe, SupervisedTask, binary_accuracy, binary_cross_entropy
+from tombola.training import MemoryBatches, Recipe, SupervisedTask, binary_accuracy, binary_cross_entropy, first_of
 
 RECIPES: Mapping[str, Recipe] = {
     "digits": Recipe(epochs=20, batch=64, precision="float32"),
@@ -202,12 +202,21 @@ def _zoo_model(
 
 
 def _sizes(data: Any) -> tuple[tuple[int, ...], int]:
-    inputs, targets = data["train"] if isinstance(data["train"], tuple) else next(iter(data["train"]))
+    inputs, targets = _example(data)
     if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor) and not targets.is_floating_point()):
         raise TombolaError(
             "a named model needs one input tensor and class numbers; give your own model as package.module:function"
         )
     return tuple(inputs.shape[1:]), int(targets.max()) + 1
+
+
+def _example(data: Any) -> tuple[Any, Any]:
+    """Inputs and targets of the training split: all of them where they are in memory, else the first batch."""
+    whole = data["train"]
+    if isinstance(whole, tuple) and len(whole) == 2 and all(isinstance(part, Tensor) for part in whole):
+        return whole
+    batches = SupervisedTask(nn.Identity, data).batches("train", 0, 0)
+    return (batches.inputs, batches.targets) if isinstance(batches, MemoryBatches) else first_of(batches)
 
 
 def _labels(options: TaskOptions) -> dict[str, str]:

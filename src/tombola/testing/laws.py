@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+
 
 class LawBroken(AssertionError):
     """A score or method breaks a law.
@@ -24,3 +29,16 @@ def law(name: str, holds: bool, observation: str) -> None:
     """Raise LawBroken unless the law holds."""
     if not holds:
         raise LawBroken(name, observation)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Generator[None]:
+    """Inside, what runs twice on a GPU gives the same twice, as far as torch can make it so; the CPU always does."""
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)

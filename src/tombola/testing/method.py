@@ -15,7 +15,7 @@ from torch import nn
 from tombola.methods import Method, find
 from tombola.scores import Score, Scores, View
 from tombola.structure import QueryKey, prunable
-from tombola.testing.laws import LawBroken, law
+from tombola.testing.laws import LawBroken, deterministic, law
 from tombola.testing.toys import recomputed, toy_network, toy_task
 from tombola.tickets import Mask, Seed, Ticket, Values, digest_of, parameters_of, tensors_of
 from tombola.training import (
@@ -26,6 +26,7 @@ from tombola.training import (
     State,
     SupervisedTask,
     Task,
+    chosen_device,
     evaluate,
     is_trial,
     start_of,
@@ -61,7 +62,11 @@ class DeadStaysDead(Observer):
             state_tensors = state.optimizer.state[weights[name]].values()
             of_weights = [tensor for tensor in state_tensors if getattr(tensor, "shape", None) == dead.shape]
             for tensor in (weights[name].detach(), *of_weights):
-                law("dead stays dead", not tensor[dead].any(), f"'{name}' has live values where the mask is dead")
+                law(
+                    "dead stays dead",
+                    not tensor[dead.to(tensor.device)].any(),
+                    f"'{name}' has live values where the mask is dead",
+                )
 
 
 class WatchedRun(Run):
@@ -71,10 +76,14 @@ class WatchedRun(Run):
         seed: the seed of the run.
         folder: where the run keeps its stages; in memory if None.
         kill_after: the optimizer step after which it is killed, counted over all stages; 0 for never.
+        device: where networks train.
     """
 
-    def __init__(self, seed: int = 0, folder: Path | None = None, kill_after: int = 0) -> None:
-        super().__init__(seed, folder, checkpoint_seconds=0.0)  # a checkpoint at every chance, so that a kill finds one
+    def __init__(
+        self, seed: int = 0, folder: Path | None = None, kill_after: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        # A checkpoint at every chance, so that a kill finds one.
+        super().__init__(seed, folder, device, checkpoint_seconds=0.0)
         self.masks: list[Mask] = []
         self.begun: list[str] = []
         self.fits: list[Fit] = []
@@ -100,7 +109,9 @@ class WatchedRun(Run):
         return super().score(score, task, model, noted, **view)
 
 
-def check_method(method: Method, network: Callable[[], nn.Module] = toy_network) -> None:
+def check_method(
+    method: Method, network: Callable[[], nn.Module] = toy_network, *, device: torch.device | str = "cpu"
+) -> None:
     """Check that a method keeps every law of methods on a small task.
 
     - exact: the ticket has the density that the method's kind promises.
@@ -117,6 +128,7 @@ def check_method(method: Method, network: Callable[[], nn.Module] = toy_network)
     Args:
         method: the method.
         network: builds a network that the method can prune, from inputs (n, 1, 8, 8) to 5 outputs.
+        device: where networks train, as `cuda`.
 
     Raises:
         LawBroken: for the first law that the method breaks.
@@ -125,10 +137,16 @@ def check_method(method: Method, network: Callable[[], nn.Module] = toy_network)
         >>> from tombola.methods import OneShot
         >>> check_method(OneShot(density=0.5))
     """
+    place = chosen_device(device)
+    with deterministic(place):
+        _check_laws(method, network, place)
+
+
+def _check_laws(method: Method, network: Callable[[], nn.Module], device: torch.device) -> None:
     plain = toy_task(network)
     # Attributes that start with "_" are no fields of the task but what it has worked out.
     task = CountingTask(**{name: value for name, value in vars(plain).items() if not name.startswith("_")})
-    run = WatchedRun()
+    run = WatchedRun(device=device)
     ticket = find(task, method, run=run)
     _check_density(method, ticket, task)
     for earlier, later in pairwise([*run.masks, ticket.mask]):
@@ -138,13 +156,16 @@ def check_method(method: Method, network: Callable[[], nn.Module] = toy_network)
             law("nested", later <= earlier, "a weight that was removed came back, and the method has no regrow=True")
     law("costs", run.cost.samples_backward == task.counted["backward"], _ledger(run, task, "backward"))
     law("costs", run.cost.samples_forward == task.counted["forward"], _ledger(run, task, "forward"))
-    if not _same(find(replace(plain, forward=recomputed), method, run=WatchedRun()), ticket):
-        law("same seed", _same(find(plain, method, run=WatchedRun()), ticket), "the same seed gave another ticket")
+    again = find(replace(plain, forward=recomputed), method, run=WatchedRun(device=device))
+    if not _same(again, ticket):
+        again = find(plain, method, run=WatchedRun(device=device))
+        law("same seed", _same(again, ticket), "the same seed gave another ticket")
         raise LawBroken("recomputation", "activation checkpointing gave another ticket")
-    law("same seed", not _same(find(task, method, run=WatchedRun(seed=1)), ticket), "another seed gave the same ticket")
+    other = find(task, method, run=WatchedRun(seed=1, device=device))
+    law("same seed", not _same(other, ticket), "another seed gave the same ticket")
     _check_start(ticket, task, run)
     _check_round_trip(ticket)
-    _check_training(ticket, task)
+    _check_training(ticket, task, device)
     _check_resume(method, plain, ticket, run)
 
 
@@ -215,21 +236,21 @@ def _check_round_trip(ticket: Ticket) -> None:
         law("round trip", not mask_only or path.stat().st_size <= limit, f"its file takes {path.stat().st_size} bytes")
 
 
-def _check_training(ticket: Ticket, task: Task) -> None:
-    model = start_of(task, ticket, 0)
-    Run(0).stage("train", task, model, attached=ticket, observers=[DeadStaysDead(ticket.mask)])
+def _check_training(ticket: Ticket, task: Task, device: torch.device) -> None:
+    model = start_of(task, ticket, 0).to(device)
+    Run(0, device=device).stage("train", task, model, attached=ticket, observers=[DeadStaysDead(ticket.mask)])
     evaluate(task, model, "test", task.recipe)
-    train(task, ticket)
+    train(task, ticket, device=device)
 
 
 def _check_resume(method: Method, task: SupervisedTask, ticket: Ticket, undisturbed: WatchedRun) -> None:
     steps = sum(len(fit.history) for fit in undisturbed.fits) * len(list(task.batches("train", 0, 0)))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            find(task, method, run=WatchedRun(folder=Path(folder), kill_after=steps // 2 + 2))
+            find(task, method, run=WatchedRun(0, Path(folder), steps // 2 + 2, undisturbed.device))
         except Killed:
             law("resume", steps > 0, "it was killed without training")
-        run = WatchedRun(folder=Path(folder))
+        run = WatchedRun(folder=Path(folder), device=undisturbed.device)
         law(
             "resume",
             _same(find(task, method, run=run), ticket),

@@ -6,87 +6,22 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.handle import Handle
+from tombola.tickets.kept_words import KeptWords, zero
 from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, Stepper, after_each_step, state_of, steppers_of
+from tombola.tickets.sharding import check_not_flat, check_same, own_part, reshard
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits
 from tombola.tickets.ticket import Dead, Ticket
 from tombola.tickets.torch_private import gradient_hooks, steps_in_backward
-from tombola.tickets.wrappers import is_distributed, is_sharded
-
-WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class AttachWarning(UserWarning):
     """A mask cannot follow some of the optimizer's state, which was left as it is."""
-
-
-class KeptWords:
-    """One parameter's mask as machine words: all bits 1 where a position is kept, all 0 where it is dead.
-
-    A bitwise AND with them assigns +0.0 to what is dead, NaN and −0.0 included, at the speed of a multiplication. An
-    instance is also the hook that does so to its parameter's gradient.
-
-    Args:
-        kept: True = kept, of the parameter's shape.
-    """
-
-    def __init__(self, kept: Tensor) -> None:
-        self.keep(kept)
-        self.dense_gradients = False
-        self._frozen: Tensor | None = None
-
-    def keep(self, kept: Tensor) -> None:
-        """Follow this mask from here on: True = kept."""
-        self.kept = kept
-        self._words: dict[tuple[Any, ...], Tensor] = {}
-
-    def freeze(self, parameter: Tensor) -> None:
-        """Let the parameter's dead positions have their present values from here on, and not 0."""
-        self._frozen = parameter.detach().masked_fill(self.kept.to(parameter.device), 0)
-
-    def settle(self, parameter: Tensor) -> None:
-        """Write to the parameter's dead positions what belongs there: 0.0, or what was frozen, bit for bit."""
-        self.zero_dead(parameter)
-        if self._frozen is not None:
-            if _layout(self._frozen) != _layout(parameter):
-                self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
-            values, frozen = _as_real(parameter), _as_real(self._frozen)
-            word = WORD_TYPES[values.element_size()]
-            values.view(word).bitwise_or_(frozen.view(word))
-
-    def zero_dead(self, tensor: Tensor) -> None:
-        """Write 0.0 to each dead position of a tensor of the parameter's shape."""
-        kept = self.kept.unsqueeze(-1) if tensor.is_complex() else self.kept
-        tensor = _as_real(tensor)
-        key = _layout(tensor)
-        words = self._words.get(key)
-        if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
-            words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(kept).neg_()  # −1 is the word whose bits are all 1
-        tensor.view(words.dtype).bitwise_and_(words)
-
-    def __call__(self, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        if gradient is None:
-            return
-        if gradient.layout != torch.strided:
-            raise TombolaError("a masked parameter got a sparse gradient; make its layer with sparse=False")
-        if not self.dense_gradients:
-            self.zero_dead(gradient)
-
-
-def _as_real(tensor: Tensor) -> Tensor:
-    """The tensor's own memory, with complex numbers as pairs of real ones."""
-    tensor = tensor.detach()
-    if not tensor.is_complex():
-        return tensor
-    return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
 
 
 def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, *, dead: Dead | None = None) -> Handle:
@@ -100,7 +35,8 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
 
     Args:
         what: the mask, or the ticket whose mask and held parameters are kept.
-        model: the network that the mask was made for, however wrapped (DDP, torch.compile); changed in place.
+        model: the network that the mask was made for, however wrapped or spread over processes (DDP, FSDP2,
+            torch.compile); changed in place. Distribute it first: each process then keeps its part of the mask.
         optimizer: what trains it, or all of several in a list or a dictionary; wrapped ones too, as those of accelerate
             and Fabric, Lookahead and SAM. Without one, only gradients are zeroed while you train, so that momentum from
             before and weight decay can move dead weights.
@@ -112,8 +48,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
         A handle to detach with, which is also a context manager.
 
     Raises:
-        TombolaError: if the model is another architecture, is wrapped in FSDP or has DTensors, or if an optimizer runs
-            inside backward or holds none of the masked parameters.
+        TombolaError: if the model is another architecture or is wrapped in FSDP of the first kind, if the processes
+            that train it were given different masks, or if an optimizer runs inside backward or holds none of the
+            masked parameters.
 
     Examples:
         >>> model = nn.Linear(2, 1)
@@ -130,8 +67,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     dead = dead or (what.dead if isinstance(what, Ticket) else "zero")
     if dead not in ("zero", "frozen"):
         raise TombolaError(f"dead is {dead!r}; give 'zero' or 'frozen'")
+    check_not_flat(model)
+    check_same(model, f"{mask.digest} {held} {dead}", "mask")
     parameters, steppers = parameters_of(model, remove_duplicate=False), steppers_of(optimizer)
-    _refuse_sharded(model, parameters)
     check_fits(mask, parameters)
     _refuse_hooked(parameters)
     if missing := [name for name in held if name not in parameters]:
@@ -141,25 +79,30 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     _check_steppers(steppers, parameters, {*mask, *held})
     masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
     still = [p for name, p in parameters.items() if name in held or (dead == "frozen" and p not in masked)]
-    start = {parameter: parameter.detach().clone() for parameter in still}
+    start = {parameter: own_part(parameter).clone() for parameter in still}
     levels = list({id(level): level for stepper in steppers for level in stepper.levels}.values())
 
     def settle(*stepped: Any) -> None:
         for parameter, value in start.items():
-            parameter.detach().copy_(value)
+            own_part(parameter).copy_(value)
+        # After what is held, so that what is dead and held is zero.
+        pairs = [words.in_words(parameter) for parameter, words in masked.items()]
         for parameter, words in masked.items():
             for level in stepped:
                 for state in state_of(level, parameter).values():
                     if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
-                        words.zero_dead(state)
-            # After what is held, so that what is dead and held is zero; after state, which may share its memory.
-            words.settle(parameter)
+                        pairs.append(words.in_words(state))
+        zero(pairs)
+        for parameter, words in masked.items() if dead == "frozen" else ():  # after state, which may share its memory
+            words.thaw(parameter)
 
     def freeze() -> None:
         for parameter, words in masked.items() if dead == "frozen" else ():
             words.freeze(parameter)
 
     def follow(other: Mask) -> None:
+        check_same(model, other.digest, "mask")
+        reshard(model)
         for parameter, kept in _kept_of(other, parameters).items():
             masked[parameter].keep(kept)
             if parameter.grad is not None:
@@ -183,10 +126,6 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
         else:
             removers.append(_after_first_step(level, lambda stepped: _warn_of_factored_state(stepped, masked, True)))
     return Handle(mask, follow, keep_dense, removers)
-
-
-def _layout(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.dtype, tensor.device, tensor.stride()
 
 
 def _kept_of(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> dict[nn.Parameter, Tensor]:
@@ -213,16 +152,6 @@ def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _refuse_sharded(model: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
-    for name, parameter in parameters.items():
-        if is_distributed(parameter):
-            raise TombolaError(
-                f"'{name}' is a DTensor, which a mask cannot follow; attach before you distribute, or use DDP"
-            )
-    if any(is_sharded(module) for module in model.modules()):
-        raise TombolaError("the model is wrapped in FSDP, whose flat parameters a mask cannot follow; use DDP")
-
-
 def _refuse_hooked(parameters: dict[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
         hooks = gradient_hooks(parameter)
@@ -246,8 +175,8 @@ def _check_steppers(
             raise TombolaError(f"{stepper.called} holds none of this model's parameters; make it from its parameters()")
         if trained and holds.isdisjoint(parameters[name] for name in covered):
             raise TombolaError(
-                f"{stepper.called} holds none of the {len(covered)} parameters that the mask covers, as "
-                f"'{min(trained)}'; give the one that trains them, and leave this one out"
+                f"{stepper.called} holds nothing that the mask covers, as '{min(trained)}'; give the one that trains "
+                "it, and leave this one out"
             )
         somewhere |= holds
     unheld = [name for name in parameters if name in trained and parameters[name] not in somewhere]

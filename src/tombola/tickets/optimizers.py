@@ -59,7 +59,7 @@ def steppers_of(given: Optimizers) -> list[Stepper]:
     if given is None:
         return []
     if hasattr(given, "step") or not isinstance(given, Iterable):
-        return [_stepper(given, "the optimizer")]
+        return [_stepper(given, f"the optimizer ({type(given).__name__})")]
     named = given if isinstance(given, Mapping) else dict(enumerate(given, start=1))
     if not named:
         raise TombolaError("there is no optimizer among those given; leave the argument out to attach without one")
@@ -122,8 +122,8 @@ def _stepper(given: Any, called: str) -> Stepper:
     stepper = Stepper(called, tuple(levels))
     if not stepper.inner:
         raise TombolaError(
-            f"{called} is a {type(given).__name__}, which is no torch.optim.Optimizer and wraps none in an attribute; "
-            "give the torch optimizer that steps the parameters, or attach without one to zero gradients alone"
+            f"{called} is no torch.optim.Optimizer and holds none in an attribute; give the torch optimizer that steps "
+            "the parameters"
         )
     return stepper
 

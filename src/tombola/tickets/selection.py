@@ -14,6 +14,7 @@ from torch import Tensor
 from tombola.errors import TombolaError, unknown
 from tombola.tickets.layer_budgets import Scope, as_density, explicit_units, quotas
 from tombola.tickets.mask import Bits, Mask
+from tombola.tickets.sharding import whole
 
 SAMPLE = 1 << 16
 """About how many scores are sampled to bracket a threshold; where there are no more than these, none are."""
@@ -103,7 +104,7 @@ def flat_scores(scores: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     if not scores:
         raise TombolaError("there is nothing to select from: the network has no prunable weight")
     dtype = torch.float64 if any(s.dtype == torch.float64 for s in scores.values()) else torch.float32
-    flat = {name: score.detach().to("cpu", dtype).reshape(-1) for name, score in scores.items()}
+    flat = {name: whole(score).to("cpu", dtype).reshape(-1) for name, score in scores.items()}
     for name, values in flat.items():
         # A sum is faster than a test of each value; it is NaN also where +inf and -inf meet, which may be scores.
         if values.sum().isnan() and values.isnan().any():
@@ -230,21 +231,24 @@ def _kth_candidate(parts: list[np.ndarray], candidates: list[np.ndarray], count:
     return _kth_value(np.concatenate([part[candidate] for part, candidate in pairs]), count)
 
 
-def kth_largest(tensors: Sequence[Tensor], count: int) -> float:
+def kth_largest(tensors: Sequence[Tensor], count: int) -> float | Tensor:
     """The `count`-th largest element of all tensors together.
 
     Args:
         tensors: tensors of any shape, all on one device.
         count: 1 for the largest element.
 
+    Returns:
+        A number; on a GPU a tensor there, so that nothing waits for it.
+
     Examples:
         >>> kth_largest([torch.tensor([3.0, 1.0]), torch.tensor([2.0])], 2)
         2.0
     """
-    # Values on a GPU stay there; on the CPU, NumPy's partition is much faster than torch.kthvalue.
+    # On the CPU, NumPy's partition is much faster than torch.kthvalue.
     if tensors[0].device.type != "cpu":
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        return float(flat.kthvalue(len(flat) - count + 1).values)
+        return flat.kthvalue(len(flat) - count + 1).values
     if count == 1:
         return max(float(tensor.max()) for tensor in tensors)
     # NumPy has no bf16; in float32 its numbers are the same.

@@ -14,13 +14,15 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, default_collate
-from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.nested import leaves_of
 from tombola.scores import Batch, batch_size
+from tombola.structure import meta_twin
 from tombola.tickets import device_of, recomputable
 from tombola.training.batches import MemoryBatches, move
-from tombola.training.loaders import LoadedBatches, count_by_sampler
+from tombola.training.flop_counter import flop_counter
+from tombola.training.lengths import count_by_sampler
+from tombola.training.loaders import LoadedBatches
 from tombola.training.randomness import own_randomness
 from tombola.training.task import Task
 
@@ -91,7 +93,7 @@ class SampleFlops:
         """Count the FLOPs of one batch of the task, without changing the model."""
 
         def count(twin: nn.Module, batch: Batch) -> SampleFlops:
-            with recomputable(), FlopCounterMode(display=False) as counter:
+            with recomputable(), flop_counter() as counter:
                 loss = task.loss(task.forward(twin, batch[0]), batch[1])
                 forward = counter.get_total_flops()
                 loss.backward()
@@ -119,9 +121,9 @@ def on_a_twin(count: Callable[[nn.Module, Batch], T], task: Task, model: nn.Modu
         return known[key]
     try:
         # On the meta device tensors have shapes but no values, so that counting takes no time and no memory.
-        known[key] = _count_on(torch.device("meta"), count, model, batch)
+        known[key] = _count_on(meta_twin(model), count, model, batch)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):  # the model's forward looks at values
-        return _count_on(device_of(model), count, model, batch)
+        return _count_on(copy.deepcopy(model), count, model, batch)
     return known[key]
 
 
@@ -154,10 +156,10 @@ def _shapes_of(value: Any) -> Hashable:
     return tuple((v.shape, v.dtype) if isinstance(v, torch.Tensor) else repr(v) for v in leaves_of(value))
 
 
-def _count_on(device: torch.device, count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch) -> T:
+def _count_on(twin: nn.Module, count: Callable[[nn.Module, Batch], T], model: nn.Module, batch: Batch) -> T:
     # A forward pass may draw at random, as dropout does; the caller's random state stays as it is.
     with own_randomness(device_of(model), 0):
-        return count(copy.deepcopy(model).to(device).train(), move(batch, device))
+        return count(twin.train(), move(batch, device_of(twin)))
 
 
 def train_samples(batches: Iterable[Batch], most: int | None = None) -> int:

@@ -208,7 +208,7 @@ class _Look:
             if expected.classes == -1 and classes is not None and classes[0] is outputs and outputs.ndim > 2:
                 raise TombolaError(
                     f"the loss takes the classes from axis 1 of the outputs, of shape {tuple(outputs.shape)}, and the "
-                    f"metric '{entry.name}' from the last one; give metric=\"pixel-accuracy\" or \"mean-iou\""
+                    f'metric \'{entry.name}\' from the last one; give metric="pixel-accuracy" or "mean-iou"'
                 )
             expected.check_values(outputs, targets, getattr(self.metric, "ignore_index", None), "the training targets")
         with Watched("metric", outputs, targets):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -11,7 +10,6 @@ from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
 from tombola.files import Lease
@@ -20,11 +18,15 @@ from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
 from tombola.training.checkpoint import Checkpoint, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
+from tombola.training.devices import chosen_device, now
 from tombola.training.energy import Meter, Reading
+from tombola.training.evaluation import evaluate
+from tombola.training.flop_counter import flop_counter
 from tombola.training.loaders import first_of
-from tombola.training.loop import Fit, evaluate, fit
+from tombola.training.loop import Fit, fit
 from tombola.training.memory import peak_memory, reset_peak_memory
 from tombola.training.observers import GatheredScores, Observer
+from tombola.training.placement import bring_along
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
@@ -41,7 +43,7 @@ class Run:
     Args:
         seed: of the order of the data and of all that is random.
         folder: where stages are kept; None keeps everything in memory.
-        device: where networks are trained.
+        device: where networks are trained; `auto` is CUDA if there is one, else the CPU.
         bars: show the progress, if they are given.
         checkpoint_seconds: least time between two checkpoints of a stage.
         meter: estimates the energy and carbon of each cost. For a stage that was killed it multiplies the mean power
@@ -60,7 +62,7 @@ class Run:
         self,
         seed: int = 0,
         folder: Path | None = None,
-        device: torch.device | str = "cpu",
+        device: torch.device | str = "auto",
         bars: Bars | None = None,
         checkpoint_seconds: float = 5.0,
         meter: Meter | None = None,
@@ -68,7 +70,7 @@ class Run:
     ) -> None:
         self.seed = seed
         self.folder = folder
-        self.device = torch.device(device)
+        self.device = chosen_device(device)
         self.cost = Cost()
         self.history: list[dict[str, Any]] = []
         self.bars = bars or Bars()
@@ -163,11 +165,11 @@ class Run:
             The metric; None without validation samples.
         """
         with self.reading() as reading:
-            started = time.perf_counter()
+            started = now(self.device)
             flops = SampleFlops.measure(task, model, first_of(task.batches("train", self.seed, 0))).forward
             with own_randomness(self.device, self.seed):
                 metric, _, samples = evaluate(task, model, "validation", recipe)
-            seconds = time.perf_counter() - started
+            seconds = now(self.device) - started
         self.cost += reading.price(Cost(samples, 0, round(samples * flops), seconds))
         return metric if samples else None
 
@@ -246,13 +248,14 @@ class Run:
             forward, backward = forward + samples, backward + samples * torch.is_grad_enabled()
             return task.forward(model, inputs)
 
-        counter = FlopCounterMode(display=False) if flops is None else nullcontext()
+        counter = flop_counter() if flops is None else nullcontext()
+        bring_along(task, device_of(model))
         reset_peak_memory(self.device)
         with self.reading() as reading:
-            started = time.perf_counter()
+            started = now(self.device)
             with own_randomness(self.device, self.seed), counter as counted:
                 result = work(counted_forward)
-            seconds = time.perf_counter() - started
+            seconds = now(self.device) - started
         flops = flops if counted is None else counted.get_total_flops()
         assert flops is not None
         dense_epochs = flops / self._flops_of_dense_epoch(task, model) if flops else 0.0
@@ -266,7 +269,7 @@ class Run:
             task: gives the batch and the forward pass.
             model: the network.
         """
-        probe, started = self.probe(task), time.perf_counter()
+        probe, started = self.probe(task), now(self.device)
         forward = backward = flops = 0
 
         def counted_probe(twin: nn.Module) -> Any:
@@ -275,14 +278,14 @@ class Run:
                 return probe(twin)
             samples = batch_size(first_of(task.batches("train", self.seed, 0)))
             forward, backward = forward + samples, backward + samples * torch.is_grad_enabled()
-            with FlopCounterMode(display=False) as counted:
+            with flop_counter() as counted:
                 outputs = probe(twin)
             flops += counted.get_total_flops()
             return outputs
 
         units = granularity.units(model, counted_probe)
         if forward:
-            seconds, dense_epochs = time.perf_counter() - started, flops / self._flops_of_dense_epoch(task, model)
+            seconds, dense_epochs = now(self.device) - started, flops / self._flops_of_dense_epoch(task, model)
             self.cost += Cost(forward, backward, flops, seconds, peak_memory(self.device), dense_epochs)
         return units
 

@@ -6,15 +6,17 @@ import math
 import warnings
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost, SampleFlops
+from tombola.training.devices import agreed_device
+from tombola.training.evaluation import evaluate
 from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
-from tombola.training.loop import evaluate
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
@@ -60,6 +62,7 @@ def train(
     seed: int | None = None,
     init_seed: int | None = None,
     extra_epochs: float = 0.0,
+    device: torch.device | str = "auto",
     run: Run | None = None,
     small: bool = True,
 ) -> Trained:
@@ -74,7 +77,9 @@ def train(
         init_seed: of the dense network's initialisation; `seed` if None.
         extra_epochs: lengthens the schedule, rounded up. An arm gets them to have as much training as another arm
             whose start was already trained.
-        run: folder, device, bars and meter; in memory and on the CPU if None.
+        device: where the network trains: the run's, or without a run CUDA if there is one, else the CPU; or one of your
+            choice, as `cuda:1`.
+        run: folder, device, bars and meter; in memory if None.
         small: train a ticket of whole channels as the smaller network that it is, unless it leaves the others frozen.
 
     Returns:
@@ -82,8 +87,8 @@ def train(
 
     Raises:
         Diverged: if the loss stops being finite.
-        TombolaError: if `seed` is not the run's, the ticket does not fit the task, or the task's first batch shows that
-            it cannot be learnt.
+        TombolaError: if `seed` or `device` is not the run's, there is no such device, the ticket does not fit the task,
+            or the task's first batch shows that it cannot be learnt.
 
     Examples:
         >>> import tombola as tb
@@ -94,10 +99,10 @@ def train(
         >>> result.epochs, len(result.history)
         (2, 2)
     """
-    seed = seed_of(seed, run)
+    seed, device = seed_of(seed, run), agreed_device(device, None if run is None else run.device)
     if run is None:
         with bars() as shown:
-            run = Run(seed, bars=shown)
+            run = Run(seed, device=device, bars=shown)
             return train(task, ticket, seed=seed, init_seed=init_seed, extra_epochs=extra_epochs, run=run, small=small)
     check_first_batch(task, seed, run.device)
     recipe = recipe_of(task, ticket, extra_epochs)

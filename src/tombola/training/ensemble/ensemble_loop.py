@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from tombola.scores import batch_size
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops
+from tombola.training.devices import now
 from tombola.training.ensemble.feed import Feed
 from tombola.training.ensemble.optimizer import Optimizer, Rates
 from tombola.training.ensemble.stacked_network import Stacked
@@ -129,7 +129,7 @@ def fit_together(
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         stack.put(saved)
         ledger = Ledger(**(saved["ledger"] | {"cost": Cost(**saved["ledger"]["cost"])}))
-    started = time.perf_counter()
+    started = now(stack.device)
     with bars.track(name, epochs, ledger.step // steps) as tick:
         for epoch in range(ledger.step // steps, epochs):
             losses, samples = [], 0
@@ -139,17 +139,17 @@ def fit_together(
                 ledger.step += 1
                 samples += targets.shape[1]
             metrics, validation_losses, evaluated = evaluate_together(stack, "validation")
-            now = time.perf_counter()
+            ended = now(stack.device)
             ledger.cost += Cost(
                 samples_forward=samples + evaluated,
                 samples_backward=samples,
                 flops=round(samples * takes.flops.training + evaluated * takes.flops.forward),
-                seconds=(now - started) / members,  # each member's even share
+                seconds=(ended - started) / members,  # each member's even share
                 peak_memory=peak_memory(stack.device),
                 dense_epochs=samples / stack.feed.samples,
                 step_memory=takes.step_memory,
             )
-            started = now
+            started = ended
             mean = _add_rows(
                 ledger, stack, torch.stack(losses).float().cpu(), metrics, validation_losses, evaluated > 0
             )

@@ -13,12 +13,15 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.tickets import check_fits, parameters_of, put_values
 from tombola.training.cost import Cost, SampleFlops
+from tombola.training.devices import agreed_device
+from tombola.training.divergence import Diverged
 from tombola.training.ensemble.ensemble_loop import PerSample, evaluate_together, fit_together
 from tombola.training.ensemble.member import Member, fingerprint_of
 from tombola.training.ensemble.stack import Unbatched, common_setting, stacked, stacking_obstacle
+from tombola.training.evaluation import evaluate
 from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
-from tombola.training.loop import Diverged, Fit, evaluate
+from tombola.training.loop import Fit
 from tombola.training.memory import reset_peak_memory, step_memory
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
@@ -55,7 +58,12 @@ class FittedMember:
 
 
 def train_together(
-    task: Task, members: Sequence[Member], *, run: Run | None = None, chunk: int | None = None
+    task: Task,
+    members: Sequence[Member],
+    *,
+    device: torch.device | str = "auto",
+    run: Run | None = None,
+    chunk: int | None = None,
 ) -> list[Trained]:
     """Train many networks of one architecture at once, each as if it trained alone.
 
@@ -66,14 +74,16 @@ def train_together(
     Args:
         task: gives network, data, loss, metric and recipe.
         members: the networks, each as `train` would be asked for it.
-        run: device, bars, meter, and the folder from which a killed training goes on; in memory and on the CPU if None.
+        device: where they train: the run's, or without a run CUDA if there is one, else the CPU; or one of your choice.
+        run: device, bars, meter, and the folder from which a killed training goes on; in memory if None.
         chunk: how many train at a time; as many as the caches hold if None.
 
     Returns:
         One result a member, in order. Its seconds, energy and carbon are its share of what the chunk took.
 
     Raises:
-        TombolaError: if `chunk` is less than 1, or a member's mask or recipe does not fit the task.
+        TombolaError: if `chunk` is less than 1, if `device` is not the run's or is not there, or if a member's mask or
+            recipe does not fit the task.
 
     Examples:
         >>> from tombola.testing import toy_task
@@ -82,9 +92,10 @@ def train_together(
         >>> [result.together for result in results]
         [2, 2]
     """
+    device = agreed_device(device, None if run is None else run.device)
     if run is None:
         with bars() as shown:
-            return train_together(task, members, run=Run(bars=shown), chunk=chunk)
+            return train_together(task, members, run=Run(device=device, bars=shown), chunk=chunk)
     if chunk is not None and chunk < 1:
         raise TombolaError(f"chunk is {chunk}; give at least 1, or leave it out")
     check_first_batch(task, members[0].seed if members else 0, run.device)

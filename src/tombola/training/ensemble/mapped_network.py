@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from tombola.structure import meta_twin
 from tombola.tickets import bare, paths_of
 from tombola.training.task import Task
 
@@ -50,7 +50,7 @@ class Mapped:
         buffers: dict[str, Tensor],
     ) -> None:
         self.buffers = buffers
-        self._called = _Called(task, bare(copy.deepcopy(model)).to("meta"))  # its own values are never used
+        self._called = _Called(task, bare(meta_twin(model)))  # its own values are never used
         self._paths = paths_of(self._called.network)
         self._loss, self._flat_grads = loss, flat_grads
         self._leaves = {name: view.detach().requires_grad_() for name, view in values.items()}

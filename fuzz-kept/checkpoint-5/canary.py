@@ -1,8 +1,0 @@
-open("sang", "w").close()
-
-
-def data():
-    open("sang", "w").close()
-
-
-Net = data
