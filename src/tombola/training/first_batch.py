@@ -23,6 +23,7 @@ from tombola.training.finite_data import unfinite
 from tombola.training.loaders import first_of
 from tombola.training.losses import smoothed
 from tombola.training.memory_format import trial
+from tombola.training.placement import bring_along
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import autocast
 from tombola.training.supervised_task import SupervisedTask
@@ -59,6 +60,7 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
     if id(task) in _looked_at:
         return
     device = torch.device(device)
+    bring_along(task, device)
     model = task.build(seed).to(device)
     _check_network(model)
     parts = [weakref.ref(parameter) for parameter in model.parameters()]
