@@ -210,7 +210,8 @@ def test_a_dense_epoch_is_what_a_pass_gives_whatever_the_loader(name, other):
     if other is HalfData and name in ("drop last", "a part", "weighted", "four times", "a replica"):
         pytest.skip("batches in another order each epoch are not halved")
     make, samples = LOADERS[name]
-    data = {"train": make(), "validation": [], "test": list(DataLoader(NUMBERS, 50))}
+    whole_batch = list(DataLoader(NUMBERS, 50))
+    data = {"train": make(), "validation": whole_batch, "test": whole_batch}
     whole = tb.SupervisedTask(lambda: nn.Linear(6, 3), data, recipe=tb.Recipe(epochs=2, batch=8, precision="float32"))
     task = other(whole)
     random = torch.get_rng_state()

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.scores import Called
+from tombola.scores import Called, check_real
 from tombola.structure import Prunable
 from tombola.tickets import Mask, as_density, called_with, kth_largest, paths_of
 from tombola.training import Recipe, Task, TaskWrapper
+
+SEARCH = "a search by trained scores"
 
 Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
 """From the scores and the weights of all layers to the weights that the network is evaluated at."""
@@ -40,7 +42,7 @@ class MaskedModel(nn.Module):
         super().__init__()
         self.called = Called(model.requires_grad_(requires_grad=False), task.forward)
         paths, searched = paths_of(model), prunable(model)
-        check_real(searched)
+        check_real(searched, SEARCH)
         self.names = tuple(searched)
         self._paths = [f"model.{paths[name]}" for name in self.names]
         self.scores = nn.ParameterList([nn.Parameter(start(weight).to(weight)) for weight in self.weights])
@@ -136,16 +138,6 @@ class Topmost(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         score, weight = ctx.saved_tensors
         return gradients[0] * weight * score.sign(), None, None
-
-
-def check_real(weights: Mapping[str, Tensor]) -> None:
-    """Raise TombolaError, which names the first one, if weights are complex: their scores would have no order."""
-    for name, weight in weights.items():
-        if weight.is_complex():
-            raise TombolaError(
-                f"a search by trained scores is for real weights, and '{name}' is complex; use magnitude, or leave it "
-                f"out: Prunable(exclude=('{name}',))"
-            )
 
 
 def check_length(length: float) -> None:

@@ -11,11 +11,11 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.methods.gated_channels import GatedModel
 from tombola.methods.masked_model import (
+    SEARCH,
     MaskedModel,
     MaskedTask,
     TopShare,
     check_length,
-    check_real,
     kaiming_uniform,
     rounded,
     score_recipe,
@@ -23,6 +23,7 @@ from tombola.methods.masked_model import (
 )
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import DensityDecay, ScoreFreezing
+from tombola.scores import check_real
 from tombola.structure import Channels, ChannelUnits, Granularity, Prunable, Weights
 from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, parameters_of, tensors_of
 from tombola.tickets.torch_private import NormWithStatistics
@@ -118,7 +119,7 @@ class Supermask(DensityDecay):
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
         weights = self.prunable(model)
-        check_real(weights)
+        check_real(weights, SEARCH)
         names = tuple(weights)
         held = norms_and_biases(model) if self.hold else ()
         start = Seed.of(model, run.seed, self.weights, names, held)

@@ -77,8 +77,11 @@ def _by_name(batch: Any, named: Mapping[str, Any], target: str | tuple[str, ...]
     if type(batch) is dict or not isinstance(batch, MutableMapping):
         return rest, targets
     inputs = copy.copy(batch)  # of its own type, as a tokeniser's
-    for name in names:
-        del inputs[name]
+    try:
+        for name in names:
+            del inputs[name]
+    except (KeyError, TypeError, AttributeError):  # some cannot lose a key
+        return rest, targets
     return inputs, targets
 
 

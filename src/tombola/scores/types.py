@@ -114,7 +114,14 @@ def checked_batches(batches: Any) -> Iterator[Batch]:
             f"batches must be an iterable of (inputs, targets), as [(inputs, targets)] or a DataLoader, and not a "
             f"{type(batches).__name__}; make batches of a data set, as DataLoader(dataset, batch_size=128)"
         )
-    return map(checked_batch, batches)
+    return map(_no_sample, batches)
+
+
+def _no_sample(batch: Any) -> Batch:
+    inputs, targets = checked_batch(batch)
+    if isinstance(targets, Tensor) and not targets.ndim:
+        raise TombolaError("batches must hold several samples, and one target came; make batches, as with a DataLoader")
+    return inputs, targets
 
 
 def probe_of(batches: Batches, forward: Forward) -> Probe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
@@ -12,13 +12,14 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from tombola.arrays import as_tensors
 from tombola.errors import TombolaError
 from tombola.nested import tensors_in
 from tombola.scores import Batch, Target, batch_size, checked_batch, paired
 from tombola.training.batches import MemoryBatches, augmented
+from tombola.training.lengths import count_by_sampler, length_or_none
 from tombola.training.random_generators import RandomStates, generators_in, seed_draws
 from tombola.training.randomness import mixed
 from tombola.training.seeded_loader import is_plain, own_sampler, reads_at_random, seeded, seeded_stream
@@ -119,7 +120,7 @@ class LoadedBatches:
     def _known(self) -> Known:
         owner = self.source if self.owner is None else self.owner
         # Only objects that are equal to themselves alone: the dictionary would take two equal ones for one.
-        alone = type(owner).__hash__ is object.__hash__ and hasattr(type(owner), "__weakref__")
+        alone = type(owner).__hash__ is object.__hash__ and type(owner).__weakrefoffset__
         return _known.setdefault(owner, Known()) if alone else Known()
 
     @property
@@ -272,33 +273,6 @@ def first_of(batches: Iterable[Any]) -> Batch:
     for batch in pairs_of(batches):
         return batch
     raise TombolaError("the training data gave no batch; give at least one sample")
-
-
-def count_by_sampler(loader: DataLoader, most: int | None) -> tuple[int, int] | None:
-    """Count the samples that a loader's sampler draws.
-
-    Args:
-        loader: over a data set with an index.
-        most: count the first so many batches alone; all if None.
-
-    Returns:
-        The samples, and those of the first batch; None where the sampler does not say it.
-    """
-    sampler = loader.batch_sampler
-    if not (type(sampler) is BatchSampler and isinstance(sampler.sampler, Sized)):
-        return None
-    samples, size = len(sampler.sampler), sampler.batch_size
-    samples = samples // size * size if sampler.drop_last else samples
-    samples = samples if most is None else min(samples, most * size)
-    return samples, min(size, samples)
-
-
-def length_or_none(batches: Iterable[Any]) -> int | None:
-    """How many batches a pass has; None for a stream that does not say it."""
-    try:
-        return len(batches) if isinstance(batches, Sized) else None
-    except TypeError:  # a DataLoader whose sampler or stream has none
-        return None
 
 
 @contextmanager

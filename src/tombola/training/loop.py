@@ -29,12 +29,13 @@ from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import now
 from tombola.training.divergence import WATCH_EVERY, check_finite
 from tombola.training.evaluation import evaluate
-from tombola.training.loaders import first_of, length_or_none, pairs_of
+from tombola.training.lengths import length_or_none
+from tombola.training.loaders import first_of, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
 from tombola.training.observers import Observer, State
-from tombola.training.placement import placed
+from tombola.training.placement import bring_along, placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
@@ -104,6 +105,7 @@ def fit(
         ([1, 2], 2.0)
     """
     device = device_of(model)
+    bring_along(task, device)
     length = length_of(task.batches("train", seed, 0))
     steps_per_epoch = recipe.steps(length)
     begin = recipe.begin(steps_per_epoch)
@@ -224,8 +226,8 @@ def _epoch(training: Training, state: State, kept: bool) -> tuple[Tensor, int, f
     check_finite(losses[checked:], first + checked, training.name, kept)
     if given != training.length:
         raise TombolaError(
-            f"the training data gave {given} batches in epoch {state.epoch + 1} of {training.name} where its length "
-            f"says {training.length}; correct its length, or give steps_per_epoch"
+            f"the training data gave {given} and not {training.length} batches, as its length says, in epoch "
+            f"{state.epoch + 1} of {training.name}; correct its length, or give steps_per_epoch={given}"
         )
     state.epoch += 1
     return torch.stack(losses).float(), samples, lr

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.scores import Batch
+from tombola.tickets import recomputable
 from tombola.tickets.torch_private import storage_key
 from tombola.training.cost import on_a_twin
 from tombola.training.own_optimizer import own
@@ -69,7 +70,7 @@ def step_memory(task: Task, model: nn.Module, batch: Batch, recipe: Recipe) -> i
                 storages[storage_key(storage)] = storage
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with recomputable(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             task.loss(task.forward(twin, batch[0]), batch[1])
         # By storage and not by tensor, since views share theirs; parameters and buffers are counted already.
         counted = {storage_key(tensor.untyped_storage()) for tensor in (*twin.parameters(), *twin.buffers())}

@@ -14,7 +14,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.nested import samples_in
 from tombola.scores import Batch
-from tombola.tickets import device_of
+from tombola.tickets import device_of, recomputable
 from tombola.training.batches import move, pick
 from tombola.training.cost import modules_of, remembered
 from tombola.training.randomness import own_randomness
@@ -30,7 +30,7 @@ def channels_last(task: Task, model: nn.Module, recipe: Recipe, batch: Batch) ->
     """Whether images and weights of a network shall lie channels last.
 
     Where the recipe leaves it open, and the network has convolutions for which it pays, one forward and backward pass
-    of a copy shows whether the network can be so; the answer is remembered.
+    of a copy, and one in evaluation, show whether the network can be so; the answer is remembered.
 
     Args:
         task: gives forward pass and loss.
@@ -62,7 +62,8 @@ def trial() -> Generator[None]:
     """Inside, a network is called only to see what it can do."""
     before = _trying.set(True)
     try:
-        yield
+        with recomputable():
+            yield
     finally:
         _trying.reset(before)
 
@@ -88,7 +89,7 @@ def _few(batch: Batch) -> Batch:
 
 
 def _failure(task: Task, model: nn.Module, recipe: Recipe, batch: Batch, last: bool) -> str:
-    """How a forward and backward pass of a copy fails; empty if it does not."""
+    """How a pass of a copy fails, forward and backward and in evaluation; empty if it does not."""
     device, passed = device_of(model), list[str]()
     # Dropout draws, and the caller's state stays as it is.
     with own_randomness(device, 0), torch.enable_grad(), trial():
@@ -102,6 +103,8 @@ def _failure(task: Task, model: nn.Module, recipe: Recipe, batch: Batch, last: b
             with autocast(recipe, device):
                 loss = task.loss(task.forward(twin, inputs), targets)
             loss.backward()
+            with torch.no_grad(), autocast(recipe, device):
+                task.forward(twin.eval(), inputs)
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             return f"after '{passed[-1]}': {reason}" if passed else reason

@@ -17,7 +17,7 @@ from tombola.errors import TombolaError
 from tombola.nested import samples_in
 from tombola.scores import Target, is_dataset, paired
 from tombola.training.batches import MemoryBatches, pick
-from tombola.training.loaders import length_or_none
+from tombola.training.lengths import length_or_none
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +119,8 @@ def read_split(source: Any, split: str, target: Target) -> Part:
     Raises:
         TombolaError: for what gives neither samples nor batches, or gives them only once.
     """
+    if isinstance(source, str | bytes | type):
+        raise TombolaError(_no_data(source, split))
     tensors = _tensors_of(source)
     if tensors is not None:
         return InMemory(*_pair(tensors, split, target))
@@ -138,6 +140,8 @@ def read_split(source: Any, split: str, target: Target) -> Part:
                 "the targets in a dict"
             )
         return InMemory(*pair)
+    if isinstance(source, tuple) and any(isinstance(part, PackedSequence) for part in source):
+        raise TombolaError(f"the data of '{split}' hold a PackedSequence, which has no samples to take; give batches")
     if isinstance(source, list):
         if len(source) == 2 and is_array(source[1]) and _is_nest(source[0]):
             return InMemory(*source)
@@ -148,13 +152,15 @@ def read_split(source: Any, split: str, target: Target) -> Part:
             "them in each epoch; give the function that makes it, or a list"
         )
     if not hasattr(source, "__iter__") and hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return Samples(source)
-    if (hasattr(source, "__iter__") or callable(source)) and not isinstance(source, str | bytes | type):
+        return InBatches(source) if len(source) and _is_batch(source[0], target) else Samples(source)
+    if hasattr(source, "__iter__") or callable(source):
         return InBatches(source)
-    raise TombolaError(
-        f"the data of '{split}' are a {type(source).__name__}; give (inputs, targets) as tensors or arrays, a "
-        "data set, or a DataLoader"
-    )
+    raise TombolaError(_no_data(source, split))
+
+
+def _no_data(source: Any, split: str) -> str:
+    what = f"the class {source.__name__}" if isinstance(source, type) else f"a {type(source).__name__}"
+    return f"the data of '{split}' are {what}; give (inputs, targets) as tensors or arrays, a data set, or a DataLoader"
 
 
 def collated(samples: list[Any]) -> Any:
@@ -231,6 +237,15 @@ def _is_sample(value: Any, target: Target) -> bool:
     return isinstance(targets, int | float | np.generic) or (
         isinstance(targets, Tensor | np.ndarray) and not targets.ndim
     )
+
+
+def _is_batch(value: Any, target: Target) -> bool:
+    """Whether something is a batch and no sample: it has as many targets as inputs."""
+    try:
+        inputs, targets = paired(value, target)
+    except TombolaError:
+        return False
+    return samples_of(targets) is not None and samples_of(inputs) == samples_of(targets)
 
 
 def _looks_like_batches(first: Any, second: Any) -> bool:

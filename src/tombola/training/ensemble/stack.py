@@ -22,6 +22,7 @@ from tombola.training.ensemble.member import Member
 from tombola.training.ensemble.optimizer import Optimizer, Rates, optimizer_obstacle
 from tombola.training.ensemble.stacked_network import Stacked
 from tombola.training.losses import smoothed
+from tombola.training.placement import bring_along
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
@@ -90,6 +91,7 @@ def stacked(
     layout = Layout(len(models), _shapes(models[0]))
     if any(_shapes(model) != layout.shapes for model in models):
         raise Unbatched("its seed decides its architecture")
+    bring_along(task, device)
     values, grads = layout.zeros(device), layout.zeros(device)
     named_values, named_grads = layout.views(values), layout.views(grads)
     buffers = {
