@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import Field, fields
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 PLAIN = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text", NoneType: "None"}
 """The types that are checked, and what their values are called."""
+
+
+LATER = {"later": True}
+"""Marks a field that came later: at its default it is no part of an identity, so that earlier runs keep theirs."""
+
+
+def is_unsaid(own: Field[Any], value: Any) -> bool:
+    """Whether a value is the default of a field that came later."""
+    return "later" in own.metadata and isinstance(value, (*PLAIN, tuple)) and value == own.default
 
 
 def check_fields(own: Any, what: str = "") -> None:

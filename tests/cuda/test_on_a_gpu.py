@@ -105,3 +105,28 @@ def test_worths_of_units_are_the_same_each_time():
     part, tensor = tb.structure.Slice("w", 0, rows), torch.randn(1500, 64, device="cuda")
     first = part.totals(tensor, 500)
     assert all(torch.equal(first, part.totals(tensor, 500)) for _ in range(20))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.head(self.cells(x[:, 0])[0][:, -1])
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHT_SCORES if name != "wanda"])  # which knows no recurrent layers
+def test_recurrent_layers_are_scored_as_on_the_cpu(name):
+    task, score = toy_task(Recurrent), WEIGHT_SCORES[name]
+    model, batches = task.build(0), list(task.batches("train", 0, 0))
+    expected = score(model, batches, task.loss)
+    scores = score(model.cuda(), batches, task.loss)
+    for parameter, values in expected.items():
+        assert torch.allclose(scores[parameter].cpu(), values, rtol=1e-2, atol=1e-2 * float(values.abs().max()))
+
+
+def test_class_weights_of_a_loss_follow_the_network():
+    task = replace(toy_task(epochs=1), loss=nn.CrossEntropyLoss(weight=torch.arange(1.0, 6.0)))
+    tb.train(task, tb.find(task, tb.OneShot(density=0.5)))
+    tb.train(task, tb.find(task, tb.OneShot(density=0.5), device="cpu"), device="cpu")

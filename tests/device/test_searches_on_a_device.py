@@ -18,7 +18,7 @@ from tombola.registry import CONTROLS, METHODS, SCORES
 from tombola.robust import Robustness
 from tombola.structure import granularity
 from tombola.testing import check_method, check_score, toy_network, toy_task
-from tombola.training import Member, Run, SampleFlops, step_memory, train_together
+from tombola.training import Member, Run, SampleFlops, placement, step_memory, train_together
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning"),
@@ -171,12 +171,25 @@ def test_targets_in_a_nest_reach_the_loss_there(device):
         assert torch.equal(scores["kind.weight"].cpu(), expected["kind.weight"])
 
 
+def test_class_weights_of_a_loss_follow_the_network(device):
+    task = replace(brief_task(short_network), loss=nn.CrossEntropyLoss(weight=torch.arange(1.0, 6.0)))
+    losses, runs = [], []
+    for place in (NAME, "cpu"):
+        for method in (tb.OneShot(density=0.5), tb.methods.ConcreteTicketSearch(objective="task")):
+            losses.append(tb.train(task, tb.find(task, method, device=place), device=place).loss)
+        runs.append(tb.training.task_identity(task, 0, task.recipe, "float32"))
+    assert losses[:2] == pytest.approx(losses[2:])
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("room", [0, 1 << 30])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_masked_step_never_waits_for_the_device(device, optimizer):
+def test_a_masked_step_never_waits_for_the_device(device, monkeypatch, optimizer, room):
+    monkeypatch.setattr(placement, "free_memory", lambda device: room)
     waits = []
     for batch in (60, 10):
         task = brief_task(short_network, batch)
-        task = replace(task, recipe=replace(task.recipe, optimizer=optimizer))
+        task = replace(task, recipe=replace(task.recipe, optimizer=optimizer, augment=("crop", "flip")))
         mask = tb.select(tb.scores.magnitude(task.build(0)), 0.3)
         device.waits.clear()
         fit = Run(device=NAME).stage("train", task, task.build(0).to(NAME), attached=mask)
@@ -225,3 +238,25 @@ def test_costs_are_read_from_the_clock_once_the_device_is_done(device):
         device.waits.clear()
         work()
         assert device.waits.count("synchronize") >= 2
+
+
+def test_all_dead_weights_are_zeroed_at_once_after_a_step(device):
+    model = toy_network().to(NAME)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    mask = tb.select(tb.scores.magnitude(model), 0.3)
+    with tb.attach(mask, model, optimizer):
+        for harm in (1.0, float("nan")):
+            inputs, targets = next(iter(brief_task(toy_network).batches("train", 0, 0)))
+            nn.functional.cross_entropy(model(inputs.to(NAME)), targets.to(NAME)).backward()
+            with torch.no_grad():
+                for name in mask:
+                    model.get_parameter(name).mul_(-harm)  # −0.0, and NaN
+            device.ran.clear()
+            optimizer.step()
+            assert device.ran.count("aten._foreach_mul_.List") == 1
+            assert "aten.bitwise_and_.Tensor" not in device.ran
+            for name in mask:
+                state = optimizer.state[model.get_parameter(name)]["momentum_buffer"]
+                for tensor in (model.get_parameter(name).detach().cpu(), state.cpu()):
+                    assert not tensor.view(torch.int32)[~mask[name]].any()  # not even a sign
+        assert model.get_parameter("0.weight").isnan().any()  # what lives is not touched

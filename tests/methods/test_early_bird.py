@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 
@@ -362,53 +360,6 @@ def test_a_scaled_training_is_the_plain_one(fused):
         ends.append((tensors_of(model), watch.ticket.mask))
     assert ends[0][1] == ends[1][1]
     assert all(torch.allclose(ends[0][0][name], ends[1][0][name], atol=1e-5) for name in ends[0][0])
-
-
-DISTRIBUTED = """
-import os, sys, torch
-import torch.distributed as dist
-import torch.nn.functional as F
-from torch.nn.parallel import DistributedDataParallel
-import tombola as tb
-from tombola.testing import toy_network
-
-rank, sync = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method="file://" + sync, rank=rank, world_size=2)
-torch.manual_seed(0)
-model = toy_network()
-ddp = DistributedDataParallel(model)
-optimizer = torch.optim.SGD(ddp.parameters(), 0.1, 0.9)
-watch = tb.Worm(0.5, truncate="always", truncation=0.01).watch(ddp, optimizer)
-torch.manual_seed(10 + rank)
-for epoch in range(5):
-    for _ in range(3):
-        optimizer.zero_grad()
-        F.cross_entropy(ddp(torch.randn(10, 1, 8, 8)), torch.arange(10) % 5).backward()
-        optimizer.step()
-    watch.epoch_end()
-print(watch.ticket.mask.digest, round(watch.distance, 6), flush=True)
-dist.barrier()
-os._exit(0)  # Gloo's threads may end an interpreter that finishes, as terminate called.
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="gloo is not in this build")
-def test_two_distributed_processes_see_the_same_masks(tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(DISTRIBUTED)
-    for attempt in range(2):
-        words = [sys.executable, str(script)]
-        both = [
-            subprocess.Popen([*words, str(rank), str(tmp_path / f"sync{attempt}")], stdout=subprocess.PIPE, text=True)
-            for rank in range(2)
-        ]
-        told = [process.communicate(timeout=120)[0] for process in both]
-        if all(process.returncode == 0 for process in both):
-            break
-    assert told[0]
-    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ import copy
 import io
 import math
 import pickle
-import subprocess
-import sys
 import warnings
 from functools import partial
 
@@ -536,77 +534,6 @@ def test_a_compiled_model_is_masked_under_its_own_names():
             assert_dead(mask, model, optimizer)
     loss_of(compiled).backward()
     assert (model[5].weight.grad[~mask["5.weight"]] != 0).any()
-
-
-DISTRIBUTED = """
-import os, sys, torch
-import torch.distributed as dist
-import torch.nn.functional as F
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from tombola import Mask, attach
-from tombola.structure import prunable
-
-rank, sync = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method="file://" + sync, rank=rank, world_size=2)
-for early in (False, True):
-    for view in (False, True):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 3))
-        mask = Mask.of({n: torch.rand(p.shape) < 0.5 for n, p in prunable(model).items()})
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-        handle = attach(mask, model, optimizer) if early else None
-        ddp = DistributedDataParallel(model, gradient_as_bucket_view=view)
-        handle = handle or attach(mask, ddp, optimizer)
-        torch.manual_seed(10 + rank)
-        before = {n: model.get_parameter(n).detach().clone() for n in mask}
-        for step in range(3):
-            optimizer.zero_grad()
-            F.cross_entropy(ddp(torch.randn(6, 10)), torch.randint(3, (6,))).backward()
-            for name in mask:
-                assert not model.get_parameter(name).grad[~mask[name]].any(), ("gradient", name, early, view)
-            optimizer.step()
-            for name in mask:
-                weight = model.get_parameter(name).detach()
-                assert not weight[~mask[name]].any(), ("weight", name, early, view)
-                for state in optimizer.state[model.get_parameter(name)].values():
-                    assert state.shape != weight.shape or not state[~mask[name]].any(), ("state", name)
-        for name, parameter in model.named_parameters():
-            both = [torch.empty_like(parameter) for _ in range(2)]
-            dist.all_gather(both, parameter.detach())
-            assert torch.equal(*both), ("ranks differ", name)
-        for name in mask:
-            assert (model.get_parameter(name).detach() != before[name])[mask[name]].any()
-        handle.detach()
-dist.barrier()
-os._exit(0)  # Gloo's threads may end an interpreter that finishes, as terminate called.
-"""
-
-
-def test_dead_stays_dead_in_two_distributed_processes(tmp_path):
-    for attempt in range(2):
-        ranks = [
-            subprocess.Popen(
-                [sys.executable, "-c", DISTRIBUTED, str(rank), str(tmp_path / f"sync{attempt}")],
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(2)
-        ]
-        try:
-            said = [process.communicate(timeout=60)[1] for process in ranks]
-        except subprocess.TimeoutExpired as error:
-            said = [str(error)]
-        finally:
-            for process in ranks:
-                process.kill()
-        if all(process.returncode == 0 for process in ranks):
-            return
-        print(*said, sep="\n", file=sys.stderr)
-        if any("AssertionError" in text for text in said):
-            break
-    pytest.fail("\n".join(said))
 
 
 # Leaving nothing behind

@@ -30,6 +30,7 @@ from tombola.tickets import (
     bare,
     digest_of,
     eager,
+    is_spread,
     modules_of,
     names_of,
     parameters_of,
@@ -208,21 +209,26 @@ def test_a_compiled_linear_layer_runs_sparse(monkeypatch):
             assert torch.allclose(tb.shrinking.sparse(wrapped, own, batch=8)(IMAGES[:, 0, 0, :4]), expected, atol=1e-5)
 
 
-def test_fully_sharded_networks_are_known_and_refused():
+def test_fully_sharded_networks_have_the_names_of_the_plain_one():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # That FSDP of the first kind is deprecated, and there is no GPU.
         flat = FullyShardedDataParallel(make(), use_orig_params=True, device_id=torch.device("cpu"))
     assert [*parameters_of(flat)] == [*parameters_of(make())]
     assert modules_of(flat).keys() == modules_of(make()).keys()
     assert unwrapped(flat) is flat._fsdp_wrapped_module
-    with pytest.raises(TombolaError, match="the model is wrapped in FSDP"):
+    with pytest.raises(TombolaError, match="the model is wrapped in FullyShardedDataParallel"):
         attach(half(make()), flat)
     sharded = make()
     fully_shard(sharded)
-    assert wrappers.is_sharded(sharded)
+    with torch.no_grad():
+        sharded(IMAGES)  # leaves gathered copies in the places of the parameters
     assert [*parameters_of(sharded)] == [*parameters_of(make())]
-    with pytest.raises(TombolaError, match=r"'0\.weight' is a DTensor"):
-        attach(half(make()), sharded)
+    assert all(is_spread(parameter) for parameter in parameters_of(sharded).values())
+    attach(half(make()), sharded).detach()
+    dead = make()
+    attach(half(make()), dead).detach()
+    values = {name: own for name, own in tensors_of(sharded).items() if name in parameters_of(dead)}
+    assert digest_of(values) == digest_of(dict(parameters_of(dead)))
 
 
 def test_a_class_derived_from_a_wrapper_is_one():

@@ -29,6 +29,28 @@ def test_modules_hold_their_parts_as_they_did():
     assert [*torch_private.own_buffers(module)] == statistics, changed("Module._buffers")
 
 
+def test_changes_in_place_are_counted():
+    tensor = torch.ones(2)
+    before = torch_private.version_of(tensor)
+    assert torch_private.version_of(tensor.add_(1)) != before, changed("Tensor._version")
+    assert torch_private.version_of(None) == 0
+
+
+def test_buffers_outside_checkpoints_are_known():
+    module = nn.Module()
+    module.register_buffer("lasting", torch.ones(1))
+    module.register_buffer("passing", None, persistent=False)
+    assert torch_private.transient_buffers(module) == {"passing"}, changed("Module._non_persistent_buffers_set")
+
+
+def test_reentrant_checkpoints_go_through_what_is_replaced():
+    layer, own = nn.Linear(2, 2), torch.utils.checkpoint.CheckpointFunction
+    with torch_private.without_reentrance(), torch_private.without_reentrance():
+        outputs = torch.utils.checkpoint.checkpoint(layer, torch.ones(1, 2), use_reentrant=True)
+    assert torch.autograd.grad(outputs.sum(), layer.weight)[0].any(), changed("utils.checkpoint.CheckpointFunction")
+    assert torch.utils.checkpoint.CheckpointFunction is own
+
+
 @pytest.mark.parametrize("hook", ["forward_hook", "forward_pre_hook", "full_backward_hook"])
 def test_hooks_of_modules_are_seen(hook):
     module = nn.Linear(2, 2)

@@ -52,7 +52,7 @@ def module(tmp_path, monkeypatch):
 def test_every_field_counts_also_at_its_default(name):
     kind = CLASSES[name]
     usual = {own.name: own.default for own in fields(kind) if own.default is not MISSING and type(own.default) in OTHER}
-    held = {own.name for own in fields(kind)}
+    held = {own.name for own in fields(kind) if "later" not in own.metadata}
     try:
         described = identity(kind())
     except TypeError:

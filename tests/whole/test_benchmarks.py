@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import tombola as tb
+from pretended_device import NAME, pretended_device
 from tombola import zoo
 from tombola.training import binary_accuracy, binary_cross_entropy
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import __main__ as bench
-from benchmarks import spiral
+from benchmarks import gpu, optimizers, spiral
 from benchmarks.ensemble import compared, perceptron
 from benchmarks.greedy import selection
 from benchmarks.measure import Figure, Times, interleaved, peak_bytes, saved_bytes
@@ -101,6 +102,11 @@ def test_the_sparse_benchmark_runs(batch):
     assert 0 < at(0.98, batch).ratio < 3
 
 
+def test_the_optimizers_benchmark_runs():
+    bars = [figure.bar for figure in optimizers.figures((4,), repeats=3)]
+    assert bars == [1.03, 1.03, 1.03, None, None]
+
+
 def test_the_greedy_benchmark_runs():
     figure = selection(300, 200, 3, 5, repeats=2)
     assert figure.bar == 1.3
@@ -125,3 +131,18 @@ def test_the_ensemble_benchmark_compares_a_networks_epochs():
     task = tb.SupervisedTask(perceptron, data, binary_cross_entropy, recipe, binary_accuracy)
     times = compared(task, 8, turns=1, epochs=4)
     assert times.ratio("together", "alone") > 0
+
+
+def test_without_a_gpu_nothing_is_measured_there_and_said_so(capsys):
+    assert gpu.main() == 0
+    assert capsys.readouterr().out == "There is no GPU here, so nothing is measured.\n"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
+def test_the_figures_of_a_gpu_can_be_measured(monkeypatch):
+    monkeypatch.setattr(gpu, "NETWORKS", {"lenet-300-100": (1, 28, 28)})
+    with pretended_device():
+        figures = list(gpu.figures(torch.device(NAME), repeats=2))
+    assert len(figures) == 7
+    assert all(figure.ratio > 0 for figure in figures)

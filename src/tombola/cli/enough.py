@@ -53,7 +53,7 @@ def run(words: Sequence[str]) -> int:
     )
     parts = options.parts
     task = make_task(options.task)
-    if not options.task.loss:
+    if not options.task.task_loss:
         task = replace(task, loss=half_squared_error)
     samples = train_samples(task.batches("train", 0, 0))
     sizes = parts.sizes or (samples // 10, samples // 3, samples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -63,6 +63,7 @@ class ContinuousSparsification:
             raise TombolaError(f"rounds is {self.rounds}; give at least 1")
 
     def find(self, task: Task, run: Run) -> Ticket:
+        _check_optimizer(task)
         model = task.build(run.seed)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         soft = SoftMask(1 / sigmoid(self.start))
@@ -75,7 +76,9 @@ class ContinuousSparsification:
         with run.bars.track("rounds", self.rounds) as tick:
             for index in range(self.rounds):
                 observers: list[Observer] = [TemperatureRamp(self, searched, soft), *([snapshot] if index == 0 else [])]
-                run.stage(f"round-{index:02d}", searching, searched, observers=observers)
+                # The average of the weights would hold that of s too, and the ticket takes neither.
+                recipe = replace(task.recipe, ema=0.0)
+                run.stage(f"round-{index:02d}", searching, searched, recipe=recipe, observers=observers)
                 if index < self.rounds - 1:
                     for score in searched.named_scores.values():
                         score.mul_(self.heat).clamp_(max=self.start)
@@ -106,6 +109,17 @@ class ContinuousSparsification:
         prefix = "called.model."
         tensors = {n.removeprefix(prefix): t for n, t in snapshot.taken.items() if n.startswith(prefix)}
         return {name: tensor * scale if name in mask else tensor for name, tensor in tensors.items()}
+
+
+def _check_optimizer(task: Task) -> None:
+    """TombolaError unless weights and scores can have one optimizer, whose weight decay is known."""
+    recipe = task.recipe
+    own = any(getattr(task, name, None) is not None for name in ("optimizer", "scheduler"))
+    if own or recipe.optimizer not in ("sgd", "adam", "adamw") or recipe.options:
+        raise TombolaError(
+            "continuous sparsification trains weights and scores with one optimizer, and has to know its weight decay; "
+            "give a task whose recipe has sgd, adam or adamw without options, and no optimizer or scheduler of its own"
+        )
 
 
 class SoftMask:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.methods.masked_model import MaskedModel, Weigh, check_real
-from tombola.scores import Called
+from tombola.methods.masked_model import SEARCH, MaskedModel, Weigh
+from tombola.scores import Called, check_real
 from tombola.structure import UnitGroup
 from tombola.tickets import called_with, parameters_of, paths_of
 from tombola.training import Task
@@ -38,7 +38,7 @@ class GatedModel(MaskedModel):
         scored_groups = [group for group in groups if any(part.scored for part in group.slices)]
         if not scored_groups:
             raise TombolaError("the network has no channel that could be removed; search single weights instead")
-        check_real(parameters_of(model))
+        check_real(parameters_of(model), SEARCH)
         paths = paths_of(model)
         self.names = tuple(group.name for group in scored_groups)
         like = next(model.parameters())

@@ -168,7 +168,7 @@ class GreedyChannels:
         """Train the model up to the point where the search begins, and give the epochs that this took."""
         if self.pretrain is None:
             return float(len(run.stage("pretrain", task, model).history))
-        steps, point = length_of(task.batches("train", run.seed, 0)), Step.parse(self.pretrain)
+        steps, point = task.recipe.steps(length_of(task.batches("train", run.seed, 0))), Step.parse(self.pretrain)
         begin = point.iterations(steps)
         if begin > steps * task.recipe.epochs:
             raise TombolaError(
@@ -232,7 +232,7 @@ class GreedyChannels:
 
     def _tune(self, task: Task, model: nn.Module, run: Run, number: int, mask: Mask) -> float:
         """Train for a part of an epoch, another epoch for each layer, and give the epochs that this took."""
-        steps = length_of(task.batches("train", run.seed, 0))
+        steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))
         length = round(self.tune * steps)
         if not length:
             return 0.0
@@ -241,6 +241,7 @@ class GreedyChannels:
             epochs=number + 1,
             start=f"{(number + 1) * steps - length}it",
             optimizer="sgd",
+            options=(),
             lr=self.tune_lr,
             momentum=0.0,
             nesterov=False,

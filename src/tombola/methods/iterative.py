@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from torch import nn
@@ -13,19 +13,16 @@ from tombola.fields import check_fields
 from tombola.methods.density_schedule import Schedule, densities, rounds_for, scope_at
 from tombola.methods.protocol import DensityKind
 from tombola.methods.rewinding import KEEPS_WEIGHTS, check_rewind, prescribed, step_of
-from tombola.methods.rounds import Rewinder, Round
+from tombola.methods.rounds import Rounds
 from tombola.scores import (
     Batches,
     Forward,
     Loss,
     Magnitude,
     Score,
-    View,
     check_goes_with,
-    check_takes,
     forward,
     needs_training,
-    probe_of,
 )
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, check_granularity, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
@@ -124,8 +121,14 @@ class Iterative:
         return Ticket(mask, start, recipe=prescribed(self.rewind, task.recipe), removed=units.removed(kept_units))
 
     def rounds(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, forward: Forward = forward
-    ) -> Generator[Round]:
+        self,
+        model: nn.Module,
+        batches: Batches = (),
+        loss: Loss | None = None,
+        forward: Forward = forward,
+        *,
+        folder: str | Path | None = None,
+    ) -> Rounds:
         """Iterative pruning around your own training: train `round.model` in each round, the ticket in the last.
 
         After each round but the last, the model is pruned and rewound in place.
@@ -135,10 +138,12 @@ class Iterative:
             batches: pairs of inputs and targets, for a score or a granularity that needs data.
             loss: of outputs and targets, for a score that needs it.
             forward: how to call the model on inputs.
+            folder: where it is kept which round it is, and from which weights and mask; a program that was killed goes
+                on with that round. How far the round itself has come is in your own checkpoints.
 
-        Yields:
-            The rounds, the first one dense. Train inside `with round.attach(optimizer)`. A step to rewind to counts the
-            steps of that optimizer, so write it as "500it".
+        Returns:
+            An iterator over the rounds, the first one dense. Train inside `with round.attach(optimizer)`. A step to
+            rewind to counts the steps of that optimizer, so write it as "500it".
 
         Raises:
             TombolaError: if the rewinding or the score needs to know Tombola's own training, or if the first round took
@@ -154,22 +159,7 @@ class Iterative:
                 f"the score '{self.score.name}' as it is set gathers gradients while Tombola trains; in your own loop "
                 "give one that needs no more than batches, as WeightGradient(gather='pass')"
             )
-        units = self.granularity.units(model, probe_of(batches, forward))
-        rewinder = Rewinder(step_of(self.rewind), Values(tensors_of(model), "init"))
-        levels = self.levels(units)
-        start, kept_units, mask = rewinder.initial, None, Mask.full(self.prunable(model))
-        for index, density in enumerate([1.0, *levels]):
-            yield Round(index, density, mask, model, start, rewinder.count if index == 0 else None)
-            if index == len(levels):
-                return
-            view = View(mask=mask, prunable=self.prunable, forward=forward)
-            check_takes(self.score, view)
-            scores = self.score(model, batches, loss, **view)
-            scope, share = scope_at(self.scope, levels[index], levels[-1])
-            kept_units = units.choose(scores, share, scope=scope, within=kept_units, floor=self.floor)
-            mask = units.expand(kept_units, tensors_of(model))
-            start = Values(tensors_of(model), "end") if self.rewind in KEEPS_WEIGHTS else rewinder.values
-            put_values(model, start.tensors)
+        return Rounds(self, model, batches, loss, forward, folder)
 
     def _start(
         self, task: Task, model: nn.Module, seed: int, initial: Values, snapshot: Snapshot, spent: float

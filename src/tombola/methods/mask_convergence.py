@@ -15,7 +15,7 @@ from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.scores import Score
 from tombola.structure import UnitMap, kept_share
-from tombola.tickets import Mask, Scope, TieWarning, parameters_of
+from tombola.tickets import Mask, Scope, TieWarning, own_part, parameters_of, part_like
 from tombola.training import Observer, State
 
 MOMENTS = ("momentum_buffer", "exp_avg")
@@ -155,7 +155,9 @@ class MaskConvergence(Observer):
 
     def _update_dropped(self) -> None:
         mask = self.mask
-        self._dropped = {name: (~mask[name]).to(self._parameters[name].device) for name in mask}
+        self._dropped = {
+            name: part_like(~mask[name], self._parameters[name]).to(self._parameters[name].device) for name in mask
+        }
 
     def _update_factor(self) -> None:
         if not self.full:
@@ -176,11 +178,12 @@ class MaskConvergence(Observer):
         """
         stepped = None if of is None else {parameter for group in of.param_groups for parameter in group["params"]}
         for name, dropped in self._dropped.items():
-            gradient, value = self._parameters[name].grad, self._parameters[name]
-            if gradient is None or not (stepped is None or value in stepped):
+            parameter = self._parameters[name]
+            if parameter.grad is None or not (stepped is None or parameter in stepped):
                 continue
+            gradient = own_part(parameter.grad)
             if self.settings.penalty and name.endswith("weight"):
-                gradient.add_(value.detach().sign().to(gradient.dtype) * scale, alpha=self.settings.penalty)
+                gradient.add_(own_part(parameter).sign().to(gradient.dtype) * scale, alpha=self.settings.penalty)
             if self.factor != 1:
                 gradient.copy_(torch.where(dropped, gradient * self.factor, gradient))
 
@@ -189,7 +192,8 @@ class MaskConvergence(Observer):
         for name, dropped in self._dropped.items():
             for key, moment in optimizer.state.get(self._parameters[name], {}).items():
                 if key in MOMENTS and isinstance(moment, Tensor):
-                    moment.copy_(torch.where(dropped, moment * self.factor, moment))
+                    own = own_part(moment)
+                    own.copy_(torch.where(dropped, own * self.factor, own))
 
     def before_step(self, state: State) -> None:
         self.shape_gradients()

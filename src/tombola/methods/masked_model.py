@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.scores import Called
+from tombola.scores import Called, check_real
 from tombola.structure import Prunable
 from tombola.tickets import Mask, as_density, called_with, kth_largest, paths_of
 from tombola.training import Recipe, Task, TaskWrapper
+
+SEARCH = "a search by trained scores"
 
 Weigh = Callable[[list[Tensor], list[Tensor]], list[Tensor]]
 """From the scores and the weights of all layers to the weights that the network is evaluated at."""
@@ -40,7 +42,7 @@ class MaskedModel(nn.Module):
         super().__init__()
         self.called = Called(model.requires_grad_(requires_grad=False), task.forward)
         paths, searched = paths_of(model), prunable(model)
-        check_real(searched)
+        check_real(searched, SEARCH)
         self.names = tuple(searched)
         self._paths = [f"model.{paths[name]}" for name in self.names]
         self.scores = nn.ParameterList([nn.Parameter(start(weight).to(weight)) for weight in self.weights])
@@ -98,7 +100,13 @@ class MaskedModel(nn.Module):
 
 @dataclass(frozen=True)
 class MaskedTask(TaskWrapper):
-    """The task of a search: the user's own, but with the searched network called in place of the model."""
+    """The task of a search: the user's own, but with the searched network called in place of the model.
+
+    An optimizer and a scheduler of the task's own are for weights: scores train by the recipe.
+    """
+
+    optimizer: ClassVar[None] = None
+    scheduler: ClassVar[None] = None
 
     def forward(self, model: nn.Module, inputs: Any, /) -> Any:
         return model(inputs)
@@ -132,16 +140,6 @@ class Topmost(torch.autograd.Function):
         return gradients[0] * weight * score.sign(), None, None
 
 
-def check_real(weights: Mapping[str, Tensor]) -> None:
-    """Raise TombolaError, which names the first one, if weights are complex: their scores would have no order."""
-    for name, weight in weights.items():
-        if weight.is_complex():
-            raise TombolaError(
-                f"a search by trained scores is for real weights, and '{name}' is complex; use magnitude, or leave it "
-                f"out: Prunable(exclude=('{name}',))"
-            )
-
-
 def check_length(length: float) -> None:
     """Raise TombolaError unless a search can last this many times the recipe's epochs."""
     if not (math.isfinite(length) and length > 0):
@@ -149,7 +147,9 @@ def check_length(length: float) -> None:
 
 
 def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"], lr: float) -> Recipe:
-    """How scores are trained: with the recipe's data and precision, without weight decay, at a cosine learning rate.
+    """How scores are trained: with the recipe's data and precision, at a cosine learning rate.
+
+    Weight decay, clipping, averaging and the optimizer's options are for weights.
 
     Args:
         recipe: the task's.
@@ -168,6 +168,10 @@ def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"
         schedule="cosine",
         warmup=0.0,
         start="0it",
+        options=(),
+        clip=0.0,
+        clip_value=0.0,
+        ema=0.0,
     )
 
 

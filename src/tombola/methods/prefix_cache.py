@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tombola.scores import Forward, Inputs, batch_size
 from tombola.structure import Site, in_mode
-from tombola.tickets import eager, modules_of
+from tombola.tickets import eager, modules_of, recomputable
 from tombola.training import pick
 
 AT_ONCE = 1024
@@ -40,7 +40,7 @@ class PrefixCache:
     @contextmanager
     def ready(self) -> Generator[PrefixCache]:
         """Hook the network, so that it can be tried inside; afterwards it is as it was."""
-        with ExitStack() as hooks, torch.no_grad(), eager():
+        with ExitStack() as hooks, torch.no_grad(), eager(), recomputable():
             for module, site in self._sites.items():
                 if site.entering:
                     hooks.enter_context(module.register_forward_pre_hook(self._multiply_inputs))

@@ -11,11 +11,11 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.methods.gated_channels import GatedModel
 from tombola.methods.masked_model import (
+    SEARCH,
     MaskedModel,
     MaskedTask,
     TopShare,
     check_length,
-    check_real,
     kaiming_uniform,
     rounded,
     score_recipe,
@@ -23,6 +23,7 @@ from tombola.methods.masked_model import (
 )
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import DensityDecay, ScoreFreezing
+from tombola.scores import check_real
 from tombola.structure import Channels, ChannelUnits, Granularity, Prunable, Weights
 from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, parameters_of, tensors_of
 from tombola.tickets.torch_private import NormWithStatistics
@@ -118,14 +119,14 @@ class Supermask(DensityDecay):
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
         weights = self.prunable(model)
-        check_real(weights)
+        check_real(weights, SEARCH)
         names = tuple(weights)
         held = norms_and_biases(model) if self.hold else ()
         start = Seed.of(model, run.seed, self.weights, names, held)
         units = Channels().units(model, run.probe(task)) if isinstance(self.granularity, Channels) else None
         searched, freezing = self.prepare(task, model, run.seed, units)
         searched.to(run.device)
-        steps = length_of(task.batches("train", run.seed, 0))
+        steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))
         recipe, searching = self.search_recipe(task.recipe, steps), MaskedTask(task)
         run.stage("search", searching, searched, recipe=recipe, observers=[freezing])
         mask = kept = freezing.result()

@@ -19,7 +19,7 @@ from tombola.robust.attacks import fgsm, pgd
 from tombola.robust.corruptions import SUITES, Suite, corrupt
 from tombola.robust.detection import auroc, calibration_error, energy, fpr95, msp
 from tombola.structure import in_mode
-from tombola.training import Task
+from tombola.training import Task, bring_along
 
 BATCH = 500
 RANGE_BATCHES = 20
@@ -79,6 +79,7 @@ class Robustness:
             TombolaError: the inputs are not images, or lie beyond black and white.
         """
         device = next(network.parameters()).device
+        bring_along(task, device)
         images, targets = _first(task, "test", self.samples)
         low, high = self._bounds(task, images)
         with in_mode(network, "eval"):

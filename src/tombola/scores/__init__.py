@@ -3,7 +3,7 @@
 from tombola.registry import SCORES
 from tombola.scores.block_scores import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
 from tombola.scores.data_free_scores import BatchNormScale, Magnitude, Random, SynFlow
-from tombola.scores.evaluation import UnusedWarning, batch_size, untouched
+from tombola.scores.evaluation import UnusedWarning, batch_size, check_real, untouched
 from tombola.scores.feature_scores import ExpectedActivation, FeatureRank, ProjectedImportance
 from tombola.scores.gradient_scores import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
 from tombola.scores.kinds import BlockScore, GatheredScore, GradientScore, UnitScore, WeightScore, check_goes_with
@@ -84,6 +84,7 @@ __all__ = [
     "WeightScore",
     "batch_size",
     "check_goes_with",
+    "check_real",
     "check_takes",
     "checked_batch",
     "cka",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -15,7 +15,20 @@ from tombola.errors import TombolaError
 from tombola.nested import mapped, samples_in
 from tombola.scores.types import Batch, Batches, Forward, Loss, checked_batches, forward
 from tombola.structure import Mode, Prunable, in_mode, own_random_state
-from tombola.tickets import HeldTensors, Mask, buffers_of, check_fits, device_of, eager, parameters_of, recomputable
+from tombola.tickets import (
+    HeldTensors,
+    Mask,
+    buffers_of,
+    check_fits,
+    check_whole,
+    device_of,
+    eager,
+    is_spread,
+    own_network,
+    parameters_of,
+    recomputable,
+    whole,
+)
 
 
 class UnusedWarning(UserWarning):
@@ -56,35 +69,50 @@ class Pure:
         parameters = parameters_of(model)
         if mask is not None:
             check_fits(mask, parameters)
-        scored = prunable(model)
+        self._spread = any(is_spread(parameter) for parameter in parameters.values())
+        scored = {name: whole(parameter) for name, parameter in prunable(model).items()}
         self.weights: dict[str, Tensor] = {}
         for name, parameter in scored.items():
             if mask is None or name not in mask:
-                value = parameter.detach().to(precision_of(parameter, dtype), copy=True)
+                value = parameter.to(precision_of(parameter, dtype), copy=True)
             else:
-                value = torch.where(mask[name].to(parameter.device), parameter.detach(), 0.0)
+                value = torch.where(mask[name].to(parameter.device), parameter, 0.0)
                 value = value.to(precision_of(parameter, dtype))
             self.weights[name] = value.requires_grad_()
         values = scored if regrow else self.weights
         # Without regrow, values share their memory with the weights: one copy is enough.
         self.values = {n: value.detach().to(precision_of(value, dtype), copy=regrow) for n, value in values.items()}
-        fixed = {name: self._cast(p.detach()) for name, p in parameters.items() if name not in scored}
+        # What is spread over processes is not called, and so not gathered for nothing.
+        fixed = {
+            name: self._cast(p.detach()) for name, p in parameters.items() if not self._spread and name not in scored
+        }
         buffers = buffers_of(model)
         self._buffers = tuple(buffers)
         # Batch norm in training mode writes into its buffers.
         copies = {name: b.detach().to(precision_of(b, dtype), copy=True) for name, b in buffers.items()}
         self.others = {**fixed, **copies}
         self._own = {name: id(tensor) for name, tensor in {**parameters, **buffers}.items()}
-        self._tensors = HeldTensors(model)
+        self._tensors, self._last = HeldTensors(model), {}
 
     def __call__(self, inputs: Any) -> Any:
+        if self._spread:
+            check_whole(self.model, "a score that calls it")
         values = {**self.weights, **self.others}
         # What backward computes again begins with the buffers that this pass begins with, and leaves them as it did.
         first = {name: values[name].clone() for name in self._buffers} if torch.is_grad_enabled() else {}
         self._swap(values)
         outputs = self._forward(self.model, self._cast(inputs))
-        self._swap({**values, **first})
+        self._last = {**values, **first}
+        self._swap(self._last)
         return outputs
+
+    def first_buffers(self) -> dict[str, Tensor]:
+        """Copies of the buffers that the last call began with, from before its first backward pass."""
+        return {name: self._last[name].clone() for name in self._buffers}
+
+    def begin_again(self, buffers: Mapping[str, Tensor]) -> None:
+        """Before a second backward pass: let what it computes again begin with these buffers, as the first one did."""
+        self._swap({**self._last, **buffers})
 
     def _swap(self, values: Mapping[str, Tensor]) -> None:
         self._tensors.swap({self._own[name]: value for name, value in values.items()})
@@ -131,12 +159,14 @@ def untouched(
         dtype: the precision of the evaluation.
         mask, regrow, prunable, forward, seed: see `View`.
     """
+    model = own_network(model)
     device = device_of(model)
     with (
         own_random_state(device, seed),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         eager(),
+        _differentiable_recurrence(model, device),
         recomputable(),
         in_mode(model, mode),
     ):
@@ -145,6 +175,12 @@ def untouched(
             yield network
         finally:
             network.restore()
+
+
+def _differentiable_recurrence(model: nn.Module, device: torch.device) -> AbstractContextManager[object]:
+    """Inside, recurrent layers on CUDA have gradients in evaluation mode too, and second ones; cuDNN's have neither."""
+    recurrent = device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in model.modules())
+    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 
 
 def gradients_of(value: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> list[Tensor]:
@@ -191,6 +227,16 @@ def check_some_nonzero(gradients: list[Tensor], network: Pure) -> list[Tensor]:
             + (f"{empty} is 0 throughout: give floor=1 or a higher density" if empty else "check the loss and the data")
         )
     return gradients
+
+
+def check_real(weights: Mapping[str, Tensor], what: str) -> None:
+    """Raise TombolaError, which names the first complex weight, if there is one; `what` is for real weights only."""
+    for name, weight in weights.items():
+        if weight.is_complex():
+            raise TombolaError(
+                f"{what} is for real weights, and '{name}' is complex; use magnitude, or leave it out: "
+                f"Prunable(exclude=('{name}',))"
+            )
 
 
 def mean_gradients(network: Pure, batches: Sequence[Batch], loss: Loss) -> list[Tensor]:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores.block_scores import block_outputs
-from tombola.scores.evaluation import untouched
+from tombola.scores.evaluation import check_real, untouched
 from tombola.scores.kinds import Data, Kind, MeasuredScore, Needs
-from tombola.scores.types import Batches, Loss, Scores, View
-from tombola.structure import NORMS, Prunable, is_producer
+from tombola.scores.types import Scores
+from tombola.structure import NORMS, is_producer
 from tombola.tickets import joined, modules_of
 
 Of = Literal["block", "filter"]
@@ -42,11 +42,7 @@ class FeatureScore(MeasuredScore):
     def kind(self) -> Kind:
         return "block" if self.of == "block" else "unit"
 
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        self.check_weights(view.get("prunable", Prunable())(model))
-        data = self.data(batches, loss, view)
+    def worths(self, model: nn.Module, data: Data) -> Scores:
         if self.of == "block":
             return self.block_scores(block_outputs(model, data), data)
         return self.filter_scores(filter_summaries(model, data, self.summary), data)
@@ -213,6 +209,7 @@ def filter_summaries(model: nn.Module, data: Data, summary: Callable[[Tensor], T
     """
     batches = list(data.batches)
     with untouched(model, mode="eval", **data.view) as network, torch.no_grad():
+        check_real(network.weights, f"the score '{data.score}'")
         layers = {name: layer for name, layer in _layers(model).items() if name in network.weights}
         # A first pass shows which layers a norm follows: only there the layer's own output does not count.
         with_norm: set[str] = set()

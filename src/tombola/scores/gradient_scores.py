@@ -125,23 +125,28 @@ class Grasp(GradientScore):
             products = [torch.zeros_like(weight) for weight in network.weights.values()]
             for batch in batches:
                 value = loss_of(network, batch, cooled) * (batch_size(batch) / samples)
-                torch._foreach_add_(products, hessian_product(value, network.weights, mean))
+                torch._foreach_add_(products, hessian_product(value, network, network.weights, mean))
             check_some_nonzero(products, network)
         return {n: v * p for (n, v), p in zip(network.values.items(), products, strict=True)}
 
 
-def hessian_product(value: Tensor, weights: Mapping[str, Tensor], direction: Sequence[Tensor] | None) -> list[Tensor]:
+def hessian_product(
+    value: Tensor, network: Pure, weights: Mapping[str, Tensor], direction: Sequence[Tensor] | None
+) -> list[Tensor]:
     """The Hessian of a value times a direction.
 
     Args:
         value: one number, as a loss.
+        network: its last call computed the value.
         weights: the weights by name.
         direction: one tensor for each weight; the value's own gradient if None.
 
     Returns:
         One tensor for each weight.
     """
+    buffers = network.first_buffers()
     gradients = gradients_of(value, weights, create_graph=True)
+    network.begin_again(buffers)
     # autograd would take this second derivative for 0, and not raise an error.
     if any(node.name() == "torch::autograd::Error" for node in _nodes(gradients)):
         raise RuntimeError("derivative of a function marked @once_differentiable")

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
-from tombola.scores.evaluation import Pure, first_batches, mean_gradients, required_loss, untouched
+from tombola.scores.evaluation import Pure, check_real, first_batches, mean_gradients, required_loss, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
-from tombola.structure import NM, Channels, Filters, Granularity, Mode, PartUnits, Prunable, QueryKey, Weights
+from tombola.structure import NM, Channels, Filters, Granularity, Mode, PartUnits, QueryKey, Weights
+from tombola.tickets import batches_of_all, own_network, same_on_all
 
 Kind = Literal["weight", "unit", "block"]
 """What a score ranks.
@@ -72,12 +73,12 @@ class Data:
         self.batches = batches
         self.view = view
         self.seed = view.get("seed", 0)
-        self._score, self._loss = score, loss
+        self.score, self._loss = score, loss
 
     @property
     def loss(self) -> Loss:
         """The loss. Raises TombolaError if none was given."""
-        return required_loss(self._loss, self._score)
+        return required_loss(self._loss, self.score)
 
 
 @dataclass(frozen=True)
@@ -123,23 +124,22 @@ class MeasuredScore:
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
         data = self.data(batches, loss, view)
-        with self.evaluated(model, view) as network:
+        if self.needs != "data":
+            return self.worths(model, data)
+        data.batches = batches_of_all(model, data.batches)
+        return same_on_all(model, self.worths(own_network(model), data))
+
+    def worths(self, model: nn.Module, data: Data) -> Scores:
+        """The scores of a network, on batches that all processes that train it have in common."""
+        with self.evaluated(model, data.view) as network:
+            if not self.takes_complex:
+                check_real(network.weights, f"the score '{self.name}'")
             return self.measure(network, data)
 
     def evaluated(self, model: nn.Module, view: View) -> Any:
         """A context manager that gives the network at the view's mask, in the score's mode and precision."""
-        self.check_weights(view.get("prunable", Prunable())(model))
         settings: Any = {"mode": self.mode, "dtype": self.precision, **view}
         return untouched(model, **settings)
-
-    def check_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Raise TombolaError, which names the first complex one, unless the score can rank these weights."""
-        named = next((name for name, weight in weights.items() if weight.is_complex()), None)
-        if named is not None and not self.takes_complex:
-            raise TombolaError(
-                f"the score '{self.name}' is for real weights, and '{named}' is complex; use magnitude, or leave it "
-                f"out: Prunable(exclude=('{named}',))"
-            )
 
     def measure(self, network: Pure, data: Data) -> Scores:
         """The scores; larger = keep. The network's tensors are copies, which the score may change."""
@@ -247,12 +247,6 @@ class BlockScore(MeasuredScore):
     @property
     def kind(self) -> Kind:
         return "block"
-
-    def __call__(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
-    ) -> Scores:
-        self.check_weights(view.get("prunable", Prunable())(model))
-        return self.worths(model, self.data(batches, loss, view))
 
     def worths(self, model: nn.Module, data: Data) -> Scores:
         """The scores of the network's blocks; larger = keep. The network must stay unchanged."""

@@ -75,11 +75,11 @@ class ProsPr(WeightScore):
         trained = [name for name, p in parameters.items() if p.requires_grad and name in network.others]
         start = network.weights | {name: network.others[name] for name in trained}
         with twice_differentiable(self.name) if self.gradient == "full" else nullcontext():
-            gradients = self._gradient_after_steps(start, _losses(network, data))
+            gradients = self._gradient_after_steps(network, start, _losses(network, data))
             check_some_nonzero([gradients[name] for name in network.weights], network)
         return {name: value.mul_(gradients[name]).abs_() for name, value in network.values.items()}
 
-    def _gradient_after_steps(self, start: Point, loss_at: LossAt) -> Point:
+    def _gradient_after_steps(self, network: Pure, start: Point, loss_at: LossAt) -> Point:
         """The gradient of the loss after the steps, with respect to their start (`full`) or their end."""
         point, velocity, path = _leaves(start), None, []
         for step in range(self.steps):
@@ -98,7 +98,8 @@ class ProsPr(WeightScore):
             point = path.pop()
             decayed = torch._foreach_mul(velocity_adjoint, self.momentum)
             velocity_adjoint = torch._foreach_sub(decayed, adjoint, alpha=self.lr)
-            adjoint = torch._foreach_add(adjoint, hessian_product(loss_at(point, step), point, velocity_adjoint))
+            curved = hessian_product(loss_at(point, step), network, point, velocity_adjoint)
+            adjoint = torch._foreach_add(adjoint, curved)
         return dict(zip(start, adjoint, strict=True))
 
 

@@ -18,7 +18,7 @@ from tombola.errors import TombolaError
 from tombola.files import write_atomically
 from tombola.nested import mapped, samples_in, tensors_in
 from tombola.scores import Inputs, forward
-from tombola.tickets import bare
+from tombola.tickets import bare, check_whole
 
 TOLERANCE = 1e-4
 
@@ -78,6 +78,7 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise TombolaError(f"{error.name} is not installed; pip install 'tombola[export]'") from error
+    check_whole(model, "its export")
     # A copy, so that the caller's model keeps its mode and device.
     model, example = bare(copy.deepcopy(model)).cpu().eval(), mapped(example, Tensor.cpu)
     tensors, inputs = tensors_in(example), _names_of(example, "input")

@@ -17,7 +17,7 @@ from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
 from tombola.structure import Probe, outputs_in, own_random_state, parts_of
-from tombola.tickets import Mask, Ticket, attach, bare, check_network, device_of, steppers_of, zeros_of
+from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_whole, device_of, steppers_of, zeros_of
 
 TOLERANCE = 1e-9
 
@@ -115,6 +115,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         raise TombolaError(
             "the model is wrapped in DDP, which holds on to its parameters; shrink model.module and wrap the result"
         )
+    check_whole(model, "shrinking it")
     try:
         masked = bare(copy.deepcopy(model))
     except RuntimeError as error:

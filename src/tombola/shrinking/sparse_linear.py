@@ -19,7 +19,18 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.shrinking.csr_kernels import kernels
 from tombola.shrinking.cutting import replace
-from tombola.tickets import Mask, Ticket, bare, check_fits, device_of, joined, modules_of, parameters_of, zeros_of
+from tombola.tickets import (
+    Mask,
+    Ticket,
+    bare,
+    check_fits,
+    check_whole,
+    device_of,
+    joined,
+    modules_of,
+    parameters_of,
+    zeros_of,
+)
 
 REPEATS = 15
 MIN_GAIN = 1.1
@@ -144,6 +155,7 @@ def sparse(model: nn.Module, ticket: Ticket | Mask, *, batch: int = 256) -> nn.M
         'SparseLinear'
     """
     mask = zeros_of(ticket)
+    check_whole(model, "a sparse copy of it")
     measured = timings(model, mask, batch=batch)
     slow = [timing for timing in measured if timing.best == "dense"]
     if slow:

@@ -16,7 +16,7 @@ from tombola.structure.channel_map import ChannelMap
 from tombola.structure.meta_twin import meta_twin
 from tombola.structure.outputs import outputs_in
 from tombola.structure.torch_pruning import Operation, operations_of
-from tombola.tickets import bare, recomputable
+from tombola.tickets import bare, check_whole, recomputable
 
 Probe = Callable[[nn.Module], Any]
 """Calls a model on an example of its inputs."""
@@ -51,6 +51,7 @@ def traced(model: nn.Module, probe: Probe) -> Traced:
     Raises:
         TombolaError: if the call fails or gives no tensor with a gradient.
     """
+    check_whole(model, "a trace of its channels")
     # On the meta device nothing is computed; a network whose path depends on values needs a device that has them.
     for copied in (meta_twin, copy.deepcopy):
         try:

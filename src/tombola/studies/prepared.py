@@ -119,6 +119,8 @@ def at_rate(arm: Arm, lr: float | None) -> Arm:
     """The same arm, trained at another learning rate if one is given."""
     if lr is None:
         return arm
+    if getattr(arm.task, "optimizer", None) is not None:
+        raise TombolaError("the task's own optimizer has learning rates of its own; leave lr out, or set it there")
     if arm.ticket is not None:
         return replace(arm, ticket=replace(arm.ticket, recipe={**arm.ticket.recipe, "lr": lr}))
     return replace(arm, task=with_recipe(arm.task, replace(arm.task.recipe, lr=lr)))

@@ -59,8 +59,8 @@ class TaskOptions:
             test/
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
         hold_out: how many of the last classes to keep out of training and testing, to see whether they are told apart
-        loss: what training lowers; "" for the usual one of the data
-        metric: what is measured, larger is better; "" for the one that goes with the loss
+        task_loss: what training lowers; "" for the usual one of the data
+        task_metric: what is measured, larger is better; "" for the one that goes with the loss
     """
 
     data: Annotated[str, arg(help=f"{', '.join(DATA)}; or {OWN_DATA}")] = "digits"
@@ -69,8 +69,8 @@ class TaskOptions:
     data_dir: Path | None = None
     image_size: int | None = None
     hold_out: int = 0
-    loss: Annotated[str, arg(help=f"{', '.join(LOSSES)}; or {OWN_MEASURE}")] = ""
-    metric: Annotated[str, arg(help=f"{', '.join(METRICS)}; or {OWN_MEASURE}")] = ""
+    task_loss: Annotated[str, arg(help=f"{', '.join(LOSSES)}; or {OWN_MEASURE}")] = ""
+    task_metric: Annotated[str, arg(help=f"{', '.join(METRICS)}; or {OWN_MEASURE}")] = ""
     recipe: Recipe = Recipe()
 
 
@@ -114,8 +114,8 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             usual,
             **named,
             width=msgspec.convert(said.get("width", usual.width), Share, strict=False),
-            loss=said.get("loss", usual.loss),
-            metric=said.get("metric", usual.metric),
+            task_loss=said.get("task-loss", usual.task_loss),
+            task_metric=said.get("task-metric", usual.task_metric),
             hold_out=msgspec.convert(said.get("hold-out", usual.hold_out), Count, strict=False),
             image_size=msgspec.convert(said.get("image-size", usual.image_size), Count | None, strict=False),
             data_dir=Path(said["data-dir"]) if "data-dir" in said else usual.data_dir,
@@ -128,7 +128,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
 
 
 def _refuse_code_and_folders(said: Mapping[str, str]) -> None:
-    for key in ("data", "model", "loss", "metric"):
+    for key in ("data", "model", "task-loss", "task-metric"):
         if ":" in said.get(key, ""):
             raise TombolaError(
                 f"the file's task has the {key} '{said[key]}', which is code that would be imported and called; if you "
@@ -187,7 +187,7 @@ def make_task(options: TaskOptions) -> SupervisedTask:
 
 def _measures(options: TaskOptions) -> dict[str, Any]:
     """The loss and the metric that are asked for, if any: names of the registry, and the user's functions."""
-    asked = {slot: getattr(options, slot) for slot in ("loss", "metric")}
+    asked = {"loss": options.task_loss, "metric": options.task_metric}
     return {slot: _users_function(name, slot) if ":" in name else name for slot, name in asked.items() if name}
 
 
@@ -224,7 +224,8 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     labels = {"data": options.data, "model": options.model}
     if options.width != 1.0:
         labels["width"] = f"{options.width:g}"
-    labels |= {name: value for name in ("loss", "metric") if (value := getattr(options, name))}
+    labels |= {"task-loss": options.task_loss} if options.task_loss else {}
+    labels |= {"task-metric": options.task_metric} if options.task_metric else {}
     labels |= {"data-dir": str(options.data_dir)} if options.data_dir else {}
     labels |= {"hold-out": str(options.hold_out)} if options.hold_out else {}
     labels |= {"image-size": str(options.image_size)} if options.image_size else {}

@@ -9,6 +9,16 @@ from tombola.tickets.others_masks import ZerosWarning, mask_of_pruned, mask_of_t
 from tombola.tickets.pattern_selection import select_pattern
 from tombola.tickets.recomputation import HeldTensors, Recomputation, called_with, recomputable
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
+from tombola.tickets.sharding import (
+    batches_of_all,
+    check_whole,
+    is_spread,
+    own_network,
+    own_part,
+    part_like,
+    same_on_all,
+    whole,
+)
 from tombola.tickets.start import InitialWeights, Seed, Values
 from tombola.tickets.tensor_names import (
     buffers_of,
@@ -20,7 +30,7 @@ from tombola.tickets.tensor_names import (
     paths_of,
     places_of,
 )
-from tombola.tickets.tensors import check_fits, device_of, digest_of, put_values, tensors_of
+from tombola.tickets.tensors import check_fits, check_values, device_of, digest_of, put_values, tensors_of
 from tombola.tickets.ticket import Dead, Provenance, Ticket, zeros_of
 from tombola.tickets.wrappers import bare, eager, unwrapped
 
@@ -45,13 +55,17 @@ __all__ = [
     "as_density",
     "attach",
     "bare",
+    "batches_of_all",
     "buffers_of",
     "called_with",
     "check_fits",
     "check_network",
+    "check_values",
+    "check_whole",
     "device_of",
     "digest_of",
     "eager",
+    "is_spread",
     "joined",
     "kth_largest",
     "mask_of_pruned",
@@ -59,16 +73,21 @@ __all__ = [
     "mask_of_zeros",
     "modules_of",
     "names_of",
+    "own_network",
+    "own_part",
     "parameters_of",
+    "part_like",
     "paths_of",
     "places_of",
     "prune_by",
     "put_values",
     "recomputable",
+    "same_on_all",
     "select",
     "select_pattern",
     "steppers_of",
     "tensors_of",
     "unwrapped",
+    "whole",
     "zeros_of",
 ]

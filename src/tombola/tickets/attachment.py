@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.handle import Handle
-from tombola.tickets.kept_words import KeptWords
+from tombola.tickets.kept_words import KeptWords, zero
 from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, Stepper, after_each_step, state_of, steppers_of
+from tombola.tickets.sharding import check_not_flat, check_same, own_part, reshard
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits
 from tombola.tickets.ticket import Dead, Ticket
 from tombola.tickets.torch_private import gradient_hooks, steps_in_backward
-from tombola.tickets.wrappers import is_distributed, is_sharded
 
 
 class AttachWarning(UserWarning):
@@ -35,7 +35,8 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
 
     Args:
         what: the mask, or the ticket whose mask and held parameters are kept.
-        model: the network that the mask was made for, however wrapped (DDP, torch.compile); changed in place.
+        model: the network that the mask was made for, however wrapped or spread over processes (DDP, FSDP2,
+            torch.compile); changed in place. Distribute it first: each process then keeps its part of the mask.
         optimizer: what trains it, or all of several in a list or a dictionary; wrapped ones too, as those of accelerate
             and Fabric, Lookahead and SAM. Without one, only gradients are zeroed while you train, so that momentum from
             before and weight decay can move dead weights.
@@ -47,8 +48,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
         A handle to detach with, which is also a context manager.
 
     Raises:
-        TombolaError: if the model is another architecture, is wrapped in FSDP or has DTensors, or if an optimizer runs
-            inside backward or holds none of the masked parameters.
+        TombolaError: if the model is another architecture or is wrapped in FSDP of the first kind, if the processes
+            that train it were given different masks, or if an optimizer runs inside backward or holds none of the
+            masked parameters.
 
     Examples:
         >>> model = nn.Linear(2, 1)
@@ -65,8 +67,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     dead = dead or (what.dead if isinstance(what, Ticket) else "zero")
     if dead not in ("zero", "frozen"):
         raise TombolaError(f"dead is {dead!r}; give 'zero' or 'frozen'")
+    check_not_flat(model)
+    check_same(model, f"{mask.digest} {held} {dead}", "mask")
     parameters, steppers = parameters_of(model, remove_duplicate=False), steppers_of(optimizer)
-    _refuse_sharded(model, parameters)
     check_fits(mask, parameters)
     _refuse_hooked(parameters)
     if missing := [name for name in held if name not in parameters]:
@@ -76,25 +79,30 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     _check_steppers(steppers, parameters, {*mask, *held})
     masked = {parameter: KeptWords(kept) for parameter, kept in _kept_of(mask, parameters).items()}
     still = [p for name, p in parameters.items() if name in held or (dead == "frozen" and p not in masked)]
-    start = {parameter: parameter.detach().clone() for parameter in still}
+    start = {parameter: own_part(parameter).clone() for parameter in still}
     levels = list({id(level): level for stepper in steppers for level in stepper.levels}.values())
 
     def settle(*stepped: Any) -> None:
         for parameter, value in start.items():
-            parameter.detach().copy_(value)
+            own_part(parameter).copy_(value)
+        # After what is held, so that what is dead and held is zero.
+        pairs = [words.in_words(parameter) for parameter, words in masked.items()]
         for parameter, words in masked.items():
             for level in stepped:
                 for state in state_of(level, parameter).values():
                     if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
-                        words.zero_dead(state)
-            # After what is held, so that what is dead and held is zero; after state, which may share its memory.
-            words.settle(parameter)
+                        pairs.append(words.in_words(state))
+        zero(pairs)
+        for parameter, words in masked.items() if dead == "frozen" else ():  # after state, which may share its memory
+            words.thaw(parameter)
 
     def freeze() -> None:
         for parameter, words in masked.items() if dead == "frozen" else ():
             words.freeze(parameter)
 
     def follow(other: Mask) -> None:
+        check_same(model, other.digest, "mask")
+        reshard(model)
         for parameter, kept in _kept_of(other, parameters).items():
             masked[parameter].keep(kept)
             if parameter.grad is not None:
@@ -142,16 +150,6 @@ def _on_gradient(parameter: nn.Parameter, hook: Callable[[Tensor], None]) -> Cal
 
 def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
-
-
-def _refuse_sharded(model: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
-    for name, parameter in parameters.items():
-        if is_distributed(parameter):
-            raise TombolaError(
-                f"'{name}' is a DTensor, which a mask cannot follow; attach before you distribute, or use DDP"
-            )
-    if any(is_sharded(module) for module in model.modules()):
-        raise TombolaError("the model is wrapped in FSDP, whose flat parameters a mask cannot follow; use DDP")
 
 
 def _refuse_hooked(parameters: dict[str, nn.Parameter]) -> None:

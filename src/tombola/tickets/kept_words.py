@@ -1,22 +1,24 @@
-"""A parameter's mask as machine words, which assign at the speed of arithmetic."""
+"""A mask as machine words, which write zeros into tensors, many at once on a GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.tickets.sharding import layout_of, own_part, part_like
+from tombola.tickets.torch_private import multiply_
 
 WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class KeptWords:
-    """One parameter's mask as machine words: all bits 1 where a position is kept, all 0 where it is dead.
+    """One parameter's mask as machine words, which assign +0.0 to what is dead, NaN and −0.0 included; see `zero`.
 
-    A bitwise AND with them assigns +0.0 to what is dead, NaN and −0.0 included, at the speed of a multiplication. An
-    instance is also the hook that does so to its parameter's gradient.
+    An instance is also the hook that does so to its parameter's gradient.
 
     Args:
         kept: True = kept, of the parameter's shape.
@@ -35,24 +37,29 @@ class KeptWords:
 
     def freeze(self, parameter: Tensor) -> None:
         """Let the parameter's dead positions have their present values from here on, and not 0."""
-        self._frozen, self._loaded = parameter.detach().masked_fill(self.kept.to(parameter.device), 0), False
+        self._frozen, self._loaded = self._dead_in(parameter), False
 
-    def settle(self, parameter: Tensor) -> None:
-        """Write to the parameter's dead positions what belongs there: 0.0, or what was frozen, bit for bit."""
-        self.zero_dead(parameter)
+    def thaw(self, parameter: Tensor) -> None:
+        """Write to the parameter's dead positions, which are 0.0, what was frozen there, bit for bit."""
         if (frozen := self._frozen_like(parameter)) is not None:
             _as_words(parameter).bitwise_or_(frozen)
 
     def zero_dead(self, tensor: Tensor) -> None:
         """Write 0.0 to each dead position of a tensor of the parameter's shape."""
-        kept = self.kept.unsqueeze(-1) if tensor.is_complex() else self.kept
-        tensor = _as_real(tensor)
-        key = _layout(tensor)
+        zero([self.in_words(tensor)])
+
+    def in_words(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """The memory of a tensor of the parameter's shape, and the mask, both as words."""
+        part = _as_real(tensor)
+        key = (*_layout(part), layout_of(tensor))
         words = self._words.get(key)
-        if words is None:  # of the tensor's own layout, so that the AND runs over contiguous memory
-            words = torch.empty_like(tensor, dtype=WORD_TYPES[tensor.element_size()], requires_grad=False)
-            self._words[key] = words.copy_(kept).neg_()  # −1 is the word whose bits are all 1
-        tensor.view(words.dtype).bitwise_and_(words)
+        if words is None:  # of the tensor's own layout, so that what is done runs over contiguous memory
+            kept = part_like(self.kept, tensor)
+            words = torch.empty_like(part, dtype=WORD_TYPES[part.element_size()], requires_grad=False)
+            self._words[key] = words.copy_(kept.unsqueeze(-1) if tensor.is_complex() else kept)
+            if part.is_cpu:
+                words.neg_()  # −1 is the word whose bits are all 1
+        return part.view(words.dtype), words
 
     def __call__(self, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -69,20 +76,43 @@ class KeptWords:
         """The frozen values as machine words, 0 where a position is kept, in the parameter's layout of now."""
         if self._frozen is None:
             return None
-        if _layout(self._frozen) != _layout(parameter):
-            self._frozen = torch.empty_like(parameter, requires_grad=False).copy_(self._frozen)
+        part = own_part(parameter)
+        if _layout(self._frozen) != _layout(part):
+            self._frozen = torch.empty_like(part, requires_grad=False).copy_(self._frozen)
         return _as_words(self._frozen)
 
     def _check_loaded(self, parameter: Tensor) -> None:
         """Refuse, in the first backward pass, to train on other weights than those that were frozen."""
         frozen = self._frozen_like(parameter)
-        present = parameter.detach().masked_fill(self.kept.to(parameter.device), 0)
-        if frozen is not None and not torch.equal(_as_words(present), frozen):
+        if frozen is not None and not torch.equal(_as_words(self._dead_in(parameter)), frozen):
             raise TombolaError(
                 "weights that stay frozen were changed after the mask was attached, as by load_state_dict; attach the "
                 "mask after that"
             )
         self._loaded = True
+
+    def _dead_in(self, parameter: Tensor) -> Tensor:
+        """A copy of this process's part of the parameter, 0 where a position is kept."""
+        return own_part(parameter).masked_fill(part_like(self.kept, parameter).to(parameter.device), 0)
+
+
+def zero(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Write 0.0 where masks are dead: on the CPU by a bitwise AND, elsewhere by a product of whole numbers.
+
+    Both assign, and keep what is kept bit for bit. A GPU takes longer to start such a piece of work than to do it, and
+    of products torch starts one for many tensors.
+
+    Args:
+        pairs: what `in_words` gave.
+    """
+    elsewhere: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, Tensor]]] = {}
+    for values, words in pairs:
+        if values.is_cpu:
+            values.bitwise_and_(words)
+        else:
+            elsewhere.setdefault((values.dtype, values.device), []).append((values, words))
+    for alike in elsewhere.values():
+        multiply_(*zip(*alike, strict=True))
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:
@@ -90,8 +120,8 @@ def _layout(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _as_real(tensor: Tensor) -> Tensor:
-    """The tensor's own memory, with complex numbers as pairs of real ones."""
-    tensor = tensor.detach()
+    """The memory of a tensor's part in this process, with complex numbers as pairs of real ones."""
+    tensor = own_part(tensor)
     if not tensor.is_complex():
         return tensor
     return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)

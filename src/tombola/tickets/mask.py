@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.tickets.sharding import whole
 
 Shape = tuple[int, ...]
 
@@ -215,7 +216,7 @@ class Mask(Mapping[str, Tensor]):
 def _nonzero(name: str, tensor: Tensor) -> np.ndarray:
     """Where a tensor is True or non-zero."""
     try:
-        values = tensor.detach()
+        values = whole(tensor)
         if values.dtype.itemsize == 1 and values.is_floating_point():
             values = values.float()  # float8 cannot be compared
         # torch compares, because NumPy lacks some of its types, such as bfloat16.

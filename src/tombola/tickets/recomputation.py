@@ -6,7 +6,7 @@ module's own back. What stands in for them therefore stays in its place until th
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tombola.errors import TombolaError
 from tombola.tickets.torch_private import own_buffers, own_parameters, version_of, without_reentrance
 
 
@@ -24,17 +23,13 @@ class HeldTensors:
 
     Args:
         module: the module.
-
-    Raises:
-        TombolaError: for a part in TorchScript, whose tensors are out of reach.
     """
 
     def __init__(self, module: nn.Module) -> None:
         parts = list(module.modules())
-        if any(isinstance(part, torch.jit.ScriptModule) for part in parts):
-            raise TombolaError("the network is in TorchScript, whose tensors cannot be replaced; give the one before")
         self._recurrent = [part for part in parts if isinstance(part, nn.RNNBase)]
-        self._stores = [(store, dict(store)) for part in parts for store in (own_parameters(part), own_buffers(part))]
+        stores: Iterable[Any] = (store for part in parts for store in (own_parameters(part), own_buffers(part)))
+        self._stores: list[tuple[Any, dict[str, Any]]] = [(store, dict(store.items())) for store in stores]
 
     def swap(self, values: Mapping[int, Tensor]) -> None:
         """Put other tensors in the place of some, and the module's own in the place of all others.
@@ -43,7 +38,8 @@ class HeldTensors:
             values: by the `id` of the module's own tensor, so that a tied one is replaced everywhere.
         """
         for store, own in self._stores:
-            store.clear()
+            for key in [key for key, _ in store.items() if key not in own]:  # what a forward pass has added
+                del store[key]
             for key, tensor in own.items():
                 store[key] = values.get(id(tensor), tensor)
 

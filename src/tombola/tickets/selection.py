@@ -14,6 +14,7 @@ from torch import Tensor
 from tombola.errors import TombolaError, unknown
 from tombola.tickets.layer_budgets import Scope, as_density, explicit_units, quotas
 from tombola.tickets.mask import Bits, Mask
+from tombola.tickets.sharding import whole
 
 SAMPLE = 1 << 16
 """About how many scores are sampled to bracket a threshold; where there are no more than these, none are."""
@@ -103,7 +104,7 @@ def flat_scores(scores: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     if not scores:
         raise TombolaError("there is nothing to select from: the network has no prunable weight")
     dtype = torch.float64 if any(s.dtype == torch.float64 for s in scores.values()) else torch.float32
-    flat = {name: score.detach().to("cpu", dtype).reshape(-1) for name, score in scores.items()}
+    flat = {name: whole(score).to("cpu", dtype).reshape(-1) for name, score in scores.items()}
     for name, values in flat.items():
         # A sum is faster than a test of each value; it is NaN also where +inf and -inf meet, which may be scores.
         if values.sum().isnan() and values.isnan().any():

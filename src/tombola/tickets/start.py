@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.tickets.sharding import own_part, part_like, whole
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import digest_of, tensors_of
 
@@ -75,16 +76,17 @@ def overlay(
         return
     generator = torch.Generator().manual_seed(seed)  # of its own, so that torch's random state stays
     for name, parameter in parameters_of(model).items():
+        own = own_part(parameter)
         if name in held:
-            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+            own.fill_(1.0 if name.endswith("weight") else 0.0)
         elif name in names:
             if parameter.is_complex():
                 raise TombolaError(f"'{name}' is complex, and {weights} weights are real; give weights='own'")
             deviation = math.sqrt(2 / _fan_in(parameter))
             if weights == "signed-constant":
-                parameter.copy_(torch.where(parameter < 0, -deviation, deviation))
+                own.copy_(torch.where(own < 0, -deviation, deviation))
             else:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
+                own.copy_(part_like(torch.randn(parameter.shape, generator=generator) * deviation, parameter))
 
 
 def _fan_in(weight: Tensor) -> int:
@@ -96,7 +98,8 @@ class Values:
     """Start from stored parameters and buffers.
 
     Args:
-        tensors: by plain names; they are copied to the CPU.
+        tensors: by plain names; they are copied to the CPU, whole, so that all processes of a sharded network make them
+            together.
         what: which values they are, as "500it", "2ep", "end" or "transformed".
         epochs_spent: the training that went into them, in epochs of the task; a fair dense control gets it too.
     """
@@ -106,7 +109,7 @@ class Values:
     epochs_spent: float = 0.0
 
     def __post_init__(self) -> None:
-        snapshot = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()}
+        snapshot = {name: whole(tensor).cpu().clone() for name, tensor in self.tensors.items()}
         object.__setattr__(self, "tensors", MappingProxyType(snapshot))
 
     def __eq__(self, other: object) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tombola.errors import TombolaError
+from tombola.tickets.sharding import reshard
 from tombola.tickets.torch_private import children_of, own_buffers, own_parameters
 from tombola.tickets.wrappers import Wrapper, loaded, wrapper_of
 
@@ -116,6 +117,7 @@ def joined(name: str, part: str) -> str:
 
 def _tensors_by_name(model: nn.Module, *stores: Store, remove_duplicate: bool = True) -> dict[str, tuple[str, Tensor]]:
     """Path and tensor by plain name; TombolaError if two tensors share one, as in a wrapper with parts of its own."""
+    reshard(model)
     by_name: dict[str, tuple[str, Tensor]] = {}
     listed: set[Tensor] = set()
     places = list(places_of(model, remove_duplicate=remove_duplicate))

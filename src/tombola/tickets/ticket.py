@@ -128,7 +128,7 @@ class Ticket:
                     "other values from that seed; use the model and the torch version that the ticket was found with"
                 )
             return
-        put_values(model, self.start.tensors)
+        put_values(model, self.start.tensors, of_ticket=True)
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file; a kill or a full disk leaves what was there before."""

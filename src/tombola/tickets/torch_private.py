@@ -8,7 +8,7 @@ are needed to add up gradients; the contract test covers them too.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -70,7 +70,7 @@ def without_reentrance() -> Generator[None]:
     """Inside, `torch.utils.checkpoint` computes as with `use_reentrant=False`, whatever a network asks for."""
     with _lock:  # several threads may be inside, and the last one puts torch's own back
         _inside.append(DOOR.part(checkpoint, "CheckpointFunction"))
-        checkpoint.CheckpointFunction = NotReentrant
+        checkpoint.CheckpointFunction = NotReentrant  # ty: ignore[invalid-assignment]
     try:
         yield
     finally:
@@ -105,6 +105,11 @@ def runs_step_hooks(optimizer: Any) -> bool:
     """Whether hooks of this object run when it steps; a wrapper of an optimizer may be an Optimizer without them."""
     hooked = getattr(getattr(type(optimizer), "step", None), "hooked", False)
     return hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
+
+
+def multiply_(tensors: Sequence[Tensor], factors: Sequence[Tensor]) -> None:
+    """Multiply each tensor by its factor, in place; on a GPU in one piece of work."""
+    DOOR.part(torch, "_foreach_mul_")(tensors, factors)
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:

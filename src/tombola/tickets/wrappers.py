@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tombola.tickets.torch_private import children_of
 
@@ -99,18 +99,6 @@ def eager() -> AbstractContextManager[object]:
     Hooks then see every module, gradients can be differentiated again, and results equal the plain network's.
     """
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-
-
-def is_sharded(module: nn.Module) -> bool:
-    """Whether FSDP shards a module, so that other processes hold a part of its parameters."""
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    kinds = (getattr(fsdp, name, None) for name in ("FullyShardedDataParallel", "FSDPModule"))
-    return isinstance(module, tuple(kind for kind in kinds if kind is not None))
-
-
-def is_distributed(parameter: Tensor) -> bool:
-    """Whether a tensor is spread over processes, as FSDP2's parameters are."""
-    return type(parameter).__name__ == "DTensor" or hasattr(parameter, "placements")
 
 
 def _inside(module: nn.Module, known: Known) -> nn.Module:

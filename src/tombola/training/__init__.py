@@ -5,13 +5,16 @@ from tombola.training.checkpoint import is_stage_file, remove_stages
 from tombola.training.class_metrics import BalancedAccuracy, MacroF1, MeanIoU, PixelAccuracy
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import agreed_device, chosen_device
+from tombola.training.divergence import Diverged
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
+from tombola.training.evaluation import evaluate
 from tombola.training.first_batch import check_first_batch
+from tombola.training.flop_counter import flop_counter
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of
-from tombola.training.loop import Diverged, Fit, evaluate, fit, length_of
+from tombola.training.loop import Fit, fit, length_of
 from tombola.training.losses import (
     CrossEntropy,
     NextToken,
@@ -37,6 +40,8 @@ from tombola.training.metrics import (
     negative_mae,
 )
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
+from tombola.training.own_optimizer import ByEpoch
+from tombola.training.placement import bring_along
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe, autocast
@@ -50,6 +55,7 @@ __all__ = [
     "R2",
     "BalancedAccuracy",
     "Bars",
+    "ByEpoch",
     "Cost",
     "CrossEntropy",
     "DataWarning",
@@ -91,6 +97,7 @@ __all__ = [
     "bars",
     "binary_accuracy",
     "binary_cross_entropy",
+    "bring_along",
     "channels_last",
     "check_classes",
     "check_first_batch",
@@ -101,6 +108,7 @@ __all__ = [
     "fingerprint",
     "first_of",
     "fit",
+    "flop_counter",
     "gather_scores",
     "half_squared_error",
     "identity",

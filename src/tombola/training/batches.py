@@ -33,7 +33,7 @@ def crop(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor
     count, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
     # Drawn on the CPU and then moved, so that a GPU crops as the CPU does.
-    top, left = torch.randint(0, 2 * padding + 1, (2, count), generator=generator).to(images.device)
+    top, left = torch.randint(0, 2 * padding + 1, (2, count), generator=generator).to(images.device, non_blocking=True)
     rows = (top[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
     columns = (left[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
     sample = torch.arange(count, device=images.device)[:, None, None, None]
@@ -50,7 +50,7 @@ def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         Images of the same shape.
     """
-    mirrored = torch.rand(len(images), generator=generator).to(images.device) < 0.5
+    mirrored = torch.rand(len(images), generator=generator).to(images.device, non_blocking=True) < 0.5
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 

@@ -14,13 +14,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, default_collate
-from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.nested import leaves_of
 from tombola.scores import Batch, batch_size
 from tombola.structure import meta_twin
 from tombola.tickets import device_of, recomputable
 from tombola.training.batches import MemoryBatches, move
+from tombola.training.flop_counter import flop_counter
 from tombola.training.lengths import count_by_sampler
 from tombola.training.loaders import LoadedBatches
 from tombola.training.randomness import own_randomness
@@ -93,7 +93,7 @@ class SampleFlops:
         """Count the FLOPs of one batch of the task, without changing the model."""
 
         def count(twin: nn.Module, batch: Batch) -> SampleFlops:
-            with recomputable(), FlopCounterMode(display=False) as counter:
+            with recomputable(), flop_counter() as counter:
                 loss = task.loss(task.forward(twin, batch[0]), batch[1])
                 forward = counter.get_total_flops()
                 loss.backward()

@@ -51,7 +51,8 @@ class Expectation:
                 if counted.numel():
                     check_classes(counted.long(), outputs.shape[self.classes])
             except TombolaError as error:
-                raise TombolaError(f"among {place} {error}") from error
+                skip = "" if self.classes == -1 and outputs.ndim == 2 else ", or leave targets out by ignore_index="
+                raise TombolaError(f"among {place} {error}{skip}") from error
         if self.binary and not bool(((targets == 0) | (targets == 1)).all()):
             low, high = (value.item() for value in targets.aminmax())
             raise TombolaError(f"{place} are numbers from {low:g} to {high:g}, where 0 or 1 are expected; give those")
@@ -112,6 +113,7 @@ REPAIRS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "targets.squeeze(1)": lambda targets: targets.squeeze(1) if targets.ndim > 1 else targets,
     "targets.squeeze(1).long()": lambda targets: (targets.squeeze(1) if targets.ndim > 1 else targets).long(),
     "targets.unsqueeze(-1)": lambda targets: targets.unsqueeze(-1),
+    "targets.unsqueeze(1)": lambda targets: targets.unsqueeze(1),
     "targets.float()": lambda targets: targets.float(),
     "targets.unsqueeze(-1).float()": lambda targets: targets.unsqueeze(-1).float(),
 }

@@ -110,7 +110,7 @@ class _Look:
                 targets = move(batch[1], self.device)
                 classes = self._check_loss(batch, outputs, targets)
                 with torch.no_grad():
-                    self._check_metric(outputs, targets)
+                    self._check_metric(outputs, targets, classes)
             self._check_whole_targets(outputs, classes)
             self._check_finite_data()
             self._check_single(batch)
@@ -201,10 +201,15 @@ class _Look:
                 "network and the loss make of that batch"
             )
 
-    def _check_metric(self, outputs: Any, targets: Any) -> None:
+    def _check_metric(self, outputs: Any, targets: Any, classes: tuple[Tensor, int] | None) -> None:
         entry = entry_of("metric", self.metric)
         if entry is not None and (expected := expectation_of("metric", self.metric)) is not None:
             check_fits("metric", entry.name, expected, outputs, targets)
+            if expected.classes == -1 and classes is not None and classes[0] is outputs and outputs.ndim > 2:
+                raise TombolaError(
+                    f"the loss takes the classes from axis 1 of the outputs, of shape {tuple(outputs.shape)}, and the "
+                    f'metric \'{entry.name}\' from the last one; give metric="pixel-accuracy" or "mean-iou"'
+                )
             expected.check_values(outputs, targets, getattr(self.metric, "ignore_index", None), "the training targets")
         with Watched("metric", outputs, targets):
             value = self.metric(outputs, targets)
@@ -242,8 +247,8 @@ class _Look:
                     if (sample := _first_unfinite(tensor)) is not None and not self._bears(memory, sample):
                         value = float(tensor[sample][~tensor[sample].isfinite()].flatten()[0])
                         raise TombolaError(
-                            f"the {WORDS[split]} {what} hold {value} at sample {sample}, of which the loss cannot be "
-                            "trained; give numbers there, or leave that sample out"
+                            f"the {WORDS[split]} {what} hold {value} at sample {sample}{self._counted(split)}, and its "
+                            "loss is none; give numbers there, or leave that sample out"
                         )
 
     def _check_finite_batch(self, batch: Batch) -> None:
@@ -253,6 +258,12 @@ class _Look:
                     f"the {what} of the first training batch hold NaN or infinity, and so its loss is none; give "
                     "numbers there, or leave those samples out"
                 )
+
+    def _counted(self, split: Split) -> str:
+        """How the samples of a split are counted, where that is not as the user gave them."""
+        data = getattr(self.task, "data", {})
+        set_aside = split != "test" and isinstance(data, Mapping) and "validation" not in data
+        return " as it is after some were set aside for validation" * set_aside
 
     def _bears(self, memory: MemoryBatches, sample: int) -> bool:
         """Whether loss and gradients of a sample are finite, as of a mask that is minus infinity in places."""

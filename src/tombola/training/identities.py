@@ -20,6 +20,7 @@ from tombola.registry import version_of
 from tombola.tickets import Ticket, digest_of, tensors_of
 from tombola.training.data_identity import digest_of_splits
 from tombola.training.object_state import ARRAYS, HOLDING, SAYING, SEQUENCES, array_digest, state_of, without_addresses
+from tombola.training.own_optimizer import own
 from tombola.training.recipe import Recipe
 from tombola.training.source_code import OWN, PLATFORM, is_installed, named_callable, package_of, source_of
 from tombola.training.task import Split, Task, TaskWrapper, unwrap
@@ -80,7 +81,7 @@ def task_identity(task: Task, seed: int, recipe: Recipe, precision: str) -> dict
     Returns:
         The parts of the description by name, as JSON.
     """
-    functions = {name: identity(unwrap(task, name)) for name in ("forward", "loss", "metric")}
+    functions = {name: identity(function) for name, function in functions_of(task).items()}
     settings = {name: value for name, value in identity(recipe).items() if name != "precision"}
     content = {"network": network_identity(task.build(seed)), "data": data_digest(task)}
     kind = type(_innermost(task))
@@ -102,6 +103,12 @@ def _innermost(task: Any) -> Any:
     while isinstance(task, TaskWrapper) and type(task).batches is TaskWrapper.batches:
         task = task.task
     return task
+
+
+def functions_of(task: Task) -> dict[str, Any]:
+    """The functions that a task calls, by their names; those of an optimizer and a scheduler if it has its own."""
+    factories = [name for name in ("optimizer", "scheduler") if own(task, name) is not None]
+    return {name: unwrap(task, name) for name in ("forward", "loss", "metric", *factories)}
 
 
 def network_identity(model: nn.Module) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores import Batch, batch_size
-from tombola.structure import in_mode
 from tombola.tickets import (
     Mask,
     Recomputation,
@@ -28,25 +27,20 @@ from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import now
+from tombola.training.divergence import WATCH_EVERY, check_finite
+from tombola.training.evaluation import evaluate
 from tombola.training.lengths import length_or_none
 from tombola.training.loaders import first_of, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
-from tombola.training.metrics import Tally
 from tombola.training.observers import Observer, State
-from tombola.training.placement import placed
+from tombola.training.placement import bring_along, placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
-from tombola.training.task import Split, Task, metric_of
-
-WATCH_EVERY = 100
-"""Steps between two looks at the losses: each look waits for the device."""
-
-
-class Diverged(TombolaError):
-    """The loss stopped being a finite number."""
+from tombola.training.stepping import WeightStepper, grouped
+from tombola.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -111,32 +105,38 @@ def fit(
         ([1, 2], 2.0)
     """
     device = device_of(model)
-    steps_per_epoch = length_of(task.batches("train", seed, 0))
+    bring_along(task, device)
+    length = length_of(task.batches("train", seed, 0))
+    steps_per_epoch = recipe.steps(length)
     begin = recipe.begin(steps_per_epoch)
     with own_randomness(device, seed):  # data may be drawn or augmented at random
         batch = first_of(task.batches("train", seed, 0))
     layout = channels_last(task, model, recipe, batch)
     if layout:
         model.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
-    optimizer = recipe.make_optimizer(model.parameters())
-    network = torch.compile(model) if recipe.compile else model
-    loss = smoothed(task.loss, recipe.label_smoothing)
     with own_randomness(device, seed):
         step_bytes = step_memory(task, model, batch, recipe)
+        stepper = WeightStepper(task, model, recipe, steps_per_epoch)
+    network, optimizer = torch.compile(model) if recipe.compile else model, stepper.optimizer
+    loss = smoothed(task.loss, recipe.label_smoothing)
+    training = Training(task, network, loss, stepper, observers, length, layout, seed, name)
     cost, started = Cost(), now(device)
 
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
+        stepper.follow(handle)
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
-            cost = _restore(saved, state, observers)
+            cost = _restore(saved, state, stepper, observers)
         flops = SampleFlops.measure(task, model, batch)
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
+                kept = checkpoint is not None and checkpoint.path.exists()
                 with recomputable():
-                    losses, trained = _epoch(task, network, loss, state, seed, observers, layout, name)
-                row = {"epoch": state.epoch, "lr": recipe.lr_at(state.step - 1, steps_per_epoch)}
-                row |= {"train_loss": float(losses.mean())}
-                metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
+                    losses, trained, lr = _epoch(training, state, kept)
+                row = {"epoch": state.epoch, "lr": float(lr), "train_loss": float(losses.mean())}
+                with stepper.averaged():
+                    metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
+                stepper.epoch_end(validation_loss if evaluated else None)
                 row |= {"validation_metric": metric, "validation_loss": validation_loss} if evaluated else {}
                 # Only now: a pass counts a stream that does not say how many samples it has.
                 samples = train_samples(task.batches("train", seed, 0))
@@ -148,7 +148,7 @@ def fit(
                     seconds=ended - started,
                     peak_memory=peak_memory(device),
                     dense_epochs=trained / samples,
-                    step_memory=step_bytes,
+                    step_memory=step_bytes + stepper.state_bytes,
                 )
                 started = ended
                 state.history.append(row | {"seconds": cost.seconds})
@@ -158,108 +158,96 @@ def fit(
                 if stop:
                     break
                 if checkpoint is not None and checkpoint.due():
-                    checkpoint.save(_to_save(state, observers, cost))
+                    checkpoint.save(_to_save(state, stepper, observers, cost))
+        stepper.finish()
     return Fit(tuple(state.history), cost)
 
 
-@torch.no_grad()
-def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tuple[float, float, int]:
-    """Measure a model on a split, in evaluation mode and in the recipe's precision; modes are restored.
+@dataclass(frozen=True)
+class Training:
+    """What stays the same in all epochs of a training.
 
     Args:
-        task: gives batches, forward pass, loss and metric.
-        model: the network, on its device.
-        split: "validation" or "test".
-        recipe: gives precision and memory layout.
-
-    Returns:
-        Mean metric, mean loss and number of samples; zeros for an empty split.
+        task: gives the batches.
+        network: the model, compiled where the recipe says so.
+        loss: of outputs and targets.
+        stepper: makes the optimizer's steps.
+        observers: look on.
+        length: batches of an epoch.
+        layout: whether images lie channels last.
+        seed: of the order of the data and of all that is random.
+        name: of the training, in errors.
     """
-    device = device_of(model)
-    layout: bool | None = None
-    # Summed on the device, which is waited for once at the end.
-    loss, tally, count = torch.zeros((), device=device), Tally(metric_of(task), device), 0
-    with in_mode(model, "eval"):
-        for batch in placed(pairs_of(task.batches(split, 0, 0)), device):
-            layout = channels_last(task, model, recipe, batch) if layout is None else layout
-            inputs, targets = move(batch, device, layout)
-            with autocast(recipe, device):
-                outputs = task.forward(model, inputs)
-                size = batch_size(batch)
-                loss = loss + task.loss(outputs, targets).float() * size
-                tally.add(outputs, targets, size)
-            count += size
-    return tally.value(count), float(loss) / max(count, 1), count
+
+    task: Task
+    network: Any
+    loss: Any
+    stepper: WeightStepper
+    observers: Sequence[Observer]
+    length: int
+    layout: bool
+    seed: int
+    name: str
 
 
-def _epoch(
-    task: Task,
-    network: Any,
-    loss: Any,
-    state: State,
-    seed: int,
-    observers: Sequence[Observer],
-    layout: bool,
-    name: str,
-) -> tuple[Tensor, int]:
-    """Train for one pass, or the rest of one; the loss of each step, and the number of samples.
+def _epoch(training: Training, state: State, kept: bool) -> tuple[Tensor, int, float]:
+    """Train for one pass, or the rest of one; the loss of each step, the number of samples, the last learning rate.
 
-    network: the model, compiled where the recipe says so; layout: whether images lie channels last.
+    kept: whether there is a checkpoint of an earlier epoch.
     """
-    recipe, optimizer, device = state.recipe, state.optimizer, device_of(state.model)
-    seed_everything(seed, state.epoch)  # an epoch draws the same after a kill, whatever was drawn before it
+    stepper, observers, size = training.stepper, training.observers, state.recipe.accumulate
+    seed_everything(training.seed, state.epoch)  # an epoch draws the same after a kill, whatever was drawn before it
     state.model.train()
     for observer in observers:
         observer.epoch_begin(state)
     losses: list[Tensor] = []
-    samples, first = 0, state.step
+    samples, first, lr = 0, state.step, 0.0
     recomputation = Recomputation(state.model)
-    batches = placed(pairs_of(task.batches("train", seed, state.epoch)), device)
+    batches = placed(pairs_of(training.task.batches("train", training.seed, state.epoch)), stepper.device)
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
-    for batch in islice(batches, state.step - state.epoch * state.steps_per_epoch, None):
-        inputs, targets = move(batch, device, layout)
-        recomputation.begin()
-        with autocast(recipe, device):
-            value = loss(task.forward(network, inputs), targets)
-        optimizer.zero_grad()
+    given = (state.step - state.epoch * state.steps_per_epoch) * size
+    for group in grouped(islice(batches, given, None), size):
+        stepper.zero_grad()
         dense = any(observer.wants_dense_gradients(state) for observer in observers)
         with state.attached.dense_gradients() if dense else nullcontext():
-            recomputation.backward(value)
-        for observer in observers:
-            observer.before_step(state)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at(state.step, state.steps_per_epoch)
-        optimizer.step()
+            value, count = _gradients(training, state.recipe, recomputation, group)
+        if stepper.unscale():
+            for observer in observers:
+                observer.before_step(state)
+        lr = stepper.step(state.step)
         state.step += 1
         for observer in observers:
             observer.after_step(state)
-        losses.append(value.detach())
-        samples += batch_size(batch)
+        losses.append(value)
+        samples, given = samples + count, given + len(group)
         if len(losses) % WATCH_EVERY == 0:
-            _check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, name)
+            check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, training.name, kept)
     checked = len(losses) // WATCH_EVERY * WATCH_EVERY
-    _check_finite(losses[checked:], first + checked, name)
-    given = state.step - state.epoch * state.steps_per_epoch
-    if given != state.steps_per_epoch:
+    check_finite(losses[checked:], first + checked, training.name, kept)
+    if given != training.length:
         raise TombolaError(
-            f"the training data gave {given} and not {state.steps_per_epoch} batches, as its length says, in epoch "
-            f"{state.epoch + 1} of {name}; correct its length, or give steps_per_epoch={given}"
+            f"the training data gave {given} and not {training.length} batches, as its length says, in epoch "
+            f"{state.epoch + 1} of {training.name}; correct its length, or give steps_per_epoch={given}"
         )
     state.epoch += 1
-    return torch.stack(losses).float(), samples
+    return torch.stack(losses).float(), samples, lr
 
 
-def _check_finite(losses: list[Tensor], first: int, name: str) -> None:
-    """Raise Diverged for the first loss that is not finite; first: the step of the first loss, from 0."""
-    if not losses:
-        return
-    bad = (~torch.stack(losses).isfinite()).nonzero().flatten()
-    if len(bad):
-        place = int(bad[0])
-        raise Diverged(
-            f"the loss became {float(losses[place])} at step {first + place + 1} of {name}; "
-            "the last good checkpoint is kept: lower the learning rate or look at the data of that step"
-        )
+def _gradients(
+    training: Training, recipe: Recipe, recomputation: Recomputation, group: Sequence[Batch]
+) -> tuple[Tensor, int]:
+    """Leave the gradients of one step's batches in the network; their mean loss, and how many samples they have."""
+    stepper, total, values = training.stepper, sum(map(batch_size, group)), []
+    for batch in group:
+        inputs, targets = move(batch, stepper.device, training.layout)
+        recomputation.begin()
+        with autocast(recipe, stepper.device):
+            value = training.loss(training.task.forward(training.network, inputs), targets)
+        if len(group) > 1:
+            value = value * (batch_size(batch) / total)
+        recomputation.backward(stepper.scaled(value))
+        values.append(value.detach())
+    return (values[0] if len(values) == 1 else torch.stack(values).sum()), total
 
 
 def _summary(row: dict[str, float]) -> str:
@@ -288,10 +276,11 @@ def length_of(batches: Iterable[Batch]) -> int:
     return length
 
 
-def _to_save(state: State, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:
+def _to_save(state: State, stepper: WeightStepper, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:
     return {
         "values": tensors_of(state.model),
         "optimizer": state.optimizer.state_dict(),
+        "stepper": stepper.state_dict(),
         "step": state.step,
         "epoch": state.epoch,
         "history": state.history,
@@ -300,10 +289,11 @@ def _to_save(state: State, observers: Sequence[Observer], cost: Cost) -> dict[st
     }
 
 
-def _restore(saved: dict[str, Any], state: State, observers: Sequence[Observer]) -> Cost:
+def _restore(saved: dict[str, Any], state: State, stepper: WeightStepper, observers: Sequence[Observer]) -> Cost:
     """Bring model, optimizer, state and observers to where a checkpoint left them; the cost until then."""
     put_values(state.model, saved["values"])
     state.optimizer.load_state_dict(saved["optimizer"])
+    stepper.load_state_dict(saved.get("stepper", {}))  # which older checkpoints do not have
     state.step, state.epoch, state.history = saved["step"], saved["epoch"], saved["history"]
     for observer, observed in zip(observers, saved["observers"], strict=True):
         observer.load_state_dict(observed)

@@ -71,7 +71,7 @@ class CrossEntropy:
                     f"the loss has {len(self.class_weights)} class_weights, but the network has {outputs.shape[1]} "
                     "outputs; give one weight a class"
                 )
-            weights = torch.tensor(self.class_weights, dtype=outputs.dtype, device=outputs.device)
+            weights = torch.tensor(self.class_weights, dtype=outputs.dtype).to(outputs.device, non_blocking=True)
         smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
         return F.cross_entropy(
             outputs, targets, weight=weights, ignore_index=self.ignore_index, label_smoothing=smoothing

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from tombola.scores import Batch
+from tombola.tickets import recomputable
 from tombola.tickets.torch_private import storage_key
 from tombola.training.cost import on_a_twin
+from tombola.training.own_optimizer import own
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
 
@@ -44,7 +46,7 @@ def step_memory(task: Task, model: nn.Module, batch: Batch, recipe: Recipe) -> i
 
     They are those of parameters, gradients, the optimizer's state, buffers, and the tensors that the forward pass keeps
     for backward. The count takes the model's own precision without autocast, and masked weights like all others, so
-    that a network has the same figure on every machine.
+    that a network has the same figure on every machine. Of optimizers whose state only a step shows, it is left out.
 
     Args:
         task: gives forward pass and loss.
@@ -55,7 +57,7 @@ def step_memory(task: Task, model: nn.Module, batch: Batch, recipe: Recipe) -> i
     Returns:
         Bytes.
     """
-    states = int(recipe.momentum > 0) if recipe.optimizer == "sgd" else 2  # tensors for each parameter
+    states = states_known(task, recipe) or 0
     lasting = sum((2 + states if p.requires_grad else 1) * p.nbytes for p in model.parameters())
     lasting += sum(buffer.nbytes for buffer in model.buffers())
 
@@ -68,10 +70,17 @@ def step_memory(task: Task, model: nn.Module, batch: Batch, recipe: Recipe) -> i
                 storages[storage_key(storage)] = storage
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with recomputable(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             task.loss(task.forward(twin, batch[0]), batch[1])
         # By storage and not by tensor, since views share theirs; parameters and buffers are counted already.
         counted = {storage_key(tensor.untyped_storage()) for tensor in (*twin.parameters(), *twin.buffers())}
         return sum(storage.nbytes() for key, storage in storages.items() if key not in counted)
 
     return lasting + on_a_twin(saved_bytes, task, model, batch)
+
+
+def states_known(task: Task, recipe: Recipe) -> int | None:
+    """How many tensors of state an optimizer keeps for each parameter; None if only a step shows it."""
+    if own(task, "optimizer") is not None or recipe.options or recipe.optimizer not in ("sgd", "adam", "adamw"):
+        return None
+    return int(recipe.momentum > 0) if recipe.optimizer == "sgd" else 2

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tombola.fields import is_unsaid
 from tombola.tickets import digest_of
 
 SAYING = (
@@ -48,7 +49,9 @@ def state_of(value: Any) -> dict[str, Any]:
     if isinstance(value, partial):
         return {"of": value.func, "arguments": value.args, "settings": value.keywords}
     if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value) if hasattr(value, field.name)}
+        held = {field.name: getattr(value, field.name) for field in fields(value) if hasattr(value, field.name)}
+        unsaid = {field.name for field in fields(value) if is_unsaid(field, held.get(field.name, ...))}
+        return {name: part for name, part in held.items() if name not in unsaid}
     kind = type(value)
     if kind.__module__ != "__main__" and kind.__module__.partition(".")[0] in sys.stdlib_module_names:
         return dict(vars(value)) if isinstance(value, HOLDING) else {}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.scores import Batches, GatheredScore, Loss, Score, Scores, TrainingScore, View, needs_training
+from tombola.scores import Batches, Loss, Score, Scores, TrainingScore, View, check_real, needs_training
 from tombola.tickets import Handle, tensors_of
 from tombola.training.cost import Cost
 from tombola.training.recipe import Recipe
@@ -182,6 +182,5 @@ def gather_scores(score: Score, parameters: Mapping[str, nn.Parameter]) -> Gathe
     """
     if not needs_training(score):
         return None
-    if isinstance(score, GatheredScore):
-        score.check_weights(parameters)
+    check_real(parameters, f"the score '{score.name}'")
     return GatheredScores(score, parameters)

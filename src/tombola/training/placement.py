@@ -1,4 +1,4 @@
-"""Where data in memory lie while a network trains on a GPU: there if they fit, else they come from pinned memory."""
+"""What goes along when a network trains on a GPU: data in memory, if they fit there, and what a loss holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tombola.nested import mapped, tensors_in
 from tombola.scores import Batch
@@ -62,6 +62,20 @@ def placed(batches: Iterable[Batch], device: torch.device) -> Iterable[Batch]:
         inputs, targets = _placed[key]
         return replace(batches, inputs=inputs, targets=targets)
     return PinnedBatches(batches) if device.type == "cuda" else batches
+
+
+def bring_along(task: Any, device: torch.device) -> None:
+    """Bring a loss and a metric that are modules to where the network is, with their tensors, as class weights.
+
+    Args:
+        task: a task, or a wrapper around one.
+        device: where the network is.
+    """
+    while task is not None:
+        for part in (getattr(task, "loss", None), getattr(task, "metric", None)):
+            if isinstance(part, nn.Module):
+                part.to(device)
+        task = getattr(task, "task", None)
 
 
 def free_memory(device: torch.device) -> int:

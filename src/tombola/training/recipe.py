@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.fields import check_fields
+from tombola.fields import LATER, check_fields
 from tombola.tickets.torch_private import cpu_has_bf16
+from tombola.training import optimizers
 from tombola.training.step import Step
 
 LARGEST = 10**9
@@ -26,11 +27,11 @@ class Recipe:
     Args:
         epochs: length of the whole schedule.
         batch: samples a step.
-        optimizer: sgd, adam or adamw, as torch has them.
+        optimizer: sgd, adam, adamw, rmsprop, or another one of torch.optim by its name in small letters.
         lr: the highest learning rate.
-        momentum: of sgd; adam and adamw do not use it.
+        momentum: of sgd; the other optimizers have theirs among the options.
         nesterov: use Nesterov's momentum in sgd.
-        weight_decay: added to the gradient; in adamw it shrinks the weights instead.
+        weight_decay: added to the gradient; adamw, adafactor and muon shrink the weights instead.
         schedule: of the learning rate, which changes with each step, and in `cosine-by-epoch` with each epoch.
         milestones: for `multistep`, the shares of all epochs at which the learning rate is multiplied by gamma.
         gamma: factor of `multistep` at each milestone.
@@ -38,12 +39,18 @@ class Recipe:
             own rise, which takes three tenths of all epochs.
         label_smoothing: from 0 to 1; the task's loss must take it as an argument if it is not 0.
         augment: `crop` (4 pixels of padding) and `flip`, as batched tensor operations.
-        precision: `auto` is bf16 autocast where the processor has it.
+        precision: `auto` is bf16 autocast where the processor has it; `fp16` scales the loss, and needs a GPU.
         channels_last: memory layout of images; `auto` turns it on where it pays and the network can be used so,
             in networks with 2-D convolutions.
         compile: train the network through torch.compile.
         start: point of the schedule where training begins, as 500it or 10ep; a rewound ticket needs it.
         drop_last: leave out an epoch's last batch if it is not full.
+        options: what else torch's optimizer takes, as betas=0.9,0.95 amsgrad=true. A dictionary becomes such words.
+        clip: the largest norm of the gradient of all weights together; 0 clips nothing.
+        clip_value: the largest size of each number in the gradient; 0 clips nothing.
+        accumulate: batches whose gradients make one optimizer step, as one batch of their samples would.
+        ema: how much of the average of the weights each step keeps, as 0.999. Less of it is kept in the first steps.
+            The average is then the trained network, and what validation sees. 0 averages nothing.
 
     Raises:
         TombolaError: naming the field, for a value that cannot be.
@@ -56,7 +63,7 @@ class Recipe:
 
     epochs: int = 10
     batch: int = 128
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: str = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = False
@@ -67,27 +74,51 @@ class Recipe:
     warmup: float = 0.0
     label_smoothing: float = 0.0
     augment: tuple[Literal["crop", "flip"], ...] = ()
-    precision: Literal["auto", "float32", "bf16"] = "auto"
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     channels_last: Literal["auto", "on", "off"] = "auto"
     compile: bool = False
     start: str = "0it"
     drop_last: bool = False
+    options: tuple[str, ...] = field(default=(), metadata=LATER)
+    clip: float = field(default=0.0, metadata=LATER)
+    clip_value: float = field(default=0.0, metadata=LATER)
+    accumulate: int = field(default=1, metadata=LATER)
+    ema: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "options", optimizers.as_words(self.options))
         check_fields(self, "recipe")
-        for name in ("epochs", "batch"):
+        optimizers.check_optimizer(self.optimizer, self.options)
+        for name in self._unused:
+            if getattr(self, name) != getattr(Recipe, name):
+                raise TombolaError(
+                    f"the recipe's {name} is not for {self.optimizer}; leave it out, or give the optimizer's options"
+                )
+        for name in ("epochs", "batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give at least 1")
-        for name in ("lr", "momentum", "weight_decay", "gamma", "warmup", "label_smoothing"):
+        for name in (
+            "lr",
+            "momentum",
+            "weight_decay",
+            "gamma",
+            "warmup",
+            "label_smoothing",
+            "clip",
+            "clip_value",
+            "ema",
+        ):
             if getattr(self, name) < 0:
                 raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give a number of at least 0")
-        for name in ("epochs", "batch"):
+        for name in ("epochs", "batch", "accumulate"):
             if getattr(self, name) > LARGEST:
                 raise TombolaError(f"the recipe's {name} is larger than any; give at most {LARGEST:,}")
         if len(self.milestones) * math.log10(max(self.gamma, 1.0)) > 100:  # as the power that a rate is multiplied by
             raise TombolaError(f"the recipe's gamma is {self.gamma}, and its learning rates become infinite; give less")
         if self.label_smoothing > 1:
             raise TombolaError(f"the recipe's label_smoothing is {self.label_smoothing}; give at most 1")
+        if self.ema >= 1:
+            raise TombolaError(f"the recipe's ema is {self.ema}; give less than 1, as 0.999")
         if not all(0 <= share <= 1 for share in self.milestones):
             raise TombolaError(
                 f"the recipe's milestones are {self.milestones}; give shares of all epochs, from 0 to 1, as (0.5, 0.75)"
@@ -145,16 +176,27 @@ class Recipe:
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the optimizer of the parameters that need gradients, fused where the device offers it."""
         trained = [p for p in parameters if p.requires_grad]
-        fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trained)
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                trained, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov, fused=fused
-            )
-        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(trained, self.lr, weight_decay=self.weight_decay, fused=fused)
+        own = {"lr": self.lr, "weight_decay": self.weight_decay}
+        own |= {"momentum": self.momentum, "nesterov": self.nesterov} if self.optimizer == "sgd" else {}
+        return optimizers.make(self.optimizer, trained, own, self.options)
 
-    def resolved_precision(self, device: torch.device) -> Literal["float32", "bf16"]:
-        """The precision on a device: `precision` itself, or what `auto` stands for there."""
+    @property
+    def _unused(self) -> tuple[str, ...]:
+        """What only sgd uses, and of which others would not know; adam and adamw never minded."""
+        if self.optimizer in ("sgd", "adam", "adamw"):
+            return ()
+        return ("momentum", "nesterov", *(("weight_decay",) if self.optimizer == "rprop" else ()))
+
+    def steps(self, batches: int) -> int:
+        """Optimizer steps in an epoch of so many batches."""
+        return math.ceil(batches / self.accumulate)
+
+    def resolved_precision(self, device: torch.device) -> Literal["float32", "bf16", "fp16"]:
+        """The precision on a device: `precision` itself, or what `auto` stands for there; TombolaError for fp16 on a
+        CPU.
+        """
+        if self.precision == "fp16" and device.type != "cuda":
+            raise TombolaError("the recipe's precision fp16 needs a GPU; give bf16 or float32 here")
         if self.precision != "auto":
             return self.precision
         if device.type == "cuda":  # emulated bf16 works on older GPUs and is slow
@@ -173,7 +215,9 @@ class Recipe:
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
     """A context that computes in the recipe's precision on a device."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.resolved_precision(device) == "bf16")
+    precision = recipe.resolved_precision(device)
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=precision != "float32")
 
 
 def _overruns(layer: nn.Conv2d) -> bool:

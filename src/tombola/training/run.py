@@ -10,7 +10,6 @@ from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from tombola.errors import TombolaError
 from tombola.files import Lease
@@ -21,10 +20,13 @@ from tombola.training.checkpoint import Checkpoint, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import chosen_device, now
 from tombola.training.energy import Meter, Reading
+from tombola.training.evaluation import evaluate
+from tombola.training.flop_counter import flop_counter
 from tombola.training.loaders import first_of
-from tombola.training.loop import Fit, evaluate, fit
+from tombola.training.loop import Fit, fit
 from tombola.training.memory import peak_memory, reset_peak_memory
 from tombola.training.observers import GatheredScores, Observer
+from tombola.training.placement import bring_along
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
@@ -246,7 +248,8 @@ class Run:
             forward, backward = forward + samples, backward + samples * torch.is_grad_enabled()
             return task.forward(model, inputs)
 
-        counter = FlopCounterMode(display=False) if flops is None else nullcontext()
+        counter = flop_counter() if flops is None else nullcontext()
+        bring_along(task, device_of(model))
         reset_peak_memory(self.device)
         with self.reading() as reading:
             started = now(self.device)
@@ -275,7 +278,7 @@ class Run:
                 return probe(twin)
             samples = batch_size(first_of(task.batches("train", self.seed, 0)))
             forward, backward = forward + samples, backward + samples * torch.is_grad_enabled()
-            with FlopCounterMode(display=False) as counted:
+            with flop_counter() as counted:
                 outputs = probe(twin)
             flops += counted.get_total_flops()
             return outputs

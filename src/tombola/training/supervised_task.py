@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Subset
 
 from tombola.errors import TombolaError
+from tombola.fields import LATER
 from tombola.nested import samples_in, tensors_in
 from tombola.registry import LOSSES, METRICS, Registry
 from tombola.scores import Batch, Target, forward
@@ -24,9 +25,10 @@ from tombola.structure import in_mode
 from tombola.training.batches import MemoryBatches, pick, split_off
 from tombola.training.data_identity import digest_of_splits, is_indexed
 from tombola.training.lengths import length_or_none
-from tombola.training.loaders import LoadedBatches
+from tombola.training.loaders import LoadedBatches, first_of
 from tombola.training.losses import check_smoothing
 from tombola.training.metrics import accuracy
+from tombola.training.own_optimizer import OptimizerFactory, SchedulerFactory, own
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.splits import InBatches, InMemory, Part, Samples, read_split
@@ -61,11 +63,16 @@ class SupervisedTask:
         target: which part of a batch or sample is the target where they are no pairs: a key, a place in a tuple, or
             several keys. By default the one key of "labels", "label", "targets", "target", "y". What is left are the
             inputs.
+        optimizer: makes the optimizer of a network, in place of the recipe's, so that groups of parameters may have
+            learning rates of their own. The recipe's schedule scales these rates as it does the recipe's; so does a
+            learning rate that a ticket prescribes. Searches train scores by the recipe.
+        scheduler: makes the schedule of an optimizer for so many steps, in place of the recipe's. One that moves on
+            once an epoch is `tb.training.ByEpoch(…)`; ReduceLROnPlateau follows the loss on the validation split.
 
     Raises:
         TombolaError: for data without a necessary split, without samples, or with inputs and targets of different
-            lengths; data that cannot be read in each epoch; a name that does not exist, and a share that is not between
-            0 and 1.
+            lengths; data that cannot be read in each epoch; a name that does not exist, a share that is not between
+            0 and 1, and factories of an optimizer or scheduler that are none.
 
     Examples:
         >>> inputs, targets = torch.randn(100, 4), torch.randint(3, (100,))
@@ -75,6 +82,11 @@ class SupervisedTask:
         >>> numbers = {split: (inputs, inputs[:, :1]) for split in ("train", "test")}
         >>> SupervisedTask(lambda: nn.Linear(4, 1), numbers, loss="mse").metric
         R2()
+        >>> def two_rates(model):
+        ...     groups = [{"params": [model.bias], "lr": 0.2}, {"params": [model.weight], "weight_decay": 0.01}]
+        ...     return torch.optim.AdamW(groups, lr=0.1)
+        >>> replace(task, optimizer=two_rates).optimizer(nn.Linear(4, 3)).param_groups[0]["lr"]
+        0.2
     """
 
     model: Callable[[], nn.Module]
@@ -88,9 +100,13 @@ class SupervisedTask:
     labels: Mapping[str, str] = field(default_factory=dict)
     steps_per_epoch: int | Mapping[str, int] | None = None
     target: Target = None
+    optimizer: OptimizerFactory | None = field(default=None, metadata=LATER)
+    scheduler: SchedulerFactory | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         _check_factory(self.model)
+        for name in ("optimizer", "scheduler"):
+            own(self, name)
         usual = LOSSES.entry(self.loss).metric if isinstance(self.loss, str) else ""
         metric = self.metric if self.metric is not None else usual or accuracy
         object.__setattr__(self, "loss", _measure("loss", self.loss, LOSSES))
@@ -125,7 +141,7 @@ class SupervisedTask:
     def _initialise(self, model: nn.Module) -> None:
         """Call a network with lazy layers on a batch, so that they find their shapes and draw their values."""
         with own_randomness(torch.device("cpu"), 0):  # apart from what the layers draw
-            inputs, _ = next(iter(self.batches("train", 0, 0)))
+            inputs, _ = first_of(self.batches("train", 0, 0))
         with in_mode(model, "eval"):
             self.forward(model, inputs)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from tombola.scores import Batch
+from tombola.training.own_optimizer import OptimizerFactory, SchedulerFactory
 from tombola.training.recipe import Recipe
 
 Split = Literal["train", "validation", "test"]
@@ -19,7 +20,8 @@ class Task(Protocol):
     """What to learn: a network, data in three splits, a loss, a metric and a recipe.
 
     A task must be picklable. It may also have `narrow(width) -> Task`, which builds a narrower network for the control
-    of the same size, and `data_digest`, which identifies its data. `SupervisedTask` is the ready one.
+    of the same size, `data_digest`, which identifies its data, and `optimizer(model)` and
+    `scheduler(optimizer, steps)`, which take the place of the recipe's. `SupervisedTask` is the ready one.
     """
 
     @property
@@ -65,6 +67,14 @@ class TaskWrapper:
     @property
     def labels(self) -> Mapping[str, str]:
         return getattr(self.task, "labels", {})
+
+    @property
+    def optimizer(self) -> OptimizerFactory | None:
+        return getattr(self.task, "optimizer", None)
+
+    @property
+    def scheduler(self) -> SchedulerFactory | None:
+        return getattr(self.task, "scheduler", None)
 
     def build(self, seed: int) -> nn.Module:
         return self.task.build(seed)

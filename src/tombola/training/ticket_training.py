@@ -14,9 +14,9 @@ from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.devices import agreed_device
+from tombola.training.evaluation import evaluate
 from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
-from tombola.training.loop import evaluate
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe

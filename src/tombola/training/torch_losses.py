@@ -75,6 +75,12 @@ class Watched(TorchFunctionMode):
                 f"the {self._slot} '{function.__name__}' expects class numbers of type int64, but the targets are "
                 f"{_type_of(targets)}; give targets.long()"
             )
+        weight = given.get("weight")
+        if weight is not None and weight.numel() != outputs.shape[1]:
+            raise TombolaError(
+                f"the {self._slot} '{function.__name__}' has weights for {weight.numel()} classes, but the network has "
+                f"{outputs.shape[1]} outputs; give one weight a class"
+            )
         expected.check_values(outputs, targets, ignored, "the training targets")
         own = self._targets
         if isinstance(own, Tensor) and own.shape == targets.shape and bool((own == targets).all()):

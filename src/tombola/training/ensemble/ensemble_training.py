@@ -14,12 +14,14 @@ from tombola.errors import TombolaError
 from tombola.tickets import check_fits, parameters_of, put_values
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.devices import agreed_device
+from tombola.training.divergence import Diverged
 from tombola.training.ensemble.ensemble_loop import PerSample, evaluate_together, fit_together
 from tombola.training.ensemble.member import Member, fingerprint_of
 from tombola.training.ensemble.stack import Unbatched, common_setting, stacked, stacking_obstacle
+from tombola.training.evaluation import evaluate
 from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
-from tombola.training.loop import Diverged, Fit, evaluate
+from tombola.training.loop import Fit
 from tombola.training.memory import reset_peak_memory, step_memory
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tombola.tickets import Mask, Ticket, digest_of, tensors_of
-from tombola.training.identities import data_digest, fingerprint, identity, unwrap
+from tombola.training.identities import data_digest, fingerprint, functions_of, identity
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
 from tombola.training.ticket_training import recipe_of, start_of
@@ -73,7 +73,7 @@ def fingerprint_of(task: Task, members: Sequence[Member]) -> str:
     """A fingerprint of all that decides the results of these members when they train at once."""
     settings = {
         "data": data_digest(task),
-        "calls": [identity(unwrap(task, name)) for name in ("forward", "loss", "metric")],
+        "calls": [identity(function) for function in functions_of(task).values()],
         "members": [member.settings(task) for member in members],
     }
     return fingerprint(settings)

@@ -9,10 +9,28 @@ import torch
 from torch import Tensor
 
 from tombola.training.ensemble.layout import Layout
+from tombola.training.own_optimizer import own
 from tombola.training.recipe import Recipe
+from tombola.training.task import Task
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """The defaults of torch's Adam and AdamW."""
+
+
+def optimizer_obstacle(task: Task, recipe: Recipe) -> str:
+    """Why networks cannot move together by this task and recipe; empty if they can."""
+    for name in ("optimizer", "scheduler"):
+        if own(task, name) is not None:
+            return f"its task has {'an' if name == 'optimizer' else 'a'} {name} of its own"
+    if recipe.optimizer not in ("sgd", "adam", "adamw"):
+        return f"its optimizer is {recipe.optimizer}; networks together train with sgd, adam or adamw"
+    said = {
+        "sets options of its optimizer": recipe.options,
+        "clips gradients": recipe.clip or recipe.clip_value,
+        "accumulates gradients": recipe.accumulate > 1,
+        "averages weights": recipe.ema,
+    }
+    return next((f"its recipe {what}" for what, holds in said.items() if holds), "")
 
 
 class Rates:

@@ -19,9 +19,10 @@ from tombola.training.ensemble.feed import Feed
 from tombola.training.ensemble.layout import Layout
 from tombola.training.ensemble.mapped_network import Mapped
 from tombola.training.ensemble.member import Member
-from tombola.training.ensemble.optimizer import Optimizer, Rates
+from tombola.training.ensemble.optimizer import Optimizer, Rates, optimizer_obstacle
 from tombola.training.ensemble.stacked_network import Stacked
 from tombola.training.losses import smoothed
+from tombola.training.placement import bring_along
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
@@ -60,6 +61,8 @@ def stacking_obstacle(task: Task, recipe: Recipe, model: nn.Module, device: torc
         return why
     if recipe.resolved_precision(device) != "float32":
         return f"it trains in {recipe.resolved_precision(device)}; set the recipe's precision to float32"
+    if why := optimizer_obstacle(task, recipe):
+        return why
     if recipe.compile:
         return "its recipe compiles it"
     if any(p.dtype != torch.float32 or not p.requires_grad for p in model.parameters()):
@@ -88,6 +91,7 @@ def stacked(
     layout = Layout(len(models), _shapes(models[0]))
     if any(_shapes(model) != layout.shapes for model in models):
         raise Unbatched("its seed decides its architecture")
+    bring_along(task, device)
     values, grads = layout.zeros(device), layout.zeros(device)
     named_values, named_grads = layout.views(values), layout.views(grads)
     buffers = {
