@@ -53,6 +53,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
             masked parameters.
 
     Examples:
+        >>> import torch
         >>> model = nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         >>> with attach(Mask.of({"weight": torch.tensor([[True, False]])}), model, optimizer):
@@ -114,9 +115,21 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
         for words in masked.values():
             words.dense_gradients = dense
 
+    def look_back() -> None:
+        reshard(model)
+        present = set(model.parameters())
+        if replaced := [name for name in mask if parameters[name] not in present]:
+            warnings.warn(
+                f"'{replaced[0]}' of the model is another parameter now than the mask was attached to, as after "
+                "fully_shard or load_state_dict(assign=True), and its dead weights were not kept zero since; attach "
+                "the mask after that",
+                AttachWarning,
+                stacklevel=4,
+            )
+
     freeze()
     settle(*levels)
-    removers = [_on_gradient(parameter, words) for parameter, words in masked.items()]
+    removers = [look_back, *(_on_gradient(parameter, words) for parameter, words in masked.items())]
     removers += [_on_gradient(parameter, _drop_gradient) for parameter in start]
     removers += [after_each_step(level, settle) for level in levels]
     for level in levels:
