@@ -22,6 +22,7 @@ from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, ex
 from tombola.training.loaders import first_of
 from tombola.training.losses import smoothed
 from tombola.training.memory_format import trial
+from tombola.training.placement import bring_along
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import autocast
 from tombola.training.supervised_task import SupervisedTask
@@ -59,6 +60,7 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
         return
     device = torch.device(device)
     model = task.build(seed).to(device)
+    bring_along(task, device)
     _check_network(model)
     parts = [weakref.ref(parameter) for parameter in model.parameters()]
     _Look(task, model, device, seed).check()
