@@ -53,6 +53,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
             masked parameters.
 
     Examples:
+        >>> import torch
         >>> model = nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         >>> with attach(Mask.of({"weight": torch.tensor([[True, False]])}), model, optimizer):
