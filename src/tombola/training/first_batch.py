@@ -62,6 +62,7 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
     device = torch.device(device)
     bring_along(task, device)
     model = task.build(seed).to(device)
+    bring_along(task, device)
     _check_network(model)
     parts = [weakref.ref(parameter) for parameter in model.parameters()]
     _Look(task, model, device, seed).check()
