@@ -14,7 +14,18 @@ from tombola.errors import TombolaError
 from tombola.methods.moving_mask import MovingMask, last_move
 from tombola.methods.own_loop import before_each_step, concerned, steps_of
 from tombola.methods.rewinding import End
-from tombola.tickets import Mask, Optimizers, Ticket, Values, after_each_step, attach, parameters_of, tensors_of
+from tombola.tickets import (
+    Mask,
+    Optimizers,
+    Ticket,
+    Values,
+    after_each_step,
+    attach,
+    own_part,
+    parameters_of,
+    part_like,
+    tensors_of,
+)
 from tombola.training import Recipe, State, fingerprint, identity
 
 WHOLE = Recipe(epochs=1)
@@ -153,9 +164,9 @@ class BeforeAttaching:
 
     def __init__(self, mask: Mask, parameters: Mapping[str, nn.Parameter], optimizers: Iterable[Optimizer]) -> None:
         zeroed = {name: parameters[name] for name in mask if mask.kept(name) < mask.bits[name].size}
-        self._weights = {name: (weight, weight.detach().clone()) for name, weight in zeroed.items()}
+        self._weights = {name: (weight, own_part(weight).clone()) for name, weight in zeroed.items()}
         self._moments = [
-            (optimizer, weight, moment, moment.clone())
+            (optimizer, weight, moment, own_part(moment).clone())
             for optimizer in optimizers
             for weight in zeroed.values()
             for moment in optimizer.state.get(weight, {}).values()
@@ -169,9 +180,10 @@ class BeforeAttaching:
     def put_back(self, mask: Mask) -> None:
         """Undo what attaching this mask zeroed, and nothing that was written since."""
         for name, (weight, before) in self._weights.items():
-            if torch.equal(weight, torch.where(mask[name].to(weight.device), before, 0.0)):
-                weight.copy_(before)
+            own, kept = own_part(weight), part_like(mask[name], weight).to(weight.device)
+            if torch.equal(own, torch.where(kept, before, 0.0)):
+                own.copy_(before)
         for optimizer, weight, moment, before in self._moments:
             if any(moment is now for now in optimizer.state.get(weight, {}).values()):
-                moment.copy_(before)
+                own_part(moment).copy_(before)
         self.forget()
