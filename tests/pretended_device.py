@@ -236,7 +236,12 @@ def pretended_device() -> Generator[PretendedDevice]:
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
-        with PretendedDevice() as device, mock.patch("torch.accelerator.synchronize", device.synchronize):
+        # Backward in this thread, since a thread of the device's own would collect Python's garbage.
+        with (
+            torch.autograd.set_multithreading_enabled(False),
+            PretendedDevice() as device,
+            mock.patch("torch.accelerator.synchronize", device.synchronize),
+        ):
             yield device
     finally:
         torch.__future__.set_swap_module_params_on_conversion(swapped)

@@ -436,7 +436,7 @@ FOREIGN = optim.SGD(matrices().parameters(), lr=0.1)
         ({"scheduler": schedules.ExponentialLR}, "is the class ExponentialLR, whose arguments are others"),
         ({"scheduler": ByEpoch(partial(schedules.StepLR, step_size=3))}, "is the class StepLR"),
     ],
-    ids=str,
+    ids=range(8),
 )
 def test_a_factory_that_is_none_is_refused_where_it_is_given(own, words):
     with pytest.raises(tb.TombolaError, match=words):

@@ -122,7 +122,8 @@ class SupervisedTask:
                 "the data comes in batches and has no 'validation'; give one, since a search never sees the test split"
             )
         for split, part in parts.items():
-            if part.count == 0:
+            # An empty list of batches says that there is no validation.
+            if part.count == 0 and not (split == "validation" and isinstance(part, InBatches)):
                 raise TombolaError(f"the split '{split}' is empty; give it samples")
         self._check_steps(parts)
         check_smoothing(self.loss, self.recipe.label_smoothing)
