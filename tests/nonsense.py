@@ -147,7 +147,7 @@ CASES: dict[str, Nonsense] = {
         "test inputs hold inf at sample 59", lambda: task(given=data(test=(with_value(INPUTS, torch.inf, 59), CLASSES)))
     ),
     "NaN in a loader's first batch": refused(
-        "inputs of the first training batch hold NaN",
+        "inputs of the first training batch hold nan at sample 7",
         lambda: task(given=loaders(TensorDataset(with_value(INPUTS, torch.nan), CLASSES))),
     ),
     "double inputs": works(lambda: task(given=data(INPUTS.double()))),
@@ -171,6 +171,14 @@ CASES: dict[str, Nonsense] = {
     "a negative class": refused("classes from -1 to 2", lambda: task(given=data(targets=with_value(CLASSES, -1)))),
     "left-out targets counted": refused(
         "classes from -100", lambda: task(given=data(targets=with_value(CLASSES, -100)))
+    ),
+    "a class too many in a later batch": refused(
+        "among the targets of a batch there are classes from 0 to 3",
+        lambda: task(given=loaders(TensorDataset(INPUTS, with_value(CLASSES, 3, 50)))),
+    ),
+    "nothing but left-out targets": refused(
+        "test targets are all -100",
+        lambda: task(given=data(test=(INPUTS, CLASSES * 0 - 100)), metric="balanced-accuracy"),
     ),
     "float classes": refused(r"give targets\.long\(\)", lambda: task(given=data(targets=CLASSES.float()))),
     "short classes": works(lambda: task(given=data(targets=CLASSES.int()))),

@@ -21,7 +21,18 @@ from tombola import Ticket, TombolaError, attach
 from tombola.registry import SCORES
 from tombola.structure import PartUnits
 from tombola.testing import toy_network
-from tombola.tickets import Seed, Values, digest_of, parameters_of, put_values, tensors_of, unwrapped, whole
+from tombola.tickets import (
+    AttachWarning,
+    Seed,
+    Values,
+    digest_of,
+    parameters_of,
+    prune_by,
+    put_values,
+    tensors_of,
+    unwrapped,
+    whole,
+)
 
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="gloo is not in this build")
 
@@ -213,13 +224,49 @@ def watches() -> None:
             assert all(torch.allclose(values[name], others[name], rtol=1e-9, atol=1e-12) for name in values), kind
 
 
+def moving_masks() -> None:
+    """Watches that move the mask by steps: as in one process, also where it grows by gradients."""
+    for method in (tb.methods.RigL(density=0.5, every="2it"), tb.methods.Gradual(density=0.3)):
+        ends = []
+        for wrap in (lambda model: model, DDP, by_layer, lambda model: fully_shard(model, mesh=mesh(1, 2))):
+            model = wrap(Net().double())
+            optimizer = sgd(model.parameters())
+            watch, seen = method.watch(model, optimizer, steps=10), []
+            for step in range(8):
+                if step == 4:
+                    state = copy.deepcopy(watch.state_dict())
+                    watch.detach()
+                    watch = method.watch(model, optimizer, steps=10)
+                    watch.load_state_dict(state)
+                x, y = batch(model, step)
+                optimizer.zero_grad()
+                replicas = 2 if ends else 1
+                F.cross_entropy(model(share_of(x, replicas)), share_of(y, replicas)).backward()
+                optimizer.step()
+                seen.append(watch.ticket.mask.digest)
+            watch.detach()
+            agreed(seen)
+            assert len({*seen}) > 1
+            ends.append((seen, Values(tensors_of(model), "end").tensors))
+        for seen, values in ends[1:]:
+            assert seen == ends[0][0]
+            assert all(torch.allclose(values[key], ends[0][1][key], rtol=1e-9, atol=1e-12) for key in values)
+
+
 def refusals() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         flat = FullyShardedDataParallel(Net(), use_orig_params=True, device_id=torch.device("cpu"))
     with pytest.raises(TombolaError, match="FullyShardedDataParallel, whose flat parameters a mask cannot follow"):
         attach(mask_of(Net()), flat)
+    late = Net()
+    handle = attach(mask_of(late), late)
+    fully_shard(late)
+    with pytest.warns(AttachWarning, match=r"'conv\.weight' of the model is another parameter now"):
+        handle.detach()
     sharded = fully_shard(toy_network())
+    with pytest.raises(TombolaError, match="spread over processes"):
+        prune_by(mask_of(sharded), sharded)
     optimizer = sgd(sharded.parameters())
     with pytest.raises(TombolaError, match="spread over processes"):
         tb.EarlyBird(0.5).watch(sharded, optimizer, torch.randn(4, 1, 8, 8))
@@ -237,7 +284,7 @@ def test_scores_are_those_of_one_process_that_sees_all_batches(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("body", [scores_of_parts, watches, refusals])
+@pytest.mark.parametrize("body", [scores_of_parts, watches, moving_masks, refusals])
 def test_networks_in_two_processes(body, tmp_path):
     in_two_processes(body, tmp_path)
 

@@ -290,3 +290,18 @@ def test_a_watch_shapes_each_gradient_once_however_many_optimizers_there_are(met
     assert torch.equal(*weights)
     with pytest.raises(TombolaError, match=r"does not hold '1\.weight'"):
         method.watch(net, [sgd(net[3].parameters())])
+
+
+def test_a_step_of_one_optimizer_leaves_what_another_trains_untouched():
+    """In a GAN the critic steps between the generator's forward and backward pass."""
+    generator, critic = nn.Linear(4, 6), nn.Linear(6, 1)
+    both = nn.ModuleDict({"generator": generator, "critic": critic})
+    mask = Mask.of({name: torch.rand(p.shape) < 0.5 for name, p in both.named_parameters() if p.ndim > 1})
+    optimizers = [torch.optim.Adam(network.parameters()) for network in (generator, critic)]
+    with attach(mask, both, optimizers):
+        fake = generator(torch.randn(8, 4))
+        critic(fake.detach()).sum().backward()
+        optimizers[1].step()
+        (-critic(fake).sum()).backward()
+        optimizers[0].step()
+    assert not any(both.get_parameter(name)[~mask[name]].any() for name in mask)

@@ -215,7 +215,10 @@ def test_a_metric_sees_outputs_as_of_a_network_alone(model, shape):
         (task_of(partly_idle), "its 'idle' takes no part in the loss"),
         (task_of(partly_frozen), "not all of its parameters are trained in float32"),
         (replace(task_of(), optimizer=lambda model: optim.SGD(model.parameters())), "its task has an optimizer of its"),
-        (replace(task_of(), scheduler=optim.lr_scheduler.CosineAnnealingLR), "its task has a scheduler of its own"),
+        (
+            replace(task_of(), scheduler=lambda own, steps: optim.lr_scheduler.LinearLR(own)),
+            "its task has a scheduler of its own",
+        ),
         (task_of(optimizer="rmsprop", lr=1e-3), "its optimizer is rmsprop; networks together train with sgd, adam or"),
         (task_of(options=["dampening=0.1"]), "its recipe sets options of its optimizer"),
         (task_of(clip=1.0), "its recipe clips gradients"),

@@ -427,16 +427,16 @@ FOREIGN = optim.SGD(matrices().parameters(), lr=0.1)
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        ({"optimizer": optim.Adam}, "torch's class Adam, but a function of the network is wanted"),
-        ({"optimizer": partial(optim.Adam, lr=0.1)}, "torch's class Adam"),
+        ({"optimizer": optim.Adam}, "is the class Adam, whose arguments are others"),
+        ({"optimizer": partial(optim.Adam, lr=0.1)}, "is the class Adam"),
         ({"optimizer": FOREIGN}, "the task's optimizer is a SGD, but each network needs one of its own"),
         ({"optimizer": "adam"}, "the task's optimizer is a str"),
         ({"optimizer": lambda: None}, "cannot be called with the network"),
         ({"scheduler": lambda optimizer: None}, r"how often it steps .*tb.training.ByEpoch"),
-        ({"scheduler": partial(schedules.StepLR, step_size=3)}, "cannot be called with the optimizer and how often"),
-        ({"scheduler": ByEpoch(partial(schedules.StepLR, step_size=3))}, "cannot be called with the optimizer"),
+        ({"scheduler": schedules.ExponentialLR}, "is the class ExponentialLR, whose arguments are others"),
+        ({"scheduler": ByEpoch(partial(schedules.StepLR, step_size=3))}, "is the class StepLR"),
     ],
-    ids=str,
+    ids=range(8),
 )
 def test_a_factory_that_is_none_is_refused_where_it_is_given(own, words):
     with pytest.raises(tb.TombolaError, match=words):

@@ -9,9 +9,10 @@ from tombola.methods.greedy_channels import GreedyChannels
 from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
 from tombola.methods.method_names import AMOUNTS, blocks_removed, granularity_used, label_of, method, removing
+from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.neuron_selection import NeuronPicks, forward_selection
 from tombola.methods.one_shot import OneShot
-from tombola.methods.protocol import DensityKind, Method
+from tombola.methods.protocol import DensityKind, Method, Watching
 from tombola.methods.rare_gems_settings import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
@@ -37,6 +38,7 @@ __all__ = [
     "GreedyNeurons",
     "Iterative",
     "Method",
+    "MovingWatch",
     "NeuronPicks",
     "OneShot",
     "PretrainingDraws",
@@ -47,6 +49,7 @@ __all__ = [
     "Slimming",
     "Supermask",
     "Watch",
+    "Watching",
     "Worm",
     "blocks_removed",
     "find",

@@ -6,16 +6,17 @@ import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from torch import nn
-from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.methods.mask_convergence import ConvergenceRule, MaskConvergence
+from tombola.methods.own_loop import before_each_step, probe_on
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
-from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward, suited
+from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward
 from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, check_granularity, norm_units
 from tombola.tickets import (
     Mask,
@@ -161,7 +162,7 @@ class Watch:
         by_channels = isinstance(method.granularity, Channels)
         self._units = None
         if example is not None or not by_channels:
-            self._units = method.granularity.units(model, lambda module: forward(module, suited(example, module)))
+            self._units = method.granularity.units(model, probe_on(example, forward))
         self._convergence = watching(method, model, self._units)
         parameters = parameters_of(model)
         watched = {name: parameters[name] for name in self._convergence.names}
@@ -172,26 +173,19 @@ class Watch:
             )
         self._model, self._epochs = model, 0
         self._optimizers = list(dict.fromkeys(own for stepper in steppers for own in stepper.inner))
-        self._hooks = [own.register_step_pre_hook(self._before_step) for own in self._optimizers]
-
-    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
-        if closure is None:  # Fused optimizers under AMP unscale within the step, so gradients are still scaled here.
-            scale = getattr(optimizer, "grad_scale", None)
-            self._convergence.shape_gradients(1.0 if scale is None else scale, of=optimizer)
-            return None
-
-        def shaping_closure() -> Any:  # Only within the step does a closure make gradients.
-            loss = closure()
-            self._convergence.shape_gradients(of=optimizer)
-            return loss
-
-        return args[:1], {**kwargs, "closure": shaping_closure}
+        self._removers = [
+            before_each_step(own, partial(self._convergence.shape_gradients, of=own)) for own in self._optimizers
+        ]
 
     def epoch_end(self) -> bool:
         """Look at the masks after an epoch; True when they have settled."""
         self._epochs += 1
         return self._convergence.look(*self._optimizers)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the masks have settled, or need not (epsilon 0)."""
+        return self._convergence.settled or not self._convergence.settings.epsilon
 
     @property
     def distance(self) -> float:
@@ -206,8 +200,8 @@ class Watch:
 
     def detach(self) -> None:
         """Remove the hooks from the optimizers."""
-        for hook in self._hooks:
-            hook.remove()
+        while self._removers:
+            self._removers.pop()()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, to go on with the search."""

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.methods.greedy_search import first
 from tombola.methods.neuron_selection import check_picks
 from tombola.methods.neuron_tickets import TwoLayerDraw, activations, ticket_of
+from tombola.methods.own_loop import concerned, steps_of
 from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
 from tombola.scores import Batch, Batches, Forward, Inputs, batch_size, forward, probe_of
 from tombola.structure import Neurons, TwoLayerNetwork
-from tombola.tickets import Ticket, device_of
+from tombola.tickets import Optimizers, Ticket, device_of
 from tombola.training import (
     Cost,
     Observer,
@@ -107,7 +107,7 @@ class EnoughPretraining:
     def watch(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizers,
         train: Batches,
         validation: Batches,
         *,
@@ -118,7 +118,7 @@ class EnoughPretraining:
 
         Args:
             model: the network that you train.
-            optimizer: one that holds its parameters.
+            optimizer: one that holds its parameters, or all of several in a list or a dictionary.
             train: batches whose first examples neurons are picked on; they are read once, now.
             validation: batches on which tickets are judged.
             forward: how to call the model on inputs.
@@ -251,7 +251,7 @@ class EnoughWatch:
         self,
         rule: EnoughPretraining,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizers,
         train: Batches,
         validation: Batches,
         forward: Forward,
@@ -262,16 +262,24 @@ class EnoughWatch:
         with own_randomness(device_of(model), 0):
             self._draws = PretrainingDraws.among(rule, self._units.layers, train, validation, forward, metric)
         self._model, self._steps = model, 0
-        self._hook = optimizer.register_step_post_hook(self._after_step)
+        self._stops = rule.stop
+        *_, clock = steps_of(concerned(optimizer, model.parameters()))
+        self._hook = clock.register_step_post_hook(self._after_step)
 
     def _after_step(self, *_: Any) -> None:
         self._steps += 1
         self._draws.look(self._model, self._steps)
 
+    def epoch_end(self) -> bool:
+        """Whether to stop after this epoch: pre-training is enough, and `stop` says so."""
+        return self._stops and self.enough
+
     @property
     def enough(self) -> bool:
         """Whether more pre-training has stopped paying."""
         return self._draws.enough
+
+    finished = enough
 
     @property
     def curve(self) -> tuple[CurvePoint, ...]:

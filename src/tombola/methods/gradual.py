@@ -12,11 +12,13 @@ from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.methods.density_schedule import densities, scope_at
 from tombola.methods.moving_mask import MovingMask, last_move
+from tombola.methods.moving_watch import MovingWatch
+from tombola.methods.own_loop import probe_on
 from tombola.methods.protocol import DensityKind
 from tombola.methods.rewinding import End, as_trained
-from tombola.scores import Magnitude
+from tombola.scores import Forward, Inputs, Magnitude, forward
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, check_granularity, kept_share
-from tombola.tickets import Mask, Scope, Seed, Ticket, TieWarning, digest_of, tensors_of
+from tombola.tickets import Mask, Optimizers, Scope, Seed, Ticket, TieWarning, digest_of, tensors_of
 from tombola.training import Run, State, Task, length_of
 
 
@@ -77,10 +79,52 @@ class Gradual:
         model.to(run.device)
         pruning = GradualPruning(self, run.units(self.granularity, task, model), model)
         fit = run.stage("search", task, model, attached=pruning.mask, observers=[pruning])
-        removed = pruning.units.removed(pruning.kept)
         if self.rewind == "init":
-            return Ticket(pruning.mask, Seed(run.seed, initial), removed=removed)
-        return replace(as_trained(model, pruning.mask, task.recipe, fit), removed=removed)
+            return Ticket(pruning.mask, Seed(run.seed, initial), removed=pruning.removed)
+        return replace(as_trained(model, pruning.mask, task.recipe, fit), removed=pruning.removed)
+
+    def watch(
+        self,
+        model: nn.Module,
+        optimizer: Optimizers,
+        *,
+        steps: int,
+        example: Inputs | None = None,
+        forward: Forward = forward,
+    ) -> MovingWatch:
+        """Prune in your own training: its optimizer's steps remove the smallest weights.
+
+        Args:
+            model: the network that you train.
+            optimizer: one that holds its parameters, or all of several in a list or a dictionary.
+            steps: how many optimizer steps the training will take.
+            example: inputs on which the network can be called, for units that are found by tracing, as channels.
+            forward: how to call the model on inputs.
+
+        Returns:
+            The watch; its `ticket` is the network as it is trained now, or its mask on the initialisation.
+
+        Raises:
+            TombolaError: if the optimizer holds none of the weights, or the network cannot meet the density.
+
+        Examples:
+            >>> import torch
+            >>> model, x = nn.Linear(10, 2), torch.ones(4, 10)
+            >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            >>> watch = Gradual(density=0.25, count=3).watch(model, optimizer, steps=4)
+            >>> for step in range(4):
+            ...     optimizer.zero_grad()
+            ...     model(x).square().mean().backward()
+            ...     _ = optimizer.step()
+            ...     print(watch.ticket.mask.total_kept)
+            9
+            6
+            5
+            5
+            >>> watch.detach()
+        """
+        units = self.granularity.units(model, probe_on(example, forward))
+        return MovingWatch(self, GradualPruning(self, units, model), model, optimizer, steps)
 
 
 class GradualPruning(MovingMask):
@@ -102,6 +146,10 @@ class GradualPruning(MovingMask):
         if removals > removals_before:
             self.kept = self._choose(state.model, densities(self._final, count, "cubic")[removals - 1], self.kept)
             self.move(self.units.expand(self.kept, tensors_of(state.model)), state)
+
+    @property
+    def removed(self) -> dict[str, tuple[int, ...]]:
+        return self.units.removed(self.kept)
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"kept": dict(self.kept)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from torch import nn
@@ -120,7 +121,13 @@ class Iterative:
         return Ticket(mask, start, recipe=prescribed(self.rewind, task.recipe), removed=units.removed(kept_units))
 
     def rounds(
-        self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, forward: Forward = forward
+        self,
+        model: nn.Module,
+        batches: Batches = (),
+        loss: Loss | None = None,
+        forward: Forward = forward,
+        *,
+        folder: str | Path | None = None,
     ) -> Rounds:
         """Iterative pruning around your own training: train `round.model` in each round, the ticket in the last.
 
@@ -131,6 +138,8 @@ class Iterative:
             batches: pairs of inputs and targets, for a score or a granularity that needs data.
             loss: of outputs and targets, for a score that needs it.
             forward: how to call the model on inputs.
+            folder: where it is kept which round it is, and from which weights and mask; a program that was killed goes
+                on with that round. How far the round itself has come is in your own checkpoints.
 
         Returns:
             An iterator over the rounds, the first one dense. Train inside `with round.attach(optimizer)`. A step to
@@ -150,7 +159,7 @@ class Iterative:
                 f"the score '{self.score.name}' as it is set gathers gradients while Tombola trains; in your own loop "
                 "give one that needs no more than batches, as WeightGradient(gather='pass')"
             )
-        return Rounds(self, model, batches, loss, forward)
+        return Rounds(self, model, batches, loss, forward, folder)
 
     def _start(
         self, task: Task, model: nn.Module, seed: int, initial: Values, snapshot: Snapshot, spent: float

@@ -28,6 +28,11 @@ class MovingMask(Observer):
         self.mask = mask
         state.attached.exchange(mask)
 
+    @property
+    def removed(self) -> dict[str, tuple[int, ...]]:
+        """The units that the mask removes, where they are more than single weights."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         return {"mask": dict(self.mask)}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 from tombola.structure import Granularity
 from tombola.tickets import Ticket
@@ -43,3 +44,32 @@ class Method(Protocol):
             The ticket, with the provenance that only the search knows.
         """
         ...
+
+
+class Watching(Protocol):
+    """What a method's `watch` gives, to search in anybody's loop.
+
+    `state_dict` and `load_state_dict` carry it over a kill, beside those of model and optimizer.
+    """
+
+    @property
+    def ticket(self) -> Ticket:
+        """The ticket of now."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to what its method looks for."""
+        ...
+
+    def epoch_end(self) -> bool:
+        """Tell it that an epoch has ended; True when the ticket is to be drawn."""
+        ...
+
+    def detach(self) -> None:
+        """Remove all hooks."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None: ...

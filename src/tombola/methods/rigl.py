@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from torch import nn
+
 from tombola.errors import TombolaError
+from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.one_shot import OneShot
 from tombola.methods.protocol import DensityKind
 from tombola.methods.regrowth import MovingRegrowth, Regrowth
 from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Random
 from tombola.structure import Granularity, Prunable, Weights, check_granularity
-from tombola.tickets import Scope, Ticket
-from tombola.training import Run, Task, start_of
+from tombola.tickets import Optimizers, Scope, Ticket, select
+from tombola.training import Run, Step, Task, start_of
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,42 @@ class RigL(Regrowth):
         if self.rewind == "init":
             return replace(ticket, mask=observer.mask)
         return as_trained(model, observer.mask, task.recipe, fit)
+
+    def watch(self, model: nn.Module, optimizer: Optimizers, *, steps: int, seed: int = 0) -> MovingWatch:
+        """Train sparsely in your own loop: its optimizer's steps move the mask.
+
+        The random mask is drawn and attached at once. As in Tombola's own training, an update takes the place of an
+        optimizer step, and the gradients before it are those of the dense network.
+
+        Args:
+            model: the network that you train.
+            optimizer: one that holds its parameters, or all of several in a list or a dictionary.
+            steps: how many optimizer steps the training will take.
+            seed: of the first mask, and of where weights grow with grow="random".
+
+        Returns:
+            The watch; its `ticket` is the network as it is trained now, or its mask on the initialisation.
+
+        Raises:
+            TombolaError: if `every` counts epochs, or the optimizer holds none of the weights.
+
+        Examples:
+            >>> import torch
+            >>> model, x = nn.Linear(10, 2), torch.randn(4, 10)
+            >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            >>> watch = RigL(density=0.3, every="2it").watch(model, optimizer, steps=8)
+            >>> for step in range(8):
+            ...     optimizer.zero_grad()
+            ...     model(x).square().mean().backward()
+            ...     _ = optimizer.step()
+            >>> watch.ticket.mask.total_kept, watch.finished
+            (6, True)
+            >>> watch.detach()
+        """
+        if Step.parse(self.every).unit == "ep":
+            raise TombolaError(
+                f"every is {self.every}, and in your own loop steps are counted, not epochs; write it as '100it'"
+            )
+        scores = Random()(model, prunable=self.prunable, seed=seed)
+        mask = select(scores, self.density, scope=self.scope, floor=1)
+        return MovingWatch(self, MovingRegrowth(self, mask, seed), model, optimizer, steps)

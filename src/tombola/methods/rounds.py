@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.methods.density_schedule import scope_at
+from tombola.methods.own_loop import steps_of
 from tombola.methods.rewinding import KEEPS_WEIGHTS, step_of
 from tombola.scores import Batches, Forward, Loss, View, check_takes, probe_of
 from tombola.tickets import (
@@ -23,11 +25,11 @@ from tombola.tickets import (
     check_values,
     own_part,
     put_values,
-    steppers_of,
     tensors_of,
     whole,
 )
-from tombola.training import Step
+from tombola.training import Step, fingerprint, identity
+from tombola.training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from tombola.methods.iterative import Iterative
@@ -57,6 +59,14 @@ class Rewinder:
             )
         return self.taken
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "rewind": None if self.taken is None else dict(self.taken.tensors)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        what = str(self.at) if self.at.count else "init"
+        self.steps = state["steps"]
+        self.taken = None if state["rewind"] is None else Values(state["rewind"], what)
+
 
 @dataclass
 class Round:
@@ -75,7 +85,7 @@ class Round:
     mask: Mask
     model: nn.Module
     start: Values
-    _counter: Callable[[nn.Module], None] | None = field(default=None, repr=False)
+    _rewinder: Rewinder | None = field(default=None, repr=False)  # only the first round counts steps
 
     @property
     def ticket(self) -> Ticket:
@@ -93,32 +103,55 @@ class Round:
             A context manager that ends it; `detach()` does so as well.
         """
         handle = attach(self.mask, self.model, optimizer)
-        if self._counter is not None:
-            counter, model = self._counter, self.model
+        if self._rewinder is not None:
+            rewinder, model = self._rewinder, self.model
 
             def count(stepped: Any) -> None:
                 if not _only_makes_state(stepped):
-                    counter(model)
+                    rewinder.count(model)
 
             # Only the first round counts steps: those that are taken, which a wrapper may leave out.
-            for stepper in steppers_of(optimizer)[-1:]:
-                handle.also(after_each_step(stepper.inner[-1], count))
+            for stepping in steps_of(optimizer)[-1:]:
+                handle.also(after_each_step(stepping, count))
         return handle
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint within the round needs beside model and optimizer: how far a step to rewind to is."""
+        return {"index": self.index, "rewinding": self._rewinder.state_dict() if self._rewinder else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on within the round; TombolaError if the state is of another one."""
+        if not isinstance(state, Mapping) or state.keys() != {"index", "rewinding"}:
+            raise TombolaError("this is not the state of a round; give what round.state_dict() gave")
+        if state["index"] != self.index:
+            raise TombolaError(
+                f"this is the state of round {state['index']}, and round {self.index} is to go on; give each round a "
+                "folder of checkpoints of its own"
+            )
+        if self._rewinder is not None:
+            self._rewinder.load_state_dict(state["rewinding"])
 
 
 class Rounds(Iterator[Round]):
     """The rounds that `Iterative.rounds` gives, one after another.
 
     A checkpoint in the middle of a round needs `state_dict()` beside the values of your model and your optimizer. After
-    `load_state_dict` the same round comes again; load the model and the optimizer yourself, before or inside it.
+    `load_state_dict` the same round comes again; load the model and the optimizer yourself, before or inside it. With a
+    folder this is done at the beginning of each round.
 
     Args:
         method: what prunes between two rounds.
-        model, batches, loss, forward: see `Iterative.rounds`.
+        model, batches, loss, forward, folder: see `Iterative.rounds`.
     """
 
     def __init__(
-        self, method: Iterative, model: nn.Module, batches: Batches, loss: Loss | None, forward: Forward
+        self,
+        method: Iterative,
+        model: nn.Module,
+        batches: Batches,
+        loss: Loss | None,
+        forward: Forward,
+        folder: str | Path | None,
     ) -> None:
         self._method, self._model = method, model
         self._batches, self._loss, self._forward = batches, loss, forward
@@ -130,6 +163,10 @@ class Rounds(Iterator[Round]):
         self._kept: Mask | None = None
         self._mask = Mask.full(method.prunable(model))
         self._index, self._given = 0, False
+        self._file = None if folder is None else RoundsFile(Path(folder), method)
+        if self._file is not None and (state := self._file.load()) is not None:
+            self.load_state_dict(state)
+            put_values(model, self._start.tensors)
 
     def __next__(self) -> Round:
         if self._given:
@@ -137,8 +174,10 @@ class Rounds(Iterator[Round]):
                 raise StopIteration
             self._prune()
         self._given = True
-        counter = self._rewinder.count if self._index == 0 else None
-        return Round(self._index, self._levels[self._index], self._mask, self._model, self._start, counter)
+        if self._file is not None:
+            self._file.save(self.state_dict())
+        rewinder = self._rewinder if self._index == 0 else None
+        return Round(self._index, self._levels[self._index], self._mask, self._model, self._start, rewinder)
 
     @property
     def _keeps_weights(self) -> bool:
@@ -160,13 +199,10 @@ class Rounds(Iterator[Round]):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on with this round: numbers and whole tensors, equal on all processes."""
-        taken = self._rewinder.taken
-        return {
+        return self._rewinder.state_dict() | {
             "round": self._index,
-            "steps": self._rewinder.steps,
             "kept": None if self._kept is None else dict(self._kept),
             "start": dict(self._start.tensors),
-            "rewind": None if taken is None else dict(taken.tensors),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -190,8 +226,33 @@ class Rounds(Iterator[Round]):
         self._index, self._given = state["round"], False
         later = "end" if self._keeps_weights else str(self._rewinder.at) if self._rewinder.at.count else "init"
         self._start = Values(state["start"], later if self._index else "init")
-        self._rewinder.steps = state["steps"]
-        self._rewinder.taken = None if state["rewind"] is None else Values(state["rewind"], later)
+        self._rewinder.load_state_dict(state)
+
+
+class RoundsFile:
+    """The file in which rounds are kept, so that a killed program goes on with the round that it was in.
+
+    Args:
+        folder: where the file is.
+        method: whose rounds they are; those of another are refused.
+    """
+
+    def __init__(self, folder: Path, method: object) -> None:
+        self._folder, self._checkpoint = folder, Checkpoint(folder / "rounds.pt")
+        self._settings = fingerprint(identity(method))
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep the state of the rounds."""
+        self._checkpoint.save({"settings": self._settings, "state": state})
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that was kept; None if there is none. TombolaError if it is of another method or other settings."""
+        saved = self._checkpoint.load()
+        if saved is not None and saved["settings"] != self._settings:
+            raise TombolaError(
+                f"{self._folder} holds rounds with other settings; give another folder, or those settings"
+            )
+        return None if saved is None else saved["state"]
 
 
 def _only_makes_state(stepped: Any) -> bool:

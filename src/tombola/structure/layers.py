@@ -10,7 +10,7 @@ from torch import nn
 from tombola.structure.channel_map import ChannelMap
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
-from tombola.tickets import joined, modules_of
+from tombola.tickets import joined, modules_of, unwrapped
 from tombola.tickets.torch_private import own_parameters
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -100,6 +100,7 @@ def entering_slices(name: str, module: Any) -> list[Slice]:
 
 def shared(model: nn.Module) -> set[str]:
     """The names of modules that stand in several places, or hold a parameter that another module holds too."""
+    model = unwrapped(model)  # a wrapper may hold its network twice
     owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
     places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
     return {

@@ -16,7 +16,7 @@ from tombola.errors import TombolaError
 from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, shared
 from tombola.structure.random_state import own_random_state
-from tombola.tickets import bare, check_whole, device_of, joined, modules_of, names_of
+from tombola.tickets import bare, check_whole, device_of, joined, modules_of, names_of, recomputable
 
 Gives = tuple[tuple[str, str], ...]
 """(layer, parameter) of the layers whose outputs a block adds to its input."""
@@ -41,7 +41,7 @@ def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     # Random parameters first, so that weights that are zero or dead in the model do not look like a branch; the model's
     # own where it fails with those.
     for prepare in (_randomise, nn.Module.eval):
-        with own_random_state(device, 0), torch.no_grad():
+        with own_random_state(device, 0), torch.no_grad(), recomputable():
             try:
                 twin = prepare(bare(copy.deepcopy(model)))
                 return _with_siblings(twin, *_find_branches(twin, probe))

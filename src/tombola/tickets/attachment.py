@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -83,19 +83,25 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     start = {parameter: own_part(parameter).clone() for parameter in still}
     levels = list({id(level): level for stepper in steppers for level in stepper.levels}.values())
 
-    def settle(*stepped: Any) -> None:
+    def settle(concerned: Collection[nn.Parameter], stepped: Sequence[Any]) -> None:
         for parameter, value in start.items():
-            own_part(parameter).copy_(value)
+            if parameter in concerned:
+                own_part(parameter).copy_(value)
+        words_of = {parameter: words for parameter, words in masked.items() if parameter in concerned}
         # After what is held, so that what is dead and held is zero.
-        pairs = [words.in_words(parameter) for parameter, words in masked.items()]
-        for parameter, words in masked.items():
+        pairs = [words.in_words(parameter) for parameter, words in words_of.items()]
+        for parameter, words in words_of.items():
             for level in stepped:
                 for state in state_of(level, parameter).values():
                     if isinstance(state, Tensor) and state.shape == parameter.shape and state.ndim:
                         pairs.append(words.in_words(state))
         zero(pairs)
-        for parameter, words in masked.items() if dead == "frozen" else ():  # after state, which may share its memory
+        for parameter, words in words_of.items() if dead == "frozen" else ():  # after state, which may share its memory
             words.thaw(parameter)
+
+    def after(stepper: Stepper) -> Callable[[Any], None]:
+        # What another optimizer trains stays untouched: its backward pass may yet come, as in a GAN.
+        return lambda stepped: settle(stepper.parameters, [stepped])
 
     def freeze() -> None:
         for parameter, words in masked.items() if dead == "frozen" else ():
@@ -109,17 +115,29 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
             if parameter.grad is not None:
                 masked[parameter].zero_dead(parameter.grad)
         freeze()
-        settle(*levels)
+        settle({*masked, *start}, levels)
 
     def keep_dense(dense: bool) -> None:
         for words in masked.values():
             words.dense_gradients = dense
 
+    def look_back() -> None:
+        reshard(model)
+        present = set(model.parameters())
+        if replaced := [name for name in mask if parameters[name] not in present]:
+            warnings.warn(
+                f"'{replaced[0]}' of the model is another parameter now than the mask was attached to, as after "
+                "fully_shard or load_state_dict(assign=True), and its dead weights were not kept zero since; attach "
+                "the mask after that",
+                AttachWarning,
+                stacklevel=4,
+            )
+
     freeze()
-    settle(*levels)
-    removers = [_on_gradient(parameter, words) for parameter, words in masked.items()]
+    settle({*masked, *start}, levels)
+    removers = [look_back, *(_on_gradient(parameter, words) for parameter, words in masked.items())]
     removers += [_on_gradient(parameter, _drop_gradient) for parameter in start]
-    removers += [after_each_step(level, settle) for level in levels]
+    removers += [after_each_step(level, after(stepper)) for stepper in steppers for level in stepper.levels]
     for level in levels:
         # An optimizer makes its state in its first step, so that one without state is looked at after that.
         if any(state_of(level, parameter) for parameter in masked):

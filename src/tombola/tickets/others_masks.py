@@ -12,6 +12,7 @@ from torch.nn.utils import prune
 
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
+from tombola.tickets.sharding import check_whole
 from tombola.tickets.tensor_names import buffers_of, modules_of, parameters_of
 from tombola.tickets.tensors import check_fits
 
@@ -122,6 +123,7 @@ def prune_by(mask: Mask, model: nn.Module) -> None:
         >>> list(model.state_dict())
         ['0.weight_orig', '0.weight_mask']
     """
+    check_whole(model, "torch.nn.utils.prune")
     parameters, modules = parameters_of(model, remove_duplicate=False), modules_of(model)
     check_fits(mask, parameters)
     for name in mask:

@@ -15,6 +15,7 @@ from tombola.training.metrics import Tally
 from tombola.training.placement import bring_along, placed
 from tombola.training.recipe import Recipe, autocast
 from tombola.training.task import Split, Task, metric_of
+from tombola.training.torch_losses import told
 
 
 @torch.no_grad()
@@ -42,7 +43,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
             with autocast(recipe, device):
                 outputs = task.forward(model, inputs)
                 size = batch_size(batch)
-                loss = loss + task.loss(outputs, targets).float() * size
+                loss = loss + told(task.loss)(outputs, targets).float() * size
                 tally.add(outputs, targets, size)
             count += size
     return tally.value(count), float(loss) / max(count, 1), count

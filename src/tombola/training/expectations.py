@@ -47,9 +47,10 @@ class Expectation:
         """
         if self.classes is not None:
             counted = targets if ignored is None else targets[targets != ignored]
+            if not counted.numel():
+                raise TombolaError(f"{place} are all {ignored}, which is left out; give some that count")
             try:
-                if counted.numel():
-                    check_classes(counted.long(), outputs.shape[self.classes])
+                check_classes(counted.long(), outputs.shape[self.classes])
             except TombolaError as error:
                 skip = "" if self.classes == -1 and outputs.ndim == 2 else ", or leave targets out by ignore_index="
                 raise TombolaError(f"among {place} {error}{skip}") from error

@@ -19,6 +19,7 @@ from tombola.structure import in_mode
 from tombola.tickets import eager
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, expectation_of
+from tombola.training.finite_data import unfinite
 from tombola.training.loaders import first_of
 from tombola.training.losses import smoothed
 from tombola.training.memory_format import trial
@@ -182,10 +183,7 @@ class _Look:
 
     def _check_one_number(self, value: Any, batch: Batch) -> None:
         if not isinstance(value, Tensor):
-            hint = "; call the class first, as loss=MSELoss()" if isinstance(value, nn.Module) else ""
-            raise TombolaError(
-                f"the loss gives a {type(value).__name__}, not a tensor of one number{hint or '; give its mean'}"
-            )
+            raise TombolaError(f"the loss gives a {type(value).__name__}, not a tensor of one number; give its mean")
         if value.numel() != 1:
             raise TombolaError(
                 f"the loss gives a tensor of shape {tuple(value.shape)} and not one number; give its mean, as with "
@@ -197,7 +195,11 @@ class _Look:
             )
         if not bool(value.isfinite()):
             self._check_finite_data()
-            self._check_finite_batch(batch)
+            for what, sample, given in unfinite(*batch):
+                raise TombolaError(
+                    f"the {what} of the first training batch hold {given} at sample {sample}, and its loss is none; "
+                    "give numbers there, or leave that sample out"
+                )
             raise TombolaError(
                 f"the loss of the first batch is {float(value.detach())} before anything is trained; look at what the "
                 "network and the loss make of that batch"
@@ -244,22 +246,12 @@ class _Look:
     def _check_finite_data(self) -> None:
         """TombolaError where a sample in memory holds NaN or infinity, and neither network nor loss can do with it."""
         for split, memory in self._memory():
-            for what, values in (("inputs", memory.inputs), ("targets", memory.targets)):
-                for tensor in tensors_in(values):
-                    if (sample := _first_unfinite(tensor)) is not None and not self._bears(memory, sample):
-                        value = float(tensor[sample][~tensor[sample].isfinite()].flatten()[0])
-                        raise TombolaError(
-                            f"the {WORDS[split]} {what} hold {value} at sample {sample}{self._counted(split)}, and its "
-                            "loss is none; give numbers there, or leave that sample out"
-                        )
-
-    def _check_finite_batch(self, batch: Batch) -> None:
-        for what, values in (("inputs", batch[0]), ("targets", batch[1])):
-            if any(_first_unfinite(tensor) is not None for tensor in tensors_in(values)):
-                raise TombolaError(
-                    f"the {what} of the first training batch hold NaN or infinity, and so its loss is none; give "
-                    "numbers there, or leave those samples out"
-                )
+            for what, sample, value in unfinite(memory.inputs, memory.targets):
+                if not self._bears(memory, sample):
+                    raise TombolaError(
+                        f"the {WORDS[split]} {what} hold {value} at sample {sample}{self._counted(split)}, and its "
+                        "loss is none; give numbers there, or leave that sample out"
+                    )
 
     def _counted(self, split: Split) -> str:
         """How the samples of a split are counted, where that is not as the user gave them."""
@@ -288,15 +280,6 @@ class _Look:
                 raise TombolaError(
                     f"batches hold one sample, on which batch norm cannot train ({error}); give a batch of at least two"
                 ) from error
-
-
-def _first_unfinite(tensor: Tensor) -> int | None:
-    """The first sample with NaN or infinity in it."""
-    # Of finite numbers the sum may overflow, so that a closer look decides; it is the slow one.
-    if not (tensor.is_floating_point() or tensor.is_complex()) or bool(tensor.sum().isfinite()):
-        return None
-    bad = (~tensor.flatten(1).isfinite().all(1) if tensor.ndim > 1 else ~tensor.isfinite()).nonzero()
-    return int(bad[0]) if len(bad) else None
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -41,6 +41,7 @@ from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
 from tombola.training.stepping import WeightStepper, grouped
 from tombola.training.task import Task
+from tombola.training.torch_losses import told
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def fit(
         step_bytes = step_memory(task, model, batch, recipe)
         stepper = WeightStepper(task, model, recipe, steps_per_epoch)
     network, optimizer = torch.compile(model) if recipe.compile else model, stepper.optimizer
-    loss = smoothed(task.loss, recipe.label_smoothing)
+    loss = told(smoothed(task.loss, recipe.label_smoothing))
     training = Training(task, network, loss, stepper, observers, length, layout, seed, name)
     cost, started = Cost(), now(device)
 

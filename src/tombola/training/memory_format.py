@@ -14,7 +14,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.nested import samples_in
 from tombola.scores import Batch
-from tombola.tickets import device_of
+from tombola.tickets import device_of, recomputable
 from tombola.training.batches import move, pick
 from tombola.training.cost import modules_of, remembered
 from tombola.training.randomness import own_randomness
@@ -62,7 +62,8 @@ def trial() -> Generator[None]:
     """Inside, a network is called only to see what it can do."""
     before = _trying.set(True)
     try:
-        yield
+        with recomputable():
+            yield
     finally:
         _trying.reset(before)
 

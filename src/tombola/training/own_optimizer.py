@@ -66,18 +66,18 @@ def check_factory(name: str, factory: Any) -> None:
     example = "lambda model: torch.optim.SGD(model.parameters(), lr=0.1)"
     if name == "scheduler":
         example = "lambda optimizer, steps: CosineAnnealingLR(optimizer, steps)"
-    made = factory.func if isinstance(factory, partial) else factory
+    called = factory.make if isinstance(factory, ByEpoch) else factory
+    made = called.func if isinstance(called, partial) else called
     if not callable(factory) or isinstance(factory, Optimizer | LRScheduler):
         raise TombolaError(
             f"the task's {name} is {_named(factory)}, but each network needs one of its own; give a function that "
             f"makes it, as {name}={example}"
         )
-    if name == "optimizer" and isinstance(made, type) and issubclass(made, Optimizer):
+    if isinstance(made, type) and issubclass(made, Optimizer | LRScheduler):
         raise TombolaError(
-            f"the task's optimizer is torch's class {made.__name__}, but a function of the network is wanted; give "
-            f"{name}={example.replace('SGD', made.__name__)}"
+            f"the task's {name} is the class {made.__name__}, whose arguments are others than those of a factory; give "
+            f"a function, as {name}={example}"
         )
-    called = factory.make if isinstance(factory, ByEpoch) else factory
     arguments = (None,) if name == "optimizer" else (None, 1)
     try:
         inspect.signature(called).bind(*arguments)

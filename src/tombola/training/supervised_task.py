@@ -25,7 +25,7 @@ from tombola.structure import in_mode
 from tombola.training.batches import MemoryBatches, pick, split_off
 from tombola.training.data_identity import digest_of_splits, is_indexed
 from tombola.training.lengths import length_or_none
-from tombola.training.loaders import LoadedBatches
+from tombola.training.loaders import LoadedBatches, first_of
 from tombola.training.losses import check_smoothing
 from tombola.training.metrics import accuracy
 from tombola.training.own_optimizer import OptimizerFactory, SchedulerFactory, own
@@ -122,7 +122,8 @@ class SupervisedTask:
                 "the data comes in batches and has no 'validation'; give one, since a search never sees the test split"
             )
         for split, part in parts.items():
-            if part.count == 0:
+            # An empty list of batches says that there is no validation.
+            if part.count == 0 and not (split == "validation" and isinstance(part, InBatches)):
                 raise TombolaError(f"the split '{split}' is empty; give it samples")
         self._check_steps(parts)
         check_smoothing(self.loss, self.recipe.label_smoothing)
@@ -141,7 +142,7 @@ class SupervisedTask:
     def _initialise(self, model: nn.Module) -> None:
         """Call a network with lazy layers on a batch, so that they find their shapes and draw their values."""
         with own_randomness(torch.device("cpu"), 0):  # apart from what the layers draw
-            inputs, _ = next(iter(self.batches("train", 0, 0)))
+            inputs, _ = first_of(self.batches("train", 0, 0))
         with in_mode(model, "eval"):
             self.forward(model, inputs)
 

@@ -38,15 +38,16 @@ class Watched(TorchFunctionMode):
         slot: "loss" or "metric".
         outputs: the network's, which the loss or metric is given.
         targets: the batch's.
+        place: whose targets these are, for errors.
 
     Attributes:
         classes: the outputs that a cross-entropy of these very targets was given, and the target that it leaves out;
             None if there was no such call.
     """
 
-    def __init__(self, slot: str, outputs: Any, targets: Any) -> None:
+    def __init__(self, slot: str, outputs: Any, targets: Any, place: str = "the training targets") -> None:
         super().__init__()
-        self._slot, self._outputs, self._targets = slot, outputs, targets
+        self._slot, self._outputs, self._targets, self._place = slot, outputs, targets, place
         self.classes: tuple[Tensor, int] | None = None
 
     def __torch_function__(
@@ -81,7 +82,7 @@ class Watched(TorchFunctionMode):
                 f"the {self._slot} '{function.__name__}' has weights for {weight.numel()} classes, but the network has "
                 f"{outputs.shape[1]} outputs; give one weight a class"
             )
-        expected.check_values(outputs, targets, ignored, "the training targets")
+        expected.check_values(outputs, targets, ignored, self._place)
         own = self._targets
         if isinstance(own, Tensor) and own.shape == targets.shape and bool((own == targets).all()):
             self.classes = outputs, ignored
@@ -123,6 +124,24 @@ class Watched(TorchFunctionMode):
 
     def _is_given(self, value: Tensor) -> bool:
         return value is self._outputs or value is self._targets
+
+
+def told(loss: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
+    """The same loss, which says what is wrong where a target is no class of the network's.
+
+    Args:
+        loss: of outputs and targets. Data that come in batches are not looked through before they are used.
+    """
+
+    def saying(outputs: Any, targets: Any) -> Tensor:
+        try:
+            return loss(outputs, targets)
+        except IndexError:
+            with Watched("loss", outputs, targets, "the targets of a batch"):
+                loss(outputs, targets)
+            raise
+
+    return saying
 
 
 def _are_probabilities(outputs: Any, targets: Any) -> bool:

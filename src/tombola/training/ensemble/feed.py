@@ -13,6 +13,7 @@ from torch import Tensor
 from tombola.scores import Batch
 from tombola.training.batches import MemoryBatches
 from tombola.training.cost import train_samples
+from tombola.training.loaders import LoadedBatches
 from tombola.training.task import Task
 
 NARROW = 16
@@ -115,7 +116,8 @@ def feed_obstacle(task: Task) -> str:
     """Why many networks cannot draw a task's batches at once; empty if they can."""
     batches = task.batches("train", 0, 0)
     if not isinstance(batches, MemoryBatches):
-        return f"its training batches come from a {type(batches).__name__}, not from tensors in memory"
+        source = batches.source if isinstance(batches, LoadedBatches) else batches
+        return f"its training batches come from a {type(source).__name__}, not from tensors in memory"
     if not (isinstance(batches.inputs, Tensor) and isinstance(batches.targets, Tensor)):
         return "its inputs are not one tensor"
     return ""
