@@ -276,6 +276,11 @@ def segmenter():
     return nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
 
 
+def test_a_score_of_ones_own_loop_takes_no_loss_a_sample():
+    with pytest.raises(tb.TombolaError, match="reduction='mean'"):
+        tb.scores.snip(mlp(), [(INPUTS, CLASSES)], nn.CrossEntropyLoss(reduction="none"))
+
+
 def test_a_copy_of_what_a_factory_keeps_is_a_new_network():
     kept = conv()
     check_first_batch(task(lambda: copy.deepcopy(kept)))
