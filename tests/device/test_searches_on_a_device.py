@@ -45,16 +45,19 @@ def brief_task(network, batch: int = 60):
     return replace(task, recipe=replace(task.recipe, batch=batch))
 
 
+def network_for(method: str):
+    networks = {"layer-": short_resnet, "filter-": short_resnet, "-transformer": short_transformer}
+    networks |= {"greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
+    return next((own for part, own in networks.items() if part in method), short_network)
+
+
 def quick_first(names, quick):
     return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in names]
 
 
 @pytest.mark.parametrize("name", quick_first(METHODS, QUICK))
 def test_a_search_there_finds_the_ticket_of_the_cpu_which_trains_there(device, name):
-    networks = {"layer-": short_resnet, "filter-": short_resnet, "-transformer": short_transformer}
-    networks |= {"greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
-    network = next((own for part, own in networks.items() if part in name), short_network)
-    task, method = brief_task(network), tb.method(name, density=0.3)
+    task, method = brief_task(network_for(name)), tb.method(name, density=0.3)
     ticket = tb.find(task, method, device=NAME)
     assert ticket.mask == tb.find(task, method, device="cpu").mask
     trained = tb.train(task, ticket, device=NAME)
@@ -90,9 +93,9 @@ def test_a_method_keeps_the_laws_there(device):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, own in METHODS.items() if own.granularity != "block"])
+@pytest.mark.parametrize("name", METHODS)
 def test_the_laws_of_all_methods_there(device, name):
-    check_method(tb.method(name, density=0.3), tiny_two_layer if name == "greedy-neurons" else toy_network, device=NAME)
+    check_method(tb.method(name, density=0.3), network_for(name), device=NAME)
 
 
 WHOLE_UNITS = ("scratch-e", "scratch-b")
