@@ -430,6 +430,7 @@ ODD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot lose any")  # weight norm's
 @pytest.mark.parametrize("name", ODD)
 def test_what_a_mask_takes_with_removed_channels_did_not_matter_any_more(name):
     torch.manual_seed(0)
