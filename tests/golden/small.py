@@ -72,6 +72,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {"mlp": mlp, "resnet": resnet, "v
 RECIPE = tb.Recipe(epochs=2, batch=16, lr=0.05, precision="float32")
 
 
+is_trial = getattr(tb.training, "is_trial", lambda: False)
+"""Whether a network is called only to see what it can do; a tree of before had no such calls."""
+
+
 class Heard:
     """Cross-entropy that notes the first three values that it gives for real numbers."""
 
