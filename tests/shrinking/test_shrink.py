@@ -549,6 +549,7 @@ def test_another_network_is_refused(tmp_path, other):
         tb.load_small(tmp_path, zoo.model(other, (3, 32, 32), 5)())
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_pytorchs_outputs_at_any_batch_size(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     _, small, _, x = small_resnet()
