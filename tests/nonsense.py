@@ -131,7 +131,6 @@ CASES: dict[str, Nonsense] = {
     # splits
     "empty training split": refused("'train' is empty", lambda: task(given=data(train=EMPTY))),
     "empty test split": refused("'test' is empty", lambda: task(given=data(test=EMPTY))),
-    "empty validation split": refused("'validation' is empty", lambda: task(given=data(validation=EMPTY))),
     "loader of nothing": refused("'train' is empty", lambda: task(given=loaders([]) | {"train": []})),
     "one sample": refused("at least two", lambda: task(given=data(train=(INPUTS[:1], CLASSES[:1])))),
     "one sample, set aside": refused(

@@ -212,6 +212,8 @@ class _Hooks(torch._C._acc.PrivateUse1Hooks):
 @cache
 def _registered() -> torch.library.Library:
     """Make the device known to torch, with what `torch.tensor(…, device=…)` calls, which no mode sees."""
+    # Torch starts the threads that go backward on devices with the first backward pass, and so none of this one's.
+    torch.ones((), requires_grad=True).backward()
     _setup_privateuseone_for_python_backend(NAME, _Backend(), _Hooks())
     library = torch.library.Library("aten", "IMPL")
     library.impl("empty_strided", _empty_strided, "PrivateUse1")
@@ -236,7 +238,6 @@ def pretended_device() -> Generator[PretendedDevice]:
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
-        # Backward in this thread, since a thread of the device's own would collect Python's garbage.
         with (
             torch.autograd.set_multithreading_enabled(False),
             PretendedDevice() as device,

@@ -61,7 +61,7 @@ def test_a_device_and_that_of_a_run_must_agree(name):
 
 @pytest.mark.parametrize("name", ["check", "compare", "sanity"])
 def test_a_device_and_that_of_an_engine_must_agree(name, tmp_path):
-    engine = tb.Engine(tb.Store(tmp_path), Serial("cpu"))
+    engine = tb.Engine(tb.Store(tmp_path), Serial(torch.device("cpu")))
     with pretended_device(), pytest.raises(tb.TombolaError, match=f"device is '{NAME}', but the engine is on 'cpu'"):
         CALLS[name](toy_task(short_network), device=NAME, engine=engine)
 
@@ -88,7 +88,7 @@ def test_a_gpu_without_a_number_goes_with_each(monkeypatch, asked, of_run, agree
 
 def test_a_device_does_not_rename_a_run(tmp_path):
     task = toy_task(short_network, epochs=1)
-    on_cpu = tb.execute([tb.RunSpec(task)], tb.Store(tmp_path), Serial("cpu"))[0]
+    on_cpu = tb.execute([tb.RunSpec(task)], tb.Store(tmp_path), Serial(torch.device("cpu")))[0]
     with pretended_device(), pytest.warns(match="other conditions .*on cpu; here .*on pretended"):
         again = tb.execute([tb.RunSpec(task)], tb.Store(tmp_path), Serial(NAME))[0]
     assert again.digest == on_cpu.digest

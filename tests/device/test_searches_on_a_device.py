@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning"),
     pytest.mark.filterwarnings("ignore::tombola.shrinking.ShrinkWarning"),
 ]
-QUICK = ("gem-miner", "concrete-ticket-search", "early-bird", "rigl", "prospr")
+QUICK = ("gem-miner", "early-bird", "rigl")
 """One of each kind of search; the others are slow ones."""
 tiny_two_layer = partial(zoo.MODELS["two-layer"], (1, 8, 8), 5, 0.05)
 
@@ -45,16 +45,19 @@ def brief_task(network, batch: int = 60):
     return replace(task, recipe=replace(task.recipe, batch=batch))
 
 
+def network_for(method: str):
+    networks = {"layer-": short_resnet, "filter-": short_resnet, "-transformer": short_transformer}
+    networks |= {"greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
+    return next((own for part, own in networks.items() if part in method), short_network)
+
+
 def quick_first(names, quick):
     return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in names]
 
 
 @pytest.mark.parametrize("name", quick_first(METHODS, QUICK))
 def test_a_search_there_finds_the_ticket_of_the_cpu_which_trains_there(device, name):
-    networks = {"layer-": short_resnet, "filter-": short_resnet, "-transformer": short_transformer}
-    networks |= {"greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
-    network = next((own for part, own in networks.items() if part in name), short_network)
-    task, method = brief_task(network), tb.method(name, density=0.3)
+    task, method = brief_task(network_for(name)), tb.method(name, density=0.3)
     ticket = tb.find(task, method, device=NAME)
     assert ticket.mask == tb.find(task, method, device="cpu").mask
     trained = tb.train(task, ticket, device=NAME)
@@ -80,7 +83,7 @@ def test_what_is_removed_whole_there_is_cut_out_there(device, name):
     assert {p.device.type for p in small.parameters()} == {NAME}
 
 
-@pytest.mark.parametrize("name", quick_first(WEIGHT_SCORES, ("snip",)))
+@pytest.mark.parametrize("name", quick_first(WEIGHT_SCORES, ("magnitude",)))
 def test_every_score_keeps_the_laws_there(device, name):
     check_score(WEIGHT_SCORES[name], device=NAME)
 
@@ -90,9 +93,9 @@ def test_a_method_keeps_the_laws_there(device):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, own in METHODS.items() if own.granularity != "block"])
+@pytest.mark.parametrize("name", METHODS)
 def test_the_laws_of_all_methods_there(device, name):
-    check_method(tb.method(name, density=0.3), tiny_two_layer if name == "greedy-neurons" else toy_network, device=NAME)
+    check_method(tb.method(name, density=0.3), network_for(name), device=NAME)
 
 
 WHOLE_UNITS = ("scratch-e", "scratch-b")
@@ -165,7 +168,7 @@ def test_targets_in_a_nest_reach_the_loss_there(device):
 
     batch = torch.randn(8, 6), {"kind": torch.arange(8) % 4, "at": (torch.randn(8, 2),)}
     model = TwoHeads()
-    for name in ("snip", "taylor", "prospr", "weight-gradient", "squared-gradient"):
+    for name in ("snip", "taylor", "prospr"):
         expected = SCORES[name](model.cpu(), [batch], loss)
         scores = SCORES[name](model.to(NAME), [batch], loss)
         assert torch.equal(scores["kind.weight"].cpu(), expected["kind.weight"])
@@ -175,15 +178,13 @@ def test_class_weights_of_a_loss_follow_the_network(device):
     task = replace(brief_task(short_network), loss=nn.CrossEntropyLoss(weight=torch.arange(1.0, 6.0)))
     losses, runs = [], []
     for place in (NAME, "cpu"):
-        for method in (tb.OneShot(density=0.5), tb.methods.ConcreteTicketSearch(objective="task")):
-            losses.append(tb.train(task, tb.find(task, method, device=place), device=place).loss)
+        losses.append(tb.train(task, tb.find(task, tb.OneShot(density=0.5), device=place), device=place).loss)
         runs.append(tb.training.task_identity(task, 0, task.recipe, "float32"))
-    assert losses[:2] == pytest.approx(losses[2:])
+    assert losses[0] == pytest.approx(losses[1])
     assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize("room", [0, 1 << 30])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(("optimizer", "room"), [("sgd", 0), ("adamw", 1 << 30)])
 def test_a_masked_step_never_waits_for_the_device(device, monkeypatch, optimizer, room):
     monkeypatch.setattr(placement, "free_memory", lambda device: room)
     waits = []

@@ -275,6 +275,7 @@ def test_a_check_is_passed_where_the_ticket_is_better_than_its_control():
     assert all(CONTROLS.entry(name).means for name in CHECKS)
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_table(tmp_path):
     results, _ = study(methods=("imp", "snip"), densities=(0.05,))
     found = [

@@ -14,7 +14,6 @@ import world
 from torch import Tensor, nn
 
 import tombola as tb
-from tombola.training import is_trial
 
 SHAPE, CLASSES = (1, 8, 8), 5
 

@@ -86,7 +86,7 @@ def test_no_function_hides_a_module():
 
     hidden = []
     for found in pkgutil.walk_packages(tb.__path__, "tombola."):
-        if found.name.endswith("__main__"):
+        if found.name.endswith("__main__") or found.name.startswith("tombola.integrations."):  # which need extras
             continue
         module = importlib.import_module(found.name)
         parent, _, name = found.name.rpartition(".")

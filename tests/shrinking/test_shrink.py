@@ -430,6 +430,7 @@ ODD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot lose any")  # weight norm's
 @pytest.mark.parametrize("name", ODD)
 def test_what_a_mask_takes_with_removed_channels_did_not_matter_any_more(name):
     torch.manual_seed(0)
@@ -548,6 +549,7 @@ def test_another_network_is_refused(tmp_path, other):
         tb.load_small(tmp_path, zoo.model(other, (3, 32, 32), 5)())
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_pytorchs_outputs_at_any_batch_size(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     _, small, _, x = small_resnet()

@@ -181,7 +181,7 @@ METHODS = {
     "imp": tb.Iterative(density=0.5),
     "edge-popup": tb.methods.EdgePopup(density=0.5),
     "gem-miner": tb.GemMiner(density=0.5),
-    "rigl": tb.methods.RigL(density=0.5),
+    "rigl": tb.methods.RigL(density=0.5, every="1it"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 import tombola as tb
 from nonsense import CASES, CLASSES, INPUTS, MAPS, Nonsense, UsersError, conv, data, mlp, task
+from tombola.cli import main
 from tombola.registry import LOSSES, METHODS, METRICS
 from tombola.testing import toy_task
 from tombola.training import CrossEntropy, MeanIoU, NextToken, TaskWrapper, check_first_batch, identity
@@ -274,8 +276,47 @@ def segmenter():
     return nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
 
 
+def test_a_score_of_ones_own_loop_takes_no_loss_a_sample():
+    with pytest.raises(tb.TombolaError, match="reduction='mean'"):
+        tb.scores.snip(mlp(), [(INPUTS, CLASSES)], nn.CrossEntropyLoss(reduction="none"))
+
+
 def test_a_copy_of_what_a_factory_keeps_is_a_new_network():
     kept = conv()
     check_first_batch(task(lambda: copy.deepcopy(kept)))
     with pytest.raises(UsersError):
         check_first_batch(CASES["a loss that raises"].make())
+
+
+MODULE = """
+import torch
+
+def data():
+    inputs = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    return {"train": (inputs, inputs[:, :1]), "test": (inputs, inputs[:, :1])}
+
+def model():
+    return torch.nn.Linear(4, 1)
+
+def within(outputs, targets):
+    return ((outputs - targets).abs() < 1).float().mean()
+"""
+
+
+def test_the_command_takes_a_loss_and_a_metric_by_name_and_by_function(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "numbers_of_mine.py").write_text(MODULE)
+    task = ["--data", "numbers_of_mine:data", "--model", "numbers_of_mine:model", "--recipe.epochs", "1"]
+    assert main(["train", "dense", *task]) == 2
+    assert 'metric="r2"' in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert main(["train", "dense", *task, "--task-loss", "mse", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metric"] < 1
+    own = ["--task-loss", "l1", "--task-metric", "numbers_of_mine:within"]
+    assert main(["find", "snip", *task, *own, "--density", "0.5", "--out", "t", "--json"]) == 0
+    assert tb.Ticket.load("t/ticket.safetensors").provenance.task["task-loss"] == "l1"
+    capsys.readouterr()
+    assert main(["train", "t", *task[:4], "--json"]) == 2  # the file names code, which is not believed
+    assert "--task-metric numbers_of_mine:within" in capsys.readouterr().err
+    assert main(["train", "t", *task[:4], "--task-metric", "numbers_of_mine:within", "--json"]) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["metric"] <= 1

@@ -236,13 +236,13 @@ print(digest(Serial().tasks.known(tb.RunSpec(task, method), torch.device("cpu"))
 """
 
 
-@pytest.mark.parametrize("typed", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in a file", "typed"])
+@pytest.mark.slow  # The golden digests are pinned, and each run of the tests has another hash seed.
+@pytest.mark.parametrize("typed", [False, True], ids=["in a file", "typed"])
 def test_the_digest_of_a_run_is_the_same_under_every_hash_seed_and_number_of_threads(tmp_path, typed):
     (tmp_path / "program.py").write_text(PROGRAM)
     words = ["-c", PROGRAM] if typed else [str(tmp_path / "program.py")]
     digests = set()
-    seeds = (("0", "1"), ("1", "2"), ("2", "1"), ("3", "1"), ("random", "2"))
-    for seed, threads in seeds[-2:] if typed else seeds:
+    for seed, threads in (("0", "1"), ("1", "2"), ("2", "1"), ("3", "1"), ("random", "2")):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads}
         digests.add(subprocess.check_output([sys.executable, *words], env=environment, text=True).strip())
     assert len(digests) == 1

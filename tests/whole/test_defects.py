@@ -71,7 +71,10 @@ def test_no_default_is_mutable():
         defaults = [parameter.default for parameter in inspect.signature(function).parameters.values()]
         assert not any(isinstance(default, dict | list | set) for default in defaults)
     first, second = (
-        tb.SupervisedTask(nn.Identity, {"train": (torch.ones(4), torch.ones(4)), "test": ()}) for _ in range(2)
+        tb.SupervisedTask(
+            nn.Identity, {"train": (torch.ones(4), torch.ones(4)), "test": (torch.ones(4), torch.ones(4))}
+        )
+        for _ in range(2)
     )
     assert first.labels is not second.labels
 

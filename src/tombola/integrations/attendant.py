@@ -10,7 +10,7 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.integrations.kept_ticket import KeptTicket, as_state, from_state
-from tombola.methods import EarlyBird, Gradual, Iterative, RigL, Round, SearchWarning, Watching
+from tombola.methods import EarlyBird, Gradual, Iterative, MovingWatch, RigL, Round, SearchWarning, Watching
 from tombola.scores import Inputs
 from tombola.tickets import Mask, Ticket, modules_of
 
@@ -104,7 +104,9 @@ class Attendant:
         return self.drawn is not None
 
     def end(self) -> None:
-        """Leave a plain model; warn if the method has not come to its end."""
+        """Leave a plain model, with zeros where the mask has them; warn if the method has not come to its end."""
+        if isinstance(self._watch, MovingWatch | KeptTicket):  # for what has averaged or loaded weights since
+            self._watch.handle.exchange(self._watch.handle.mask)
         self.detach()
         if self._watch is not None and self.drawn is None and not self._watch.finished:
             warnings.warn(

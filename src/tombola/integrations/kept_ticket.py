@@ -23,8 +23,7 @@ class KeptTicket:
         self._mask = what if isinstance(what, Mask) else what.mask
         own = parameters_of(what.model if isinstance(what, Round) else model)
         optimizers = concerned(optimizer, [own[name] for name in self._mask if name in own])
-        self._handle = what.attach(optimizers) if isinstance(what, Round) else attach(what, model, optimizers)
-        self._attached = True
+        self.handle = what.attach(optimizers) if isinstance(what, Round) else attach(what, model, optimizers)
 
     @property
     def ticket(self) -> Ticket:
@@ -41,10 +40,7 @@ class KeptTicket:
         return False
 
     def detach(self) -> None:
-        if self._attached:
-            self._handle.exchange(self._mask)  # whatever has averaged or loaded weights since
-        self._handle.detach()
-        self._attached = False
+        self.handle.detach()
 
     def state_dict(self) -> dict[str, Any]:
         own = self._what.state_dict() if isinstance(self._what, Round) else None

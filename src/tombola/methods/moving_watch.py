@@ -47,7 +47,8 @@ class MovingWatch:
     """A search in a user's own loop, made by `Gradual.watch` or `RigL.watch`.
 
     The mask is attached to the model, and moves by the steps of the optimizer. Of several, which step one after the
-    other, the mask grows before the first of them and shrinks after the last. `detach()` removes all hooks.
+    other, the mask grows before the first of them and shrinks after the last. `handle` is that of `attach`; `detach()`
+    removes all hooks.
     """
 
     def __init__(self, method: Moving, moving: MovingMask, model: nn.Module, optimizer: Optimizers, steps: int) -> None:
@@ -60,13 +61,13 @@ class MovingWatch:
         self._settings, self._moving, self._steps = fingerprint(identity(method)), moving, steps
         self._end, self._epochs, self._asked_at = last_move(method.until, WHOLE, steps), 0, -1
         self._before = BeforeAttaching(moving.mask, parameters, self._stepping)
-        self._dense, self._detached = ExitStack(), False
-        self._handle = attach(moving.mask, model, optimizers)
-        self._state = State(model, self._stepping[0], WHOLE, steps, 0, 0, self._handle)
+        self._dense = ExitStack()
+        self.handle = attach(moving.mask, model, optimizers)
+        self._state = State(model, self._stepping[0], WHOLE, steps, 0, 0, self.handle)
         moving.epoch_begin(self._state)
-        self._handle.also(before_each_step(self._stepping[0], self._before_step))
-        self._handle.also(after_each_step(self._stepping[-1], self._after_step))
-        self._handle.also(self._dense.close)
+        self.handle.also(before_each_step(self._stepping[0], self._before_step))
+        self.handle.also(after_each_step(self._stepping[-1], self._after_step))
+        self.handle.also(self._dense.close)
 
     def _before_step(self, scale: Tensor | float) -> None:
         if self._asked_at == self._state.step:  # a second closure of the same step
@@ -91,7 +92,7 @@ class MovingWatch:
         """Let the coming backward passes keep the gradients of dead weights, if the mask moves with them."""
         self._dense.close()
         if self._moving.wants_dense_gradients(self._state):
-            self._dense.enter_context(self._handle.dense_gradients())
+            self._dense.enter_context(self.handle.dense_gradients())
 
     def epoch_end(self) -> bool:
         """Count an epoch; False, always: a moving mask lets training go on."""
@@ -110,11 +111,8 @@ class MovingWatch:
         return Ticket(self._moving.mask, now, removed=self._moving.removed)
 
     def detach(self) -> None:
-        """Remove the hooks; dead weights are zero then, whatever has averaged or loaded weights since."""
-        if not self._detached:
-            self._handle.exchange(self._moving.mask)
-        self._handle.detach()
-        self._detached = True
+        """Remove the hooks; the weights stay as they are."""
+        self.handle.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs, beside model and optimizer, to go on with the search."""
@@ -144,11 +142,11 @@ class MovingWatch:
                 f"the search began with steps={state['steps']}, and its schedule follows from that; give that again, "
                 f"and not {self._steps}"
             )
-        if {name: tuple(kept.shape) for name, kept in state["moving"]["mask"].items()} != self._handle.mask.shapes:
+        if {name: tuple(kept.shape) for name, kept in state["moving"]["mask"].items()} != self.handle.mask.shapes:
             raise TombolaError("the stored mask is of another network; go on with the network of the checkpoint")
-        self._before.put_back(self._handle.mask)
+        self._before.put_back(self.handle.mask)
         self._moving.load_state_dict(state["moving"])
-        self._handle.exchange(self._moving.mask)
+        self.handle.exchange(self._moving.mask)
         self._state.step, self._epochs, self._asked_at = state["step"], state["epochs"], -1
         if state["initial"] is not None:
             self._initial = Values(state["initial"], "init")

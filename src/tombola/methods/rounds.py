@@ -22,6 +22,7 @@ from tombola.tickets import (
     Values,
     after_each_step,
     attach,
+    check_network,
     check_values,
     own_part,
     put_values,
@@ -153,6 +154,7 @@ class Rounds(Iterator[Round]):
         forward: Forward,
         folder: str | Path | None,
     ) -> None:
+        check_network(model)
         self._method, self._model = method, model
         self._batches, self._loss, self._forward = batches, loss, forward
         self._units = method.granularity.units(model, probe_of(batches, forward))

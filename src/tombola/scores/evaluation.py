@@ -195,8 +195,13 @@ def gradients_of(value: Tensor, weights: Mapping[str, Tensor], *, create_graph: 
         One tensor for each weight; 0, with an UnusedWarning, where the value does not depend on it.
 
     Raises:
-        TombolaError: the value depends on none of the weights.
+        TombolaError: the value is more than one number, or depends on none of the weights.
     """
+    if value.numel() != 1:
+        raise TombolaError(
+            f"the loss gives a tensor of shape {tuple(value.shape)} and not one number; give its mean, as with "
+            "reduction='mean'"
+        )
     inputs = list(weights.values())
     gradients: Sequence[Tensor | None] = [None] * len(inputs)
     if value.requires_grad:

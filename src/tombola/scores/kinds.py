@@ -18,7 +18,7 @@ from tombola.fields import check_fields
 from tombola.scores.evaluation import Pure, check_real, first_batches, mean_gradients, required_loss, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
 from tombola.structure import NM, Channels, Filters, Granularity, Mode, PartUnits, QueryKey, Weights
-from tombola.tickets import batches_of_all, own_network, same_on_all
+from tombola.tickets import batches_of_all, check_network, own_network, same_on_all
 
 Kind = Literal["weight", "unit", "block"]
 """What a score ranks.
@@ -123,6 +123,7 @@ class MeasuredScore:
     def __call__(
         self, model: nn.Module, batches: Batches = (), loss: Loss | None = None, **view: Unpack[View]
     ) -> Scores:
+        check_network(model)
         data = self.data(batches, loss, view)
         if self.needs != "data":
             return self.worths(model, data)

@@ -16,7 +16,7 @@ from tombola.structure.granularity_protocol import (
 )
 from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
-from tombola.structure.meta_twin import meta_twin
+from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.norm_channels import norm_units
 from tombola.structure.outputs import outputs_in

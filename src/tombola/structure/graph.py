@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
 from tombola.structure.channel_map import ChannelMap
-from tombola.structure.meta_twin import meta_twin
+from tombola.structure.meta_device import meta_twin
 from tombola.structure.outputs import outputs_in
 from tombola.structure.torch_pruning import Operation, operations_of
 from tombola.tickets import bare, check_whole, recomputable

@@ -156,7 +156,11 @@ class RunFolder:
         """
         if anew:
             self.clear()
-        self._set_damaged_aside()
+        for name, read in ((RESULT, self.result), (TICKET, self.ticket), (HISTORY, self.history)):
+            try:
+                read()
+            except DamagedError as error:
+                set_aside(self.path / name, error)
         held = self.settings()
         if held is not None and digest(held) != digest(settings):
             differing = [key for key in settings if key not in (*NAMES, *CONDITIONS) and held.get(key) != settings[key]]
@@ -222,13 +226,6 @@ class RunFolder:
             f"nothing in {self.path} can be read as a run's, and --fresh removes only what Tombola wrote; remove the "
             "folder yourself, or choose another --out"
         )
-
-    def _set_damaged_aside(self) -> None:
-        for name, read in ((RESULT, self.result), (TICKET, self.ticket), (HISTORY, self.history)):
-            try:
-                read()
-            except DamagedError as error:
-                set_aside(self.path / name, error)
 
     def _foreign(self, begun: bool = True) -> list[str]:
         """What is in the folder, or among its stages, that no run writes.

@@ -38,10 +38,11 @@ class HeldTensors:
             values: by the `id` of the module's own tensor, so that a tied one is replaced everywhere.
         """
         for store, own in self._stores:
-            for key in [key for key, _ in store.items() if key not in own]:  # what a forward pass has added
-                del store[key]
             for key, tensor in own.items():
                 store[key] = values.get(id(tensor), tensor)
+            if len(store) != len(own):  # a forward pass has added some
+                for key in [key for key, _ in store.items() if key not in own]:
+                    del store[key]
 
     def restore(self) -> None:
         """Put all of the module's own tensors back."""

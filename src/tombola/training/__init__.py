@@ -10,7 +10,7 @@ from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.evaluation import evaluate
 from tombola.training.first_batch import check_first_batch
-from tombola.training.flop_counter import flop_counter
+from tombola.training.flops import flop_counter
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of

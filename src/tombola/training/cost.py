@@ -20,7 +20,7 @@ from tombola.scores import Batch, batch_size
 from tombola.structure import meta_twin
 from tombola.tickets import device_of, recomputable
 from tombola.training.batches import MemoryBatches, move
-from tombola.training.flop_counter import flop_counter
+from tombola.training.flops import flop_counter
 from tombola.training.lengths import count_by_sampler
 from tombola.training.loaders import LoadedBatches
 from tombola.training.randomness import own_randomness

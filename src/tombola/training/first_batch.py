@@ -60,6 +60,7 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
     if id(task) in _looked_at:
         return
     device = torch.device(device)
+    bring_along(task, device)
     model = task.build(seed).to(device)
     bring_along(task, device)
     _check_network(model)

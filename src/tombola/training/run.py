@@ -21,7 +21,7 @@ from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import chosen_device, now
 from tombola.training.energy import Meter, Reading
 from tombola.training.evaluation import evaluate
-from tombola.training.flop_counter import flop_counter
+from tombola.training.flops import flop_counter
 from tombola.training.loaders import first_of
 from tombola.training.loop import Fit, fit
 from tombola.training.memory import peak_memory, reset_peak_memory

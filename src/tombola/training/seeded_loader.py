@@ -182,11 +182,7 @@ class WorkerStart:
 
 def is_plain(loader: Any) -> bool:
     """Whether something is a DataLoader that iterates as torch's own does."""
-    return (
-        isinstance(loader, DataLoader)
-        and type(loader).__iter__ is DataLoader.__iter__
-        and type(loader)._get_iterator is DataLoader._get_iterator
-    )
+    return isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
 
 
 def reads_at_random(loader: DataLoader) -> bool:

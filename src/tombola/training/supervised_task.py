@@ -122,8 +122,7 @@ class SupervisedTask:
                 "the data comes in batches and has no 'validation'; give one, since a search never sees the test split"
             )
         for split, part in parts.items():
-            # An empty list of batches says that there is no validation.
-            if part.count == 0 and not (split == "validation" and isinstance(part, InBatches)):
+            if part.count == 0 and split != "validation":  # which, empty, says that there is none
                 raise TombolaError(f"the split '{split}' is empty; give it samples")
         self._check_steps(parts)
         check_smoothing(self.loss, self.recipe.label_smoothing)
