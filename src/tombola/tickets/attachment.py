@@ -19,6 +19,8 @@ from tombola.tickets.tensors import check_fits
 from tombola.tickets.ticket import Dead, Ticket
 from tombola.tickets.torch_private import gradient_hooks, steps_in_backward
 
+Words = Mapping[nn.Parameter, KeptWords]
+
 
 class AttachWarning(UserWarning):
     """A mask cannot follow some of the optimizer's state, which was left as it is."""
@@ -83,11 +85,9 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     start = {parameter: own_part(parameter).clone() for parameter in still}
     levels = list({id(level): level for stepper in steppers for level in stepper.levels}.values())
 
-    def settle(concerned: Collection[nn.Parameter], stepped: Sequence[Any]) -> None:
-        for parameter, value in start.items():
-            if parameter in concerned:
-                own_part(parameter).copy_(value)
-        words_of = {parameter: words for parameter, words in masked.items() if parameter in concerned}
+    def settle(words_of: Words, values: Mapping[nn.Parameter, Tensor], stepped: Sequence[Any]) -> None:
+        for parameter, value in values.items():
+            own_part(parameter).copy_(value)
         # After what is held, so that what is dead and held is zero.
         pairs = [words.in_words(parameter) for parameter, words in words_of.items()]
         for parameter, words in words_of.items():
@@ -100,8 +100,18 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
             words.thaw(parameter)
 
     def after(stepper: Stepper) -> Callable[[Any], None]:
-        # What another optimizer trains stays untouched: its backward pass may yet come, as in a GAN.
-        return lambda stepped: settle(stepper.parameters, [stepped])
+        """Settle what this optimizer holds: of what another trains, the backward pass may yet come, as in a GAN."""
+        size, words_of, values = -1, {}, {}
+
+        def settle_own(stepped: Any) -> None:
+            nonlocal size, words_of, values
+            if size != stepper.size:  # at the first step, and when parameters were added since
+                size, holds = stepper.size, stepper.parameters
+                words_of = {parameter: words for parameter, words in masked.items() if parameter in holds}
+                values = {parameter: value for parameter, value in start.items() if parameter in holds}
+            settle(words_of, values, [stepped])
+
+        return settle_own
 
     def freeze() -> None:
         for parameter, words in masked.items() if dead == "frozen" else ():
@@ -115,7 +125,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
             if parameter.grad is not None:
                 masked[parameter].zero_dead(parameter.grad)
         freeze()
-        settle({*masked, *start}, levels)
+        settle(masked, start, levels)
 
     def keep_dense(dense: bool) -> None:
         for words in masked.values():
@@ -134,7 +144,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
             )
 
     freeze()
-    settle({*masked, *start}, levels)
+    settle(masked, start, levels)
     removers = [look_back, *(_on_gradient(parameter, words) for parameter, words in masked.items())]
     removers += [_on_gradient(parameter, _drop_gradient) for parameter in start]
     removers += [after_each_step(level, after(stepper)) for stepper in steppers for level in stepper.levels]

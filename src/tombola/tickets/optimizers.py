@@ -37,8 +37,16 @@ class Stepper:
     @property
     def parameters(self) -> set[nn.Parameter]:
         """What its groups hold now."""
-        groups = (group for level in self.levels for group in getattr(level, "param_groups", ()))
-        return {parameter for group in groups for parameter in group["params"]}
+        return {parameter for group in self._groups for parameter in group["params"]}
+
+    @property
+    def size(self) -> int:
+        """How many parameters its groups list now."""
+        return sum(len(group["params"]) for group in self._groups)
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for level in self.levels for group in getattr(level, "param_groups", ())]
 
 
 def steppers_of(given: Optimizers) -> list[Stepper]:
