@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.sharding import layout_of, own_part, part_like
 from tombola.tickets.torch_private import multiply_
 
+PLAIN = (Tensor, nn.Parameter)
 WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -50,8 +51,11 @@ class KeptWords:
 
     def in_words(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The memory of a tensor of the parameter's shape, and the mask, both as words."""
-        part = _as_real(tensor)
-        key = (*_layout(part), layout_of(tensor))
+        if type(tensor) in PLAIN and not tensor.is_complex():  # the usual case, each step
+            part, key = tensor.detach(), (tensor.dtype, tensor.device, tensor.stride())
+        else:
+            part = _as_real(tensor)
+            key = (*_layout(part), layout_of(tensor))
         words = self._words.get(key)
         if words is None:  # of the tensor's own layout, so that what is done runs over contiguous memory
             kept = part_like(self.kept, tensor)
