@@ -20,6 +20,7 @@ from tombola.scores import (
     Loss,
     Magnitude,
     Score,
+    as_summed,
     check_goes_with,
     forward,
     needs_training,
@@ -94,6 +95,7 @@ class Iterative:
         initial = Values(tensors_of(model), "init")
         model.to(run.device)
         units = run.units(self.granularity, task, model)
+        score = as_summed(self.score, self.granularity, model, run.probe(task))
         first, later = task.recipe, replace(task.recipe, **prescribed(self.rewind, task.recipe))
         snapshot = Snapshot(step_of(self.rewind))
         kept_units: Mask | None = None
@@ -101,13 +103,13 @@ class Iterative:
         levels = self.levels(units)
         with run.bars.track("rounds", len(levels)) as tick:
             for index, density in enumerate(levels):
-                gathered = gather_scores(self.score, self.prunable(model))
+                gathered = gather_scores(score, self.prunable(model))
                 observers = [
                     observer for observer in (snapshot if index == 0 else None, gathered) if observer is not None
                 ]
                 stage = f"round-{index:02d}"
                 run.stage(stage, task, model, recipe=later if index else first, attached=mask, observers=observers)
-                scores = run.score(self.score, task, model, gathered, mask=mask, prunable=self.prunable)
+                scores = run.score(score, task, model, gathered, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, levels[-1])
                 kept_units = units.choose(scores, share, scope=scope, within=kept_units, floor=self.floor)
                 mask = units.expand(kept_units, tensors_of(model))

@@ -9,7 +9,7 @@ from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.methods.density_schedule import Schedule, densities, scope_at
 from tombola.methods.protocol import DensityKind
-from tombola.scores import Score, Snip, View, check_goes_with
+from tombola.scores import Score, Snip, View, as_summed, check_goes_with
 from tombola.structure import Granularity, Prunable, Weights, check_granularity, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
 from tombola.training import GatheredScores, Run, Task, Until, gather_scores
@@ -71,10 +71,11 @@ class OneShot:
         start: Seed | Values = Seed.of(model, run.seed)
         model.to(run.device)
         units = run.units(self.granularity, task, model)
+        score = as_summed(self.score, self.granularity, model, run.probe(task))
         gathered: GatheredScores | None = None
         recipe: dict[str, Any] = {}
         if self.after:
-            gathered = gather_scores(self.score, self.prunable(model))
+            gathered = gather_scores(score, self.prunable(model))
             observers = [observer for observer in (gathered, Until(self.after)) if observer is not None]
             spent = len(run.stage("search", task, model, observers=observers).history)
             if self.weights == "inherited":
@@ -89,7 +90,7 @@ class OneShot:
                 view = View(mask=mask, prunable=self.prunable)
                 if self.regrow:
                     view["regrow"] = True
-                scores = run.score(self.score, task, model, gathered, epoch=epoch, **view)
+                scores = run.score(score, task, model, gathered, epoch=epoch, **view)
                 scope, share = scope_at(self.scope, density, final)
                 kept_units = units.choose(
                     scores, share, scope=scope, within=None if self.regrow else kept_units, floor=self.floor

@@ -28,6 +28,7 @@ from tombola.scores.types import (
     probe_of,
     suited,
 )
+from tombola.scores.unit_sums import as_summed
 from tombola.scores.wanda_score import Wanda
 from tombola.scores.weight_gradient_score import WeightGradient
 
@@ -82,6 +83,7 @@ __all__ = [
     "Wanda",
     "WeightGradient",
     "WeightScore",
+    "as_summed",
     "batch_size",
     "check_goes_with",
     "check_real",
