@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.methods.density_schedule import Schedule, densities, rounds_for, scope_at
-from tombola.methods.protocol import DensityKind
+from tombola.methods.protocol import DensityKind, kind_at
 from tombola.methods.rewinding import KEEPS_WEIGHTS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rounds
 from tombola.scores import (
@@ -75,13 +74,15 @@ class Iterative:
     floor: int = 0
     prunable: Prunable = Prunable()
 
-    density_kind: ClassVar[DensityKind] = "exact"
-
     def __post_init__(self) -> None:
         check_fields(self)
         check_rewind(self.rewind)
         check_granularity(self.granularity, self.density, self.scope)
         check_goes_with(self.score, self.granularity)
+
+    @property
+    def density_kind(self) -> DensityKind:
+        return kind_at(self.scope)
 
     def levels(self, units: UnitMap) -> list[float]:
         """The density after each round, for the units of a network."""

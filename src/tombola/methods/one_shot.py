@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.methods.density_schedule import Schedule, densities, scope_at
-from tombola.methods.protocol import DensityKind
+from tombola.methods.protocol import DensityKind, kind_at
 from tombola.scores import Score, Snip, View, as_summed, check_goes_with
 from tombola.structure import Granularity, Prunable, Weights, check_granularity, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
@@ -57,14 +57,16 @@ class OneShot:
     after: int = 0
     weights: Literal["inherited", "init"] = "inherited"
 
-    density_kind: ClassVar[DensityKind] = "exact"
-
     def __post_init__(self) -> None:
         check_fields(self)
         check_granularity(self.granularity, self.density, self.scope)
         check_goes_with(self.score, self.granularity)
         if self.after < 0:
             raise TombolaError(f"after is {self.after}; give the epochs of training before the score, 0 for none")
+
+    @property
+    def density_kind(self) -> DensityKind:
+        return kind_at(self.scope)
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)

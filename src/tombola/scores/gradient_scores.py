@@ -24,8 +24,8 @@ from tombola.tickets import Mask
 class GraspFirstOrder(GradientScore):
     """The signed first-order reading of GraSP, w · ∂L/∂w, as papers on layer pruning describe it.
 
-    It is SNIP without the absolute value, not Wang et al.'s Hessian–gradient product (`Grasp`). Its sum over the weights
-    of a filter or block is 0 where a norm in train mode stands behind them: methods read it in evaluation mode there.
+    It is SNIP without the absolute value, not Wang et al.'s Hessian–gradient product (`Grasp`). Its sum over a filter
+    or block is 0 where a norm in train mode stands behind the weights: methods read it in evaluation mode there.
 
     Args:
         batches: how many batches to read. Their gradients are averaged with their signs.

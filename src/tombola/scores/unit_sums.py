@@ -15,8 +15,8 @@ def as_summed(score: Any, granularity: Granularity, model: nn.Module, probe: Pro
     """The score in the mode in which its sum over a unit's weights says something.
 
     Σ w · ∂L/∂w over weights is how the loss changes with their common scale. A norm right behind them undoes that
-    scale, so that the sum is 0 but for the norm's ε: ten times the ε, ten times the score. In evaluation mode batch norm
-    is a fixed map, which undoes nothing.
+    scale, so that the sum is 0 but for the norm's ε: ten times the ε, ten times the score. In evaluation mode batch
+    norm is a fixed map, which undoes nothing.
 
     Args:
         score: any score; one whose `cancels` is True is such a product with its sign.
