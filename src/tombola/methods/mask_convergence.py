@@ -46,7 +46,8 @@ class ConvergenceRule:
         scope: how layers share the density: all units are ranked together (`global`), or each layer keeps the same
             share (`layerwise`).
         floor: units that each layer keeps at least.
-        strict: whether a distance of exactly epsilon is too large, as in the papers, or small enough, as in WORM's code.
+        strict: whether a distance of exactly epsilon is too large, as in the papers; else it is small enough, as in
+            WORM's code.
     """
 
     density: float = 0.5

@@ -120,8 +120,8 @@ class FeatureRank(FeatureScore):
 class ProjectedImportance(FeatureScore):
     """The mean importance (VIP) of a block's, or filter's, outputs in a partial least squares fit of the classes.
 
-    Jordao, Lie, Schwartz, Discriminative Layer Pruning, IEEE JSTSP 2020. The features are averages over 8×8 fields; those
-    of a block are what its addition gives, before a ReLU. Each block or layer has its own fit. For networks on images
+    Jordao, Lie, Schwartz, Discriminative Layer Pruning, IEEE JSTSP 2020. The features are averages over 8×8 fields: of
+    a block those of what its addition gives, before a ReLU. Each block or layer has its own fit. For networks on images
     with class numbers as targets.
 
     Args:
