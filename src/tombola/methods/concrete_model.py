@@ -21,24 +21,6 @@ SMALLEST = 1e-10
 """The least uniform number that a mask is drawn from."""
 
 
-class Drawn(torch.autograd.Function):
-    """weight · z with z = σ(φ + logit(u) / τ), for a uniform u of each weight."""
-
-    @staticmethod
-    def forward(ctx: Any, logit: Tensor, weight: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-        # σ(φ + logit(u)/τ) = 1 / (1 + ((1 − u)/u)^(1/τ) · exp(−φ)): one power in place of two logarithms.
-        odds = uniform.clamp_(min=SMALLEST).reciprocal_().sub_(1).clamp_(min=0)
-        odds = odds.mul_(odds.sqrt()) if temperature == 2 / 3 else odds.pow_(1 / temperature)
-        gate = odds.mul_(torch.exp(-logit)).add_(1).reciprocal_()
-        ctx.save_for_backward(gate, weight)
-        return gate * weight
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        gate, weight = ctx.saved_tensors
-        return (gate - gate.square()).mul_(weight).mul_(gradients[0]), None, None, None
-
-
 class ConcreteModel(MaskedModel):
     """A network whose weights are multiplied by masks that are drawn anew in each pass with gradients.
 
@@ -82,7 +64,7 @@ class ConcreteModel(MaskedModel):
             differentiable: whether gradients in the weights can be taken, and differentiated again.
         """
         weights = [weight.detach().requires_grad_() for weight in own] if differentiable else own
-        drawn = self._soft(list(self.scores), weights, twice=differentiable)
+        drawn = self._soft(list(self.scores), weights)
         return self._passed(drawn, weights, inputs, features)
 
     def dense(self, inputs: Any, own: list[Tensor], *, features: bool, differentiable: bool) -> Passed:
@@ -110,18 +92,12 @@ class ConcreteModel(MaskedModel):
             self._threshold = kth_largest([score.detach() for score in scores], self._count)
         return [weight * (score >= self._threshold) for score, weight in zip(scores, weights, strict=True)]
 
-    def _soft(self, scores: list[Tensor], weights: list[Tensor], *, twice: bool = False) -> list[Tensor]:
-        if twice:
-            return [self._differentiable(score, weight) for score, weight in zip(scores, weights, strict=True)]
-        return [
-            Drawn.apply(score, weight, torch.rand_like(score), self._temperature)
-            for score, weight in zip(scores, weights, strict=True)
-        ]
+    def _soft(self, scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+        return [weight * self._gates(score) for score, weight in zip(scores, weights, strict=True)]
 
-    def _differentiable(self, score: Tensor, weight: Tensor) -> Tensor:
-        """The same by torch's own operations, which have second derivatives."""
-        noise = torch.rand_like(score).clamp_(SMALLEST, 1 - torch.finfo(score.dtype).eps).logit_()
-        return weight * torch.sigmoid(score + noise / self._temperature)
+    def _gates(self, score: Tensor) -> Tensor:
+        noise = torch.rand_like(score).logit_(SMALLEST)
+        return torch.add(score, noise, alpha=1 / self._temperature).sigmoid_()
 
 
 class AfterRelu(TorchFunctionMode):

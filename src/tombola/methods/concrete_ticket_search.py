@@ -125,14 +125,14 @@ class ConcreteTicketSearch:
         start: Seed | Values = Seed.of(model, run.seed)
         if self.rewind != "init":
             start = self._trained(task, model, run)
-        searched = self._searched(task, copy.deepcopy(model))
+        searched, control = self.prepare(task, copy.deepcopy(model))
         searched.to(run.device)
         recipe = self.search_recipe(task.recipe)
         plain = with_recipe(task, replace(task.recipe, augment=())) if task.recipe.augment else task
         searching = ConcreteTask(plain, self.objective)
-        fit = run.stage("search", searching, searched, recipe=recipe, observers=[DensityControl(self, searched)])
-        if self.objective not in WITHOUT_TEACHER:
-            run.cost += teacher_cost(searching, searched, fit, run)
+        fit = run.stage("search", searching, searched, recipe=recipe, observers=[control])
+        if self.objective != "loss":
+            run.cost += objective_cost(searching, searched, fit, run)
         searched.forget_threshold()
         scores = searched.named_scores
         if self.draw == "positive":
@@ -163,13 +163,19 @@ class ConcreteTicketSearch:
         put_values(model, snapshot.taken)
         return Values(snapshot.taken, self.rewind, snapshot.epochs_spent)
 
-    def _searched(self, task: Task, model: nn.Module) -> ConcreteModel:
+    def prepare(self, task: Task, model: nn.Module) -> tuple[ConcreteModel, DensityControl]:
+        """The model with its first logits, and the observer that holds the density.
+
+        Args:
+            task: says how the model is called.
+            model: the network to search; its parameters become frozen.
+        """
         size = sum(weight.numel() for weight in self.prunable(model).values())
         logit = math.log(self.density / (1 - self.density)) / (self.temperature if self.counted == "mask" else 1)
         count = max(1, round(self.density * size))
         searched = ConcreteModel(task, model, self.prunable, logit, self.temperature, count)
         searched.check_density(self.density, self.floor)
-        return searched
+        return searched, DensityControl(self, searched)
 
 
 @dataclass(frozen=True)
@@ -196,13 +202,17 @@ class ConcreteTask(MaskedTask):
         )
 
 
-def teacher_cost(searching: ConcreteTask, searched: ConcreteModel, search: Fit, run: Run) -> Cost:
-    """What the teacher's passes add to the samples and dense epochs of a search; its FLOPs hold them already."""
+def objective_cost(searching: ConcreteTask, searched: ConcreteModel, search: Fit, run: Run) -> Cost:
+    """What the teacher's passes and second derivatives add to the samples and dense epochs of a search.
+
+    Its FLOPs hold them already.
+    """
     batch = first_of(searching.batches("train", run.seed, 0))
     both = SampleFlops.measure(searching, searched, batch).training
     alone = SampleFlops.measure(replace(searching, objective="loss"), searched, batch).training
     cost = search.cost
-    return Cost(samples_forward=cost.samples_backward, dense_epochs=cost.dense_epochs * (both - alone) / alone)
+    taught = 0 if searching.objective in WITHOUT_TEACHER else cost.samples_backward
+    return Cost(samples_forward=taught, dense_epochs=cost.dense_epochs * (both - alone) / alone)
 
 
 class DensityControl(Observer):
@@ -218,8 +228,7 @@ class DensityControl(Observer):
         # A weight that the outputs do not depend on has no gradient, but counts.
         gradients = [torch.zeros_like(logit) if logit.grad is None else logit.grad for logit in logits]
         scale = settings.temperature if settings.counted == "mask" else 1.0
-        kept = torch._foreach_mul(logits, scale)
-        torch._foreach_sigmoid_(kept)
+        kept = [torch.sigmoid(logit if scale == 1 else scale * logit) for logit in logits]
         allowed = settings.density * sum(logit.numel() for logit in logits)
         allowed *= 1 + settings.slack if settings.control == "balance" else 1
         excess = 100 * (torch.stack([share.sum() for share in kept]).sum() / allowed - 1)
