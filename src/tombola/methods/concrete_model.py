@@ -21,6 +21,25 @@ SMALLEST = 1e-10
 """The least uniform number that a mask is drawn from."""
 
 
+class Drawn(torch.autograd.Function):
+    """weight · z with z = σ(φ + logit(u) / τ), for a uniform u of each weight.
+
+    The buffer holds z until the next pass: new memory for each step would take longer than the arithmetic.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logit: Tensor, weight: Tensor, buffer: Tensor, temperature: float) -> Tensor:
+        gate = buffer.uniform_().logit_(SMALLEST).div_(temperature).add_(logit).sigmoid_()
+        ctx.save_for_backward(gate, weight)
+        return gate * weight
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        gate, weight = ctx.saved_tensors
+        slope = gate.detach().addcmul_(gate, gate, value=-1)
+        return (gradients[0] * weight).mul_(slope), None, None, None
+
+
 class ConcreteModel(MaskedModel):
     """A network whose weights are multiplied by masks that are drawn anew in each pass with gradients.
 
@@ -42,6 +61,7 @@ class ConcreteModel(MaskedModel):
         super().__init__(task, model, prunable, lambda weight: torch.full_like(weight, logit), self._weighed)
         self._temperature, self._count = temperature, count
         self._threshold: float | Tensor | None = None
+        self._gates: list[Tensor] = []
 
     def train(self, mode: bool = True) -> ConcreteModel:
         """Training mode is that of batch norms alone: dropout and all else stay in evaluation mode."""
@@ -64,7 +84,7 @@ class ConcreteModel(MaskedModel):
             differentiable: whether gradients in the weights can be taken, and differentiated again.
         """
         weights = [weight.detach().requires_grad_() for weight in own] if differentiable else own
-        drawn = self._soft(list(self.scores), weights)
+        drawn = self._soft(list(self.scores), weights, twice=differentiable)
         return self._passed(drawn, weights, inputs, features)
 
     def dense(self, inputs: Any, own: list[Tensor], *, features: bool, differentiable: bool) -> Passed:
@@ -92,12 +112,19 @@ class ConcreteModel(MaskedModel):
             self._threshold = kth_largest([score.detach() for score in scores], self._count)
         return [weight * (score >= self._threshold) for score, weight in zip(scores, weights, strict=True)]
 
-    def _soft(self, scores: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
-        return [weight * self._gates(score) for score, weight in zip(scores, weights, strict=True)]
+    def _soft(self, scores: list[Tensor], weights: list[Tensor], *, twice: bool = False) -> list[Tensor]:
+        pairs = list(zip(scores, weights, strict=True))
+        if twice or scores[0].is_meta:  # by torch's own operations, which have second derivatives
+            return [weight * _gate(torch.empty_like(score), score, self._temperature) for score, weight in pairs]
+        if [buffer.device for buffer in self._gates] != [score.device for score in scores]:
+            self._gates = [torch.empty_like(score) for score in scores]
+        triples = zip(pairs, self._gates, strict=True)
+        return [Drawn.apply(score, weight, gate, self._temperature) for (score, weight), gate in triples]
 
-    def _gates(self, score: Tensor) -> Tensor:
-        noise = torch.rand_like(score).logit_(SMALLEST)
-        return torch.add(score, noise, alpha=1 / self._temperature).sigmoid_()
+
+def _gate(noise: Tensor, logit: Tensor, temperature: float) -> Tensor:
+    """σ(φ + logit(u) / τ) for a uniform u of each weight."""
+    return torch.sigmoid(logit + noise.uniform_().logit_(SMALLEST).div_(temperature))
 
 
 class AfterRelu(TorchFunctionMode):

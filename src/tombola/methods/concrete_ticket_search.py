@@ -221,6 +221,7 @@ class DensityControl(Observer):
     def __init__(self, settings: ConcreteTicketSearch, searched: ConcreteModel) -> None:
         self._settings, self._searched = settings, searched
         self._weight: Tensor | None = None
+        self._shares: list[Tensor] = []
 
     @torch.no_grad()
     def before_step(self, state: State) -> None:
@@ -228,15 +229,21 @@ class DensityControl(Observer):
         # A weight that the outputs do not depend on has no gradient, but counts.
         gradients = [torch.zeros_like(logit) if logit.grad is None else logit.grad for logit in logits]
         scale = settings.temperature if settings.counted == "mask" else 1.0
-        kept = [torch.sigmoid(logit if scale == 1 else scale * logit) for logit in logits]
+        if not self._shares:
+            self._shares = [torch.empty_like(logit) for logit in logits]
+        kept = self._shares
+        torch._foreach_copy_(kept, logits)
+        if scale != 1:
+            torch._foreach_mul_(kept, scale)
+        torch._foreach_sigmoid_(kept)
         allowed = settings.density * sum(logit.numel() for logit in logits)
         allowed *= 1 + settings.slack if settings.control == "balance" else 1
         excess = 100 * (torch.stack([share.sum() for share in kept]).sum() / allowed - 1)
         # ∂ excess / ∂φ = 100 · scale · σ(1 − σ) / allowed
-        slopes = torch._foreach_addcmul(kept, kept, kept, value=-1)
-        torch._foreach_mul_(slopes, 100 * scale / allowed)
+        torch._foreach_addcmul_(kept, kept, kept, value=-1)
+        slopes, steepness = kept, 100 * scale / allowed
         if settings.control == "balance":
-            lengths = [_norm(gradients), _norm(slopes)]
+            lengths = [_norm(gradients), steepness * _norm(slopes)]
             wanted = torch.where(excess > 0, lengths[0] / (lengths[1] + 1e-12), torch.zeros_like(lengths[0]))
             # The first step's balance is taken as it is.
             self._weight = wanted if self._weight is None else self._weight.lerp(wanted, 1 - settings.average)
@@ -248,7 +255,7 @@ class DensityControl(Observer):
             weight = torch.zeros_like(excess) if self._weight is None else self._weight
             self._weight = (weight + rate * excess).clamp(min=0)
         for gradient, slope in zip(gradients, slopes, strict=True):
-            gradient.addcmul_(slope, weight.to(slope.dtype))
+            gradient.addcmul_(slope, (steepness * weight).to(slope.dtype))
 
     def after_step(self, state: State) -> None:
         self._searched.forget_threshold()
