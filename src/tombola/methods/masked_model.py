@@ -151,7 +151,7 @@ def check_length(length: float) -> None:
 def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"], lr: float) -> Recipe:
     """How scores are trained: with the recipe's data and precision, at a cosine learning rate.
 
-    Weight decay, clipping, averaging and the optimizer's options are for weights.
+    Weight decay, clipping, averaging, HAM and the optimizer's options are for weights.
 
     Args:
         recipe: the task's.
@@ -174,6 +174,8 @@ def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"
         clip=0.0,
         clip_value=0.0,
         ema=0.0,
+        ham_alpha=0.0,
+        ham_beta=0.0,
     )
 
 

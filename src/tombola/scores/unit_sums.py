@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -38,6 +38,9 @@ def as_summed(score: Any, granularity: Granularity, model: nn.Module, probe: Pro
         >>> as_summed(GraspFirstOrder(), Channels(), model, lambda model: model(torch.ones(1, 1, 4, 4)))
         GraspFirstOrder(batches=1, batch_norm='eval')
     """
+    inner = getattr(score, "score", None)
+    if inner is not None and is_dataclass(score):  # a score of another's order, as the inverted one
+        return replace(score, score=as_summed(inner, granularity, model, probe))
     if not getattr(score, "cancels", False) or isinstance(granularity, Weights | NM | QueryKey):
         return score
     norms, each = norms_behind(model, probe), not isinstance(granularity, Blocks)
