@@ -118,7 +118,7 @@ def _check_optimizer(task: Task) -> None:
     if own or recipe.optimizer not in ("sgd", "adam", "adamw") or recipe.options or recipe.ham_alpha or recipe.ham_beta:
         raise TombolaError(
             "continuous sparsification trains weights and scores with one optimizer, and has to know its weight decay; "
-            "give a task whose recipe has sgd, adam or adamw without options or HAM, and no optimizer or scheduler of its own"
+            "give a task whose recipe has sgd, adam or adamw without options or HAM, and no optimizer of its own"
         )
 
 

@@ -92,11 +92,15 @@ class Protocol:
             TombolaError: if the data is missing; it is read here.
         """
         task = make_task(replace(self.task, data_dir=data_dir))
+        tasks = {
+            name: with_recipe(task, replace(task.recipe, **arm.recipe)) if arm.recipe else task
+            for name, arm in self.arms.items()
+        }
         return {
             name: [
                 [
                     RunSpec(
-                        with_recipe(task, replace(task.recipe, **arm.recipe)) if arm.recipe else task,
+                        tasks[name],
                         arm.method,
                         arm.control,
                         seed,
