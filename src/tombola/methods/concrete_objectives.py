@@ -47,6 +47,8 @@ WATCHES_FEATURES = ("feature-match",)
 """Objectives that compare what ReLUs give."""
 DIFFERENTIATES = ("gradient-norm", "gradient-match")
 """Objectives of the gradients of weights, which take a derivative of a derivative."""
+OF_CLASSES = ("reverse-kl", "kl", "feature-match")
+"""Objectives that compare probabilities of classes."""
 WITHOUT_TEACHER = ("loss", "gradient-norm")
 """Objectives of the masked network alone."""
 
@@ -79,10 +81,13 @@ def measured(objective: Objective, both: Both, targets: Any, loss: Loss) -> Tens
         ours = gradients_of_loss(sparse, targets, loss, create_graph=True)
         return SCALE * distance(ours, theirs)
     if objective == "feature-match":
-        pairs = [(sparse.features, dense.features), ([_log(sparse).exp()], [_log(dense).exp()])]
+        pairs = [
+            (sparse.features, dense.features),
+            ([probabilities(sparse.outputs).exp()], [probabilities(dense.outputs).exp()]),
+        ]
         ours, theirs = ([tensor for pair in pairs for tensor in pair[side]] for side in (0, 1))
         return SCALE * distance(ours, theirs)
-    student, teacher = _log(sparse), _log(dense).detach()
+    student, teacher = probabilities(sparse.outputs), probabilities(dense.outputs).detach()
     if objective == "kl":
         student, teacher = teacher, student
     return SCALE * F.kl_div(teacher, student, reduction="batchmean", log_target=True)  # KL(second ‖ first).
@@ -113,9 +118,8 @@ def _standardised(tensor: Tensor) -> Tensor:
     return (tensor - tensor.mean()) / (tensor.std() + 1e-8)
 
 
-def _log(passed: Passed) -> Tensor:
-    """The log-probabilities of classes, (samples, classes)."""
-    outputs = passed.outputs
+def probabilities(outputs: Any) -> Tensor:
+    """The log-probabilities of classes, (samples, classes); TombolaError for outputs that are none of classes."""
     if not (isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] > 1):
         raise TombolaError(
             "this objective needs outputs of shape (n, classes), which the model does not give; search with "

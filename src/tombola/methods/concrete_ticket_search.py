@@ -15,16 +15,18 @@ from tombola.fields import check_fields
 from tombola.methods.concrete_model import ConcreteModel
 from tombola.methods.concrete_objectives import (
     DIFFERENTIATES,
+    OF_CLASSES,
     WATCHES_FEATURES,
     WITHOUT_TEACHER,
     Both,
     Objective,
     measured,
+    probabilities,
 )
 from tombola.methods.masked_model import MaskedTask, check_length, positive, score_recipe
 from tombola.methods.protocol import DensityKind
 from tombola.methods.rewinding import REWINDS, prescribed
-from tombola.structure import Granularity, Prunable, Weights
+from tombola.structure import Granularity, Prunable, Weights, in_mode, own_random_state
 from tombola.tickets import Provenance, Seed, Ticket, Values, as_density, put_values, select
 from tombola.training import (
     Cost,
@@ -123,6 +125,10 @@ class ConcreteTicketSearch:
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
         start: Seed | Values = Seed.of(model, run.seed)
+        model.to(run.device)
+        if self.objective in OF_CLASSES:  # before anything trains
+            with in_mode(model, "eval"), torch.no_grad(), own_random_state(run.device):
+                probabilities(run.probe(task)(model))
         if self.rewind != "init":
             start = self._trained(task, model, run)
         searched, control = self.prepare(task, copy.deepcopy(model))
@@ -154,7 +160,6 @@ class ConcreteTicketSearch:
 
     def _trained(self, task: Task, model: nn.Module, run: Run) -> Values:
         """Train the dense network to the step at which the search begins; it keeps the values of that step."""
-        model.to(run.device)
         at = Step.parse(self.rewind)
         steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))
         snapshot = Snapshot(at)
