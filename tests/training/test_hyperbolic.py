@@ -50,7 +50,7 @@ def test_each_step_is_the_optimizers_own_times_the_exponential(name):
 
 def test_the_exponent_and_the_norm_are_bounded_and_no_weight_crosses_0():
     weight = nn.Parameter(torch.tensor([[1.0, -1.0, 2.0, 0.0]], dtype=torch.float64))
-    optimizer = ham(torch.optim.SGD([weight], lr=1e-9), alpha=1e12, beta=0.0)
+    optimizer = ham(torch.optim.SGD([weight], lr=1e-15), alpha=1e18, beta=0.0)
     weight.grad = torch.tensor([[1.0, 1.0, -1.0, 0.0]], dtype=torch.float64)
     optimizer.step()
     grown = np.array([np.exp(-5), -np.exp(5), 2 * np.exp(5), 0.0])

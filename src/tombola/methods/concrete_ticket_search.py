@@ -26,8 +26,9 @@ from tombola.methods.concrete_objectives import (
 from tombola.methods.masked_model import MaskedTask, check_length, positive, score_recipe
 from tombola.methods.protocol import DensityKind
 from tombola.methods.rewinding import REWINDS, prescribed
-from tombola.structure import Granularity, Prunable, Weights, in_mode, own_random_state
-from tombola.tickets import Provenance, Seed, Ticket, Values, as_density, put_values, select
+from tombola.scores import Forward, suited
+from tombola.structure import Granularity, Prunable, Weights, in_mode
+from tombola.tickets import Provenance, Seed, Ticket, Values, as_density, put_values, recomputable, select
 from tombola.training import (
     Cost,
     Fit,
@@ -127,8 +128,7 @@ class ConcreteTicketSearch:
         start: Seed | Values = Seed.of(model, run.seed)
         model.to(run.device)
         if self.objective in OF_CLASSES:  # before anything trains
-            with in_mode(model, "eval"), torch.no_grad(), own_random_state(run.device):
-                probabilities(run.probe(task)(model))
+            run.once("outputs", task, model, lambda forward: _look_at_outputs(task, model, forward, run.seed))
         if self.rewind != "init":
             start = self._trained(task, model, run)
         searched, control = self.prepare(task, copy.deepcopy(model))
@@ -207,6 +207,14 @@ class ConcreteTask(MaskedTask):
         )
 
 
+def _look_at_outputs(task: Task, model: nn.Module, forward: Forward, seed: int) -> dict[str, Any]:
+    """TombolaError unless the network gives the logits of classes."""
+    inputs, _ = first_of(task.batches("train", seed, 0))
+    with in_mode(model, "eval"), torch.no_grad(), recomputable():
+        probabilities(forward(model, suited(inputs, model)))
+    return {}
+
+
 def objective_cost(searching: ConcreteTask, searched: ConcreteModel, search: Fit, run: Run) -> Cost:
     """What the teacher's passes and second derivatives add to the samples and dense epochs of a search.
 
@@ -236,17 +244,13 @@ class DensityControl(Observer):
         scale = settings.temperature if settings.counted == "mask" else 1.0
         if not self._shares:
             self._shares = [torch.empty_like(logit) for logit in logits]
-        kept = self._shares
-        torch._foreach_copy_(kept, logits)
-        if scale != 1:
-            torch._foreach_mul_(kept, scale)
-        torch._foreach_sigmoid_(kept)
+        # Into the same memory each step: new memory would take longer than the arithmetic.
+        kept = [share.copy_(logit).mul_(scale).sigmoid_() for share, logit in zip(self._shares, logits, strict=True)]
         allowed = settings.density * sum(logit.numel() for logit in logits)
         allowed *= 1 + settings.slack if settings.control == "balance" else 1
         excess = 100 * (torch.stack([share.sum() for share in kept]).sum() / allowed - 1)
         # ∂ excess / ∂φ = 100 · scale · σ(1 − σ) / allowed
-        torch._foreach_addcmul_(kept, kept, kept, value=-1)
-        slopes, steepness = kept, 100 * scale / allowed
+        slopes, steepness = [share.addcmul_(share, share, value=-1) for share in kept], 100 * scale / allowed
         if settings.control == "balance":
             lengths = [_norm(gradients), steepness * _norm(slopes)]
             wanted = torch.where(excess > 0, lengths[0] / (lengths[1] + 1e-12), torch.zeros_like(lengths[0]))
@@ -281,4 +285,4 @@ class DensityControl(Observer):
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
-    return torch.stack(torch._foreach_norm(tensors)).norm()
+    return torch.stack([tensor.norm() for tensor in tensors]).norm()

@@ -19,12 +19,12 @@ from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwis
 from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.norm_channels import norm_units
-from tombola.structure.norms_behind import norms_behind, scale_undone
 from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
 from tombola.structure.prunable_rule import Prunable, prunable
 from tombola.structure.random_state import own_random_state, seed_torch
 from tombola.structure.residual_networks import Block, declare_blocks, residual_blocks
+from tombola.structure.scale_free_norms import norms_behind, scale_undone
 from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
 from tombola.structure.trace import wiring_of
 from tombola.structure.two_layer_networks import Neurons, NeuronUnits, TwoLayerNetwork, two_layers

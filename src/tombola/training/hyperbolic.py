@@ -61,18 +61,17 @@ def _hyperbolic_step(optimizer: Optimizer, alpha: float, beta: float) -> None:
 
 
 def _grow(weights: list[Any], lr: float | Tensor, alpha: float, beta: float) -> None:
-    exponents = torch._foreach_sign(weights)
-    torch._foreach_mul_(exponents, [weight.grad.to(weight.dtype) for weight in weights])
-    torch._foreach_mul_(exponents, -lr * alpha)
-    torch._foreach_add_(exponents, -lr * beta)
-    torch._foreach_clamp_min_(exponents, -LARGEST_STEP)
-    torch._foreach_clamp_max_(exponents, LARGEST_STEP)
-    torch._foreach_exp_(exponents)
-    torch._foreach_mul_(exponents, weights)
-    norms = torch.stack([norm.float() for norm in torch._foreach_norm(exponents)])
+    grown = [_grown(weight, weight.grad, lr, alpha, beta) for weight in weights]
+    norms = torch.stack([tensor.norm().float() for tensor in grown])
     if norms.device.type == "cpu" and float(norms.max()) <= LARGEST_NORM:  # False of NaN
-        torch._foreach_copy_(weights, exponents)
+        for weight, tensor in zip(weights, grown, strict=True):
+            weight.copy_(tensor)
         return
     scales = (LARGEST_NORM / norms).clamp(max=1.0)
-    for weight, grown, norm, scale in zip(weights, exponents, norms, scales, strict=True):
-        weight.copy_(torch.where(norm.isnan(), weight, grown * scale.to(grown.dtype)))
+    for weight, tensor, norm, scale in zip(weights, grown, norms, scales, strict=True):
+        weight.copy_(torch.where(norm.isnan(), weight, tensor * scale.to(tensor.dtype)))
+
+
+def _grown(weight: Tensor, gradient: Tensor, lr: float | Tensor, alpha: float, beta: float) -> Tensor:
+    exponent = weight.sign().mul_(gradient).mul_(-lr * alpha).add_(-lr * beta)
+    return exponent.clamp_(-LARGEST_STEP, LARGEST_STEP).exp_().mul_(weight)
