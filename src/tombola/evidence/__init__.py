@@ -3,12 +3,16 @@
 from tombola.evidence.arms import Against, Arm, budget_gap, control_kind
 from tombola.evidence.controls import Inverted, control, control_identity, control_obstacle
 from tombola.evidence.dead_paths import effective
+from tombola.evidence.forecast import Forecast
+from tombola.evidence.looks import EachSeed, Looks, OneLook
+from tombola.evidence.measure import ACCURACY, MARGIN, Measure
 from tombola.evidence.sanity_outcomes import CHECKS, Checked, Sanity
 from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known_cost, savings
-from tombola.evidence.statistics import MARGIN, Comparison, holm, interval, paired_comparison, proportion
-from tombola.evidence.verdict import MANDATORY, Verdict, judge
+from tombola.evidence.statistics import Comparison, holm, interval, paired_comparison, proportion
+from tombola.evidence.verdict import MANDATORY, Verdict, ended, interval_text, judge
 
 __all__ = [
+    "ACCURACY",
     "CHECKS",
     "MANDATORY",
     "MARGIN",
@@ -18,7 +22,12 @@ __all__ = [
     "Arm",
     "Checked",
     "Comparison",
+    "EachSeed",
+    "Forecast",
     "Inverted",
+    "Looks",
+    "Measure",
+    "OneLook",
     "Sanity",
     "Savings",
     "Spent",
@@ -29,8 +38,10 @@ __all__ = [
     "control_kind",
     "control_obstacle",
     "effective",
+    "ended",
     "holm",
     "interval",
+    "interval_text",
     "judge",
     "known_cost",
     "paired_comparison",
