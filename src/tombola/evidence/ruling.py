@@ -66,12 +66,12 @@ class Ruling:
     @property
     def wins(self) -> Flags:
         """All requirements are met. Each has its own α: all must hold, so that none needs a correction."""
-        return self.met.all(-1)
+        return np.all(self.met, -1)
 
     @property
     def loses(self) -> Flags:
         """One at least fails. Any of them may, so that each has its part of α (Bonferroni)."""
-        return self.failed.any(-1) & ~self.wins
+        return np.any(self.failed, -1) & ~self.wins
 
 
 def ruling(requirements: Sequence[Requirement], means: Array, spreads: Array, count: int, looks: Looks) -> Ruling:

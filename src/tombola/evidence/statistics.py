@@ -112,8 +112,9 @@ def paired_comparison(
         raise TombolaError(f"there is no seed to compare with '{against}'; give at least two seeds")
     mean, error = mean_and_error(differences, step)
     p = 1.0 if count == 1 else _two_sided_p(mean, error, count - 1) if isinstance(looks, OneLook) else None
+    nan = math.nan  # the level gives the ends
     unread = Comparison(
-        against, differences, mean, *(math.nan,) * 4, p, math.inf, "undecided", margin, measure=measure, step=step
+        against, differences, mean, nan, nan, nan, nan, p, math.inf, "undecided", margin, measure=measure, step=step
     )
     return at_level(unread, ALPHA, looks)
 
@@ -132,9 +133,7 @@ def at_level(comparison: Comparison, level: float, looks: Looks = ONE_LOOK) -> C
     ends = (mean - wide, mean + wide, mean - narrow, mean + narrow)
     if comparison.measure.share and count > 1:
         ends = tuple(min(max(end, -1.0), 1.0) for end in ends)  # no difference of two shares is larger
-    drawn = replace(
-        comparison, low=ends[0], high=ends[1], low90=ends[2], high90=ends[3], detectable=wide, level=level
-    )
+    drawn = replace(comparison, low=ends[0], high=ends[1], low90=ends[2], high90=ends[3], detectable=wide, level=level)
     return replace(drawn, outcome=_outcome(drawn))
 
 
@@ -163,7 +162,7 @@ def _outcome(comparison: Comparison) -> Outcome:
 
 
 def holm(comparisons: Sequence[Comparison], looks: Looks = ONE_LOOK) -> tuple[Comparison, ...]:
-    """Correct comparisons of which any may be claimed for their number (Holm, Scandinavian Journal of Statistics, 1979).
+    """Correct comparisons of which any may be claimed (Holm, Scandinavian Journal of Statistics, 1979).
 
     The chance that any *better* or *worse* is wrong stays at 5 %, and so does that of the other words, which are
     corrected by Bonferroni. A conjunction, which claims all of several things or nothing, needs no correction.

@@ -129,7 +129,9 @@ class Verdict:
             outcome = comparison.outcome
             if outcome == "undecided":
                 outcome += f": {_detectable(comparison)}"
-            name = comparison.against + ("" if comparison in (self.dense, *self.controls) else f", {comparison.measure.name}")
+            name = comparison.against + (
+                "" if comparison in (self.dense, *self.controls) else f", {comparison.measure.name}"
+            )
             rows.append((name, comparison.measure.signed(comparison.mean), interval_text(comparison), outcome))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -290,7 +292,13 @@ def _capital(text: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def ended(verdict: Verdict, why: Ended) -> Verdict:
