@@ -90,6 +90,8 @@ class MeasuredScore:
     needs: ClassVar[Needs] = ""
     needs_loss: ClassVar[bool] = False
     takes_complex: ClassVar[bool] = False
+    cancels: ClassVar[bool] = False
+    """Whether it is w · ∂L/∂w with its sign, whose sum over a unit's weights a norm behind them makes 0."""
     precision: ClassVar[torch.dtype] = torch.float32
 
     def __post_init__(self) -> None:

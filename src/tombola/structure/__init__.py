@@ -20,6 +20,7 @@ from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwis
 from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.norm_channels import norm_units
+from tombola.structure.norms_behind import norms_behind, scale_undone
 from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
 from tombola.structure.prunable_rule import Prunable, prunable
@@ -79,6 +80,7 @@ __all__ = [
     "kept_share",
     "meta_twin",
     "norm_units",
+    "norms_behind",
     "numbers_of",
     "outputs_in",
     "own_random_state",
@@ -86,6 +88,7 @@ __all__ = [
     "prunable",
     "recount",
     "residual_blocks",
+    "scale_undone",
     "seed_torch",
     "shared",
     "silenced_sites",
