@@ -89,7 +89,10 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
     for module in twin.modules():
         module.register_forward_hook(count, with_kwargs=True)
     on_meta = any(parameter.is_meta for parameter in twin.parameters())
-    with recomputable(), quick_shapes() if on_meta else nullcontext():  # a reentrant checkpoint would hide what is computed in it
+    with (
+        recomputable(),
+        quick_shapes() if on_meta else nullcontext(),
+    ):  # a reentrant checkpoint would hide what is computed in it
         operations = operations_of(twin, forward, maps)
     return Traced(twin, operations, outputs, calls, untraced)
 
