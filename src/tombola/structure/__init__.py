@@ -1,8 +1,9 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
 from tombola.structure.block_granularity import Blocks
-from tombola.structure.channel_granularity import Channels, ChannelUnits
+from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap
+from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
 from tombola.structure.declared_parts import Part, parts_of, recount
 from tombola.structure.filter_granularity import Filters
 from tombola.structure.granularity_protocol import (
@@ -46,7 +47,10 @@ __all__ = [
     "ChannelMap",
     "ChannelUnits",
     "Channels",
+    "CoupledNorms",
+    "CoupledUnits",
     "Filters",
+    "FloorWarning",
     "Granularity",
     "Mode",
     "NeuronUnits",
@@ -56,6 +60,7 @@ __all__ = [
     "Probe",
     "Prunable",
     "QueryKey",
+    "SeparateChannels",
     "Site",
     "Slice",
     "TwoLayerNetwork",

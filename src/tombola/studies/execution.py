@@ -14,6 +14,7 @@ from tombola.registry import METHODS
 from tombola.shrinking import within
 from tombola.studies.batch_training import train_together_first
 from tombola.studies.executor import Executor, Serial
+from tombola.studies.measures import measured
 from tombola.studies.prepared import Prepared, at_rate, prepare
 from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, RunFolder, in_words, under
@@ -104,6 +105,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
             arm.ticket.save(folder.ticket_path)
             ticket_path = folder.ticket_path
         tried = spec.robustness.measure(arm.task, trained.model) if spec.robustness else {}
+        further = measured(arm.task, trained.model, spec.measures)
         mask, blocks = arm.ticket.mask if arm.ticket else Mask.full({}), trained.plan.idle if trained.plan else ()
         meter = run.executor.meter
         result = Result(
@@ -135,6 +137,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
             country=meter.country if meter else "",
             together=trained.together,
             alone=alone,
+            measured=further,
         )
         result = folder.finish(result)
         stages.clear()

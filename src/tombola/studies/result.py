@@ -55,6 +55,7 @@ class Result:
         robustness: what `robust.Robustness` measured, by name.
         together: how many networks trained at once, this one counted; they shared seconds and energy evenly.
         alone: why the network could not train with others, where small networks did.
+        measured: further measures on the test split, by name.
     """
 
     method: str
@@ -85,6 +86,7 @@ class Result:
     robustness: dict[str, float] = field(default_factory=dict)
     together: Count = 1
     alone: str = ""
+    measured: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return (
