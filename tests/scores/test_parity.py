@@ -330,3 +330,17 @@ def test_the_density_of_the_whole_network_counts_what_was_left_out():
     total = sum(sizes.values())
     assert result.weight_density == pytest.approx(round(0.1 * pruned) / pruned)
     assert result.network_density == pytest.approx((total - pruned + round(0.1 * pruned)) / total)
+
+
+def test_an_early_record_of_grasp_counts_unless_it_scored_what_was_left():
+    from tombola.studies.legacy import upgraded_run
+
+    versions = []
+    for subject in (
+        {"type": "OneShot", "score": {"type": "Grasp"}},
+        {"type": "OneShot", "score": {"type": "Grasp"}, "rounds": 10},
+        {"type": "Iterative", "score": {"type": "Grasp"}},
+        {"type": "OneShot", "score": {"type": "Snip"}, "rounds": 10},
+    ):
+        versions.append(upgraded_run({"recipe": {}, "subject": subject})["subject"]["score"]["is"])
+    assert versions == ["grasp@2", "grasp@1", "grasp@1", "snip@1"]

@@ -22,9 +22,9 @@ MASKED_GRASP = "grasp@1"
 """What GraSP was where a mask had removed weights, whose gradients it counted; without a mask it is what it was."""
 
 
-def _scored_masked(subject: Any) -> bool:
+def _scored_masked(subject: Mapping[str, Any]) -> bool:
     """Whether a run scored a network by GraSP of which weights were gone."""
-    if not isinstance(subject, Mapping) or not isinstance(score := subject.get("score"), Mapping):
+    if not isinstance(score := subject.get("score"), Mapping):
         return False
     in_rounds = subject.get("is", "").startswith("iterative@") or subject.get("rounds", 1) > 1
     return in_rounds and score.get("is", "").startswith("grasp@")
@@ -48,7 +48,8 @@ def upgraded_run(settings: dict[str, Any]) -> dict[str, Any]:
     if "forward" in settings or "recipe" not in settings:
         return settings
     today = {key: value if key == "task" else upgraded(value) for key, value in settings.items()}
-    if _scored_masked(subject := today.get("subject")):
+    subject = today.get("subject")
+    if isinstance(subject, Mapping) and _scored_masked(subject):
         today["subject"] = {**subject, "score": {**subject["score"], "is": MASKED_GRASP}}
     today["forward"] = identity(forward)
     recipe = today["recipe"]
