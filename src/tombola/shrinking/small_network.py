@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from tombola.nested import tensors_in
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
-from tombola.structure import Probe, outputs_in, own_random_state, parts_of
+from tombola.structure import Probe, found_parts, outputs_in, own_random_state
 from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_whole, device_of, steppers_of, zeros_of
 
 TOLERANCE = 1e-9
@@ -72,7 +72,7 @@ def shrink(
     small, cuts = smaller(model, what, _probe(example, forward))
     warn_if_whole(what, cuts)
     if inner is not None:
-        move_optimizer(inner, model, small, cuts.kept)
+        move_optimizer(inner, model, small, cuts.axes(model))
     return small
 
 
@@ -121,20 +121,22 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
     attach(what, masked).detach()  # attaching sets the dead weights of the copy to 0, which stays after detaching
-    parts = parts_of(model)
+    found = found_parts(masked, probe)
 
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
-        small = cut(masked, cuts.kept, cuts.idle)
+        small = cut(masked, cuts.kept, cuts.idle, cuts.parts)
         check_equal(masked, small, probe)
         if cuts.lost:
             _warn_of_lost(cuts.lost)
+        if cuts.uncut:
+            _warn_of_uncut(cuts.uncut)
         return small, cuts
 
-    cuts = plan(masked, mask, probe, parts)
+    cuts = plan(masked, mask, probe, found)
     try:
         return checked(cuts)
     except TombolaError as error:
-        if not (parts or cuts.idle):
+        if not (found.parts or cuts.idle):
             raise
         # Names and declarations may be wrong where the trace is right.
         try:
@@ -158,7 +160,7 @@ def warn_if_whole(what: Mask | Ticket, cuts: Plan) -> None:
         cuts: the plan of what was cut out.
     """
     mask = zeros_of(what)
-    if mask.total_kept < mask.size and not (cuts.kept or cuts.idle or cuts.lost):
+    if mask.total_kept < mask.size and cuts.is_empty and not (cuts.lost or cuts.uncut):
         warnings.warn(
             "nothing was cut out, so the network is as large as before: no removed channel, head, neuron or block can "
             "go whole; search with early-bird or tb.Channels() (--granularity channel) for a ticket that can be cut",
@@ -174,6 +176,17 @@ def _warn_of_lost(lost: Mapping[str, str]) -> None:
     warnings.warn(
         f"removed channels of '{name}'{more} are masked in the smaller network, and not cut out of it: torch-pruning "
         f"cannot follow them through {', '.join(sorted(set(lost.values())))}",
+        ShrinkWarning,
+        stacklevel=5,
+    )
+
+
+def _warn_of_uncut(uncut: Sequence[str]) -> None:
+    """Warn of heads and neurons that stay because their module's code allows no other number of them."""
+    others = len(uncut) - 1
+    more = f" (and those of {others} other module{'s' * (others > 1)})" if others else ""
+    warnings.warn(
+        f"removed units are masked in the smaller network, and not cut out of it: the {uncut[0]}{more}",
         ShrinkWarning,
         stacklevel=5,
     )

@@ -94,15 +94,31 @@ def parts_of(model: nn.Module) -> tuple[Part, ...]:
     """
     modules = modules_of(model)
     elsewhere, parts = shared(model), {}
+    of_module = declared_parts(modules)
     for name, module in modules.items():
-        declared = [_with_full_names(part, name) for part in _declared(name, module)]
-        for part in declared:
-            _check(part, modules)
+        declared = of_module.get(name, ())
         known = [_with_full_names(part, name) for part in (*_heads(module), *_neurons(module))]
         for part in (*declared, *(part for part in known if modules.keys() >= {*part.makes, part.takes})):
             if part.takes not in parts and not elsewhere & {*part.makes, part.takes}:
                 parts[part.takes] = part
     return tuple(parts.values())
+
+
+def declared_parts(modules: Mapping[str, nn.Module]) -> dict[str, list[Part]]:
+    """The parts that modules declare, by the module's name, with the full names of their layers.
+
+    Args:
+        modules: the network's, by name.
+
+    Raises:
+        TombolaError: if a declaration does not fit its module.
+    """
+    found = {
+        name: [_with_full_names(part, name) for part in _declared(name, module)] for name, module in modules.items()
+    }
+    for part in (part for declared in found.values() for part in declared):
+        _check(part, modules)
+    return {name: declared for name, declared in found.items() if declared}
 
 
 def _with_full_names(part: Part, name: str) -> Part:
@@ -147,21 +163,6 @@ def query_key_weights(model: nn.Module) -> tuple[str, ...]:
     if not weights:
         raise missing("head", "query and key weights")
     return tuple(dict.fromkeys(weights))
-
-
-def recount(model: nn.Module, inner: Part, units: int) -> None:
-    """Correct the numbers of heads that an attention module holds after a cut.
-
-    Args:
-        model: the network, changed in place.
-        inner: the part that was cut.
-        units: how many heads it has now.
-    """
-    parent, _, _ = inner.makes[0].rpartition(".")
-    attention = modules_of(model)[parent]
-    for name, value in {**dict.fromkeys(HEAD_COUNTS, units), "all_head_size": units * inner.width}.items():
-        if isinstance(getattr(attention, name, None), int):
-            setattr(attention, name, value)
 
 
 def missing(kind: Kind, what: str) -> TombolaError:
