@@ -85,7 +85,7 @@ class _Search:
     def _offer(self, candidates: Iterable[tuple[PlacedPart, bool]], declared: bool = False) -> None:
         """Take the first candidate that can be cut; note why the first of all cannot."""
         first: tuple[PlacedPart, str, bool] | None = None
-        for part, known in candidates:
+        for part, known in dict.fromkeys(candidates):
             if not self._is_free(part):
                 continue
             if self.trials is None:
@@ -126,7 +126,7 @@ class _Search:
             members = sorted(parts, key=lambda part: self.trials.order.get(part.name, 0))  # ty: ignore[unresolved-attribute]
             owner = self.trials.owner(place.tensor for part in members for place in part.places)
             heads = {(n, c.attribute) for part in members for c in part.counts for n in [c.module]}
-            tables = tuple(self._tables(owner, size, {place.tensor for part in members for place in part.places}))
+            tables = tuple(self._tables(owner, size))
             more = tuple(
                 Count(owner, own, 1)
                 for own in HEADS
@@ -145,7 +145,10 @@ class _Search:
             if not verdict.reason and not verdict.leaks:
                 self._accept(whole)
 
-    def _tables(self, owner: str, size: int, known: set[str]) -> Iterator[Place]:
+    def _tables(self, owner: str, size: int) -> Iterator[Place]:
+        """Tables with an entry a head that no part has for its own."""
+        others = [*self.parts, *(part for part, _, _ in self.pending)]
+        known = {place.tensor for part in others for place in part.places}
         for path, module in self.modules[owner].named_modules():
             table = joined(joined(owner, path), "weight")
             of_heads = isinstance(module, nn.Embedding) and module.embedding_dim == size and "bias" in path

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
+import textwrap
 from typing import Any
 
 import torch
@@ -9,6 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+
+WIDTH = "attention_width"
+"""The attribute for the width of all heads, in modules whose code took it from the width of their input."""
 
 
 class FreeAttention(nn.MultiheadAttention):
@@ -91,10 +98,69 @@ def _added(mask: Tensor, like: Tensor) -> Tensor:
 
 
 def free(module: nn.Module) -> None:
-    """Give a module, in place, the class that allows any number of heads."""
-    if isinstance(module, nn.MultiheadAttention):
-        if type(module) is nn.MultiheadAttention:
-            module._qkv_same_embed_dim = False  # which is what torch's encoder asks before it takes its fused path
-            module.__class__ = FreeAttention
-        return
-    raise TombolaError(f"a {type(module).__name__} cannot be given another number of heads")
+    """Give a module, in place, the class that allows any number of heads.
+
+    Attention of torch becomes a `FreeAttention`. In other modules the code stays what it is, with one line more: where
+    it takes the sizes of its input, the width of all heads is then its own, and no longer the input's.
+
+    Raises:
+        TombolaError: the code cannot be read, or takes no sizes.
+    """
+    if type(module) is nn.MultiheadAttention:
+        module._qkv_same_embed_dim = False  # which is what torch's encoder asks before it takes its fused path
+        module.__class__ = FreeAttention
+    elif not isinstance(module, FreeAttention) and not hasattr(type(module), "__freed__"):
+        module.__class__ = _freed(type(module))
+
+
+@functools.cache
+def _freed(kind: type[nn.Module]) -> type[nn.Module]:
+    """A class of modules whose heads may be narrower than their input."""
+
+    def rebuilt(self: nn.Module, _protocol: Any) -> tuple[Any, ...]:
+        return _rebuild, (kind,), self.__getstate__()
+
+    own = {"forward": _with_own_width(kind), "__reduce_ex__": rebuilt, "__module__": kind.__module__, "__freed__": kind}
+    return type(kind.__name__, (kind,), own)
+
+
+def _rebuild(kind: type[nn.Module]) -> nn.Module:
+    """An empty module of the class, which is made anew where it is loaded."""
+    return _freed(kind).__new__(_freed(kind))
+
+
+def _with_own_width(kind: type[nn.Module]) -> Any:
+    forward = inspect.unwrap(kind.forward)
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(forward)))
+    except (OSError, TypeError, SyntaxError) as error:
+        raise TombolaError(f"the code of {kind.__name__} cannot be read") from error
+    function: Any = tree.body[0]
+    if not isinstance(function, ast.FunctionDef) or forward.__closure__:
+        raise TombolaError(f"the code of {kind.__name__} cannot be read alone")
+    function.decorator_list, function.returns = [], None
+    for argument in ast.walk(function.args):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    place, name = _sizes_taken(function) or (0, "")
+    if not name:
+        raise TombolaError(f"the code of {kind.__name__} takes no width from its input")
+    own = ast.parse(f"{name} = {function.args.args[0].arg}.{WIDTH}").body
+    function.body[place + 1 : place + 1] = own
+    made: dict[str, Any] = {}
+    code = compile(ast.fix_missing_locations(tree), inspect.getfile(forward), "exec")
+    exec(code, forward.__globals__, made)
+    return made[function.name]
+
+
+def _sizes_taken(function: ast.FunctionDef) -> tuple[int, str] | None:
+    """The statement `B, N, C = x.shape` or `x.size()` of a function's input, and what it calls the width."""
+    given = {argument.arg for argument in function.args.args[1:]}
+    for place, statement in enumerate(function.body):
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Tuple):
+            value: Any = statement.value.func if isinstance(statement.value, ast.Call) else statement.value
+            sizes = isinstance(value, ast.Attribute) and value.attr in ("shape", "size")
+            names = [own.id for own in statement.targets[0].elts if isinstance(own, ast.Name)]
+            if sizes and isinstance(value.value, ast.Name) and value.value.id in given and len(names) > 2:
+                return place, next((own for own in names if own in ("C", "c", "D", "E")), names[-1])
+    return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tombola.structure.free_attention import WIDTH
 from tombola.structure.mixing_layers import MixingLayer, layer_at, layers_below, sizes_of
 from tombola.structure.placed_parts import Count, Place, PlacedPart
 from tombola.tickets import joined
@@ -37,7 +38,7 @@ FUSED = ("qkv", "c_attn", "query_key_value", "Wqkv", "to_qkv", "qkv_proj", "in_p
 
 MIXERS = (
     *("out", "out_lin", "out_proj", "o_proj", "proj", "c_proj", "o", "dense", "output.dense", "to_out", "Wo", "wo"),
-    *("w_o", "W_o", "linear_out", "proj_out", "output_proj", "fc_out", "out_project", "fc"),
+    *("w_o", "W_o", "linear_out", "proj_out", "output_proj", "fc_out", "out_project", "fc", "output"),
 )
 """Names of the layer that mixes the heads."""
 
@@ -145,25 +146,29 @@ def head_candidates(
         yield _of_torch(name, modules[name]), True
         return
     for makers, taker, known in _layers(modules, name, order):
-        numbers = _numbers(modules[name], makers, taker, known)
-        if numbers is None or numbers.units < 2:
-            continue
         others = [own for own in layers_below(modules, name) if own.name not in {taker.name, *(m.name for m in makers)}]
-        more = [own for own in others if own.outs in (numbers.heads, numbers.heads * numbers.size)]
         likely = known and makers[0].name.rpartition(".")[2] in UNIT_MAJOR
-        for free, wide, major, besides in product(
-            (False, True), (False, True), (likely, not likely), (more, ()) if more else ((),)
-        ):
-            part = _part(modules, name, numbers, (*makers, *besides), taker, len(makers), major=major, wide=wide)
-            if part is not None:
-                yield replace(part, freed=(name,)) if free else part, known
+        possible = _numbers(modules[name], makers, taker, known)
+        for numbers in possible if order else reversed(possible):
+            more = [own for own in others if own.outs in (numbers.heads, numbers.heads * numbers.size)]
+            for free, wide, major, besides in product(
+                (False, True), (False, True), (likely, not likely), (more, ()) if more else ((),)
+            ):
+                part = _part(modules, name, numbers, (*makers, *besides), taker, len(makers), major=major, wide=wide)
+                if part is not None:
+                    yield _freed(part, name, numbers) if free else part, known
+
+
+def _freed(part: PlacedPart, name: str, numbers: Heads) -> PlacedPart:
+    """The part of a module whose code takes the width of all heads from that of its input."""
+    return replace(part, freed=(name,), counts=(*part.counts, Count(name, WIDTH, numbers.queries * numbers.size)))
 
 
 def _layers(
     modules: Mapping[str, nn.Module], name: str, order: Mapping[str, int]
 ) -> Iterator[tuple[tuple[MixingLayer, ...], MixingLayer, bool]]:
     """(layers that make queries, keys and values; layer that mixes the heads; whether their names say so)."""
-    for place in dict.fromkeys((joined(name, "self"), name)):
+    for place in (*(joined(name, inside) for inside in ("self", "attention", "attn")), name):
         for names in (*SEPARATE, *((own,) for own in FUSED)):
             makers = [layer_at(modules, joined(place, own)) for own in names]
             takers = (layer_at(modules, joined(name, own)) for own in MIXERS)
@@ -179,25 +184,27 @@ def _layers(
         yield from ((tuple(layers[:place]), layers[place], False) for place in range(len(layers) - 1, 0, -1))
 
 
-def _numbers(module: nn.Module, makers: Sequence[MixingLayer], taker: MixingLayer, known: bool) -> Heads | None:
-    """How many heads there are and of which size, from attributes and the layers' sizes."""
+def _numbers(module: nn.Module, makers: Sequence[MixingLayer], taker: MixingLayer, known: bool) -> list[Heads]:
+    """How many heads there may be and of which size, from attributes and the layers' sizes; first without groups."""
     own = [module, *(part for part in module.modules() if sizes_of(part) is None)]
     sizes = [size for part in own if (size := _attribute(part, SIZES)) and not taker.ins % size]
-    sizes += [taker.ins // count for part in own if (count := _attribute(part, HEADS)) and not taker.ins % count]
+    counts = [count for part in own if (count := _attribute(part, HEADS)) and not taker.ins % count]
+    sizes += [taker.ins // count for count in counts]
     if not sizes:
-        return None
+        return []
     size, outs = sizes[0], [layer.outs for layer in makers]
-    heads = groups = taker.ins // size
-    if known and len(makers) == 3 and outs[0] == taker.ins and outs[1] == outs[2] != taker.ins and outs[1] % size == 0:
-        groups = outs[1] // size
-    elif known and len(makers) == 2 and outs[0] == taker.ins and outs[1] % (2 * size) == 0:
-        groups = outs[1] // (2 * size)
+    heads = taker.ins // size
+    groups = [heads]
+    if known and len(makers) == 3 and outs[0] == taker.ins and outs[1] == outs[2] != taker.ins:
+        groups = [outs[1] // size]
+    elif known and len(makers) == 2 and outs[0] == taker.ins and outs[1] != 2 * taker.ins:
+        groups = [outs[1] // (2 * size)]
     elif len(makers) == 1 and taker.ins < outs[0] < 3 * taker.ins and (outs[0] - taker.ins) % (2 * size) == 0:
-        groups = (outs[0] - taker.ins) // (2 * size)
-    given = next((count for part in own if (count := _attribute(part, HEADS))), heads)
-    if given == heads and groups and heads % groups == 0:
-        return Heads(heads, size, groups)
-    return None
+        groups.append((outs[0] - taker.ins) // (2 * size))
+    if counts and counts[0] != heads:
+        return []
+    found = [Heads(heads, size, own) for own in groups if own and heads % own == 0]
+    return [own for own in found if own.units > 1]
 
 
 def _part(

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tombola.structure.layers import BATCH_NORMS, CONVOLUTIONS, channels, has_weight
+from tombola.structure.layers import BATCH_NORMS, CONVOLUTIONS, channels, has_weight, is_depthwise
 from tombola.structure.narrowing import is_transposed_linear
 from tombola.structure.placed_parts import Place, Role
 from tombola.tickets import joined
@@ -23,7 +23,7 @@ class MixingLayer:
         module: the layer.
         outs: how many numbers leave it.
         ins: how many enter.
-        norms: the names of the batch norms that stand beside it in a container of its own.
+        norms: what follows it channel by channel in a container of its own.
     """
 
     name: str
@@ -51,15 +51,18 @@ class MixingLayer:
 
 
 def layer_at(modules: Mapping[str, nn.Module], name: str) -> MixingLayer | None:
-    """The layer of this name, or the only one in the container of this name, beside which only batch norms stand."""
+    """The layer of this name, or the only one in the container of this name, beside which only
+    batch norms and depthwise convolutions stand.
+    """
     if name not in modules:
         return None
     found, norms = [], {}
     for path, module in ((joined(name, path), own) for path, own in modules[name].named_modules()):
         if (size := sizes_of(module)) is not None:
             found.append((path, module, *size))
-        elif isinstance(module, BATCH_NORMS):
-            norms[path] = module
+        elif isinstance(module, BATCH_NORMS) or is_depthwise(module):
+            if found:
+                norms[path] = module
         elif any(True for _ in module.parameters(recurse=False)):
             return None
     if len(found) != 1 or any(channels(norm) != found[0][2] for norm in norms.values()):

@@ -38,6 +38,7 @@ HIDDEN = (
     (("weights_in",), "weights_out"),
     (("dense1",), "dense2"),
     (("pwconv1",), "pwconv2"),
+    (("ln1",), "ln2"),
 )
 """Names of the layers of feed-forward parts: those that make the hidden neurons, a gate first; the one behind."""
 
@@ -93,7 +94,7 @@ def _layers(
     every = list(layers_below(modules, name)) if order else []
     if len(every) > MOST:
         return
-    layers = [own for own in every if isinstance(own.module, nn.Linear) and not own.norms]
+    layers = [own for own in every if isinstance(own.module, nn.Linear)]
     layers = sorted((own for own in layers if own.name in order), key=lambda own: order[own.name])
     for place, taker in enumerate(layers):
         makers = [maker for maker in layers[:place] if maker.outs == taker.ins]
