@@ -17,11 +17,14 @@ from tombola.structure import (
     TRANSPOSED,
     Axes,
     ChannelMap,
+    Passing,
     Removed,
     axes_of_parts,
     is_depthwise,
     narrow_parts,
     narrowed,
+    pass_through,
+    renumber_caches,
 )
 from tombola.tickets import buffers_of, joined, modules_of, parameters_of, unwrapped
 
@@ -77,8 +80,17 @@ def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
     return {"weight": {0: first, 1: second}, "bias": {0: outputs}}
 
 
+NONE: Mapping[str, Passing] = {}
+
+
 @torch.no_grad()
-def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = (), parts: Removed = ()) -> nn.Module:
+def cut(
+    model: nn.Module,
+    kept: Mapping[str, Kept],
+    idle: Collection[str] = (),
+    parts: Removed = (),
+    passes: Mapping[str, Passing] = NONE,
+) -> nn.Module:
     """A copy of a model with fewer channels; its layers keep their classes, but for `torch.nn.MultiheadAttention`.
 
     Args:
@@ -86,6 +98,7 @@ def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = (), 
         kept: the channels that stay, by the layer's name; other layers stay whole.
         idle: names of residual blocks that become identities.
         parts: heads and other units of parts that go.
+        passes: how idle blocks are called that take or give more than one tensor.
 
     Returns:
         The smaller network.
@@ -101,7 +114,8 @@ def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = (), 
     small = copy.deepcopy(model)
     modules = modules_of(small)
     for name in idle:
-        replace(small, modules[name], nn.Identity())
+        replace(small, modules[name], pass_through(modules[name], passes.get(name)))
+    renumber_caches(small, idle)
     modules = modules_of(small)  # again, without the layers of the idle blocks
     axes = axes_of(small, kept)
     for name, channels in kept.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,15 @@ from tombola.structure import (
     INPUTS,
     Axes,
     FoundParts,
+    Passing,
+    PlacedPart,
     Probe,
     Removed,
     UnitGroup,
     Wiring,
     narrowed,
     numbers_of,
+    passings,
     residual_blocks,
     wiring_of,
 )
@@ -39,6 +42,7 @@ class Plan:
         lost: layers with dead channels that stay only because torch-pruning cannot follow them, and the operation at
             which it loses them.
         parts: all parts of the network, each with its heads or other units that are cut out.
+        passes: how idle blocks are called that take or give more than one tensor.
         uncut: heads or other units that are removed but cannot be cut out, and why.
     """
 
@@ -48,6 +52,7 @@ class Plan:
     lost: Mapping[str, str] = field(default_factory=dict)
     parts: Removed = ()
     uncut: tuple[str, ...] = ()
+    passes: Mapping[str, Passing] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -102,7 +107,7 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, found: FoundParts | None = 
         f"{part.kind}s {why}" for part, why in found.refused if part.dead(alive) and not within(part.name, idle)
     )
     left = Mask.of({name: weights for name, weights in masks.items() if not weights.all()})
-    return Plan(kept, idle, left, lost, parts, uncut)
+    return Plan(kept, idle, left, lost, parts, uncut, passings(model, probe, idle))
 
 
 def _wiring(model: nn.Module, probe: Probe, found: FoundParts) -> Wiring:
@@ -129,13 +134,21 @@ def _removed_units(
         if len(positions) < tensors[name].shape[dim]
     }
     parts = []
-    for part in found.parts:
-        if within(part.name, idle):
+    for part in (_outside(part, idle) for part in found.parts):
+        if not part.places:
             continue
         # Where the trace has cut already, it has cut all that it could.
         units = () if any((own.tensor, own.dim) in taken for own in part.places) else part.dead(alive)
         parts.append((part, units if len(units) < part.size else units[1:]))
     return tuple(parts)
+
+
+def _outside(part: PlacedPart, idle: Collection[str]) -> PlacedPart:
+    """A part without what is in idle blocks."""
+    places = tuple(place for place in part.places if not within(place.tensor, idle))
+    counts = tuple(count for count in part.counts if not within(f"{count.module}.", idle))
+    freed = tuple(name for name in part.freed if not within(f"{name}.", idle))
+    return part if places == part.places else replace(part, places=places, counts=counts, freed=freed)
 
 
 def _idle_blocks(model: nn.Module, probe: Probe, dead: Collection[str]) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     found = found_parts(masked, probe)
 
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
-        small = cut(masked, cuts.kept, cuts.idle, cuts.parts)
+        small = cut(masked, cuts.kept, cuts.idle, cuts.parts, cuts.passes)
         check_equal(masked, small, probe)
         if cuts.lost:
             _warn_of_lost(cuts.lost)

@@ -5,7 +5,7 @@ from tombola.structure.channel_granularity import Channels, ChannelUnits
 from tombola.structure.channel_map import ChannelMap
 from tombola.structure.declared_parts import Part, parts_of
 from tombola.structure.filter_granularity import Filters
-from tombola.structure.found_parts import FoundParts, found_parts
+from tombola.structure.found_parts import FoundParts, found_parts, is_count
 from tombola.structure.granularity_protocol import (
     COUNTED,
     Granularity,
@@ -23,6 +23,7 @@ from tombola.structure.narrowing import narrow_parts, narrowed
 from tombola.structure.norm_channels import norm_units
 from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
+from tombola.structure.passing import Passing, PassThrough, pass_through, passings, renumber_caches
 from tombola.structure.placed_parts import Axes, Count, Place, PlacedPart, Removed, axes_of_parts
 from tombola.structure.prunable_rule import Prunable, prunable
 from tombola.structure.random_state import own_random_state, seed_torch
@@ -59,6 +60,8 @@ __all__ = [
     "Neurons",
     "Part",
     "PartUnits",
+    "PassThrough",
+    "Passing",
     "Place",
     "PlacedPart",
     "Probe",
@@ -81,6 +84,7 @@ __all__ = [
     "granularity",
     "granularity_of",
     "in_mode",
+    "is_count",
     "is_depthwise",
     "is_producer",
     "kept_share",
@@ -92,7 +96,10 @@ __all__ = [
     "outputs_in",
     "own_random_state",
     "parts_of",
+    "pass_through",
+    "passings",
     "prunable",
+    "renumber_caches",
     "residual_blocks",
     "seed_torch",
     "shared",

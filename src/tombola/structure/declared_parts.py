@@ -22,7 +22,7 @@ from tombola.structure.layers import (
     leaving_slices,
     shared,
 )
-from tombola.structure.units import Slice, UnitGroup
+from tombola.structure.units import UnitGroup
 from tombola.tickets import joined, modules_of, unwrapped
 from tombola.tickets.torch_private import children_of
 
@@ -124,15 +124,6 @@ def declared_parts(modules: Mapping[str, nn.Module]) -> dict[str, list[Part]]:
 def _with_full_names(part: Part, name: str) -> Part:
     """A part of the module of this name, with its layers' names in the network."""
     return replace(part, makes=tuple(joined(name, layer) for layer in part.makes), takes=joined(name, part.takes))
-
-
-def unit_group(inner: Part, model: nn.Module) -> UnitGroup:
-    """A part's units as a group, named by the layer that takes them, with their rows, norms and columns."""
-    modules = modules_of(model)
-    rows = [slice_ for name in inner.makes for slice_ in leaving_slices(name, modules[name])]
-    slices = [*rows, *entering_slices(inner.takes, modules[inner.takes])]
-    size = inputs(modules[inner.takes]) // inner.width
-    return UnitGroup(inner.takes, size, tuple(_widened(slice_, inner.width) for slice_ in slices))
 
 
 def axis_groups(inner: Part, model: nn.Module) -> Iterator[tuple[UnitGroup, str | None]]:
@@ -261,9 +252,3 @@ def _check(inner: Part, modules: Mapping[str, Any]) -> None:
             f"units of kind {inner.kind!r} are declared into '{inner.takes}', which takes {total}, but {other}; "
             "declare layers that fit"
         )
-
-
-def _widened(channel_slice: Slice, width: int) -> Slice:
-    """A slice of single channels as one of units that own `width` consecutive channels each."""
-    flat = [place for positions in channel_slice.positions for place in positions]
-    return replace(channel_slice, positions=tuple(tuple(flat[i : i + width]) for i in range(0, len(flat), width)))

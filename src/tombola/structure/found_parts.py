@@ -10,10 +10,16 @@ from typing import Any
 from torch import nn
 
 from tombola.structure.declared_parts import Kind, Part, declared_parts
+from tombola.structure.free_attention import WIDTH
 from tombola.structure.graph import Probe
-from tombola.structure.head_layouts import HEADS, head_candidates
+from tombola.structure.head_layouts import FIELDS as HEAD_FIELDS
+from tombola.structure.head_layouts import GROUPS, HEADS, QUERIES, TOTALS, WIDTHS, head_candidates
+from tombola.structure.head_layouts import SIDES as HEAD_SIDES
 from tombola.structure.layers import NORMS, leaving_slices, shared
 from tombola.structure.mixing_layers import MixingLayer, sizes_of
+from tombola.structure.neuron_layouts import FIELDS as HIDDEN_FIELDS
+from tombola.structure.neuron_layouts import SIDES as HIDDEN_SIDES
+from tombola.structure.neuron_layouts import WIDTHS as HIDDEN_WIDTHS
 from tombola.structure.neuron_layouts import neuron_candidates
 from tombola.structure.part_trials import Trials, trials
 from tombola.structure.placed_parts import Count, Place, PlacedPart
@@ -54,6 +60,14 @@ def found_parts(model: nn.Module, probe: Probe) -> FoundParts:
     return _Search(model, trials(model, probe)).run()
 
 
+def is_count(attribute: str) -> bool:
+    """Whether an attribute, or the field of a configuration, says how many units there are or goes with them."""
+    place, _, name = attribute.rpartition(".")
+    own = {*HEADS, *GROUPS, *QUERIES, *TOTALS, *WIDTHS, *HIDDEN_WIDTHS, WIDTH}
+    fields = {*HEAD_FIELDS, *HEAD_SIDES, *GROUPS, "head_dim", *HIDDEN_FIELDS, *HIDDEN_SIDES}
+    return name in (fields if place == "config" else own) and place in ("", "config")
+
+
 class _Search:
     def __init__(self, model: nn.Module, tried: Trials | None) -> None:
         self.modules, self.trials, self.elsewhere = modules_of(model), tried, shared(model)
@@ -83,26 +97,22 @@ class _Search:
         return FoundParts(tuple(parts), tuple(reversed(refused)))
 
     def _offer(self, candidates: Iterable[tuple[PlacedPart, bool]], declared: bool = False) -> None:
-        """Take the first candidate that can be cut; note why the first of all cannot."""
-        first: tuple[PlacedPart, str, bool] | None = None
+        """Take the candidates that can be cut, the first of each layer; note why those that names suggest cannot."""
+        failed: dict[str, tuple[PlacedPart, str, bool]] = {}
         for part, known in dict.fromkeys(candidates):
             if not self._is_free(part):
                 continue
-            if self.trials is None:
+            owned = self.trials.owned(part) if self.trials else part
+            if self.trials is None or (declared and owned.owner not in self.trials.order):
                 if known:
-                    return self._accept(part)
+                    self._accept(part)
                 continue
-            owned = self.trials.owned(part)
-            if declared and owned.owner not in self.trials.calls:
-                return self._accept(part)
             verdict = self.trials.of(owned)
             if not verdict.reason and not verdict.leaks:
-                return self._accept(owned)
-            better = first is None or (verdict.leaks and not verdict.reason and not first[2])
-            first = (owned, verdict.reason, not verdict.reason) if better and known else first
-        if first is not None:
-            self.pending.append(first)
-        return None
+                self._accept(owned)
+            elif known and (part.name not in failed or (not verdict.reason and not failed[part.name][2])):
+                failed[part.name] = owned, verdict.reason, not verdict.reason
+        self.pending += failed.values()
 
     def _is_free(self, part: PlacedPart) -> bool:
         """Whether all that a part owns belongs to no other, and to one module alone."""

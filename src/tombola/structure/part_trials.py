@@ -6,7 +6,7 @@ import contextlib
 import copy
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,12 +45,13 @@ class Trials:
 
     Args:
         modules: the modules by name.
-        calls: the arguments of those that were called.
-        order: when each was called first.
+        calls: the arguments of the first of its like that was called; modules of one class whose parameters have the
+            same shapes are alike.
+        order: when each module was called first.
     """
 
     modules: dict[str, nn.Module]
-    calls: dict[str, Call]
+    calls: dict[Hashable, Call]
     order: dict[str, int]
     _verdicts: dict[Any, Verdict] = field(default_factory=dict)
 
@@ -58,7 +59,7 @@ class Trials:
         """The innermost module that was called and holds all these; the network, if none."""
         levels = zip(*(name.split(".") for name in names), strict=False)
         shared = ".".join(level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
-        while shared and shared not in self.calls:
+        while shared and shared not in self.order:
             shared = shared.rpartition(".")[0]
         return shared
 
@@ -68,17 +69,15 @@ class Trials:
 
     def of(self, part: PlacedPart) -> Verdict:
         """Whether the units of a part can be cut; parts of like modules are tried once."""
-        owner = self.modules[part.owner]
-        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in _tensors(owner).items())
-        key = (type(owner), _inside(part), shapes)
+        key = (_likeness(self.modules[part.owner]), _inside(part))
         if key not in self._verdicts:
             self._verdicts[key] = self._tried(part)
         return self._verdicts[key]
 
     def _tried(self, part: PlacedPart) -> Verdict:
-        if part.owner not in self.calls:
+        inner, call = _inside(part), self.calls.get(_likeness(self.modules[part.owner]))
+        if call is None:
             return Verdict("the example does not reach them")
-        inner, call = _inside(part), self.calls[part.owner]
         verdict = Verdict("no trial")
         # Random numbers first, since zeros in a network may hide a wrong cut; its own where it fails with those.
         for random, double in ((True, True), (True, False), (False, True)):
@@ -110,17 +109,17 @@ def trials(model: nn.Module, probe: Probe) -> Trials | None:
     except Exception:
         return None
     names = names_of(twin)
-    calls: dict[str, Call] = {}
+    calls: dict[Hashable, Call] = {}
+    likeness = {module: _likeness(module) for module in twin.modules()}
     order: dict[str, int] = {}
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-        name = names[module]
-        order.setdefault(name, len(order))
+        order.setdefault(names[module], len(order))
         # Stacked experts hold parameters of their own and no modules.
         holds = any(True for _ in module.children()) or any(p.ndim == 3 for p in module.parameters(recurse=False))
-        if name not in calls and holds:
+        if likeness[module] not in calls and holds:
             with contextlib.suppress(Exception):  # what cannot be copied cannot be tried
-                calls[name] = copy.deepcopy((args, kwargs))
+                calls[likeness[module]] = copy.deepcopy((args, kwargs))
 
     handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in twin.modules()]
     try:
@@ -208,6 +207,10 @@ def _inside(part: PlacedPart) -> PlacedPart:
     freed = tuple(name[cut:] for name in part.freed)
     layers = tuple(name[cut:] for name in part.layers)
     return replace(part, name=part.name[cut:], places=places, counts=counts, freed=freed, owner="", layers=layers)
+
+
+def _likeness(module: nn.Module) -> Hashable:
+    return type(module), tuple((name, tuple(own.shape)) for name, own in module.named_parameters())
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
