@@ -19,7 +19,8 @@ from tombola.shrinking.plan import Plan, plan
 from tombola.structure import Probe, found_parts, outputs_in, own_random_state
 from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_whole, device_of, steppers_of, zeros_of
 
-TOLERANCE = 1e-9
+TOLERANCE, SINGLE_TOLERANCE = 1e-9, 1e-4
+"""How far outputs may differ: in float64, and in float32 where a network cannot be called in float64."""
 
 
 class ShrinkWarning(UserWarning):
@@ -207,11 +208,17 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
         TombolaError: the outputs differ, or the smaller network cannot be called.
     """
     # Copies: calls may change buffers.
+    originals, tolerance = (masked, small), TOLERANCE
     masked, small = copy.deepcopy(masked).double(), copy.deepcopy(small).double()
-    expected, outputs = outputs_in(probe(masked.eval())), _call_small(small.eval(), probe)
+    try:
+        expected = outputs_in(probe(masked.eval()))
+    except (RuntimeError, NotImplementedError):  # some kernels have no float64, as those of stacked experts
+        (masked, small), tolerance = map(copy.deepcopy, originals), SINGLE_TOLERANCE
+        expected = outputs_in(probe(masked.eval()))
+    outputs = _call_small(small.eval(), probe)
     gaps = [_gap(*pair) for pair in zip(expected, outputs, strict=False)]
     gap = max(gaps, default=0.0) if len(outputs) == len(expected) else math.inf
-    if not gap <= TOLERANCE:
+    if not gap <= tolerance:
         raise TombolaError(
             f"the smaller network's outputs differ from the masked network's by {gap:.1e} of their size, so it is not "
             "returned: the network computes something that its trace or names do not show; keep the masked network"

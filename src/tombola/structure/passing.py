@@ -59,6 +59,7 @@ def pass_through(block: nn.Module, passing: Passing | None) -> nn.Module:
     if passing is None:
         return nn.Identity()
     module = PassThrough(passing)
+    module.attention_type = _attention_type(block)
     for name, value in vars(block).items():
         if not name.startswith("_") and name not in ("training", "passing") and isinstance(value, str | int | float):
             setattr(module, name, value)
@@ -107,6 +108,12 @@ def _name_of(value: Any, given: dict[str, Any]) -> str | None:
     return None
 
 
+def _attention_type(block: nn.Module) -> str | None:
+    """Whether a block attends to all or to near places, where its network has blocks of both kinds."""
+    own = (vars(part).get(name) for part in block.modules() for name in ("attention_type", "layer_type"))
+    return next((kind for kind in own if isinstance(kind, str)), None)
+
+
 def renumber_caches(model: nn.Module, idle: Collection[str]) -> None:
     """Mend the numbers by which the remaining blocks of a stack find their part of a cache, in place.
 
@@ -122,7 +129,7 @@ def renumber_caches(model: nn.Module, idle: Collection[str]) -> None:
         parts = modules.get(stack)
         if not isinstance(parts, nn.ModuleList):
             continue
-        kinds = [getattr(block, "attention_type", None) for block in parts]
+        kinds = [_attention_type(block) for block in parts]
         free = {kind: [place for place, own in enumerate(kinds) if own == kind] for kind in kinds}
         for place, block in enumerate(parts):
             if isinstance(block, PassThrough):

@@ -27,8 +27,8 @@ def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     """The layers that give each block's branch, by the block's name, in the network's order.
 
     A block is called once; it has no block inside it; and it gives a tensor that it takes back when some of its layers
-    have parameters of zero, whatever else it takes, as masks and caches. What it returns beside that, it was given. A
-    block's siblings of the same type that are not such blocks are listed too, with no layers.
+    have parameters of zero, whatever else it takes and gives, as masks and caches. A block's siblings of the same type
+    that are not such blocks are listed too, with no layers.
 
     Args:
         model: the network; it stays as it is.
@@ -62,7 +62,7 @@ def _find_branches(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Cou
     """The blocks with a branch, and how often every module is called."""
     candidates, names = _candidates(twin), names_of(twin)
     order: list[nn.Module] = []
-    entered: dict[nn.Module, tuple[int, Call | None, set[int]]] = {}
+    entered: dict[nn.Module, tuple[int, Call | None]] = {}
     branches: dict[nn.Module, Sequence[str]] = {}
     trying = False  # whether hooks are called by a trial, which calls the modules inside a block again
 
@@ -71,28 +71,23 @@ def _find_branches(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Cou
             order.append(module)
             # A copy, since the module may change its input in place, and each trial a cache.
             call = _copied((args, kwargs)) if module in candidates else None
-            entered[module] = len(order), call, {id(tensor) for tensor in tensors_in((args, kwargs))}
+            entered[module] = len(order), call
 
     def leave(module: nn.Module, _: Any, output: Any) -> None:
         nonlocal trying
         if trying:
             return
-        start, call, given = entered.pop(module, (0, None, set()))
+        start, call = entered.pop(module, (0, None))
         inside = order[start:]
-        first, *others = output if isinstance(output, tuple) and output else (output,)
+        first = output[0] if isinstance(output, tuple) and output else output
         if call is None or not isinstance(first, Tensor) or any(inner in branches for inner in inside):
             return
-        # What is neither given nor None, as the biases of T5's first block, others could need.
-        if any(id(tensor) not in given for tensor in tensors_in(others)):
-            return
-        # The first tensor of the output's shape that the module takes is what it may give back.
-        value = next((own for own in tensors_in(call) if own.shape == first.shape and own.dtype == first.dtype), None)
-        if value is None or not value.any():
-            return
+        alike = [own for own in tensors_in(call) if own.shape == first.shape and own.dtype == first.dtype]
         places = {inner: place for place, inner in enumerate(inside)}
         layers = candidates[module]
         trying = True
-        branch = _branch(module, call, value, sorted(layers, key=lambda name: places.get(layers[name], len(order))))
+        called = sorted(layers, key=lambda name: places.get(layers[name], len(order)))
+        branch = next((own for value in alike if value.any() and (own := _branch(module, call, value, called))), ())
         trying = False
         if branch:
             branches[module] = branch
