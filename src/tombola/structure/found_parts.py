@@ -87,7 +87,8 @@ class _Search:
         for part, reason, leaks in self.pending:
             if not self._is_free(part):
                 continue
-            if leaks:
+            reason = self.trials.beyond(part).reason if self.trials and leaks else reason
+            if not reason:
                 self._accept(part)
             else:
                 where = f"'{part.owner}'" if part.owner else "the network"

@@ -284,10 +284,11 @@ def _counts(modules: Mapping[str, nn.Module], name: str, numbers: Heads, wide: b
 
 
 def _fields(modules: Mapping[str, nn.Module], name: str, numbers: Heads) -> Iterator[Count]:
-    holder = holder_of_config(modules, name)
-    if holder is None:
-        return
-    config: Any = modules[holder].config
+    for holder, config in configs_of(modules, name):
+        yield from _fields_in(config, holder, name, numbers)
+
+
+def _fields_in(config: Any, holder: str, name: str, numbers: Heads) -> Iterator[Count]:
     sided = [own for own in SIDES if hasattr(config, own)]
     side = SIDES["decoder" in name.split(".")]
     fields = [own for own in ((sided and [side]) or FIELDS) if getattr(config, own, None) == numbers.heads]
@@ -299,13 +300,16 @@ def _fields(modules: Mapping[str, nn.Module], name: str, numbers: Heads) -> Iter
         yield Count(holder, "config.head_dim", 0, numbers.size)
 
 
-def holder_of_config(modules: Mapping[str, nn.Module], name: str) -> str | None:
-    """The module at or around this one that holds the configuration of its network, as those of transformers do."""
+def configs_of(modules: Mapping[str, nn.Module], name: str) -> Iterator[tuple[str, Any]]:
+    """The configurations of a module and those around it, as transformers have them, and which module holds each."""
+    seen: set[int] = set()
     while True:
-        if hasattr(modules.get(name), "config") and hasattr(modules[name].config, "to_dict"):
-            return name
+        config: Any = getattr(modules.get(name), "config", None)
+        if hasattr(config, "to_dict") and id(config) not in seen:
+            seen.add(id(config))
+            yield name, config
         if not name:
-            return None
+            return
         name = name.rpartition(".")[0]
 
 

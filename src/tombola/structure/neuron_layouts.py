@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any
 
 from torch import Tensor, nn
 
-from tombola.structure.head_layouts import MOST, holder_of_config
+from tombola.structure.head_layouts import MOST, configs_of
 from tombola.structure.layers import BATCH_NORMS, is_depthwise
 from tombola.structure.mixing_layers import MixingLayer, layer_at, layers_below, sizes_of
 from tombola.structure.placed_parts import Count, Place, PlacedPart
@@ -158,14 +157,9 @@ def _counts(modules: Mapping[str, nn.Module], name: str, size: int) -> Iterator[
 
 
 def _fields(modules: Mapping[str, nn.Module], name: str, size: int) -> Iterator[Count]:
-    holder = holder_of_config(modules, name)
-    if holder is None:
-        return
-    config: Any = modules[holder].config
-    sided = any(hasattr(config, own) for own in SIDES)
-    fields: Sequence[str] = (SIDES["decoder" in name.split(".")],) if sided else FIELDS
-    for field in fields:
-        value = getattr(config, field, 0)
-        if value == size or (field == "n_inner" and value is None):
-            yield Count(holder, f"config.{field}", 1)
-            return
+    for holder, config in configs_of(modules, name):
+        sided = any(hasattr(config, own) for own in SIDES)
+        fields: Sequence[str] = (SIDES["decoder" in name.split(".")],) if sided else FIELDS
+        values = {field: getattr(config, field, 0) for field in fields}
+        fits = [own for own, value in values.items() if value == size or (own == "n_inner" and value is None)]
+        yield from (Count(holder, f"config.{field}", 1) for field in fits[:1])
