@@ -140,8 +140,8 @@ def _part(described: Mapping[str, Any]) -> PlacedPart:
         raise ValueError("it sets what is no number of heads or neurons")
     for number in numbers:
         _number(number)
-    changed = {"places": places, "counts": counts, "freed": tuple(described["freed"])}
-    return PlacedPart(**{**described, **changed, "layers": tuple(described["layers"])})
+    changed: dict[str, Any] = {**described, "places": places, "counts": counts}
+    return PlacedPart(**changed | {name: tuple(described[name]) for name in ("freed", "layers")})
 
 
 def _passing(described: Mapping[str, Any]) -> Passing:

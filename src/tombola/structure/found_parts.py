@@ -134,7 +134,8 @@ class _Search:
                 groups.setdefault((re.sub(r"\d+", "*", part.name), part.size), []).append(part)
         for (_, size), parts in groups.items():
             assert self.trials is not None
-            members = sorted(parts, key=lambda part: self.trials.order.get(part.name, 0))  # ty: ignore[unresolved-attribute]
+            order = self.trials.order
+            members = sorted(parts, key=lambda part: order.get(part.name, 0))
             owner = self.trials.owner(place.tensor for part in members for place in part.places)
             heads = {(n, c.attribute) for part in members for c in part.counts for n in [c.module]}
             tables = tuple(self._tables(owner, size))

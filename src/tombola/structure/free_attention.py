@@ -44,7 +44,8 @@ class FreeAttention(nn.MultiheadAttention):
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
         q, k, v = self._projected(query, key, value)
         if self.bias_k is not None:
-            k, v = (torch.cat([x, bias.expand(len(x), -1, -1)], 1) for x, bias in ((k, self.bias_k), (v, self.bias_v)))
+            biases: Any = ((k, self.bias_k), (v, self.bias_v))
+            k, v = (torch.cat([x, bias.expand(len(x), -1, -1)], 1) for x, bias in biases)
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
         if self.add_zero_attn:
             k, v = (F.pad(x, (0, 0, 0, 1)) for x in (k, v))

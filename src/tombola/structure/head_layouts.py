@@ -142,8 +142,9 @@ def head_candidates(
         name: the module's.
         order: when each module was called first; empty if that is not known.
     """
-    if isinstance(modules[name], nn.MultiheadAttention):
-        yield _of_torch(name, modules[name]), True
+    module = modules[name]
+    if isinstance(module, nn.MultiheadAttention):
+        yield _of_torch(name, module), True
         return
     for makers, taker, known in _layers(modules, name, order):
         others = [own for own in layers_below(modules, name) if own.name not in {taker.name, *(m.name for m in makers)}]

@@ -59,8 +59,8 @@ def pass_through(block: nn.Module, passing: Passing | None) -> nn.Module:
     if passing is None:
         return nn.Identity()
     module = PassThrough(passing)
-    module.attention_type = _attention_type(block)
-    for name, value in vars(block).items():
+    simple = {"attention_type": _attention_type(block), **vars(block)}
+    for name, value in simple.items():
         if not name.startswith("_") and name not in ("training", "passing") and isinstance(value, str | int | float):
             setattr(module, name, value)
     return module.train(block.training)
@@ -135,6 +135,7 @@ def renumber_caches(model: nn.Module, idle: Collection[str]) -> None:
             if isinstance(block, PassThrough):
                 continue
             new = free[kinds[place]].pop(0)
+            part: Any
             for part in block.modules():
                 if type(vars(part).get("layer_idx")) is int and part.layer_idx == place:
                     part.layer_idx = new
