@@ -17,8 +17,7 @@ from networks import short_transformer
 from tombola import Mask, TombolaError, zoo
 from tombola.cli import main
 from tombola.methods.early_bird import watching
-from tombola.structure import narrowed
-from tombola.structure import Blocks, Granularity, Part, PartUnits, QueryKey, parts_of
+from tombola.structure import Blocks, Granularity, Part, PartUnits, QueryKey, narrowed, parts_of
 from tombola.testing import check_method, toy_task
 from tombola.training import Run
 

@@ -141,7 +141,8 @@ def _part(described: Mapping[str, Any]) -> PlacedPart:
     for number in numbers:
         _number(number)
     changed: dict[str, Any] = {**described, "places": places, "counts": counts}
-    return PlacedPart(**changed | {name: tuple(described[name]) for name in ("freed", "layers")})
+    changed |= {name: tuple(described[name]) for name in ("freed", "layers")}
+    return PlacedPart(**changed)
 
 
 def _passing(described: Mapping[str, Any]) -> Passing:
@@ -155,7 +156,7 @@ def _passing(described: Mapping[str, Any]) -> Passing:
 def _number(value: Any) -> int:
     # `type` and not isinstance: JSON's true and false are integers in Python.
     if type(value) is not int or value < 0:
-        raise ValueError("it does not list units by number")
+        raise ValueError("it does not list channels by number")
     return value
 
 

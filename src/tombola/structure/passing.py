@@ -135,7 +135,7 @@ def renumber_caches(model: nn.Module, idle: Collection[str]) -> None:
             if isinstance(block, PassThrough):
                 continue
             new = free[kinds[place]].pop(0)
-            part: Any
-            for part in block.modules():
+            parts_of_block: list[Any] = list(block.modules())
+            for part in parts_of_block:
                 if type(vars(part).get("layer_idx")) is int and part.layer_idx == place:
                     part.layer_idx = new
