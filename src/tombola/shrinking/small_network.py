@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -209,7 +210,7 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     """
     # Copies: calls may change buffers.
     originals, tolerance = (masked, small), TOLERANCE
-    masked, small = copy.deepcopy(masked).double(), copy.deepcopy(small).double()
+    masked, small = _doubled(masked), _doubled(small)
     try:
         expected = outputs_in(probe(masked.eval()))
     except (RuntimeError, NotImplementedError):  # some kernels have no float64, as those of stacked experts
@@ -226,10 +227,22 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     # Outputs in training mode are not compared, since dropout is random; so the random state only has to come back.
     with own_random_state(device_of(masked)):
         try:
-            probe(masked.train())
-        except Exception:  # the example may be too small for training, as one sample is for batch norm
-            return
-        _call_small(small.train(), probe)
+            probe(small.train())
+        except Exception:
+            try:
+                probe(masked.train())
+            except Exception:  # the example may be too small for training, as one sample is for batch norm
+                return
+            _call_small(small, probe)
+
+
+def _doubled(model: nn.Module) -> nn.Module:
+    """A copy of a network in float64, for which no tensor is copied twice."""
+    twins: dict[int, Tensor] = {}
+    for tensor in chain(model.parameters(), model.buffers()):
+        twin = tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        twins[id(tensor)] = nn.Parameter(twin, requires_grad=False) if isinstance(tensor, nn.Parameter) else twin
+    return copy.deepcopy(model, twins).double()
 
 
 def _call_small(small: nn.Module, probe: Probe) -> list[Tensor]:

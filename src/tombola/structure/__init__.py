@@ -1,8 +1,9 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
 from tombola.structure.block_granularity import Blocks
-from tombola.structure.channel_granularity import Channels, ChannelUnits
+from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap
+from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
 from tombola.structure.declared_parts import Part, parts_of
 from tombola.structure.filter_granularity import Filters
 from tombola.structure.found_parts import FoundParts, found_parts, is_count
@@ -21,6 +22,7 @@ from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.narrowing import narrow_parts, narrowed
 from tombola.structure.norm_channels import norm_units
+from tombola.structure.norms_behind import norms_behind, scale_undone
 from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
 from tombola.structure.passing import Passing, PassThrough, pass_through, passings, renumber_caches
@@ -52,7 +54,10 @@ __all__ = [
     "ChannelUnits",
     "Channels",
     "Count",
+    "CoupledNorms",
+    "CoupledUnits",
     "Filters",
+    "FloorWarning",
     "FoundParts",
     "Granularity",
     "Mode",
@@ -68,6 +73,7 @@ __all__ = [
     "Prunable",
     "QueryKey",
     "Removed",
+    "SeparateChannels",
     "Site",
     "Slice",
     "TwoLayerNetwork",
@@ -92,6 +98,7 @@ __all__ = [
     "narrow_parts",
     "narrowed",
     "norm_units",
+    "norms_behind",
     "numbers_of",
     "outputs_in",
     "own_random_state",
@@ -101,6 +108,7 @@ __all__ = [
     "prunable",
     "renumber_caches",
     "residual_blocks",
+    "scale_undone",
     "seed_torch",
     "shared",
     "silenced_sites",
