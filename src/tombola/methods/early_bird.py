@@ -84,7 +84,7 @@ class EarlyBird(ConvergenceRule):
         model = task.build(run.seed)
         initial = digest_of(tensors_of(model))
         model.to(run.device)
-        units = self.granularity.units(model, run.probe(task))
+        units = run.units(self.granularity, task, model)
         convergence = watching(self, model, units)
         fit = run.stage("search", task, model, observers=[convergence])
         if not convergence.settled and self.epsilon:
