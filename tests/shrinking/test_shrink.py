@@ -55,6 +55,7 @@ OPTIMIZED += [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:removed channels of")
 @pytest.mark.parametrize(("name", "make"), OPTIMIZED)
 def test_the_smaller_network_is_the_masked_one_also_after_a_step(name, make):
     model, x = network(name)
@@ -215,7 +216,7 @@ class Mixing(nn.Module):
 def test_a_smaller_network_that_differs_is_not_handed_over(monkeypatch):
     model, x = Mixing().double(), torch.randn(3, 4, dtype=torch.float64)
     mask = channel_mask(model, x)
-    monkeypatch.setattr("tombola.structure.trace.has_constant", lambda node: False)
+    monkeypatch.setattr("tombola.structure.operations._zeros", lambda call, dead: True)
     with pytest.raises(TombolaError, match="outputs differ from the masked network's"):
         tb.shrink(model, mask, example=x)
 
@@ -309,10 +310,10 @@ class TwoUses(nn.Module):
     [
         (Shuffled, {"stages.0.past.0", "stages.0.branch.5"}, {"stem", "stages.1.branch.0", "wide"}, True),
         (Windows, {"stem"}, {"mid"}, False),
-        (TwoUses, {"stem"}, {"mid"}, False),
+        (TwoUses, {"stem"}, {"mid"}, True),
     ],
 )
-def test_what_torch_pruning_cannot_follow_stays_and_all_else_is_cut(make, pinned, free, told):
+def test_what_cannot_be_cut_stays_and_all_else_is_cut(make, pinned, free, told):
     torch.manual_seed(0)
     model, x = make().double(), torch.randn(3, 3, 16, 16, dtype=torch.float64)
     mask = channel_mask(model, x)
@@ -329,7 +330,7 @@ def test_what_torch_pruning_cannot_follow_stays_and_all_else_is_cut(make, pinned
     assert not pinned & smaller
     assert free <= smaller
     says = (
-        r"removed channels of '[\w.]+'.* are masked in the smaller network, and not cut out of it: torch-pruning cannot"
+        r"removed channels of '[\w.]+'.* are masked in the smaller network, and not cut out of it, which are \d+% of"
     )
     assert [bool(re.match(says, own)) for own in left] == [True] * told
     sgd = [torch.optim.SGD(own.parameters(), 0.1) for own in (model, small)]
@@ -366,7 +367,7 @@ def test_training_goes_on_masked_where_the_smaller_network_would_differ(monkeypa
     task = tb.SupervisedTask(Mixing, {"train": (x, y), "test": (x, y)}, recipe=tb.Recipe(epochs=1, batch=10))
     ticket = tb.find(task, tb.OneShot(density=0.5, granularity=tb.Channels()), progress=False)
     assert tb.train(task, ticket).plan.kept == {}
-    monkeypatch.setattr("tombola.structure.trace.has_constant", lambda node: False)
+    monkeypatch.setattr("tombola.structure.operations._zeros", lambda call, dead: True)
     with pytest.warns(tb.shrinking.ShrinkWarning, match="the masked network is trained"):
         assert tb.train(task, ticket).plan is None
 
@@ -413,8 +414,8 @@ ODD = {
     ),
     "a convolution over tokens": (
         TOKENS,
-        lambda s, x: pooled(s.b(s.a(x))),
-        {"a": lambda: nn.Linear(4, 8), "b": lambda: nn.Conv1d(16, 9, 1)},
+        lambda s, x: s.c(pooled(s.b(s.a(x)))),
+        {"a": lambda: nn.Linear(4, 8), "b": lambda: nn.Conv1d(16, 9, 1), "c": lambda: nn.Linear(9, 5)},
     ),
     "detached": (
         IMAGES,
@@ -431,6 +432,7 @@ ODD = {
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot lose any")  # weight norm's
+@pytest.mark.filterwarnings("ignore:removed channels of")
 @pytest.mark.parametrize("name", ODD)
 def test_what_a_mask_takes_with_removed_channels_did_not_matter_any_more(name):
     torch.manual_seed(0)
@@ -488,7 +490,7 @@ def test_l_bfgs_cannot_follow():
 
 def test_a_network_that_gives_nothing_to_trace_is_refused():
     with pytest.raises(TombolaError, match="gives no tensor from which"):
-        tb.shrinking.preview(Odd(lambda s, x: s.a(x).detach(), a=nn.Linear(4, 3)), Mask({}), torch.randn(2, 4))
+        tb.shrinking.preview(Odd(lambda s, x: s.a(x).shape, a=nn.Linear(4, 3)), Mask({}), torch.randn(2, 4))
 
 
 # Files and exports

@@ -21,14 +21,16 @@ class Plan:
         kept: the channels that stay, by the name of each layer that becomes smaller.
         idle: names of residual blocks with a dead branch, which are cut out whole.
         mask: the dead weights that remain in the smaller network.
-        lost: layers with dead channels that stay only because torch-pruning cannot follow them, and the operation at
-            which it loses them.
+        lost: layers with dead channels that stay because of an operation through which they cannot be cut, and this
+            operation.
+        left: the share of the weights of dead channels that stays with those layers.
     """
 
     kept: Mapping[str, Kept]
     idle: tuple[str, ...]
     mask: Mask
     lost: Mapping[str, str] = field(default_factory=dict)
+    left: float = 0.0
 
 
 def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Part] = (), *, bypass: bool = True) -> Plan:
@@ -66,9 +68,17 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Part] = (),
     kept = {name: channels for name, channels in kept.items() if not within(name, idle)}
     axes = axes_of(model, kept)
     masks = {name: narrowed(weights, axes.get(name, {})) for name, weights in alive.items() if not within(name, idle)}
-    lost = {name: operation for name, operation in wiring.lost.items() if (dead[name] & ~removed[name]).any()}
-    lost = {name: operation for name, operation in lost.items() if not within(name, idle)}
-    return Plan(kept, idle, Mask.of({name: weights for name, weights in masks.items() if not weights.all()}), lost)
+    stays = {g.name: (dead[g.name] & ~removed[g.name]).sum() * _size(g, parameters) for g in wiring.groups if g.slices}
+    lost = {name: why for name, why in wiring.lost.items() if stays.get(name) and not within(name, idle)}
+    every = sum(dead[group.name].sum() * _size(group, parameters) for group in wiring.groups if group.slices)
+    left = float(sum(stays[name] for name in lost) / every) if lost else 0.0
+    masks = {name: weights for name, weights in masks.items() if not weights.all()}
+    return Plan(kept, idle, Mask.of(masks), lost, left)
+
+
+def _size(group: UnitGroup, parameters: Mapping[str, Tensor]) -> float:
+    """How many weights a channel of a group has."""
+    return sum(parameters[part.parameter].numel() for part in group.slices) / group.size
 
 
 def _idle_blocks(model: nn.Module, probe: Probe, dead: Collection[str]) -> tuple[str, ...]:

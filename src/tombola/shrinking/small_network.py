@@ -21,6 +21,9 @@ from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_who
 
 TOLERANCE = 1e-9
 
+TOLD = 0.1
+"""The share of the weights of removed channels from which on it is said that they could not be cut out."""
+
 
 class ShrinkWarning(UserWarning):
     """A network is larger than its mask allows; the text says why."""
@@ -126,8 +129,8 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
         small = cut(masked, cuts.kept, cuts.idle)
         check_equal(masked, small, probe)
-        if cuts.lost:
-            _warn_of_lost(cuts.lost)
+        if cuts.left >= TOLD:
+            _warn_of_lost(cuts)
         return small, cuts
 
     cuts = plan(masked, mask, probe, parts)
@@ -167,13 +170,14 @@ def warn_if_whole(what: Mask | Ticket, cuts: Plan) -> None:
         )
 
 
-def _warn_of_lost(lost: Mapping[str, str]) -> None:
-    """Warn of channels that stay because the trace could not follow them."""
-    name, others = next(iter(lost)), len(lost) - 1
+def _warn_of_lost(cuts: Plan) -> None:
+    """Warn of channels that stay because they cannot be cut where they go."""
+    name, others = next(iter(cuts.lost)), len(cuts.lost) - 1
     more = f" and of {others} other layer{'s' * (others > 1)}" if others else ""
     warnings.warn(
-        f"removed channels of '{name}'{more} are masked in the smaller network, and not cut out of it: torch-pruning "
-        f"cannot follow them through {', '.join(sorted(set(lost.values())))}",
+        f"removed channels of '{name}'{more} are masked in the smaller network, and not cut out of it, which are "
+        f"{cuts.left:.0%} of all weights of removed channels: they cannot be followed or cut through "
+        f"{', '.join(sorted(set(cuts.lost.values())))}",
         ShrinkWarning,
         stacklevel=5,
     )
