@@ -216,7 +216,7 @@ class Mixing(nn.Module):
 def test_a_smaller_network_that_differs_is_not_handed_over(monkeypatch):
     model, x = Mixing().double(), torch.randn(3, 4, dtype=torch.float64)
     mask = channel_mask(model, x)
-    monkeypatch.setattr("tombola.structure.operations._zeros", lambda call, dead: True)
+    monkeypatch.setattr("tombola.structure.rules_of_elements._zeros", lambda call, dead: True)
     with pytest.raises(TombolaError, match="outputs differ from the masked network's"):
         tb.shrink(model, mask, example=x)
 
@@ -329,9 +329,7 @@ def test_what_cannot_be_cut_stays_and_all_else_is_cut(make, pinned, free, told):
     assert any(not mask[f"{name}.weight"].flatten(1).any(1).all() for name in pinned)
     assert not pinned & smaller
     assert free <= smaller
-    says = (
-        r"removed channels of '[\w.]+'.* are masked in the smaller network, and not cut out of it, which are \d+% of"
-    )
+    says = r"removed channels of '[\w.]+'.* are masked in the smaller network, and not cut out of it, which are \d+% of"
     assert [bool(re.match(says, own)) for own in left] == [True] * told
     sgd = [torch.optim.SGD(own.parameters(), 0.1) for own in (model, small)]
     with warnings.catch_warnings():
@@ -367,7 +365,7 @@ def test_training_goes_on_masked_where_the_smaller_network_would_differ(monkeypa
     task = tb.SupervisedTask(Mixing, {"train": (x, y), "test": (x, y)}, recipe=tb.Recipe(epochs=1, batch=10))
     ticket = tb.find(task, tb.OneShot(density=0.5, granularity=tb.Channels()), progress=False)
     assert tb.train(task, ticket).plan.kept == {}
-    monkeypatch.setattr("tombola.structure.operations._zeros", lambda call, dead: True)
+    monkeypatch.setattr("tombola.structure.rules_of_elements._zeros", lambda call, dead: True)
     with pytest.warns(tb.shrinking.ShrinkWarning, match="the masked network is trained"):
         assert tb.train(task, ticket).plan is None
 

@@ -15,7 +15,7 @@ from tombola.structure.granularity_protocol import (
     kept_share,
 )
 from tombola.structure.graph import Probe
-from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
+from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, scale_axis, shared
 from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.norm_channels import norm_units
@@ -81,6 +81,7 @@ __all__ = [
     "prunable",
     "recount",
     "residual_blocks",
+    "scale_axis",
     "seed_torch",
     "shared",
     "silenced_sites",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,7 +82,11 @@ class Links:
             channels: their numbers.
             reason: what takes them.
         """
-        if marks is None or marks.axes - {axis} or any(p.size == 1 < len(channels) and p.max() > 0 for p in marks.places):
+        if (
+            marks is None
+            or marks.axes - {axis}
+            or any(p.size == 1 < len(channels) and p.max() > 0 for p in marks.places)
+        ):
             self.pin(marks, reason)
             self.feed(channels, reason if marks else "")
             return

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tombola.fields import check_fields
 from tombola.structure.declared_parts import Kind, missing, parts_of, unit_group
+from tombola.structure.found_parts import found_neurons
 from tombola.structure.graph import Probe
 from tombola.structure.units import Units, check_scope, never_empty
 from tombola.tickets import Mask, Scope
@@ -20,8 +21,8 @@ class PartUnits:
 
     Args:
         kind: `head`, an attention head with its rows of query, key and value and its columns of the layer that mixes
-            the heads; `neuron`, a hidden neuron of a feed-forward part with its column of the layer behind; or
-            `channel`, of declared parts only.
+            the heads; `neuron`, a hidden neuron of a feed-forward part with its column of the layer behind, which a
+            trace finds where no name is known; or `channel`, of declared parts only.
     """
 
     kind: Kind = "head"
@@ -40,7 +41,10 @@ class PartUnits:
 
     def units(self, model: nn.Module, probe: Probe) -> UnitsOfParts:
         """The units of a network; TombolaError if it has none of this kind that are known."""
-        groups = tuple(unit_group(part, model) for part in parts_of(model) if part.kind == self.kind)
+        parts = [part for part in parts_of(model) if part.kind == self.kind]
+        if self.kind == "neuron" and not parts:
+            parts += found_neurons(model, probe)
+        groups = tuple(unit_group(part, model) for part in parts)
         if not groups:
             raise missing(self.kind, f"{self.kind}s")
         return UnitsOfParts(groups)

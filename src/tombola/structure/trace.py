@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from tombola.doors import DoorError
@@ -27,6 +26,7 @@ from tombola.structure.layers import (
     is_producer,
     leaving_slices,
     normed_together,
+    scale_axis,
     shared,
 )
 from tombola.structure.links import Links
@@ -111,7 +111,7 @@ class _Layers:
             for name, module in every.items()
             if name not in elsewhere and type(module).__module__.partition(".")[0] != "torch" and name not in known
             for own, parameter in own_parameters(module).items()
-            if parameter is not None and (axis := _scale_axis(parameter)) is not None
+            if parameter is not None and (axis := scale_axis(parameter)) is not None
         }
         sizes: dict[str, int] = {}
         for name, module in known.items():
@@ -182,12 +182,6 @@ class _Layers:
                     yield np.stack([first.repeat(len(span) // groups), span])
 
 
-def _scale_axis(parameter: Tensor) -> int | None:
-    """The only axis of a parameter that has more than one place; None for other parameters."""
-    long = [axis for axis, size in enumerate(parameter.shape) if size > 1]
-    return long[0] if len(long) == 1 and parameter.is_floating_point() else None
-
-
 def _parameter(modules: Mapping[str, nn.Module], name: str) -> Tensor:
     owner, _, own = name.rpartition(".")
     parameter = own_parameters(modules[owner])[own]
@@ -203,7 +197,11 @@ def _read(model: nn.Module, probe: Probe) -> WiringDraft:
     for name, module in layers.modules.items():
         if isinstance(module, ChannelMap):
             before, after = layers.spans[entering(name)], layers.spans[name]
-            links.flows += [np.array([[before[s], to] for s, to in zip(module.sources, after, strict=True) if s is not None], int).reshape(-1, 2).T]
+            links.flows += [
+                np.array([[before[s], to] for s, to in zip(module.sources, after, strict=True) if s is not None], int)
+                .reshape(-1, 2)
+                .T
+            ]
     links.ties += list(layers.ties())
     for name in weighted:
         if name not in links.met:
@@ -215,7 +213,11 @@ def _hold_readable(unseen: nn.Module, layers: _Layers, links: Links) -> None:
     """Keep whole what a layer that no call shows may read: whatever has as many channels as it takes."""
     size = inputs(unseen) if is_producer(unseen) else channels(unseen)
     for name, span in layers.spans.items():
-        flat = isinstance(unseen, nn.Linear) and size % len(span) == 0 and round((size // len(span)) ** 0.5) ** 2 * len(span) == size
+        flat = (
+            isinstance(unseen, nn.Linear)
+            and size % len(span) == 0
+            and round((size // len(span)) ** 0.5) ** 2 * len(span) == size
+        )
         if not name.endswith(INPUTS) and (len(span) == size or flat):
             links.pin(Marks((np.array(span),)), f"'{type(unseen).__name__}', which is not called")
 

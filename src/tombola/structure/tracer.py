@@ -1,7 +1,7 @@
 """Calls a network and follows its channels through every operation. The door to torch's dispatch modes.
 
-Private are `torch.utils._python_dispatch`, where torch has its dispatch modes, and the identity of a storage (`_cdata`),
-which also tensors without values have. They are the same in torch 2.6 to 2.13.
+Private are `torch.utils._python_dispatch`, where torch has its dispatch modes, and the identity of a storage
+(`_cdata`), which also tensors without values have. They are the same in torch 2.6 to 2.13.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tombola.structure.marks import Marks
 from tombola.structure.operations import rule_for
 
 DOOR = Door("torch", ">=2.6,<2.14", "structure/tracer.py")
-DispatchMode: type = DOOR.part(torch.utils, "_python_dispatch.TorchDispatchMode")
+DispatchMode: Any = DOOR.part(torch.utils, "_python_dispatch.TorchDispatchMode")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +131,20 @@ class Tracer(DispatchMode):
         """Whether others see what is written into a tensor."""
         owner = self._state.seen.get(self._state.owners.get(_storage(tensor), id(tensor)), tensor)
         return owner is not tensor
+
+
+class Multiplied(DispatchMode):
+    """Inside, it is noted with which weights linear layers and convolutions multiply (`weights`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        place = {"aten::convolution": 1, "aten::mm": 1, "aten::addmm": 2}.get(func.name().partition(".")[0])
+        if place is not None:
+            self.weights.append(args[place])
+        return func(*args, **(kwargs or {}))
 
 
 def _storage(tensor: Tensor) -> int:

@@ -79,14 +79,20 @@ class Wiring:
             dead: by group, which channels are dead.
         """
         silent = self._joined(dead)
-        first, second = self.ties.numpy()
-        graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(silent), len(silent)))
-        count, component = connected_components(graph, directed=False)
-        component = torch.from_numpy(component).long()
+        by_group, component = self.classes()
+        count = int(component.max()) + 1
         lives = torch.zeros(count, dtype=torch.bool).index_fill_(0, component[~silent], True)
-        for components in self._split(component).values():
+        for components in by_group.values():
             lives[components[0]] |= not lives[components].any()
         return self._split(~lives[component])
+
+    def classes(self) -> tuple[dict[str, Tensor], Tensor]:
+        """The numbers of the classes of channels that can only be cut together: by group, and of all channels."""
+        first, second = self.ties.numpy()
+        size = 1 + sum(group.size for group in self.groups)
+        graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(size, size))
+        component = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
+        return self._split(component), component
 
     def fed_by(self, name: str) -> set[str]:
         """The groups that channels of this group feed; "" is among them for what always lives."""
