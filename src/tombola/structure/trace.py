@@ -242,7 +242,7 @@ class _Assembly:
             follows = len(before) == 1 and is_producer(layers.modules.get(layer))
             if follows and targets.get(layer) == {norm} and sources.get(norm) == {layer}:
                 self.norms[layer] = norm
-        self.targets = targets
+        self.targets, self.held = targets, self._held()
 
     def _owners(self, pairs: np.ndarray) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
@@ -255,12 +255,12 @@ class _Assembly:
         draft = WiringDraft()
         number = np.full(len(self.owner), PINNED)
         followers = {norm: layer for layer, norm in self.norms.items()}
-        held, reasons, outputs = self._held(), self._reasons(), self._pinned("")
+        reasons, outputs = self._reasons(), self._pinned("")
         for name, span in self.layers.spans.items():
-            if name in followers or name.removesuffix(INPUTS) not in self.links.met:
+            if name in followers or name.removesuffix(INPUTS) not in self.links.met or self._is_idle(name):
                 continue
             gives = name in outputs or name not in reasons
-            group = self._group(name, bool(held[span.start : span.stop].all()), gives)
+            group = self._group(name, gives)
             draft.add(group)
             number[span.start : span.stop] = draft.spans[name]
         for norm, layer in followers.items():
@@ -287,6 +287,12 @@ class _Assembly:
         names = (self.names[owner] for owner in owners)
         return {followers.get(name, name) for name in names if not name.endswith(INPUTS)}
 
+    def _is_held(self, name: str) -> bool:
+        """Whether all of these channels, along the last of several axes, are tied to what always lives."""
+        span, plain = self.layers.spans[name], name.removesuffix(INPUTS)
+        along_last = isinstance(self.modules.get(plain), nn.Linear | nn.LayerNorm) and plain in self.links.deep
+        return along_last and bool(self.held[span.start : span.stop].all())
+
     def _held(self) -> np.ndarray:
         """Whether a channel is tied to what always lives."""
         from scipy.sparse import coo_array
@@ -297,7 +303,15 @@ class _Assembly:
         component = connected_components(graph, directed=False)[1]
         return component == component[PINNED]
 
-    def _group(self, name: str, held: bool, gives: bool) -> UnitGroup:
+    def _is_idle(self, name: str) -> bool:
+        """Whether these are channels along the last of several axes, none of which can ever be cut, as a transformer's.
+
+        A layer's outputs are listed where its inputs can be cut.
+        """
+        before = entering(name.removesuffix(INPUTS))
+        return self._is_held(name) and (before not in self.layers.spans or self._is_held(before))
+
+    def _group(self, name: str, gives: bool) -> UnitGroup:
         size = len(self.layers.spans[name])
         if name in self.layers.scales:
             places = tuple((channel,) for channel in range(size))
@@ -310,8 +324,7 @@ class _Assembly:
             return UnitGroup(name, size, tuple(entering_slices(plain, module)))
         after = self.norms.get(name, "")
         is_output = gives and self.targets.get(after or name, {""}) <= {""}
-        along_last = isinstance(module, nn.Linear | nn.LayerNorm) and name in self.links.deep
-        scored = not (is_depthwise(module) or is_output or (along_last and held))
+        scored = not (is_depthwise(module) or is_output or self._is_held(name))
         slices = leaving_slices(name, module, scored=scored)
         if after:
             slices += leaving_slices(after, self.modules[after], scored=not is_output)
