@@ -242,9 +242,9 @@ def test_neurons_need_no_names():
 
 def test_a_weight_that_is_standardised_is_no_weight_to_prune_and_one_of_a_class_of_ones_own_is():
     model = nn.Sequential(Standardised(3, 8, 3), Padded(8, 8, 3), conv(8, 4))
-    with pytest.warns(UserWarning, match="cannot lose any: '0.weight'"):
+    with pytest.warns(UserWarning, match=r"cannot lose any: '0\.weight'"):
         assert list(prunable(model)) == ["1.weight", "2.weight"]
-    with pytest.raises(tb.TombolaError, match="'0.weight' cannot be pruned"):
+    with pytest.raises(tb.TombolaError, match=r"'0\.weight' cannot be pruned"):
         Prunable(include=("0.*",))(model)
 
 

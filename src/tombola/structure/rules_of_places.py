@@ -227,8 +227,7 @@ def reduced(call: Call) -> Results:
     dims = range(x.ndim) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
     dims = {dim % x.ndim for dim in dims} if x.ndim else set()
     assert marks is not None
-    taken = varied(marks.takes) if marks.takes is not None else set()
-    if taken & dims:
+    if marks.takes is not None and varied(marks.takes) & dims:
         call.links.hold(marks.takes.ravel(), call.name)
         marks = replace(marks, takes=None)
     if marks.axes & dims:
