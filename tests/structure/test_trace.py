@@ -1,4 +1,4 @@
-"""What a trace follows: layers along the last axis, norms and scales of all kinds, gates, what is seen in training only."""
+"""What a trace follows: layers along the last axis, norms and scales of all kinds, gates, layers of training mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
-from tombola.structure import PartUnits, Prunable, prunable, wiring_of
+from tombola.structure import PartUnits, Prunable, SeparateChannels, prunable, wiring_of
 
 
 class Net(nn.Module):
@@ -175,7 +175,7 @@ def test_what_is_followed_is_cut_and_computes_the_same_before_and_after_a_step(n
     for parameter in model.parameters():
         parameter.data.normal_()
     x, other = (torch.randn(5, *shape, dtype=torch.float64) for _ in range(2))
-    units = tb.Channels().units(model, meta(x))
+    units = SeparateChannels().units(model, meta(x))
     mask = units.expand(units.kept(dead_channels(units.wiring, cut)), dict(model.named_parameters()))
     twin = copy.deepcopy(model)
     small = tb.shrink(model, mask, example=x)

@@ -11,13 +11,13 @@ import pytest
 
 from tombola import TombolaError
 from tombola.doors import Door
-from tombola.structure import tracer
+from tombola.structure import meta_device, tracer
 from tombola.tickets import torch_private
 from tombola.training import energy
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "tombola"
-DOORS = [own.DOOR for own in (tracer, torch_private, energy)]
+DOORS = [own.DOOR for own in (tracer, meta_device, torch_private, energy)]
 ALLOWED = {*(own.file for own in DOORS), "tickets/wrappers.py"}
 IN_SCORES = ("_foreach_", "_parameters")
 """What scores may call of torch by its own name; see tickets/torch_private.py."""

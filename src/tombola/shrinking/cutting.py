@@ -74,10 +74,21 @@ def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
 
 def narrowed(tensor: Tensor, axes: Axes) -> Tensor:
     """A copy of a tensor with only the positions that stay, in its memory layout and on its device."""
-    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    channels_last = _lies_channels_last(tensor)
     for dim, positions in axes.items():
         tensor = tensor.index_select(dim, positions.to(tensor.device))  # a row-major copy, whatever the layout
     return tensor.clone(memory_format=torch.channels_last if channels_last else torch.preserve_format)
+
+
+def _lies_channels_last(tensor: Tensor) -> bool:
+    """Whether images or filters lie channels last; by strides, since those of one position are contiguous either way.
+
+    Convolutions go by strides too, and PyTorch's backward pass can crash where the layouts of a network's layers differ.
+    """
+    if tensor.ndim != 4:
+        return False
+    _, channels, height, width = tensor.shape
+    return tensor.stride() == (height * width * channels, 1, width * channels, channels)
 
 
 @torch.no_grad()

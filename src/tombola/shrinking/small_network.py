@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -197,7 +198,7 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
         TombolaError: the outputs differ, or the smaller network cannot be called.
     """
     # Copies: calls may change buffers.
-    masked, small = copy.deepcopy(masked).double(), copy.deepcopy(small).double()
+    masked, small = _doubled(masked), _doubled(small)
     expected, outputs = outputs_in(probe(masked.eval())), _call_small(small.eval(), probe)
     gaps = [_gap(*pair) for pair in zip(expected, outputs, strict=False)]
     gap = max(gaps, default=0.0) if len(outputs) == len(expected) else math.inf
@@ -209,10 +210,22 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     # Outputs in training mode are not compared, since dropout is random; so the random state only has to come back.
     with own_random_state(device_of(masked)):
         try:
-            probe(masked.train())
-        except Exception:  # the example may be too small for training, as one sample is for batch norm
-            return
-        _call_small(small.train(), probe)
+            probe(small.train())
+        except Exception:
+            try:
+                probe(masked.train())
+            except Exception:  # the example may be too small for training, as one sample is for batch norm
+                return
+            _call_small(small, probe)
+
+
+def _doubled(model: nn.Module) -> nn.Module:
+    """A copy of a network in float64, for which no tensor is copied twice."""
+    twins: dict[int, Tensor] = {}
+    for tensor in chain(model.parameters(), model.buffers()):
+        twin = tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        twins[id(tensor)] = nn.Parameter(twin, requires_grad=False) if isinstance(tensor, nn.Parameter) else twin
+    return copy.deepcopy(model, twins).double()
 
 
 def _call_small(small: nn.Module, probe: Probe) -> list[Tensor]:

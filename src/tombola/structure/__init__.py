@@ -1,8 +1,9 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
 from tombola.structure.block_granularity import Blocks
-from tombola.structure.channel_granularity import Channels, ChannelUnits
+from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap
+from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
 from tombola.structure.declared_parts import Part, parts_of, recount
 from tombola.structure.filter_granularity import Filters
 from tombola.structure.granularity_protocol import (
@@ -19,6 +20,7 @@ from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwis
 from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.norm_channels import norm_units
+from tombola.structure.norms_behind import norms_behind, scale_undone
 from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
 from tombola.structure.prunable_rule import Prunable, prunable
@@ -45,7 +47,10 @@ __all__ = [
     "ChannelMap",
     "ChannelUnits",
     "Channels",
+    "CoupledNorms",
+    "CoupledUnits",
     "Filters",
+    "FloorWarning",
     "Granularity",
     "Mode",
     "NeuronUnits",
@@ -55,6 +60,7 @@ __all__ = [
     "Probe",
     "Prunable",
     "QueryKey",
+    "SeparateChannels",
     "Site",
     "Slice",
     "TwoLayerNetwork",
@@ -74,6 +80,7 @@ __all__ = [
     "kept_share",
     "meta_twin",
     "norm_units",
+    "norms_behind",
     "numbers_of",
     "outputs_in",
     "own_random_state",
@@ -82,6 +89,7 @@ __all__ = [
     "recount",
     "residual_blocks",
     "scale_axis",
+    "scale_undone",
     "seed_torch",
     "shared",
     "silenced_sites",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from tombola.nested import tensors_in
 from tombola.structure.channel_map import ChannelMap
 from tombola.structure.links import Links
 from tombola.structure.marks import Marks, along
-from tombola.structure.meta_device import meta_twin
+from tombola.structure.meta_device import meta_twin, quick_shapes
 from tombola.structure.outputs import outputs_in
 from tombola.structure.random_state import own_random_state
 from tombola.structure.tracer import Tracer
@@ -83,7 +83,8 @@ def _follow(twin: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, link
             module.register_forward_hook(called, with_kwargs=True)
         if isinstance(module, ChannelMap):
             _follow_map(module, names[module], tracer, spans, links)
-    with own_random_state(device_of(twin)), torch.no_grad(), recomputable(), _plainly(), tracer:
+    quick = quick_shapes() if any(own.is_meta for own in twin.parameters()) else nullcontext()
+    with own_random_state(device_of(twin)), torch.no_grad(), recomputable(), _plainly(), quick, tracer:
         outputs = outputs_in(probe(twin))
     if not outputs:
         raise TombolaError("the network gives no tensor from which its channels could be traced; prune weights")

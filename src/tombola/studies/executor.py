@@ -61,6 +61,7 @@ class Tasks:
             "lr": spec.lr,
             "robustness": identity(spec.robustness),
         }
+        decisive |= {"measures": list(spec.measures)} if spec.measures else {}
         return spec, decisive | {"label": spec.method, **self._settings[id(task), seed][1], **conditions(device)}
 
 
