@@ -21,14 +21,14 @@ from tombola import Mask, TombolaError, zoo
 from tombola.shrinking.cutting import Kept, axes_of, cut, narrowed
 from tombola.shrinking.export import to_onnx
 from tombola.shrinking.plan import plan
-from tombola.structure import Units, wiring_of
+from tombola.structure import SeparateChannels, Units, wiring_of
 
 # Of many networks here nothing can be cut: that is what their tests are about.
 pytestmark = pytest.mark.filterwarnings("ignore:nothing was cut out")
 
 
 def channel_mask(model: nn.Module, x: torch.Tensor, density: float = 0.5) -> Mask:
-    units = tb.Channels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
+    units = SeparateChannels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
     kept = units.choose(tb.scores.random(model), density, scope="layerwise", within=None, floor=1)
     return units.expand(kept, dict(model.named_parameters()))
 
@@ -132,7 +132,7 @@ def test_layers_know_their_new_sizes():
 def test_a_stream_goes_only_where_every_member_drops_it():
     model, x = network("resnet20-projection")
     names = ["conv1", *(f"layer1.{block}.conv2" for block in range(3))]
-    units = tb.Channels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
+    units = SeparateChannels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
     alive = torch.ones(16, dtype=torch.bool)
     alive[[3, 7]] = False
     some = Mask.of({name: alive for name in names[:-1]})
@@ -151,7 +151,7 @@ def test_a_stream_goes_only_where_every_member_drops_it():
 @pytest.mark.parametrize(("dead", "left"), [((0,), 8), ((0, 1), 6), ((1, 2), 8), ((0, 1, 6, 7), 4)])
 def test_what_shares_statistics_or_a_group_of_a_convolution_goes_only_whole(dead, left):
     model, x = network("Grouped")
-    units = tb.Channels().units(model, lambda own: own(x.to("meta")))
+    units = SeparateChannels().units(model, lambda own: own(x.to("meta")))
     alive = torch.ones(8, dtype=torch.bool)
     alive[list(dead)] = False
     mask = units.expand(
@@ -363,7 +363,7 @@ def test_a_mask_of_single_weights_is_told_that_nothing_was_cut():
 def test_training_goes_on_masked_where_the_smaller_network_would_differ(monkeypatch):
     x, y = torch.randn(40, 4), torch.arange(40) % 5
     task = tb.SupervisedTask(Mixing, {"train": (x, y), "test": (x, y)}, recipe=tb.Recipe(epochs=1, batch=10))
-    ticket = tb.find(task, tb.OneShot(density=0.5, granularity=tb.Channels()), progress=False)
+    ticket = tb.find(task, tb.OneShot(density=0.5, granularity=SeparateChannels()), progress=False)
     assert tb.train(task, ticket).plan.kept == {}
     monkeypatch.setattr("tombola.structure.rules_of_elements._zeros", lambda call, dead: True)
     with pytest.warns(tb.shrinking.ShrinkWarning, match="the masked network is trained"):
@@ -437,7 +437,7 @@ def test_what_a_mask_takes_with_removed_channels_did_not_matter_any_more(name):
     shape, forward, layers = ODD[name]
     model = Odd(forward, **{key: make() for key, make in layers.items()}).double().eval()
     x = torch.randn(6, *shape, dtype=torch.float64)
-    units = tb.Channels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
+    units = SeparateChannels().units(model, lambda own: own(x.to(next(own.parameters()).device)))
     for seed in range(4):
         kept = units.choose(tb.scores.random(model, seed=seed), 0.6, scope="layerwise", within=None, floor=1)
         mask = units.expand(kept, dict(model.named_parameters()))
