@@ -163,7 +163,8 @@ class ConcreteTicketSearch:
         at = Step.parse(self.rewind)
         steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))
         if at.iterations(steps) > task.recipe.epochs * steps:
-            raise TombolaError(f"rewind is {self.rewind}, after training ends ({task.recipe.epochs}ep); give an earlier step")
+            ends = f"{task.recipe.epochs}ep"
+            raise TombolaError(f"rewind is {self.rewind}, and training ends at {ends}; give an earlier step")
         snapshot = Snapshot(at)
         until = Until(math.ceil(at.iterations(steps) / steps))
         run.stage("dense", task, model, observers=[snapshot, until])
