@@ -141,9 +141,12 @@ class Tied(nn.Module):
         return self.last(self.twice(self.twice(self.two(self.one(x)))))
 
 
-def test_layers_that_share_weights_or_are_called_twice_are_kept_whole():
+def test_layers_that_share_weights_are_kept_whole_and_one_that_is_called_twice_is_fed_by_itself():
     network_of = wiring_of(Tied(), meta(torch.randn(2, 6)))
-    assert {group.name for group in network_of.groups} == {"last", "last inputs"}
+    assert {group.name for group in network_of.groups} == {"twice", "twice inputs", "last", "last inputs"}
+    assert network_of.fed_by("twice") == {"twice inputs", "last inputs"}
+    everything = {"twice": torch.ones(6, dtype=torch.bool), "twice inputs": torch.ones(6, dtype=torch.bool)}
+    assert not network_of.removable(everything)["twice"].any()
 
 
 @pytest.mark.parametrize("name", ["shuffle", "random", "fresh-init", "inverted", "erk", "magnitude-init"])

@@ -25,6 +25,7 @@ from tombola.structure import (
     narrowed,
     pass_through,
     renumber_caches,
+    scale_axis,
 )
 from tombola.tickets import buffers_of, joined, modules_of, parameters_of, unwrapped
 
@@ -53,9 +54,14 @@ def axes_of(model: nn.Module, kept: Mapping[str, Kept], parts: Removed = ()) -> 
     Returns:
         The axes by the tensor's name; tensors that stay whole are left out.
     """
-    modules = modules_of(model)
+    modules, parameters = modules_of(model), parameters_of(model)
     axes: dict[str, Axes] = {}
     for name, channels in kept.items():
+        if name in parameters:  # one that scales channels, and belongs to no layer
+            axis = scale_axis(parameters[name])
+            assert axis is not None
+            axes[name] = {axis: torch.tensor(channels.outputs)}
+            continue
         module = modules[name]
         for part, part_axes in _axes(module, channels).items():
             if getattr(module, part, None) is not None:
@@ -119,6 +125,11 @@ def cut(
     modules = modules_of(small)  # again, without the layers of the idle blocks
     axes = axes_of(small, kept)
     for name, channels in kept.items():
+        if name in axes and name not in modules:
+            owner, _, own = name.rpartition(".")
+            whole = getattr(modules[owner], own)
+            setattr(modules[owner], own, nn.Parameter(narrowed(whole, axes[name]), whole.requires_grad))
+            continue
         module = modules[name]
         if isinstance(module, ChannelMap):
             assert channels.inputs is not None
@@ -168,6 +179,8 @@ def _resize(module: Any, kept: Kept) -> None:
         module.normalized_shape = (size,)
     elif isinstance(module, NORMS):
         module.num_features = size
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = size
     elif is_depthwise(module):
         module.in_channels = module.out_channels = module.groups = size
     else:

@@ -39,8 +39,9 @@ class Plan:
         kept: the channels that stay, by the name of each layer that becomes smaller.
         idle: names of residual blocks with a dead branch, which are cut out whole.
         mask: the dead weights that remain in the smaller network.
-        lost: layers with dead channels that stay only because torch-pruning cannot follow them, and the operation at
-            which it loses them.
+        lost: layers with dead channels that stay because of an operation through which they cannot be cut, and this
+            operation.
+        left: the share of the weights of dead channels that stays with those layers.
         parts: all parts of the network, each with its heads or other units that are cut out.
         passes: how idle blocks are called that take or give more than one tensor.
         uncut: heads or other units that are removed but cannot be cut out, and why.
@@ -50,6 +51,7 @@ class Plan:
     idle: tuple[str, ...]
     mask: Mask
     lost: Mapping[str, str] = field(default_factory=dict)
+    left: float = 0.0
     parts: Removed = ()
     uncut: tuple[str, ...] = ()
     passes: Mapping[str, Passing] = field(default_factory=dict)
@@ -101,13 +103,25 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, found: FoundParts | None = 
     parts = _removed_units(model, kept, alive, found, idle)
     axes = axes_of(model, kept, parts)
     masks = {name: narrowed(weights, axes.get(name, {})) for name, weights in alive.items() if not within(name, idle)}
-    lost = {name: operation for name, operation in wiring.lost.items() if (dead[name] & ~removed[name]).any()}
-    lost = {name: operation for name, operation in lost.items() if not within(name, idle)}
+    cut = {(place.tensor, place.dim) for part, units in parts if units for place in part.places}
+    stays = {
+        group.name: (dead[group.name] & ~removed[group.name]).sum() * _size(group, parameters)
+        for group in wiring.groups
+        if group.slices and not any((own.parameter, own.dim) in cut for own in group.slices)
+    }
+    lost = {name: why for name, why in wiring.lost.items() if stays.get(name) and not within(name, idle)}
+    every = sum(dead[group.name].sum() * _size(group, parameters) for group in wiring.groups if group.slices)
+    left = float(sum(stays[name] for name in lost) / every) if lost else 0.0
     uncut = tuple(
         f"{part.kind}s {why}" for part, why in found.refused if part.dead(alive) and not within(part.name, idle)
     )
-    left = Mask.of({name: weights for name, weights in masks.items() if not weights.all()})
-    return Plan(kept, idle, left, lost, parts, uncut, passings(model, probe, idle))
+    masks = {name: weights for name, weights in masks.items() if not weights.all()}
+    return Plan(kept, idle, Mask.of(masks), lost, left, parts, uncut, passings(model, probe, idle))
+
+
+def _size(group: UnitGroup, parameters: Mapping[str, Tensor]) -> float:
+    """How many weights a channel of a group has."""
+    return sum(parameters[part.parameter].numel() for part in group.slices) / group.size
 
 
 def _wiring(model: nn.Module, probe: Probe, found: FoundParts) -> Wiring:

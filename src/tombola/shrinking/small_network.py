@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 import torch
@@ -22,6 +22,9 @@ from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_who
 
 TOLERANCE, SINGLE_TOLERANCE = 1e-9, 1e-4
 """How far outputs may differ: in float64, and in float32 where a network cannot be called in float64."""
+
+TOLD = 0.1
+"""The share of the weights of removed channels from which on it is said that they could not be cut out."""
 
 
 class ShrinkWarning(UserWarning):
@@ -128,8 +131,8 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
         small = cut(masked, cuts.kept, cuts.idle, cuts.parts, cuts.passes)
         check_equal(masked, small, probe)
-        if cuts.lost:
-            _warn_of_lost(cuts.lost)
+        if cuts.left >= TOLD:
+            _warn_of_lost(cuts)
         if cuts.uncut:
             _warn_of_uncut(cuts.uncut)
         return small, cuts
@@ -171,13 +174,14 @@ def warn_if_whole(what: Mask | Ticket, cuts: Plan) -> None:
         )
 
 
-def _warn_of_lost(lost: Mapping[str, str]) -> None:
-    """Warn of channels that stay because the trace could not follow them."""
-    name, others = next(iter(lost)), len(lost) - 1
+def _warn_of_lost(cuts: Plan) -> None:
+    """Warn of channels that stay because they cannot be cut where they go."""
+    name, others = next(iter(cuts.lost)), len(cuts.lost) - 1
     more = f" and of {others} other layer{'s' * (others > 1)}" if others else ""
     warnings.warn(
-        f"removed channels of '{name}'{more} are masked in the smaller network, and not cut out of it: torch-pruning "
-        f"cannot follow them through {', '.join(sorted(set(lost.values())))}",
+        f"removed channels of '{name}'{more} are masked in the smaller network, and not cut out of it, which are "
+        f"{cuts.left:.0%} of all weights of removed channels: they cannot be followed or cut through "
+        f"{', '.join(sorted(set(cuts.lost.values())))}",
         ShrinkWarning,
         stacklevel=5,
     )

@@ -17,7 +17,7 @@ from tombola.structure.granularity_protocol import (
     kept_share,
 )
 from tombola.structure.graph import Probe
-from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
+from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, scale_axis, shared
 from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
 from tombola.structure.narrowing import narrow_parts, narrowed
@@ -108,6 +108,7 @@ __all__ = [
     "prunable",
     "renumber_caches",
     "residual_blocks",
+    "scale_axis",
     "scale_undone",
     "seed_torch",
     "shared",

@@ -78,7 +78,7 @@ class _Search:
     def run(self) -> FoundParts:
         for name, parts in declared_parts(self.modules).items():
             for part in parts:
-                self._offer([(_placed(part, name, self.modules), True)], declared=True)
+                self._offer([(placed(part, name, self.modules), True)], declared=True)
         for name in reversed(self.modules):  # what is inside a module comes first
             for _, candidates in KINDS:
                 self._offer(candidates(self.modules, name, self.trials.order if self.trials else {}))
@@ -168,7 +168,7 @@ class _Search:
                 yield Place(table, 1, role="beside")
 
 
-def _placed(part: Part, owner: str, modules: Mapping[str, Any]) -> PlacedPart:
+def placed(part: Part, owner: str, modules: Mapping[str, Any]) -> PlacedPart:
     """A declared part with the places of its layers, by their names."""
     places: list[Place] = []
     norms = any(isinstance(modules[name], NORMS) for name in part.makes)

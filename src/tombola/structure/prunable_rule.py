@@ -12,10 +12,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from tombola.errors import TombolaError
 from tombola.fields import LATER
-from tombola.structure.parameter_roles import WEIGHTED, roles_of
+from tombola.structure.parameter_roles import EMBEDDINGS, WEIGHTED, roles_of
 from tombola.tickets import parameters_of
-
-EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 class LeftOutWarning(UserWarning):
@@ -28,7 +26,8 @@ class Prunable:
 
     Layers are convolutions, linear and recurrent layers, attention, the `Conv1D` of transformers and stacked experts;
     the first and the last one are included. A layer with spectral norm is pruned in the parameter that its weight is
-    computed from; one with weight norm, or an orthogonal one, is left out. With an `include` or `types` of your own,
+    computed from; one with weight norm, an orthogonal one, or one that standardises its weight, is left out. So is the
+    weight of a last layer that is an embedding too. With an `include` or `types` of your own,
     any parameter of two or more dimensions that they name may be pruned, and the one-dimensional weights of these
     types, as the scales of norms.
 

@@ -115,7 +115,7 @@ class Units:
             TombolaError: if no group is covered.
         """
         reduced = {group.name: self._reduced(group, scores) for group in self.groups if _covered(group, scores)}
-        if not self.groups:
+        if not any(part.scored for group in self.groups for part in group.slices):
             raise TombolaError("nothing in this network can be pruned so; prune weights instead")
         if not reduced:
             names = ", ".join(f"'{group.name}'" for group in self.groups[:3])
