@@ -162,6 +162,9 @@ class ConcreteTicketSearch:
         """Train the dense network to the step at which the search begins; it keeps the values of that step."""
         at = Step.parse(self.rewind)
         steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))
+        if at.iterations(steps) > task.recipe.epochs * steps:
+            ends = f"{task.recipe.epochs}ep"
+            raise TombolaError(f"rewind is {self.rewind}, and training ends at {ends}; give an earlier step")
         snapshot = Snapshot(at)
         until = Until(math.ceil(at.iterations(steps) / steps))
         run.stage("dense", task, model, observers=[snapshot, until])
