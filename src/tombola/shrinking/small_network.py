@@ -14,9 +14,11 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.nested import tensors_in
-from tombola.scores import Forward, Inputs, forward, suited
+from tombola.scores import Batches, Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
+from tombola.shrinking.recalibration import Metric, correct, mean_metric, warn_of_fall
+from tombola.shrinking.recalibration import recalibrate as take_statistics
 from tombola.structure import Probe, found_parts, outputs_in, own_random_state
 from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_whole, device_of, steppers_of, zeros_of
 
@@ -37,6 +39,10 @@ def shrink(
     optimizer: Optimizer | None = None,
     example: Inputs | None = None,
     forward: Forward = forward,
+    *,
+    recalibrate: Batches | None = None,
+    data: Batches | None = None,
+    metric: Metric = correct,
 ) -> nn.Module:
     """Make a smaller network that computes what a masked one does, without the channels that the mask leaves dead.
 
@@ -50,6 +56,11 @@ def shrink(
         optimizer: an optimizer of the model, which moves to the smaller network; its state is cut in the same way.
         example: a batch of a few samples, on which the network can be called.
         forward: calls the network on the example.
+        recalibrate: batches (inputs, targets), on which the smaller network's batch norms take their statistics anew.
+            Its outputs are compared with the masked network's before that.
+        data: batches (inputs, targets), on which the metric is measured before and after; a fall is warned of. The
+            network is measured as it is given, so give the unmasked one.
+        metric: the mean metric of a batch, from outputs and targets; the accuracy of classes if none is given.
 
     Returns:
         A network with the same classes of layers, without wrappers for compilation or checkpointing.
@@ -76,6 +87,10 @@ def shrink(
     inner = None if optimizer is None else _innermost(optimizer)
     small, cuts = smaller(model, what, _probe(example, forward))
     warn_if_whole(what, cuts)
+    if recalibrate is not None:
+        take_statistics(small, recalibrate, forward)
+    if data is not None:
+        warn_of_fall(*(mean_metric(own, data, metric, forward) for own in (model, small)))
     if inner is not None:
         move_optimizer(inner, model, small, cuts.axes(model))
     return small

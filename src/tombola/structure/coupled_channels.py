@@ -31,8 +31,9 @@ class Channels(SeparateChannels):
     keep all channels, and so do those whose channels cannot be cut out.
 
     Args:
-        reduction: whether a channel's score is the sum, the mean or the L2 norm of its weights' scores. A unit's score
-            is the mean over the layers that it touches, each divided by the mean of that layer.
+        reduction: whether a channel's score is the sum, the mean or the L2 norm of its weights' scores. What channels
+            are worth is divided by the mean of their layer, so that no layer loses all for having few weights. A unit
+            is worth the mean over the layers that it touches.
         most: the largest share of its units that a layer may lose, from 0 to 1; at densities below 1 - most, what the
             density leaves.
 
@@ -97,9 +98,13 @@ class CoupledUnits(ChannelUnits):
             raise TombolaError("no channel of this network can be cut out of it; prune weights instead")
         worths = self.families.worths({name: _normed(own) for name, own in layers.items()})
         floors = {name: max(floor, self._least(len(own), density)) for name, own in worths.items()}
-        return never_empty(select(worths, density, scope=scope, within=within, floor=floors))
+        kept = never_empty(select(worths, density, scope=scope, within=within, floor=floors))
+        if scope == "global":
+            _warn_of_floors(kept, floors, within)
+        return kept
 
     def _least(self, size: int, density: float | None) -> int:
+        """The units that a family of this size keeps, whatever their scores."""
         share = 0.0 if density is None else min(1 - self.most, density)
         return max(math.floor(share * size + 1e-9), int(self.most < 1))
 
@@ -147,6 +152,25 @@ class CoupledNorms(Units):
         removed = self.channels.families.removed(kept)
         whole = {group.name: torch.zeros(group.size, dtype=torch.bool) for group in self.groups}
         return Mask.of({norm: ~removed.get(layers.get(norm, norm), none) for norm, none in whole.items()}, kept.ties)
+
+
+def _warn_of_floors(kept: Mask, floors: Mapping[str, int], before: Mask | None) -> None:
+    """Warn of families that keep no more than they must, if they had more and the network as a whole keeps more."""
+    had = {name: bits.size if before is None else before.kept(name) for name, bits in kept.bits.items()}
+    fallen = [
+        name
+        for name, least in floors.items()
+        if kept.kept(name) <= least < had[name] and least < kept.density * kept.bits[name].size - 1
+    ]
+    if fallen:
+        name, others = fallen[0], len(fallen) - 1
+        more = f" and {others} other layer{'s' * (others > 1)}" if others else ""
+        warnings.warn(
+            f"'{name}'{more} fell to the least that a layer keeps ({kept.kept(name)} of {kept.bits[name].size} "
+            "channels of it), since its scores are the lowest; a lower most, or scope='layerwise', leaves it more",
+            FloorWarning,
+            stacklevel=4,
+        )
 
 
 def _normed(worths: Tensor) -> Tensor:
