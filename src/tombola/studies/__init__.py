@@ -1,10 +1,11 @@
 """Studies: runs, the store of their results, and the one engine that carries them out."""
 
 from tombola.studies.comparison import Study, check, compare
-from tombola.studies.execution import carry_out, execute
+from tombola.studies.batch_training import Piece, pieces_of
+from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
-from tombola.studies.prepared import Prepared, prepare, search
+from tombola.studies.prepared import Prepared, found, prepare
 from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, RunFolder, in_words, under
 from tombola.studies.sanity_checks import sanity
@@ -16,9 +17,11 @@ __all__ = [
     "DENSITIES",
     "RECIPES",
     "ConditionsWarning",
+    "ElsewhereWarning",
     "Engine",
     "Executor",
     "Narrowed",
+    "Piece",
     "Prepared",
     "Result",
     "RunFolder",
@@ -34,13 +37,16 @@ __all__ = [
     "default_options",
     "digest",
     "execute",
+    "found",
     "in_words",
     "make_task",
     "narrow",
     "options_from",
+    "pieces_of",
     "prepare",
     "sanity",
     "search",
+    "search_all",
     "source_digest",
     "subject_kind",
     "task_settings",

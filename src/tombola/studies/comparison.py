@@ -16,9 +16,9 @@ from tombola.evidence import MANDATORY, MARGIN, Sanity, Verdict, budget_gap, jud
 from tombola.files import FORMAT, as_written, json_of, read_as, write_atomically
 from tombola.methods import Method
 from tombola.robust import Robustness
-from tombola.studies.execution import execute
+from tombola.studies.execution import execute, search_all
 from tombola.studies.executor import Engine, Serial
-from tombola.studies.prepared import search
+from tombola.studies.prepared import SEARCH, found
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
@@ -28,6 +28,8 @@ from tombola.training import Task, agreed_device, bars, fingerprint, identity
 DENSE = "dense"
 """What the dense network is called in reports, and no subject beside it."""
 Subject = TypeVar("Subject", bound=Ticket | Method)
+Plan = dict[str, RunSpec]
+"""The runs of one subject and seed, by arm."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,31 +136,94 @@ def compare(
             return compare(
                 task, subjects, seeds=seeds, controls=controls, margin=margin, robustness=robustness, engine=engine
             )
-    plans = [
-        {
-            name: replace(spec, robustness=robustness)
-            for name, spec in _specs(task, subject, label, seed, controls, engine).items()
-        }
-        for label, subject in labelled(subjects)
-        for seed in range(seeds)
-    ]
-    unique = list({_key(spec): spec for plan in plans for spec in plan.values()}.values())
-    made = dict(zip(map(_key, unique), execute(unique, engine.store, engine.executor), strict=True))
-    results = {  # a method that has two names has its runs once, and a row by each
-        (spec.method, key): replace(made[key], method=spec.method)
-        for plan in plans
-        for spec in plan.values()
-        if (key := _key(spec))
-    }
-    verdicts = []
-    for start in range(0, len(plans), seeds):
-        own = plans[start : start + seeds]
-        arms = {name: [results[plan[name].method, _key(plan[name])] for plan in own] for name in own[0]}
-        metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
-        first = arms["ticket"][0]
-        collapsed = tuple(dict.fromkeys(layer for result in arms["ticket"] for layer in result.collapsed))
-        verdicts.append(judge(first.method, first.density, metrics, range(seeds), margin, collapsed))
-    return Study(tuple(results.values()), tuple(verdicts))
+    comparison = Comparison(task, tuple(labelled(subjects)), tuple(range(seeds)), tuple(controls), margin, robustness)
+    searches = search_all(comparison.searches(), engine)
+    plans = comparison.plans({searched(run.spec.subject, run.spec.seed): found(run) for run in searches})
+    runs = runs_of(plans)
+    results = execute(list(runs.values()), engine.store, engine.executor)
+    return comparison.judged(plans, dict(zip(runs, results, strict=True)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, before anything ran.
+
+    Args:
+        task: what is learnt.
+        subjects: tickets and methods, each with what it is called.
+        seeds: of the repetitions.
+        controls: what each ticket must beat.
+        margin: the difference in the metric that counts as none.
+        robustness: how all networks are tried beyond the test split, if at all.
+    """
+
+    task: Task
+    subjects: tuple[tuple[str, Ticket | Method], ...]
+    seeds: tuple[int, ...]
+    controls: tuple[str, ...] = MANDATORY
+    margin: float = MARGIN
+    robustness: Robustness | None = None
+
+    def searches(self) -> list[RunSpec]:
+        """What is to be searched before all runs are known: each method with each seed."""
+        return [
+            RunSpec(self.task, subject, SEARCH, seed, label=label)
+            for label, subject in self.subjects
+            if not isinstance(subject, Ticket)
+            for seed in self.seeds
+        ]
+
+    def plans(self, tickets: Mapping[tuple[int, int], Ticket]) -> list[Plan]:
+        """The runs of each subject and seed by arm: the ticket, each control, and dense for as long as they train.
+
+        Args:
+            tickets: what the searches found, by what `searched` gives. A method whose search has yet to end has no plan.
+        """
+        made = []
+        for label, subject in self.subjects:
+            for seed in self.seeds:
+                if isinstance(subject, Ticket):
+                    ticket, init = subject, subject.provenance.seed
+                elif (ticket := tickets.get(searched(subject, seed))) is not None:
+                    init = None
+                else:
+                    continue
+                own = RunSpec(self.task, subject, seed=seed, label=label, robustness=self.robustness)
+                gap = budget_gap(ticket, self.task)
+                dense = replace(own, subject=None, label=None, init_seed=init, extra_epochs=gap)
+                controls = {name: replace(own, control=name) for name in self.controls}
+                made.append({"ticket": own} | controls | {"dense": dense})
+        return made
+
+    def judged(self, plans: Sequence[Plan], made: Mapping[tuple[object, ...], Result]) -> Study:
+        """The study of finished runs, with a verdict on each subject.
+
+        Args:
+            plans: the runs by arm, of each subject and seed.
+            made: the results, by what `key_of` gives of their runs; without one, its subject and seed are left out.
+        """
+        results: dict[tuple[object, ...], Result] = {}
+        by_subject: dict[tuple[str, int], list[tuple[int, dict[str, Result]]]] = {}
+        for plan in plans:
+            own = {
+                name: replace(made[key_of(spec)], method=spec.method)
+                for name, spec in plan.items()
+                if key_of(spec) in made
+            }
+            # A method that has two names has its runs once, and a row by each.
+            results |= {(plan[name].method, key_of(plan[name])): result for name, result in own.items()}
+            if len(own) == len(plan):
+                spec = plan["ticket"]
+                by_subject.setdefault((spec.method, id(spec.subject)), []).append((spec.seed, own))
+        verdicts = []
+        for repeats in by_subject.values():
+            arms = {name: [own[name] for _, own in repeats] for name in repeats[0][1]}
+            metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
+            first = arms["ticket"][0]
+            collapsed = tuple(dict.fromkeys(layer for result in arms["ticket"] for layer in result.collapsed))
+            seeds = [seed for seed, _ in repeats]
+            verdicts.append(judge(first.method, first.density, metrics, seeds, self.margin, collapsed))
+        return Study(tuple(results.values()), tuple(verdicts))
 
 
 def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[str, Subject]]:
@@ -181,19 +246,16 @@ def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[
     return list(named.values())
 
 
-def _specs(
-    task: Task, subject: Ticket | Method, label: str, seed: int, controls: Sequence[str], engine: Engine
-) -> dict[str, RunSpec]:
-    """The runs of one subject and seed by arm: the ticket, each control, and dense for as long as they train."""
-    if isinstance(subject, Ticket):
-        ticket, init = subject, subject.provenance.seed
-    else:
-        (ticket, _), init = search(task, subject, seed, engine.store, engine.executor, label=label), None
-    own = RunSpec(task, subject, seed=seed, label=label)
-    dense = RunSpec(task, seed=seed, init_seed=init, extra_epochs=budget_gap(ticket, task))
-    return {"ticket": own} | {name: replace(own, control=name) for name in controls} | {"dense": dense}
+def searched(subject: Method, seed: int) -> tuple[int, int]:
+    """What tells apart the searches of one study."""
+    return id(subject), seed
 
 
-def _key(spec: RunSpec) -> tuple[object, ...]:
-    """What tells apart the runs of one study, on one task."""
-    return id(spec.subject), spec.control, spec.seed, spec.init_seed, spec.extra_epochs, spec.lr
+def runs_of(plans: Sequence[Plan]) -> dict[tuple[object, ...], RunSpec]:
+    """The runs of plans, each once, by what tells them apart."""
+    return {key_of(spec): spec for plan in plans for spec in plan.values()}
+
+
+def key_of(spec: RunSpec) -> tuple[object, ...]:
+    """What tells apart the runs of one study."""
+    return id(spec.task), id(spec.subject), spec.control, spec.seed, spec.init_seed, spec.extra_epochs, spec.lr

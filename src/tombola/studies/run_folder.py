@@ -96,31 +96,24 @@ class RunFolder:
         """The ticket that the run found, or trained; None before there is one."""
         return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
 
-    def finished(self, settings: Mapping[str, Any]) -> Result | None:
-        """The result of the run of these settings, read without holding the folder; None if there is none to believe.
+    def finished(self, settings: Mapping[str, Any], read: Callable[[], T | None]) -> T | None:
+        """What the run of these settings came to, read without holding the folder; None if it has yet to end.
 
         What a kill left after the end of the run goes.
+
+        Args:
+            settings: what the run is.
+            read: what is asked for: the folder's `result`, or the `ticket` of a search.
         """
         try:
             kept = self.settings()
-            result = self.result() if kept is not None and digest(kept) == digest(settings) else None
+            is_finished = self.is_finished and kept is not None and digest(kept) == digest(settings)
+            outcome = read() if is_finished else None
         except DamagedError:
             return None
-        if result is not None:
+        if outcome is not None:
             self._tidy()
-        return result
-
-    def found(self, settings: Mapping[str, Any]) -> Ticket | None:
-        """The ticket of the search of these settings, read without holding the folder; None if it has yet to end."""
-        try:
-            kept = self.settings()
-            is_found = self.is_finished and kept is not None and digest(kept) == digest(settings)
-            ticket = self.ticket() if is_found else None
-        except DamagedError:
-            return None
-        if ticket is not None:
-            self._tidy()
-        return ticket
+        return outcome
 
     def _tidy(self) -> None:
         """Remove what a kill left after the end of a run, where nobody is at work and it can be removed."""
@@ -141,12 +134,8 @@ class RunFolder:
             )
         return held(self.path)
 
-    def begin(self, settings: dict[str, Any], anew: bool = False) -> dict[str, Any]:
+    def begin(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Begin, or go on with, the run of these settings, in a folder that is held.
-
-        Args:
-            settings: what the run is.
-            anew: forget what is there.
 
         Returns:
             The settings as they are kept.
@@ -154,8 +143,6 @@ class RunFolder:
         Raises:
             FileError: the folder holds another run.
         """
-        if anew:
-            self.clear()
         for name, read in ((RESULT, self.result), (TICKET, self.ticket), (HISTORY, self.history)):
             try:
                 read()
@@ -194,6 +181,12 @@ class RunFolder:
         """
         write_atomically(self.path / HISTORY, as_lines(result.history))
         return result if write_once(self.path / RESULT, result.to_json()) else self.result() or result
+
+    def renew(self) -> None:
+        """Forget the run that is in the folder, if there is one."""
+        if self.path.exists():
+            with self.held():
+                self.clear()
 
     def clear(self) -> None:
         """Forget the run that is in the folder.

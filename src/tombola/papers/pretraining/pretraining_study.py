@@ -14,7 +14,7 @@ from tombola.methods import CurvePoint, EnoughFormula, EnoughPretraining, Greedy
 from tombola.papers.pretraining.theory import Growth
 from tombola.structure import two_layers
 from tombola.studies.executor import Engine
-from tombola.studies.prepared import search
+from tombola.studies.execution import search
 from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, first_of, length_of, pick
 
 JUDGED = 3000

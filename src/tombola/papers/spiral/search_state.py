@@ -116,7 +116,9 @@ def searching(search: Search, engine: Engine, train: Trainer | None = None) -> G
     known |= task_settings(spiral_task((16, 16, 16), search.recipe), 0, engine.executor.device)
     folder = engine.store.folder("sparsest", known)
     with folder.held():
-        folder.begin(known, anew=engine.store.renews(folder))
+        if engine.store.renews(folder):
+            folder.clear()
+        folder.begin(known)
         yield SearchState(search, tried, engine, Records(folder.path / "tried.jsonl", Row), train)
 
 
