@@ -11,10 +11,10 @@ from typing import Any
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine, verdicts_json
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_words, method_named
+from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY, MARGIN
-from tombola.methods import Method, blocks_removed
+from tombola.methods import Method
 from tombola.report import (
     GatheredArms,
     estimate,
@@ -25,7 +25,7 @@ from tombola.report import (
     savings_table,
     write_report,
 )
-from tombola.studies import Study, TaskOptions, compare, default_options, make_task
+from tombola.studies import Study, TaskOptions, at_sizes, compare, default_options, make_task, method_named
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,6 @@ def run(words: Sequence[str]) -> int:
     methods = [method for name in names for method in at_sizes(method_named(name), sizes.densities, sizes.remove)]
     title, command = f"{', '.join(names)} on {options.task.data}", shlex.join(["tombola", "compare", *words])
     return run_comparison(options.compare, methods, options.task, options.run, title, command)
-
-
-def at_sizes(method: Method, densities: Sequence[float], remove: Sequence[int]) -> list[Method]:
-    """The method at each density, or with each number of blocks removed if it removes whole blocks."""
-    if blocks_removed(method) is not None:
-        return [at_size(method, None, count) for count in remove]
-    return [at_size(method, density, None) for density in densities]
 
 
 def run_comparison(

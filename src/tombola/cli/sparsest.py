@@ -15,7 +15,7 @@ from tombola.cli.compare import publish
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_words, method_named
+from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY
 from tombola.papers.spiral import (
@@ -31,7 +31,7 @@ from tombola.papers.spiral import (
     write_sparsest,
 )
 from tombola.report.prose import NOTHING, points, share
-from tombola.studies import DENSITIES, Narrowed, default_options, make_task, narrow
+from tombola.studies import DENSITIES, Narrowed, default_options, make_task, method_named, narrow
 from tombola.training import Recipe
 
 

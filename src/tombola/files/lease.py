@@ -104,7 +104,9 @@ def held(folder: str | Path) -> Generator[Lease]:
 
 def _taken(folder: Path) -> Lease:
     token = uuid.uuid4().hex
-    said = json.dumps({"host": HOST, "process": os.getpid(), "started": started(), "token": token})
+    said = json.dumps(
+        {"host": HOST, "process": os.getpid(), "started": started(), "since": time.time(), "token": token}
+    )
     try:
         _check_is_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -43,11 +43,13 @@ class Piece:
         runs: in their order.
         places: of the runs among all that were asked for.
         alone: why the runs, though small, cannot train with others.
+        is_small: its networks would train with more, were there more.
     """
 
     runs: tuple[Prepared, ...]
     places: tuple[int, ...]
     alone: str = ""
+    is_small: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ def pieces_of(runs: Sequence[Prepared]) -> list[Piece]:
     What is finished already changes nothing, so that every worker of a study finds the same pieces.
     """
     found = [
-        Piece(tuple(runs[place] for place in chunk), tuple(chunk), why)
+        Piece(tuple(runs[place] for place in chunk), tuple(chunk), why, is_small)
         for own in _of_one_task(runs)
-        for chunk, why in _chunks(own, runs)
+        for chunk, why, is_small in _chunks(own, runs)
     ]
     return sorted(found, key=lambda piece: piece.places)
 
@@ -80,15 +82,17 @@ def _of_one_task(runs: Sequence[Prepared]) -> list[list[int]]:
     return list(places.values())
 
 
-def _chunks(places: Sequence[int], runs: Sequence[Prepared]) -> list[tuple[Sequence[int], str]]:
-    """The places of one task's runs, in chunks that train at once, each with why it does not if the task forbids it."""
+def _chunks(places: Sequence[int], runs: Sequence[Prepared]) -> list[tuple[Sequence[int], str, bool]]:
+    """The places of one task's runs in chunks that train at once, with why they do not, and whether they might."""
     first, alone = runs[places[0]], [[place] for place in places]
     task, device = first.spec.task, first.executor.device
-    if len(places) == 1 or not _small(task, first.spec.seed):
-        return [(one, "") for one in alone]
+    if len(places) == 1:
+        return [(one, "", not first.is_search) for one in alone]
+    if not _small(task, first.spec.seed):
+        return [(one, "", False) for one in alone]
     if why := stacking_obstacle(task, task.recipe, task.build(0), device):
-        return [(one, why) for one in alone]
-    return [(chunk, "") for chunk in pieces(places, chunk_size(task, Member(first.spec.seed), device))]
+        return [(one, why, False) for one in alone]
+    return [(chunk, "", True) for chunk in pieces(places, chunk_size(task, Member(first.spec.seed), device))]
 
 
 def _small(task: Task, seed: int) -> bool:

@@ -177,7 +177,7 @@ class Comparison:
         """The runs of each subject and seed by arm: the ticket, each control, and dense for as long as they train.
 
         Args:
-            tickets: what the searches found, by what `searched` gives. A method whose search has yet to end has no plan.
+            tickets: what the searches found, by what `searched` gives. Without its ticket, a method has no plan.
         """
         made = []
         for label, subject in self.subjects:

@@ -23,14 +23,14 @@ class Tasks:
         # and no other object gets its id.
         self._subjects: dict[int, tuple[Any, Any]] = {}
         self._resolved: dict[int, tuple[Task, Task]] = {}
+        self.memory: dict[int, tuple[Task, int]] = {}
+        """The bytes that a run of each task needs."""
         self._settings: dict[tuple[int, int], tuple[Task, dict[str, Any]]] = {}
 
     def __reduce__(self) -> tuple[type[Tasks], tuple[()]]:
         return Tasks, ()  # in another process the tasks have other ids, which here may be those of other objects
 
-    def known(
-        self, spec: RunSpec, device: torch.device, threads: int | None = None
-    ) -> tuple[RunSpec, dict[str, Any]]:
+    def known(self, spec: RunSpec, device: torch.device, threads: int | None = None) -> tuple[RunSpec, dict[str, Any]]:
         """Resolve the precision of a run, and describe the run.
 
         Args:

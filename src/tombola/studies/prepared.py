@@ -43,6 +43,10 @@ class Prepared:
     executor: Executor
     search: Prepared | None = None
 
+    @property
+    def is_search(self) -> bool:
+        return self.spec.control == SEARCH
+
     def run(self, lease: Lease | None, part: Path = Path()) -> Run:
         """The stages of this run, or of a part that has a folder within its own; lease: the hold on the folder."""
         how = self.executor

@@ -6,10 +6,11 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tombola.errors import DamagedError, FileError
 from tombola.files import (
@@ -38,8 +39,12 @@ T = TypeVar("T")
 
 SETTINGS, HISTORY, RESULT = "settings.json", "history.jsonl", "result.json"
 TICKET, CURVE, STAGES = "ticket.safetensors", "search.svg", "stages"
-WRITTEN = (SETTINGS, HISTORY, RESULT, TICKET, CURVE, "tried.jsonl", ".lock", ".owner")
+FAILED, LOG = "failed.json", "tombola.log"
+WRITTEN = (SETTINGS, HISTORY, RESULT, TICKET, CURVE, FAILED, LOG, "tried.jsonl", ".lock", ".owner")
 """The files that a run writes into its folder; the last two are of the first version."""
+
+DEATHS = 8
+"""Processes that may die at one run, one after another, before it is given up."""
 
 
 class ConditionsWarning(UserWarning):
@@ -55,6 +60,24 @@ def in_words(conditions: Mapping[str, Any]) -> str:
     """
     threads = conditions.get("threads", 0)
     return f"{threads} thread{'s' * (threads != 1)} on {conditions.get('device', 'another device')}"
+
+
+FailureKind = Literal["error", "time", "memory"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed.
+
+    Args:
+        kind: it raised an error, took longer than its limit, or needs more memory than there is.
+        reason: in a sentence.
+        seconds: how long it ran.
+    """
+
+    kind: FailureKind
+    reason: str
+    seconds: float = 0.0
 
 
 class RunFolder:
@@ -92,6 +115,18 @@ class RunFolder:
         """The epochs of a finished search or training."""
         return self._read(HISTORY, _history) or []
 
+    def failure(self) -> Failure | None:
+        """Why the run failed; None if it did not."""
+        return self._read(FAILED, lambda text: read_as(Failure, json_of(text)))
+
+    def fail(self, failure: Failure) -> None:
+        """Keep why the run failed."""
+        write_atomically(self.path / FAILED, json.dumps({"format": FORMAT, **asdict(failure)}))
+
+    def forget_failure(self) -> None:
+        """Let the run be tried again."""
+        (self.path / FAILED).unlink(missing_ok=True)
+
     def ticket(self) -> Ticket | None:
         """The ticket that the run found, or trained; None before there is one."""
         return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
@@ -122,17 +157,25 @@ class RunFolder:
             with contextlib.suppress(FileError), self.held():
                 remove_stages(self.path / STAGES)
 
-    def held(self) -> AbstractContextManager[Lease]:
+    @contextmanager
+    def held(self) -> Generator[Lease]:
         """Hold the folder, so that no other process works in it.
 
         Raises:
-            FileError: another process holds it, or there are files in it that Tombola did not write.
+            InUse: another process holds it.
+            FileError: there are files in it that Tombola did not write, or too many processes died at work in it.
         """
         if not (self.path / SETTINGS).exists() and (foreign := self._foreign(begun=False)):
             raise FileError(
                 f"{self.path} is no run's folder: it holds {_listed(foreign)}; give --out a folder that is empty or new"
             )
-        return held(self.path)
+        with held(self.path) as lease:
+            if lease.number > DEATHS:
+                raise FileError(
+                    f"{self.path.name} is given up: {lease.number - 1} processes in a row ended at it without a word, "
+                    "killed by somebody or for want of memory; run the same command again to try it once more"
+                )
+            yield lease
 
     def begin(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Begin, or go on with, the run of these settings, in a folder that is held.
@@ -172,6 +215,7 @@ class RunFolder:
         """Keep what a search came to."""
         write_atomically(self.path / HISTORY, as_lines(history))
         ticket.save(self.ticket_path)
+        self.forget_failure()
 
     def finish(self, result: Result) -> Result:
         """Keep what the run came to, unless another holder of the folder was first.
@@ -180,7 +224,9 @@ class RunFolder:
             The result that is kept.
         """
         write_atomically(self.path / HISTORY, as_lines(result.history))
-        return result if write_once(self.path / RESULT, result.to_json()) else self.result() or result
+        kept = result if write_once(self.path / RESULT, result.to_json()) else self.result() or result
+        self.forget_failure()
+        return kept
 
     def renew(self) -> None:
         """Forget the run that is in the folder, if there is one."""
@@ -264,8 +310,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def _is_of_a_hold(name: str) -> bool:
-    """Whether a file is left of holding a folder, or of writing into it."""
-    return bool(name in (".lock", ".owner") or HOLDER.fullmatch(name) or PART.fullmatch(name))
+    """Whether a file is left of holding a folder, of writing into it, or of a run that could not be begun."""
+    return bool(name in (".lock", ".owner", FAILED, LOG) or HOLDER.fullmatch(name) or PART.fullmatch(name))
 
 
 def _listed(names: Sequence[str]) -> str:
