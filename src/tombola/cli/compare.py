@@ -122,24 +122,42 @@ def publish(
     Returns:
         The exit status.
     """
+    study, page = written(study, out, title, command, labels)
+    if as_json:
+        print_json({**more, **answer(study, page)})
+    else:
+        show(study, page)
+    return 0
+
+
+def written(study: Study, out: Path, title: str, command: str, labels: dict[str, str]) -> tuple[Study, Path]:
+    """Save a study and write its report; gives both. The arguments are those of `publish`."""
     study = replace(study, title=title, command=command, task=labels)
     study.save(out)
     page = write_report(
         study.results, study.verdicts, out, title=title, command=command, task=labels, checks=study.sanity
     )
+    return study, page
+
+
+def answer(study: Study, page: Path) -> dict[str, Any]:
+    """What programs are told of a study."""
     gathered = GatheredArms.of(study.results, study.verdicts, study.sanity)
     robustness = robustness_rows(gathered)
-    if as_json:
-        answer = {
-            "report": str(page),
-            "runs": len(study.results),
-            "verdicts": verdicts_json(study),
-            "savings": [asdict(savings) for savings in gathered.saved],
-        }
-        answer |= {"robustness": [row.to_json() for row in robustness]} if robustness else {}
-        answer |= {"sanity": [sanity.to_json() for sanity in study.sanity]} if study.sanity else {}
-        print_json({**more, **answer})
-        return 0
+    told = {
+        "report": str(page),
+        "runs": len(study.results),
+        "verdicts": verdicts_json(study),
+        "savings": [asdict(savings) for savings in gathered.saved],
+    }
+    told |= {"robustness": [row.to_json() for row in robustness]} if robustness else {}
+    return told | ({"sanity": [sanity.to_json() for sanity in study.sanity]} if study.sanity else {})
+
+
+def show(study: Study, page: Path) -> None:
+    """Print a study's tables and verdicts."""
+    gathered = GatheredArms.of(study.results, study.verdicts, study.sanity)
+    robustness = robustness_rows(gathered)
     terminal = console()
     terminal.print(results_table_for(study.results, study.verdicts))
     terminal.print(savings_table(gathered))
@@ -156,4 +174,3 @@ def publish(
         for sanity in study.sanity:
             terminal.print(f"{sanity.summary}.")
     terminal.print(f"\nReport: {page}")
-    return 0

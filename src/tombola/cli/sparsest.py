@@ -14,7 +14,7 @@ from rich.table import Table
 from tombola.cli.compare import publish
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
-from tombola.cli.parse import parse
+from tombola.cli.parse import parse, seconds_of
 from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY
@@ -25,7 +25,6 @@ from tombola.papers.spiral import (
     pruned,
     pruned_table,
     rates_table,
-    seconds_of,
     sparsest,
     whole_search,
     write_sparsest,

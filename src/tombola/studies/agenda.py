@@ -45,6 +45,11 @@ class Agenda:
         """All searches and runs that are known so far."""
         return list(self._prepared.values())
 
+    def known_if_finished(self) -> list[Prepared]:
+        """All searches and runs that are known by what is finished."""
+        self.pieces()
+        return self.known()
+
     def expected(self) -> int:
         """How many searches and runs there will be, if no two methods need different dense networks."""
         return sum(
@@ -89,7 +94,7 @@ class Agenda:
         return own.plans(tickets)
 
     def _runs(self, place: int, own: Comparison) -> list[Piece]:
-        """The pieces of a comparison's runs; small networks wait for all searches, since these decide what is a chunk."""
+        """The pieces of a comparison's runs; small networks wait for all searches, which decide what is a chunk."""
         if place in self._pieces:
             return self._pieces[place]
         pieces = pieces_of([self._prepare(spec) for spec in runs_of(self._plans(own)).values()])

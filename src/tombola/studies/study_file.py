@@ -56,7 +56,7 @@ class StudyFile:
 
     Args:
         methods: what is compared.
-        tasks: what is learnt: the options of a task, as `tombola compare` has them, and `recipe` with those of a recipe.
+        tasks: what is learnt: options of a task, as `tombola compare` has them, and `recipe` with those of a recipe.
         recipes: further options of the recipe; each task is learnt with each of them.
         seeds: how many repetitions; or their numbers.
         controls: what each ticket must beat.

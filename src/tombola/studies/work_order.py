@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shlex
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,7 +60,7 @@ class Search:
         TombolaError: if a value is out of its range, or if there is no setting to try.
 
     Examples:
-        >>> Search(accuracy=0.99, seeds=5, budget=seconds_of("5min")).budget
+        >>> Search(accuracy=0.99, seeds=5, budget=300.0).budget
         300.0
     """
 
@@ -84,22 +83,6 @@ class Search:
             raise TombolaError(f"the budget is {self.budget:g} seconds; give a time above 0, as 5min")
         settings(self.lrs, self.schedules)
         check_recipe(self.recipe)
-
-
-def seconds_of(budget: str) -> float:
-    """Convert a time as typed on the command line to seconds.
-
-    Raises:
-        TombolaError: if it is neither a number with s, min or h, nor "none".
-
-    Examples:
-        >>> seconds_of("90s"), seconds_of("5min"), seconds_of("2h"), seconds_of("none")
-        (90.0, 300.0, 7200.0, inf)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", budget)
-    if budget != "none" and match is None:
-        raise TombolaError(f"'{budget}' is no time; give one as 90s, 5min or 2h, or none")
-    return math.inf if match is None else float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
 
 
 @contextmanager
