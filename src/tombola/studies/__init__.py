@@ -5,6 +5,8 @@ from tombola.studies.batch_training import Piece, pieces_of
 from tombola.studies.comparison import Comparison, Study, check, compare
 from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
+from tombola.studies.frames import columns_of, dataframe, rows_of
+from tombola.studies.leftovers import Remain, remains, remove
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
 from tombola.studies.prepared import Prepared, found, prepare
@@ -45,6 +47,7 @@ __all__ = [
     "Price",
     "Processes",
     "Progress",
+    "Remain",
     "Result",
     "RunFolder",
     "RunSpec",
@@ -64,7 +67,9 @@ __all__ = [
     "carry_out",
     "check",
     "check_density",
+    "columns_of",
     "compare",
+    "dataframe",
     "default_options",
     "digest",
     "estimated_memory",
@@ -81,6 +86,9 @@ __all__ = [
     "prepare",
     "prices",
     "progress_of",
+    "remains",
+    "remove",
+    "rows_of",
     "sanity",
     "search",
     "search_all",

@@ -189,12 +189,12 @@ def _train(group: Sequence[Waiting], first: Prepared, gate: Path) -> None:
         try:
             fitted = fit_members(first.spec.task, [one.member for one in group], run, "train")
         except Unbatched:
-            _clear(folder)
+            clear_together(folder)
             raise
         for one, lease, member in zip(group, leases, fitted, strict=True):
             if not member.diverged:
                 Run(folder=one.folder.path, lease=lease).keep("train", member.model, member.fit)
-        _clear(folder)
+        clear_together(folder)
 
 
 def _noted(folder: Path) -> list[str]:
@@ -208,11 +208,11 @@ def _noted(folder: Path) -> list[str]:
 def _remove(folder: Path) -> None:
     """Remove what a killed call left of training networks at once, unless another process goes on with it."""
     with contextlib.suppress(FileError), held(folder):
-        _clear(folder)
+        clear_together(folder)
     remove_empty(folder)
 
 
-def _clear(folder: Path) -> None:
+def clear_together(folder: Path) -> None:
     """Remove what was written for training networks at once, and nothing else."""
     (folder / MEMBERS).unlink(missing_ok=True)  # first: what a kill leaves then counts as begun by nobody
     remove_stages(folder / "stages")

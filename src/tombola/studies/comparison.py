@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -18,6 +18,7 @@ from tombola.methods import Method
 from tombola.robust import Robustness
 from tombola.studies.execution import execute, search_all
 from tombola.studies.executor import Engine, Serial
+from tombola.studies.frames import Rows, dataframe, rows_of
 from tombola.studies.prepared import SEARCH, found
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec, subject_kind
@@ -71,6 +72,15 @@ class Study:
     def save(self, folder: Path) -> None:
         """Write study.json into a folder."""
         write_atomically(Path(folder) / "study.json", json.dumps({"format": FORMAT, **asdict(self)}))
+
+    def to_dataframe(self, rows: Rows = "runs", backend: Literal["pandas", "polars", "pyarrow"] = "pandas") -> Any:
+        """A data frame with one row a run, or one an epoch.
+
+        Args:
+            rows: `runs` or `epochs`.
+            backend: the library that it is of, which must be installed.
+        """
+        return dataframe(rows_of(self.results, rows), backend)
 
     @staticmethod
     def load(folder: Path) -> Study:
