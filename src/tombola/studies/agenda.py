@@ -97,8 +97,9 @@ class Agenda:
         """The pieces of a comparison's runs; small networks wait for all searches, which decide what is a chunk."""
         if place in self._pieces:
             return self._pieces[place]
+        all_found = all(map(self.outcome, self._searches(own)))  # asked first: a search may end at any moment
         pieces = pieces_of([self._prepare(spec) for spec in runs_of(self._plans(own)).values()])
-        if all(map(self.outcome, self._searches(own))):
+        if all_found:
             self._pieces[place] = pieces
             return pieces
         return [piece for piece in pieces if len(piece.runs) == 1 and not piece.is_small]
