@@ -43,7 +43,7 @@ bench: .venv-test/installed
 
 .venv-integrations/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-integrations
-	.venv-integrations/bin/pip $(INSTALL) -e '.[accelerate,lightning,peft,transformers]' pytest
+	.venv-integrations/bin/pip $(INSTALL) -e '.[accelerate,frames,lightning,peft,ray,slurm,track,transformers]' pytest
 	touch $@
 
 clean:

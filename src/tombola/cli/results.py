@@ -134,8 +134,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a Parquet file."""
     try:
-        import pyarrow
-        from pyarrow import parquet
+        import pyarrow  # ty: ignore[unresolved-import]
+        from pyarrow import parquet  # ty: ignore[unresolved-import]
     except ImportError as error:
         raise TombolaError("--parquet needs pyarrow; install it with pip install 'tombola[frames]'") from error
     sink = pyarrow.BufferOutputStream()

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -188,8 +188,8 @@ def _executor(options: StudyOptions, agenda: Agenda) -> Any:
     fit = workers_that_fit(options.workers, needed, device)
     if fit < options.workers:
         print(
-            f"tombola: note: {options.workers} workers need about {options.workers * needed / 2**30:.1f} GiB of memory, "
-            f"more than is free; {fit} work{'s' * (fit == 1)}",
+            f"tombola: note: {options.workers} workers need {options.workers * needed / 2**30:.1f} GiB of memory; "
+            f"there is room for {fit}",
             file=sys.stderr,
         )
     return Processes(fit, device)
@@ -249,10 +249,6 @@ def _price(agenda: Agenda, options: StudyOptions) -> int:
 def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_again: int, command: str) -> int:
     """Print what the study came to, and write its reports."""
     left, failures = len(agenda.pieces()), agenda.failures()
-    failed = [
-        {"run": run.folder.path.name, "kind": own.kind, "reason": own.reason, "seconds": own.seconds}
-        for run, own in failures
-    ]
     title = StudyFile.read(root / PLAN).title or root.name
     answers = []
     for number, study in enumerate(agenda.studies()):
@@ -267,18 +263,25 @@ def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_aga
                 show(study, page)
     if options.json:
         print_json(
-            {"study": str(root), "left": left, "why": why, "failed": failed, "retried": tried_again, "reports": answers}
+            {
+                "study": str(root),
+                "left": left,
+                "why": why,
+                "failed": [{"run": run.folder.path.name, **asdict(own)} for run, own in failures],
+                "retried": tried_again,
+                "reports": answers,
+            }
         )
-        return FAILED_SOME if failed else 0
+        return FAILED_SOME if failures else 0
     terminal = console()
-    if failed:
-        table = Table("run", "why", "reason", "after", box=SIMPLE_HEAD, title=f"{len(failed)} failed")
-        for row in failed:
-            table.add_row(Text(row["run"]), row["kind"], Text(row["reason"]), in_words_of_time(row["seconds"]))
+    if failures:
+        table = Table("run", "why", "reason", "after", box=SIMPLE_HEAD, title=f"{len(failures)} failed")
+        for run, own in failures:
+            table.add_row(Text(run.folder.path.name), own.kind, Text(own.reason), in_words_of_time(own.seconds))
         terminal.print(table)
         terminal.print("The log of each lies in its folder; --retry failed tries them again.")
     if left:
         reason = {"time": "The time is up", "stop": "The study was told to stop"}.get(why, "Work ended")
         terminal.print(f"{reason}: {left} pieces of work are left. The same command goes on.")
     terminal.print(f"Runs: tombola results {shlex.quote(str(root))}")
-    return FAILED_SOME if failed else 0
+    return FAILED_SOME if failures else 0

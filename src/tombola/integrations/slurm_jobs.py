@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any, Literal
 
-import submitit
+import submitit  # ty: ignore[unresolved-import]
 
 from tombola.studies import WorkOrder, work_as_told
 
@@ -39,11 +39,9 @@ def slurm_array(order: WorkOrder, workers: int, how: Literal["print", "submit", 
     minutes = max(1, math.floor(60 * hours)) if hours < math.inf else 24 * 60
     gpus = {"gpus_per_node": 1} if order.device.startswith("cuda") else {}
     folder = Path(order.study) / JOBS
-    executor = submitit.AutoExecutor(
-        folder, cluster="local" if how == "local" else "slurm" if how == "submit" else "debug"
-    )
     if how == "print":
         return {"script": _script(order, workers, minutes, bool(gpus))}
+    executor = submitit.AutoExecutor(folder, cluster="slurm" if how == "submit" else "local")
     executor.update_parameters(name="tombola", timeout_min=minutes, cpus_per_task=order.threads or 1, **gpus)
     if how == "submit":
         executor.update_parameters(slurm_array_parallelism=workers)
@@ -62,10 +60,4 @@ def _script(order: WorkOrder, workers: int, minutes: int, has_gpu: bool) -> str:
         "#SBATCH --requeue",
         f"#SBATCH --output={order.study}/{JOBS}/%A_%a.log",
     ]
-    return "\n".join([*lines, "", " ".join(map(_quoted, order.words()))])
-
-
-def _quoted(word: str) -> str:
-    import shlex
-
-    return word if re.fullmatch(r"[\w./:=@-]+", word) else shlex.quote(word)
+    return "\n".join([*lines, "", shlex.join(order.words())])

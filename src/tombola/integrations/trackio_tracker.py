@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import trackio
+import trackio  # ty: ignore[unresolved-import]
 
 from tombola.studies import Result
 

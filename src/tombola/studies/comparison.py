@@ -256,7 +256,7 @@ def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[
     return list(named.values())
 
 
-def searched(subject: Method, seed: int) -> tuple[int, int]:
+def searched(subject: object, seed: int) -> tuple[int, int]:
     """What tells apart the searches of one study."""
     return id(subject), seed
 

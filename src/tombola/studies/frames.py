@@ -9,6 +9,10 @@ from tombola.errors import TombolaError
 from tombola.studies.result import Result
 
 Rows = Literal["runs", "epochs"]
+LEDGER = ("seconds", "flops", "dense_epochs")
+"""What a row says of a cost."""
+NAMES = ("run", "method", "control", "density", "seed")
+"""What says which run a row of an epoch is of."""
 
 
 def run_row(result: Result) -> dict[str, Any]:
@@ -17,10 +21,8 @@ def run_row(result: Result) -> dict[str, Any]:
     The test metric and density are shares; `search_seconds` and the like are of the search, and 0 without one.
     """
     task = {f"task.{key}": str(value) for key, value in dict(result.settings.get("task") or {}).items()}
-    took = {
-        f"training_{key}": result.training.get(key, 0) for key in ("seconds", "flops", "dense_epochs", "peak_memory")
-    }
-    found = {f"search_{key}": result.search.get(key, 0) for key in ("seconds", "flops", "dense_epochs")}
+    took = {f"training_{key}": result.training.get(key, 0) for key in (*LEDGER, "peak_memory")}
+    found = {f"search_{key}": result.search.get(key, 0) for key in LEDGER}
     return {
         "run": result.digest,
         "method": result.method or "dense",
@@ -44,9 +46,7 @@ def run_row(result: Result) -> dict[str, Any]:
 
 def epoch_rows(result: Result) -> Iterator[dict[str, Any]]:
     """One row an epoch of a run's training, after what the run is."""
-    own = {
-        key: value for key, value in run_row(result).items() if key in ("run", "method", "control", "density", "seed")
-    }
+    own = {key: value for key, value in run_row(result).items() if key in NAMES}
     return ({**own, **row} for row in result.history)
 
 

@@ -128,7 +128,7 @@ def _setting(name: str, usual: Any, value: Any) -> Any:
         return SCORES[value] if ":" not in value else imported(value, "the score")
     if is_dataclass(usual) and isinstance(value, Mapping):
         try:
-            return msgspec.convert({**asdict(usual), **value}, type(usual))  # ty: ignore[invalid-argument-type]
+            return msgspec.convert({**asdict(usual), **value}, type(usual))
         except msgspec.ValidationError as error:
             raise TombolaError(f"the setting {name} does not fit: {error}") from error
     return tuple(value) if isinstance(value, list) else value

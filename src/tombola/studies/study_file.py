@@ -165,7 +165,7 @@ def _as(kind: type[T], content: Mapping[str, Any], where: str) -> T:
 
 def _known(kind: type, content: Mapping[str, Any], where: str) -> Table:
     """A table by the names of a dataclass's fields; TombolaError for a name that is none."""
-    names = [own.name for own in fields(kind)]
+    names = [own.name for own in fields(kind)]  # ty: ignore[invalid-argument-type]
     said = {_plain(key): value for key, value in content.items()}
     for key in said:
         if key not in names:
