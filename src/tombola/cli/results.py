@@ -47,7 +47,7 @@ class ResultsOptions:
     where: tuple[str, ...] = ()
     """conditions that all hold, as method=imp 'density<=0.1' control='' "method!=dense" """
     sort: tuple[str, ...] = ()
-    """columns to sort by; -metric sorts from large to small"""
+    """columns to sort by; --sort=-metric sorts from large to small"""
     columns: tuple[str, ...] = ()
     """columns to list; all in files, a few on the terminal, if none are given"""
     rows: Literal["runs", "epochs"] = "runs"
@@ -134,8 +134,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a Parquet file."""
     try:
-        import pyarrow  # ty: ignore[unresolved-import]
-        from pyarrow import parquet  # ty: ignore[unresolved-import]
+        import pyarrow  # ty: ignore[import-not-found]
+        from pyarrow import parquet  # ty: ignore[import-not-found]
     except ImportError as error:
         raise TombolaError("--parquet needs pyarrow; install it with pip install 'tombola[frames]'") from error
     sink = pyarrow.BufferOutputStream()

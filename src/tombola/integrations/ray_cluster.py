@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import ray  # ty: ignore[unresolved-import]
-from ray.exceptions import WorkerCrashedError  # ty: ignore[unresolved-import]
+import ray  # ty: ignore[import-not-found]
+from ray.exceptions import WorkerCrashedError  # ty: ignore[import-not-found]
 
 from tombola.errors import TombolaError
 from tombola.studies import WorkOrder

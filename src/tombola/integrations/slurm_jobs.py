@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import submitit  # ty: ignore[unresolved-import]
+import submitit  # ty: ignore[import-not-found]
 
 from tombola.studies import WorkOrder, work_as_told
 

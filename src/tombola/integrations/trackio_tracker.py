@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import trackio  # ty: ignore[unresolved-import]
+import trackio  # ty: ignore[import-not-found]
 
 from tombola.studies import Result
 

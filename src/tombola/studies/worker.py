@@ -159,6 +159,7 @@ class _Log(io.TextIOBase):
         self._path = path
 
     def write(self, text: str, /) -> int:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             return file.write(text)
 
