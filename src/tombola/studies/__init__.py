@@ -10,7 +10,7 @@ from tombola.studies.leftovers import Remain, remains, remove
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
 from tombola.studies.prepared import Prepared, found, prepare
-from tombola.studies.prices import Price, prices
+from tombola.studies.price_list import Price, prices
 from tombola.studies.processes import Processes
 from tombola.studies.progress import Progress, in_words_of_time, progress_of
 from tombola.studies.resources import estimated_memory, memory_needed, workers_that_fit

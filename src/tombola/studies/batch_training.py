@@ -87,7 +87,7 @@ def _chunks(places: Sequence[int], runs: Sequence[Prepared]) -> list[tuple[Seque
     first, alone = runs[places[0]], [[place] for place in places]
     task, device = first.spec.task, first.executor.device
     if len(places) == 1:
-        return [(one, "", not first.is_search) for one in alone]
+        return [(one, "", first.spec.control != SEARCH) for one in alone]
     if not _small(task, first.spec.seed):
         return [(one, "", False) for one in alone]
     if why := stacking_obstacle(task, task.recipe, task.build(0), device):

@@ -21,8 +21,6 @@ LOOK = 0.5
 """Seconds between two looks at clock and orders."""
 GRACE = 30.0
 """Seconds that work has to end after it was told so; then its process ends."""
-HUNG = 75
-"""Status of a process that had to be ended."""
 
 Why = Literal["", "limit", "time", "stop"]
 """Why work ends: its own limit, the study's time, or an order."""
@@ -125,5 +123,5 @@ class Watchdog:
 def _end_process(is_own: bool) -> None:
     """End a process that does not react; one that was typed begins again with the same words."""
     if is_own:
-        os._exit(HUNG)
+        os.kill(os.getpid(), signal.SIGKILL)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
