@@ -135,7 +135,7 @@ def test_pieces_are_the_same_whatever_is_finished(here):
 def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_again(here, capsys):
     modules(
         here,
-        bad="def score(model, batches=(), loss=None, **view):\n    print('seen')\n    raise RuntimeError('out of luck')\n",
+        bad="def score(model, batches=(), loss=None, **own):\n    print('seen')\n    raise RuntimeError('out of luck')\n",
     )
     text = FILE.replace('"snip"', '"bad:score"').replace("[0.5, 0.2]", "[0.5]")
     (here / "a.toml").write_text(text + '\n[[methods]]\nmethod = "random"\ndensities = [0.5]\n')
@@ -150,7 +150,7 @@ def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_agai
     assert "Traceback" in log
     modules(
         here,
-        bad="import torch\ndef score(model, batches=(), loss=None, **view):\n    return dict(model.named_parameters())\n",
+        bad="import torch\ndef score(model, batches=(), loss=None, **own):\n    return dict(model.named_parameters())\n",
     )
     assert main(words) == 3
     assert main([*words, "--retry", "failed"]) in (0, 3)
@@ -158,7 +158,7 @@ def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_agai
 
 
 def test_what_hangs_is_ended_at_its_limit(here):
-    modules(here, slow="import time\ndef score(model, batches=(), loss=None, **view):\n    time.sleep(60)\n")
+    modules(here, slow="import time\ndef score(model, batches=(), loss=None, **own):\n    time.sleep(60)\n")
     started = time.monotonic()
     tally = work_as_told(planned(here / "study", FILE.replace('"snip"', '"slow:score"'), limit=0.2, trust=True))
     assert time.monotonic() - started < 20
