@@ -92,7 +92,7 @@ def test_a_cut_weight_keeps_its_memory_layout():
 
 
 OTHERS = [
-    pytest.param(name, marks=pytest.mark.slow if name.endswith(("56", "110")) else [])
+    pytest.param(name, marks=pytest.mark.slow if name.endswith(("32", "44", "56", "110")) else [])
     for name in zoo.MODELS
     if name not in (*NETWORKS, "minilm")
 ]
@@ -662,7 +662,7 @@ def dead_branch(model: nn.Module, *blocks: str) -> Mask:
     return Mask.of(dead)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "preresnet20", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet20", "preresnet20", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_a_block_whose_branch_is_dead_is_left_out(name, tmp_path):
     model, x = network(name) if name != "resnet50" else (zoo.model(name, (3, 8, 8), 5, 0.25)().double(), None)
     x = torch.randn(3, 3, 8, 8, dtype=torch.float64) if x is None else x

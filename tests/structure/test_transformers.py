@@ -17,8 +17,7 @@ from networks import short_transformer
 from tombola import Mask, TombolaError, zoo
 from tombola.cli import main
 from tombola.methods.early_bird import watching
-from tombola.shrinking.cutting import axes_of, narrowed
-from tombola.structure import Blocks, Granularity, Part, PartUnits, QueryKey, parts_of
+from tombola.structure import Blocks, Granularity, Part, PartUnits, QueryKey, narrowed, parts_of
 from tombola.testing import check_method, toy_task
 from tombola.training import Run
 
@@ -82,7 +81,7 @@ def test_the_smaller_transformer_is_the_masked_one_also_after_a_step(name, kind)
     assert torch.allclose(call(small, x), call(model, x), rtol=1e-9, atol=1e-9)
     _step(small, plan.mask, own, x, call)
     _step(model, mask, optimizer, x, call)
-    axes = axes_of(model, plan.kept)
+    axes = plan.axes(model)
     for key, parameter in model.named_parameters():
         assert torch.allclose(
             small.get_parameter(key), narrowed(parameter.data, axes.get(key, {})), rtol=1e-9, atol=1e-9
@@ -416,4 +415,4 @@ def test_a_transformers_search_counts_as_training():
         toy_task(short_transformer, 4), tb.EarlyBird(0.5, granularity=PartUnits("head"), window=2, epsilon=1), run=run
     )
     assert ticket.start.epochs_spent == 1
-    assert run.cost.dense_epochs == 1
+    assert 1 < run.cost.dense_epochs < 1.1  # the search for heads calls the network once

@@ -135,7 +135,7 @@ def test_pieces_are_the_same_whatever_is_finished(here):
 def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_again(here, capsys):
     modules(
         here,
-        bad="def score(model, batches=(), loss=None, **own):\n    print('seen')\n    raise RuntimeError('out of luck')\n",
+        bad="def score(model, batches=(), loss=None, **own):\n    print('seen')\n    raise RuntimeError('no luck')\n",
     )
     text = FILE.replace('"snip"', '"bad:score"').replace("[0.5, 0.2]", "[0.5]")
     (here / "a.toml").write_text(text + '\n[[methods]]\nmethod = "random"\ndensities = [0.5]\n')
@@ -143,14 +143,14 @@ def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_agai
     assert main(words) == 3
     answer = json.loads(capsys.readouterr().out)
     (failed,) = answer["failed"]
-    assert (failed["kind"], failed["reason"]) == ("error", "RuntimeError: out of luck")
+    assert (failed["kind"], failed["reason"]) == ("error", "RuntimeError: no luck")
     assert [own["subject"] for own in answer["reports"][0]["verdicts"]] == ["random"]
     log = (here / "runs" / "a" / failed["run"] / "tombola.log").read_text()
     assert "seen" in log
     assert "Traceback" in log
     modules(
         here,
-        bad="import torch\ndef score(model, batches=(), loss=None, **own):\n    return dict(model.named_parameters())\n",
+        bad="import torch\ndef score(model, batches=(), loss=None, **own):\n    return None\n",
     )
     assert main(words) == 3
     assert main([*words, "--retry", "failed"]) in (0, 3)

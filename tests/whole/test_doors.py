@@ -12,13 +12,13 @@ import pytest
 
 from tombola import TombolaError
 from tombola.doors import Door
-from tombola.structure import autograd, torch_pruning
+from tombola.structure import autograd, meta_device, torch_pruning
 from tombola.tickets import torch_private
 from tombola.training import energy
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "tombola"
-DOORS = [own.DOOR for own in (torch_pruning, autograd, torch_private, energy)]
+DOORS = [own.DOOR for own in (torch_pruning, autograd, meta_device, torch_private, energy)]
 ALLOWED = {*(own.file for own in DOORS), "tickets/wrappers.py"}
 IN_SCORES = ("_foreach_", "_parameters")
 """What scores may call of torch by its own name; see tickets/torch_private.py."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tombola.cli.compare import publish
+from tombola.cli.deciding import DecidingOptions
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
-from tombola.evidence import MANDATORY, MARGIN
+from tombola.evidence import MANDATORY
 from tombola.methods import Method
 from tombola.studies import at_size, compare, default_options, make_task, method_named
 from tombola.tickets import Ticket
@@ -31,12 +32,13 @@ class CheckOptions:
     """share of units (weights, unless the method removes channels) to keep; a method's own if not given"""
     remove: int | None = None
     """number of blocks to remove, for a method that removes whole blocks; its own if not given"""
-    seeds: int = 5
-    """number of repetitions, each with its own randomness"""
+    seeds: int | None = None
+    """number of repetitions, each with its own randomness; 5 if not given"""
     controls: tuple[str, ...] = MANDATORY
     """controls that the ticket must beat; `tombola methods controls` explains them"""
-    margin: float = MARGIN
-    """difference in accuracy, as a share of 1, that is too small to matter"""
+    margin: float | None = None
+    """difference in the metric that is too small to matter, in its own unit; if not given, 0.005 of a share such as
+    accuracy (half a point), and for other metrics the spread of the dense network's over its seeds"""
     out: Path = Path("runs/check")
     """folder of the runs and the report"""
 
@@ -59,6 +61,7 @@ def run(words: Sequence[str]) -> int:
         CheckOptions.__doc__,
         check=CheckOptions(),
         task=task_options,
+        deciding=DecidingOptions(),
         run=RunOptions(),
     )
     check = options.check
@@ -67,7 +70,8 @@ def run(words: Sequence[str]) -> int:
         subject = at_size(subject, check.density, check.remove)
     task = make_task(options.task)
     with engine(options.run, check.out) as runner:
-        study = compare(task, [subject], seeds=check.seeds, controls=check.controls, margin=check.margin, engine=runner)
+        how = options.deciding.arguments(check.seeds, usual=5)
+        study = compare(task, [subject], controls=check.controls, margin=check.margin, engine=runner, **how)
     title = f"Does {name} win on {options.task.data}?"
     command = shlex.join(["tombola", "check", *words])
     return publish(study, check.out, title, command, dict(task.labels), options.run.json)

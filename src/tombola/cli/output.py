@@ -14,7 +14,19 @@ from tombola.studies import Engine, Processes, Serial, Store, Study
 from tombola.training import Meter, bars, chosen_device
 
 GENERATOR = b'<meta name="generator" content="Tombola">'
-PICTURES = ("overview", "accuracy", "layers", "training", "cost", "savings", "robustness", "sanity", "enough", "curves")
+PICTURES = (
+    "overview",
+    "accuracy",
+    "layers",
+    "training",
+    "cost",
+    "savings",
+    "robustness",
+    "ranking",
+    "sanity",
+    "enough",
+    "curves",
+)
 PICTURES += ("growth", "bounds", "network", "boundary", "rates", "pruned")
 """What the pictures beside a report are called."""
 PAGES = ("report.html", "sparsest.html", "enough.html")
@@ -120,4 +132,4 @@ def dense_epochs(count: float) -> str:
 
 def verdicts_json(study: Study) -> list[dict[str, Any]]:
     """Each verdict of a study as JSON's types, with its sentence."""
-    return [asdict(verdict) | {"sentence": verdict.sentence} for verdict in study.verdicts]
+    return [asdict(verdict) | {"sentence": verdict.sentence, "reason": verdict.reason} for verdict in study.verdicts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
 from tombola.structure.channel_map import ChannelMap
-from tombola.structure.meta_device import meta_twin
+from tombola.structure.meta_device import meta_twin, quick_shapes
 from tombola.structure.outputs import outputs_in
 from tombola.structure.torch_pruning import Operation, operations_of
 from tombola.tickets import bare, check_whole, recomputable
@@ -87,7 +88,11 @@ def _trace(twin: nn.Module, probe: Probe) -> Traced:
     twin.register_forward_pre_hook(lambda _, args, kwargs: (_traceable(args), _traceable(kwargs)), with_kwargs=True)
     for module in twin.modules():
         module.register_forward_hook(count, with_kwargs=True)
-    with recomputable():  # a reentrant checkpoint would hide what is computed in it
+    on_meta = any(parameter.is_meta for parameter in twin.parameters())
+    with (
+        recomputable(),
+        quick_shapes() if on_meta else nullcontext(),
+    ):  # a reentrant checkpoint would hide what is computed in it
         operations = operations_of(twin, forward, maps)
     return Traced(twin, operations, outputs, calls, untraced)
 

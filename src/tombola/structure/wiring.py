@@ -112,6 +112,10 @@ class Wiring:
         return {group.name: part for group, part in zip(self.groups, parts, strict=True)}
 
 
+EMPTY = Wiring((), {}, torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 0, dtype=torch.long))
+"""The wiring of a network of which no channel is known."""
+
+
 def _only_passes(group: UnitGroup) -> bool:
     """Whether a group has no parameters of its own, such as a bias, by which zeros could become something else."""
     return not group.slices or group.name.endswith(INPUTS)

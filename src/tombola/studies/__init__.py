@@ -2,10 +2,11 @@
 
 from tombola.studies.agenda import Agenda
 from tombola.studies.batch_training import Piece, pieces_of
-from tombola.studies.comparison import Comparison, Study, check, compare
+from tombola.studies.comparison import Study, check, compare
 from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
 from tombola.studies.frames import columns_of, dataframe, rows_of
+from tombola.studies.grid import Comparison
 from tombola.studies.leftovers import Remain, remains, remove
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow

@@ -8,8 +8,9 @@ from typing import Any
 
 from tombola.errors import DamagedError
 from tombola.studies.batch_training import Piece, pieces_of
-from tombola.studies.comparison import Comparison, Plan, Study, key_of, runs_of, searched
+from tombola.studies.comparison import Study
 from tombola.studies.executor import Engine
+from tombola.studies.grid import Arms, Comparison, key_of, runs_of, searched
 from tombola.studies.prepared import Prepared, prepare
 from tombola.studies.result import Result
 from tombola.studies.run_folder import Failure
@@ -85,7 +86,7 @@ class Agenda:
     def _searches(self, own: Comparison) -> list[Prepared]:
         return [self._prepare(spec) for spec in own.searches()]
 
-    def _plans(self, own: Comparison) -> list[Plan]:
+    def _plans(self, own: Comparison) -> list[Arms]:
         tickets = {
             searched(run.spec.subject, run.spec.seed): ticket
             for run in self._searches(own)

@@ -16,6 +16,7 @@ from tombola.registry import METHODS
 from tombola.shrinking import within
 from tombola.studies.batch_training import Piece, pieces_of, train_together
 from tombola.studies.executor import Engine, Executor, Serial
+from tombola.studies.measures import measured
 from tombola.studies.prepared import SEARCH, Prepared, at_rate, found, prepare
 from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, RunFolder, in_words, under
@@ -190,6 +191,7 @@ def finish(run: Prepared, alone: str = "") -> Result:
             arm.ticket.save(folder.ticket_path)
             ticket_path = folder.ticket_path
         tried = spec.robustness.measure(arm.task, trained.model) if spec.robustness else {}
+        further = measured(arm.task, trained.model, spec.measures)
         mask, blocks = arm.ticket.mask if arm.ticket else Mask.full({}), trained.plan.idle if trained.plan else ()
         meter = run.executor.meter
         result = Result(
@@ -197,6 +199,7 @@ def finish(run: Prepared, alone: str = "") -> Result:
             control=spec.control,
             density=spec.density,
             weight_density=mask.density if arm.ticket else 1.0,
+            network_density=arm.network_density(spec.seed),
             seed=spec.seed,
             metric=trained.metric,
             loss=trained.loss,
@@ -220,6 +223,7 @@ def finish(run: Prepared, alone: str = "") -> Result:
             country=meter.country if meter else "",
             together=trained.together,
             alone=alone,
+            measured=further,
         )
         result = folder.finish(result)
         stages.clear()

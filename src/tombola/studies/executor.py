@@ -64,6 +64,7 @@ class Tasks:
             "lr": spec.lr,
             "robustness": identity(spec.robustness),
         }
+        decisive |= {"measures": list(spec.measures)} if spec.measures else {}
         own = {"label": spec.method, **self._settings[id(task), seed][1]}
         return spec, decisive | own | conditions(device, threads)
 

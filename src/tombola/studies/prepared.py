@@ -78,7 +78,7 @@ class Prepared:
                 raise TombolaError(f"the dense network has no control '{spec.control}'; give a ticket or a method")
             return Arm(spec.task, None, spec.extra_epochs)
         if not spec.control:
-            return Arm(spec.task, ticket)
+            return Arm(spec.task, ticket, spec.extra_epochs)
         method = None if isinstance(spec.subject, Ticket) else spec.subject
         against = Against(spec.task, ticket, spec.seed, method, self.run(lease, Path("stages") / SEARCH))
         return control(spec.control, against)

@@ -11,7 +11,7 @@ import torch
 from tombola.methods import label_of
 from tombola.registry import METHODS
 from tombola.studies.agenda import Agenda
-from tombola.studies.comparison import Comparison
+from tombola.studies.grid import Comparison
 from tombola.studies.result import Result
 from tombola.tickets import Ticket
 from tombola.training import SampleFlops, first_of, own_randomness, train_samples

@@ -39,6 +39,7 @@ class RunSpec:
         lr: the learning rate, if it is neither the recipe's nor the ticket's.
         robustness: how the trained network is tested beyond the test split.
         label: what reports call the subject; None for its preset and what differs from it.
+        measures: further measures to take of the trained network on the test split.
 
     Examples:
         >>> from tombola.methods import OneShot
@@ -56,6 +57,7 @@ class RunSpec:
     lr: float | None = None
     robustness: Robustness | None = None
     label: str | None = None
+    measures: tuple[str, ...] = ()
 
     @cached_property
     def method(self) -> str:

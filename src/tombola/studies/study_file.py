@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from tombola.errors import FileError, TombolaError, unknown
-from tombola.evidence import MANDATORY, MARGIN, control_kind
+from tombola.evidence import MANDATORY, control_kind
 from tombola.methods import Method
 from tombola.registry import CONTROLS
-from tombola.studies.comparison import Comparison, labelled
+from tombola.studies.comparison import labelled
+from tombola.studies.grid import Comparison
 from tombola.studies.named_methods import at_sizes, method_named, with_values
 from tombola.studies.tasks import TaskOptions, default_options, make_task
 from tombola.training import Recipe
@@ -60,7 +61,7 @@ class StudyFile:
         recipes: further options of the recipe; each task is learnt with each of them.
         seeds: how many repetitions; or their numbers.
         controls: what each ticket must beat.
-        margin: the difference in accuracy, as a share of 1, that is too small to matter.
+        margin: the difference in accuracy, as a share of 1, too small to matter; the measure's own if None.
         title: of the report.
     """
 
@@ -69,7 +70,7 @@ class StudyFile:
     recipes: tuple[Table, ...] = ({},)
     seeds: int | tuple[int, ...] = 3
     controls: tuple[str, ...] = MANDATORY
-    margin: float = MARGIN
+    margin: float | None = None
     title: str = ""
 
     def __post_init__(self) -> None:
