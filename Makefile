@@ -15,6 +15,7 @@ slow: .venv-test/installed
 	.venv-test/bin/python -m pytest -n 2 -m slow
 	.venv-test/bin/python tests/reliability/kills.py
 	.venv-test/bin/python tests/reliability/fuzz.py
+	.venv-test/bin/python tests/reliability/workers.py
 
 integrations: .venv-integrations/installed
 	.venv-integrations/bin/python -m pytest tests/integrations
@@ -43,7 +44,7 @@ bench: .venv-test/installed
 
 .venv-integrations/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-integrations
-	.venv-integrations/bin/pip $(INSTALL) -e '.[accelerate,lightning,peft,transformers]' pytest
+	.venv-integrations/bin/pip $(INSTALL) -e '.[accelerate,frames,lightning,peft,ray,slurm,transformers]' pytest tensorboard
 	touch $@
 
 clean:

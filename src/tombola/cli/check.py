@@ -11,10 +11,10 @@ from tombola.cli.compare import publish
 from tombola.cli.deciding import DecidingOptions
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, options_of, ticket_at
+from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
 from tombola.evidence import MANDATORY
 from tombola.methods import Method
-from tombola.studies import compare, default_options, make_task
+from tombola.studies import at_size, compare, default_options, make_task, method_named
 from tombola.tickets import Ticket
 
 

@@ -12,10 +12,10 @@ from tombola.cli.console import console, print_json
 from tombola.cli.deciding import DecidingOptions
 from tombola.cli.output import RunOptions, engine, verdicts_json
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_words, method_named
+from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY
-from tombola.methods import Method, blocks_removed
+from tombola.methods import Method
 from tombola.report import (
     GatheredArms,
     estimate,
@@ -27,7 +27,7 @@ from tombola.report import (
     savings_table,
     write_report,
 )
-from tombola.studies import Study, TaskOptions, compare, default_options, make_task
+from tombola.studies import Study, TaskOptions, at_sizes, compare, default_options, make_task, method_named
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,6 @@ def run(words: Sequence[str]) -> int:
     methods = [method for name in names for method in at_sizes(method_named(name), sizes.densities, sizes.remove)]
     title, command = f"{', '.join(names)} on {options.task.data}", shlex.join(["tombola", "compare", *words])
     return run_comparison(options.compare, methods, options.task, options.deciding, options.run, title, command)
-
-
-def at_sizes(method: Method, densities: Sequence[float], remove: Sequence[int]) -> list[Method]:
-    """The method at each density, or with each number of blocks removed if it removes whole blocks."""
-    if blocks_removed(method) is not None:
-        return [at_size(method, None, count) for count in remove]
-    return [at_size(method, density, None) for density in densities]
 
 
 def run_comparison(
@@ -143,6 +136,16 @@ def publish(
     Returns:
         The exit status.
     """
+    study, page = written(study, out, title, command, labels)
+    if as_json:
+        print_json({**more, **answer(study, page)})
+    else:
+        show(study, page)
+    return 0
+
+
+def written(study: Study, out: Path, title: str, command: str, labels: dict[str, str]) -> tuple[Study, Path]:
+    """Save a study and write its report; gives both. The arguments are those of `publish`."""
     study = replace(study, title=title, command=command, task=labels)
     study.save(out)
     page = write_report(
@@ -155,22 +158,29 @@ def publish(
         checks=study.sanity,
         rankings=study.rankings,
     )
+    return study, page
+
+
+def answer(study: Study, page: Path) -> dict[str, Any]:
+    """What programs are told of a study."""
     gathered = GatheredArms.of(study.results, study.verdicts, study.sanity, study.rankings)
     robustness = robustness_rows(gathered)
-    if as_json:
-        answer = {
-            "report": str(page),
-            "runs": len(study.results),
-            "verdicts": verdicts_json(study),
-            "savings": [asdict(savings) for savings in gathered.saved],
-        }
-        answer |= (
-            {"rankings": [asdict(own) | {"summary": own.summary} for own in study.rankings]} if study.rankings else {}
-        )
-        answer |= {"robustness": [row.to_json() for row in robustness]} if robustness else {}
-        answer |= {"sanity": [sanity.to_json() for sanity in study.sanity]} if study.sanity else {}
-        print_json({**more, **answer})
-        return 0
+    told = {
+        "report": str(page),
+        "runs": len(study.results),
+        "verdicts": verdicts_json(study),
+        "savings": [asdict(savings) for savings in gathered.saved],
+    }
+    rankings = [asdict(own) | {"summary": own.summary} for own in study.rankings]
+    told |= {"rankings": rankings} if rankings else {}
+    told |= {"robustness": [row.to_json() for row in robustness]} if robustness else {}
+    return told | ({"sanity": [sanity.to_json() for sanity in study.sanity]} if study.sanity else {})
+
+
+def show(study: Study, page: Path) -> None:
+    """Print a study's tables and verdicts."""
+    gathered = GatheredArms.of(study.results, study.verdicts, study.sanity, study.rankings)
+    robustness = robustness_rows(gathered)
     terminal = console()
     terminal.print(results_table_for(study.results, study.verdicts))
     terminal.print(savings_table(gathered))
@@ -191,4 +201,3 @@ def publish(
         for sanity in study.sanity:
             terminal.print(f"{sanity.summary}.")
     terminal.print(f"\nReport: {page}")
-    return 0

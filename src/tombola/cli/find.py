@@ -12,12 +12,12 @@ from rich.table import Table
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, dense_epochs, engine, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import check_density, first_word, method_named, settings_class, with_settings
+from tombola.cli.subjects import first_word, settings_class, with_settings
 from tombola.methods import blocks_removed, granularity_used
 from tombola.registry import METHODS
 from tombola.report import write_search_curve
 from tombola.report.prose import counted
-from tombola.studies import RunFolder, default_options, make_task, search
+from tombola.studies import RunFolder, check_density, default_options, make_task, method_named, search
 from tombola.tickets import parameters_of
 from tombola.training import Run
 

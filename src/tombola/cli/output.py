@@ -10,7 +10,7 @@ from typing import Any
 
 from tombola.errors import FileError
 from tombola.report.prose import number
-from tombola.studies import Engine, Serial, Store, Study
+from tombola.studies import Engine, Processes, Serial, Store, Study
 from tombola.training import Meter, bars, chosen_device
 
 GENERATOR = b'<meta name="generator" content="Tombola">'
@@ -40,6 +40,8 @@ class RunOptions:
 
     device: str = "auto"
     """where to compute: auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
+    workers: int = 1
+    """number of runs at once: processes with one thread each, or one for each GPU"""
     json: bool = False
     """print one line of JSON and nothing else, for programs"""
     fresh: bool = False
@@ -59,7 +61,7 @@ class RunOptions:
 
 @contextmanager
 def engine(options: RunOptions, root: Path) -> Generator[Engine]:
-    """The engine that carries out a command's runs, one after another.
+    """The engine that carries out a command's runs: one after another, or several at once in processes of their own.
 
     Args:
         options: the device, and which finished runs may be read.
@@ -69,7 +71,10 @@ def engine(options: RunOptions, root: Path) -> Generator[Engine]:
     device = chosen_device(options.device)
     with bars(not options.json) as progress:
         store = Store(root, options.fresh, options.exact)
-        yield Engine(store, Serial(device, progress, options.meter))
+        if options.workers == 1:
+            yield Engine(store, Serial(device, progress, options.meter))
+        else:
+            yield Engine(store, Processes(options.workers, device, progress, options.meter))
 
 
 def refuse_foreign(root: Path) -> None:

@@ -10,13 +10,13 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from tombola.cli.compare import at_sizes, publish
+from tombola.cli.compare import publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_words, method_named
+from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError
 from tombola.evidence import CHECKS
-from tombola.studies import default_options, make_task, sanity
+from tombola.studies import at_sizes, default_options, make_task, method_named, sanity
 
 LATER = "later scores the network after one epoch, later@500it after 500 steps; all that apply if none is given"
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from tyro.conf import arg
 
 from tombola.cli.parse import SECTION, prose
-from tombola.errors import TombolaError, unknown
-from tombola.methods import Method, OneShot, blocks_removed, label_of, removing
-from tombola.registry import METHODS, SCORES, imported
+from tombola.errors import TombolaError
+from tombola.methods import Method
+from tombola.registry import METHODS, SCORES
 from tombola.structure import Prunable, granularity
 from tombola.studies import TaskOptions, options_from
 from tombola.tickets import Ticket
@@ -90,72 +90,6 @@ def with_settings(method: Method, settings: Any) -> Method:
     if "granularity" in values:
         values["granularity"] = granularity(values["granularity"])
     return replace(method, **values)  # ty: ignore[invalid-argument-type]
-
-
-def method_named(word: str) -> Method:
-    """The method that a word names.
-
-    Args:
-        word: a method's name in the registry; a score's name, for the method that scores the untrained network with
-            it; or the user's own method or score as `module:name`.
-
-    Raises:
-        TombolaError: there is no such method, or the user's object is neither a method nor a score.
-
-    Examples:
-        >>> method_named("snip").density
-        0.1
-    """
-    if word in METHODS:
-        return METHODS[word]
-    if word in SCORES:
-        return OneShot(score=SCORES[word])
-    if ":" not in word:
-        raise unknown("method", word, METHODS)
-    subject = imported(word, "the method or score")
-    subject = subject() if isinstance(subject, type) else subject
-    if hasattr(subject, "find"):
-        if not is_dataclass(subject):
-            raise TombolaError(f"the method '{word}' is no dataclass; put @dataclass(frozen=True) before its class")
-        return subject
-    if callable(subject):
-        return OneShot(score=subject)
-    raise TombolaError(
-        f"'{word}' is a {type(subject).__name__}; name a score (a function) or a method (an object with `find`)"
-    )
-
-
-def check_density(density: float) -> None:
-    """TombolaError for a density out of its range, before a folder is made for it."""
-    if not 0 < density <= 1:
-        raise TombolaError(f"density is {density}; give the share of units to keep, above 0 and at most 1")
-
-
-def at_size(method: Method, density: float | None, remove: int | None) -> Method:
-    """The method at another size of ticket; the method itself if no size is given.
-
-    Args:
-        method: whose size is replaced.
-        density: the share of units to keep, above 0 and at most 1.
-        remove: the number of blocks to remove, for a method that removes whole blocks. It takes precedence.
-
-    Raises:
-        TombolaError: the density is out of its range, or the method counts blocks.
-
-    Examples:
-        >>> at_size(METHODS["snip"], 0.05, None).density
-        0.05
-    """
-    if remove is not None:
-        return removing(method, remove)
-    if density is None:
-        return method
-    if blocks_removed(method) is not None:
-        raise TombolaError(
-            f"'{label_of(method)}' removes whole blocks; give their number, as --remove 3, instead of a density"
-        )
-    check_density(density)
-    return replace(method, density=density)  # ty: ignore[invalid-argument-type]
 
 
 def ticket_at(path: str) -> Ticket:

@@ -12,11 +12,11 @@ from tyro.conf import arg
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, options_of, ticket_at
+from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
 from tombola.methods import Method
 from tombola.registry import CONTROLS
 from tombola.report.prose import counted
-from tombola.studies import RunFolder, RunSpec, default_options, execute, make_task
+from tombola.studies import RunFolder, RunSpec, at_size, default_options, execute, make_task, method_named
 from tombola.tickets import Ticket
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -19,6 +19,7 @@ from tombola.files import FORMAT, as_written, json_of, read_as, write_atomically
 from tombola.methods import Method
 from tombola.robust import Robustness
 from tombola.studies.executor import Engine, Serial
+from tombola.studies.frames import dataframe, rows_of
 from tombola.studies.measures import further
 from tombola.studies.rankings import rankings
 from tombola.studies.result import Result
@@ -76,6 +77,17 @@ class Study:
     def save(self, folder: Path) -> None:
         """Write study.json into a folder."""
         write_atomically(Path(folder) / "study.json", json.dumps({"format": FORMAT, **asdict(self)}))
+
+    def to_dataframe(
+        self, rows: Literal["runs", "epochs"] = "runs", backend: Literal["pandas", "polars", "pyarrow"] = "pandas"
+    ) -> Any:
+        """A data frame with one row a run, or one an epoch.
+
+        Args:
+            rows: `runs` or `epochs`.
+            backend: the library that it is of, which must be installed.
+        """
+        return dataframe(rows_of(self.results, rows), backend)
 
     @staticmethod
     def load(folder: Path) -> Study:

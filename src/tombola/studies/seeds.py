@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tombola.errors import TombolaError
@@ -13,10 +13,10 @@ from tombola.evidence import ONE_LOOK, EachSeed, Looks, Measure, Verdict, budget
 from tombola.evidence.looks import FIRST
 from tombola.methods import Method
 from tombola.robust import Robustness
-from tombola.studies.execution import execute
+from tombola.studies.execution import execute, search_all
 from tombola.studies.executor import Engine
 from tombola.studies.measures import measure_of, to_measure, value_of
-from tombola.studies.prepared import search
+from tombola.studies.prepared import found
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
 from tombola.tickets import Ticket
@@ -60,10 +60,11 @@ class Rows:
     def run(self, labels: Sequence[str], seeds: int) -> None:
         """Carry out the runs of some subjects up to a number of seeds."""
         new: list[RunSpec] = []
+        tickets = self._tickets(labels, seeds)
         for label, subject in self.subjects:
             if label in labels:
                 rows = self.specs[label]
-                rows += [self._arms(label, subject, seed) for seed in range(len(rows), seeds)]
+                rows += [self._arms(label, subject, seed, tickets) for seed in range(len(rows), seeds)]
                 new += [spec for row in rows for spec in row.values()]
         unique = {key: spec for spec in new if (key := _key(spec)) not in self._results}
         made = execute(list(unique.values()), self.engine.store, self.engine.executor)
@@ -117,13 +118,26 @@ class Rows:
             seconds=self.seconds(label),
         )
 
-    def _arms(self, label: str, subject: Ticket | Method, seed: int) -> dict[str, RunSpec]:
+    def _tickets(self, labels: Sequence[str], seeds: int) -> dict[tuple[str, int], Ticket]:
+        """The tickets of what has no runs yet, searched wherever the engine carries out work."""
+        asked = [
+            (label, RunSpec(self.plan.task, subject, seed=seed, label=label))
+            for label, subject in self.subjects
+            if label in labels and not isinstance(subject, Ticket)
+            for seed in range(len(self.specs[label]), seeds)
+        ]
+        searches = search_all([spec for _, spec in asked], self.engine)
+        return {(label, spec.seed): found(run) for (label, spec), run in zip(asked, searches, strict=True)}
+
+    def _arms(
+        self, label: str, subject: Ticket | Method, seed: int, tickets: Mapping[tuple[str, int], Ticket]
+    ) -> dict[str, RunSpec]:
         """The runs of one subject and seed by arm: the ticket, each control, and dense for as long as they train."""
-        plan, engine = self.plan, self.engine
+        plan = self.plan
         if isinstance(subject, Ticket):
             ticket, init = subject, subject.provenance.seed
         else:
-            (ticket, _), init = search(plan.task, subject, seed, engine.store, engine.executor, label=label), None
+            ticket, init = tickets[label, seed], None
         own = RunSpec(
             plan.task,
             subject,

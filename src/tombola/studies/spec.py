@@ -96,9 +96,9 @@ def task_settings(task: Task, seed: int, device: torch.device) -> dict[str, Any]
     return {"task": dict(getattr(task, "labels", {})), **decisive, **conditions(device)}
 
 
-def conditions(device: torch.device) -> dict[str, Any]:
-    """The conditions under which this process carries out runs."""
-    return {"threads": torch.get_num_threads(), "device": device.type}
+def conditions(device: torch.device, threads: int | None = None) -> dict[str, Any]:
+    """The conditions under which runs are carried out; with the threads that this process has, if none are given."""
+    return {"threads": torch.get_num_threads() if threads is None else threads, "device": device.type}
 
 
 def digest(settings: Mapping[str, Any]) -> str:
