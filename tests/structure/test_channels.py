@@ -119,9 +119,9 @@ def test_death_spreads_forwards_and_backwards():
 
 def test_outputs_and_what_an_unknown_operation_touches_are_never_cut():
     _, units = units_of("Shifted")
-    names = {group.name for group in units.wiring.groups if any(part.scored for part in group.slices)}
-    assert names == {"first", "inner", "second"}
-    everything = {name: ~torch.zeros(units.kept({name: ()}).bits[name].size, dtype=torch.bool) for name in names}
+    groups = [group for group in units.wiring.groups if any(part.scored for part in group.slices)]
+    assert {group.name for group in groups} == {"first", "inner", "second"}
+    everything = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
     gone = units.wiring.removable(units.wiring.spread(everything, silencing=True))
     assert not gone["first"].any()
     assert not gone["second"].any()
@@ -183,8 +183,10 @@ class Branching(nn.Module):
         (lambda: tb.Channels().check(0.5, "erk"), "shares weights among layers, not channels"),
         (lambda: wiring_of(Branching(), meta(torch.randn(2, 4))), "could not be traced .*no example will do"),
         (
-            lambda: tb.find(toy_task(), tb.OneShot(density=0.2, score=tb.scores.Random(), granularity=tb.Channels())),
-            "no unit of '0'; give floor=1",
+            lambda: tb.find(
+                toy_task(), tb.OneShot(density=0.1, score=tb.scores.Random(), granularity=tb.Channels(most=1.0))
+            ),
+            "no unit of '0|no unit of '3",
         ),
         (
             lambda: next(tb.Iterative(granularity=tb.Channels()).rounds(toy_network())),

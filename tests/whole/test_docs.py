@@ -56,6 +56,9 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
     for name in ("sparsest", "whole_search"):
         monkeypatch.setattr(f"tombola.cli.sparsest.{name}", understood)
     monkeypatch.setattr("tombola.cli.claims.measure", understood)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    monkeypatch.setattr("tombola.cli.study._folder", understood)
+    monkeypatch.setattr("tombola.cli.work.work_as_told", understood)
     monkeypatch.setattr("tombola.cli.report.publish", understood)
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():

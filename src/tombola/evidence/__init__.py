@@ -6,7 +6,7 @@ from tombola.evidence.dead_paths import effective
 from tombola.evidence.forecast import Forecast
 from tombola.evidence.looks import EachSeed, Looks, OneLook
 from tombola.evidence.measure import ACCURACY, MARGIN, Measure, minus
-from tombola.evidence.ranking import Pair, Place, Ranking, over_all, ranking
+from tombola.evidence.method_ranking import Pair, Place, Ranking, over_all, ranking
 from tombola.evidence.sanity_outcomes import CHECKS, Checked, Sanity
 from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known_cost, savings
 from tombola.evidence.statistics import ONE_LOOK, Comparison, holm, interval, paired_comparison, proportion

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -53,8 +53,8 @@ class EarlyBird(ConvergenceRule):
 
     Args:
         granularity: channels, ranked by the scales of batch norms: each norm's by themselves, as in the paper, or with
-            `tombola.Channels` those that can only be cut together as one; of transformers the single weights of queries and
-            keys (`query-key`), heads or hidden neurons (`PartUnits`), ranked by the size of their weights.
+            `tombola.Channels` those that can only be cut together as one; of transformers the single weights of queries
+            and keys (`query-key`), heads or hidden neurons (`PartUnits`), ranked by the size of their weights.
         weights: what the ticket trains from: the weights of that epoch, at that point of the schedule (`inherited`);
             the initialisation (`init`), or another one (`fresh`), with the whole schedule.
 
@@ -66,7 +66,7 @@ class EarlyBird(ConvergenceRule):
         0.1
     """
 
-    granularity: Granularity = SeparateChannels()
+    granularity: Granularity = field(default_factory=SeparateChannels)
     weights: Literal["inherited", "init", "fresh"] = "inherited"
 
     density_kind: ClassVar[DensityKind] = "exact"

@@ -6,7 +6,6 @@ from tombola.structure.channel_map import ChannelMap
 from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
 from tombola.structure.declared_parts import Part, parts_of
 from tombola.structure.filter_granularity import Filters
-from tombola.structure.found_parts import FoundParts, found_parts, is_count
 from tombola.structure.granularity_protocol import (
     COUNTED,
     Granularity,
@@ -24,6 +23,7 @@ from tombola.structure.narrowing import narrow_parts, narrowed
 from tombola.structure.norm_channels import norm_units
 from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
+from tombola.structure.part_search import FoundParts, found_parts, is_count
 from tombola.structure.passing import Passing, PassThrough, pass_through, passings, renumber_caches
 from tombola.structure.placed_parts import Axes, Count, Place, PlacedPart, Removed, axes_of_parts
 from tombola.structure.prunable_rule import Prunable, prunable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,8 +28,8 @@ class Channels(SeparateChannels):
     """Whole channels: a filter or neuron goes with its bias and its norm's scale and shift, so that it emits exactly 0.
 
     Channels that can only be cut together, as those of a residual stream, of a group or of a gate, are one unit. What
-    only removed channels feed goes too, as does what feeds only removed channels. Layers that give the network's outputs
-    keep all channels, and so do those whose channels cannot be cut out.
+    only removed channels feed goes too, as does what feeds only removed channels. Layers that give the network's
+    outputs keep all channels, and so do those whose channels cannot be cut out.
 
     Args:
         reduction: whether a channel's score is the sum, the mean or the L2 norm of its weights' scores. What channels
@@ -88,7 +89,7 @@ class CoupledUnits(ChannelUnits):
         Raises:
             TombolaError: if no channel can be cut out, or a family would keep none.
         """
-        return self.best(super()._units.reduce(scores), density, scope=scope, within=within, floor=floor)
+        return self.best(self._units.reduce(scores), density, scope=scope, within=within, floor=floor)
 
     def best(
         self, layers: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int

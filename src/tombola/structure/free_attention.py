@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.tickets.torch_private import leave_fused_path
 
 WIDTH = "attention_width"
 """The attribute for the width of all heads, in modules whose code took it from the width of their input."""
@@ -108,7 +109,7 @@ def free(module: nn.Module) -> None:
         TombolaError: the code cannot be read, or takes no sizes.
     """
     if type(module) is nn.MultiheadAttention:
-        module._qkv_same_embed_dim = False  # which is what torch's encoder asks before it takes its fused path
+        leave_fused_path(module)
         module.__class__ = FreeAttention
     elif not isinstance(module, FreeAttention) and not hasattr(type(module), "__freed__"):
         module.__class__ = _freed(type(module))

@@ -12,8 +12,8 @@ from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.structure.declared_parts import Kind, missing
 from tombola.structure.found_neurons import found_neurons
-from tombola.structure.found_parts import found_parts, placed
 from tombola.structure.graph import Probe
+from tombola.structure.part_search import found_parts, placed
 from tombola.structure.prunable_rule import LeftOutWarning
 from tombola.structure.units import Units, check_scope, never_empty
 from tombola.tickets import Mask, Scope, modules_of, parameters_of

@@ -31,6 +31,11 @@ Dropout: type[nn.Module] = DOOR.part(nn, "modules.dropout._DropoutNd")
 """All kinds of dropout."""
 
 
+def leave_fused_path(attention: nn.MultiheadAttention) -> None:
+    """Let torch's encoder layers call an attention, and not their fused operation, which takes its parameters."""
+    attention._qkv_same_embed_dim = False
+
+
 def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
     """A module's children by their names, in its order; writing to the dictionary changes the module.
 
