@@ -434,7 +434,12 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+QUICK = ("squared", "untrained")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in VARIANTS]
+)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_setting_keeps_the_laws(name):
     check_method(VARIANTS[name])

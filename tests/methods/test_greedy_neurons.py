@@ -131,7 +131,10 @@ def test_activations_that_are_not_finite_are_refused():
     [
         tb.methods.GreedyNeurons(density=0.3, repeat=False),
         tb.methods.GreedyNeurons(density=0.3, examples=30, epochs=1),
-        tb.methods.GreedyNeurons(density=0.3, until=tb.methods.EnoughPretraining(first=2, examples=40, stop=False)),
+        pytest.param(
+            tb.methods.GreedyNeurons(density=0.3, until=tb.methods.EnoughPretraining(first=2, examples=40, stop=False)),
+            marks=pytest.mark.slow,
+        ),
         tb.methods.GreedyNeurons(density=0.3, until=tb.methods.EnoughPretraining(at=("1ep",), patience=1)),
     ],
     ids=["no repetition", "one epoch", "draws", "until"],

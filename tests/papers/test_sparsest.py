@@ -466,6 +466,7 @@ def test_pruning_keeps_what_is_asked_for_and_trains_nothing_twice(tmp_path, monk
     assert found[0].reaching(1.0) is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")
 def test_a_ticket_that_diverges_counts_as_guessing_and_stops_no_other(tmp_path, monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
@@ -524,6 +525,7 @@ def test_pruning_iteratively_together_is_what_the_method_does_alone(tmp_path):
     assert own.cells[0].accuracy == pytest.approx(tb.train(task, ticket, seed=0).metric, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_sparse_training_is_measured_as_it_was_left(tmp_path):
     recipe = replace(FAST, batch=128)
     (own,) = pruned(replace(GRID, methods=("rigl",), requests=(300,), recipe=recipe), engine(tmp_path))
@@ -675,6 +677,7 @@ def test_the_command_draws_what_it_found_and_goes_on_where_it_was(tmp_path, monk
     assert len(train.trained) == again
 
 
+@pytest.mark.slow
 def test_the_command_prunes_beside_the_search(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     standin(monkeypatch, 22)

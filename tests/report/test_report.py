@@ -149,10 +149,14 @@ def test_pictures_lie_beside_the_page(whole):
         ([], []),
         ([run("", "", 1.0, 0)], []),
         ([run("imp", "", 0.1, 0)], []),
-        study(("imp",), (0.1,), 1),
+        pytest.param(*study(("imp",), (0.1,), 1), marks=pytest.mark.slow),
         ([run("imp", "", 0.1, s, history=(), layers={}, search={}, training={}) for s in range(2)], []),
         ([run("imp", "", 0.1, s, metric=math.nan, validation=math.nan) for s in range(2)], []),
-        ([run("", "", 1.0, 0, epochs=8), run("", "", 1.0, 0, epochs=16), run("imp", "", 0.1, 1)], []),
+        pytest.param(
+            [run("", "", 1.0, 0, epochs=8), run("", "", 1.0, 0, epochs=16), run("imp", "", 0.1, 1)],
+            [],
+            marks=pytest.mark.slow,
+        ),
         ([run("imp", "", 0.1, 0, history=({"epoch": 1.0, "validation_metric": 0.5}, {"epoch": 2.0}))], []),
     ],
 )

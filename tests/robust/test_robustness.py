@@ -149,6 +149,7 @@ def test_more_robust_is_better_whichever_way_a_measure_counts():
     assert found["noise, MSP FPR95"].mean == pytest.approx(0.1, abs=0.002)
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_was_tried(tmp_path):
     results, verdicts = study(methods=("imp",), densities=(0.2,))
     known = {"clean": 0.9, "FGSM 1/255": 0.7, "PGD 1/255": 0.6, "severity 1": 0.8, "noise, MSP FPR95": 0.3}

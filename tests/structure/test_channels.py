@@ -72,7 +72,9 @@ def test_removed_channels_emit_exactly_zero_while_the_network_trains(name):
     chosen = units.choose(tb.scores.random(model), 0.5, scope="layerwise", within=None, floor=1)
     mask = units.expand(chosen, dict(model.named_parameters()))
     seen: dict[str, torch.Tensor] = {}
-    for group in chosen:
+    removed = units.families.removed(chosen)
+    layers = [group.name for group in units.groups if group.name in removed and any(s.scored for s in group.slices)]
+    for group in layers:
         last = units.wiring.norms.get(group, group)
         model.get_submodule(last).register_forward_hook(
             lambda own, given, out, group=group: seen.__setitem__(group, out.detach())
@@ -80,7 +82,7 @@ def test_removed_channels_emit_exactly_zero_while_the_network_trains(name):
     with tb.attach(mask, model):
         model.train()(x)
     for group, outputs in seen.items():
-        dead = ~chosen[group]
+        dead = removed[group]
         own = outputs.movedim(1, 0) if outputs.ndim > 2 else outputs.T
         assert not own[dead].any(), group
         assert own[~dead].any(), group
@@ -139,9 +141,12 @@ class Tied(nn.Module):
         return self.last(self.twice(self.twice(self.two(self.one(x)))))
 
 
-def test_layers_that_share_weights_or_are_called_twice_are_kept_whole():
+def test_layers_that_share_weights_are_kept_whole_and_one_that_is_called_twice_is_fed_by_itself():
     network_of = wiring_of(Tied(), meta(torch.randn(2, 6)))
-    assert {group.name for group in network_of.groups} == {"last", "last inputs"}
+    assert {group.name for group in network_of.groups} == {"twice", "twice inputs", "last", "last inputs"}
+    assert network_of.fed_by("twice") == {"twice inputs", "last inputs"}
+    everything = {"twice": torch.ones(6, dtype=torch.bool), "twice inputs": torch.ones(6, dtype=torch.bool)}
+    assert not network_of.removable(everything)["twice"].any()
 
 
 @pytest.mark.parametrize("name", ["shuffle", "random", "fresh-init", "inverted", "erk", "magnitude-init"])

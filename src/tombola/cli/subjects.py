@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
+from functools import reduce
 from inspect import cleandoc
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import arg
 
@@ -20,6 +23,7 @@ from tombola.tickets import Ticket
 
 Include = Annotated[tuple[str, ...], arg(help="patterns of names: only these parameters may lose weights")]
 Exclude = Annotated[tuple[str, ...], arg(help="patterns of names: these parameters lose no weights")]
+Biases = Annotated[bool, arg(help="let the biases of prunable layers lose numbers too")]
 
 
 def settings_class(method: Method) -> type:
@@ -43,6 +47,7 @@ def settings_class(method: Method) -> type:
         value = getattr(method, setting.name)
         if isinstance(value, Prunable):
             columns += [("include", Include, value.include), ("exclude", Exclude, value.exclude)]
+            columns.append(("biases", Biases, value.biases))
         elif setting.name == "granularity":
             columns.append((setting.name, str, value.name))
         elif is_dataclass(value):
@@ -51,7 +56,7 @@ def settings_class(method: Method) -> type:
                 kind = Annotated[type(value), arg(help=prose(type(value).__doc__))]  # ty: ignore[invalid-type-form]
                 columns.append((setting.name, kind, value))
         elif not callable(value) and (value is not None or not any(map(is_dataclass, get_args(hints[setting.name])))):
-            columns.append((setting.name, hints[setting.name], value))
+            columns.append((setting.name, _plain(hints[setting.name]), value))
     settings = make_dataclass(
         type(method).__name__, [(name, kind, field(default=default)) for name, kind, default in columns], frozen=True
     )
@@ -64,6 +69,14 @@ def settings_class(method: Method) -> type:
     return settings
 
 
+def _plain(hint: Any) -> Any:
+    """What the command line can say of an annotation: its members that are no dataclasses."""
+    members = get_args(hint)
+    if get_origin(hint) not in (Union, UnionType) or not any(map(is_dataclass, members)):
+        return hint
+    return reduce(or_, (own for own in members if not is_dataclass(own)))
+
+
 def with_settings(method: Method, settings: Any) -> Method:
     """The method with other settings.
 
@@ -73,7 +86,7 @@ def with_settings(method: Method, settings: Any) -> Method:
     """
     values = {setting.name: getattr(settings, setting.name) for setting in fields(settings)}
     if "include" in values:
-        values["prunable"] = Prunable(include=values.pop("include"), exclude=values.pop("exclude"))
+        values["prunable"] = Prunable(**{name: values.pop(name) for name in ("include", "exclude", "biases")})
     if "granularity" in values:
         values["granularity"] = granularity(values["granularity"])
     return replace(method, **values)  # ty: ignore[invalid-argument-type]

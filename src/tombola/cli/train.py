@@ -75,8 +75,9 @@ def run(words: Sequence[str]) -> int:
     if options.run.json:
         print_json(asdict(result))
         return 0
+    whole = "" if result.network_density is None else f" ({result.network_density:.4g} of the whole network)"
     console().print(
         f"{result.arm}: test accuracy {result.metric:.2%} after {counted(result.epochs, 'epoch')} at density "
-        f"{result.weight_density:.4g}, seed {result.seed}, {work(result.training)}."
+        f"{result.weight_density:.4g}{whole}, seed {result.seed}, {work(result.training)}."
     )
     return 0

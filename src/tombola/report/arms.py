@@ -73,6 +73,12 @@ class ArmResults:
         return math.fsum(r.weight_density for r in self.results) / len(self.results)
 
     @property
+    def network_density(self) -> float | None:
+        """Share of all the network's parameters that are kept, mean over seeds; None if unknown."""
+        densities = [r.network_density for r in self.results if r.network_density is not None]
+        return math.fsum(densities) / len(densities) if densities else None
+
+    @property
     def effective_density(self) -> float | None:
         """Share of weights that are kept and lie on a path from input to output, mean over seeds; None if unknown."""
         densities = [r.effective_density for r in self.results if r.effective_density is not None]

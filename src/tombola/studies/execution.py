@@ -113,6 +113,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
             control=spec.control,
             density=spec.density,
             weight_density=mask.density if arm.ticket else 1.0,
+            network_density=arm.network_density(spec.seed),
             seed=spec.seed,
             metric=trained.metric,
             loss=trained.loss,
