@@ -82,6 +82,8 @@ def test_the_line_of_two_masks_runs_over_their_intersection():
 def test_networks_of_other_shapes_are_refused():
     with pytest.raises(tb.TombolaError, match=r"'weight' is \(2, 3\) in one and \(2, 4\)"):
         Ends(nn.Linear(3, 2), nn.Linear(4, 2))
+    with pytest.raises(tb.TombolaError, match="z"):
+        Ends(nn.Linear(3, 2), nn.Linear(3, 2), (tb.Mask.of({"z": torch.ones(2)}),) * 2)
 
 
 def test_copies_share_start_and_mask_and_differ_in_order():
@@ -119,7 +121,9 @@ def test_the_order_of_the_data_without_effect_is_said():
     assert "has 8 samples" in notes
 
 
-@pytest.mark.parametrize(("boundary", "asked", "earliest"), [(37, [0], 37), (0, [0], 0), (5, [40], 5), (80, [0], 80), (99, [0], None)])
+@pytest.mark.parametrize(
+    ("boundary", "asked", "earliest"), [(37, [0], 37), (0, [0], 0), (5, [40], 5), (80, [0], 80), (99, [0], None)]
+)
 def test_bisection_ends_at_a_measured_stable_point_beside_an_unstable_one(boundary, asked, earliest):
     """Six steps an epoch, so that it goes on to single steps; training is stable from the boundary on."""
 
@@ -147,7 +151,10 @@ def test_bisection_ends_at_a_measured_stable_point_beside_an_unstable_one(bounda
         ({"at": ["start"]}, "no start of its own"),
         ({"at": ["2ep"]}, "ends after 12 steps"),
         ({"orders": 1}, "at least 1 and 2"),
-        ({"points": 2}, "at least 3"),
+        ({"orders": "2"}, "at least 1 and 2"),
+        ({"subject": "imp"}, "the subject is a str"),
+        ({"subject": tb.Mask({})}, "the subject is a Mask"),
+        ({"points": 2}, "from 3 on"),
         ({"splits": "test"}, "splits is"),
         ({"statistics": ("new",)}, "statistics is"),
         ({"limit": float("nan")}, "limit is"),
@@ -187,3 +194,22 @@ def test_the_command(tmp_path, capsys):
     (tmp_path / "s" / "stability.json").write_text("mine")
     assert main(words) == 2
     assert "was not written by Tombola" in capsys.readouterr().err
+
+
+def test_check_explains_why_a_ticket_does_not_win(tmp_path, capsys):
+    words = ["check", "random", "--density", "0.5", "--seeds", "1", "--controls", "random", "--recipe.epochs", "1"]
+    words += ["--width", "0.1", "--device", "cpu", "--out", str(tmp_path), "--explain", "--json"]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["verdicts"][0]["wins"] is None
+    assert told["explanation"]["points"][0]["step"] == 0
+    assert told["explanation"]["sentence"].startswith("Training from the initialisation is")
+
+
+def test_the_advised_command_rewinds_to_a_measured_point():
+    from tombola.cli.explain import _command
+
+    point = Point("40it", 40, (), 0.02, 2)
+    words = ["--density", "0.1", "--seeds", "3", "--recipe.lr", "0.5", "--explain", "--model", "lenet5"]
+    expected = "tombola find imp --rewind 40it --density 0.1 --recipe.lr 0.5 --model lenet5"
+    assert _command("imp", words, point) == expected

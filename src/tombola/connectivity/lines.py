@@ -16,7 +16,7 @@ from tombola.errors import TombolaError
 from tombola.scores import Batch, batch_size
 from tombola.shrinking import recalibrate
 from tombola.structure import BATCH_NORMS
-from tombola.tickets import Mask, parameters_of, put_values, tensors_of
+from tombola.tickets import Mask, check_fits, parameters_of, put_values, tensors_of
 from tombola.training import Split, Task, evaluate, own_randomness, pairs_of, with_recipe
 
 Statistics = Literal["anew", "interpolated"]
@@ -91,6 +91,8 @@ class Ends:
                 f"no line joins these networks: '{name}' is {one.get(name)} in one and {other.get(name)} in the other; "
                 "give two networks of one architecture"
             )
+        for mask in self.masks or ():
+            check_fits(mask, parameters_of(self.first))
 
     @property
     def differ_in_mask(self) -> bool:
@@ -193,8 +195,8 @@ def barrier(
 
 def check_lines(points: int, splits: Sequence[str], statistics: Sequence[str]) -> None:
     """Raise TombolaError unless lines can be measured so."""
-    if points < 3:
-        raise TombolaError(f"points is {points}; give at least 3, since both ends are among them")
+    if not isinstance(points, int) or points < 3:
+        raise TombolaError(f"points is {points}; give a whole number from 3 on, since both ends are among them")
     for given, known, what in (
         (splits, ("train", "validation", "test"), "splits"),
         (statistics, ("anew", "interpolated"), "statistics"),

@@ -287,6 +287,12 @@ def _bisected(
 
 
 def _check(subject: Ticket | Method | None, at: Sequence[str] | None, inits: int, orders: int, limit: float) -> None:
+    if not (subject is None or isinstance(subject, Ticket) or callable(getattr(subject, "find", None))) or isinstance(
+        subject, str
+    ):
+        raise TombolaError(
+            f"the subject is a {type(subject).__name__}; give a ticket, a method as tb.method('imp'), or None for dense"
+        )
     if isinstance(at, str):
         raise TombolaError(f"at is {at!r}; give a list of points, as [{at!r}]")
     for point in at or ():
@@ -294,7 +300,7 @@ def _check(subject: Ticket | Method | None, at: Sequence[str] | None, inits: int
             Step.parse(point)
         elif subject is None:
             raise TombolaError("the dense network has no start of its own; give its points as '0it' or '500it'")
-    if inits < 1 or orders < 2:
+    if not (isinstance(inits, int) and isinstance(orders, int)) or inits < 1 or orders < 2:
         raise TombolaError(f"inits is {inits} and orders is {orders}; give at least 1 and 2, since pairs are compared")
     if not (math.isfinite(limit) and limit > 0):
         raise TombolaError(f"limit is {limit}; give a barrier above 0, as {LIMIT}")
