@@ -1,4 +1,4 @@
-from . import connectivity, evidence, methods, robust, scores, shrinking, structure, studies, testing, tickets, training
+from . import evidence, methods, robust, scores, shrinking, structure, studies, testing, tickets, training
 from .connectivity import stability
 from .errors import TombolaError
 from .evidence import Verdict
@@ -37,7 +37,6 @@ __all__ = [
     "attach",
     "check",
     "compare",
-    "connectivity",
     "evidence",
     "execute",
     "find",
