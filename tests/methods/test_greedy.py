@@ -21,7 +21,7 @@ from tombola.methods.channel_imitation import gram, imitation_weights
 from tombola.methods.greedy_search import Goal, first, mean_metric, select_channels
 from tombola.methods.prefix_cache import PrefixCache
 from tombola.scores import forward
-from tombola.structure import Channels, fold, silenced_sites, sites_of
+from tombola.structure import SeparateChannels, fold, silenced_sites, sites_of
 from tombola.testing import check_method, toy_network, toy_task
 from tombola.tickets import Mask, attach, tensors_of
 from tombola.training import Run, Until, accuracy, half_squared_error, mixed

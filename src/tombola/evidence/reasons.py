@@ -28,18 +28,20 @@ def reasons(
     primary = comparisons[0].measure
     rows = list(zip(comparisons, requirements, found.worst.tolist(), found.best.tolist(), strict=True))
     if found.wins and not missing:
-        kept = [_kept_up(primary, c, r, worst) for c, r, worst, _ in rows if r.above < 0]
-        beaten = [f"{c.against} ({_at_least(c, worst)})" for c, r, worst, _ in rows if r.above == 0]
-        return (*kept, f"better than {listed(beaten)}")
+        kept = [_kept_up(primary, c, r, worst) for c, r, worst, _ in rows if not r.is_control]
+        beaten = [(c, worst) for c, r, worst, _ in rows if r.is_control]
+        least = listed(primary.amount(worst).removesuffix(" points") for _, worst in beaten)
+        unit = " points" if primary.share else ""
+        return (*kept, f"better than {listed(c.against for c, _ in beaten)} by at least {least}{unit}")
     if found.loses:
         return tuple(_failed(primary, c, r, best) for (c, r, _, best), no in zip(rows, found.failed, strict=True) if no)
     absent = (f"the control{'s' * (len(missing) > 1)} {listed(missing)} did not run",) if missing else ()
     if len(comparisons[0].differences) < 2:
         return (*absent, "one seed shows nothing")
-    return (
-        *absent,
-        *(_open(primary, c, r, worst) for (c, r, worst, _), yes in zip(rows, found.met, strict=True) if not yes),
-    )
+    unmet = [(c, r, worst) for (c, r, worst, _), met in zip(rows, found.met, strict=True) if not met]
+    behind = [_behind(primary, c, r, worst) for c, r, worst in unmet if not r.is_control]
+    level = [f"{c.against} ({c.measure.signed(c.mean)})" for c, r, _ in unmet if r.is_control]
+    return (*absent, *behind, *([f"not surely better than {listed(level)}"] if level else []))
 
 
 def listed(parts: Iterable[str]) -> str:
@@ -60,38 +62,29 @@ def meaning_of(control: str) -> str:
 
 
 def _kept_up(primary: Measure, c: Comparison, requirement: Requirement, worst: float) -> str:
-    side = f"at worst {_below(c, worst)}" if worst < 0 else f"at least {_above(c, worst)}"
-    margin = c.measure.limit(-requirement.above)
-    return f"not worse than {_dense(c, primary)} by as much as the margin of {margin} ({side})"
+    dense, margin = _dense(c, primary), c.measure.limit(requirement.margin).removesuffix(" points")
+    if worst >= 0:
+        return f"at least {_above(c, worst)} {dense}"
+    return f"at worst {_below(c, worst)} {dense}, less than the margin of {margin}"
 
 
 def _failed(primary: Measure, c: Comparison, requirement: Requirement, best: float) -> str:
-    mean = c.measure.sign * c.mean
-    if requirement.above < 0 or not requirement.below:
-        margin = c.measure.limit(-requirement.below)
-        return f"{_below(c, mean)} {_dense(c, primary)}, more than the margin of {margin} (at least {_amount(c, best)})"
+    mean, margin = c.measure.sign * c.mean, c.measure.limit(requirement.margin).removesuffix(" points")
+    if not requirement.is_control:
+        least = c.measure.amount(best).removesuffix(" points")
+        return f"{_below(c, mean)} {_dense(c, primary)}, at least {least} and so more than the margin of {margin}"
+    at_most = f"at most {_above(c, best)}" if best > 0 else f"at least {_below(c, best)}"
     means = meaning_of(c.against)
-    at_most = _above(c, best) if best > 0 else _below(c, best)
-    said = (
-        f"not better than its control '{c.against}' by as much as the margin of {c.measure.limit(requirement.below)} "
-        f"({c.measure.signed(c.mean)}, at most {at_most})"
-    )
+    said = f"not better than {c.against} by the margin of {margin} ({c.measure.signed(c.mean)}, {at_most} it)"
     return f"{said}: {means}" if means else said
 
 
-def _open(primary: Measure, c: Comparison, requirement: Requirement, worst: float) -> str:
-    mean = c.measure.signed(c.mean)
-    unbounded = worst == float("-inf")
-    if requirement.above < 0:
-        margin = c.measure.limit(-requirement.above)
-        if c.outcome == "worse":
-            return f"worse than {_dense(c, primary)} ({mean}), but not surely by more than the margin of {margin}"
-        how_far = "" if unbounded else f", perhaps {_below(c, worst)}"
-        return f"not surely within {margin} of {_dense(c, primary)} ({mean}{how_far})"
+def _behind(primary: Measure, c: Comparison, requirement: Requirement, worst: float) -> str:
+    mean, margin = c.measure.signed(c.mean), c.measure.limit(requirement.margin)
     if c.outcome == "worse":
-        return f"worse than its control '{c.against}' ({mean}), but that is not sure enough among several arms"
-    how_far = "" if unbounded else f", perhaps {_below(c, worst)}"
-    return f"not surely better than its control '{c.against}' ({mean}{how_far})"
+        return f"worse than {_dense(c, primary)} ({mean}), but not surely by more than the margin of {margin}"
+    how_far = "" if worst == float("-inf") else f", perhaps {_below(c, worst)} it"
+    return f"not surely within {margin} of {_dense(c, primary)} ({mean}{how_far})"
 
 
 def _dense(c: Comparison, primary: Measure) -> str:
@@ -99,17 +92,9 @@ def _dense(c: Comparison, primary: Measure) -> str:
     return "dense" if c.measure == primary else f"dense in {c.measure.name}"
 
 
-def _amount(c: Comparison, value: float) -> str:
-    return c.measure.amount(value)
-
-
 def _above(c: Comparison, value: float) -> str:
-    return f"{_amount(c, value)} {'below' if c.measure.lower else 'above'}"
+    return f"{c.measure.amount(value)} {'below' if c.measure.lower else 'above'}"
 
 
 def _below(c: Comparison, value: float) -> str:
-    return f"{_amount(c, value)} {'above' if c.measure.lower else 'below'}"
-
-
-def _at_least(c: Comparison, worst: float) -> str:
-    return f"by {_amount(c, worst)} at least"
+    return f"{c.measure.amount(value)} {'above' if c.measure.lower else 'below'}"

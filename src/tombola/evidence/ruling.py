@@ -27,6 +27,7 @@ class Requirement:
             not beaten by a difference that counts.
         alpha: the chance that an advantage of `above` seems larger.
         step: of the grid on which advantages lie.
+        is_control: whether the arm is a control.
     """
 
     against: str
@@ -34,16 +35,22 @@ class Requirement:
     below: float
     alpha: float
     step: float = 0.0
+    is_control: bool = False
+
+    @property
+    def margin(self) -> float:
+        """The difference that counts."""
+        return abs(self.below)
 
     @staticmethod
-    def against_dense(margin: float, step: float = 0.0, name: str = "dense") -> Requirement:
+    def against_dense(margin: float, step: float = 0.0) -> Requirement:
         """Not worse by as much as the margin: the end of the 90 % interval decides."""
-        return Requirement(name, -margin, -margin, ALPHA, step)
+        return Requirement("dense", -margin, -margin, ALPHA, step)
 
     @staticmethod
     def against_control(name: str, margin: float, step: float = 0.0) -> Requirement:
         """Better: the end of the 95 % interval decides."""
-        return Requirement(name, 0.0, margin, ALPHA / 2, step)
+        return Requirement(name, 0.0, margin, ALPHA / 2, step, is_control=True)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Verdict:
     def summary(self) -> str:
         """The verdict in one line, with its reasons."""
         word = {True: "wins", False: "does not win", None: "undecided"}[self.wins]
-        return f"{self.subject} at {self.density:.4g}: {word} over {self._over()} ({self._because()})"
+        return f"{self.subject} at {self.density:.4g}: {word} over {self._over()}: {self._because()}"
 
     @property
     def reason(self) -> str:

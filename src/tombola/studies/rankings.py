@@ -34,17 +34,16 @@ def rankings(rows: Rows, equal_cost: bool = False) -> tuple[Ranking, ...]:
 def _tickets(rows: Rows) -> dict[float, dict[str, dict[int, Result]]]:
     """The tickets' results by density, method and seed, where two methods have the density."""
     found: dict[float, dict[str, dict[int, Result]]] = {}
-    for label, _ in rows.subjects:
-        tickets = rows.arms(label)["ticket"]
+    for place in range(len(rows.subjects)):
+        tickets = rows.arms(place)["ticket"]
         by_method = found.setdefault(round(tickets[0].density, 9), {})
         by_method[tickets[0].method] = {result.seed: result for result in tickets}
     return {density: methods for density, methods in sorted(found.items(), reverse=True) if len(methods) > 1}
 
 
 def _ranked(rows: Rows, found: Mapping[float, Trained], equal: bool) -> tuple[Ranking, ...]:
-    measure = rows.verdict(rows.subjects[0][0]).measure
-    margins = [rows.verdict(label).margin for label, _ in rows.subjects]
-    margin, looks = max(margins), rows.plan.looks
+    verdicts = [rows.verdict(place) for place in range(len(rows.subjects))]
+    measure, margin, looks = verdicts[0].measure, max(own.margin for own in verdicts), rows.plan.looks
     values = {
         density: {method: {seed: result.metric for seed, result in by_seed.items()} for method, by_seed in own.items()}
         for density, own in found.items()
@@ -69,9 +68,9 @@ def _at_equal_cost(rows: Rows, found: Mapping[float, Trained]) -> dict[float, di
     """
     specs = {
         (round(first.density, 9), first.method, row["ticket"].seed): row["ticket"]
-        for label, _ in rows.subjects
-        for first in rows.arms(label)["ticket"][:1]
-        for row in rows.specs[label]
+        for place in range(len(rows.subjects))
+        for first in rows.arms(place)["ticket"][:1]
+        for row in rows.specs[place]
     }
     longer = {}
     for density, methods in found.items():

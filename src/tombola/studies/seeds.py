@@ -50,23 +50,28 @@ class Plan:
 
 
 class Rows:
-    """The results of one study: of each subject, each arm's by seed."""
+    """The results of one study: of each subject, by its place among them, each arm's by seed.
+
+    Args:
+        plan: what is compared.
+        subjects: what is compared with its controls and dense, each with what it is called; several may be called the
+            same and differ in density.
+        engine: where results are kept, and what carries runs out.
+    """
 
     def __init__(self, plan: Plan, subjects: Sequence[tuple[str, Ticket | Method]], engine: Engine) -> None:
         self.plan, self.subjects, self.engine = plan, tuple(subjects), engine
-        self.specs: dict[str, list[dict[str, RunSpec]]] = {label: [] for label, _ in subjects}
+        self.specs: list[list[dict[str, RunSpec]]] = [[] for _ in subjects]
         self._results: dict[tuple[object, ...], Result] = {}
 
-    def run(self, labels: Sequence[str], seeds: int) -> None:
+    def run(self, places: Sequence[int], seeds: int) -> None:
         """Carry out the runs of some subjects up to a number of seeds."""
-        new: list[RunSpec] = []
-        tickets = self._tickets(labels, seeds)
-        for label, subject in self.subjects:
-            if label in labels:
-                rows = self.specs[label]
-                rows += [self._arms(label, subject, seed, tickets) for seed in range(len(rows), seeds)]
-                new += [spec for row in rows for spec in row.values()]
-        unique = {key: spec for spec in new if (key := _key(spec)) not in self._results}
+        tickets = self._tickets(places, seeds)
+        for place in places:
+            rows = self.specs[place]
+            rows += [self._arms(place, seed, tickets) for seed in range(len(rows), seeds)]
+        asked = [spec for place in places for row in self.specs[place] for spec in row.values()]
+        unique = {key: spec for spec in asked if (key := _key(spec)) not in self._results}
         made = execute(list(unique.values()), self.engine.store, self.engine.executor)
         self._results |= dict(zip(unique, made, strict=True))
 
@@ -74,27 +79,24 @@ class Rows:
     def results(self) -> tuple[Result, ...]:
         """Every run once; a method that has two names has its runs once, and a row by each."""
         named = {
-            (spec.method, _key(spec)): self._of(spec)
-            for rows in self.specs.values()
-            for row in rows
-            for spec in row.values()
+            (spec.method, _key(spec)): self._of(spec) for rows in self.specs for row in rows for spec in row.values()
         }
         return tuple(named.values())
 
-    def arms(self, label: str) -> dict[str, list[Result]]:
+    def arms(self, place: int) -> dict[str, list[Result]]:
         """A subject's results by arm, in the order of the seeds."""
-        rows = self.specs[label]
+        rows = self.specs[place]
         return {name: [self._of(row[name]) for row in rows] for name in rows[0]}
 
-    def seconds(self, label: str) -> float:
+    def seconds(self, place: int) -> float:
         """What a seed of a subject took, mean over seeds: its search, and the training of all its arms."""
-        arms = [result for arm in self.arms(label).values() for result in arm]
+        arms = [result for arm in self.arms(place).values() for result in arm]
         spent = [ledger.get("seconds", 0.0) for result in arms for ledger in (result.search, result.training)]
-        return math.fsum(spent) / len(self.specs[label])
+        return math.fsum(spent) / len(self.specs[place])
 
-    def verdict(self, label: str) -> Verdict:
+    def verdict(self, place: int) -> Verdict:
         """The verdict on a subject, from all its seeds."""
-        arms, plan = self.arms(label), self.plan
+        arms, plan = self.arms(place), self.plan
         metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
         measure = plan.measure or measure_of(plan.task, [value for arm in metrics.values() for value in arm])
         first = arms["ticket"][0]
@@ -109,35 +111,35 @@ class Rows:
             first.method,
             first.density,
             metrics,
-            range(len(self.specs[label])),
+            range(len(self.specs[place])),
             plan.margin,
             tuple(dict.fromkeys(layer for result in arms["ticket"] for layer in result.collapsed)),
             measure=measure,
             also=also,
             looks=plan.looks,
-            seconds=self.seconds(label),
+            seconds=self.seconds(place),
         )
 
-    def _tickets(self, labels: Sequence[str], seeds: int) -> dict[tuple[str, int], Ticket]:
+    def _tickets(self, places: Sequence[int], seeds: int) -> dict[tuple[int, int], Ticket]:
         """The tickets of what has no runs yet, searched wherever the engine carries out work."""
         asked = [
-            (label, RunSpec(self.plan.task, subject, seed=seed, label=label))
-            for label, subject in self.subjects
-            if label in labels and not isinstance(subject, Ticket)
-            for seed in range(len(self.specs[label]), seeds)
+            (place, RunSpec(self.plan.task, subject, seed=seed, label=label))
+            for place in places
+            for label, subject in [self.subjects[place]]
+            if not isinstance(subject, Ticket)
+            for seed in range(len(self.specs[place]), seeds)
         ]
         searches = search_all([spec for _, spec in asked], self.engine)
-        return {(label, spec.seed): found(run) for (label, spec), run in zip(asked, searches, strict=True)}
+        return {(place, spec.seed): found(run) for (place, spec), run in zip(asked, searches, strict=True)}
 
-    def _arms(
-        self, label: str, subject: Ticket | Method, seed: int, tickets: Mapping[tuple[str, int], Ticket]
-    ) -> dict[str, RunSpec]:
+    def _arms(self, place: int, seed: int, tickets: Mapping[tuple[int, int], Ticket]) -> dict[str, RunSpec]:
         """The runs of one subject and seed by arm: the ticket, each control, and dense for as long as they train."""
+        label, subject = self.subjects[place]
         plan = self.plan
         if isinstance(subject, Ticket):
             ticket, init = subject, subject.provenance.seed
         else:
-            ticket, init = tickets[label, seed], None
+            ticket, init = tickets[place, seed], None
         own = RunSpec(
             plan.task,
             subject,
@@ -155,9 +157,9 @@ class Rows:
 
 def fixed(rows: Rows, seeds: int) -> tuple[Verdict, ...]:
     """The verdicts after a number of seeds that was fixed before."""
-    labels = [label for label, _ in rows.subjects]
-    rows.run(labels, seeds)
-    return tuple(map(rows.verdict, labels))
+    places = range(len(rows.subjects))
+    rows.run(places, seeds)
+    return tuple(map(rows.verdict, places))
 
 
 def until_decided(rows: Rows, looks: EachSeed, budget: float | None) -> tuple[Verdict, ...]:
@@ -171,27 +173,25 @@ def until_decided(rows: Rows, looks: EachSeed, budget: float | None) -> tuple[Ve
         looks: after each seed up to the most.
         budget: seconds; a seed that would go beyond is not begun. None for no limit.
     """
-    began, open_ones = time.monotonic(), [label for label, _ in rows.subjects]
-    verdicts: dict[str, Verdict] = {}
-    count = (
-        FIRST if budget is None else 1
-    )  # fewer than the first look has decide nothing, but may be all there is time for
+    began, open_ones = time.monotonic(), list(range(len(rows.subjects)))
+    verdicts: dict[int, Verdict] = {}
+    count = FIRST if budget is None else 1  # two seeds decide nothing, but may be all that there is time for
     while open_ones:
         before = time.monotonic()
         rows.run(open_ones, count)
         took = time.monotonic() - before
-        for label in open_ones:
-            verdict = rows.verdict(label)
+        for place in open_ones:
+            verdict = rows.verdict(place)
             futile = verdict.more is not None and verdict.more.futile
-            verdicts[label] = ended(verdict, "most" if count == looks.most else "futile" if futile else "")
+            verdicts[place] = ended(verdict, "most" if count == looks.most else "futile" if futile else "")
+        open_ones = [place for place in open_ones if not verdicts[place].ended]
         # What was on record took no time now: the next seed may well take what it took when it was made.
-        next_one = max(took, math.fsum(map(rows.seconds, open_ones)) if took < 1 else 0.0)
-        open_ones = [label for label in open_ones if not verdicts[label].ended]
+        next_one = took if took > 1 else math.fsum(map(rows.seconds, open_ones))
         if budget is not None and open_ones and time.monotonic() - began + next_one > budget:
-            verdicts |= {label: ended(verdicts[label], "budget") for label in open_ones}
+            verdicts |= {place: ended(verdicts[place], "budget") for place in open_ones}
             break
         count += 1
-    return tuple(verdicts[label] for label, _ in rows.subjects)
+    return tuple(verdicts[place] for place in range(len(rows.subjects)))
 
 
 def seconds_of(budget: float | str | None) -> float | None:
