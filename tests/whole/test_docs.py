@@ -48,7 +48,18 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "from tombola.scores import magnitude as my_score\nfrom tombola import OneShot as MyMethod\n"
     )
-    for command in ("find", "train", "check", "compare", "sanity", "robustness", "enough", "shrink", "sparsest"):
+    for command in (
+        "find",
+        "train",
+        "check",
+        "compare",
+        "sanity",
+        "robustness",
+        "enough",
+        "shrink",
+        "sparsest",
+        "stability",
+    ):
         module = importlib.import_module(f"tombola.cli.{command}")
         monkeypatch.setattr(module, "make_task", understood)
         if hasattr(module, "ticket_at"):

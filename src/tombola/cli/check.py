@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tombola.cli.compare import publish
+from tombola.cli.console import console
 from tombola.cli.deciding import DecidingOptions
+from tombola.cli.explain import explain
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
@@ -39,6 +41,8 @@ class CheckOptions:
     margin: float | None = None
     """difference in the metric that is too small to matter, in its own unit; if not given, 0.005 of a share such as
     accuracy (half a point), and for other metrics the spread of the dense network's over its seeds"""
+    explain: bool = False
+    """where it does not win, measure whether training is stable from where it starts, and from where it is"""
     out: Path = Path("runs/check")
     """folder of the runs and the report"""
 
@@ -72,6 +76,14 @@ def run(words: Sequence[str]) -> int:
     with engine(options.run, check.out) as runner:
         how = options.deciding.arguments(check.seeds, usual=5)
         study = compare(task, [subject], controls=check.controls, margin=check.margin, engine=runner, **how)
+        why = None
+        if check.explain and any(verdict.wins is not True for verdict in study.verdicts):
+            folder, show = check.out / "stability", not options.run.json
+            why = explain(task, subject, name, words[1:], runner, folder, show)
     title = f"Does {name} win on {options.task.data}?"
     command = shlex.join(["tombola", "check", *words])
-    return publish(study, check.out, title, command, dict(task.labels), options.run.json)
+    more = {} if why is None else why.to_json()
+    status = publish(study, check.out, title, command, dict(task.labels), options.run.json, more)
+    if why is not None and not options.run.json:
+        console().print(str(why))
+    return status

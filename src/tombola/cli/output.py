@@ -27,10 +27,14 @@ PICTURES = (
     "enough",
     "curves",
 )
-PICTURES += ("growth", "bounds", "network", "boundary", "rates", "pruned")
+PICTURES += ("stability", "growth", "bounds", "network", "boundary", "rates", "pruned")
 """What the pictures beside a report are called."""
 PAGES = ("report.html", "sparsest.html", "enough.html")
-STUDIES = {"study.json": (b'{"format":', b'{"results":'), "sparsest.json": (b'{"sentence":',)}
+STUDIES = {
+    "study.json": (b'{"format":', b'{"results":'),
+    "sparsest.json": (b'{"sentence":',),
+    "stability.json": (b'{"subject":',),
+}
 """How the files of studies begin, of this version and of the first."""
 
 

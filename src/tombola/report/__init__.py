@@ -2,6 +2,7 @@
 
 from tombola.report.arms import GatheredArms
 from tombola.report.html_page import write_report
+from tombola.report.line_curves import write_lines
 from tombola.report.prose import estimate
 from tombola.report.ranking_tables import ranking_table
 from tombola.report.results_table import results_table_for, savings_table
@@ -19,6 +20,7 @@ __all__ = [
     "robustness_table",
     "sanity_table",
     "savings_table",
+    "write_lines",
     "write_report",
     "write_search_curve",
 ]
