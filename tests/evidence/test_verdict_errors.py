@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from benchmarks.verdicts import BOUNDARIES, MET, MOST, Truth, rightly, simulated, wrongly
+
 from tombola.evidence import ONE_LOOK, EachSeed, Looks
 
 RUNS = 4000
