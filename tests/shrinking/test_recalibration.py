@@ -36,7 +36,8 @@ def test_statistics_are_those_of_the_smaller_network():
     first = small[0](torch.cat([inputs for inputs, _ in BATCHES]))
     assert torch.allclose(small[1].running_mean, first.mean((0, 2, 3)), atol=1e-6)
     assert small[1].momentum == 0.1
-    assert small.training and small[6].training
+    assert small.training
+    assert small[6].training
     assert torch.equal(model[1].running_mean, torch.zeros(8)), "the network that was given has changed"
 
 
