@@ -115,13 +115,17 @@ def masked_copy(model: Any, mask: Any) -> Any:
     return twin
 
 
+def as_double(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in float64 if it holds floating-point numbers."""
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
 def gap_between(one: Any, other: Any, inputs: Any) -> float:
     """The largest difference of outputs in float64 and evaluation mode, relative to the largest output."""
 
     def run(model: Any) -> Any:
         twin = copy.deepcopy(model).double().eval()
-        cast = lambda t: t.double() if t.is_floating_point() else t
-        given = {k: cast(v) for k, v in inputs.items()} if isinstance(inputs, dict) else cast(inputs)
+        given = {k: as_double(v) for k, v in inputs.items()} if isinstance(inputs, dict) else as_double(inputs)
         with torch.no_grad():
             return main_of(call(twin, given))
 

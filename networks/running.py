@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import resource
 import signal
 import sys
@@ -46,8 +47,8 @@ def late(*_: object) -> None:
 
 RUN: dict[str, Callable[[Case], dict[str, Any]]] = {
     "mask": job_mask, "synflow": job_synflow, "channels": job_channels, "channels-snip": job_channels_snip,
-    "head": job_head, "neuron": job_neuron, "blocks": job_blocks, "tp": job_tp, "tp-helped": job_tp_helped, "latency": job_latency,
-    "onnx": job_onnx,
+    "head": job_head, "neuron": job_neuron, "blocks": job_blocks, "tp": job_tp, "tp-helped": job_tp_helped,
+    "latency": job_latency, "onnx": job_onnx,
 }  # fmt: skip
 
 
@@ -104,8 +105,7 @@ def one(name: str, jobs: list[str], out: Any) -> None:
 def child(name: str, jobs: list[str], path: Path) -> None:
     """A network in a process of its own, which ends when it has used up its time."""
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
-    sys.stderr = open("/dev/null", "w")
-    with path.open("a") as out:
+    with path.open("a") as out, open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         one(name, jobs, out)
 
 
