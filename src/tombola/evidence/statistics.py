@@ -175,9 +175,9 @@ def holm(comparisons: Sequence[Comparison], looks: Looks = ONE_LOOK) -> tuple[Co
         The same comparisons in the same order. Intervals and outcomes are those of the level at which each was tested.
 
     Examples:
-        >>> alone = paired_comparison([0.912, 0.921, 0.905, 0.910], [0.90, 0.90, 0.90, 0.905], "shuffle")
-        >>> [comparison.outcome for comparison in holm([alone, alone])]
-        ['undecided', 'undecided']
+        >>> alone = paired_comparison([0.912, 0.921, 0.905, 0.915], [0.90, 0.90, 0.90, 0.905], "shuffle")
+        >>> alone.outcome, [comparison.outcome for comparison in holm([alone, alone])]
+        ('better', ['not worse', 'not worse'])
     """
     count = len(comparisons)
     corrected = [at_level(comparison, ALPHA / count, looks) for comparison in comparisons]

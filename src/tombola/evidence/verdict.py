@@ -179,7 +179,9 @@ def judge(
     Examples:
         >>> arms = {"ticket": [0.90, 0.92, 0.91], "dense": [0.90, 0.92, 0.911], "shuffle": [0.80, 0.83, 0.81]}
         >>> arms |= {"fresh-init": [0.85, 0.86, 0.86], "random": [0.79, 0.80, 0.83]}
-        >>> print(judge("snip", 0.1, arms, seeds=(0, 1, 2)))
+        >>> verdict = judge("snip", 0.1, arms, seeds=(0, 1, 2))
+        >>> verdict.wins, [comparison.outcome for comparison in verdict.comparisons]
+        (True, ['equivalent', 'better', 'better', 'better'])
     """
     ticket = results["ticket"]
     margin = margin_of(measure, results["dense"]) if margin is None else margin

@@ -205,7 +205,7 @@ def savings_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart
 
 
 def differences_chart(rows: Sequence[Row], colours: Mapping[str, str], what: str = "left − right") -> alt.VConcatChart:
-    """Differences of two arms with their 95 % intervals, one below the other, coloured by the finding.
+    """Differences of two arms with their intervals, one below the other, coloured by the finding.
 
     Args:
         rows: with expected (the label), unit, finding, mean, low and high; rows of one unit share an axis.

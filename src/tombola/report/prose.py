@@ -77,7 +77,7 @@ def shown(value: float, measure: Measure) -> str:
     """An arm's mean: in percent already, if it is one of shares.
 
     Examples:
-        >>> shown(97.314, ACCURACY), shown(-0.25, Measure("negative-mae", share=False))
+        >>> shown(97.314, Measure("accuracy")), shown(-0.25, Measure("negative-mae", share=False))
         ('97.31\\xa0%', '−0.25')
     """
     return percent(value) if measure.share else NOTHING if math.isnan(value) else minus(f"{value:.4g}")
