@@ -166,8 +166,9 @@ def _check_masked(score: Score, model: nn.Module) -> None:
     law(
         "masked",
         _close(_scores(score, zeroed), masked, 1e-4)
-        or not ignored
-        and _close(score(model, _batches(), toy_task().loss, seed=3, forward=multiplied), masked, 1e-4),
+        or (
+            not ignored and _close(score(model, _batches(), toy_task().loss, seed=3, forward=multiplied), masked, 1e-4)
+        ),
         "`mask` is not the same as zeroing the dead weights, nor as multiplying all weights by the mask",
     )
     again = score(model, _batches(), toy_task().loss, seed=3, mask=mask, forward=recomputed)

@@ -121,7 +121,8 @@ def _of_runs(claim: Claim, protocol: Any, report: ClaimReport, command: str) -> 
 - Made by {_sources(results)}."""
     return (
         ran,
-        f"""Differences are paired over seeds; of test accuracy, where an arm's name says nothing else. {_reading(report)}
+        f"""Differences are paired over seeds; of test accuracy, where an arm's name says nothing else.
+{_reading(report)}
 The test split is read once, after training.
 
 | arm | density | mean (95 % interval) | each seed | search |
@@ -149,7 +150,8 @@ def _of_figures(claim: Claim, protocol: Any, report: ClaimReport, command: str) 
 - Made by {_sources(taken)}."""
     return (
         ran,
-        f"""Differences are paired over seeds. {_reading(report)}
+        f"""Differences are paired over seeds.
+{_reading(report)}
 
 | figure | mean (95 % interval) | each seed |
 | --- | --- | --- |
@@ -174,9 +176,9 @@ def _rows(report: ClaimReport) -> list[list[str]]:
 
 def _reading(report: ClaimReport) -> str:
     """How a finding follows from a difference."""
-    return f"""*A > B* holds if the interval
-of A − B lies above 0; *A ≥ B* holds if it lies above −{_margins(report)}. Intervals are corrected for the
-number of expectations, so that all findings together are wrong with a chance of 5 % at most."""
+    return f"""*A > B* holds if the interval of A − B lies above 0; *A ≥ B* holds if it lies above −{_margins(report)}.
+Intervals are corrected for the number of expectations, so that all findings together are wrong with a chance of 5 % at
+most."""
 
 
 def _margins(report: ClaimReport) -> str:
