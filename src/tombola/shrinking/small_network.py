@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.nested import tensors_in
+from tombola.registry import lower_is_better
 from tombola.scores import Batches, Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
@@ -90,7 +91,8 @@ def shrink(
     if recalibrate is not None:
         take_statistics(small, recalibrate, forward)
     if data is not None:
-        warn_of_fall(*(mean_metric(own, data, metric, forward) for own in (model, small)))
+        before, after = (mean_metric(own, data, metric, forward) for own in (model, small))
+        warn_of_fall(before, after, bool(lower_is_better(metric)))
     if inner is not None:
         move_optimizer(inner, model, small, cuts.axes(model))
     return small

@@ -15,7 +15,7 @@ from tombola.methods import Method
 from tombola.robust import Robustness
 from tombola.studies.execution import execute, search_all
 from tombola.studies.executor import Engine
-from tombola.studies.measures import measure_of, to_measure, value_of
+from tombola.studies.measures import Better, measure_of, to_measure, value_of
 from tombola.studies.prepared import found
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
@@ -34,7 +34,7 @@ class Plan:
         task: what is learnt.
         controls: what each ticket must beat.
         margin: a smaller difference counts as none; the measure's own if None.
-        measure: what the task's metric is; found out from the task if None.
+        measure: what the task's metric is, or which of its values are better; found out from the task if None.
         also: further measures.
         looks: how often one looks.
         robustness: how trained networks are tried beyond the test split.
@@ -43,7 +43,7 @@ class Plan:
     task: Task
     controls: tuple[str, ...]
     margin: float | None = None
-    measure: Measure | None = None
+    measure: Measure | Better | None = None
     also: tuple[Measure, ...] = ()
     looks: Looks = ONE_LOOK
     robustness: Robustness | None = None
@@ -98,7 +98,7 @@ class Rows:
         """The verdict on a subject, from all its seeds."""
         arms, plan = self.arms(place), self.plan
         metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
-        measure = plan.measure or measure_of(plan.task, [value for arm in metrics.values() for value in arm])
+        measure = measure_of(plan.task, [value for arm in metrics.values() for value in arm], plan.measure)
         first = arms["ticket"][0]
         also = {
             kind: (
