@@ -76,7 +76,7 @@ def test_a_file_says_tasks_times_recipes_methods_and_sizes(here):
     (here / "a.toml").write_text(FILE + "[[recipes]]\nlr = 0.1\n[[recipes]]\nlr = 0.2\n")
     file = StudyFile.read(here / "a.toml")
     assert [(own.width, own.recipe.epochs, own.recipe.lr) for own in file.options()] == [(0.1, 1, 0.1), (0.1, 1, 0.2)]
-    (first, _) = file.comparisons()
+    (first, _) = file.grids()
     assert [(label, method.density) for label, method in first.subjects] == [("snip", 0.5), ("snip", 0.2)]
 
 
@@ -96,7 +96,7 @@ def test_a_file_says_tasks_times_recipes_methods_and_sizes(here):
 def test_what_no_study_can_say_is_refused_with_its_place(here, said, instead, words):
     (here / "a.toml").write_text(FILE.replace(said, instead))
     with pytest.raises(tb.TombolaError, match=words):
-        StudyFile.read(here / "a.toml").comparisons()
+        StudyFile.read(here / "a.toml").grids()
 
 
 def test_a_run_that_another_process_holds_is_passed_over_and_taken_when_it_lets_go(here):

@@ -49,9 +49,7 @@ class Saturation:
     settled: bool
 
 
-def saturation(
-    curve: Sequence[CurvePoint], tolerance: float, patience: int, lower: bool = False
-) -> Saturation | None:
+def saturation(curve: Sequence[CurvePoint], tolerance: float, patience: int, lower: bool = False) -> Saturation | None:
     """The saturation point of a curve; None before there is a draw.
 
     Draws are judged by medians of a draw and its two neighbours, so that one lucky or unlucky draw decides nothing. The

@@ -6,19 +6,19 @@ import re
 from functools import partial
 from typing import Any
 
-LOWER = frozenset(
-    "bce bler bpb bpc brier cer cost crps cross deviance distance divergence ece entropy err error errors fid fnr fpr "
-    "hausdorff huber kid kl latency lev logloss loss losses lpips mae mape maxae mce medae mer mse msle nll nlpd "
-    "nmse nrmse perplexity ppl regret residual residuals rmse rmsle rse seconds smape ter wasserstein wer wil".split()
+LOWER = re.compile(
+    "bce|bler|bpb|bpc|brier|cer|cost|crps|cross|deviance|distance|divergence|ece|entropy|err|errors?|fid|fnr|fpr|"
+    "hausdorff|huber|kid|kl|latency|lev|logloss|loss|losses|lpips|mae|mape|maxae|mce|medae|mer|mse|msle|nll|nlpd|nmse|"
+    "nrmse|perplexity|ppl|regret|residuals?|rmse|rmsle|rse|seconds|smape|ter|wasserstein|wer|wil"
 )
 """Words in names of errors, of which less is better."""
-HIGHER = frozenset(
-    "acc accuracies accuracy agreement ap auc auprc auroc bleu chrf correct correlation dice f1 f2 fbeta gini hits "
-    "iou jaccard kappa likelihood map mcc meteor miou mrr ndcg pearson precision psnr r2 recall rouge sensitivity "
-    "similarity spearman specificity ssim tnr tpr".split()
+HIGHER = re.compile(
+    "acc|accurac(y|ies)|agreement|ap|auc|auprc|auroc|bleu|chrf|correct|correlation|dice|f1|f2|fbeta|gini|hits|iou|"
+    "jaccard|kappa|likelihood|map|mcc|meteor|miou|mrr|ndcg|pearson|precision|psnr|r2|recall|rouge|sensitivity|"
+    "similarity|spearman|specificity|ssim|tnr|tpr"
 )
 """Words in names of what more is better of."""
-TURNED = frozenset("inv inverse minus neg negated negative".split())
+TURNED = re.compile("inv|inverse|minus|neg|negated|negative")
 """Words that turn a name round."""
 WORD = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
 """A word of a name, in snake_case and in CamelCase."""
@@ -42,10 +42,9 @@ def lower_is_better(metric: Any) -> bool | None:
     if isinstance(said := getattr(metric, "higher_is_better", None), bool):
         return not said
     words = words_of(metric)
-    errors, merits = not LOWER.isdisjoint(words), not HIGHER.isdisjoint(words)
-    if errors == merits:
-        return None
-    return errors ^ bool(sum(word in TURNED for word in words) % 2)
+    is_error, is_merit = (any(map(known.fullmatch, words)) for known in (LOWER, HIGHER))
+    is_turned = sum(map(bool, map(TURNED.fullmatch, words))) % 2 == 1
+    return None if is_error == is_merit else is_error != is_turned
 
 
 def name_of(metric: Any) -> str:

@@ -109,7 +109,7 @@ def warn_of_fall(before: float, after: float, lower: bool = False) -> None:
         lower: a smaller metric is better.
     """
     if (after - before if lower else before - after) >= FALL:
-        is_share = 0 <= min(before, after) and max(before, after) <= 1 and not lower
+        is_share = min(before, after) >= 0 and max(before, after) <= 1 and not lower
         first, then = (f"{value:.1%}" if is_share else f"{value:.4g}" for value in (before, after))
         warnings.warn(
             f"the metric {'rose' if lower else 'fell'} from {first} to {then} with what the mask removes; train the "

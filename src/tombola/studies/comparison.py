@@ -21,9 +21,9 @@ from tombola.robust import Robustness
 from tombola.studies.executor import Engine, Serial
 from tombola.studies.frames import dataframe, rows_of
 from tombola.studies.measures import Better, check_direction, further
-from tombola.studies.rankings import rankings
+from tombola.studies.plan import Plan
 from tombola.studies.result import Result
-from tombola.studies.seeds import Plan, Rows, fixed, seconds_of, until_decided
+from tombola.studies.seeds import Rows, fixed, seconds_of, until_decided
 from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
 from tombola.tickets import Ticket
@@ -211,7 +211,7 @@ def compare(
         plan = Plan(task, tuple(controls), margin, measure, further_measures, looks, robustness)
         rows = Rows(plan, labelled(subjects), engine)
         verdicts = until_decided(rows, looks, limit) if isinstance(looks, EachSeed) else fixed(rows, seeds)
-        return Study(rows.results, verdicts, rankings=rankings(rows, equal_cost))
+        return Study(rows.results, verdicts, rankings=rows.ranked(equal_cost))
 
 
 def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[str, Subject]]:
