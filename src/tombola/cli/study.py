@@ -106,6 +106,7 @@ def run(words: Sequence[str]) -> int:
     agenda = order.agenda()
     for grid in agenda.grids:
         check_direction(grid.plan.task, grid.plan.measure)
+    agenda.look_at_tasks()
     if options.dry_run:
         return _price(agenda, options)
     if options.fresh:

@@ -17,6 +17,7 @@ from tombola.studies.result import Result
 from tombola.studies.run_folder import Failure
 from tombola.studies.spec import RunSpec
 from tombola.tickets import Ticket
+from tombola.training import check_first_batch
 
 
 @dataclass
@@ -42,6 +43,15 @@ class Agenda:
         searches = [Piece((run,), (0,)) for own in self.grids for run in self._searches(own)]
         runs = [piece for place, own in enumerate(self.grids) for piece in self._runs(place, own)]
         return [piece for piece in [*searches, *runs] if not all(map(self.outcome, piece.runs))]
+
+    def look_at_tasks(self) -> None:
+        """Look once at the task of what is yet to begin, before there is a folder of what cannot be learnt.
+
+        Raises:
+            TombolaError: training would fail or learn nothing of sense; it names the place and the fix.
+        """
+        for run in (run for piece in self.pieces() for run in piece.runs):
+            check_first_batch(run.spec.task, run.spec.seed, self.engine.executor.device)
 
     def known(self) -> list[Prepared]:
         """All searches and runs that are known so far."""

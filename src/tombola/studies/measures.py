@@ -136,8 +136,8 @@ def check_direction(task: Task, asked: Measure | Better | None) -> None:
         if known_metric(task) is None and lower_is_better(metric_of(task)) is None:
             called = f" '{name}'" if (name := name_of(metric_of(task))) else ""
             warnings.warn(
-                f"higher values of the metric{called} are taken as better; if it is an error, say so: --better lower on "
-                "the command line, better = 'lower' in a study file, measure='lower' in Python",
+                f"higher values of the metric{called} are taken as better; if it is an error, say so: "
+                "--better lower to a command, better = 'lower' in a study file, measure='lower' in Python",
                 DirectionWarning,
                 stacklevel=3,
             )

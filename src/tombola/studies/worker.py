@@ -57,6 +57,7 @@ class Worker:
         Returns:
             Why work ended before all was done; nothing if all is done.
         """
+        self.agenda.look_at_tasks()
         with self.watchdog.on_duty():
             while pieces := self.agenda.pieces():
                 is_idle = True
