@@ -130,7 +130,7 @@ def _order(root: Path, options: StudyOptions) -> int:
     """Leave a word for the study's workers."""
     if not (root / PLAN).exists():
         raise TombolaError(f"{root} holds no study; give its file, and --out if its folder is another one")
-    (root / (STOP if options.stop else PAUSE)).touch()
+    write_atomically(root / (STOP if options.stop else PAUSE), "")
     said = "end at once" if options.stop else "begin nothing new"
     if options.json:
         print_json({"study": str(root), "told": said})

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tombola.errors import FileError
+from tombola.errors import DamagedError, DamageWarning, FileError
 from tombola.studies.legacy import without_code
 from tombola.studies.result import Result
 from tombola.studies.run_folder import SETTINGS, RunFolder, under
@@ -88,11 +88,11 @@ class Store:
         self.__dict__.pop("_index", None)
 
     def results(self) -> list[Result]:
-        """Every finished run."""
+        """Every finished run; one that is damaged is warned of and left out."""
         entries = os.scandir(self.root) if self.root.is_dir() else ()
         folders = [RunFolder(path) for path in sorted(entry.path for entry in entries if entry.is_dir())]
         with _without_collection():
-            return [result for folder in folders if (result := folder.result()) is not None]
+            return [result for folder in folders if (result := _undamaged(folder)) is not None]
 
     def _with(self, own: str) -> list[RunFolder]:
         """The folders of a run: those that its digest names, and those that the first version named by another."""
@@ -116,6 +116,15 @@ class Store:
         """The runs of the first version whose code it did not record, by what else they are."""
         held = [_known(RunFolder(own)) for folders in self._index.values() for own in folders]
         return {digest(without_code(settings)) for settings in held}
+
+
+def _undamaged(folder: RunFolder) -> Result | None:
+    """What a run came to; None before it is finished, and where that is damaged."""
+    try:
+        return folder.result()
+    except DamagedError as error:
+        warnings.warn(f"{error}; it is left out", DamageWarning, stacklevel=3)
+        return None
 
 
 @contextmanager
