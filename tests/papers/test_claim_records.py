@@ -20,12 +20,12 @@ TRAINED = [name for name in CLAIMS if name not in MEASURED and (RECORDS / f"{nam
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _data_read_once():
-    """Several claims are about the same data."""
+def _data_read_once_and_no_first_batch():
+    """Several claims are about the same data, and nothing here trains, so that no first batch needs a look."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("fashion-mnist", "fashion-mnist-14"):
             patch.setitem(DATA._objects, name, lru_cache(DATA[name]))
-        patch.setattr(executor, "check_first_batch", lambda *_: None)  # nothing here trains
+        patch.setattr(executor, "check_first_batch", lambda *_: None)
         yield
 
 

@@ -48,7 +48,12 @@ def test_as_many_blocks_can_go_as_in_the_paper(depth, candidates, most):
 
 
 @pytest.mark.parametrize(
-    ("depth", "macs", "removed"), [(32, 69_124_736, 5), pytest.param(56, 125_747_840, 12, marks=pytest.mark.slow)]
+    ("depth", "macs", "removed"),
+    [
+        pytest.param(32, 69_124_736, 1, marks=pytest.mark.slow),
+        (32, 69_124_736, 5),
+        pytest.param(56, 125_747_840, 12, marks=pytest.mark.slow),
+    ],
 )
 def test_every_block_costs_what_the_paper_says(depth, macs, removed):
     model, x = PROJECTED(depth), torch.randn(2, 3, 32, 32)
