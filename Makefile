@@ -2,7 +2,7 @@
 PYTHON ?= python3
 INSTALL = install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint slow integrations docs bench clean
+.PHONY: demo test lint slow integrations networks docs bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -15,13 +15,19 @@ slow: .venv-test/installed
 	.venv-test/bin/python -m pytest -n 2 -m slow
 	.venv-test/bin/python tests/reliability/kills.py
 	.venv-test/bin/python tests/reliability/fuzz.py
+	.venv-test/bin/python tests/reliability/workers.py
 
 integrations: .venv-integrations/installed
 	.venv-integrations/bin/python -m pytest tests/integrations
 
+networks: .venv-networks/installed
+	.venv-networks/bin/python -m networks run build/networks.jsonl
+	.venv-networks/bin/python -m networks tune
+	.venv-networks/bin/python -m networks table build/networks.jsonl
+
 lint: .venv-test/installed
-	.venv-test/bin/ruff check src tests benchmarks
-	.venv-test/bin/ruff format --check src tests benchmarks
+	.venv-test/bin/ruff check src tests benchmarks networks
+	.venv-test/bin/ruff format --check src tests benchmarks networks
 	.venv-test/bin/ty check src --python .venv-test
 
 docs: .venv-test/installed
@@ -43,8 +49,15 @@ bench: .venv-test/installed
 
 .venv-integrations/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-integrations
-	.venv-integrations/bin/pip $(INSTALL) -e '.[accelerate,lightning,peft,transformers]' pytest
+	.venv-integrations/bin/pip $(INSTALL) -e '.[accelerate,frames,lightning,peft,ray,slurm,transformers]' pytest tensorboard
+	touch $@
+
+# torchvision and timm only under the constraint: without it they bring another build of torch.
+.venv-networks/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-networks
+	.venv-networks/bin/pip $(INSTALL) -e '.[export,text]' torchvision timm
+	mkdir -p build
 	touch $@
 
 clean:
-	rm -rf .venv .venv-test .venv-integrations build
+	rm -rf .venv .venv-test .venv-integrations .venv-networks build

@@ -14,6 +14,7 @@ from benchmarks.measure import Figure, Work, interleaved, saved_bytes
 from benchmarks.scores import step
 from tombola import zoo
 from tombola.methods import Supermask
+from tombola.methods.concrete_ticket_search import ConcreteTask
 from tombola.methods.masked_model import Topmost
 from tombola.studies import TaskOptions, make_task
 from tombola.training import State
@@ -63,6 +64,29 @@ def search_step(name: str, method: Supermask, *, sort: bool = False) -> Work:
     return work
 
 
+def concrete_step(name: str) -> Work:
+    """One step of Concrete Ticket Search on one batch: the teacher's pass too, and what holds the density."""
+    task, method = task_of(name), tb.methods.ConcreteTicketSearch(density=0.0144)
+    searched, control = method.prepare(task, task.build(0))
+    searching, recipe = ConcreteTask(task), method.search_recipe(replace(task.recipe, epochs=60))
+    inputs, targets = task.data["train"]
+    if name.startswith("resnet"):
+        searched.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+        inputs = inputs.to(memory_format=torch.channels_last)
+    optimizer = recipe.make_optimizer(searched.parameters())
+    state = State(searched, optimizer, recipe, 1000, 0, 0, tb.attach(tb.Mask({}), searched))
+
+    def work() -> None:
+        optimizer.zero_grad()
+        searching.loss(searching.forward(searched, inputs), targets).backward()
+        control.before_step(state)
+        optimizer.step()
+        state.step += 1
+        control.after_step(state)
+
+    return work
+
+
 def figures() -> Iterator[Figure]:
     for name, bar, repeats in (("resnet20", 1.10, 12), ("lenet-300-100", 1.35, 300)):
         yield from steps(name, bar, repeats)
@@ -77,10 +101,12 @@ def steps(name: str, bar: float, repeats: int) -> Iterator[Figure]:
         inputs = inputs.to(memory_format=torch.channels_last)
     variants = {"dense": step(model, (inputs, task.data["train"][1]))}
     variants |= {label: search_step(name, method) for label, method in SEARCHES.items()}
+    variants["Concrete"] = concrete_step(name)
     variants["sorting"] = search_step(name, SEARCHES["edge-popup"], sort=True)
     times, setup = interleaved(variants, repeats), f"{name}, batch 128"
     note = f"dense {1e3 * times.seconds['dense']:.2f} ms"
     yield times.figure(f"Gem-Miner search step ÷ dense step ({setup})", "Gem-Miner", "dense", bar, note)
+    yield times.figure(f"Concrete Ticket Search step ÷ dense step ({setup})", "Concrete", "dense", 1.5)
     yield times.figure(f"edge-popup search step ÷ dense step ({setup})", "edge-popup", "dense", None)
     yield times.figure(f"edge-popup search step ÷ with a sort in every forward ({setup})", "edge-popup", "sorting", 1.0)
     weights = sum(4 * weight.numel() for weight in tb.structure.prunable(model).values())

@@ -69,7 +69,7 @@ def flops(model: nn.Module) -> int:
 def against_whole(name: str, share: float) -> Iterator[Figure]:
     """FLOPs saved ÷ time saved, so that a bar is an upper one."""
     whole, example = zoo.model(name, SHAPE, 10)(), torch.randn(4, *SHAPE)
-    units = tb.Channels().units(whole, lambda model: model(suited(example, model)))
+    units = tb.structure.SeparateChannels().units(whole, lambda model: model(suited(example, model)))
     mask = units.expand(without(units.wiring, share), tensors_of(whole))
     small = tb.shrink(whole, mask, example=example)
     saved = 1 - flops(small) / flops(whole)

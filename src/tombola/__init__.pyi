@@ -1,4 +1,5 @@
 from . import evidence, methods, robust, scores, shrinking, structure, studies, testing, tickets, training
+from .connectivity import stability
 from .errors import TombolaError
 from .evidence import Verdict
 from .methods import EarlyBird, GemMiner, Iterative, OneShot, Worm, find, method
@@ -48,6 +49,7 @@ __all__ = [
     "select",
     "shrink",
     "shrinking",
+    "stability",
     "structure",
     "studies",
     "testing",

@@ -21,7 +21,7 @@ from tombola.files import read_as
 from tombola.registry import CONTROLS, METHODS
 from tombola.report import GatheredArms, sanity_table, write_report
 from tombola.report.prose import summary
-from tombola.studies import RunSpec, Study, carry_out, prepare
+from tombola.studies import Piece, RunSpec, Study, carry_out, prepare
 from tombola.testing import toy_task
 from tombola.tickets import tensors_of
 from tombola.training import fit, start_of
@@ -204,9 +204,9 @@ def test_a_controls_own_search_goes_on_where_it_was(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(sys.modules["tombola.studies.execution"], "train", killed)
         with pytest.raises(KeyboardInterrupt):
-            carry_out(prepare(spec, *engine))
+            carry_out(Piece((prepare(spec, *engine),), (0,)))
     monkeypatch.setattr("tombola.training.run.fit", counted)
-    carry_out(prepare(spec, *engine))
+    carry_out(Piece((prepare(spec, *engine),), (0,)))
     assert begun == ["train"]
 
 

@@ -192,7 +192,9 @@ SCORED = [
 # The order of units
 
 WEIGHTWISE = ("weight", "query-key", "2:4", "1:4")
-UNITWISE = ("channel", "channel:mean", "channel:l2", "head", "neuron", "block", "filter:1", "filter:2")
+UNITWISE = (
+    *("channel", "channel:mean", "channel:l2", "separate-channel", "head", "neuron", "block", "filter:1", "filter:2"),
+)
 SCOPES = ("global", "layerwise", "erk", "smart-ratio")
 ORDERED = [(network, name) for network in ("mlp", "resnet", "vit") for name in (*WEIGHTWISE, *UNITWISE)]
 

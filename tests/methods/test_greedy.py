@@ -21,7 +21,7 @@ from tombola.methods.channel_imitation import gram, imitation_weights
 from tombola.methods.greedy_search import Goal, first, mean_metric, select_channels
 from tombola.methods.prefix_cache import PrefixCache
 from tombola.scores import forward
-from tombola.structure import Channels, fold, silenced_sites, sites_of
+from tombola.structure import SeparateChannels, fold, silenced_sites, sites_of
 from tombola.testing import check_method, toy_network, toy_task
 from tombola.tickets import Mask, attach, tensors_of
 from tombola.training import Run, Until, accuracy, half_squared_error, mixed
@@ -65,7 +65,7 @@ def by_hand(loss_of, size: int, picks: int, repeat: bool) -> list[torch.Tensor]:
 
 
 def selecting(model, layer, batches, **settings):
-    units = Channels().units(model, lambda own: own(batches[0][0].to(next(own.parameters()).device)))
+    units = SeparateChannels().units(model, lambda own: own(batches[0][0].to(next(own.parameters()).device)))
     sites = sites_of(units.wiring, model)[layer]
     settings = {"repeat": True, "candidates": None, "goal": None, "loss": F.cross_entropy} | settings
 
@@ -291,7 +291,7 @@ NETWORKS = {
 
 def probed(model, inputs):
     like = inputs[:2]
-    return Channels().units(model, lambda own: own(like.to(next(own.parameters()).device)))
+    return SeparateChannels().units(model, lambda own: own(like.to(next(own.parameters()).device)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -34,7 +34,7 @@ def test_every_entry_loads_and_says_what_it_is(kind, name):
 def test_what_is_said_of_a_method_is_so(name):
     own, entry = METHODS[name], METHODS.own[name]
     assert own.density_kind == entry.density
-    assert own.granularity.name.partition(":")[0] == entry.unit
+    assert own.granularity.name.partition(":")[0].removeprefix("separate-") == entry.unit
     assert entry.paper
     assert entry.cost
 
@@ -140,7 +140,7 @@ def test_a_registered_control_is_one_object(monkeypatch):
     assert "source" in control_identity("as-it-is")
     verdict = tb.check(tb.testing.toy_task(epochs=1), tb.method("snip", density=0.5), seeds=2, controls=["as-it-is"])
     assert verdict.controls[0].against == "as-it-is"
-    assert "nothing is as good as something" in verdict.sentence
+    assert "as-it-is" in verdict.sentence
 
 
 def test_a_name_that_is_not_there_is_told_with_the_nearest():

@@ -107,9 +107,7 @@ class Undeclared:
         return self.own.find(task, run)
 
 
-@pytest.mark.parametrize(
-    "score", [tb.scores.snip, tb.scores.grasp, tb.scores.magnitude, tb.scores.synflow], ids=lambda own: own.name
-)
+@pytest.mark.parametrize("score", [tb.scores.snip, tb.scores.magnitude, tb.scores.synflow], ids=lambda own: own.name)
 def test_a_weight_that_may_come_back_is_scored_with_its_own_value(score):
     model = small()
     mask = tb.select(tb.scores.magnitude(model), 0.5)

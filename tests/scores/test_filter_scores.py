@@ -116,7 +116,9 @@ def test_dead_filters_are_worth_nothing():
 @pytest.mark.parametrize("score", SCORES, ids=lambda own: own.name)
 def test_channels_are_chosen_by_what_their_filters_give(score):
     task = toy_task()
-    ticket = tb.find(task, tb.OneShot(density=0.5, score=score, granularity=tb.Channels(), floor=1), progress=False)
+    ticket = tb.find(
+        task, tb.OneShot(density=0.5, score=score, granularity=tb.structure.SeparateChannels(), floor=1), progress=False
+    )
     kept = 10 - sum(map(len, ticket.removed.values()))
     assert kept == 5
     worths = score(task.build(0), task.batches("train", 0, 0))
@@ -137,7 +139,7 @@ def test_however_worths_are_joined_the_order_of_layers_is_that_of_their_filters(
     model = task.build(0)
     batches = list(task.batches("train", 0, 0))
     worths = score(model, batches)
-    units = tb.Channels(reduction).units(model, lambda own: own(batches[0][0]))
+    units = tb.structure.SeparateChannels(reduction).units(model, lambda own: own(batches[0][0]))
     for density in (0.7, 0.9):
         kept = units.choose(worths, density, scope="global", within=None, floor=0)
         stays, goes = [], []

@@ -168,7 +168,7 @@ class Own(nn.Module):
         (lambda: residual_blocks(nn.Sequential(Own())), "'0' says that its branch ends in '0.norm', which it does not"),
         (lambda: tb.OneShot(granularity=Blocks(0)), "remove=0 with least=2; give numbers of blocks"),
         (lambda: tb.OneShot(granularity=Blocks(), scope="erk"), "not blocks; use global or layerwise"),
-        (lambda: mask_without(zoo.model("resnet18", (3, 8, 8), 5)(), Blocks(1)), "of 4 that could, 0 can where each"),
+        (lambda: mask_without(zoo.model("resnet18", (3, 8, 8), 5)(), Blocks(4)), "of 4 that could, 3 can where each"),
     ],
 )
 def test_bad_input_gets_a_sentence(act, says):

@@ -72,7 +72,9 @@ def test_removed_channels_emit_exactly_zero_while_the_network_trains(name):
     chosen = units.choose(tb.scores.random(model), 0.5, scope="layerwise", within=None, floor=1)
     mask = units.expand(chosen, dict(model.named_parameters()))
     seen: dict[str, torch.Tensor] = {}
-    for group in chosen:
+    removed = units.families.removed(chosen)
+    layers = [group.name for group in units.groups if group.name in removed and any(s.scored for s in group.slices)]
+    for group in layers:
         last = units.wiring.norms.get(group, group)
         model.get_submodule(last).register_forward_hook(
             lambda own, given, out, group=group: seen.__setitem__(group, out.detach())
@@ -80,7 +82,7 @@ def test_removed_channels_emit_exactly_zero_while_the_network_trains(name):
     with tb.attach(mask, model):
         model.train()(x)
     for group, outputs in seen.items():
-        dead = ~chosen[group]
+        dead = removed[group]
         own = outputs.movedim(1, 0) if outputs.ndim > 2 else outputs.T
         assert not own[dead].any(), group
         assert own[~dead].any(), group
@@ -117,9 +119,9 @@ def test_death_spreads_forwards_and_backwards():
 
 def test_outputs_and_what_an_unknown_operation_touches_are_never_cut():
     _, units = units_of("Shifted")
-    names = {group.name for group in units.wiring.groups if any(part.scored for part in group.slices)}
-    assert names == {"first", "inner", "second"}
-    everything = {name: ~torch.zeros(units.kept({name: ()}).bits[name].size, dtype=torch.bool) for name in names}
+    groups = [group for group in units.wiring.groups if any(part.scored for part in group.slices)]
+    assert {group.name for group in groups} == {"first", "inner", "second"}
+    everything = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
     gone = units.wiring.removable(units.wiring.spread(everything, silencing=True))
     assert not gone["first"].any()
     assert not gone["second"].any()
@@ -139,9 +141,12 @@ class Tied(nn.Module):
         return self.last(self.twice(self.twice(self.two(self.one(x)))))
 
 
-def test_layers_that_share_weights_or_are_called_twice_are_kept_whole():
+def test_layers_that_share_weights_are_kept_whole_and_one_that_is_called_twice_is_fed_by_itself():
     network_of = wiring_of(Tied(), meta(torch.randn(2, 6)))
-    assert {group.name for group in network_of.groups} == {"last", "last inputs"}
+    assert {group.name for group in network_of.groups} == {"twice", "twice inputs", "last", "last inputs"}
+    assert network_of.fed_by("twice") == {"twice inputs", "last inputs"}
+    everything = {"twice": torch.ones(6, dtype=torch.bool), "twice inputs": torch.ones(6, dtype=torch.bool)}
+    assert not network_of.removable(everything)["twice"].any()
 
 
 @pytest.mark.parametrize("name", ["shuffle", "random", "fresh-init", "inverted", "erk", "magnitude-init"])
@@ -178,8 +183,10 @@ class Branching(nn.Module):
         (lambda: tb.Channels().check(0.5, "erk"), "shares weights among layers, not channels"),
         (lambda: wiring_of(Branching(), meta(torch.randn(2, 4))), "could not be traced .*no example will do"),
         (
-            lambda: tb.find(toy_task(), tb.OneShot(density=0.2, score=tb.scores.Random(), granularity=tb.Channels())),
-            "no unit of '0'; give floor=1",
+            lambda: tb.find(
+                toy_task(), tb.OneShot(density=0.1, score=tb.scores.Random(), granularity=tb.Channels(most=1.0))
+            ),
+            "no unit of '0|no unit of '3",
         ),
         (
             lambda: next(tb.Iterative(granularity=tb.Channels()).rounds(toy_network())),

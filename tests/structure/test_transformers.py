@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 import tombola as tb
 from kinds import WEIGHT_SCORES
@@ -17,8 +18,7 @@ from networks import short_transformer
 from tombola import Mask, TombolaError, zoo
 from tombola.cli import main
 from tombola.methods.early_bird import watching
-from tombola.shrinking.cutting import axes_of, narrowed
-from tombola.structure import Blocks, Granularity, Part, PartUnits, QueryKey, parts_of
+from tombola.structure import Blocks, Granularity, Part, PartUnits, QueryKey, narrowed, parts_of
 from tombola.testing import check_method, toy_task
 from tombola.training import Run
 
@@ -82,7 +82,7 @@ def test_the_smaller_transformer_is_the_masked_one_also_after_a_step(name, kind)
     assert torch.allclose(call(small, x), call(model, x), rtol=1e-9, atol=1e-9)
     _step(small, plan.mask, own, x, call)
     _step(model, mask, optimizer, x, call)
-    axes = axes_of(model, plan.kept)
+    axes = plan.axes(model)
     for key, parameter in model.named_parameters():
         assert torch.allclose(
             small.get_parameter(key), narrowed(parameter.data, axes.get(key, {})), rtol=1e-9, atol=1e-9
@@ -252,7 +252,7 @@ class Untraceable(nn.Module):
         self.conv2 = nn.Conv2d(8, 3, 3, padding=1)
 
     def forward(self, x):
-        if x.device.type == "meta" or torch.is_grad_enabled():
+        if x.device.type == "meta" or _get_current_dispatch_mode() is not None:
             raise RuntimeError("no trace of this")
         return x + self.conv2(F.relu(self.bn1(self.conv1(x))))
 
@@ -303,11 +303,10 @@ class Normed(nn.Module):
         return self.fc2(F.relu(self.norm(self.fc1(F.relu(self.into(x)))))).sum((1, 2), keepdim=True)
 
 
-@pytest.mark.filterwarnings("ignore:nothing was cut out")
 def test_what_only_its_name_says_is_masked_and_not_cut():
     torch.manual_seed(0)
     model, x = Normed(), torch.randn(2, 4, 6)
-    with pytest.warns(tb.shrinking.ShrinkWarning, match="masked in the smaller network, and not cut"):
+    with pytest.warns(tb.shrinking.ShrinkWarning, match="with fewer its code fails"):
         small = tb.shrink(model, mask_of(PartUnits("neuron"), model), example=x)
     assert small.fc1.out_features == 16
 
@@ -416,4 +415,4 @@ def test_a_transformers_search_counts_as_training():
         toy_task(short_transformer, 4), tb.EarlyBird(0.5, granularity=PartUnits("head"), window=2, epsilon=1), run=run
     )
     assert ticket.start.epochs_spent == 1
-    assert run.cost.dense_epochs == 1
+    assert 1 < run.cost.dense_epochs < 1.1  # the search for heads calls the network once

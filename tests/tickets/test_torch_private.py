@@ -1,14 +1,11 @@
-"""The contract with torch: what of its private parts tickets/torch_private.py and structure/autograd.py rest on."""
+"""The contract with torch: what of its private parts tickets/torch_private.py rests on."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from tombola import TombolaError
-from tombola.structure import autograd
 from tombola.tickets import torch_private
 
 
@@ -111,51 +108,3 @@ def test_many_tensors_at_once_are_added_as_scores_expect():
     assert expected.keys() == set(torch_private.FOREACH)
     for part, (found, value) in expected.items():
         assert all((own == value).all() for own in found), changed(part)
-
-
-def test_autograd_records_what_it_recorded():
-    x = torch.randn(2, 6, 4, 4, requires_grad=True)
-    y, file = x * 1, "structure/autograd.py"
-    for dim in (1, -3):
-        joined, parts = torch.cat([y, y], dim), y.split([2, 4], dim)
-        assert autograd.dim_of(joined.grad_fn) in (1, -3), changed("CatBackward._saved_dim", file)
-        assert autograd.dim_of(parts[0].grad_fn) in (1, -3), changed("SplitBackward._saved_dim", file)
-        shapes = [autograd.shape_of(parts[0].grad_fn, place) for place in (0, 1)]
-        assert shapes == [(2, 2, 4, 4), (2, 4, 4, 4)], changed("Node._input_metadata", file)
-    assert autograd.dim_of(y[:, :, 1:3].grad_fn) == 2, changed("SliceBackward._saved_dim", file)
-    assert autograd.operands((y.mean(1, keepdim=True) * y).grad_fn) == [(2, 1, 4, 4), (2, 6, 4, 4)]
-    assert autograd.operands(y.grad_fn) == [(2, 6, 4, 4)], changed("Node._input_metadata", file)
-    assert [d % 4 for d in autograd.reduced(y.mean((-1, -2)).grad_fn)] == [3, 2], changed("Mean._saved_dim", file)
-    assert [d % 4 for d in autograd.reduced(y.amax((2, 3)).grad_fn)] == [2, 3], changed("Amax._saved_dim", file)
-    assert autograd.padding(F.pad(y, (1, 2, 0, 0, 3, 0)).grad_fn) == (1, 2, 0, 0, 3, 0), changed("_saved_pad", file)
-    named = {F.max_pool2d(y, 2): "MaxPool", F.relu(y): "Relu", F.adaptive_avg_pool2d(y, 2): "AdaptiveAvgPool"}
-    assert {autograd.stem_of(own.grad_fn): stem for own, stem in named.items()} == {
-        stem: stem for stem in named.values()
-    }, changed("Node.name()", file)
-    assert autograd.has_leaf((y + x).grad_fn), changed("Node.next_functions", file)
-    assert not autograd.has_leaf((y + y).grad_fn), changed("Node.next_functions", file)
-
-
-def test_a_saved_field_that_is_gone_is_one_sentence():
-    y = torch.randn(2, 6, requires_grad=True) * 1
-    says = r"^torch \S+ has no 'MulBackward0\._saved_dim' as Tombola's structure/autograd\.py knows it"
-    with pytest.raises(TombolaError, match=says):
-        autograd.dim_of(y.grad_fn)
-
-
-class Split(torch.autograd.Function):
-    """An operation that torch does not have, under a name that it has."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient
-
-
-def test_an_operation_of_ones_own_saves_nothing_that_is_known():
-    function = Split.apply(torch.ones(2, requires_grad=True)).grad_fn
-    assert autograd.dim_of(function) is None
-    assert autograd.padding(function) is None

@@ -17,7 +17,7 @@ import pytest
 import tombola as tb
 from killed import Kill
 from tombola.cli import main
-from tombola.studies import RunSpec, carry_out, prepare, search
+from tombola.studies import RunSpec, execute, search
 from tombola.testing import toy_task
 from tombola.training import Cost, Observer, Run, energy
 from tombola.training.checkpoint import Checkpoint
@@ -98,10 +98,10 @@ def test_a_meter_changes_no_settings_and_a_finished_run_stays_as_it_is(tmp_path)
     ticket, folder = search(spec.task, spec.subject, 0, store, metered)
     assert ticket.provenance.cost["energy"] > 0
     assert search(spec.task, spec.subject, 0, store, plain)[1].path == folder.path
-    result = carry_out(prepare(spec, store, plain))
+    (result,) = execute([spec], store, plain)
     assert (result.training["energy"], result.country) == (0, "")
-    assert carry_out(prepare(spec, store, metered)) == result
-    again = carry_out(prepare(replace(spec, seed=1), store, metered))
+    assert execute([spec], store, metered) == [result]
+    (again,) = execute([replace(spec, seed=1)], store, metered)
     assert (again.country, again.training["energy"] > 0) == ("NIL", True)
     assert tb.Result.of(json.loads(again.to_json())) == again
 

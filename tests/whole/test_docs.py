@@ -48,7 +48,18 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "from tombola.scores import magnitude as my_score\nfrom tombola import OneShot as MyMethod\n"
     )
-    for command in ("find", "train", "check", "compare", "sanity", "robustness", "enough", "shrink", "sparsest"):
+    for command in (
+        "find",
+        "train",
+        "check",
+        "compare",
+        "sanity",
+        "robustness",
+        "enough",
+        "shrink",
+        "sparsest",
+        "stability",
+    ):
         module = importlib.import_module(f"tombola.cli.{command}")
         monkeypatch.setattr(module, "make_task", understood)
         if hasattr(module, "ticket_at"):
@@ -56,6 +67,9 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
     for name in ("sparsest", "whole_search"):
         monkeypatch.setattr(f"tombola.cli.sparsest.{name}", understood)
     monkeypatch.setattr("tombola.cli.claims.measure", understood)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    monkeypatch.setattr("tombola.cli.study._folder", understood)
+    monkeypatch.setattr("tombola.cli.work.work_as_told", understood)
     monkeypatch.setattr("tombola.cli.report.publish", understood)
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():

@@ -22,6 +22,7 @@ GROUPS = {
     "Work with one ticket": {
         "find": ("METHOD", "search for a ticket and save it"),
         "check": ("TICKET|METHOD", "test whether a ticket wins"),
+        "stability": ("METHOD|TICKET|dense", "measure from which point training is stable, where a ticket can win"),
         "train": ("TICKET|METHOD|dense", "train a ticket or the dense network once"),
         "shrink": ("TICKET", "train a ticket and save it as a smaller, faster network"),
     },
@@ -31,6 +32,12 @@ GROUPS = {
         "robustness": ("TICKET|METHOD…", "test tickets on attacked, corrupted and foreign images"),
         "sparsest": ("[METHOD]", "find the sparsest ticket that is as good as dense"),
         "report": ("FOLDER", "write the report of a finished study again"),
+    },
+    "Grids of runs": {
+        "study": ("FILE", "carry out a grid of runs from a file, on one machine or many"),
+        "work": ("STUDY", "start one more worker of a study"),
+        "results": ("FOLDER", "list what ran, filtered and sorted; CSV, Parquet, JSON"),
+        "clean": ("FOLDER", "remove what killed and failed runs have left"),
     },
     "Reproduce papers": {
         "claims": ("[ID…]", "list papers' claims, or measure them again"),
@@ -50,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 on success, 2 on bad input (after one sentence on standard error), 1 where the output cannot
-        be written, 130 (143, 129) when interrupted (terminated, hung up).
+        be written, 3 where runs of a study failed, 130 (143, 129) when interrupted (terminated, hung up).
 
     Examples:
         >>> main(["fnd"])  # Prints "tombola: there is no command 'fnd'; did you mean 'find'?".

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tombola.cli.compare import publish
+from tombola.cli.console import console
+from tombola.cli.deciding import DecidingOptions
+from tombola.cli.explain import explain
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, options_of, ticket_at
-from tombola.evidence import MANDATORY, MARGIN
+from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
+from tombola.evidence import MANDATORY
 from tombola.methods import Method
-from tombola.studies import compare, default_options, make_task
+from tombola.studies import at_size, compare, default_options, make_task, method_named
 from tombola.tickets import Ticket
 
 
@@ -31,12 +34,15 @@ class CheckOptions:
     """share of units (weights, unless the method removes channels) to keep; a method's own if not given"""
     remove: int | None = None
     """number of blocks to remove, for a method that removes whole blocks; its own if not given"""
-    seeds: int = 5
-    """number of repetitions, each with its own randomness"""
+    seeds: int | None = None
+    """number of repetitions, each with its own randomness; 5 if not given"""
     controls: tuple[str, ...] = MANDATORY
     """controls that the ticket must beat; `tombola methods controls` explains them"""
-    margin: float = MARGIN
-    """difference in accuracy, as a share of 1, that is too small to matter"""
+    margin: float | None = None
+    """difference in the metric that is too small to matter, in its own unit; if not given, 0.005 of a share such as
+    accuracy (half a point), and for other metrics the spread of the dense network's over its seeds"""
+    explain: bool = False
+    """where it does not win, measure whether training is stable from where it starts, and from where it is"""
     out: Path = Path("runs/check")
     """folder of the runs and the report"""
 
@@ -59,6 +65,7 @@ def run(words: Sequence[str]) -> int:
         CheckOptions.__doc__,
         check=CheckOptions(),
         task=task_options,
+        deciding=DecidingOptions(),
         run=RunOptions(),
     )
     check = options.check
@@ -67,7 +74,16 @@ def run(words: Sequence[str]) -> int:
         subject = at_size(subject, check.density, check.remove)
     task = make_task(options.task)
     with engine(options.run, check.out) as runner:
-        study = compare(task, [subject], seeds=check.seeds, controls=check.controls, margin=check.margin, engine=runner)
+        how = options.deciding.arguments(check.seeds, usual=5)
+        study = compare(task, [subject], controls=check.controls, margin=check.margin, engine=runner, **how)
+        why = None
+        if check.explain and any(verdict.wins is not True for verdict in study.verdicts):
+            folder, show = check.out / "stability", not options.run.json
+            why = explain(task, subject, name, words[1:], runner, folder, show)
     title = f"Does {name} win on {options.task.data}?"
     command = shlex.join(["tombola", "check", *words])
-    return publish(study, check.out, title, command, dict(task.labels), options.run.json)
+    more = {} if why is None else why.to_json()
+    status = publish(study, check.out, title, command, dict(task.labels), options.run.json, more)
+    if why is not None and not options.run.json:
+        console().print(str(why))
+    return status

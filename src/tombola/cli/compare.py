@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from tombola.cli.console import console, print_json
+from tombola.cli.deciding import DecidingOptions
 from tombola.cli.output import RunOptions, engine, verdicts_json
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_words, method_named
+from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError
-from tombola.evidence import MANDATORY, MARGIN
-from tombola.methods import Method, blocks_removed
+from tombola.evidence import MANDATORY
+from tombola.methods import Method
 from tombola.report import (
     GatheredArms,
     estimate,
+    ranking_table,
     results_table_for,
     robustness_rows,
     robustness_table,
@@ -25,7 +27,7 @@ from tombola.report import (
     savings_table,
     write_report,
 )
-from tombola.studies import Study, TaskOptions, compare, default_options, make_task
+from tombola.studies import Study, TaskOptions, at_sizes, compare, default_options, make_task, method_named
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class CompareOptions:
     """densities to compare: the shares of units (weights, unless a method removes channels) to keep"""
     remove: tuple[int, ...] = (1,)
     """numbers of blocks to remove, for methods that remove whole blocks"""
-    seeds: int = 3
-    """number of repetitions, each with its own randomness and search"""
+    seeds: int | None = None
+    """number of repetitions, each with its own randomness and search; 3 if not given"""
     controls: tuple[str, ...] = MANDATORY
     """controls that each ticket must beat; `tombola methods controls` explains them"""
-    margin: float = MARGIN
-    """difference in accuracy, as a share of 1, that is too small to matter"""
+    margin: float | None = None
+    """difference in the metric that is too small to matter, in its own unit; if not given, 0.005 of a share such as
+    accuracy (half a point), and for other metrics the spread of the dense network's over its seeds"""
+    equal_cost: bool = False
+    """rank the methods at equal cost, too: cheaper ones then train for longer, until all have cost the same"""
     out: Path = Path("runs/compare")
     """folder of the runs and the report"""
 
@@ -62,25 +67,20 @@ def run(words: Sequence[str]) -> int:
         CompareOptions.__doc__,
         compare=CompareOptions(),
         task=default_options(rest),
+        deciding=DecidingOptions(),
         run=RunOptions(),
     )
     sizes = options.compare
     methods = [method for name in names for method in at_sizes(method_named(name), sizes.densities, sizes.remove)]
     title, command = f"{', '.join(names)} on {options.task.data}", shlex.join(["tombola", "compare", *words])
-    return run_comparison(options.compare, methods, options.task, options.run, title, command)
-
-
-def at_sizes(method: Method, densities: Sequence[float], remove: Sequence[int]) -> list[Method]:
-    """The method at each density, or with each number of blocks removed if it removes whole blocks."""
-    if blocks_removed(method) is not None:
-        return [at_size(method, None, count) for count in remove]
-    return [at_size(method, density, None) for density in densities]
+    return run_comparison(options.compare, methods, options.task, options.deciding, options.run, title, command)
 
 
 def run_comparison(
     options: CompareOptions,
     methods: Sequence[Method],
     task_options: TaskOptions,
+    deciding: DecidingOptions,
     run_options: RunOptions,
     title: str,
     command: str,
@@ -91,6 +91,7 @@ def run_comparison(
         options: seeds, controls, margin and the folder.
         methods: what is compared, at the sizes of its tickets.
         task_options: the data, the network and the recipe.
+        deciding: when a verdict is decided, and by what.
         run_options: the device, and which finished runs are read.
         title: the report's title.
         command: the command line that repeats the comparison, shown in the report.
@@ -101,7 +102,13 @@ def run_comparison(
     task = make_task(task_options)
     with engine(run_options, options.out) as runner:
         study = compare(
-            task, methods, seeds=options.seeds, controls=options.controls, margin=options.margin, engine=runner
+            task,
+            methods,
+            controls=options.controls,
+            margin=options.margin,
+            equal_cost=options.equal_cost,
+            engine=runner,
+            **deciding.arguments(options.seeds, usual=3),
         )
     return publish(study, options.out, title, command, dict(task.labels), run_options.json)
 
@@ -129,31 +136,62 @@ def publish(
     Returns:
         The exit status.
     """
+    study, page = written(study, out, title, command, labels)
+    if as_json:
+        print_json({**more, **answer(study, page)})
+    else:
+        show(study, page)
+    return 0
+
+
+def written(study: Study, out: Path, title: str, command: str, labels: dict[str, str]) -> tuple[Study, Path]:
+    """Save a study and write its report; gives both. The arguments are those of `publish`."""
     study = replace(study, title=title, command=command, task=labels)
     study.save(out)
     page = write_report(
-        study.results, study.verdicts, out, title=title, command=command, task=labels, checks=study.sanity
+        study.results,
+        study.verdicts,
+        out,
+        title=title,
+        command=command,
+        task=labels,
+        checks=study.sanity,
+        rankings=study.rankings,
     )
-    gathered = GatheredArms.of(study.results, study.verdicts, study.sanity)
+    return study, page
+
+
+def answer(study: Study, page: Path) -> dict[str, Any]:
+    """What programs are told of a study."""
+    gathered = GatheredArms.of(study.results, study.verdicts, study.sanity, study.rankings)
     robustness = robustness_rows(gathered)
-    if as_json:
-        answer = {
-            "report": str(page),
-            "runs": len(study.results),
-            "verdicts": verdicts_json(study),
-            "savings": [asdict(savings) for savings in gathered.saved],
-        }
-        answer |= {"robustness": [row.to_json() for row in robustness]} if robustness else {}
-        answer |= {"sanity": [sanity.to_json() for sanity in study.sanity]} if study.sanity else {}
-        print_json({**more, **answer})
-        return 0
+    told = {
+        "report": str(page),
+        "runs": len(study.results),
+        "verdicts": verdicts_json(study),
+        "savings": [asdict(savings) for savings in gathered.saved],
+    }
+    rankings = [asdict(own) | {"summary": own.summary} for own in study.rankings]
+    told |= {"rankings": rankings} if rankings else {}
+    told |= {"robustness": [row.to_json() for row in robustness]} if robustness else {}
+    return told | ({"sanity": [sanity.to_json() for sanity in study.sanity]} if study.sanity else {})
+
+
+def show(study: Study, page: Path) -> None:
+    """Print a study's tables and verdicts."""
+    gathered = GatheredArms.of(study.results, study.verdicts, study.sanity, study.rankings)
+    robustness = robustness_rows(gathered)
     terminal = console()
     terminal.print(results_table_for(study.results, study.verdicts))
     terminal.print(savings_table(gathered))
     if gathered.countries:
         terminal.print(f"{estimate(gathered)}\n")
     for verdict in study.verdicts:
-        terminal.print(verdict.sentence if len(study.verdicts) == 1 else verdict.summary)
+        terminal.print(str(verdict) if len(study.verdicts) == 1 else verdict.summary)
+    if study.rankings:
+        terminal.print(ranking_table(study.rankings))
+        for ranking in study.rankings:
+            terminal.print(f"{ranking.summary}.")
     if robustness:
         terminal.print(robustness_table(gathered))
         for row in robustness:
@@ -163,4 +201,3 @@ def publish(
         for sanity in study.sanity:
             terminal.print(f"{sanity.summary}.")
     terminal.print(f"\nReport: {page}")
-    return 0

@@ -23,7 +23,12 @@ def print_json(content: Mapping[str, Any]) -> None:
         >>> print_json({"accuracy": float("nan"), "seeds": (0, 1)})
         {"accuracy": null, "seeds": [0, 1]}
     """
-    print(json.dumps(_strict(content)))
+    print(strict_line(content))
+
+
+def strict_line(content: Mapping[str, Any]) -> str:
+    """One line of strict JSON; NaN and infinities become null."""
+    return json.dumps(_strict(content))
 
 
 def _strict(value: Any) -> Any:

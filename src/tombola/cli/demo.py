@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tombola.cli.compare import CompareOptions, run_comparison
 from tombola.cli.console import console
+from tombola.cli.deciding import DecidingOptions
 from tombola.cli.output import RunOptions
 from tombola.cli.parse import parse
 from tombola.methods import method
@@ -29,8 +30,8 @@ class DemoOptions:
     whole network ("dense") and beats its controls: tickets of the same size that should not win.
     """
 
-    seeds: int = 3
-    """number of repetitions, each with its own randomness and search"""
+    seeds: int | None = None
+    """number of repetitions, each with its own randomness and search; 3 if not given"""
     out: Path = Path("runs/demo")
     """folder of the runs, the tickets and the report"""
 
@@ -38,20 +39,26 @@ class DemoOptions:
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
     options = parse(
-        "demo", words, DemoOptions.__doc__, demo=DemoOptions(), task=default_options(words), run=RunOptions()
+        "demo",
+        words,
+        DemoOptions.__doc__,
+        demo=DemoOptions(),
+        task=default_options(words),
+        deciding=DecidingOptions(),
+        run=RunOptions(),
     )
     comparison = CompareOptions(densities=DENSITIES, seeds=options.demo.seeds, out=options.demo.out)
     methods = [method(name, density=density) for name in METHODS for density in DENSITIES]
     title = f"Winning tickets of {options.task.model} on {options.task.data}"
     command = shlex.join(["tombola", "demo", *words])
-    status = run_comparison(comparison, methods, options.task, options.run, title, command)
+    status = run_comparison(comparison, methods, options.task, options.deciding, options.run, title, command)
     if not options.run.json:
         # A checkout without an installed command is run through its script, so the lines can be copied as they are.
         tombola = "tombola" if shutil.which("tombola") else os.path.relpath(sys.argv[0])
         console().print(
             f"\nEach run's ticket is in its folder under {comparison.out}. Next:\n"
             f"  open {comparison.out}/report.html in a browser\n"
-            f"  {tombola} demo --seeds 8                                   more seeds, on top of these runs\n"
+            f"  {tombola} demo --until-decided                             more seeds, on top of these runs\n"
             f"  {tombola} find imp --density 0.1 --out runs/my-ticket      search for a ticket of your own\n"
             f"  {tombola} check runs/my-ticket                             does it win?\n"
             f"  {tombola} find imp --data mine:data --model mine:Net       your own data and network, in mine.py"

@@ -12,12 +12,13 @@ from rich.table import Table
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, dense_epochs, engine, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import check_density, first_word, method_named, settings_class, with_settings
+from tombola.cli.subjects import first_word, settings_class, with_settings
 from tombola.methods import blocks_removed, granularity_used
 from tombola.registry import METHODS
 from tombola.report import write_search_curve
 from tombola.report.prose import counted
-from tombola.studies import RunFolder, default_options, make_task, search
+from tombola.studies import RunFolder, check_density, default_options, make_task, method_named, search
+from tombola.tickets import parameters_of
 from tombola.training import Run
 
 
@@ -56,6 +57,7 @@ def run(words: Sequence[str]) -> int:
     with engine(options.run, Path("runs")) as own:
         folder = RunFolder(options.find.out) if options.find.out else None
         ticket, folder = search(task, method, options.find.seed, own.store, own.executor, folder)
+    whole = ticket.mask.density_of(parameters_of(task.build(options.find.seed)))
     cost, before = ticket.provenance.cost, ticket.provenance.before
     drawn = write_search_curve(folder.history(), folder.curve_path)
     if options.run.json:
@@ -65,6 +67,7 @@ def run(words: Sequence[str]) -> int:
                 "digest": ticket.digest,
                 "mask_digest": ticket.mask.digest,
                 "density": ticket.density,
+                "network_density": whole,
                 "kept": ticket.mask.counts,
                 "ties": ticket.mask.ties,
                 "collapsed": list(ticket.mask.collapsed),
@@ -82,6 +85,7 @@ def run(words: Sequence[str]) -> int:
         table.add_row(layer, f"{kept:,}", f"{size:,}", f"{kept / size:.2%}" if kept else "nothing left")
     out = console()
     out.print(table)
+    out.print(f"{ticket.density:.2%} of what may be pruned, {whole:.2%} of all parameters of the network.")
     out.print(f"The search cost {dense_epochs(cost['dense_epochs'])}, {work(cost)}.")
     if ticket.removed and (used := granularity_used(ticket.provenance.settings)):
         unit, run = used.name.partition(":")[0], Run(options.find.seed)

@@ -10,15 +10,31 @@ from typing import Any
 
 from tombola.errors import FileError
 from tombola.report.prose import number
-from tombola.studies import Engine, Serial, Store, Study
+from tombola.studies import Engine, Processes, Serial, Store, Study
 from tombola.training import Meter, bars, chosen_device
 
 GENERATOR = b'<meta name="generator" content="Tombola">'
-PICTURES = ("overview", "accuracy", "layers", "training", "cost", "savings", "robustness", "sanity", "enough", "curves")
-PICTURES += ("growth", "bounds", "network", "boundary", "rates", "pruned")
+PICTURES = (
+    "overview",
+    "accuracy",
+    "layers",
+    "training",
+    "cost",
+    "savings",
+    "robustness",
+    "ranking",
+    "sanity",
+    "enough",
+    "curves",
+)
+PICTURES += ("stability", "growth", "bounds", "network", "boundary", "rates", "pruned")
 """What the pictures beside a report are called."""
 PAGES = ("report.html", "sparsest.html", "enough.html")
-STUDIES = {"study.json": (b'{"format":', b'{"results":'), "sparsest.json": (b'{"sentence":',)}
+STUDIES = {
+    "study.json": (b'{"format":', b'{"results":'),
+    "sparsest.json": (b'{"sentence":',),
+    "stability.json": (b'{"subject":',),
+}
 """How the files of studies begin, of this version and of the first."""
 
 
@@ -28,6 +44,8 @@ class RunOptions:
 
     device: str = "auto"
     """where to compute: auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
+    workers: int = 1
+    """number of runs at once: processes with one thread each, or one for each GPU"""
     json: bool = False
     """print one line of JSON and nothing else, for programs"""
     fresh: bool = False
@@ -47,7 +65,7 @@ class RunOptions:
 
 @contextmanager
 def engine(options: RunOptions, root: Path) -> Generator[Engine]:
-    """The engine that carries out a command's runs, one after another.
+    """The engine that carries out a command's runs: one after another, or several at once in processes of their own.
 
     Args:
         options: the device, and which finished runs may be read.
@@ -57,7 +75,10 @@ def engine(options: RunOptions, root: Path) -> Generator[Engine]:
     device = chosen_device(options.device)
     with bars(not options.json) as progress:
         store = Store(root, options.fresh, options.exact)
-        yield Engine(store, Serial(device, progress, options.meter))
+        if options.workers == 1:
+            yield Engine(store, Serial(device, progress, options.meter))
+        else:
+            yield Engine(store, Processes(options.workers, device, progress, options.meter))
 
 
 def refuse_foreign(root: Path) -> None:
@@ -115,4 +136,4 @@ def dense_epochs(count: float) -> str:
 
 def verdicts_json(study: Study) -> list[dict[str, Any]]:
     """Each verdict of a study as JSON's types, with its sentence."""
-    return [asdict(verdict) | {"sentence": verdict.sentence} for verdict in study.verdicts]
+    return [asdict(verdict) | {"sentence": verdict.sentence, "reason": verdict.reason} for verdict in study.verdicts]

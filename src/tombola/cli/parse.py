@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import field, make_dataclass
@@ -56,3 +57,19 @@ def parse(command: str, words: Sequence[str], about: str | None, **parts: Any) -
         prog=f"tombola {command}",
         description=prose(about),
     )
+
+
+def seconds_of(budget: str) -> float:
+    """Convert a time as typed on the command line to seconds.
+
+    Raises:
+        TombolaError: if it is neither a number with s, min or h, nor "none".
+
+    Examples:
+        >>> seconds_of("90s"), seconds_of("5min"), seconds_of("2h"), seconds_of("none")
+        (90.0, 300.0, 7200.0, inf)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", budget)
+    if budget != "none" and match is None:
+        raise TombolaError(f"'{budget}' is no time; give one as 90s, 5min or 2h, or none")
+    return math.inf if match is None else float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tombola.cli.compare import at_sizes, publish
+from tombola.cli.compare import publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_words, is_ticket, method_named, options_of, ticket_at
+from tombola.cli.subjects import first_words, is_ticket, options_of, ticket_at
 from tombola.errors import TombolaError
 from tombola.methods import Method
 from tombola.robust import Robustness
-from tombola.studies import compare, default_options, make_task
+from tombola.studies import at_sizes, compare, default_options, make_task, method_named
 from tombola.tickets import Ticket
 
 HELD_OUT = 2

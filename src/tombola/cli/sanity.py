@@ -10,13 +10,13 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from tombola.cli.compare import at_sizes, publish
+from tombola.cli.compare import publish
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
-from tombola.cli.subjects import first_words, method_named
+from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError
-from tombola.evidence import CHECKS, MARGIN
-from tombola.studies import default_options, make_task, sanity
+from tombola.evidence import CHECKS
+from tombola.studies import at_sizes, default_options, make_task, method_named, sanity
 
 LATER = "later scores the network after one epoch, later@500it after 500 steps; all that apply if none is given"
 
@@ -37,8 +37,9 @@ class SanityOptions:
     seeds: int = 3
     """number of repetitions, each with its own randomness and search"""
     checks: Annotated[tuple[str, ...], arg(help=f"checks to make: {', '.join(CHECKS)}; {LATER}")] = ()
-    margin: float = MARGIN
-    """difference in accuracy, as a share of 1, that is too small to matter"""
+    margin: float | None = None
+    """difference in the metric that is too small to matter, in its own unit; if not given, 0.005 of a share such as
+    accuracy (half a point), and for other metrics the spread of the dense network's over its seeds"""
     out: Path = Path("runs/sanity")
     """folder of the runs and the report"""
 

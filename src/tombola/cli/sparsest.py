@@ -14,8 +14,8 @@ from rich.table import Table
 from tombola.cli.compare import publish
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
-from tombola.cli.parse import parse
-from tombola.cli.subjects import first_words, method_named
+from tombola.cli.parse import parse, seconds_of
+from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY
 from tombola.papers.spiral import (
@@ -25,13 +25,12 @@ from tombola.papers.spiral import (
     pruned,
     pruned_table,
     rates_table,
-    seconds_of,
     sparsest,
     whole_search,
     write_sparsest,
 )
 from tombola.report.prose import NOTHING, points, share
-from tombola.studies import DENSITIES, Narrowed, default_options, make_task, narrow
+from tombola.studies import DENSITIES, Narrowed, default_options, make_task, method_named, narrow
 from tombola.training import Recipe
 
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
+from functools import reduce
 from inspect import cleandoc
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import arg
 
 from tombola.cli.parse import SECTION, prose
-from tombola.errors import TombolaError, unknown
-from tombola.methods import Method, OneShot, blocks_removed, label_of, removing
-from tombola.registry import METHODS, SCORES, imported
+from tombola.errors import TombolaError
+from tombola.methods import Method
+from tombola.registry import METHODS, SCORES
 from tombola.structure import Prunable, granularity
 from tombola.studies import TaskOptions, options_from
 from tombola.tickets import Ticket
 
 Include = Annotated[tuple[str, ...], arg(help="patterns of names: only these parameters may lose weights")]
 Exclude = Annotated[tuple[str, ...], arg(help="patterns of names: these parameters lose no weights")]
+Biases = Annotated[bool, arg(help="let the biases of prunable layers lose numbers too")]
 
 
 def settings_class(method: Method) -> type:
@@ -43,6 +47,7 @@ def settings_class(method: Method) -> type:
         value = getattr(method, setting.name)
         if isinstance(value, Prunable):
             columns += [("include", Include, value.include), ("exclude", Exclude, value.exclude)]
+            columns.append(("biases", Biases, value.biases))
         elif setting.name == "granularity":
             columns.append((setting.name, str, value.name))
         elif is_dataclass(value):
@@ -51,7 +56,7 @@ def settings_class(method: Method) -> type:
                 kind = Annotated[type(value), arg(help=prose(type(value).__doc__))]  # ty: ignore[invalid-type-form]
                 columns.append((setting.name, kind, value))
         elif not callable(value) and (value is not None or not any(map(is_dataclass, get_args(hints[setting.name])))):
-            columns.append((setting.name, hints[setting.name], value))
+            columns.append((setting.name, _plain(hints[setting.name]), value))
     settings = make_dataclass(
         type(method).__name__, [(name, kind, field(default=default)) for name, kind, default in columns], frozen=True
     )
@@ -64,6 +69,14 @@ def settings_class(method: Method) -> type:
     return settings
 
 
+def _plain(hint: Any) -> Any:
+    """What the command line can say of an annotation: its members that are no dataclasses."""
+    members = get_args(hint)
+    if get_origin(hint) not in (Union, UnionType) or not any(map(is_dataclass, members)):
+        return hint
+    return reduce(or_, (own for own in members if not is_dataclass(own)))
+
+
 def with_settings(method: Method, settings: Any) -> Method:
     """The method with other settings.
 
@@ -73,76 +86,10 @@ def with_settings(method: Method, settings: Any) -> Method:
     """
     values = {setting.name: getattr(settings, setting.name) for setting in fields(settings)}
     if "include" in values:
-        values["prunable"] = Prunable(include=values.pop("include"), exclude=values.pop("exclude"))
+        values["prunable"] = Prunable(**{name: values.pop(name) for name in ("include", "exclude", "biases")})
     if "granularity" in values:
         values["granularity"] = granularity(values["granularity"])
     return replace(method, **values)  # ty: ignore[invalid-argument-type]
-
-
-def method_named(word: str) -> Method:
-    """The method that a word names.
-
-    Args:
-        word: a method's name in the registry; a score's name, for the method that scores the untrained network with
-            it; or the user's own method or score as `module:name`.
-
-    Raises:
-        TombolaError: there is no such method, or the user's object is neither a method nor a score.
-
-    Examples:
-        >>> method_named("snip").density
-        0.1
-    """
-    if word in METHODS:
-        return METHODS[word]
-    if word in SCORES:
-        return OneShot(score=SCORES[word])
-    if ":" not in word:
-        raise unknown("method", word, METHODS)
-    subject = imported(word, "the method or score")
-    subject = subject() if isinstance(subject, type) else subject
-    if hasattr(subject, "find"):
-        if not is_dataclass(subject):
-            raise TombolaError(f"the method '{word}' is no dataclass; put @dataclass(frozen=True) before its class")
-        return subject
-    if callable(subject):
-        return OneShot(score=subject)
-    raise TombolaError(
-        f"'{word}' is a {type(subject).__name__}; name a score (a function) or a method (an object with `find`)"
-    )
-
-
-def check_density(density: float) -> None:
-    """TombolaError for a density out of its range, before a folder is made for it."""
-    if not 0 < density <= 1:
-        raise TombolaError(f"density is {density}; give the share of units to keep, above 0 and at most 1")
-
-
-def at_size(method: Method, density: float | None, remove: int | None) -> Method:
-    """The method at another size of ticket; the method itself if no size is given.
-
-    Args:
-        method: whose size is replaced.
-        density: the share of units to keep, above 0 and at most 1.
-        remove: the number of blocks to remove, for a method that removes whole blocks. It takes precedence.
-
-    Raises:
-        TombolaError: the density is out of its range, or the method counts blocks.
-
-    Examples:
-        >>> at_size(METHODS["snip"], 0.05, None).density
-        0.05
-    """
-    if remove is not None:
-        return removing(method, remove)
-    if density is None:
-        return method
-    if blocks_removed(method) is not None:
-        raise TombolaError(
-            f"'{label_of(method)}' removes whole blocks; give their number, as --remove 3, instead of a density"
-        )
-    check_density(density)
-    return replace(method, density=density)  # ty: ignore[invalid-argument-type]
 
 
 def ticket_at(path: str) -> Ticket:

@@ -12,11 +12,11 @@ from tyro.conf import arg
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine, work
 from tombola.cli.parse import parse
-from tombola.cli.subjects import at_size, first_word, is_ticket, method_named, options_of, ticket_at
+from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
 from tombola.methods import Method
 from tombola.registry import CONTROLS
 from tombola.report.prose import counted
-from tombola.studies import RunFolder, RunSpec, default_options, execute, make_task
+from tombola.studies import RunFolder, RunSpec, at_size, default_options, execute, make_task, method_named
 from tombola.tickets import Ticket
 
 
@@ -75,8 +75,9 @@ def run(words: Sequence[str]) -> int:
     if options.run.json:
         print_json(asdict(result))
         return 0
+    whole = "" if result.network_density is None else f" ({result.network_density:.4g} of the whole network)"
     console().print(
         f"{result.arm}: test accuracy {result.metric:.2%} after {counted(result.epochs, 'epoch')} at density "
-        f"{result.weight_density:.4g}, seed {result.seed}, {work(result.training)}."
+        f"{result.weight_density:.4g}{whole}, seed {result.seed}, {work(result.training)}."
     )
     return 0

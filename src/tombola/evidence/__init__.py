@@ -3,22 +3,36 @@
 from tombola.evidence.arms import Against, Arm, budget_gap, control_kind
 from tombola.evidence.controls import Inverted, control, control_identity, control_obstacle
 from tombola.evidence.dead_paths import effective
+from tombola.evidence.forecast import Forecast
+from tombola.evidence.looks import EachSeed, Looks, OneLook
+from tombola.evidence.measure import ACCURACY, MARGIN, Measure, minus
+from tombola.evidence.method_ranking import Pair, Place, Ranking, over_all, ranking
 from tombola.evidence.sanity_outcomes import CHECKS, Checked, Sanity
 from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known_cost, savings
-from tombola.evidence.statistics import MARGIN, Comparison, holm, interval, paired_comparison, proportion
-from tombola.evidence.verdict import MANDATORY, Verdict, judge
+from tombola.evidence.statistics import ONE_LOOK, Comparison, holm, interval, paired_comparison, proportion
+from tombola.evidence.verdict import MANDATORY, Verdict, ended, interval_text, judge
 
 __all__ = [
+    "ACCURACY",
     "CHECKS",
     "MANDATORY",
     "MARGIN",
     "NET",
+    "ONE_LOOK",
     "TRAINING",
     "Against",
     "Arm",
     "Checked",
     "Comparison",
+    "EachSeed",
+    "Forecast",
     "Inverted",
+    "Looks",
+    "Measure",
+    "OneLook",
+    "Pair",
+    "Place",
+    "Ranking",
     "Sanity",
     "Savings",
     "Spent",
@@ -29,11 +43,16 @@ __all__ = [
     "control_kind",
     "control_obstacle",
     "effective",
+    "ended",
     "holm",
     "interval",
+    "interval_text",
     "judge",
     "known_cost",
+    "minus",
+    "over_all",
     "paired_comparison",
     "proportion",
+    "ranking",
     "savings",
 ]

@@ -10,7 +10,7 @@ import torch
 from tombola.errors import TombolaError
 from tombola.evidence.dead_paths import effective
 from tombola.methods import Method
-from tombola.tickets import Ticket
+from tombola.tickets import Ticket, parameters_of
 from tombola.training import Run, Step, Task, epochs_spent, own_randomness, seed_of, start_of
 
 
@@ -27,6 +27,14 @@ class Arm:
     task: Task
     ticket: Ticket | None
     extra_epochs: float = 0.0
+
+    def network_density(self, seed: int) -> float:
+        """The kept share of all parameters of the network, those included that could not be pruned.
+
+        Args:
+            seed: of the network that the task builds.
+        """
+        return 1.0 if self.ticket is None else self.ticket.mask.density_of(parameters_of(self.task.build(seed)))
 
     def effective_density(self, seed: int) -> float | None:
         """The share of weights that the mask keeps and that lie on a path from input to output.

@@ -19,6 +19,8 @@ FINDINGS: Mapping[Outcome, Finding] = {
     "better": "passes",
     "worse": "fails",
     "equivalent": "fails",
+    "not better": "fails",
+    "not worse": "undecided",
     "undecided": "undecided",
 }
 

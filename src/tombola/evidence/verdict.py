@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from tombola.evidence.arms import control_kind
-from tombola.evidence.statistics import MARGIN, Comparison, holm, paired_comparison
-from tombola.registry import CONTROLS
+import numpy as np
+
+from tombola.errors import TombolaError
+from tombola.evidence.forecast import Forecast, forecast
+from tombola.evidence.looks import EachSeed, Looks
+from tombola.evidence.measure import ACCURACY, MARGIN, Measure
+from tombola.evidence.reasons import listed, meaning_of, reasons
+from tombola.evidence.ruling import Requirement, ruling
+from tombola.evidence.statistics import ONE_LOOK, Comparison, grid_step, mean_and_error, paired_comparison
 
 MANDATORY = ("shuffle", "fresh-init", "random")
 
-_TO = {"better": "than", "worse": "than", "equivalent": "to", "undecided": "against"}
+Ended = Literal["", "decided", "futile", "budget", "most"]
+
+_ENDED = {
+    "futile": "stopped because more seeds would hardly decide it",
+    "budget": "stopped because the budget is spent",
+    "most": "all seeds that it may have are run",
+}
+_WINS = {True: "wins", False: "does not win", None: "is undecided"}
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Paired comparison of a ticket, or of a method's tickets, with dense and controls over seeds.
 
-    Printed, it shows whether the ticket wins, and a row for each comparison.
+    Printed, it shows whether the ticket wins and why, and a row for each comparison.
 
     Args:
         subject: what the ticket or its method is called.
         density: the kept share of units, in (0, 1].
         seeds: the seeds that all arms ran with.
-        margin: a smaller difference counts as none, in the metric's unit.
-        means: each arm's mean test metric, by name.
+        margin: a smaller difference counts as none, in the measure's unit.
+        means: each arm's mean on the test split, by name.
         dense: the ticket minus the dense network.
-        controls: the ticket minus each control, corrected for their number.
+        controls: the ticket minus each control. Each has a level of its own: to win, all must be beaten.
         wins: whether the ticket wins; None where these seeds cannot tell.
         collapsed: layers of which nothing is left.
+        also: the ticket minus the dense network in further measures, in none of which it may be worse.
+        reasons: why, each reason a clause that follows "it is".
+        most: the largest number of seeds, where one looked after each; None where their number was fixed.
+        ended: why no more seeds ran, where one looked after each: "decided", "futile", "budget" or "most".
+        more: what more seeds would bring, where it is undecided.
+        seconds: what one more seed takes of all arms together; 0 where that is not known.
     """
 
     subject: str
@@ -41,45 +62,83 @@ class Verdict:
     controls: tuple[Comparison, ...]
     wins: bool | None
     collapsed: tuple[str, ...] = ()
+    also: tuple[Comparison, ...] = ()
+    reasons: tuple[str, ...] = ()
+    most: int | None = None
+    ended: Ended = ""
+    more: Forecast | None = None
+    seconds: float = 0.0
+
+    @property
+    def measure(self) -> Measure:
+        """What the arms are compared by."""
+        return self.dense.measure
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """All of them: dense, each control, and dense in each further measure."""
+        return (self.dense, *self.controls, *self.also)
 
     @property
     def sentence(self) -> str:
-        """The verdict in plain words, with a sentence for each comparison."""
-        sentences = (_sentence(comparison, self.margin) for comparison in (self.dense, *self.controls))
-        return " ".join([self._headline(), *sentences, *self._collapse()])
+        """The verdict in plain words, with its reasons and a sentence for each comparison."""
+        sentences = (_sentence(comparison) for comparison in self.comparisons)
+        return " ".join([self._headline(), self.reason, *sentences, *self._collapse()])
 
     @property
     def summary(self) -> str:
-        """The verdict in one line, with the arms grouped by outcome."""
+        """The verdict in one line, with its reasons."""
         word = {True: "wins", False: "does not win", None: "undecided"}[self.wins]
-        outcomes: dict[str, list[str]] = {}
-        for comparison in (self.dense, *self.controls):
-            outcomes.setdefault(comparison.outcome, []).append(comparison.against)
-        parts = [f"{outcome} {_TO[outcome]} {', '.join(arms)}" for outcome, arms in outcomes.items()]
-        return f"{self.subject} at {self.density:.4g}: {word} ({'; '.join(parts)})"
+        return f"{self.subject} at {self.density:.4g}: {word} over {self._over()}: {self._because()}"
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is what it is, in a sentence."""
+        because = self._because()
+        return f"It is {because}." if self.reasons and not self.wins_is_open_without_arms else f"{_capital(because)}."
+
+    @property
+    def wins_is_open_without_arms(self) -> bool:
+        """Whether the first reason is a sentence of its own: arms that did not run, or a single seed."""
+        return self.reasons[0].startswith(("the control", "one seed"))
+
+    def _because(self) -> str:
+        parts = [listed(self.reasons) or "the evidence is mixed"]
+        if self.wins is None:
+            parts += [_ENDED[self.ended]] if self.ended in _ENDED else []
+            parts += [f"{self.more}{self._price()}"] if self.more and self.ended != "futile" else []
+        return "; ".join(parts)
+
+    def _price(self) -> str:
+        seconds = self.seconds * (self.more.seeds or 0) if self.more else 0.0
+        return f", {_duration(seconds)}" if seconds else ""
+
+    def _over(self) -> str:
+        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
+        return f"{seeds} of at most {self.most}" if self.most else seeds
 
     def _headline(self) -> str:
-        word = {True: "wins", False: "does not win", None: "is undecided"}[self.wins]
-        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
-        return f"{self.subject} at density {self.density:.4g} {word} over {seeds}."
+        return f"{self.subject} at density {self.density:.4g} {_WINS[self.wins]} over {self._over()}."
 
     def _collapse(self) -> list[str]:
         return [f"Nothing is left of {', '.join(self.collapsed)}: layer collapse."] if self.collapsed else []
 
     def __str__(self) -> str:
-        rows = [("ticket minus", "points", "95 % interval", "outcome")]
-        for comparison in (self.dense, *self.controls):
-            mean, low, high = (f"{100 * value:+.2f}" for value in (comparison.mean, comparison.low, comparison.high))
+        rows = [("ticket minus", self.measure.unit, "interval", "outcome")]
+        for comparison in self.comparisons:
             outcome = comparison.outcome
             if outcome == "undecided":
-                outcome += f"{_corrected(comparison)}: {_detectable(comparison)}"
-            rows.append((comparison.against, mean, f"[{low}, {high}]", outcome))
+                outcome += f": {_detectable(comparison)}"
+            name = comparison.against + (
+                "" if comparison in (self.dense, *self.controls) else f", {comparison.measure.name}"
+            )
+            rows.append((name, comparison.measure.signed(comparison.mean), interval_text(comparison), outcome))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             f"{arm:<{widths[0]}}  {mean:>{widths[1]}}  {bounds:<{widths[2]}}  {outcome}"
             for arm, mean, bounds, outcome in rows
         ]
-        return "\n".join([" ".join([self._headline(), *self._collapse()]), *lines])
+        return "\n".join([" ".join([self._headline(), self.reason, *self._collapse()]), *lines])
 
 
 def judge(
@@ -87,20 +146,32 @@ def judge(
     density: float,
     results: Mapping[str, Sequence[float]],
     seeds: Sequence[int],
-    margin: float = MARGIN,
+    margin: float | None = None,
     collapsed: tuple[str, ...] = (),
+    *,
+    measure: Measure = ACCURACY,
+    also: Mapping[Measure, tuple[Sequence[float], Sequence[float]]] = {},
+    looks: Looks = ONE_LOOK,
+    seconds: float = 0.0,
 ) -> Verdict:
     """The verdict from each arm's test metric by seed.
 
-    The ticket wins if it is not worse than dense by more than the margin, and better than each mandatory control.
+    The ticket wins if it is not worse than dense by as much as the margin (non-inferiority, at 5 %), better than each
+    mandatory control (superiority, at 2.5 %), and not worse than dense in any further measure. All must hold, so the
+    chance of a wrong *wins* is at most 5 % without a correction. It *does not win* if one of them is ruled out, each
+    at 5 % over their number: worse than dense by more than the margin, or not better than a control by as much.
 
     Args:
         subject: what the ticket or its method is called.
         density: the kept share of units, in (0, 1].
         results: the metric of "ticket", "dense" and each control by name, one number a seed, in the order of `seeds`.
         seeds: the seeds.
-        margin: a smaller difference counts as none, in the metric's unit.
+        margin: a smaller difference counts as none, in the metric's unit; the measure's own if None.
         collapsed: layers of which nothing is left.
+        measure: what the metric is.
+        also: further measures, each with the numbers of ticket and dense by seed.
+        looks: how often one looks: once, or after each seed.
+        seconds: what one more seed takes.
 
     Raises:
         TombolaError: if the arms have different numbers of results, or none.
@@ -108,42 +179,104 @@ def judge(
     Examples:
         >>> arms = {"ticket": [0.90, 0.92, 0.91], "dense": [0.90, 0.92, 0.911], "shuffle": [0.80, 0.83, 0.81]}
         >>> arms |= {"fresh-init": [0.85, 0.86, 0.86], "random": [0.79, 0.80, 0.83]}
-        >>> print(judge("snip", 0.1, arms, seeds=(0, 1, 2)))
-        snip at density 0.1 wins over 3 seeds.
-        ticket minus  points  95 % interval    outcome
-        dense          -0.03  [-0.18, +0.11]   equivalent
-        shuffle        +9.67  [+8.23, +11.10]  better
-        fresh-init     +5.33  [+3.90, +6.77]   better
-        random        +10.33  [+5.16, +15.50]  better
+        >>> verdict = judge("snip", 0.1, arms, seeds=(0, 1, 2))
+        >>> verdict.wins, [comparison.outcome for comparison in verdict.comparisons]
+        (True, ['equivalent', 'better', 'better', 'better'])
     """
     ticket = results["ticket"]
-    dense = paired_comparison(ticket, results["dense"], "dense", margin)
-    controls = holm(
-        [paired_comparison(ticket, r, name, margin) for name, r in results.items() if name not in ("ticket", "dense")]
+    margin = margin_of(measure, results["dense"]) if margin is None else margin
+    if not math.isfinite(margin) or margin < 0:
+        raise TombolaError(f"the margin is {margin}; give a number of at least 0, in the metric's unit")
+    step = min(grid_step(value for arm in results.values() for value in arm), margin) if measure.share else 0.0
+    compared = {
+        name: paired_comparison(ticket, other, name, margin, measure=measure, looks=looks, step=step)
+        for name, other in results.items()
+        if name != "ticket"
+    }
+    dense, controls = compared["dense"], tuple(own for name, own in compared.items() if name != "dense")
+    further = tuple(
+        paired_comparison(mine, its, "dense", margin_of(kind, its), measure=kind, looks=looks)
+        for kind, (mine, its) in also.items()
     )
-    mandatory = [c for c in controls if c.against in MANDATORY]
-    # Against dense two one-sided tests at 5 % decide, whose bounds are the ends of the 90 % interval.
-    wins: bool | None = None
-    if dense.low90 > -margin and len(mandatory) == len(MANDATORY) and all(c.outcome == "better" for c in mandatory):
-        wins = True
-    elif dense.high90 < -margin or any(c.outcome in ("worse", "equivalent") for c in mandatory):
-        wins = False
-    means = {name: sum(values) / len(values) for name, values in results.items()}
-    return Verdict(subject, density, tuple(seeds), margin, means, dense, controls, wins, collapsed)
+    mandatory = [own for own in controls if own.against in MANDATORY]
+    deciding = [dense, *mandatory, *further]
+    requirements = [
+        Requirement.against_control(own.against, margin, step)
+        if own in mandatory
+        else Requirement.against_dense(own.margin, own.step)
+        for own in deciding
+    ]
+    advantages = np.array([[own.measure.sign * d for d in own.differences] for own in deciding]).T
+    count = len(advantages)
+    spreads = advantages.std(0, ddof=1) if count > 1 else np.full(len(deciding), np.inf)
+    found = ruling(requirements, advantages.mean(0), spreads, count, looks)
+    missing = [name for name in MANDATORY if name not in compared]
+    wins = True if found.wins and not missing else False if found.loses else None
+    most = looks.most if isinstance(looks, EachSeed) else None
+    return Verdict(
+        subject,
+        density,
+        tuple(seeds),
+        margin,
+        {name: sum(values) / len(values) for name, values in results.items()},
+        dense,
+        controls,
+        wins,
+        collapsed,
+        further,
+        reasons(deciding, requirements, found, missing),
+        most,
+        more=None if wins is not None or missing else forecast(advantages, requirements, looks, most),
+        seconds=seconds,
+    )
 
 
-def _sentence(comparison: Comparison, margin: float) -> str:
+def margin_of(measure: Measure, dense: Sequence[float]) -> float:
+    """The margin of a measure where none is given: its own, half a point for a share, else the spread of dense.
+
+    Args:
+        measure: what is compared.
+        dense: the dense network's numbers over seeds.
+
+    Examples:
+        >>> margin_of(Measure("mae", lower=True, share=False), [1.0, 1.5, 2.0])
+        0.5
+    """
+    if measure.margin is not None:
+        return measure.margin
+    if measure.share:
+        return MARGIN
+    _, error = mean_and_error(dense)
+    return error * math.sqrt(len(dense)) if math.isfinite(error) else 0.0
+
+
+def interval_text(comparison: Comparison) -> str:
+    """The interval off which a comparison's outcome is read, with its level; a dash where there is none."""
+    low, high, level = comparison.decisive
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "–"
+    return f"[{comparison.measure.signed(low)}, {comparison.measure.signed(high)}] {100 * level:.3g} %"
+
+
+def _sentence(comparison: Comparison) -> str:
+    measure = comparison.measure
     arm = {"dense": "the dense network"}.get(comparison.against, f"its control '{comparison.against}'")
-    points = f"{100 * comparison.mean:+.2f} points [{100 * comparison.low:+.2f}, {100 * comparison.high:+.2f}]"
+    unit = " points" if measure.share else ""
+    mean = f"{measure.signed(comparison.mean)}{unit}"
+    figures = f"{mean}, {interval_text(comparison)}"
+    if comparison.against == "dense" and measure is not ACCURACY and measure.name != ACCURACY.name:
+        arm += f" in {measure.name}"
+    margin = measure.limit(comparison.margin)
     if comparison.outcome == "equivalent":
-        kind = control_kind(comparison.against)
-        means = CONTROLS.entry(kind).means if kind in CONTROLS and kind != "dense" else ""
-        return f"It is equivalent to {arm} ({points}){': ' + means if means else f', within ±{100 * margin:g} points'}."
+        means = "" if comparison.against == "dense" else meaning_of(comparison.against)
+        return f"It is equivalent to {arm} ({figures}){': ' + means if means else f', within ±{margin}'}."
     if comparison.outcome == "undecided":
         if len(comparison.differences) < 2:
-            return f"Against {arm} one seed shows nothing ({100 * comparison.mean:+.2f} points)."
-        return f"Against {arm} it is undecided ({points}){_corrected(comparison)}: {_detectable(comparison)}."
-    return f"It is {comparison.outcome} than {arm} ({points})."
+            return f"Against {arm} one seed shows nothing ({mean})."
+        return f"Against {arm} it is undecided ({figures}): {_detectable(comparison)}."
+    if comparison.outcome in ("not worse", "not better"):
+        return f"It is {comparison.outcome} than {arm} by as much as {margin} ({figures})."
+    return f"It is {comparison.outcome} than {arm} ({figures})."
 
 
 def _detectable(comparison: Comparison) -> str:
@@ -151,11 +284,25 @@ def _detectable(comparison: Comparison) -> str:
     count = len(comparison.differences)
     if count < 2:
         return "one seed shows nothing"
-    if comparison.detectable >= 1:
+    if not math.isfinite(comparison.detectable) or (comparison.measure.share and comparison.detectable >= 1):
         return f"{count} seeds are too few to show any difference"
-    return f"only differences above {100 * comparison.detectable:.2f} points would show with {count} seeds"
+    return f"only differences above {comparison.measure.amount(comparison.detectable)} would show with {count} seeds"
 
 
-def _corrected(comparison: Comparison) -> str:
-    """Why an undecided comparison is undecided although its interval excludes 0; empty if that includes it."""
-    return "" if comparison.low <= 0 <= comparison.high else " after Holm's correction"
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def ended(verdict: Verdict, why: Ended) -> Verdict:
+    """The verdict with why no more seeds ran."""
+    return replace(verdict, ended="decided" if verdict.wins is not None else why)

@@ -2,13 +2,14 @@
 
 from tombola.files.atomic_files import DAMAGED, remove_empty, set_aside, unwritable, write_atomically, write_once
 from tombola.files.json_lines import as_lines, parsed, text_of
-from tombola.files.lease import Lease, LeaseLost, held
+from tombola.files.lease import InUse, Lease, LeaseLost, held
 from tombola.files.schemas import FORMAT, NewerFormat, as_written, check_format, json_of, read_as, strict_json
 from tombola.files.shown_text import printable, printable_text
 
 __all__ = [
     "DAMAGED",
     "FORMAT",
+    "InUse",
     "Lease",
     "LeaseLost",
     "NewerFormat",

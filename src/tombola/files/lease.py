@@ -32,6 +32,10 @@ SILENT = 120.0
 """Seconds without a sign of life after which a holder counts as gone; long calls into other libraries may delay one."""
 
 
+class InUse(FileError):
+    """Another process holds a folder."""
+
+
 class LeaseLost(FileError):
     """Another process took over a folder while this one showed no sign of life."""
 
@@ -78,7 +82,8 @@ def held(folder: str | Path) -> Generator[Lease]:
         The lease, with which to check before each write.
 
     Raises:
-        FileError: another process holds it, or it cannot be written.
+        InUse: another process holds it.
+        FileError: it cannot be written.
     """
     lease = _taken(Path(folder))
     _beats.add(lease)
@@ -99,7 +104,9 @@ def held(folder: str | Path) -> Generator[Lease]:
 
 def _taken(folder: Path) -> Lease:
     token = uuid.uuid4().hex
-    said = json.dumps({"host": HOST, "process": os.getpid(), "started": started(), "token": token})
+    said = json.dumps(
+        {"host": HOST, "process": os.getpid(), "started": started(), "since": time.time(), "token": token}
+    )
     try:
         _check_is_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,11 +173,11 @@ def _is_gone(folder: Path, path: Path) -> bool:
         return True
 
 
-def _in_use(folder: Path, path: Path) -> FileError:
+def _in_use(folder: Path, path: Path) -> InUse:
     said = _said(path)
     where = "" if said.get("host") in (HOST, None) else " on another host"
     who = f"process {said.get('process', 'unknown')}{where}"
-    return FileError(f"{folder} is in use by another process ({who}); wait for it, or stop it")
+    return InUse(f"{folder} is in use by another process ({who}); wait for it, or stop it")
 
 
 class _Beats:

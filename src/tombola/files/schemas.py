@@ -35,7 +35,10 @@ DEEPEST = 64
 
 def json_of(text: str | bytes) -> Any:
     """What a text of JSON holds, as `strict_json`, made safe to show."""
-    return printable(strict_json(text))
+    content = strict_json(text)
+    # Where nothing is escaped and all is ASCII, there is nothing that is not safe.
+    is_plain = isinstance(text, str) and text.isascii() and "\\" not in text
+    return content if is_plain else printable(content)
 
 
 def strict_json(text: str | bytes) -> Any:

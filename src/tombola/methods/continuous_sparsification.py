@@ -115,10 +115,10 @@ def _check_optimizer(task: Task) -> None:
     """TombolaError unless weights and scores can have one optimizer, whose weight decay is known."""
     recipe = task.recipe
     own = any(getattr(task, name, None) is not None for name in ("optimizer", "scheduler"))
-    if own or recipe.optimizer not in ("sgd", "adam", "adamw") or recipe.options:
+    if own or recipe.optimizer not in ("sgd", "adam", "adamw") or recipe.options or recipe.ham_alpha or recipe.ham_beta:
         raise TombolaError(
             "continuous sparsification trains weights and scores with one optimizer, and has to know its weight decay; "
-            "give a task whose recipe has sgd, adam or adamw without options, and no optimizer or scheduler of its own"
+            "give a task whose recipe has sgd, adam or adamw without options or HAM, and no optimizer of its own"
         )
 
 

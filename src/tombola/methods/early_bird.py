@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +17,16 @@ from tombola.methods.own_loop import before_each_step, probe_on
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
 from tombola.scores import BatchNormScale, Forward, Inputs, Magnitude, forward
-from tombola.structure import Channels, ChannelUnits, Granularity, UnitMap, check_granularity, norm_units
+from tombola.structure import (
+    ChannelUnits,
+    CoupledNorms,
+    CoupledUnits,
+    Granularity,
+    SeparateChannels,
+    UnitMap,
+    check_granularity,
+    norm_units,
+)
 from tombola.tickets import (
     Mask,
     Optimizers,
@@ -43,8 +52,9 @@ class EarlyBird(ConvergenceRule):
     settings of `ConvergenceRule` say when masks have settled.
 
     Args:
-        granularity: channels, ranked by the scales of batch norms; of transformers the single weights of queries and
-            keys (`query-key`), heads or hidden neurons (`PartUnits`), ranked by the size of their weights.
+        granularity: channels, ranked by the scales of batch norms: each norm's by themselves, as in the paper, or with
+            `tombola.Channels` those that can only be cut together as one; of transformers the single weights of queries
+            and keys (`query-key`), heads or hidden neurons (`PartUnits`), ranked by the size of their weights.
         weights: what the ticket trains from: the weights of that epoch, at that point of the schedule (`inherited`);
             the initialisation (`init`), or another one (`fresh`), with the whole schedule.
 
@@ -56,7 +66,7 @@ class EarlyBird(ConvergenceRule):
         0.1
     """
 
-    granularity: Granularity = Channels()
+    granularity: Granularity = field(default_factory=SeparateChannels)
     weights: Literal["inherited", "init", "fresh"] = "inherited"
 
     density_kind: ClassVar[DensityKind] = "exact"
@@ -64,7 +74,7 @@ class EarlyBird(ConvergenceRule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_granularity(self.granularity, self.density, self.scope)
-        if self.penalty and not isinstance(self.granularity, Channels):
+        if self.penalty and not isinstance(self.granularity, SeparateChannels):
             raise TombolaError(
                 f"the penalty acts on batch norms' scales, which units of kind {self.granularity.name} do not have; "
                 "give penalty=0"
@@ -74,7 +84,7 @@ class EarlyBird(ConvergenceRule):
         model = task.build(run.seed)
         initial = digest_of(tensors_of(model))
         model.to(run.device)
-        units = self.granularity.units(model, run.probe(task))
+        units = run.units(self.granularity, task, model)
         convergence = watching(self, model, units)
         fit = run.stage("search", task, model, observers=[convergence])
         if not convergence.settled and self.epsilon:
@@ -159,7 +169,7 @@ class Watch:
     ) -> None:
         steppers = steppers_of(optimizer)
         optimized = {parameter for stepper in steppers for parameter in stepper.parameters}
-        by_channels = isinstance(method.granularity, Channels)
+        by_channels = isinstance(method.granularity, SeparateChannels)
         self._units = None
         if example is not None or not by_channels:
             self._units = method.granularity.units(model, probe_on(example, forward))
@@ -218,7 +228,10 @@ class Watch:
 def watching(method: EarlyBird, model: nn.Module, units: UnitMap | None) -> MaskConvergence:
     """Watch these units of a network; None stands for channels that were not traced."""
     if units is None or isinstance(units, ChannelUnits):
-        return MaskConvergence(method, model, norm_units(model, units.output_norms if units else ()), BatchNormScale())
+        norms = norm_units(model, units.output_norms if units else ())
+        if isinstance(units, CoupledUnits):
+            norms = CoupledNorms(norms.groups, channels=units)
+        return MaskConvergence(method, model, norms, BatchNormScale())
     return MaskConvergence(method, model, units, Magnitude())
 
 

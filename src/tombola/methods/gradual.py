@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from tombola.methods.density_schedule import densities, scope_at
 from tombola.methods.moving_mask import MovingMask, last_move
 from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.own_loop import probe_on
-from tombola.methods.protocol import DensityKind
+from tombola.methods.protocol import DensityKind, kind_at
 from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Forward, Inputs, Magnitude, forward
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, check_granularity, kept_share
@@ -57,8 +57,6 @@ class Gradual:
     floor: int = 0
     prunable: Prunable = Prunable()
 
-    density_kind: ClassVar[DensityKind] = "exact"
-
     def __post_init__(self) -> None:
         check_fields(self)
         check_granularity(self.granularity, self.density, self.scope)
@@ -66,6 +64,10 @@ class Gradual:
             raise TombolaError(f"count is {self.count}; give how many times weights shall go, at least 1")
         if not 0 < self.until <= 1:
             raise TombolaError(f"until is {self.until}; give a share above 0 and at most 1")
+
+    @property
+    def density_kind(self) -> DensityKind:
+        return kind_at(self.scope)
 
     def find(self, task: Task, run: Run) -> Ticket:
         steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))

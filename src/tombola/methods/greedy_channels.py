@@ -20,7 +20,7 @@ from tombola.methods.prefix_cache import PrefixCache
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
 from tombola.scores import Batch, Forward
-from tombola.structure import Channels, ChannelUnits, Granularity, Site, fold, silenced_sites, sites_of
+from tombola.structure import ChannelUnits, Granularity, SeparateChannels, Site, fold, silenced_sites, sites_of
 from tombola.tickets import Mask, Provenance, Ticket, Values, attach, put_values, select, tensors_of
 from tombola.training import (
     Run,
@@ -84,7 +84,7 @@ class GreedyChannels:
     pretrain: str | None = None
     fine_tune: int | None = None
 
-    granularity: ClassVar[Granularity] = Channels()
+    granularity: ClassVar[Granularity] = SeparateChannels()
 
     def __post_init__(self) -> None:
         check_fields(self)

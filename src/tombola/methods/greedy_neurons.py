@@ -13,7 +13,7 @@ from tombola.methods.neuron_tickets import TwoLayerDraw, ticket_of
 from tombola.methods.protocol import DensityKind
 from tombola.methods.rewinding import prescribed
 from tombola.scores import Forward
-from tombola.structure import Channels, Granularity, Neurons, NeuronUnits
+from tombola.structure import Granularity, Neurons, NeuronUnits, SeparateChannels
 from tombola.tickets import Provenance, Ticket, attach
 from tombola.training import Observer, Run, Task, Until
 
@@ -49,7 +49,7 @@ class GreedyNeurons:
     epochs: int = 0
     until: EnoughPretraining | None = None
 
-    granularity: ClassVar[Granularity] = Channels()
+    granularity: ClassVar[Granularity] = SeparateChannels()
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.methods.density_schedule import Schedule, densities, rounds_for, scope_at
-from tombola.methods.protocol import DensityKind
+from tombola.methods.protocol import DensityKind, kind_at
 from tombola.methods.rewinding import KEEPS_WEIGHTS, check_rewind, prescribed, step_of
 from tombola.methods.rounds import Rounds
 from tombola.scores import (
@@ -20,6 +19,7 @@ from tombola.scores import (
     Loss,
     Magnitude,
     Score,
+    as_summed,
     check_goes_with,
     forward,
     needs_training,
@@ -74,13 +74,15 @@ class Iterative:
     floor: int = 0
     prunable: Prunable = Prunable()
 
-    density_kind: ClassVar[DensityKind] = "exact"
-
     def __post_init__(self) -> None:
         check_fields(self)
         check_rewind(self.rewind)
         check_granularity(self.granularity, self.density, self.scope)
         check_goes_with(self.score, self.granularity)
+
+    @property
+    def density_kind(self) -> DensityKind:
+        return kind_at(self.scope)
 
     def levels(self, units: UnitMap) -> list[float]:
         """The density after each round, for the units of a network."""
@@ -94,6 +96,7 @@ class Iterative:
         initial = Values(tensors_of(model), "init")
         model.to(run.device)
         units = run.units(self.granularity, task, model)
+        score = as_summed(self.score, self.granularity, model, run.probe(task))
         first, later = task.recipe, replace(task.recipe, **prescribed(self.rewind, task.recipe))
         snapshot = Snapshot(step_of(self.rewind))
         kept_units: Mask | None = None
@@ -101,13 +104,13 @@ class Iterative:
         levels = self.levels(units)
         with run.bars.track("rounds", len(levels)) as tick:
             for index, density in enumerate(levels):
-                gathered = gather_scores(self.score, self.prunable(model))
+                gathered = gather_scores(score, self.prunable(model))
                 observers = [
                     observer for observer in (snapshot if index == 0 else None, gathered) if observer is not None
                 ]
                 stage = f"round-{index:02d}"
                 run.stage(stage, task, model, recipe=later if index else first, attached=mask, observers=observers)
-                scores = run.score(self.score, task, model, gathered, mask=mask, prunable=self.prunable)
+                scores = run.score(score, task, model, gathered, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, levels[-1])
                 kept_units = units.choose(scores, share, scope=scope, within=kept_units, floor=self.floor)
                 mask = units.expand(kept_units, tensors_of(model))

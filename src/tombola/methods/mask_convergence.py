@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.fields import check_fields
+from tombola.fields import LATER, check_fields
 from tombola.scores import Score
 from tombola.structure import UnitMap, kept_share
 from tombola.tickets import Mask, Scope, TieWarning, own_part, parameters_of, part_like
@@ -46,6 +46,8 @@ class ConvergenceRule:
         scope: how layers share the density: all units are ranked together (`global`), or each layer keeps the same
             share (`layerwise`).
         floor: units that each layer keeps at least.
+        strict: whether a distance of exactly epsilon is too large, as in the papers; else it is small enough, as in
+            WORM's code.
     """
 
     density: float = 0.5
@@ -60,6 +62,7 @@ class ConvergenceRule:
     momentum: bool = False
     scope: Scope = "global"
     floor: int = 1
+    strict: bool = field(default=True, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -119,7 +122,10 @@ class MaskConvergence(Observer):
     @property
     def settled(self) -> bool:
         """Whether the masks have settled."""
-        return self.full and max(self.distances) < self.settings.epsilon
+        if not self.full:
+            return False
+        largest, epsilon = max(self.distances), self.settings.epsilon
+        return largest < epsilon if self.settings.strict else largest <= epsilon
 
     def look(self, *optimizers: Optimizer) -> bool:
         """Take the mask of this moment; True when the masks have settled.

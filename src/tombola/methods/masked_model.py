@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores import Called, check_real
 from tombola.structure import Prunable
-from tombola.tickets import Mask, as_density, called_with, kth_largest, paths_of
+from tombola.tickets import Mask, as_density, called_with, kth_largest, paths_of, quotas
 from tombola.training import Recipe, Task, TaskWrapper
 
 SEARCH = "a search by trained scores"
@@ -149,7 +151,7 @@ def check_length(length: float) -> None:
 def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"], lr: float) -> Recipe:
     """How scores are trained: with the recipe's data and precision, at a cosine learning rate.
 
-    Weight decay, clipping, averaging and the optimizer's options are for weights.
+    Weight decay, clipping, averaging, HAM and the optimizer's options are for weights.
 
     Args:
         recipe: the task's.
@@ -172,6 +174,8 @@ def score_recipe(recipe: Recipe, length: float, optimizer: Literal["sgd", "adam"
         clip=0.0,
         clip_value=0.0,
         ema=0.0,
+        ham_alpha=0.0,
+        ham_beta=0.0,
     )
 
 
@@ -212,15 +216,38 @@ class TopShare:
     def _find_thresholds(self, values: list[Tensor]) -> list[float | Tensor]:
         if values[0].is_meta:  # FLOPs are counted on the meta device, where there are no values to rank.
             return [0.0] * len(values)
+        sizes = tuple(value.numel() for value in values)
+        floors = tuple(min(self._floor, size) for size in sizes)
+        # Counts are those of `tombola.select`, which makes the ticket.
+        budget = max(1, sum(floors), round(self.share * sum(sizes)))
         if self._scope == "layerwise":
-            counts = [max(1, min(self._floor, value.numel()), round(self.share * value.numel())) for value in values]
-            return [kth_largest([value], count) for value, count in zip(values, counts, strict=True)]
-        shared_threshold = kth_largest(values, max(1, round(self.share * sum(value.numel() for value in values))))
-        if self._floor:
-            of_layers = [kth_largest([value], min(self._floor, value.numel())) for value in values]
-            lower: Any = torch.minimum if isinstance(shared_threshold, Tensor) else min
-            return [lower(shared_threshold, threshold) for threshold in of_layers]
-        return [shared_threshold] * len(values)
+            counts = layer_counts(sizes, budget, floors)
+            return [kth_or_none([value], count) for value, count in zip(values, counts, strict=True)]
+        if not any(floors):
+            return [kth_largest(values, budget)] * len(values)
+        of_layers = [kth_largest([value], floor) for value, floor in zip(values, floors, strict=True)]
+        # Each layer's floor first, then the best of all that remains.
+        rest = [value.masked_fill(value >= own, -1.0) for value, own in zip(values, of_layers, strict=True)]
+        shared_threshold = kth_or_none(rest, budget - sum(floors))
+        lower: Any = torch.minimum if isinstance(shared_threshold, Tensor) else min
+        return [lower(shared_threshold, threshold) for threshold in of_layers]
+
+
+def kth_or_none(values: list[Tensor], count: int) -> float | Tensor:
+    """The threshold above which `count` values lie: infinite if none shall."""
+    return kth_largest(values, count) if count else math.inf
+
+
+@cache
+def layer_counts(sizes: tuple[int, ...], budget: int, floors: tuple[int, ...]) -> list[int]:
+    """How many weights each layer keeps at one density for all, as `tombola.select` has it.
+
+    Examples:
+        >>> layer_counts((10, 10, 10), 5, (0, 0, 0))
+        [2, 2, 1]
+    """
+    shapes = {str(layer): (size,) for layer, size in enumerate(sizes)}
+    return quotas(shapes, budget, "layerwise", np.array(sizes), np.array(floors)).tolist()
 
 
 def uniform(weight: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.methods.density_schedule import Schedule, densities, scope_at
-from tombola.methods.protocol import DensityKind
-from tombola.scores import Score, Snip, View, check_goes_with
+from tombola.methods.protocol import DensityKind, kind_at
+from tombola.scores import Score, Snip, View, as_summed, check_goes_with
 from tombola.structure import Granularity, Prunable, Weights, check_granularity, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
 from tombola.training import GatheredScores, Run, Task, Until, gather_scores
@@ -57,8 +57,6 @@ class OneShot:
     after: int = 0
     weights: Literal["inherited", "init"] = "inherited"
 
-    density_kind: ClassVar[DensityKind] = "exact"
-
     def __post_init__(self) -> None:
         check_fields(self)
         check_granularity(self.granularity, self.density, self.scope)
@@ -66,15 +64,20 @@ class OneShot:
         if self.after < 0:
             raise TombolaError(f"after is {self.after}; give the epochs of training before the score, 0 for none")
 
+    @property
+    def density_kind(self) -> DensityKind:
+        return kind_at(self.scope)
+
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)
         start: Seed | Values = Seed.of(model, run.seed)
         model.to(run.device)
         units = run.units(self.granularity, task, model)
+        score = as_summed(self.score, self.granularity, model, run.probe(task))
         gathered: GatheredScores | None = None
         recipe: dict[str, Any] = {}
         if self.after:
-            gathered = gather_scores(self.score, self.prunable(model))
+            gathered = gather_scores(score, self.prunable(model))
             observers = [observer for observer in (gathered, Until(self.after)) if observer is not None]
             spent = len(run.stage("search", task, model, observers=observers).history)
             if self.weights == "inherited":
@@ -89,7 +92,7 @@ class OneShot:
                 view = View(mask=mask, prunable=self.prunable)
                 if self.regrow:
                     view["regrow"] = True
-                scores = run.score(self.score, task, model, gathered, epoch=epoch, **view)
+                scores = run.score(score, task, model, gathered, epoch=epoch, **view)
                 scope, share = scope_at(self.scope, density, final)
                 kept_units = units.choose(
                     scores, share, scope=scope, within=None if self.regrow else kept_units, floor=self.floor

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from tombola.structure import Granularity
-from tombola.tickets import Ticket
+from tombola.tickets import Scope, Ticket, falls_short
 from tombola.training import Run, Task
 
 DensityKind = Literal["exact", "bound", "outcome"]
+
+
+def kind_at(scope: Scope) -> DensityKind:
+    """The kind of density of a method that keeps as many units as its scope says."""
+    return "bound" if falls_short(scope) else "exact"
 
 
 class Method(Protocol):

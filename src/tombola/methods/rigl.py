@@ -10,7 +10,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.one_shot import OneShot
-from tombola.methods.protocol import DensityKind
+from tombola.methods.protocol import DensityKind, kind_at
 from tombola.methods.regrowth import MovingRegrowth, Regrowth
 from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Random
@@ -46,7 +46,6 @@ class RigL(Regrowth):
     granularity: Granularity = Weights()
     prunable: Prunable = Prunable()
 
-    density_kind: ClassVar[DensityKind] = "exact"
     regrow: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -57,6 +56,10 @@ class RigL(Regrowth):
                 "leave the granularity at weight"
             )
         check_granularity(self.granularity, self.density, self.scope)
+
+    @property
+    def density_kind(self) -> DensityKind:
+        return kind_at(self.scope)
 
     def find(self, task: Task, run: Run) -> Ticket:
         ticket = OneShot(self.density, Random(), scope=self.scope, floor=1, prunable=self.prunable).find(task, run)

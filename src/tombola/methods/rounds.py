@@ -13,7 +13,7 @@ from tombola.errors import TombolaError
 from tombola.methods.density_schedule import scope_at
 from tombola.methods.own_loop import steps_of
 from tombola.methods.rewinding import KEEPS_WEIGHTS, step_of
-from tombola.scores import Batches, Forward, Loss, View, check_takes, probe_of
+from tombola.scores import Batches, Forward, Loss, View, as_summed, check_takes, probe_of
 from tombola.tickets import (
     Handle,
     Mask,
@@ -158,6 +158,7 @@ class Rounds(Iterator[Round]):
         self._method, self._model = method, model
         self._batches, self._loss, self._forward = batches, loss, forward
         self._units = method.granularity.units(model, probe_of(batches, forward))
+        self._score = as_summed(method.score, method.granularity, model, probe_of(batches, forward))
         self._levels = [1.0, *method.levels(self._units)]
         self._start = Values(tensors_of(model), "init")
         at = step_of(method.rewind)
@@ -189,8 +190,8 @@ class Rounds(Iterator[Round]):
         """Choose the next round's mask, and put back the values that it starts from."""
         method, density = self._method, self._levels[self._index + 1]
         view = View(mask=self._mask, prunable=method.prunable, forward=self._forward)
-        check_takes(method.score, view)
-        found = method.score(self._model, self._batches, self._loss, **view)
+        check_takes(self._score, view)
+        found = self._score(self._model, self._batches, self._loss, **view)
         scores = {name: whole(score) for name, score in found.items()}
         scope, share = scope_at(method.scope, density, self._levels[-1])
         self._kept = self._units.choose(scores, share, scope=scope, within=self._kept, floor=method.floor)

@@ -24,7 +24,7 @@ from tombola.methods.masked_model import (
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import DensityDecay, ScoreFreezing
 from tombola.scores import check_real
-from tombola.structure import Channels, ChannelUnits, Granularity, Prunable, Weights
+from tombola.structure import ChannelUnits, Granularity, Prunable, SeparateChannels, Weights
 from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, parameters_of, tensors_of
 from tombola.tickets.torch_private import NormWithStatistics
 from tombola.training import Recipe, Run, Task, length_of, mixed
@@ -71,7 +71,7 @@ class Supermask(DensityDecay):
         check_length(self.length)
         if isinstance(self.granularity, Weights):
             return
-        if not isinstance(self.granularity, Channels) or self.keep == "top":
+        if not isinstance(self.granularity, SeparateChannels) or self.keep == "top":
             raise TombolaError(
                 f"scores of {self.granularity.name}s are not searched with keep={self.keep!r}; give granularity "
                 "weight, or channel with keep='half'"
@@ -123,7 +123,8 @@ class Supermask(DensityDecay):
         names = tuple(weights)
         held = norms_and_biases(model) if self.hold else ()
         start = Seed.of(model, run.seed, self.weights, names, held)
-        units = Channels().units(model, run.probe(task)) if isinstance(self.granularity, Channels) else None
+        by_channel = isinstance(self.granularity, SeparateChannels)
+        units = SeparateChannels().units(model, run.probe(task)) if by_channel else None
         searched, freezing = self.prepare(task, model, run.seed, units)
         searched.to(run.device)
         steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))

@@ -38,7 +38,7 @@ def entry_rows(kind: str, entries: Iterable[Entry]) -> tuple[list[str], list[lis
     Examples:
         >>> headings, rows = entry_rows("metrics", KINDS["metrics"].own.values())
         >>> headings, rows[0][0]
-        (['metric', 'what it is', 'needs'], 'accuracy')
+        (['metric', 'what it is', 'unit', 'needs'], 'accuracy')
     """
     registry = KINDS[kind]
     descriptions = [entry.to_json() for entry in entries]

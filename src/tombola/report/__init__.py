@@ -2,7 +2,9 @@
 
 from tombola.report.arms import GatheredArms
 from tombola.report.html_page import write_report
+from tombola.report.line_curves import write_lines
 from tombola.report.prose import estimate
+from tombola.report.ranking_tables import ranking_table
 from tombola.report.results_table import results_table_for, savings_table
 from tombola.report.robustness_tables import RobustnessRow, robustness_rows, robustness_table
 from tombola.report.sanity_tables import sanity_table
@@ -12,11 +14,13 @@ __all__ = [
     "GatheredArms",
     "RobustnessRow",
     "estimate",
+    "ranking_table",
     "results_table_for",
     "robustness_rows",
     "robustness_table",
     "sanity_table",
     "savings_table",
+    "write_lines",
     "write_report",
     "write_search_curve",
 ]

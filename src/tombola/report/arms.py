@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tombola.evidence import (
+    ACCURACY,
     Comparison,
+    Measure,
+    Ranking,
     Sanity,
     Savings,
     Spent,
@@ -33,6 +36,7 @@ class ArmResults:
         control: the control's name; empty for a ticket and for dense.
         density: the share of units that the arm keeps.
         results: the results by seed, in ascending order.
+        measure: what their metric is.
     """
 
     name: str
@@ -40,6 +44,7 @@ class ArmResults:
     control: str
     density: float
     results: tuple[Result, ...]
+    measure: Measure = ACCURACY
 
     @property
     def role(self) -> str:
@@ -52,8 +57,9 @@ class ArmResults:
 
     @property
     def accuracy(self) -> tuple[float, float | None, float | None]:
-        """Mean test accuracy and its 95 % interval, in percent; the bounds are None for a single seed."""
-        mean, low, high = (100 * value for value in interval([r.metric for r in self.results]))
+        """The mean on the test split and its 95 % interval, a share in percent; no bounds for a single seed."""
+        scale = 100 if self.measure.share else 1
+        mean, low, high = (scale * v for v in interval([r.metric for r in self.results], self.measure.bounds))
         return (mean, low, high) if len(self.results) > 1 else (mean, None, None)
 
     @property
@@ -65,6 +71,12 @@ class ArmResults:
     def weight_density(self) -> float:
         """Share of the prunable weights that are kept, mean over seeds."""
         return math.fsum(r.weight_density for r in self.results) / len(self.results)
+
+    @property
+    def network_density(self) -> float | None:
+        """Share of all the network's parameters that are kept, mean over seeds; None if unknown."""
+        densities = [r.network_density for r in self.results if r.network_density is not None]
+        return math.fsum(densities) / len(densities) if densities else None
 
     @property
     def effective_density(self) -> float | None:
@@ -100,20 +112,28 @@ class GatheredArms:
         arms: the arms in the order in which they are read.
         verdicts: one for each method and density that was checked.
         sanity: the sanity checks of each method and density.
+        rankings: of the methods against each other.
     """
 
     arms: tuple[ArmResults, ...]
     verdicts: tuple[Verdict, ...]
     sanity: tuple[Sanity, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
 
     @staticmethod
-    def of(results: Iterable[Result], verdicts: Sequence[Verdict], sanity: Sequence[Sanity] = ()) -> GatheredArms:
+    def of(
+        results: Iterable[Result],
+        verdicts: Sequence[Verdict],
+        sanity: Sequence[Sanity] = (),
+        rankings: Sequence[Ranking] = (),
+    ) -> GatheredArms:
         """Gather results into arms: dense first, then each method's tickets from the densest, controls below them.
 
         Args:
             results: of all runs, in any order. The dense network is an arm for each length of training.
             verdicts: kept as they are.
             sanity: kept as they are.
+            rankings: kept as they are.
         """
         groups: dict[tuple, list[Result]] = defaultdict(list)
         for result in told_apart(results):
@@ -128,11 +148,17 @@ class GatheredArms:
                 control,
                 density,
                 tuple(sorted(group, key=lambda r: r.seed)),
+                verdicts[0].measure if verdicts else ACCURACY,
             )
             for method, control, density, epochs in keys
             if (group := groups[method, control, density, epochs]) and (first := group[0])
         ]
-        return GatheredArms(tuple(arms), tuple(verdicts), tuple(sanity))
+        return GatheredArms(tuple(arms), tuple(verdicts), tuple(sanity), tuple(rankings))
+
+    @property
+    def measure(self) -> Measure:
+        """What arms are compared by, as the verdicts say."""
+        return self.verdicts[0].measure if self.verdicts else ACCURACY
 
     @property
     def methods(self) -> list[str]:
@@ -179,20 +205,26 @@ class GatheredArms:
         verdict = self.verdict(arm)
         if verdict is not None and "dense" in verdict.means:
             # A verdict does not name its dense arm, but its mean accuracy does.
-            accuracy = 100 * verdict.means["dense"]
-            return min(candidates, key=lambda dense: abs(dense.accuracy[0] - accuracy), default=None)
+            metric = verdict.means["dense"]
+            return min(candidates, key=lambda dense: abs(_mean_of(dense, verdict.seeds) - metric), default=None)
         return min(candidates, key=lambda dense: abs(dense.epochs - arm.epochs), default=None)
 
     def difference(self, arm: ArmResults) -> Comparison | None:
-        """An arm minus dense, paired over the seeds that both have; None for dense itself and without a common seed."""
-        dense = self.dense(arm)
+        """An arm minus dense, paired over the seeds that both have; None for dense itself and without a common seed.
+
+        It is the verdict's, if the arm has one.
+        """
+        dense, verdict = self.dense(arm), self.verdict(arm)
+        if verdict is not None and arm.role == "ticket":
+            return verdict.dense
         if arm.role == "dense" or dense is None:
             return None
         metrics, dense_metrics = ({r.seed: r.metric for r in a.results} for a in (arm, dense))
         seeds = sorted(metrics.keys() & dense_metrics.keys())
         if not seeds:
             return None
-        return paired_comparison([metrics[seed] for seed in seeds], [dense_metrics[seed] for seed in seeds], "dense")
+        mine, its = ([values[seed] for seed in seeds] for values in (metrics, dense_metrics))
+        return paired_comparison(mine, its, "dense", measure=self.measure)
 
     def savings(self, ticket: ArmResults) -> Savings | None:
         """What a ticket saves of its dense network's training; None without a common seed."""
@@ -230,6 +262,12 @@ def told_apart(results: Iterable[Result]) -> list[Result]:
         number = kinds_of_name.index(kind) + 1
         numbered.append(result if number == 1 else replace(result, method=f"{result.method} #{number}"))
     return numbered
+
+
+def _mean_of(arm: ArmResults, seeds: Sequence[int]) -> float:
+    """An arm's mean metric over some seeds; infinite if it has not all of them."""
+    metrics = {result.seed: result.metric for result in arm.results}
+    return math.fsum(metrics[seed] for seed in seeds) / len(seeds) if set(seeds) <= metrics.keys() else math.inf
 
 
 def _training_ledger(result: Result) -> dict[str, float]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from tombola.evidence import ACCURACY, Measure
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.prose import share
 
@@ -107,35 +108,38 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def bounds(rows: Iterable[Row | None]) -> tuple[float, float]:
-    """The range of an axis, in percent.
+def bounds(rows: Iterable[Row | None], measure: Measure = ACCURACY) -> tuple[float, float]:
+    """The range of an axis, for a share in percent.
 
     It shows every mean. Wide intervals are cut: they may stretch the range on each side by half of that of the means,
     or half a point if that is more, so that one noisy arm does not flatten the others.
 
     Args:
         rows: with mean, low and high; None stands for an arm that is not there.
+        measure: what the numbers are.
     """
     known = [row for row in rows if row is not None]
     if not known:
         return 0.0, 100.0
     means = [row["mean"] for row in known]
     bottom, top = min(means), max(means)
-    stretch = max(0.5 * (top - bottom), 0.5)
+    least = 0.5 if measure.share else 0.01 * max(abs(top), abs(bottom))
+    stretch = max(0.5 * (top - bottom), least)
     lows = [row["low"] for row in known if row["low"] is not None]
     highs = [row["high"] for row in known if row["high"] is not None]
     low, high = max(min([bottom, *lows]), bottom - stretch), min(max([top, *highs]), top + stretch)
-    margin = max(0.06 * (high - low), 0.1)
+    margin = max(0.06 * (high - low), least / 5)
     return low - margin, high + margin
 
 
 def _curve(arm: ArmResults) -> list[Row]:
+    scale = 100 if arm.measure.share else 1
     values: dict[float, list[float]] = defaultdict(list)
     for result in arm.results:
         for row in result.history:
             if "epoch" in row and math.isfinite(row.get("validation_metric", math.nan)):
                 values[row["epoch"]].append(row["validation_metric"])
     return [
-        {"series": arm.role, "epoch": epoch, "value": 100 * math.fsum(v) / len(v), "seeds": len(v)}
+        {"series": arm.role, "epoch": epoch, "value": scale * math.fsum(v) / len(v), "seeds": len(v)}
         for epoch, v in sorted(values.items())
     ]

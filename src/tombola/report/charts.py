@@ -20,7 +20,13 @@ SOLID, DASHED = {"strokeWidth": 2.4}, {"strokeWidth": 1.2, "strokeDash": [4, 3]}
 
 
 def accuracy_chart(
-    rows: Sequence[Row], dense: Row | None, series: Sequence[str], y: tuple[float, float], *, thin: Sequence[str] = ()
+    rows: Sequence[Row],
+    dense: Row | None,
+    series: Sequence[str],
+    y: tuple[float, float],
+    *,
+    thin: Sequence[str] = (),
+    title: str = ACCURACY,
 ) -> alt.LayerChart:
     """Accuracy against density on a logarithmic axis, sparser to the right, with 95 % intervals.
 
@@ -32,6 +38,7 @@ def accuracy_chart(
         series: the names of all series, in the order of their colours.
         y: the range of the accuracy axis in percent; intervals beyond it are cut off.
         thin: the series to draw thin and dashed.
+        title: of the axis of accuracy, or of what else arms are compared by.
     """
     densities = sorted({row["density"] for row in rows})
     sides = (densities[-1] * 1.5, densities[0] / 1.5)
@@ -54,9 +61,9 @@ def accuracy_chart(
         ),
     )
     scale = alt.Scale(domain=y, nice=False, zero=False)
-    layers = [] if dense is None else _band(dense, scale)
+    layers = [] if dense is None else _band(dense, scale, title)
     for names, stroke, size in ((thin, DASHED, 38), ([s for s in series if s not in thin], SOLID, 72)):
-        layers += _arms([row for row in placed if row["series"] in names], x, scale, series, stroke, size)
+        layers += _arms([row for row in placed if row["series"] in names], x, scale, series, stroke, size, title)
     return alt.LayerChart(layer=layers, height=HEIGHT, width="container")
 
 
@@ -91,10 +98,10 @@ def layers_chart(rows: Sequence[Row], densities: Sequence[str], least: float) ->
     placed = [row | {"place": max(row["value"], floor)} for row in rows]
     left = [row for row in placed if row["value"] > 0]
     empty = [row for row in placed if row["value"] == 0]
-    layers = [_draw(left, "point", filled=True, opacity=1, size=70).encode(**encodings, color=color)]
+    layers = [draw(left, "point", filled=True, opacity=1, size=70).encode(**encodings, color=color)]
     if empty:
         layers.append(
-            _draw(empty, "point", shape="cross", filled=True, opacity=1, size=80, style="nothing-left").encode(
+            draw(empty, "point", shape="cross", filled=True, opacity=1, size=80, style="nothing-left").encode(
                 **encodings
             )
         )
@@ -129,9 +136,9 @@ def curves_chart(rows: Sequence[Row], series: Sequence[str], field: str, x: str,
     grey = alt.OverlayMarkDef(opacity=opacity, size=60, filled=True, style="dense-point")
     color = _color(series)
     layers = [
-        _draw(dense, "line", style="dense", point=grey).encode(**encodings),
-        _draw(controls, "line", point=point, **DASHED).encode(**encodings, color=color),
-        _draw(ticket, "line", point=point, **SOLID).encode(**encodings, color=color),
+        draw(dense, "line", style="dense", point=grey).encode(**encodings),
+        draw(controls, "line", point=point, **DASHED).encode(**encodings, color=color),
+        draw(ticket, "line", point=point, **SOLID).encode(**encodings, color=color),
     ]
     return alt.LayerChart(layer=layers, height=220, width="container")
 
@@ -157,8 +164,8 @@ def cost_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart:
         "y": alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=150, ticks=False)),
         "tooltip": [alt.Tooltip("label:N", title="search"), alt.Tooltip(f"{field}:Q", title=title, format=".4~g")],
     }
-    bars = _draw(drawn, "bar", height={"band": 0.62}).encode(**encodings)
-    figures = _draw(drawn, "text", align="left", dx=5).encode(**encodings, text=alt.Text(f"{field}:Q", format=",.3~r"))
+    bars = draw(drawn, "bar", height={"band": 0.62}).encode(**encodings)
+    figures = draw(drawn, "text", align="left", dx=5).encode(**encodings, text=alt.Text(f"{field}:Q", format=",.3~r"))
     return alt.LayerChart(layer=[bars, figures], height=24 * len(order), width="container")
 
 
@@ -186,19 +193,19 @@ def savings_chart(rows: Sequence[Row], field: str, title: str) -> alt.LayerChart
         "tooltip": [alt.Tooltip("label:N", title="ticket"), alt.Tooltip(f"{field}:Q", title="saved, %", format=".1f")],
     }
     layers = [
-        _draw(drawn, "bar", height={"band": 0.62}).encode(**encodings),
-        _draw([{}], "rule", style="dense").encode(x=alt.datum(0)),
+        draw(drawn, "bar", height={"band": 0.62}).encode(**encodings),
+        draw([{}], "rule", style="dense").encode(x=alt.datum(0)),
     ]
     # Vega-Lite aligns all texts of a layer alike, so figures to the left and right of their bars are two layers.
     for align, side in (("right", [r for r in drawn if r[field] < 0]), ("left", [r for r in drawn if r[field] >= 0])):
         if side:
-            figures = _draw(side, "text", align=align, dx=5 if align == "left" else -5)
+            figures = draw(side, "text", align=align, dx=5 if align == "left" else -5)
             layers.append(figures.encode(**encodings, text=alt.Text(f"{field}:Q", format=".1f")))
     return alt.LayerChart(layer=layers, height=24 * len(order), width="container")
 
 
 def differences_chart(rows: Sequence[Row], colours: Mapping[str, str], what: str = "left − right") -> alt.VConcatChart:
-    """Differences of two arms with their 95 % intervals, one below the other, coloured by the finding.
+    """Differences of two arms with their intervals, one below the other, coloured by the finding.
 
     Args:
         rows: with expected (the label), unit, finding, mean, low and high; rows of one unit share an axis.
@@ -219,16 +226,16 @@ def _differences(rows: Sequence[Row], title: str, colours: Mapping[str, str]) ->
         ),
     }
     layers = [
-        _draw([{}], "rule", style="dense").encode(x=alt.datum(0)),
-        _draw(rows, "rule", strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2=alt.X2("high:Q"), **encodings),
-        _draw(rows, "point", filled=True, size=80, opacity=1).encode(x=alt.X("mean:Q", title=title), **encodings),
+        draw([{}], "rule", style="dense").encode(x=alt.datum(0)),
+        draw(rows, "rule", strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2=alt.X2("high:Q"), **encodings),
+        draw(rows, "point", filled=True, size=80, opacity=1).encode(x=alt.X("mean:Q", title=title), **encodings),
     ]
     return alt.LayerChart(layer=layers, width=460, height=30 * len(rows))
 
 
 def empty_chart(text: str) -> alt.Chart:
     """A sentence that takes the place of a chart without data."""
-    return _draw([{"text": text}], "text").encode(text="text:N").properties(width=340, height=80)
+    return draw([{"text": text}], "text").encode(text="text:N").properties(width=340, height=80)
 
 
 def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
@@ -247,12 +254,19 @@ def _round_shares(least: float) -> list[float]:
     return [v for power in decades for digit in (1, 2, 5) if least <= (v := digit * 10.0**power) <= 100]
 
 
-def _draw(rows: Sequence[Row], mark: Mark, **settings: Any) -> alt.Chart:
+def draw(rows: Sequence[Row], mark: Mark, **settings: Any) -> alt.Chart:
+    """One layer: marks of one kind, one for each row."""
     return alt.Chart(alt.Data(values=list(rows)), mark=alt.MarkDef(type=mark, **settings))
 
 
 def _arms(
-    rows: Sequence[Row], x: alt.X, scale: alt.Scale, series: Sequence[str], stroke: dict[str, Any], size: int
+    rows: Sequence[Row],
+    x: alt.X,
+    scale: alt.Scale,
+    series: Sequence[str],
+    stroke: dict[str, Any],
+    size: int,
+    title: str,
 ) -> list[alt.Chart]:
     """Lines, intervals and points of some series. `stroke` is SOLID or DASHED, `size` that of the points."""
     if not rows:
@@ -261,35 +275,35 @@ def _arms(
         alt.Tooltip("series:N", title="arm"),
         alt.Tooltip("kept:N", title="density"),
         alt.Tooltip("removed:N", title="sparsity"),
-        alt.Tooltip("mean:Q", title="accuracy, %", format=".2f"),
+        alt.Tooltip("mean:Q", title=title, format=".2f"),
         alt.Tooltip("low:Q", title="95 % from", format=".2f"),
         alt.Tooltip("high:Q", title="to", format=".2f"),
         alt.Tooltip("seeds:Q", title="seeds"),
     ]
-    color, mean = _color(series), alt.Y("mean:Q", title=ACCURACY, scale=scale)
+    color, mean = _color(series), alt.Y("mean:Q", title=title, scale=scale)
     mark_shape = alt.Shape(
         "series:N",
         title=None,
         scale=alt.Scale(domain=list(series), range=[shape(i) for i in range(len(series))]),
     )
     intervals = [row for row in rows if row["low"] is not None]
-    low_to_high: dict[str, Any] = {"y": alt.Y("low:Q", title=ACCURACY, scale=scale), "y2": alt.Y2("high:Q")}
+    low_to_high: dict[str, Any] = {"y": alt.Y("low:Q", title=title, scale=scale), "y2": alt.Y2("high:Q")}
     return [
-        _draw(rows, "line", clip=True, **stroke).encode(x=x, y=mean, color=color),
-        _draw(intervals, "rule", clip=True, strokeWidth=stroke["strokeWidth"]).encode(x=x, color=color, **low_to_high),
-        _draw(rows, "point", filled=True, opacity=1, size=size).encode(
+        draw(rows, "line", clip=True, **stroke).encode(x=x, y=mean, color=color),
+        draw(intervals, "rule", clip=True, strokeWidth=stroke["strokeWidth"]).encode(x=x, color=color, **low_to_high),
+        draw(rows, "point", filled=True, opacity=1, size=size).encode(
             x=x, y=mean, color=color, shape=mark_shape, tooltip=tooltip
         ),
     ]
 
 
-def _band(dense: Row, scale: alt.Scale) -> list[alt.Chart]:
+def _band(dense: Row, scale: alt.Scale, title: str) -> list[alt.Chart]:
     tooltip = [alt.Tooltip("mean:Q", title="dense, %", format=".2f"), alt.Tooltip("seeds:Q", title="seeds")]
-    line = _draw([dense], "rule", style="dense").encode(y=alt.Y("mean:Q", title=ACCURACY, scale=scale), tooltip=tooltip)
+    line = draw([dense], "rule", style="dense").encode(y=alt.Y("mean:Q", title=title, scale=scale), tooltip=tooltip)
     if dense["low"] is None:
         return [line]
-    low, high = alt.Y("low:Q", title=ACCURACY, scale=scale), alt.Y2("high:Q")
-    return [_draw([dense], "rect", style="dense-band", clip=True).encode(y=low, y2=high), line]
+    low, high = alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q")
+    return [draw([dense], "rect", style="dense-band", clip=True).encode(y=low, y2=high), line]
 
 
 def _color(series: Sequence[str]) -> alt.Color:

@@ -12,9 +12,9 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tombola.evidence import Sanity, Verdict
+from tombola.evidence import Ranking, Sanity, Verdict, interval_text
 from tombola.files import write_atomically
-from tombola.report import chart_rows, page_tables, prose, robustness_tables, sanity_tables
+from tombola.report import chart_rows, page_tables, prose, ranking_tables, robustness_tables, sanity_tables
 from tombola.report.arms import GatheredArms
 from tombola.report.panels import Figure, figures, pictures
 from tombola.report.shared_settings import flat, settings_of_arms, shared_settings_of
@@ -34,6 +34,7 @@ def write_report(
     command: str = "",
     task: Mapping[str, Any] = {},
     checks: Sequence[Sanity] = (),
+    rankings: Sequence[Ranking] = (),
 ) -> Path:
     """Write report.html, and its charts as PNG files, into a folder.
 
@@ -45,11 +46,12 @@ def write_report(
         command: the command line that repeats the study; none is shown if empty.
         task: what describes the task, by name; values may be mappings.
         checks: the sanity checks that were made.
+        rankings: of the methods against each other.
 
     Returns:
         The path of the page.
     """
-    study = GatheredArms.of(results, verdicts, checks)
+    study = GatheredArms.of(results, verdicts, checks, rankings)
     charts = figures(study)
     page = Path(folder) / "report.html"
     write_atomically(page, render(study, charts, title=title, command=command, task=task))
@@ -77,6 +79,9 @@ def render(
             chart_rows=chart_rows,
             robustness_tables=robustness_tables,
             sanity_tables=sanity_tables,
+            ranking_tables=ranking_tables,
+            rankings=study.rankings,
+            interval_text=interval_text,
             figures=drawn,
             shared=shared_settings_of(results),
             settings_of_arms=settings_of_arms,

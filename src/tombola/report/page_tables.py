@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tombola.evidence import NET, TRAINING
+from tombola.evidence import NET, TRAINING, interval_text
 from tombola.report import chart_rows
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.prose import (
@@ -14,10 +14,10 @@ from tombola.report.prose import (
     between,
     duration,
     number,
-    percent,
-    points,
+    numbers,
     saved,
     share,
+    shown,
     verdict_word,
 )
 from tombola.studies import Result
@@ -51,12 +51,13 @@ def results_grid(study: GatheredArms) -> Grid:
                 share(arm.density),
                 share(1 - arm.density),
                 share(arm.weight_density),
+                NOTHING if arm.network_density is None else share(arm.network_density),
                 NOTHING if arm.effective_density is None else share(arm.effective_density),
                 str(len(arm.results)),
-                percent(arm.accuracy[0]),
-                between(*arm.accuracy[1:]),
-                points(None if difference is None else 100 * difference.mean),
-                NOTHING if difference is None else between(100 * difference.low, 100 * difference.high, "+"),
+                shown(arm.accuracy[0], arm.measure),
+                between(*arm.accuracy[1:]) if arm.measure.share else numbers(*arm.accuracy[1:]),
+                NOTHING if difference is None else difference.measure.signed(difference.mean),
+                NOTHING if difference is None else interval_text(difference),
                 number(arm.cost("search", "dense_epochs")),
                 duration(arm.cost("search", "seconds")),
                 verdict_word(study, arm) or NOTHING,
@@ -67,12 +68,13 @@ def results_grid(study: GatheredArms) -> Grid:
         "density",
         "sparsity",
         "weights kept",
+        "of the network",
         "on a path",
         "seeds",
-        "accuracy",
+        study.measure.name,
         "95 % interval",
-        "to dense, points",
-        "95 % interval",
+        f"to dense, {study.measure.unit}",
+        "interval",
         "search, dense epochs",
         "search, time",
         "verdict",
@@ -95,7 +97,7 @@ def layers_grid(study: GatheredArms, method: str) -> Grid:
 
 
 def curves_grid(study: GatheredArms, ticket: ArmResults) -> Grid:
-    """Validation accuracy in percent: one row for each epoch, one column for each arm."""
+    """The validation metric, a share in percent: one row for each epoch, one column for each arm."""
     rows = chart_rows.curve_rows(study, ticket)
     series = list(dict.fromkeys(row["series"] for row in rows))
     values = {(row["epoch"], row["series"]): f"{row['value']:.2f}" for row in rows}
@@ -165,13 +167,13 @@ def savings_grid(study: GatheredArms) -> Grid:
 
 def runs_grid(arm: ArmResults) -> Grid:
     """One row for each seed: its outcome and the digests that identify it."""
-    head = ("seed", "accuracy", "loss", "validation", "epochs", "trained", "nothing left of", "digest", "source")
+    head = ("seed", arm.measure.name, "loss", "validation", "epochs", "trained", "nothing left of", "digest", "source")
     body = (
         (
             str(r.seed),
-            percent(100 * r.metric),
+            arm.measure.text(r.metric),
             f"{r.loss:.4g}",
-            percent(100 * r.validation if math.isfinite(r.validation) else None),
+            arm.measure.text(r.validation) if math.isfinite(r.validation) else NOTHING,
             str(r.epochs),
             _company(r),
             ", ".join(r.collapsed) or NOTHING,

@@ -24,6 +24,7 @@ from tombola.report.charts import (
     specification,
 )
 from tombola.report.prose import MEASURES, share
+from tombola.report.ranking_tables import critical_difference_chart
 from tombola.report.theme import LIGHT, shape, vega_config
 
 PNG_WIDTH = 340
@@ -82,6 +83,7 @@ def figures(study: GatheredArms) -> dict[str, Figure]:
         "cost": _cost(study),
         "robustness": _robustness(study),
         "savings": _savings(study),
+        "ranking": _ranking(study),
     }
 
 
@@ -97,6 +99,7 @@ def pictures(study: GatheredArms, drawn: dict[str, Figure]) -> dict[str, bytes]:
     """
     config = vega_config(LIGHT, len(study.densities)) | {"background": LIGHT.card}
     groups = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost", "savings")}
+    groups |= {"ranking": [drawn["ranking"]]} if drawn["ranking"].panels else {}
     groups |= {"robustness": [drawn["robustness"]]} if drawn["robustness"].panels else {}
     groups["accuracy"].insert(0, drawn["overview"])
     images = {f"{name}.png": _png(group, config) for name, group in groups.items()}
@@ -108,7 +111,9 @@ def _overview(study: GatheredArms) -> Figure:
     if len(methods) < 2 or not rows:
         return Figure((), ())
     dense = chart_rows.dense_row(study, methods[0])
-    chart = accuracy_chart(rows, dense, methods, chart_rows.bounds([*rows, dense]))
+    chart = accuracy_chart(
+        rows, dense, methods, chart_rows.bounds([*rows, dense], study.measure), title=_axis(study, "test")
+    )
     label = "Accuracy against density of every method's tickets"
     legend = [_series_entry(method, i, dashed=False) for i, method in enumerate(methods)]
     return Figure((_panel("overview", "All methods", label, chart),), (*legend, *_dense_entry(dense)))
@@ -118,13 +123,13 @@ def _accuracy(study: GatheredArms) -> Figure:
     series = ["ticket", *study.controls]
     groups = {method: rows for method in study.methods if (rows := chart_rows.method_rows(study, method))}
     dense = {method: chart_rows.dense_row(study, method) for method in groups}
-    y = chart_rows.bounds([*dense.values(), *(row for rows in groups.values() for row in rows)])
+    y = chart_rows.bounds([*dense.values(), *(row for rows in groups.values() for row in rows)], study.measure)
     panels = tuple(
         _panel(
             f"accuracy-{i}",
             method,
             f"Accuracy against density of {method}, its controls and dense",
-            accuracy_chart(rows, dense[method], series, y, thin=study.controls),
+            accuracy_chart(rows, dense[method], series, y, thin=study.controls, title=_axis(study, "test")),
         )
         for i, (method, rows) in enumerate(groups.items())
     )
@@ -159,7 +164,7 @@ def _training(study: GatheredArms) -> Figure:
             f"training-{i}",
             f"{arm.method}, density {share(arm.density)}",
             f"Validation accuracy by epoch of {arm.method} at density {share(arm.density)}, its controls and dense",
-            curves_chart(rows, series, "epoch", "epoch", "validation accuracy, %"),
+            curves_chart(rows, series, "epoch", "epoch", _axis(study, "validation")),
         )
         for i, (arm, rows) in enumerate(curves)
     )
@@ -213,6 +218,24 @@ def _savings(study: GatheredArms) -> Figure:
         if any(row[field] is not None for row in rows)
     )
     return Figure(panels, ())
+
+
+def _ranking(study: GatheredArms) -> Figure:
+    panels = tuple(
+        _panel(
+            f"ranking-{i}",
+            f"{ranking.title[0].upper()}{ranking.title[1:]}",
+            f"Mean ranks of methods by {ranking.title}, with bars that join those that cannot be told apart",
+            critical_difference_chart(ranking),
+        )
+        for i, ranking in enumerate(study.rankings)
+    )
+    return Figure(panels, ())
+
+
+def _axis(study: GatheredArms, split: str) -> str:
+    """The title of an axis of what arms are compared by."""
+    return f"{split} {study.measure.name}{', %' * study.measure.share}"
 
 
 def _panel(key: str, title: str, label: str, chart: alt.LayerChart) -> Panel:

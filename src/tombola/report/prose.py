@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tombola.evidence import MANDATORY, Comparison, Verdict
+from tombola.evidence import Comparison, Measure, minus
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.studies import in_words, under
 
@@ -59,6 +59,28 @@ def between(low: float | None, high: float | None, sign: str = "") -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return NOTHING
     return f"[{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−").replace(" ", SPACE)
+
+
+def numbers(low: float | None, high: float | None) -> str:
+    """An interval of numbers that are no shares; a dash where there is none.
+
+    Examples:
+        >>> numbers(-0.5, 1.25)
+        '[−0.5,\\xa01.25]'
+    """
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return NOTHING
+    return f"[{minus(f'{low:.4g}')},{SPACE}{minus(f'{high:.4g}')}]"
+
+
+def shown(value: float, measure: Measure) -> str:
+    """An arm's mean: in percent already, if it is one of shares.
+
+    Examples:
+        >>> shown(97.314, Measure("accuracy")), shown(-0.25, Measure("negative-mae", share=False))
+        ('97.31\\xa0%', '−0.25')
+    """
+    return percent(value) if measure.share else NOTHING if math.isnan(value) else minus(f"{value:.4g}")
 
 
 def saved(value: float | None) -> str:
@@ -147,39 +169,14 @@ def summary(study: GatheredArms) -> str:
     winners = [v for v in study.verdicts if v.wins]
     if not winners:
         return f"{first} No ticket was shown to keep up with the dense network and to beat its controls."
-    best = min(winners, key=lambda v: (v.density, -v.dense.mean))
+    best = min(winners, key=lambda v: (v.density, -v.measure.sign * v.dense.mean))
+    measure = best.measure
+    unit = " points" if measure.share else ""
     return (
         f"{first} The sparsest winner is {best.subject}: it keeps {share(best.density)} of the units and reaches "
-        f"{percent(100 * best.means['ticket'])} accuracy, {points(100 * best.dense.mean)} points against dense, and "
-        "every mandatory control is worse."
+        f"{measure.text(best.means['ticket']).replace(' ', SPACE)} {measure.name}, "
+        f"{measure.signed(best.dense.mean)}{unit} against dense, and every mandatory control is worse."
     )
-
-
-def reason(verdict: Verdict) -> str:
-    """The reasons of a verdict, in a sentence."""
-    dense, margin = verdict.dense, 100 * verdict.margin
-    missing = [name for name in MANDATORY if name not in {c.against for c in verdict.controls}]
-    groups = {
-        outcome: [c.against for c in verdict.controls if c.outcome == outcome and c.against in MANDATORY]
-        for outcome in ("better", "worse", "equivalent", "undecided")
-    }
-    if verdict.wins:
-        return f"Not worse than dense by more than {margin:g} points, and better than {_and(groups['better'])}."
-    if verdict.wins is False:
-        causes = [f"is worse than dense by more than {margin:g} points"] if dense.high90 < -verdict.margin else []
-        if beaten := groups["worse"] + groups["equivalent"]:
-            causes.append(f"is not better than its control{'s' if len(beaten) > 1 else ''} {_and(beaten)}")
-        return f"It {_and(causes)}."
-    if len(verdict.seeds) < 2:
-        return "One seed can decide nothing; run more seeds."
-    causes = [f"the control{'s' if len(missing) > 1 else ''} {_and(missing)} did not run"] if missing else []
-    # `not … >` is true for NaN too, and a bound that is no number rules nothing out.
-    if not dense.low90 > -verdict.margin:
-        causes.append(f"these seeds cannot rule out that it is worse than dense by more than {margin:g} points")
-    if groups["undecided"]:
-        causes.append(f"these seeds cannot tell it from {_and(groups['undecided'])}")
-    text = _and(causes) or "the evidence is mixed"
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def estimate(study: GatheredArms) -> str:
@@ -206,15 +203,15 @@ def mixed_conditions(study: GatheredArms) -> str:
 
 
 def outcome_words(comparison: Comparison) -> str:
-    """An outcome; if undecided, with the smallest difference in points that these seeds could have shown."""
-    if comparison.outcome == "undecided" and comparison.detectable < 1:
-        return f"undecided (could have shown {100 * comparison.detectable:.2f})"
+    """An outcome; if undecided, with the smallest difference that these seeds could have shown."""
+    if comparison.outcome == "undecided" and math.isfinite(comparison.detectable) and comparison.detectable < 1:
+        return f"undecided (could have shown {comparison.measure.amount(comparison.detectable)})"
     return comparison.outcome
 
 
 def probability(comparison: Comparison) -> str:
-    """The adjusted p value; a dash for a single seed, which gives none."""
-    if not math.isfinite(comparison.low):
+    """The adjusted p value; a dash for a single seed, and after several looks, which give none."""
+    if comparison.p is None or not math.isfinite(comparison.low):
         return NOTHING
     return "< 0.001" if comparison.p < 0.001 else f"{comparison.p:.3f}"
 

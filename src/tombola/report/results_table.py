@@ -9,13 +9,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from tombola.evidence import Verdict
+from tombola.evidence import Verdict, minus
 from tombola.report.arms import ArmResults, GatheredArms
-from tombola.report.prose import NOTHING, duration, number, points, share, verdict_word
+from tombola.report.prose import NOTHING, duration, number, share, verdict_word
 from tombola.studies.result import Result
 
 STYLES = {"wins": "bold green", "does not win": "red", "undecided": "yellow"}
-FIGURES = ("density", "sparsity", "accuracy, %", "to\ndense", "search,\nepochs", "search,\ntime")
+ACCURACY = "accuracy, %"
+FIGURES = ("density", "sparsity", ACCURACY, "to\ndense", "search,\nepochs", "search,\ntime")
 
 SAVED = ("density", "time", "FLOPs", "step\nmemory", "energy", "net\ntime", "net\nFLOPs", "net\nenergy")
 
@@ -35,7 +36,8 @@ def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) ->
     table.caption_justify = "left"
     table.add_column("arm", overflow="fold", min_width=12)
     for heading in FIGURES:
-        table.add_column(heading, justify="right", no_wrap=True)
+        own = f"{study.measure.name}{', %' * study.measure.share}" if heading == ACCURACY else heading
+        table.add_column(own, justify="right", no_wrap=True)
     table.add_column("verdict")
     for index, arm in enumerate(study.arms):
         following = study.arms[index + 1 :][:1]  # Empty after the last arm.
@@ -46,7 +48,7 @@ def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) ->
             share(arm.density),
             share(1 - arm.density),
             _accuracy(arm),
-            NOTHING if difference is None else points(100 * difference.mean),
+            NOTHING if difference is None else difference.measure.signed(difference.mean),
             number(arm.cost("search", "dense_epochs")),
             duration(arm.cost("search", "seconds")),
             Text(word, style=STYLES.get(word, "")),
@@ -68,7 +70,9 @@ def savings_table(study: GatheredArms) -> Table:
         shares = [savings.training[key] for key in ("seconds", "flops", "step_memory", "energy")]
         shares += [savings.net[key] for key in ("seconds", "flops", "energy")]
         table.add_row(
-            savings.subject, share(savings.density), *(NOTHING if s is None else f"{100 * s:.1f}" for s in shares)
+            savings.subject,
+            share(savings.density),
+            *(NOTHING if s is None else minus(f"{100 * s:.1f}") for s in shares),
         )
     return table
 
@@ -79,9 +83,11 @@ def _name(arm: ArmResults) -> str:
 
 
 def _accuracy(arm: ArmResults) -> str:
-    mean, _, high = arm.accuracy
+    mean, low, high = arm.accuracy
     if math.isnan(mean):
         return NOTHING
-    if high is None:
-        return f"{mean:.2f}"
-    return f"{mean:.2f} ± {f'{high - mean:.2f}' if len(arm.results) > 2 else NOTHING}"
+    digits = ".2f" if arm.measure.share else ".4g"
+    if low is None or high is None:
+        return minus(f"{mean:{digits}}")
+    half = max(high - mean, mean - low)  # of the side at which it does not end at what is possible
+    return f"{minus(f'{mean:{digits}}')} ± {f'{half:{digits}}' if len(arm.results) > 2 else NOTHING}"

@@ -1,7 +1,7 @@
 """Scores say how much each weight, filter or residual block is worth; larger = keep. They leave the model unchanged."""
 
 from tombola.registry import SCORES
-from tombola.scores.block_scores import FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
+from tombola.scores.block_scores import RELUS, FeatureSimilarity, FrontToBack, OutputDivergence, RandomBlocks, cka
 from tombola.scores.data_free_scores import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluation import UnusedWarning, batch_size, check_real, untouched
 from tombola.scores.feature_scores import ExpectedActivation, FeatureRank, ProjectedImportance
@@ -28,6 +28,7 @@ from tombola.scores.types import (
     probe_of,
     suited,
 )
+from tombola.scores.unit_sums import as_summed
 from tombola.scores.wanda_score import Wanda
 from tombola.scores.weight_gradient_score import WeightGradient
 
@@ -44,6 +45,7 @@ wanda = Wanda()
 weight_gradient = WeightGradient()
 
 __all__ = [
+    "RELUS",
     "SCORES",
     "Batch",
     "BatchNormScale",
@@ -82,6 +84,7 @@ __all__ = [
     "Wanda",
     "WeightGradient",
     "WeightScore",
+    "as_summed",
     "batch_size",
     "check_goes_with",
     "check_real",

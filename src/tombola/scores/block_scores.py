@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tombola.errors import TombolaError
 from tombola.scores.evaluation import untouched
@@ -20,6 +21,8 @@ from tombola.tickets import modules_of
 
 Network = Callable[[Any], Any]
 """Calls a network on inputs."""
+
+RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 
 Reader = Callable[[Any, Network], Tensor]
 """Calls a network on inputs, and returns the features (samples, numbers) that a score compares."""
@@ -163,12 +166,39 @@ def blocks_of(model: nn.Module, data: Data) -> tuple[Block, ...]:
     return blocks
 
 
-def block_outputs(model: nn.Module, data: Data) -> dict[str, Tensor]:
-    """The outputs of every residual block on all batches, by the block's name; the first dimension is samples."""
+def block_sums(model: nn.Module, data: Data) -> dict[str, Tensor]:
+    """What every residual block's addition gives on all batches, by the block's name; the first dimension is samples.
+
+    This is the block's output, or what a ReLU that ends the block gets.
+    """
     blocks = _modules(model, blocks_of(model, data))
-    with untouched(model, mode="eval", **data.view) as network, torch.no_grad():
-        by_batch = [_with_block_outputs(blocks, lambda inputs=inputs: network(inputs))[1] for inputs, _ in data.batches]
+    with untouched(model, mode="eval", **data.view) as network, torch.no_grad(), BeforeRelu() as before_relu:
+        by_batch = [
+            _with_block_outputs(blocks, lambda inputs=inputs: network(inputs), before_relu.of)[1]
+            for inputs, _ in data.batches
+        ]
     return {name: torch.cat([outputs[name] for outputs in by_batch]) for name in by_batch[0]}
+
+
+class BeforeRelu(TorchFunctionMode):
+    """Inside, notes what the last ReLU got."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._given: Tensor | None = None
+        self._gave: Tensor | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in RELUS:
+            return func(*args, **(kwargs or {}))
+        given = (args or tuple((kwargs or {}).values()))[0].clone()  # It may be changed in place.
+        self._gave = func(*args, **(kwargs or {}))
+        self._given = given
+        return self._gave
+
+    def of(self, output: Tensor) -> Tensor:
+        """What the ReLU got that gave this very tensor; the tensor itself if none did."""
+        return self._given if self._given is not None and self._gave is output else output.clone()
 
 
 def silenced_block_scores(
@@ -204,15 +234,15 @@ def silenced_block_scores(
 
 
 def _with_block_outputs(
-    blocks: Mapping[str, nn.Module], call: Callable[[], Tensor]
+    blocks: Mapping[str, nn.Module], call: Callable[[], Tensor], seen: Callable[[Tensor], Tensor] = torch.clone
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The result of a call, and the blocks' outputs in it, in the order in which the blocks ran."""
+    """The result of a call, and of each block in it what is seen of its output, in the order in which blocks ran."""
     outputs: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name, module in blocks.items():
             # A copy: a layer after the block may change its output in place.
             hooks.enter_context(
-                module.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output.clone()))
+                module.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: seen(output)}))
             )
         return call(), outputs
 

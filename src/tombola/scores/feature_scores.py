@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.scores.block_scores import block_outputs
+from tombola.scores.block_scores import block_sums
 from tombola.scores.evaluation import check_real, untouched
 from tombola.scores.kinds import Data, Kind, MeasuredScore, Needs
 from tombola.scores.types import Scores
@@ -44,7 +44,7 @@ class FeatureScore(MeasuredScore):
 
     def worths(self, model: nn.Module, data: Data) -> Scores:
         if self.of == "block":
-            return self.block_scores(block_outputs(model, data), data)
+            return self.block_scores(block_sums(model, data), data)
         return self.filter_scores(filter_summaries(model, data, self.summary), data)
 
     def summary(self, features: Tensor) -> Tensor | None:
@@ -56,7 +56,7 @@ class FeatureScore(MeasuredScore):
         raise NotImplementedError
 
     def block_scores(self, outputs: Mapping[str, Tensor], data: Data) -> Scores:
-        """One number for each block from its outputs on all batches."""
+        """One number for each block from its outputs on all batches, before a ReLU that ends it."""
         raise NotImplementedError
 
 
@@ -120,8 +120,9 @@ class FeatureRank(FeatureScore):
 class ProjectedImportance(FeatureScore):
     """The mean importance (VIP) of a block's, or filter's, outputs in a partial least squares fit of the classes.
 
-    Jordao, Lie, Schwartz, Discriminative Layer Pruning, IEEE JSTSP 2020. The features are averages over 8×8 fields, and
-    each block or layer has its own fit. For networks on images with class numbers as targets.
+    Jordao, Lie, Schwartz, Discriminative Layer Pruning, IEEE JSTSP 2020. The features are averages over 8×8 fields: of
+    a block those of what its addition gives, before a ReLU. Each block or layer has its own fit. For networks on images
+    with class numbers as targets.
 
     Args:
         batches: how many batches to read.

@@ -17,13 +17,15 @@ from tombola.errors import TombolaError
 from tombola.scores.evaluation import Pure, batch_size, check_some_nonzero, gradients_of, loss_of, mean_gradients
 from tombola.scores.kinds import Data, GradientScore
 from tombola.scores.types import Scores
+from tombola.tickets import Mask
 
 
 @dataclass(frozen=True)
 class GraspFirstOrder(GradientScore):
     """The signed first-order reading of GraSP, w · ∂L/∂w, as papers on layer pruning describe it.
 
-    It is SNIP without the absolute value, not Wang et al.'s Hessian–gradient product (`Grasp`).
+    It is SNIP without the absolute value, not Wang et al.'s Hessian–gradient product (`Grasp`). Its sum over a filter
+    or block is 0 where a norm in train mode stands behind the weights: methods read it in evaluation mode there.
 
     Args:
         batches: how many batches to read. Their gradients are averaged with their signs.
@@ -31,6 +33,7 @@ class GraspFirstOrder(GradientScore):
     """
 
     name: ClassVar[str] = "grasp-first-order"
+    cancels: ClassVar[bool] = True
 
     def worth(self, weight: Tensor, gradient: Tensor) -> Tensor:
         return weight * gradient
@@ -100,7 +103,9 @@ class Grasp(GradientScore):
     """Gradient signal preservation: w · (H g), so that the gradient's norm survives (Wang et al., ICLR 2020).
 
     The paper removes the largest −w · H g; this score is its negative, so that larger = keep. The gradient g is the
-    mean over all batches, and a constant for the outer derivative.
+    mean over all batches, and a constant for the outer derivative. With a mask, g is that of the kept weights alone,
+    since no other can train: the score then says what a weight does for their gradient's norm. With `regrow` any weight
+    may come back, and g is that of all.
 
     Args:
         batches: how many batches to read.
@@ -114,6 +119,7 @@ class Grasp(GradientScore):
 
     def measure(self, network: Pure, data: Data) -> Scores:
         batches, loss = list(data.batches), data.loss
+        trained = None if data.view.get("regrow") else data.view.get("mask")
 
         def cooled(outputs: Tensor, targets: Tensor) -> Tensor:
             return loss(outputs / self.temperature, targets)
@@ -125,13 +131,17 @@ class Grasp(GradientScore):
             products = [torch.zeros_like(weight) for weight in network.weights.values()]
             for batch in batches:
                 value = loss_of(network, batch, cooled) * (batch_size(batch) / samples)
-                torch._foreach_add_(products, hessian_product(value, network, network.weights, mean))
+                torch._foreach_add_(products, hessian_product(value, network, network.weights, mean, trained))
             check_some_nonzero(products, network)
         return {n: v * p for (n, v), p in zip(network.values.items(), products, strict=True)}
 
 
 def hessian_product(
-    value: Tensor, network: Pure, weights: Mapping[str, Tensor], direction: Sequence[Tensor] | None
+    value: Tensor,
+    network: Pure,
+    weights: Mapping[str, Tensor],
+    direction: Sequence[Tensor] | None,
+    along: Mask | None = None,
 ) -> list[Tensor]:
     """The Hessian of a value times a direction.
 
@@ -140,6 +150,7 @@ def hessian_product(
         network: its last call computed the value.
         weights: the weights by name.
         direction: one tensor for each weight; the value's own gradient if None.
+        along: where the direction counts; it is 0 elsewhere. Everywhere if None.
 
     Returns:
         One tensor for each weight.
@@ -151,6 +162,8 @@ def hessian_product(
     if any(node.name() == "torch::autograd::Error" for node in _nodes(gradients)):
         raise RuntimeError("derivative of a function marked @once_differentiable")
     vectors = [g.detach() for g in gradients] if direction is None else direction
+    if along is not None:
+        vectors = [_within(along, name, vector) for name, vector in zip(weights, vectors, strict=True)]
     # A gradient that does not depend on the weights has no graph, which autograd.grad would refuse.
     curved = [(g, v) for g, v in zip(gradients, vectors, strict=True) if g.requires_grad]
     inputs = list(weights.values())
@@ -158,6 +171,10 @@ def hessian_product(
         return [torch.zeros_like(weight) for weight in inputs]
     outputs, grad_outputs = zip(*curved, strict=True)
     return list(torch.autograd.grad(outputs, inputs, grad_outputs, materialize_grads=True))
+
+
+def _within(mask: Mask, name: str, vector: Tensor) -> Tensor:
+    return torch.where(mask[name].to(vector.device), vector, 0.0) if name in mask else vector
 
 
 def _nodes(tensors: Sequence[Tensor]) -> set[Node]:

@@ -17,7 +17,7 @@ from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.scores.evaluation import Pure, check_real, first_batches, mean_gradients, required_loss, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
-from tombola.structure import NM, Channels, Filters, Granularity, Mode, PartUnits, QueryKey, Weights
+from tombola.structure import NM, Filters, Granularity, Mode, PartUnits, QueryKey, SeparateChannels, Weights
 from tombola.tickets import batches_of_all, check_network, own_network, same_on_all
 
 Kind = Literal["weight", "unit", "block"]
@@ -43,6 +43,7 @@ def check_goes_with(score: Any, granularity: Granularity) -> None:
 
     Examples:
         >>> from tombola.scores import RandomBlocks
+        >>> from tombola.structure import Channels
         >>> check_goes_with(RandomBlocks(), Channels())
         Traceback (most recent call last):
         tombola.errors.TombolaError: the score 'random-blocks' ranks residual blocks, ...
@@ -52,7 +53,7 @@ def check_goes_with(score: Any, granularity: Granularity) -> None:
         raise TombolaError(
             f"the score '{score.name}' ranks whole filters and neurons, not single weights; use tb.Channels()"
         )
-    if kind == "block" and isinstance(granularity, Weights | NM | QueryKey | Channels | PartUnits | Filters):
+    if kind == "block" and isinstance(granularity, Weights | NM | QueryKey | SeparateChannels | PartUnits | Filters):
         raise TombolaError(
             f"the score '{score.name}' ranks residual blocks, and does not go with {granularity.name}s; "
             "use tb.structure.Blocks()"
@@ -89,6 +90,8 @@ class MeasuredScore:
     needs: ClassVar[Needs] = ""
     needs_loss: ClassVar[bool] = False
     takes_complex: ClassVar[bool] = False
+    cancels: ClassVar[bool] = False
+    """Whether it is w · ∂L/∂w with its sign, whose sum over a unit's weights a norm behind them makes 0."""
     precision: ClassVar[torch.dtype] = torch.float32
 
     def __post_init__(self) -> None:

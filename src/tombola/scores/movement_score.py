@@ -26,6 +26,7 @@ class Movement(GatheredScore):
     """
 
     name: ClassVar[str] = "movement"
+    cancels: ClassVar[bool] = True
 
     def note(self, gathered: Tensor, gradient: Tensor, weight: Tensor) -> None:
         # `gathered` is float32, whatever the weights are: bfloat16 would lose small steps in a large sum.

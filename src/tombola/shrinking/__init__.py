@@ -4,6 +4,7 @@ from tombola.shrinking.csr_kernels import kernels
 from tombola.shrinking.cutting import Kept, cut, within
 from tombola.shrinking.export import to_onnx
 from tombola.shrinking.plan import Plan
+from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
 from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_small, save_small
 from tombola.shrinking.small_network import ShrinkWarning, preview, shrink, smaller, warn_if_whole
 from tombola.shrinking.sparse_linear import LayerTiming, SparseLinear, SparsityWarning, sparse, timings
@@ -11,6 +12,7 @@ from tombola.shrinking.sparse_linear import LayerTiming, SparseLinear, SparsityW
 __all__ = [
     "NETWORK",
     "WEIGHTS",
+    "AccuracyWarning",
     "Kept",
     "LayerTiming",
     "Plan",
@@ -22,6 +24,7 @@ __all__ = [
     "kernels",
     "load_small",
     "preview",
+    "recalibrate",
     "save_small",
     "shrink",
     "smaller",

@@ -12,11 +12,22 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
-from tombola.structure import NORMS, TRANSPOSED, ChannelMap, is_depthwise, parts_of, recount
-from tombola.tickets import joined, modules_of, parameters_of, unwrapped
-
-Axes = dict[int, Tensor]
-"""The positions that stay, by dimension of a tensor."""
+from tombola.structure import (
+    NORMS,
+    TRANSPOSED,
+    Axes,
+    ChannelMap,
+    Passing,
+    Removed,
+    axes_of_parts,
+    is_depthwise,
+    narrow_parts,
+    narrowed,
+    pass_through,
+    renumber_caches,
+    scale_axis,
+)
+from tombola.tickets import buffers_of, joined, modules_of, parameters_of, unwrapped
 
 
 @dataclass(frozen=True)
@@ -32,23 +43,31 @@ class Kept:
     outputs: tuple[int, ...]
 
 
-def axes_of(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
+def axes_of(model: nn.Module, kept: Mapping[str, Kept], parts: Removed = ()) -> dict[str, Axes]:
     """The positions that stay in each parameter and buffer.
 
     Args:
         model: the whole network.
         kept: the channels that stay, by the layer's name.
+        parts: heads and other units of parts that go.
 
     Returns:
         The axes by the tensor's name; tensors that stay whole are left out.
     """
-    modules = modules_of(model)
+    modules, parameters = modules_of(model), parameters_of(model)
     axes: dict[str, Axes] = {}
     for name, channels in kept.items():
+        if name in parameters:  # one that scales channels, and belongs to no layer
+            axis = scale_axis(parameters[name])
+            assert axis is not None
+            axes[name] = {axis: torch.tensor(channels.outputs)}
+            continue
         module = modules[name]
         for part, part_axes in _axes(module, channels).items():
             if getattr(module, part, None) is not None:
                 axes[joined(name, part)] = part_axes
+    for name, part_axes in axes_of_parts(parts, parameters_of(model) | buffers_of(model)).items():
+        axes[name] = axes.get(name, {}) | part_axes
     return axes
 
 
@@ -67,22 +86,25 @@ def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
     return {"weight": {0: first, 1: second}, "bias": {0: outputs}}
 
 
-def narrowed(tensor: Tensor, axes: Axes) -> Tensor:
-    """A copy of a tensor with only the positions that stay, in its memory layout and on its device."""
-    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    for dim, positions in axes.items():
-        tensor = tensor.index_select(dim, positions.to(tensor.device))  # a row-major copy, whatever the layout
-    return tensor.clone(memory_format=torch.channels_last if channels_last else torch.preserve_format)
+NONE: Mapping[str, Passing] = {}
 
 
 @torch.no_grad()
-def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = ()) -> nn.Module:
-    """A copy of a model with fewer channels; its layers keep their classes.
+def cut(
+    model: nn.Module,
+    kept: Mapping[str, Kept],
+    idle: Collection[str] = (),
+    parts: Removed = (),
+    passes: Mapping[str, Passing] = NONE,
+) -> nn.Module:
+    """A copy of a model with fewer channels; its layers keep their classes, but for `torch.nn.MultiheadAttention`.
 
     Args:
         model: the whole network, which is not changed.
         kept: the channels that stay, by the layer's name; other layers stay whole.
         idle: names of residual blocks that become identities.
+        parts: heads and other units of parts that go.
+        passes: how idle blocks are called that take or give more than one tensor.
 
     Returns:
         The smaller network.
@@ -98,10 +120,16 @@ def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = ()) 
     small = copy.deepcopy(model)
     modules = modules_of(small)
     for name in idle:
-        replace(small, modules[name], nn.Identity())
+        replace(small, modules[name], pass_through(modules[name], passes.get(name)))
+    renumber_caches(small, idle)
     modules = modules_of(small)  # again, without the layers of the idle blocks
     axes = axes_of(small, kept)
     for name, channels in kept.items():
+        if name in axes and name not in modules:
+            owner, _, own = name.rpartition(".")
+            whole = getattr(modules[owner], own)
+            setattr(modules[owner], own, nn.Parameter(narrowed(whole, axes[name]), whole.requires_grad))
+            continue
         module = modules[name]
         if isinstance(module, ChannelMap):
             assert channels.inputs is not None
@@ -115,8 +143,7 @@ def cut(model: nn.Module, kept: Mapping[str, Kept], idle: Collection[str] = ()) 
             is_parameter = isinstance(tensor, nn.Parameter)
             setattr(module, part, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
         _resize(module, channels)
-    for heads in (part for part in parts_of(model) if part.kind == "head" and part.makes[0] in kept):
-        recount(small, heads, len(kept[heads.makes[0]].outputs) // heads.width)
+    narrow_parts(small, parts)
     return small
 
 
@@ -152,6 +179,8 @@ def _resize(module: Any, kept: Kept) -> None:
         module.normalized_shape = (size,)
     elif isinstance(module, NORMS):
         module.num_features = size
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = size
     elif is_depthwise(module):
         module.in_channels = module.out_channels = module.groups = size
     else:
@@ -161,21 +190,21 @@ def _resize(module: Any, kept: Kept) -> None:
 
 
 @torch.no_grad()
-def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, kept: Mapping[str, Kept]) -> None:
+def move_optimizer(optimizer: Optimizer, model: nn.Module, small: nn.Module, axes: Mapping[str, Axes]) -> None:
     """Move an optimizer from a model to the smaller one, in place, with its state for the channels that stay.
 
     Args:
         optimizer: an optimizer of the model's parameters.
         model: the whole network.
         small: the network that `cut` made of it.
-        kept: the channels that stay.
+        axes: the positions that stay in each tensor that is smaller now.
 
     Raises:
         TombolaError: the optimizer is another model's, or its state cannot be cut; then nothing has changed.
     """
     if isinstance(optimizer, torch.optim.LBFGS):
         raise TombolaError("L-BFGS remembers all parameters as one vector, which cannot be cut; make a new one")
-    axes, small_parameters = axes_of(model, kept), parameters_of(small)
+    small_parameters = parameters_of(small)
     names = {parameter: name for name, parameter in parameters_of(model).items()}
     # All checks come first, so that an error leaves the optimizer as it was.
     for group in optimizer.param_groups:

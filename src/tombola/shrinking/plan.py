@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from tombola.shrinking.cutting import Kept, axes_of, narrowed, within
-from tombola.structure import INPUTS, Part, Probe, UnitGroup, numbers_of, residual_blocks, wiring_of
-from tombola.tickets import Mask, check_fits, parameters_of
+from tombola.doors import DoorError
+from tombola.errors import TombolaError
+from tombola.shrinking.cutting import Kept, axes_of, within
+from tombola.structure import (
+    EMPTY,
+    INPUTS,
+    Axes,
+    FoundParts,
+    Passing,
+    PlacedPart,
+    Probe,
+    Removed,
+    UnitGroup,
+    Wiring,
+    narrowed,
+    numbers_of,
+    passings,
+    residual_blocks,
+    wiring_of,
+)
+from tombola.tickets import Mask, buffers_of, check_fits, parameters_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,17 +39,34 @@ class Plan:
         kept: the channels that stay, by the name of each layer that becomes smaller.
         idle: names of residual blocks with a dead branch, which are cut out whole.
         mask: the dead weights that remain in the smaller network.
-        lost: layers with dead channels that stay only because torch-pruning cannot follow them, and the operation at
-            which it loses them.
+        lost: layers with dead channels that stay because of an operation through which they cannot be cut, and this
+            operation.
+        left: the share of the weights of dead channels that stays with those layers.
+        parts: all parts of the network, each with its heads or other units that are cut out.
+        passes: how idle blocks are called that take or give more than one tensor.
+        uncut: heads or other units that are removed but cannot be cut out, and why.
     """
 
     kept: Mapping[str, Kept]
     idle: tuple[str, ...]
     mask: Mask
     lost: Mapping[str, str] = field(default_factory=dict)
+    left: float = 0.0
+    parts: Removed = ()
+    uncut: tuple[str, ...] = ()
+    passes: Mapping[str, Passing] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is cut out."""
+        return not (self.kept or self.idle or any(units for _, units in self.parts))
+
+    def axes(self, model: nn.Module) -> dict[str, Axes]:
+        """The positions that stay in each tensor that becomes smaller; model: the whole network."""
+        return axes_of(model, self.kept, self.parts)
 
 
-def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Part] = (), *, bypass: bool = True) -> Plan:
+def plan(model: nn.Module, mask: Mask, probe: Probe, found: FoundParts | None = None, *, bypass: bool = True) -> Plan:
     """Find the channels of which a mask keeps nothing, and those that then feed nothing.
 
     Channels that share an axis, as those of a residual stream, can go only if all of them are dead.
@@ -40,7 +75,7 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Part] = (),
         model: the masked network.
         mask: the mask.
         probe: calls the model on an example.
-        parts: heads and hidden neurons, which can be cut even where the trace does not reach.
+        found: heads, hidden neurons and declared channels, which can be cut even where the trace does not reach.
         bypass: whether to cut out residual blocks whose branch is dead.
 
     Returns:
@@ -48,7 +83,8 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Part] = (),
     """
     parameters = parameters_of(model)
     check_fits(mask, parameters)
-    wiring = wiring_of(model, probe, parts, untraced=True)
+    found = found or FoundParts(())
+    wiring = _wiring(model, probe, found)
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, wiring.norms.get(group.name), alive) for group in wiring.groups if group.slices}
     removed = wiring.removable(wiring.spread(dead, silencing=False))
@@ -64,11 +100,69 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, parts: Sequence[Part] = (),
             if group.name in wiring.norms:
                 kept[wiring.norms[group.name]] = Kept(None, outputs)
     kept = {name: channels for name, channels in kept.items() if not within(name, idle)}
-    axes = axes_of(model, kept)
+    parts = _removed_units(model, kept, alive, found, idle)
+    axes = axes_of(model, kept, parts)
     masks = {name: narrowed(weights, axes.get(name, {})) for name, weights in alive.items() if not within(name, idle)}
-    lost = {name: operation for name, operation in wiring.lost.items() if (dead[name] & ~removed[name]).any()}
-    lost = {name: operation for name, operation in lost.items() if not within(name, idle)}
-    return Plan(kept, idle, Mask.of({name: weights for name, weights in masks.items() if not weights.all()}), lost)
+    cut = {(place.tensor, place.dim) for part, units in parts if units for place in part.places}
+    stays = {
+        group.name: (dead[group.name] & ~removed[group.name]).sum() * _size(group, parameters)
+        for group in wiring.groups
+        if group.slices and not any((own.parameter, own.dim) in cut for own in group.slices)
+    }
+    lost = {name: why for name, why in wiring.lost.items() if stays.get(name) and not within(name, idle)}
+    every = sum(dead[group.name].sum() * _size(group, parameters) for group in wiring.groups if group.slices)
+    left = float(sum(stays[name] for name in lost) / every) if lost else 0.0
+    uncut = tuple(
+        f"{part.kind}s {why}" for part, why in found.refused if part.dead(alive) and not within(part.name, idle)
+    )
+    masks = {name: weights for name, weights in masks.items() if not weights.all()}
+    return Plan(kept, idle, Mask.of(masks), lost, left, parts, uncut, passings(model, probe, idle))
+
+
+def _size(group: UnitGroup, parameters: Mapping[str, Tensor]) -> float:
+    """How many weights a channel of a group has."""
+    return sum(parameters[part.parameter].numel() for part in group.slices) / group.size
+
+
+def _wiring(model: nn.Module, probe: Probe, found: FoundParts) -> Wiring:
+    """The wiring of a network; without channels if the network cannot be traced, but has parts."""
+    try:
+        return wiring_of(model, probe)
+    except DoorError:
+        raise
+    except TombolaError:
+        if not found.parts:
+            raise
+        return EMPTY
+
+
+def _removed_units(
+    model: nn.Module, kept: Mapping[str, Kept], alive: Mapping[str, Tensor], found: FoundParts, idle: Collection[str]
+) -> Removed:
+    """All parts outside idle blocks, with the dead units that can be cut out: not all of a part."""
+    tensors = parameters_of(model) | buffers_of(model)
+    taken = {
+        (name, dim)
+        for name, axes in axes_of(model, kept).items()
+        for dim, positions in axes.items()
+        if len(positions) < tensors[name].shape[dim]
+    }
+    parts = []
+    for part in (_outside(part, idle) for part in found.parts):
+        if not part.places:
+            continue
+        # Where the trace has cut already, it has cut all that it could.
+        units = () if any((own.tensor, own.dim) in taken for own in part.places) else part.dead(alive)
+        parts.append((part, units if len(units) < part.size else units[1:]))
+    return tuple(parts)
+
+
+def _outside(part: PlacedPart, idle: Collection[str]) -> PlacedPart:
+    """A part without what is in idle blocks."""
+    places = tuple(place for place in part.places if not within(place.tensor, idle))
+    counts = tuple(count for count in part.counts if not within(f"{count.module}.", idle))
+    freed = tuple(name for name in part.freed if not within(f"{name}.", idle))
+    return part if places == part.places else replace(part, places=places, counts=counts, freed=freed)
 
 
 def _idle_blocks(model: nn.Module, probe: Probe, dead: Collection[str]) -> tuple[str, ...]:

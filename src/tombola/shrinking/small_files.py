@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tombola.errors import FileError, TombolaError
 from tombola.files import json_of, write_atomically
 from tombola.shrinking.cutting import Kept, cut
 from tombola.shrinking.plan import Plan
+from tombola.structure import Count, Passing, Place, PlacedPart, is_count
 from tombola.tickets import digest_of, put_values, tensors_of
 
 WEIGHTS, NETWORK = "weights.safetensors", "network.json"
@@ -37,6 +39,8 @@ def save_small(folder: str | Path, small: nn.Module, plan: Plan, facts: Mapping[
         "facts": dict(facts or {}),
         "kept": {name: {"inputs": kept.inputs, "outputs": kept.outputs} for name, kept in plan.kept.items()},
         "idle": list(plan.idle),
+        "passes": {name: asdict(passing) for name, passing in plan.passes.items()},
+        "parts": [{"part": asdict(part), "removed": list(units)} for part, units in plan.parts],
         "weights": digest_of(tensors),
     }
     # The description first: after a kill in between, it says that the folder is ours to write again.
@@ -98,7 +102,7 @@ def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
     if digest_of(tensors) != content["weights"]:
         raise TombolaError(f"the weights in {folder} are not those that {NETWORK} describes; shrink the ticket again")
     try:
-        small = cut(model, content["kept"], content["idle"])
+        small = cut(model, content["kept"], content["idle"], content["parts"], content["passes"])
     except (KeyError, IndexError, AttributeError, RuntimeError) as error:
         raise TombolaError(
             f"{folder} was cut out of another network ({error}); give a model of the class and size that was shrunk"
@@ -117,17 +121,48 @@ def _read_network(path: Path) -> dict[str, Any]:
         idle = content.get("idle", [])
         if not all(isinstance(name, str) for name in idle):
             raise ValueError("it does not list idle blocks by name")
-        return {"kept": kept, "idle": idle, "weights": str(content["weights"])}
+        parts = [(_part(own["part"]), tuple(map(_number, own["removed"]))) for own in content.get("parts", [])]
+        passes = {name: _passing(own) for name, own in content.get("passes", {}).items()}
+        return {"kept": kept, "idle": idle, "parts": parts, "passes": passes, "weights": str(content["weights"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from error
 
 
+def _part(described: Mapping[str, Any]) -> PlacedPart:
+    """A part as it is described, whose attributes are those that say how many units there are."""
+    places = tuple(Place(**place) for place in described["places"])
+    counts = tuple(Count(**count) for count in described["counts"])
+    numbers = [described["size"], *(number for p in places for number in (p.dim, p.inner, p.outer, p.start))]
+    numbers += [number for count in counts for number in (count.factor, count.base)]
+    texts = [described["kind"], described["name"], described["owner"], *described["freed"], *described["layers"]]
+    texts += [text for p in places for text in (p.tensor, p.role)] + [count.module for count in counts]
+    if not all(map(is_count, (count.attribute for count in counts))) or not all(isinstance(t, str) for t in texts):
+        raise ValueError("it sets what is no number of heads or neurons")
+    for number in numbers:
+        _number(number)
+    changed: dict[str, Any] = {**described, "places": places, "counts": counts}
+    changed |= {name: tuple(described[name]) for name in ("freed", "layers")}
+    return PlacedPart(**changed)
+
+
+def _passing(described: Mapping[str, Any]) -> Passing:
+    names, returns = described["names"], described["returns"]
+    texts = [returns] if isinstance(returns, str) else [own for own in returns if own is not None]
+    if not all(isinstance(text, str) for text in [*names, *texts]):
+        raise ValueError("it does not name the arguments of blocks")
+    return Passing(tuple(names), returns if isinstance(returns, str) else tuple(returns))
+
+
+def _number(value: Any) -> int:
+    # `type` and not isinstance: JSON's true and false are integers in Python.
+    if type(value) is not int or value < 0:
+        raise ValueError("it does not list channels by number")
+    return value
+
+
 def _kept(channels: Mapping[str, Any]) -> Kept:
     inputs, outputs = channels["inputs"], channels["outputs"]
-    # `type` and not isinstance: JSON's true and false are integers in Python.
-    if any(type(number) is not int or number < 0 for number in [*(inputs or ()), *outputs]):
-        raise ValueError("it does not list channels by number")
-    return Kept(None if inputs is None else tuple(inputs), tuple(outputs))
+    return Kept(None if inputs is None else tuple(map(_number, inputs)), tuple(map(_number, outputs)))
 
 
 def _unreadable(path: Path, error: Exception) -> TombolaError:

@@ -1,9 +1,10 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
 from tombola.structure.block_granularity import Blocks
-from tombola.structure.channel_granularity import Channels, ChannelUnits
+from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap
-from tombola.structure.declared_parts import Part, parts_of, recount
+from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
+from tombola.structure.declared_parts import Part, parts_of
 from tombola.structure.filter_granularity import Filters
 from tombola.structure.granularity_protocol import (
     COUNTED,
@@ -15,46 +16,64 @@ from tombola.structure.granularity_protocol import (
     kept_share,
 )
 from tombola.structure.graph import Probe
-from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, shared
+from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, scale_axis, shared
 from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
+from tombola.structure.narrowing import narrow_parts, narrowed
 from tombola.structure.norm_channels import norm_units
 from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
+from tombola.structure.part_search import FoundParts, found_parts, is_count
+from tombola.structure.passing import Passing, PassThrough, pass_through, passings, renumber_caches
+from tombola.structure.placed_parts import Axes, Count, Place, PlacedPart, Removed, axes_of_parts
 from tombola.structure.prunable_rule import Prunable, prunable
 from tombola.structure.random_state import own_random_state, seed_torch
 from tombola.structure.residual_networks import Block, declare_blocks, residual_blocks
+from tombola.structure.scale_free_norms import norms_behind, scale_undone
 from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
 from tombola.structure.trace import wiring_of
 from tombola.structure.two_layer_networks import Neurons, NeuronUnits, TwoLayerNetwork, two_layers
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
 from tombola.structure.weight_granularity import NM, QueryKey, Weights
-from tombola.structure.wiring import INPUTS, NOBODY, PINNED, Wiring
+from tombola.structure.wiring import EMPTY, INPUTS, NOBODY, PINNED, Wiring
 
 __all__ = [
     "BATCH_NORMS",
     "COUNTED",
+    "EMPTY",
     "INPUTS",
     "NM",
     "NOBODY",
     "NORMS",
     "PINNED",
     "TRANSPOSED",
+    "Axes",
     "Block",
     "Blocks",
     "ChannelMap",
     "ChannelUnits",
     "Channels",
+    "Count",
+    "CoupledNorms",
+    "CoupledUnits",
     "Filters",
+    "FloorWarning",
+    "FoundParts",
     "Granularity",
     "Mode",
     "NeuronUnits",
     "Neurons",
     "Part",
     "PartUnits",
+    "PassThrough",
+    "Passing",
+    "Place",
+    "PlacedPart",
     "Probe",
     "Prunable",
     "QueryKey",
+    "Removed",
+    "SeparateChannels",
     "Site",
     "Slice",
     "TwoLayerNetwork",
@@ -63,24 +82,34 @@ __all__ = [
     "Units",
     "Weights",
     "Wiring",
+    "axes_of_parts",
     "check_granularity",
     "declare_blocks",
     "fold",
+    "found_parts",
     "granularity",
     "granularity_of",
     "in_mode",
+    "is_count",
     "is_depthwise",
     "is_producer",
     "kept_share",
     "meta_twin",
+    "narrow_parts",
+    "narrowed",
     "norm_units",
+    "norms_behind",
     "numbers_of",
     "outputs_in",
     "own_random_state",
     "parts_of",
+    "pass_through",
+    "passings",
     "prunable",
-    "recount",
+    "renumber_caches",
     "residual_blocks",
+    "scale_axis",
+    "scale_undone",
     "seed_torch",
     "shared",
     "silenced_sites",

@@ -27,7 +27,7 @@ class Blocks:
 
     Args:
         remove: how many blocks go; None to keep the share `density` of the blocks that can go.
-        least: blocks that each stage keeps, its first one included.
+        least: blocks that each stage keeps, its first one included; where no stage has more, only its first.
         reduction: whether a block's score is the sum or the mean of its weights' scores.
 
     Examples:
@@ -146,7 +146,12 @@ class BlockUnits:
     def _floor(self, stage: str, floor: int) -> int:
         """How many of a stage's removable blocks stay at least; those that cannot go count towards `least`."""
         removable = len(self.stages[stage])
-        return min(removable, max(floor, self.own.least - (self.sizes[stage] - removable)))
+        return min(removable, max(floor, self._least - (self.sizes[stage] - removable)))
+
+    @cached_property
+    def _least(self) -> int:
+        """Blocks that each stage keeps: one where no block could go else, as in resnet18."""
+        return self.own.least if any(self.sizes[stage] > self.own.least for stage in self.stages) else 1
 
     def _score(self, block: Block, scores: Mapping[str, Tensor]) -> Tensor:
         if block.name in scores:  # a score of whole blocks

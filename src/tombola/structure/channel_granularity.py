@@ -17,11 +17,11 @@ from tombola.tickets import Mask, Scope
 
 
 @dataclass(frozen=True)
-class Channels:
-    """Whole channels: a filter or neuron goes with its bias and its norm's scale and shift, so that it emits exactly 0.
+class SeparateChannels:
+    """The channels of each layer by itself, for searches that go layer by layer or norm by norm.
 
-    What only removed channels feed goes too, as does what feeds only removed channels. Layers that give the network's
-    outputs keep all channels.
+    A removed channel emits exactly 0, as with `Channels`. But where several layers write to one channel, as on a
+    residual stream, it can be cut out of the network only if each of them drops it, which seldom happens by chance.
 
     Args:
         reduction: whether a channel's score is the sum, the mean or the L2 norm of its weights' scores.
@@ -29,7 +29,7 @@ class Channels:
     Examples:
         >>> import torch
         >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
-        >>> units = Channels().units(model, lambda network: network(torch.ones(1, 2)))
+        >>> units = SeparateChannels().units(model, lambda network: network(torch.ones(1, 2)))
         >>> mask = units.expand(units.kept({"0": (1,)}), dict(model.named_parameters()))
         >>> mask["0.weight"].tolist()
         [[True, True], [False, False], [True, True]]
@@ -45,7 +45,7 @@ class Channels:
     @property
     def name(self) -> str:
         """What `granularity` calls it."""
-        return "channel" if self.reduction == "sum" else f"channel:{self.reduction}"
+        return "separate-channel"
 
     def check(self, density: float, scope: Scope) -> None:
         """TombolaError for a scope that shares weights."""
@@ -82,10 +82,19 @@ class ChannelUnits:
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask of weights, in which everything that dies with the removed channels is dead."""
-        dead = self.wiring.spread({name: ~kept[name] for name in kept}, silencing=True)
+        return self.masked({name: ~kept[name] for name in kept}, parameters, kept.ties)
+
+    def masked(self, removed: Mapping[str, Tensor], parameters: Mapping[str, Tensor], ties: int = 0) -> Mask:
+        """The mask of weights without the removed channels of each group, and all that dies with them.
+
+        Args:
+            removed: by group, True for each removed channel.
+            parameters: the network's, by name.
+            ties: how many units were chosen by a hash.
+        """
+        dead = self.wiring.spread(removed, silencing=True)
         units = Units(self.groups, self.reduction)
-        alive = {group.name: ~dead[group.name] for group in units.groups}
-        return units.expand(Mask.of(alive, kept.ties), parameters)
+        return units.expand(Mask.of({group.name: ~dead[group.name] for group in units.groups}, ties), parameters)
 
     @property
     def groups(self) -> tuple[UnitGroup, ...]:

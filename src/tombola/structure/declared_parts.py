@@ -22,7 +22,7 @@ from tombola.structure.layers import (
     leaving_slices,
     shared,
 )
-from tombola.structure.units import Slice, UnitGroup
+from tombola.structure.units import UnitGroup
 from tombola.tickets import joined, modules_of, unwrapped
 from tombola.tickets.torch_private import children_of
 
@@ -94,10 +94,9 @@ def parts_of(model: nn.Module) -> tuple[Part, ...]:
     """
     modules = modules_of(model)
     elsewhere, parts = shared(model), {}
+    of_module = declared_parts(modules)
     for name, module in modules.items():
-        declared = [_with_full_names(part, name) for part in _declared(name, module)]
-        for part in declared:
-            _check(part, modules)
+        declared = of_module.get(name, ())
         known = [_with_full_names(part, name) for part in (*_heads(module), *_neurons(module))]
         for part in (*declared, *(part for part in known if modules.keys() >= {*part.makes, part.takes})):
             if part.takes not in parts and not elsewhere & {*part.makes, part.takes}:
@@ -105,18 +104,26 @@ def parts_of(model: nn.Module) -> tuple[Part, ...]:
     return tuple(parts.values())
 
 
+def declared_parts(modules: Mapping[str, nn.Module]) -> dict[str, list[Part]]:
+    """The parts that modules declare, by the module's name, with the full names of their layers.
+
+    Args:
+        modules: the network's, by name.
+
+    Raises:
+        TombolaError: if a declaration does not fit its module.
+    """
+    found = {
+        name: [_with_full_names(part, name) for part in _declared(name, module)] for name, module in modules.items()
+    }
+    for part in (part for declared in found.values() for part in declared):
+        _check(part, modules)
+    return {name: declared for name, declared in found.items() if declared}
+
+
 def _with_full_names(part: Part, name: str) -> Part:
     """A part of the module of this name, with its layers' names in the network."""
     return replace(part, makes=tuple(joined(name, layer) for layer in part.makes), takes=joined(name, part.takes))
-
-
-def unit_group(inner: Part, model: nn.Module) -> UnitGroup:
-    """A part's units as a group, named by the layer that takes them, with their rows, norms and columns."""
-    modules = modules_of(model)
-    rows = [slice_ for name in inner.makes for slice_ in leaving_slices(name, modules[name])]
-    slices = [*rows, *entering_slices(inner.takes, modules[inner.takes])]
-    size = inputs(modules[inner.takes]) // inner.width
-    return UnitGroup(inner.takes, size, tuple(_widened(slice_, inner.width) for slice_ in slices))
 
 
 def axis_groups(inner: Part, model: nn.Module) -> Iterator[tuple[UnitGroup, str | None]]:
@@ -147,21 +154,6 @@ def query_key_weights(model: nn.Module) -> tuple[str, ...]:
     if not weights:
         raise missing("head", "query and key weights")
     return tuple(dict.fromkeys(weights))
-
-
-def recount(model: nn.Module, inner: Part, units: int) -> None:
-    """Correct the numbers of heads that an attention module holds after a cut.
-
-    Args:
-        model: the network, changed in place.
-        inner: the part that was cut.
-        units: how many heads it has now.
-    """
-    parent, _, _ = inner.makes[0].rpartition(".")
-    attention = modules_of(model)[parent]
-    for name, value in {**dict.fromkeys(HEAD_COUNTS, units), "all_head_size": units * inner.width}.items():
-        if isinstance(getattr(attention, name, None), int):
-            setattr(attention, name, value)
 
 
 def missing(kind: Kind, what: str) -> TombolaError:
@@ -260,9 +252,3 @@ def _check(inner: Part, modules: Mapping[str, Any]) -> None:
             f"units of kind {inner.kind!r} are declared into '{inner.takes}', which takes {total}, but {other}; "
             "declare layers that fit"
         )
-
-
-def _widened(channel_slice: Slice, width: int) -> Slice:
-    """A slice of single channels as one of units that own `width` consecutive channels each."""
-    flat = [place for positions in channel_slice.positions for place in positions]
-    return replace(channel_slice, positions=tuple(tuple(flat[i : i + width]) for i in range(0, len(flat), width)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.structure.block_granularity import Blocks, BlockUnits, residual_blocks
-from tombola.structure.channel_granularity import Channels, ChannelUnits
+from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.graph import Probe
 from tombola.structure.layers import CONVOLUTIONS, channels
 from tombola.structure.units import UnitGroup, Units
@@ -60,7 +60,7 @@ class Filters:
 
     def units(self, model: nn.Module, probe: Probe) -> FilterUnits:
         """The filters of a network that can go; TombolaError if it has no residual blocks."""
-        every, modules = Channels().units(model, probe), modules_of(model)
+        every, modules = SeparateChannels().units(model, probe), modules_of(model)
         blocks = residual_blocks(model, probe)
         filters: dict[str, int] = {}
         inner: list[UnitGroup] = []

@@ -1,101 +1,121 @@
-"""One forward pass of a copy of a network, and the graph of its operations."""
+"""Calls of a copy of a network, in which its channels are followed."""
 
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.nested import mapped, tensors_in
+from tombola.nested import tensors_in
 from tombola.structure.channel_map import ChannelMap
-from tombola.structure.meta_device import meta_twin
+from tombola.structure.links import Links
+from tombola.structure.marks import Marks, along
+from tombola.structure.meta_device import meta_twin, quick_shapes
 from tombola.structure.outputs import outputs_in
-from tombola.structure.torch_pruning import Operation, operations_of
-from tombola.tickets import bare, check_whole, recomputable
+from tombola.structure.random_state import own_random_state
+from tombola.structure.tracer import Tracer
+from tombola.tickets import bare, check_whole, device_of, names_of, recomputable
 
 Probe = Callable[[nn.Module], Any]
 """Calls a model on an example of its inputs."""
 
+Spans = Mapping[str, range]
+"""By the name of a group of channels their numbers."""
 
-@dataclass(frozen=True)
-class Traced:
-    """What one forward pass of a network showed.
-
-    Args:
-        twin: the copy of the network that was called, in evaluation mode.
-        operations: the operations of the graph, by module.
-        outputs: the network's outputs that have a gradient.
-        calls: how often each module was called.
-        untraced: whether a layer took, or the network gave, floating-point numbers whose origin is not in the graph.
-    """
-
-    twin: nn.Module
-    operations: dict[nn.Module, Operation]
-    outputs: list[Tensor]
-    calls: Counter[nn.Module]
-    untraced: bool
+MarksOf = Callable[[nn.Module], Mapping[int, Marks]]
+"""The marks of a network's parameters and buffers, by their ids."""
 
 
-def traced(model: nn.Module, probe: Probe) -> Traced:
-    """Call a copy of the model and read the graph of its operations.
+def traced(model: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, layers: Collection[str]) -> Links:
+    """Call copies of the model and follow their channels.
 
     Args:
         model: the network; it stays as it is.
         probe: calls it on an example of its inputs.
+        marks_of: gives the marks of a copy's parameters and buffers.
+        spans: the numbers of the channels of each group.
+        layers: the names of all layers and norms. If one is not called, the network is called in training mode too.
 
     Raises:
-        TombolaError: if the call fails or gives no tensor with a gradient.
+        TombolaError: if the call fails or gives no tensor.
     """
     check_whole(model, "a trace of its channels")
+    reason = ""
     # On the meta device nothing is computed; a network whose path depends on values needs a device that has them.
     for copied in (meta_twin, copy.deepcopy):
+        links = Links()
         try:
-            return _trace(bare(copied(model)).eval().requires_grad_(True), probe)
+            _follow(bare(copied(model)).eval(), probe, marks_of, spans, links)
         except TombolaError:
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
+            continue
+        if not set(layers) <= links.met:
+            more = Links(met=set(links.met))
+            try:
+                _follow(bare(copied(model)).train(), probe, marks_of, spans, more)
+            except Exception:  # the example may be too small for training, as one sample is for batch norm
+                return links
+            links.extend(more)
+        return links
     raise TombolaError(f"the network's channels could not be traced ({reason}); prune weights instead of channels")
 
 
-def _trace(twin: nn.Module, probe: Probe) -> Traced:
-    maps = {type(module): _sizes for module in twin.modules() if isinstance(module, ChannelMap)}
-    outputs: list[Tensor] = []
-    calls: Counter[nn.Module] = Counter()
-    untraced = False
+def _follow(twin: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, links: Links) -> None:
+    names = names_of(twin)
+    tracer = Tracer(links, marks_of(twin))
 
-    def forward() -> list[Tensor]:
-        nonlocal untraced
-        results = outputs_in(probe(twin))
-        outputs.extend(result for result in results if result.grad_fn is not None)
-        untraced |= any(result.grad_fn is None and result.is_floating_point() for result in results)
-        if not outputs:
-            raise TombolaError("the network gives no tensor from which its channels could be traced; prune weights")
-        return outputs
+    def called(module: nn.Module, args: Any, kwargs: Any, _: Any) -> None:
+        links.met.add(names[module])
+        if any(t.ndim > 2 for t in tensors_in((args, kwargs))):
+            links.deep.add(names[module])
 
-    def count(module: nn.Module, args: Any, kwargs: Any, _: Any) -> None:
-        nonlocal untraced
-        calls.update([module])
-        if any(True for _ in module.parameters(recurse=False)):
-            untraced |= any(t.is_floating_point() and not t.requires_grad for t in tensors_in((args, kwargs)))
-
-    twin.register_forward_pre_hook(lambda _, args, kwargs: (_traceable(args), _traceable(kwargs)), with_kwargs=True)
     for module in twin.modules():
-        module.register_forward_hook(count, with_kwargs=True)
-    with recomputable():  # a reentrant checkpoint would hide what is computed in it
-        operations = operations_of(twin, forward, maps)
-    return Traced(twin, operations, outputs, calls, untraced)
+        if module in names:
+            module.register_forward_hook(called, with_kwargs=True)
+        if isinstance(module, ChannelMap):
+            _follow_map(module, names[module], tracer, spans, links)
+    quick = quick_shapes() if any(own.is_meta for own in twin.parameters()) else nullcontext()
+    with own_random_state(device_of(twin)), torch.no_grad(), recomputable(), _plainly(), quick, tracer:
+        outputs = outputs_in(probe(twin))
+    if not outputs:
+        raise TombolaError("the network gives no tensor from which its channels could be traced; prune weights")
+    for output in outputs:
+        links.pin(tracer.of(output), "")
 
 
-def _sizes(module: ChannelMap) -> tuple[int, int]:
-    return module.inputs, len(module.sources)
+def _follow_map(module: nn.Module, name: str, tracer: Tracer, spans: Spans, links: Links) -> None:
+    """Take a module that says where it moves channels as one operation."""
+    taken, given = (np.array(spans[group]) for group in (f"{name} inputs", name))
+
+    def enter(_: nn.Module, args: Any) -> None:
+        links.consume(tracer.of(args[0]), 1, taken, type(module).__name__)
+        tracer.paused = True
+
+    def leave(_: nn.Module, args: Any, output: Tensor) -> None:
+        tracer.paused = False
+        tracer.mark(output, Marks((along(given, 1, output.ndim),), origin=name))
+
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave)
 
 
-def _traceable(inputs: Any) -> Any:
-    """A network's inputs as leaves of its graph, so that whatever comes from them has a known origin."""
-    return mapped(inputs, lambda tensor: tensor.detach().requires_grad_(tensor.is_floating_point()))
+@contextmanager
+def _plainly() -> Generator[None]:
+    """Inside, attention is computed step by step, and torch's notes about a trace are not heard."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

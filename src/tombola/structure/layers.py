@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from tombola.structure.channel_map import ChannelMap
 from tombola.structure.units import Slice
@@ -16,7 +16,8 @@ from tombola.tickets.torch_private import own_parameters
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm)
 
 
 def entering(name: str) -> str:
@@ -37,6 +38,8 @@ def is_known(module: Any) -> bool:
         return len(module.normalized_shape) == 1
     if isinstance(module, TRANSPOSED):
         return module.groups == 1
+    if isinstance(module, (nn.PReLU, *INSTANCE_NORMS)):
+        return module.weight is not None and module.weight.numel() > 1
     return isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS, ChannelMap))
 
 
@@ -57,7 +60,7 @@ def has_inputs(module: Any) -> bool:
 
 def channels(module: Any) -> int:
     """How many channels leave a layer or norm."""
-    names = ("out_channels", "out_features", "num_features", "num_channels")
+    names = ("out_channels", "out_features", "num_features", "num_channels", "num_parameters")
     return next((getattr(module, name) for name in names if hasattr(module, name)), None) or module.normalized_shape[0]
 
 
@@ -71,6 +74,12 @@ def normed_together(module: Any) -> int:
     if isinstance(module, nn.GroupNorm):
         return module.num_channels // module.num_groups
     return module.normalized_shape[0] if isinstance(module, nn.LayerNorm) else 1
+
+
+def scale_axis(parameter: Tensor) -> int | None:
+    """The only axis of a parameter that has more than one place; None for other parameters."""
+    long = [axis for axis, size in enumerate(parameter.shape) if size > 1]
+    return long[0] if len(long) == 1 and parameter.is_floating_point() else None
 
 
 def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from tombola.structure.layers import CONVOLUTIONS
+from tombola.structure.tracer import Multiplied
+
 WEIGHTED = (
     nn.Linear,
     nn.Bilinear,
@@ -26,11 +29,13 @@ WEIGHTED = (
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 EXPERTS = ("gate_up_proj", "down_proj", "gate_proj", "up_proj", "w1", "w2", "w3", "wi", "wo")
 """What networks call the weights of their experts, stacked along the first of three dimensions."""
-Role = Literal["weight", "original", "mixed"]
-"""weight: multiplied with inputs. original: a weight is computed from it, and zeros of it are zeros of the weight.
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+Role = Literal["weight", "original", "mixed", "embedding"]
+"""weight: multiplied with inputs. embedding: multiplied with inputs, and the rows of an embedding too.
 
-mixed: a weight is computed from it, and its zeros mean nothing there, or a unit of zeros is not a number, as in weight
-norm, which divides by its length.
+original: a weight is computed from it, and zeros of it are zeros of the weight. mixed: a weight is computed from it,
+and its zeros mean nothing there, as in a convolution that standardises its weight, or a unit of zeros is not a number,
+as in weight norm, which divides by its length.
 """
 
 HOOKED: dict[str, Role] = {"weight_orig": "original", "weight_v": "mixed"}
@@ -49,7 +54,12 @@ def roles_of(model: nn.Module) -> dict[int, Role]:
         >>> [roles.get(id(parameter)) for parameter in normed.parameters()]
         [None, 'original']
     """
-    return {id(parameter): role for module in model.modules() for parameter, role in _roles_in(module)}
+    roles: dict[int, Role] = {
+        id(parameter): role for module in model.modules() for parameter, role in _roles_in(module)
+    }
+    for embedding in (module for module in model.modules() if isinstance(module, EMBEDDINGS)):
+        roles |= {id(own): "embedding" for own in embedding.parameters(recurse=False) if id(own) in roles}
+    return roles
 
 
 def _roles_in(module: nn.Module) -> Iterator[tuple[nn.Parameter, Role]]:
@@ -60,7 +70,7 @@ def _roles_in(module: nn.Module) -> Iterator[tuple[nn.Parameter, Role]]:
         return
     for name, parameter in module.named_parameters(recurse=False):
         if _is_weight(module, name, parameter):
-            yield parameter, "weight"
+            yield parameter, "weight" if name != "weight" or _is_weight_used(module) else "mixed"
         elif isinstance(module, WEIGHTED) and name in HOOKED:
             yield parameter, HOOKED[name]
 
@@ -73,6 +83,41 @@ def _is_weight(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     if name == "weight" and isinstance(module, _transposed_linear()):
         return True
     return name in EXPERTS and parameter.ndim == 3
+
+
+_used_by_type: dict[type, bool] = {}
+
+
+def _is_weight_used(module: nn.Module) -> bool:
+    """Whether a layer of a class of its own multiplies its inputs with its weight, or keeps its zeros at least.
+
+    One that standardises its weight does not: it multiplies with something else, whose zeros are others.
+    """
+    kind = type(module)
+    if not isinstance(module, (nn.Linear, *CONVOLUTIONS)) or kind.__module__.startswith("torch."):
+        return True
+    if kind not in _used_by_type:
+        _used_by_type[kind] = _uses_weight(module)
+    return _used_by_type[kind]
+
+
+@torch.no_grad()
+def _uses_weight(module: nn.Module) -> bool:
+    twin = copy.deepcopy(module).cpu().float().eval()
+    weight: Tensor = twin.weight  # ty: ignore[invalid-assignment]
+    generator = torch.Generator().manual_seed(0)
+    weight.copy_(torch.randn(weight.shape, generator=generator))
+    weight[torch.rand(weight.shape, generator=generator) < 0.5] = 0.0
+    sizes = [max(8, size) for size in weight.shape[2:]]
+    size = int(twin.in_features if isinstance(twin, nn.Linear) else twin.in_channels)  # ty: ignore[invalid-argument-type]
+    with Multiplied() as seen:
+        try:
+            twin(torch.ones(1, size, *sizes))
+        except Exception:  # it takes something else than a tensor; then nothing is known
+            return True
+    alike = [own for own in seen.weights if own.numel() == weight.numel()]
+    zeros = int((weight == 0).sum())
+    return not alike or any(int((own == 0).sum()) == zeros for own in alike)
 
 
 def _transposed_linear() -> tuple[type, ...]:

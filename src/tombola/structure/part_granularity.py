@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from tombola.errors import TombolaError
 from tombola.fields import check_fields
-from tombola.structure.declared_parts import Kind, missing, parts_of, unit_group
+from tombola.structure.declared_parts import Kind, missing
+from tombola.structure.found_neurons import found_neurons
 from tombola.structure.graph import Probe
+from tombola.structure.part_search import found_parts, placed
+from tombola.structure.prunable_rule import LeftOutWarning
 from tombola.structure.units import Units, check_scope, never_empty
-from tombola.tickets import Mask, Scope
+from tombola.tickets import Mask, Scope, modules_of, parameters_of
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,8 @@ class PartUnits:
 
     Args:
         kind: `head`, an attention head with its rows of query, key and value and its columns of the layer that mixes
-            the heads; `neuron`, a hidden neuron of a feed-forward part with its column of the layer behind; or
-            `channel`, of declared parts only.
+            the heads; `neuron`, a hidden neuron of a feed-forward part with its column of the layer behind, which a
+            trace finds where no name is known; or `channel`, of declared parts only.
     """
 
     kind: Kind = "head"
@@ -40,9 +45,21 @@ class PartUnits:
 
     def units(self, model: nn.Module, probe: Probe) -> UnitsOfParts:
         """The units of a network; TombolaError if it has none of this kind that are known."""
-        groups = tuple(unit_group(part, model) for part in parts_of(model) if part.kind == self.kind)
+        found, parameters = found_parts(model, probe), parameters_of(model).keys()
+        groups = tuple(part.group(parameters) for part in found.of(self.kind))
+        if self.kind == "neuron" and not groups:
+            modules = modules_of(model)
+            groups = tuple(placed(part, "", modules).group(parameters) for part in found_neurons(model, probe))
+        refused = [why for part, why in found.refused if part.kind == self.kind]
+        if not groups and refused:
+            raise TombolaError(f"the {self.kind}s {refused[0]}; prune weights or blocks instead")
         if not groups:
             raise missing(self.kind, f"{self.kind}s")
+        if refused:
+            others = f", and of {len(refused) - 1} other modules" if len(refused) > 1 else ""
+            warnings.warn(
+                f"{self.kind}s that cannot be cut out stay whole: those {refused[0]}{others}", LeftOutWarning, 2
+            )
         return UnitsOfParts(groups)
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from tombola.errors import TombolaError
-from tombola.structure.parameter_roles import WEIGHTED, roles_of
+from tombola.fields import LATER
+from tombola.structure.parameter_roles import EMBEDDINGS, WEIGHTED, roles_of
 from tombola.tickets import parameters_of
-
-EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 class LeftOutWarning(UserWarning):
@@ -27,7 +26,8 @@ class Prunable:
 
     Layers are convolutions, linear and recurrent layers, attention, the `Conv1D` of transformers and stacked experts;
     the first and the last one are included. A layer with spectral norm is pruned in the parameter that its weight is
-    computed from; one with weight norm, or an orthogonal one, is left out. With an `include` or `types` of your own,
+    computed from; one with weight norm, an orthogonal one, or one that standardises its weight, is left out. So is the
+    weight of a last layer that is an embedding too. With an `include` or `types` of your own,
     any parameter of two or more dimensions that they name may be pruned, and the one-dimensional weights of these
     types, as the scales of norms.
 
@@ -35,6 +35,8 @@ class Prunable:
         include: shell patterns; a parameter's name must match one.
         exclude: shell patterns; a parameter whose name matches one is left out, even if it is included.
         types: the types of module whose parameters may be pruned.
+        biases: whether the biases of the layers that are chosen may be pruned too, one number at a time, as in SNIP's
+            first code. A bias of 0 has a sensitivity of 0.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
@@ -42,11 +44,14 @@ class Prunable:
         ['0.weight']
         >>> list(Prunable(include=("weight_hh_l0",))(nn.LSTM(2, 3)))
         ['weight_hh_l0']
+        >>> list(Prunable(exclude=("1.*",), biases=True)(model))
+        ['0.weight', '0.bias']
     """
 
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     types: tuple[type[nn.Module], ...] = WEIGHTED
+    biases: bool = field(default=False, metadata=LATER)
 
     def __call__(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """The prunable parameters by name, in the network's order; a tied one is listed once.
@@ -81,7 +86,25 @@ class Prunable:
             )
         if usual and not self.exclude:
             _warn_of_left_out(model, found, chosen)
-        return chosen
+        return self._with_biases(model, found, chosen) if self.biases else chosen
+
+    def _with_biases(
+        self, model: nn.Module, found: Mapping[str, nn.Parameter], chosen: Mapping[str, nn.Parameter]
+    ) -> dict[str, nn.Parameter]:
+        """The chosen parameters, and the biases of the modules that hold them, in the network's order."""
+        kept = {id(parameter) for parameter in chosen.values()}
+        owners = [module for module in model.modules() if any(id(own) in kept for own in _own_and_originals(module))]
+        biases = {
+            id(own)
+            for module in owners
+            for name, own in module.named_parameters(recurse=False)
+            if own.ndim == 1 and "bias" in name
+        }
+        matching = {name for name, p in found.items() if id(p) in biases and self._matches_bias(name)}
+        return {name: p for name, p in found.items() if name in chosen or name in matching}
+
+    def _matches_bias(self, name: str) -> bool:
+        return not any(fnmatchcase(name, pattern) for pattern in self.exclude)
 
     def _matches(self, name: str) -> bool:
         return any(fnmatchcase(name, p) for p in self.include) and not any(fnmatchcase(name, p) for p in self.exclude)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tombola.errors import TombolaError
+from tombola.nested import tensors_in
 from tombola.structure.graph import Probe
-from tombola.structure.layers import BATCH_NORMS, shared
+from tombola.structure.layers import shared
+from tombola.structure.part_trials import Call, randomise
 from tombola.structure.random_state import own_random_state
 from tombola.tickets import bare, check_whole, device_of, joined, modules_of, names_of, recomputable
 
@@ -25,9 +26,9 @@ Gives = tuple[tuple[str, str], ...]
 def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     """The layers that give each block's branch, by the block's name, in the network's order.
 
-    A block is called once, on one tensor; it has no block inside it; and it gives that tensor back when some of its
-    layers have parameters of zero. A block's siblings of the same type that are not such blocks are listed too, with no
-    layers.
+    A block is called once; it has no block inside it; and it gives a tensor that it takes back when some of its layers
+    have parameters of zero, whatever else it takes and gives, as masks and caches. A block's siblings of the same type
+    that are not such blocks are listed too, with no layers.
 
     Args:
         model: the network; it stays as it is.
@@ -40,10 +41,12 @@ def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     device = device_of(model)
     # Random parameters first, so that weights that are zero or dead in the model do not look like a branch; the model's
     # own where it fails with those.
-    for prepare in (_randomise, nn.Module.eval):
+    for prepare in (randomise, nn.Module.eval):
         with own_random_state(device, 0), torch.no_grad(), recomputable():
             try:
-                twin = prepare(bare(copy.deepcopy(model)))
+                twin = bare(copy.deepcopy(model))
+                prepare(twin)
+                twin.eval()
                 return _with_siblings(twin, *_find_branches(twin, probe))
             except TombolaError:
                 raise
@@ -55,47 +58,36 @@ def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     )
 
 
-def _randomise(twin: nn.Module) -> nn.Module:
-    """Put random parameters into a network, and random means into its batch norms, in evaluation mode."""
-    for parameter in twin.parameters():
-        if parameter.is_floating_point():
-            parameter.normal_(0, max(1, math.prod(parameter.shape[1:])) ** -0.5)
-    for module in twin.modules():
-        if isinstance(module, BATCH_NORMS) and module.running_mean is not None:
-            module.reset_running_stats()
-            module.running_mean.normal_()
-    return twin.eval()
-
-
 def _find_branches(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Counter[nn.Module]]:
     """The blocks with a branch, and how often every module is called."""
     candidates, names = _candidates(twin), names_of(twin)
     order: list[nn.Module] = []
-    entered: dict[nn.Module, tuple[int, Tensor | None]] = {}
+    entered: dict[nn.Module, tuple[int, Call | None]] = {}
     branches: dict[nn.Module, Sequence[str]] = {}
     trying = False  # whether hooks are called by a trial, which calls the modules inside a block again
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
         if not trying:
             order.append(module)
-            single = module in candidates and len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
-            # A copy, since the module may change its input in place.
-            entered[module] = len(order), args[0].clone() if single else None
+            # A copy, since the module may change its input in place, and each trial a cache.
+            call = _copied((args, kwargs)) if module in candidates else None
+            entered[module] = len(order), call
 
     def leave(module: nn.Module, _: Any, output: Any) -> None:
         nonlocal trying
         if trying:
             return
-        start, value = entered.pop(module, (0, None))
+        start, call = entered.pop(module, (0, None))
         inside = order[start:]
-        if value is None or not value.any() or any(inner in branches for inner in inside):
+        first = output[0] if isinstance(output, tuple) and output else output
+        if call is None or not isinstance(first, Tensor) or any(inner in branches for inner in inside):
             return
-        if not isinstance(output, Tensor) or output.shape != value.shape:
-            return
+        alike = [own for own in tensors_in(call) if own.shape == first.shape and own.dtype == first.dtype]
         places = {inner: place for place, inner in enumerate(inside)}
         layers = candidates[module]
         trying = True
-        branch = _branch(module, value, sorted(layers, key=lambda name: places.get(layers[name], len(order))))
+        called = sorted(layers, key=lambda name: places.get(layers[name], len(order)))
+        branch = next((own for value in alike if value.any() and (own := _branch(module, call, value, called))), ())
         trying = False
         if branch:
             branches[module] = branch
@@ -117,6 +109,16 @@ def _find_branches(twin: nn.Module, probe: Probe) -> tuple[dict[str, Gives], Cou
     return gives, calls
 
 
+def _copied(call: Call) -> Call | None:
+    """A copy of a call's arguments; None if they cannot be copied, or hold no tensor."""
+    if not tensors_in(call):
+        return None
+    try:
+        return copy.deepcopy(call)
+    except Exception:
+        return None
+
+
 def _candidates(twin: nn.Module) -> dict[nn.Module, dict[str, nn.Module]]:
     """The modules that hold layers, with these by their paths in it; nothing in such a module stands elsewhere too."""
     elsewhere, names, candidates = shared(twin), names_of(twin), {}
@@ -128,19 +130,19 @@ def _candidates(twin: nn.Module) -> dict[nn.Module, dict[str, nn.Module]]:
     return candidates
 
 
-def _branch(module: nn.Module, value: Tensor, layers: Sequence[str]) -> Sequence[str]:
+def _branch(module: nn.Module, call: Call, value: Tensor, layers: Sequence[str]) -> Sequence[str]:
     """The layers that must be zero for a module to give its input back; none if it does not with all of them zero."""
     silent = list(layers)
-    if not _passes(module, value, silent):
+    if not _passes(module, call, value, silent):
         return ()
     for name in layers:
         fewer = [layer for layer in silent if layer != name]
-        if _passes(module, value, fewer):
+        if _passes(module, call, value, fewer):
             silent = fewer
     return silent
 
 
-def _passes(module: nn.Module, value: Tensor, silent: Sequence[str]) -> bool:
+def _passes(module: nn.Module, call: Call, value: Tensor, silent: Sequence[str]) -> bool:
     """Whether a module gives its input back when these layers' own parameters are zero."""
     zeros = {
         joined(name, parameter): torch.zeros_like(values)
@@ -148,7 +150,9 @@ def _passes(module: nn.Module, value: Tensor, silent: Sequence[str]) -> bool:
         for parameter, values in module.get_submodule(name).named_parameters(recurse=False)
     }
     try:
-        return torch.equal(functional_call(module, zeros, (value.clone(),)), value)
+        args, kwargs = copy.deepcopy(call)
+        output = functional_call(module, zeros, args, kwargs)
+        return torch.equal(output[0] if isinstance(output, tuple) else output, value)
     except Exception:
         return False  # what cannot be computed without these layers needs them
 

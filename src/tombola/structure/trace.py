@@ -1,19 +1,21 @@
-"""The wiring of a network, read from one traced forward pass."""
+"""The wiring of a network, from calls in which its channels are followed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from tombola.doors import DoorError
 from tombola.errors import TombolaError
-from tombola.structure.autograd import shape_of, stem_of
 from tombola.structure.channel_map import ChannelMap
 from tombola.structure.declared_parts import Part, axis_groups
 from tombola.structure.graph import Probe, traced
 from tombola.structure.layers import (
     NORMS,
+    TRANSPOSED,
     channels,
     entering,
     entering_slices,
@@ -24,33 +26,36 @@ from tombola.structure.layers import (
     is_producer,
     leaving_slices,
     normed_together,
+    scale_axis,
     shared,
 )
-from tombola.structure.operations import has_constant, keeps_channels
-from tombola.structure.torch_pruning import Operation, TensorPlace
-from tombola.structure.units import UnitGroup
-from tombola.structure.wiring import PINNED, Wiring
+from tombola.structure.links import Links
+from tombola.structure.marks import Marks, along
+from tombola.structure.units import Slice, UnitGroup
+from tombola.structure.wiring import INPUTS, PINNED, Wiring
 from tombola.structure.wiring_draft import WiringDraft
-from tombola.tickets import names_of
+from tombola.tickets import joined, modules_of
+from tombola.tickets.torch_private import own_buffers, own_parameters
 
 
 def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Part] = (), *, untraced: bool = False) -> Wiring:
-    """All channels of a network and what each feeds, from one call on an example.
+    """All channels of a network and what each feeds, from calls on an example.
 
     A convolution or linear layer has a group of its outputs, which includes the norm that only follows it, and a group
-    `<name> inputs`. Other norms and depthwise convolutions have one group, modules that move channels two.
+    `<name> inputs`. Other norms, depthwise convolutions and parameters that scale channels have one group, modules that
+    move channels two.
 
     Args:
         model: the network; it stays as it is.
         probe: calls it on an example of its inputs.
-        parts: parts whose units are known by names, and which are added where the trace does not reach them.
+        parts: parts whose units are known by names; where the trace cannot follow their channels, the parts count.
         untraced: whether the parts alone will do if the network cannot be traced.
 
     Raises:
         TombolaError: if the network cannot be traced.
     """
     try:
-        draft = _read_trace(model, probe)
+        draft = _read(model, probe)
     except DoorError:
         raise
     except TombolaError:
@@ -62,231 +67,274 @@ def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Part] = (), *, unt
     return draft.done()
 
 
-def _read_trace(model: nn.Module, probe: Probe) -> WiringDraft:
-    network, draft = _Traced(model, probe), WiringDraft()
-    for node in network.nodes:
-        for group in network.groups_of(node):
-            draft.add(group)
-    for node in network.nodes:
-        if (norm := network.end(node)) is not node:
-            draft.norms[network.names[node.module]] = network.names[norm.module]
-        network.tie(node, draft)
-        network.follow(node, draft)
-    network.pin(draft)
-    return draft
-
-
 def _add_part(draft: WiringDraft, part: Part, model: nn.Module) -> None:
     """Add the axes of a part that the trace does not know; each of its units can only be cut as a whole."""
     axes = list(axis_groups(part, model))
-    if any(group.name in draft.spans for group, _ in axes):
+    *makers, taker, outputs = [group.name for group, _ in axes]
+    if all(name in draft.spans for name in (*makers, taker)) and not draft.held(makers):
         return
+    known = [name for name in (*makers, taker) if name in draft.spans]
+    draft.release([name for name in known if name != taker], [taker] if taker in known else [])
     for group, norm in axes:
-        draft.add(group)
+        draft.put(group)
         if norm is not None:
             draft.norms[group.name] = norm
-    *makers, taken, outputs = [draft.spans[group.name] for group, _ in axes]
-    for span in (*makers, taken):
-        draft.ties += [(makers[0][place - place % part.width], channel) for place, channel in enumerate(span)]
-    draft.flows += list(zip(makers[-1], taken, strict=True))
-    draft.connect(outputs, [PINNED] * len(outputs))
+    spans = [draft.spans[name] for name in (*makers, taker)]
+    first = spans[0].start
+    for span in spans:
+        draft.tie([(first + place - place % part.width, channel) for place, channel in enumerate(span)])
+    draft.flow(zip(spans[-2], spans[-1], strict=True))
+    if outputs not in known and outputs not in draft.traced:
+        draft.connect_to_pinned(draft.spans[outputs])
 
 
-class _Traced:
-    """The graph of a network's operations, and the layers in it whose channels can be followed (known).
+@dataclass(frozen=True, eq=False)
+class _Layers:
+    """The layers, norms and scales of a network whose channels can be numbered.
 
-    A layer is unknown if it is called several times or shared, or if its channels do not lie along axis 1.
+    Args:
+        modules: the modules by their names.
+        scales: parameters that no layer holds, with one element a channel, by their names; and their axes.
+        spans: the numbers of the channels of each group.
     """
 
-    def __init__(self, model: nn.Module, probe: Probe) -> None:
-        trace = traced(model, probe)
-        self.operations = trace.operations
-        self.names = names_of(trace.twin)
-        self.ends = {tensor.grad_fn for tensor in trace.outputs}
-        elsewhere = shared(model)
-        known = [
-            node
-            for module, node in self.operations.items()
-            if is_known(module)
-            and trace.calls[module] == 1
-            and self.names[module] not in elsewhere
-            and _has_channels_on_axis_1(node)
-        ]
-        self._known = set(known)
-        self._astray: set[Operation] = set()  # operations that channels reach at places that cannot be said
-        weighted = [module for module in self.names if is_producer(module) or isinstance(module, NORMS)]
-        self.blind = trace.untraced or any(module not in self.operations for module in weighted)
-        # In the network's order, since torch-pruning's is that of its walk through the graph.
-        order = {module: place for place, module in enumerate(self.names)}
-        self.nodes = sorted((n for n in known if not self._only_follows(n)), key=lambda node: order[node.module])
+    modules: Mapping[str, nn.Module]
+    scales: Mapping[str, int]
+    spans: Mapping[str, range]
 
-    def _only_follows(self, node: Operation) -> bool:
-        """Whether this is a norm that only one layer feeds, and that layer feeds only this norm."""
-        before = node.inputs[0] if len(node.inputs) == 1 else node
-        return (
-            isinstance(node.module, NORMS)
-            and before in self._known
-            and is_producer(before.module)
-            and len(before.outputs) == 1
-            and before.function not in self.ends
-            and channels(before.module) == channels(node.module)
-        )
+    @staticmethod
+    def of(model: nn.Module) -> _Layers:
+        every, elsewhere = modules_of(model), shared(model)
+        known = {name: module for name, module in every.items() if name not in elsewhere and is_known(module)}
+        scales = {
+            joined(name, own): axis
+            for name, module in every.items()
+            if name not in elsewhere and type(module).__module__.partition(".")[0] != "torch" and name not in known
+            for own, parameter in own_parameters(module).items()
+            if parameter is not None and (axis := scale_axis(parameter)) is not None
+        }
+        sizes: dict[str, int] = {}
+        for name, module in known.items():
+            if isinstance(module, ChannelMap):
+                sizes |= {entering(name): module.inputs, name: len(module.sources)}
+                continue
+            if has_inputs(module):
+                sizes[entering(name)] = inputs(module)
+            sizes[name] = channels(module)
+        sizes |= {name: max(_parameter(every, name).shape) for name in scales}
+        spans, start = {}, 1
+        for name, size in sizes.items():
+            spans[name] = range(start, start + size)
+            start += size
+        return _Layers(known, scales, spans)
 
-    def end(self, node: Operation) -> Operation:
-        """The norm that only follows this node, or else the node."""
-        after = node.outputs[0] if len(node.outputs) == 1 else node
-        return after if after is not node and after in self._known and self._only_follows(after) else node
-
-    def leaves(self, node: Operation) -> bool:
-        """Whether this node's tensor is an output of the network."""
-        return node.function in self.ends or not node.outputs
-
-    def groups_of(self, node: Operation) -> list[UnitGroup]:
-        """The channels that enter and leave a layer, or pass through it, with what they own of its parameters."""
-        module, end, name = node.module, self.end(node).module, self.names[node.module]
-        if isinstance(module, ChannelMap):
-            return [UnitGroup(entering(name), module.inputs, ()), UnitGroup(name, len(module.sources), ())]
-        is_output = self.leaves(self.end(node))
-        slices = leaving_slices(name, module, scored=not (is_depthwise(module) or is_output))
-        if end is not module:
-            slices += leaving_slices(self.names[end], end, scored=not is_output)
-        group = UnitGroup(name, channels(module), tuple(slices))
-        if not has_inputs(module):
-            return [group]
-        return [UnitGroup(entering(name), inputs(module), tuple(entering_slices(name, module))), group]
-
-    def tie(self, node: Operation, draft: WiringDraft) -> None:
-        """Note which of a layer's channels can only be cut together, and where a ChannelMap moves channels."""
-        module, first = node.module, draft.spans[self.names[node.module]].start
-        if isinstance(module, ChannelMap):
-            first_input = draft.spans[entering(self.names[module])].start
-            draft.flows += [(first_input + s, first + to) for to, s in enumerate(module.sources) if s is not None]
-            return
-        size = max(normed_together(module), normed_together(self.end(node).module))
-        draft.ties += [(first + i - i % size, first + i) for i in range(channels(module))]
-        if has_inputs(module) and getattr(module, "groups", 1) > 1:
-            # Of a grouped convolution, a group's outputs and inputs can only be cut together.
-            first_input = draft.spans[entering(self.names[module])].start
-            group_inputs, group_outputs = inputs(module) // module.groups, channels(module) // module.groups
-            draft.ties += [(first + i - i % group_outputs, first + i) for i in range(channels(module))]
-            draft.ties += [(first + i // group_inputs * group_outputs, first_input + i) for i in range(inputs(module))]
-
-    def follow(self, node: Operation, draft: WiringDraft) -> None:
-        """Connect a node's channels with each layer, norm or output of the network that they reach."""
-        name, last = self.names[node.module], self.end(node)
-        start = draft.spans[name]
-        if self.leaves(last):
-            draft.connect(start, [PINNED] * len(start))
-        to_visit = [(last, [TensorPlace(at, at) for at in range(len(start))], True)]
-        visited = set()
-        while to_visit:
-            here, places, cuttable_here = to_visit.pop()
-            for step in here.onward:
-                there, cuttable = step.follow(places), cuttable_here and step.cuttable
-                if there is None or self._overrun(step.target, there, draft):
-                    self._astray.add(step.target)
-                    draft.lost[name] = stem_of(step.target.function)
-                    draft.connect(start, [PINNED] * len(start))
+    def marks_of(self, twin: nn.Module) -> dict[int, Marks]:
+        """The marks of a copy's parameters and buffers."""
+        found, every = {}, modules_of(twin)
+        for name in self.modules:
+            module = every[name]
+            if isinstance(module, ChannelMap):
+                continue
+            leaving = np.array(self.spans[name])
+            for own, tensor in {**own_parameters(module), **own_buffers(module)}.items():
+                if tensor is None or not tensor.ndim:
                     continue
-                if not cuttable:
-                    draft.ties += [(PINNED, channel) for channel in start]
-                key = (step.target, tuple(there), cuttable)
-                if there and key not in visited:
-                    visited.add(key)
-                    width = shape_of(here.function)[1:2]
-                    if not self._arrives(step.target, there, start, draft, width, cuttable=cuttable):
-                        to_visit.append((step.target, there, cuttable))
+                if own != "weight" or not is_producer(module):
+                    if tensor.shape == leaving.shape:
+                        found[id(tensor)] = Marks((leaving,), origin=name, scales=isinstance(module, nn.PReLU))
+                    continue
+                axis = int(isinstance(module, TRANSPOSED))
+                found[id(tensor)] = Marks(
+                    (along(leaving, axis, tensor.ndim),), takes=self._taken(name, module, tensor), origin=name
+                )
+        for name, axis in self.scales.items():
+            tensor = _parameter(every, name)
+            found[id(tensor)] = Marks((along(np.array(self.spans[name]), axis, tensor.ndim),), origin=name, scales=True)
+        return found
 
-    def pin(self, draft: WiringDraft) -> None:
-        """Keep all channels alive that something unknown feeds."""
-        # Where layers are not in the graph, channels may be used without a gradient or in training only, unseen.
-        if self.blind:
-            for group in draft.groups:
-                draft.connect(draft.spans[group.name], [PINNED] * group.size)
-                draft.connect([PINNED] * group.size, draft.spans[group.name])
-        self._note_lost(draft)
-        to_visit = [node for node in self.operations.values() if self._is_foreign(node)]
-        visited = set(to_visit)
-        while to_visit:
-            for after in to_visit.pop().outputs:
-                target = self._group_at(after, draft)
-                if target is not None:
-                    draft.connect([PINNED] * len(draft.spans[target]), draft.spans[target])
-                elif after not in visited:
-                    visited.add(after)
-                    to_visit.append(after)
+    def _taken(self, name: str, module: nn.Module, weight: Tensor) -> np.ndarray:
+        """The channels with which each element of a weight is multiplied."""
+        if is_depthwise(module):
+            return along(np.array(self.spans[name]), 0, weight.ndim)
+        taken = np.array(self.spans[entering(name)])
+        if isinstance(module, TRANSPOSED):
+            return along(taken, 0, weight.ndim)
+        groups = getattr(module, "groups", 1)
+        if groups == 1:
+            return along(taken, 1, weight.ndim)
+        by_group = taken.reshape(groups, -1).repeat(len(weight) // groups, 0)
+        return by_group.reshape(*by_group.shape, *[1] * (weight.ndim - 2))
 
-    def _note_lost(self, draft: WiringDraft) -> None:
-        """Note the layers from which channels come to an operation that torch-pruning cannot map."""
-        for lost in (node for node in self.operations.values() if node.lost):
-            to_visit, visited = [lost], {lost}
-            while to_visit:
-                for before in to_visit.pop().inputs:
-                    if before in self._known:
-                        draft.lost.setdefault(self._owner(before), stem_of(lost.function))
-                    elif before not in visited:
-                        visited.add(before)
-                        to_visit.append(before)
+    def ties(self) -> Iterator[np.ndarray]:
+        """The channels of a layer or norm that can only be cut together, whatever the network does with them."""
+        for name, module in self.modules.items():
+            if isinstance(module, ChannelMap):
+                continue
+            own = np.array(self.spans[name])
+            size = normed_together(module)
+            if size > 1:
+                yield np.stack([own.reshape(-1, size)[:, :1].repeat(size, 1).ravel(), own])
+            groups = getattr(module, "groups", 1)
+            if has_inputs(module) and groups > 1:
+                # Of a grouped convolution, a group's outputs and inputs can only be cut together.
+                first = own.reshape(groups, -1)[:, 0]
+                for span in (own, np.array(self.spans[entering(name)])):
+                    yield np.stack([first.repeat(len(span) // groups), span])
 
-    def _owner(self, node: Operation) -> str:
-        """The layer whose channels leave a node: for a norm that only follows a layer, that layer."""
-        return self.names[(node.inputs[0] if self._only_follows(node) else node).module]
 
-    def _is_foreign(self, node: Operation) -> bool:
-        """Whether a node's result does not only depend on the channels of known layers."""
-        if node in self._known or node in self._astray:
-            return node in self._astray
-        if not node.inputs and node.outputs and all(self._is_linear(after) for after in node.outputs):
-            return False  # the transposed weight of a linear layer
-        return not self._keeps_channels(node) or has_constant(node)
+def _parameter(modules: Mapping[str, nn.Module], name: str) -> Tensor:
+    owner, _, own = name.rpartition(".")
+    parameter = own_parameters(modules[owner])[own]
+    assert parameter is not None
+    return parameter
 
-    def _is_linear(self, node: Operation) -> bool:
-        return node in self._known and isinstance(node.module, nn.Linear)
 
-    def _arrives(
-        self,
-        node: Operation,
-        places: list[TensorPlace],
-        start: range,
-        draft: WiringDraft,
-        width: tuple[int, ...],
-        *,
-        cuttable: bool,
-    ) -> bool:
-        """Connect the channels that reach a node; False, without doing so, if they only pass through it.
+def _read(model: nn.Module, probe: Probe) -> WiringDraft:
+    layers = _Layers.of(model)
+    every = modules_of(model)
+    weighted = [name for name, module in every.items() if is_producer(module) or isinstance(module, NORMS)]
+    links = traced(model, probe, layers.marks_of, layers.spans, weighted)
+    for name, module in layers.modules.items():
+        if isinstance(module, ChannelMap):
+            before, after = layers.spans[entering(name)], layers.spans[name]
+            links.flows += [
+                np.array([[before[s], to] for s, to in zip(module.sources, after, strict=True) if s is not None], int)
+                .reshape(-1, 2)
+                .T
+            ]
+    links.ties += list(layers.ties())
+    for name in weighted:
+        if name not in links.met:
+            _hold_readable(every[name], layers, links)
+    return _Assembly(model, layers, links).draft()
 
-        A layer of another number of channels than the tensor that reaches it (width) takes them in an unknown order.
+
+def _hold_readable(unseen: nn.Module, layers: _Layers, links: Links) -> None:
+    """Keep whole what a layer that no call shows may read: whatever has as many channels as it takes."""
+    size = inputs(unseen) if is_producer(unseen) else channels(unseen)
+    for name, span in layers.spans.items():
+        flat = (
+            isinstance(unseen, nn.Linear)
+            and size % len(span) == 0
+            and round((size // len(span)) ** 0.5) ** 2 * len(span) == size
+        )
+        if not name.endswith(INPUTS) and (len(span) == size or flat):
+            links.pin(Marks((np.array(span),)), f"'{type(unseen).__name__}', which is not called")
+
+
+class _Assembly:
+    """Groups, norms and pairs of channels from what the calls have shown."""
+
+    def __init__(self, model: nn.Module, layers: _Layers, links: Links) -> None:
+        self.layers, self.links = layers, links
+        self.modules = modules_of(model)
+        total = 1 + sum(len(span) for span in layers.spans.values())
+        self.names = ["", *layers.spans]
+        self.owner = np.zeros(total, int)
+        for number, span in enumerate(layers.spans.values(), 1):
+            self.owner[span.start : span.stop] = number
+        self.flows, self.uses, self.ties = (_unique(pairs, total) for pairs in (links.flows, links.uses, links.ties))
+        targets = self._owners(np.concatenate([self.flows, self.uses], 1))
+        sources = self._owners(np.concatenate([self.flows, self.uses], 1)[::-1])
+        self.norms = {}
+        for norm, before in links.follows.items():
+            layer = before[0]
+            follows = len(before) == 1 and is_producer(layers.modules.get(layer))
+            if follows and targets.get(layer) == {norm} and sources.get(norm) == {layer}:
+                self.norms[layer] = norm
+        self.targets, self.held = targets, self._held()
+
+    def _owners(self, pairs: np.ndarray) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for first, second in np.unique(self.owner[pairs], axis=1).T:
+            found.setdefault(self.names[first], set()).add(self.names[second])
+        return found
+
+    def draft(self) -> WiringDraft:
+        """The wiring that they make."""
+        draft = WiringDraft()
+        number = np.full(len(self.owner), PINNED)
+        followers = {norm: layer for layer, norm in self.norms.items()}
+        reasons, outputs = self._reasons(), self._pinned("")
+        for name, span in self.layers.spans.items():
+            if name in followers or name.removesuffix(INPUTS) not in self.links.met or self._is_idle(name):
+                continue
+            gives = name in outputs or name not in reasons
+            group = self._group(name, gives)
+            draft.add(group)
+            number[span.start : span.stop] = draft.spans[name]
+        for norm, layer in followers.items():
+            span = self.layers.spans[norm]
+            number[span.start : span.stop] = draft.spans[layer]
+        draft.norms = dict(self.norms)
+        for name, pairs in (("flows", self.flows), ("uses", self.uses), ("ties", self.ties)):
+            pairs = number[pairs]
+            setattr(draft, name, [pairs[:, pairs[0] != pairs[1]]])
+        draft.lost = {name: why for name, why in reasons.items() if name in draft.spans}
+        draft.traced = set(draft.spans)
+        return draft
+
+    def _reasons(self) -> dict[str, str]:
+        """Why the outputs of layers cannot be cut."""
+        whys = dict.fromkeys(why for _, why in self.links.pinned if why)
+        return {name: why for why in whys for name in self._pinned(why)}
+
+    def _pinned(self, why: str) -> set[str]:
+        """The layers whose outputs are pinned for a reason."""
+        followers = {norm: layer for layer, norm in self.norms.items()}
+        taken = [channels for channels, reason in self.links.pinned if reason == why]
+        owners = np.unique(self.owner[np.concatenate(taken)]) if taken else ()
+        names = (self.names[owner] for owner in owners)
+        return {followers.get(name, name) for name in names if not name.endswith(INPUTS)}
+
+    def _is_held(self, name: str) -> bool:
+        """Whether all of these channels, along the last of several axes, are tied to what always lives."""
+        span, plain = self.layers.spans[name], name.removesuffix(INPUTS)
+        along_last = isinstance(self.modules.get(plain), nn.Linear | nn.LayerNorm) and plain in self.links.deep
+        return along_last and bool(self.held[span.start : span.stop].all())
+
+    def _held(self) -> np.ndarray:
+        """Whether a channel is tied to what always lives."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        size = len(self.owner)
+        graph = coo_array((np.ones(self.ties.shape[1], bool), tuple(self.ties)), shape=(size, size))
+        component = connected_components(graph, directed=False)[1]
+        return component == component[PINNED]
+
+    def _is_idle(self, name: str) -> bool:
+        """Whether these are channels along the last of several axes, none of which can ever be cut, as a transformer's.
+
+        A layer's outputs are listed where its inputs can be cut.
         """
-        sources, reached = [start[place.root_idx] for place in places], [place.idx for place in places]
-        target = self._group_at(node, draft)
-        if target is not None and width == (len(draft.spans[target]),):
-            numbers = draft.spans[target]
-            draft.connect(sources, [numbers[place] for place in reached], cuttable=cuttable)
-        elif target is not None or not self._keeps_channels(node) or node.function in self.ends:
-            draft.connect(sources, [PINNED] * len(sources))
-            if target is not None:
-                draft.connect([PINNED] * len(draft.spans[target]), draft.spans[target])
-        else:
-            return False
-        return True
+        before = entering(name.removesuffix(INPUTS))
+        return self._is_held(name) and (before not in self.layers.spans or self._is_held(before))
 
-    def _overrun(self, node: Operation, places: list[TensorPlace], draft: WiringDraft) -> bool:
-        """Whether more channels would reach a layer than it has, so that their mapping cannot be true."""
-        target = self._group_at(node, draft)
-        return target is not None and any(place.idx >= len(draft.spans[target]) for place in places)
-
-    def _keeps_channels(self, node: Operation) -> bool:
-        return node.module not in self.names and keeps_channels(node)
-
-    def _group_at(self, node: Operation, draft: WiringDraft) -> str | None:
-        """The group that channels enter at a node: a layer's inputs, a norm's own, or None."""
-        name = self.names.get(node.module)
-        if name is None or node not in self._known:
-            return None
-        return next((group for group in (entering(name), name) if group in draft.spans), None)
+    def _group(self, name: str, gives: bool) -> UnitGroup:
+        size = len(self.layers.spans[name])
+        if name in self.layers.scales:
+            places = tuple((channel,) for channel in range(size))
+            return UnitGroup(name, size, (Slice(name, self.layers.scales[name], places, scored=False),))
+        plain = name.removesuffix(INPUTS)
+        module = self.modules[plain]
+        if isinstance(module, ChannelMap):
+            return UnitGroup(name, size, ())
+        if name.endswith(INPUTS):
+            return UnitGroup(name, size, tuple(entering_slices(plain, module)))
+        after = self.norms.get(name, "")
+        is_output = gives and self.targets.get(after or name, {""}) <= {""}
+        scored = not (is_depthwise(module) or is_output or self._is_held(name))
+        slices = leaving_slices(name, module, scored=scored)
+        if after:
+            slices += leaving_slices(after, self.modules[after], scored=not is_output)
+        return UnitGroup(name, size, tuple(slices))
 
 
-def _has_channels_on_axis_1(node: Operation) -> bool:
-    """Whether the channels of a module's result lie along axis 1, as those of a linear layer on rows do."""
-    shape = shape_of(node.function)
-    return len(shape) == 2 or not isinstance(node.module, nn.Linear | nn.LayerNorm)
+def _unique(pairs: list[np.ndarray], total: int) -> np.ndarray:
+    """The pairs in one array, each once."""
+    if not pairs:
+        return np.zeros((2, 0), int)
+    joined_pairs = np.concatenate(pairs, 1).astype(np.int64)
+    codes = np.unique(joined_pairs[0] * total + joined_pairs[1])
+    return np.stack([codes // total, codes % total])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.structure.channel_granularity import Channels, ChannelUnits
+from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.graph import Probe
 from tombola.structure.modes import in_mode
 from tombola.tickets import modules_of
@@ -72,7 +72,7 @@ class NeuronUnits(ChannelUnits):
 
 
 @dataclass(frozen=True)
-class Neurons(Channels):
+class Neurons(SeparateChannels):
     """The hidden neurons of a network of two linear layers; other networks are refused."""
 
     def units(self, model: nn.Module, probe: Probe) -> NeuronUnits:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.tickets import Mask, Scope, select
+from tombola.tickets import Mask, Scope, select, shares_weights
 
 Reduction = Literal["sum", "mean", "l2"]
 
@@ -115,7 +115,7 @@ class Units:
             TombolaError: if no group is covered.
         """
         reduced = {group.name: self._reduced(group, scores) for group in self.groups if _covered(group, scores)}
-        if not self.groups:
+        if not any(part.scored for group in self.groups for part in group.slices):
             raise TombolaError("nothing in this network can be pruned so; prune weights instead")
         if not reduced:
             names = ", ".join(f"'{group.name}'" for group in self.groups[:3])
@@ -206,7 +206,7 @@ def numbers_of(chosen: Tensor) -> tuple[int, ...]:
 
 def check_scope(granularity: str, scope: Scope) -> None:
     """TombolaError for a scope that shares weights, not units, among layers; granularity: its name in the error."""
-    if scope in ("erk", "smart-ratio"):
+    if shares_weights(scope):
         raise TombolaError(
             f"the scope {scope!r} shares weights among layers, not {granularity}s; use global or layerwise"
         )

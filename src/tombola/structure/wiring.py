@@ -32,8 +32,10 @@ class Wiring:
         norms: by a layer's name, the norm that only follows this layer, whose channels are the layer's.
         flows: pairs (2, n) of channels; the first feeds the second.
         ties: pairs (2, n) of channels that lie on the same axis of a tensor, and so can only be cut out together.
-        lost: layers whose channels reach an operation that torch-pruning cannot map, with its name; their channels are
-            tied to what always lives.
+        lost: layers whose channels reach an operation through which they cannot be followed or cut, with its name; they
+            are tied to what always lives.
+        uses: pairs (2, n) of channels; the first is needed while the second lives, and does not keep it alive, as the
+            gate of a channel.
     """
 
     groups: tuple[UnitGroup, ...]
@@ -41,6 +43,7 @@ class Wiring:
     flows: Tensor
     ties: Tensor
     lost: Mapping[str, str] = field(default_factory=dict)
+    uses: Tensor = field(default_factory=lambda: torch.zeros(2, 0, dtype=torch.long))
 
     def spread(self, dead: Mapping[str, Tensor], *, silencing: bool) -> dict[str, Tensor]:
         """All dead channels of each group: these, those that only dead ones feed, and those that feed only dead ones.
@@ -52,13 +55,14 @@ class Wiring:
         """
         silent = self._joined(dead)
         sources, targets = self.flows
-        fed, used = (torch.zeros_like(silent).index_fill_(0, channels, True) for channels in (targets, sources))
+        givers, takers = torch.cat([self.flows, self.uses], 1)
+        fed, used = (torch.zeros_like(silent).index_fill_(0, channels, True) for channels in (targets, givers))
         if not silencing:
             fed &= self._joined({group.name: torch.full((group.size,), _only_passes(group)) for group in self.groups})
         while True:
             from_living, to_living = (
                 torch.zeros_like(silent).index_fill_(0, ends[~silent[others]], True)
-                for ends, others in ((targets, sources), (sources, targets))
+                for ends, others in ((targets, sources), (givers, takers))
             )
             now = silent | (fed & ~from_living) | (used & ~to_living)
             now[PINNED] = False
@@ -75,21 +79,27 @@ class Wiring:
             dead: by group, which channels are dead.
         """
         silent = self._joined(dead)
-        first, second = self.ties.numpy()
-        graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(silent), len(silent)))
-        count, component = connected_components(graph, directed=False)
-        component = torch.from_numpy(component).long()
+        by_group, component = self.classes()
+        count = int(component.max()) + 1
         lives = torch.zeros(count, dtype=torch.bool).index_fill_(0, component[~silent], True)
-        for components in self._split(component).values():
+        for components in by_group.values():
             lives[components[0]] |= not lives[components].any()
         return self._split(~lives[component])
+
+    def classes(self) -> tuple[dict[str, Tensor], Tensor]:
+        """The numbers of the classes of channels that can only be cut together: by group, and of all channels."""
+        first, second = self.ties.numpy()
+        size = 1 + sum(group.size for group in self.groups)
+        graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(size, size))
+        component = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
+        return self._split(component), component
 
     def fed_by(self, name: str) -> set[str]:
         """The groups that channels of this group feed; "" is among them for what always lives."""
         owners = ["", *(group.name for group in self.groups for _ in range(group.size))]
         first = owners.index(name)
         size = owners.count(name)
-        sources, targets = self.flows
+        sources, targets = torch.cat([self.flows, self.uses], 1)
         return {owners[target] for target in targets[(sources >= first) & (sources < first + size)].tolist()}
 
     def fed_from(self, name: str) -> dict[str, Tensor]:
@@ -110,6 +120,10 @@ class Wiring:
         """One vector a group, from one over all channels."""
         parts = channels[1:].split([group.size for group in self.groups])
         return {group.name: part for group, part in zip(self.groups, parts, strict=True)}
+
+
+EMPTY = Wiring((), {}, torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 0, dtype=torch.long))
+"""The wiring of a network of which no channel is known."""
 
 
 def _only_passes(group: UnitGroup) -> bool:

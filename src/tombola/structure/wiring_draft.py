@@ -1,10 +1,11 @@
-"""A wiring while a trace is read."""
+"""A wiring while it is made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,18 +18,21 @@ class WiringDraft:
     """A wiring under construction, with lists that grow in place of its tensors.
 
     Args:
-        groups: see `Wiring`, as are norms, flows, ties and lost.
+        groups: see `Wiring`, as are norms, flows, uses, ties and lost; the pairs are in arrays (2, n).
         spans: by a group's name, the numbers of its channels.
         size: how many channels there are, the one included that always lives.
+        traced: the groups that the trace has found.
     """
 
     groups: list[UnitGroup] = field(default_factory=list)
     norms: dict[str, str] = field(default_factory=dict)
     spans: dict[str, range] = field(default_factory=dict)
-    flows: list[tuple[int, int]] = field(default_factory=list)
-    ties: list[tuple[int, int]] = field(default_factory=list)
+    flows: list[np.ndarray] = field(default_factory=list)
+    uses: list[np.ndarray] = field(default_factory=list)
+    ties: list[np.ndarray] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
     size: int = 1
+    traced: set[str] = field(default_factory=set)
 
     def add(self, group: UnitGroup) -> None:
         """Append a group, whose channels get the next numbers."""
@@ -36,22 +40,51 @@ class WiringDraft:
         self.spans[group.name] = range(self.size, self.size + group.size)
         self.size += group.size
 
-    def connect(self, sources: Iterable[int], targets: Iterable[int], *, cuttable: bool = True) -> None:
-        """Note that channels feed others, one by one, on the same axis.
+    def put(self, group: UnitGroup) -> None:
+        """Append a group, or put it in the place of the one of its name."""
+        if group.name in self.spans:
+            self.groups = [group if own.name == group.name else own for own in self.groups]
+        else:
+            self.add(group)
 
-        Args:
-            sources: the numbers of the channels that feed.
-            targets: the numbers of the channels that they feed.
-            cuttable: whether they can be cut out; else they are tied to what always lives.
-        """
-        pairs = list(zip(sources, targets, strict=True))
-        self.flows += pairs
-        self.ties += pairs if cuttable else [(PINNED, channel) for pair in pairs for channel in pair]
+    def flow(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Note that channels feed others."""
+        self.flows.append(_array(pairs))
+
+    def tie(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Note that channels can only be cut together."""
+        self.ties.append(_array(pairs))
+
+    def connect_to_pinned(self, channels: Iterable[int]) -> None:
+        """Note that channels feed what always lives."""
+        pairs = [(channel, PINNED) for channel in channels]
+        self.flow(pairs)
+        self.tie(pairs)
+
+    def held(self, names: Iterable[str]) -> bool:
+        """Whether the trace has lost channels of these groups."""
+        return any(name in self.lost for name in names)
+
+    def release(self, makers: Sequence[str], takers: Sequence[str]) -> None:
+        """Forget where the outputs of some layers go, and from where the inputs of others come."""
+        leaving = [channel for name in makers for channel in self.spans[name]]
+        coming = [channel for name in takers for channel in self.spans[name]]
+        for name in ("flows", "uses"):
+            pairs = [own[:, ~(np.isin(own[0], leaving) | np.isin(own[1], coming))] for own in getattr(self, name)]
+            setattr(self, name, pairs)
+        self.ties = [own[:, ~np.isin(own, [*leaving, *coming]).any(0)] for own in self.ties]
+        for name in makers:
+            self.lost.pop(name, None)
 
     def done(self) -> Wiring:
         """The finished wiring."""
-        return Wiring(tuple(self.groups), self.norms, _pairs(self.flows), _pairs(self.ties), self.lost)
+        flows, uses, ties = (_tensor(pairs) for pairs in (self.flows, self.uses, self.ties))
+        return Wiring(tuple(self.groups), self.norms, flows, ties, self.lost, uses)
 
 
-def _pairs(pairs: list[tuple[int, int]]) -> Tensor:
-    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
+def _array(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    return np.array(list(pairs), np.int64).reshape(-1, 2).T
+
+
+def _tensor(pairs: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.concatenate([np.zeros((2, 0), np.int64), *pairs], 1)))

@@ -1,25 +1,54 @@
 """Studies: runs, the store of their results, and the one engine that carries them out."""
 
+from tombola.studies.agenda import Agenda
+from tombola.studies.batch_training import Piece, pieces_of
 from tombola.studies.comparison import Study, check, compare
-from tombola.studies.execution import carry_out, execute
+from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
+from tombola.studies.frames import columns_of, dataframe, rows_of
+from tombola.studies.grid import Comparison
+from tombola.studies.leftovers import Remain, remains, remove
+from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
-from tombola.studies.prepared import Prepared, prepare, search
+from tombola.studies.prepared import Prepared, found, prepare
+from tombola.studies.price_list import Price, prices
+from tombola.studies.processes import Processes
+from tombola.studies.progress import Progress, in_words_of_time, progress_of
+from tombola.studies.resources import estimated_memory, memory_needed, workers_that_fit
 from tombola.studies.result import Result
-from tombola.studies.run_folder import ConditionsWarning, RunFolder, in_words, under
+from tombola.studies.run_folder import ConditionsWarning, Failure, RunFolder, in_words, under
 from tombola.studies.sanity_checks import sanity
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import StaleWarning, Store
+from tombola.studies.study_file import PLAN, MethodTable, StudyFile
 from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task, options_from, task_words
+from tombola.studies.trackers import Tracker
+from tombola.studies.watchdog import PAUSE, STOP, Watchdog
+from tombola.studies.work_order import TRACKERS, Tally, WorkOrder, tracker_named, work_as_told
+from tombola.studies.worker import Worker
 
 __all__ = [
     "DENSITIES",
+    "PAUSE",
+    "PLAN",
     "RECIPES",
+    "STOP",
+    "TRACKERS",
+    "Agenda",
+    "Comparison",
     "ConditionsWarning",
+    "ElsewhereWarning",
     "Engine",
     "Executor",
+    "Failure",
+    "MethodTable",
     "Narrowed",
+    "Piece",
     "Prepared",
+    "Price",
+    "Processes",
+    "Progress",
+    "Remain",
     "Result",
     "RunFolder",
     "RunSpec",
@@ -27,23 +56,50 @@ __all__ = [
     "StaleWarning",
     "Store",
     "Study",
+    "StudyFile",
+    "Tally",
     "TaskOptions",
+    "Tracker",
+    "Watchdog",
+    "WorkOrder",
+    "Worker",
+    "at_size",
+    "at_sizes",
     "carry_out",
     "check",
+    "check_density",
+    "columns_of",
     "compare",
+    "dataframe",
     "default_options",
     "digest",
+    "estimated_memory",
     "execute",
+    "found",
     "in_words",
+    "in_words_of_time",
     "make_task",
+    "memory_needed",
+    "method_named",
     "narrow",
     "options_from",
+    "pieces_of",
     "prepare",
+    "prices",
+    "progress_of",
+    "remains",
+    "remove",
+    "rows_of",
     "sanity",
     "search",
+    "search_all",
     "source_digest",
     "subject_kind",
     "task_settings",
     "task_words",
+    "tracker_named",
     "under",
+    "with_values",
+    "work_as_told",
+    "workers_that_fit",
 ]

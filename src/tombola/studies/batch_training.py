@@ -1,4 +1,4 @@
-"""Training the small networks among a study's runs at once, before each run is carried out."""
+"""Training the small networks of a study at once: which do is fixed before any run is held."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from typing import Any
 import torch
 
 from tombola.errors import DamagedError, FileError, TombolaError
-from tombola.files import as_written, held, json_of, read_as, remove_empty, write_atomically
-from tombola.studies.executor import Executor
-from tombola.studies.prepared import Prepared
+from tombola.files import InUse, as_written, held, json_of, read_as, remove_empty, write_atomically
+from tombola.studies.prepared import SEARCH, Prepared
 from tombola.studies.run_folder import RunFolder
-from tombola.studies.store import Store
 from tombola.training import Run, SampleFlops, Task, fingerprint, first_of, own_randomness, recipe_of, remove_stages
 from tombola.training.ensemble import (
     Member,
@@ -38,48 +36,63 @@ SMALL = 2e7
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A run that is to be trained: its place among the runs, its folder, and what it is in an ensemble."""
+class Piece:
+    """What one worker carries out, and no other meanwhile: one run, or small networks that train at once.
 
-    place: int
+    Args:
+        runs: in their order.
+        places: of the runs among all that were asked for.
+        alone: why the runs, though small, cannot train with others.
+        is_small: its networks would train with more, were there more.
+    """
+
+    runs: tuple[Prepared, ...]
+    places: tuple[int, ...]
+    alone: str = ""
+    is_small: bool = False
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A run that is to be trained: its folder, and what it is in an ensemble."""
+
     folder: RunFolder
     member: Member
     trained: bool
 
 
-def train_together_first(runs: Sequence[Prepared], executor: Executor) -> dict[int, str]:
-    """Train small networks of one task at once; their runs' folders then hold the training as a finished stage.
+def pieces_of(runs: Sequence[Prepared]) -> list[Piece]:
+    """Share out runs: small networks of one task in chunks, in their order, and all else one by one.
 
-    Which train at once follows from the order of the runs. What a killed call began, the same call ends: the networks
-    that trained at once are noted, and each training goes on from its checkpoint.
-
-    Returns:
-        Why not, for the places of runs of small networks that cannot be.
+    What is finished already changes nothing, so that every worker of a study finds the same pieces.
     """
-    alone: dict[int, str] = {}
-    for places in _of_one_task(runs):
-        first = runs[places[0]]
-        task, store = first.spec.task, first.store
-        if not _small(task, first.spec.seed):
-            continue
-        if why := stacking_obstacle(task, task.recipe, task.build(0), executor.device):
-            alone |= dict.fromkeys(places, why)
-            continue
-        waiting = [_waiting(place, runs[place]) for place in places]
-        for piece in _pieces(task, [one for one in waiting if one is not None], store, executor):
-            try:
-                _train(task, piece, store, executor)
-            except Unbatched as error:
-                alone |= dict.fromkeys((one.place for one in piece), str(error))
-    return alone
+    found = [
+        Piece(tuple(runs[place] for place in chunk), tuple(chunk), why, is_small)
+        for own in _of_one_task(runs)
+        for chunk, why, is_small in _chunks(own, runs)
+    ]
+    return sorted(found, key=lambda piece: piece.places)
 
 
 def _of_one_task(runs: Sequence[Prepared]) -> list[list[int]]:
-    """The places of runs that share a task with others."""
-    places: dict[int, list[int]] = {}
+    """The places of runs that share a task; a search is by itself."""
+    places: dict[tuple[int, int], list[int]] = {}
     for place, run in enumerate(runs):
-        places.setdefault(id(run.spec.task), []).append(place)
-    return [own for own in places.values() if len(own) > 1]
+        places.setdefault((id(run.spec.task), place if run.spec.control == SEARCH else -1), []).append(place)
+    return list(places.values())
+
+
+def _chunks(places: Sequence[int], runs: Sequence[Prepared]) -> list[tuple[Sequence[int], str, bool]]:
+    """The places of one task's runs in chunks that train at once, with why they do not, and whether they might."""
+    first, alone = runs[places[0]], [[place] for place in places]
+    task, device = first.spec.task, first.executor.device
+    if len(places) == 1:
+        return [(one, "", first.spec.control != SEARCH) for one in alone]
+    if not _small(task, first.spec.seed):
+        return [(one, "", False) for one in alone]
+    if why := stacking_obstacle(task, task.recipe, task.build(0), device):
+        return [(one, why, False) for one in alone]
+    return [(chunk, "", True) for chunk in pieces(places, chunk_size(task, Member(first.spec.seed), device))]
 
 
 def _small(task: Task, seed: int) -> bool:
@@ -92,21 +105,49 @@ def _small(task: Task, seed: int) -> bool:
     return SampleFlops.measure(task, model, batch).training * task.recipe.batch <= SMALL
 
 
-def _waiting(place: int, run: Prepared) -> Waiting | None:
+def train_together(piece: Piece) -> str:
+    """Train the networks of a piece at once; their runs' folders then hold the training as a finished stage.
+
+    What a killed call began, this one ends: the networks that trained at once are noted, and each training goes on from
+    its checkpoint.
+
+    Returns:
+        Why not, if they cannot.
+
+    Raises:
+        InUse: another process has one of the runs.
+    """
+    first = piece.runs[0]
+    names = [run.folder.path.name for run in piece.runs]
+    gate, why = first.root / f"together-{fingerprint(names)[:12]}", piece.alone
+    with ExitStack() as holds:
+        holds.callback(remove_empty, gate)
+        holds.enter_context(held(gate))  # one worker at a time looks at the runs
+        waiting = [one for run in piece.runs if (one := _waiting(run)) is not None]
+        for group in _groups(first.spec.task, waiting, first.root, gate):
+            try:
+                _train(group, first, gate)
+            except Unbatched as error:
+                why = str(error)
+    return why
+
+
+def _waiting(run: Prepared) -> Waiting | None:
     """A run as a member of an ensemble; None if it is finished, trains another task, or is in no state to say.
 
     What is wrong with a run, it says itself when it is carried out.
     """
     spec, folder = run.spec, run.folder
     try:
-        anew = run.store.renews(folder)
-        if not anew and folder.finished(run.settings) is not None:
+        if folder.finished(run.settings, folder.result) is not None:
             return None
         with folder.held() as lease:
-            folder.begin(run.settings, anew=anew)
+            folder.begin(run.settings)
             if folder.result() is not None:
                 return None
             arm = run.arm(lease)
+    except InUse:
+        raise
     except TombolaError:
         return None
     if arm.task is not spec.task or (arm.ticket is not None and arm.ticket.removed):
@@ -115,51 +156,45 @@ def _waiting(place: int, run: Prepared) -> Waiting | None:
     own |= {"lr": spec.lr} if spec.lr is not None else {}
     end = run.run(None).file("train.end")
     member = Member(spec.seed, arm.ticket, spec.init_seed, own)
-    return Waiting(place, folder, member, end is not None and end.path.exists())
+    return Waiting(folder, member, end is not None and end.path.exists())
 
 
-def _pieces(task: Task, waiting: Sequence[Waiting], store: Store, executor: Executor) -> list[list[Waiting]]:
-    """Which runs train at once: those that a killed call began with, as they were; the rest anew."""
+def _groups(task: Task, waiting: Sequence[Waiting], root: Path, gate: Path) -> list[list[Waiting]]:
+    """Which runs train at once: those that a killed call began with, as they were; of the rest, those alike."""
     by_name = {one.folder.path.name: one for one in waiting}
-    unfinished = {path.name for path in store.root.iterdir() if not RunFolder(path).is_finished}
     begun = []
-    for folder in sorted(store.root.glob("together-*")):
+    for folder in sorted(root.glob("together-*")):
         if not TOGETHER.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
             continue  # the user's
         names = _noted(folder)
-        if not unfinished.intersection(names) or (store.fresh and by_name.keys() & set(names)):
-            _remove(folder)
+        if all(RunFolder(root / name).is_finished for name in names):
+            if folder != gate:
+                _remove(folder)
         elif by_name.keys() >= set(names):
             begun.append([by_name.pop(name) for name in names])
     rest = [one for one in by_name.values() if not one.trained]
-    made = []
-    for group in groups_alike([one.member.recipe_on(task) for one in rest]):
-        if len(group) > 1:
-            parts = pieces(group, chunk_size(task, rest[group[0]].member, executor.device))
-            made += [[rest[place] for place in part] for part in parts if len(part) > 1]
-    return begun + made
+    alike = groups_alike([one.member.recipe_on(task) for one in rest])
+    return begun + [[rest[place] for place in group] for group in alike if len(group) > 1]
 
 
-def _train(task: Task, piece: Sequence[Waiting], store: Store, executor: Executor) -> None:
+def _train(group: Sequence[Waiting], first: Prepared, gate: Path) -> None:
     """Train these at once and leave each in its run's folder, but for those that diverge: they say so themselves."""
-    names = [one.folder.path.name for one in piece]
-    folder = store.root / f"together-{fingerprint({'members': names})[:12]}"
+    names = [one.folder.path.name for one in group]
+    folder, how = first.root / f"together-{fingerprint({'members': names})[:12]}", first.executor
     with ExitStack() as holds:
-        leases = [holds.enter_context(one.folder.held()) for one in piece]
+        leases = [holds.enter_context(one.folder.held()) for one in group]
         holds.callback(remove_empty, folder)
-        run = Run(
-            0, folder, executor.device, executor.bars, meter=executor.meter, lease=holds.enter_context(held(folder))
-        )
+        run = Run(0, folder, how.device, how.bars, meter=how.meter, lease=holds.enter_context(held(folder)))
         write_atomically(folder / MEMBERS, json.dumps(names))
         try:
-            fitted = fit_members(task, [one.member for one in piece], run, "train")
+            fitted = fit_members(first.spec.task, [one.member for one in group], run, "train")
         except Unbatched:
-            _clear(folder)
+            clear_together(folder)
             raise
-        for one, lease, member in zip(piece, leases, fitted, strict=True):
+        for one, lease, member in zip(group, leases, fitted, strict=True):
             if not member.diverged:
                 Run(folder=one.folder.path, lease=lease).keep("train", member.model, member.fit)
-        _clear(folder)
+        clear_together(folder)
 
 
 def _noted(folder: Path) -> list[str]:
@@ -173,11 +208,11 @@ def _noted(folder: Path) -> list[str]:
 def _remove(folder: Path) -> None:
     """Remove what a killed call left of training networks at once, unless another process goes on with it."""
     with contextlib.suppress(FileError), held(folder):
-        _clear(folder)
+        clear_together(folder)
     remove_empty(folder)
 
 
-def _clear(folder: Path) -> None:
+def clear_together(folder: Path) -> None:
     """Remove what was written for training networks at once, and nothing else."""
     (folder / MEMBERS).unlink(missing_ok=True)  # first: what a kill leaves then counts as begun by nobody
     remove_stages(folder / "stages")

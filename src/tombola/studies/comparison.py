@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from tombola.errors import TombolaError
-from tombola.evidence import MANDATORY, MARGIN, Sanity, Verdict, budget_gap, judge
+from tombola.evidence import MANDATORY, ONE_LOOK, EachSeed, Measure, Ranking, Sanity, Verdict
 from tombola.files import FORMAT, as_written, json_of, read_as, write_atomically
 from tombola.methods import Method
 from tombola.robust import Robustness
-from tombola.studies.execution import execute
 from tombola.studies.executor import Engine, Serial
-from tombola.studies.prepared import search
+from tombola.studies.frames import dataframe, rows_of
+from tombola.studies.measures import further
+from tombola.studies.rankings import rankings
 from tombola.studies.result import Result
+from tombola.studies.seeds import Plan, Rows, fixed, seconds_of, until_decided
 from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
 from tombola.tickets import Ticket
 from tombola.training import Task, agreed_device, bars, fingerprint, identity
 
+Until = Literal["seeds", "decided"]
 DENSE = "dense"
 """What the dense network is called in reports, and no subject beside it."""
 Subject = TypeVar("Subject", bound=Ticket | Method)
@@ -41,6 +46,7 @@ class Study:
         command: what to type to make it again; "" where there is no such command.
         task: the task's labels.
         sanity: which sanity checks each method passes, where these were asked.
+        rankings: the methods against each other, at each density that several have and over all.
     """
 
     results: tuple[Result, ...]
@@ -49,26 +55,39 @@ class Study:
     command: str = ""
     task: Mapping[str, str] = field(default_factory=dict)
     sanity: tuple[Sanity, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
 
     def __str__(self) -> str:
         arms = list(dict.fromkeys(arm for verdict in self.verdicts for arm in verdict.means))
         rows = [["method", "density", *arms, "wins"]]
         for verdict in self.verdicts:
-            means = (f"{100 * verdict.means[arm]:.2f}" if arm in verdict.means else "" for arm in arms)
+            means = (verdict.measure.text(verdict.means[arm]) if arm in verdict.means else "" for arm in arms)
             word = {True: "yes", False: "no", None: "undecided"}[verdict.wins]
             rows.append([verdict.subject, f"{verdict.density:.4g}", *means, word])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
         ]
-        runs = f"{len(self.results)} runs; the metric on the test split in percent, mean over seeds"
-        return "\n".join([*([self.title] if self.title else []), *lines, runs])
+        runs = f"{len(self.results)} runs; the metric on the test split, mean over seeds"
+        ranked = [ranking.summary for ranking in self.rankings]
+        return "\n".join([*([self.title] if self.title else []), *lines, runs, *ranked])
 
     __repr__ = __str__
 
     def save(self, folder: Path) -> None:
         """Write study.json into a folder."""
         write_atomically(Path(folder) / "study.json", json.dumps({"format": FORMAT, **asdict(self)}))
+
+    def to_dataframe(
+        self, rows: Literal["runs", "epochs"] = "runs", backend: Literal["pandas", "polars", "pyarrow"] = "pandas"
+    ) -> Any:
+        """A data frame with one row a run, or one an epoch.
+
+        Args:
+            rows: `runs` or `epochs`.
+            backend: the library that it is of, which must be installed.
+        """
+        return dataframe(rows_of(self.results, rows), backend)
 
     @staticmethod
     def load(folder: Path) -> Study:
@@ -89,14 +108,40 @@ def check(
     task: Task,
     subject: Ticket | Method,
     *,
-    seeds: int = 5,
+    seeds: int | None = None,
+    until: Until = "seeds",
+    budget: float | str | None = None,
     controls: Sequence[str] = MANDATORY,
-    margin: float = MARGIN,
+    margin: float | None = None,
+    measure: Measure | None = None,
+    also: Sequence[str | Measure] = (),
     device: torch.device | str = "auto",
     engine: Engine | None = None,
 ) -> Verdict:
-    """Does a ticket win (retrained with `seeds` data orders), or a method (searched anew for each seed)?"""
-    study = compare(task, [subject], seeds=seeds, controls=controls, margin=margin, device=device, engine=engine)
+    """Does a ticket win (retrained with `seeds` data orders), or a method (searched anew for each seed)?
+
+    The arguments are those of `compare`.
+
+    Examples:
+        >>> import tombola as tb
+        >>> from tombola.testing import toy_task
+        >>> verdict = tb.check(toy_task(epochs=1), tb.OneShot(density=0.2), until="decided", seeds=4)
+        >>> verdict.ended in ("decided", "futile", "most")
+        True
+    """
+    study = compare(
+        task,
+        [subject],
+        seeds=seeds,
+        until=until,
+        budget=budget,
+        controls=controls,
+        margin=margin,
+        measure=measure,
+        also=also,
+        device=device,
+        engine=engine,
+    )
     return study.verdicts[0]
 
 
@@ -104,9 +149,14 @@ def compare(
     task: Task,
     subjects: Sequence[Ticket | Method] | Mapping[str, Ticket | Method],
     *,
-    seeds: int = 5,
+    seeds: int | None = None,
+    until: Until = "seeds",
+    budget: float | str | None = None,
     controls: Sequence[str] = MANDATORY,
-    margin: float = MARGIN,
+    margin: float | None = None,
+    measure: Measure | None = None,
+    also: Sequence[str | Measure] = (),
+    equal_cost: bool = False,
     robustness: Robustness | None = None,
     device: torch.device | str = "auto",
     engine: Engine | None = None,
@@ -117,48 +167,50 @@ def compare(
         task: what is learnt.
         subjects: methods and tickets; or these by what they are to be called in reports. Without a name of yours, a
             method is called by the preset that it is and what differs from it.
-        seeds: how many; at least 3 for an interval worth reading.
+        seeds: how many; at least 3 for an interval worth reading, and 5 if not given. Until it is decided: the most,
+            chosen before the first look since it decides the boundaries; 20 if not given.
+        until: "seeds" runs them all; "decided" looks after each seed from the third, and ends each verdict as soon as
+            it is decided, or as more seeds are futile. A wrong verdict stays as rare over all looks as after one.
+        budget: until it is decided, the time that may be spent: seconds, or a text as "20m". A seed that would go
+            beyond is not begun. The same call with a larger budget goes on, given an engine.
         controls: what each ticket must beat.
-        margin: the difference in the metric that counts as none.
+        margin: the difference in the metric that counts as none, in the metric's own unit; None takes the measure's.
+        measure: what the task's metric is, where it is no share of which more is better; None takes what the metric's
+            entry says.
+        also: further measures, in which the ticket may not be worse than dense either: "loss", "training-seconds",
+            "step-memory", "calibration-error", "latency", or a metric's name; or such a `Measure` with a margin.
+        equal_cost: rank methods at equal cost, too: cheaper ones then train for longer.
         robustness: how all of them are tried beyond the test split, if at all.
         device: where networks train: the engine's, or without an engine CUDA if there is one, else the CPU; or one of
             your choice, as `cuda:1`.
         engine: where runs are kept, so that a killed study goes on; without one nothing outlasts the call.
+
+    Raises:
+        TombolaError: if the number of seeds, the margin, a measure or the budget makes no sense.
     """
+    if until not in ("seeds", "decided"):
+        raise TombolaError(f"until is '{until}'; give 'seeds' or 'decided'")
+    limit = seconds_of(budget)
+    if limit is not None and until != "decided":
+        raise TombolaError(
+            "a budget ends a study that runs until it is decided; give until='decided' (--until-decided)"
+        )
+    looks = EachSeed(EachSeed.most if seeds is None else seeds) if until == "decided" else ONE_LOOK
+    seeds = 5 if seeds is None else seeds
     if seeds < 1:
         raise TombolaError(f"seeds is {seeds}; give at least 1, and at least 3 for an interval worth reading")
+    if margin is not None and not 0 <= margin < math.inf:
+        raise TombolaError(f"the margin is {margin}; give a number of at least 0, in the metric's unit")
+    further_measures = further(also)
     device = agreed_device(device, None if engine is None else engine.executor.device, "engine")
-    if engine is None:
-        with tempfile.TemporaryDirectory(prefix="tombola-") as folder, bars() as shown:
-            engine = Engine(Store(Path(folder)), Serial(device, bars=shown))
-            return compare(
-                task, subjects, seeds=seeds, controls=controls, margin=margin, robustness=robustness, engine=engine
-            )
-    plans = [
-        {
-            name: replace(spec, robustness=robustness)
-            for name, spec in _specs(task, subject, label, seed, controls, engine).items()
-        }
-        for label, subject in labelled(subjects)
-        for seed in range(seeds)
-    ]
-    unique = list({_key(spec): spec for plan in plans for spec in plan.values()}.values())
-    made = dict(zip(map(_key, unique), execute(unique, engine.store, engine.executor), strict=True))
-    results = {  # a method that has two names has its runs once, and a row by each
-        (spec.method, key): replace(made[key], method=spec.method)
-        for plan in plans
-        for spec in plan.values()
-        if (key := _key(spec))
-    }
-    verdicts = []
-    for start in range(0, len(plans), seeds):
-        own = plans[start : start + seeds]
-        arms = {name: [results[plan[name].method, _key(plan[name])] for plan in own] for name in own[0]}
-        metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
-        first = arms["ticket"][0]
-        collapsed = tuple(dict.fromkeys(layer for result in arms["ticket"] for layer in result.collapsed))
-        verdicts.append(judge(first.method, first.density, metrics, range(seeds), margin, collapsed))
-    return Study(tuple(results.values()), tuple(verdicts))
+    with contextlib.ExitStack() as stack:
+        if engine is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tombola-"))
+            engine = Engine(Store(Path(folder)), Serial(device, bars=stack.enter_context(bars())))
+        plan = Plan(task, tuple(controls), margin, measure, further_measures, looks, robustness)
+        rows = Rows(plan, labelled(subjects), engine)
+        verdicts = until_decided(rows, looks, limit) if isinstance(looks, EachSeed) else fixed(rows, seeds)
+        return Study(rows.results, verdicts, rankings=rankings(rows, equal_cost))
 
 
 def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[str, Subject]]:
@@ -179,21 +231,3 @@ def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[
         number = known.index(kind) + 1
         named[fingerprint(identity(subject))] = (label if number == 1 else f"{label} #{number}", subject)
     return list(named.values())
-
-
-def _specs(
-    task: Task, subject: Ticket | Method, label: str, seed: int, controls: Sequence[str], engine: Engine
-) -> dict[str, RunSpec]:
-    """The runs of one subject and seed by arm: the ticket, each control, and dense for as long as they train."""
-    if isinstance(subject, Ticket):
-        ticket, init = subject, subject.provenance.seed
-    else:
-        (ticket, _), init = search(task, subject, seed, engine.store, engine.executor, label=label), None
-    own = RunSpec(task, subject, seed=seed, label=label)
-    dense = RunSpec(task, seed=seed, init_seed=init, extra_epochs=budget_gap(ticket, task))
-    return {"ticket": own} | {name: replace(own, control=name) for name in controls} | {"dense": dense}
-
-
-def _key(spec: RunSpec) -> tuple[object, ...]:
-    """What tells apart the runs of one study, on one task."""
-    return id(spec.subject), spec.control, spec.seed, spec.init_seed, spec.extra_epochs, spec.lr

@@ -29,7 +29,7 @@ def cores_for(device: torch.device) -> int:
     return cpu_count() if device.type == "cpu" else 1
 
 
-def on_cores(cores: int, work: Callable[[Item], Done], items: Iterable[Item]) -> Iterator[Done]:
+def on_cores(cores: int, work: Callable[[Item], Done], items: Iterable[Item], here: bool = True) -> Iterator[Done]:
     """Call `work` with each item on as many cores.
 
     An item is drawn when a core is free and the caller has received its last result, so that the items can depend on
@@ -40,6 +40,7 @@ def on_cores(cores: int, work: Callable[[Item], Done], items: Iterable[Item]) ->
         cores: how many processes; with 1 the work runs here, with torch's own number of threads.
         work: a function that can be pickled.
         items: what it is called with.
+        here: False takes a process of its own even for one core.
 
     Returns:
         The results, each as soon as it is finished.
@@ -48,7 +49,7 @@ def on_cores(cores: int, work: Callable[[Item], Done], items: Iterable[Item]) ->
         >>> list(on_cores(1, abs, [-1, 2]))
         [1, 2]
     """
-    if cores == 1:
+    if cores == 1 and here:
         yield from map(work, items)
         return
     pool, remaining = get_reusable_executor(cores, timeout=IDLE_SECONDS, env=ONE_THREAD), iter(items)

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import shlex
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tombola.methods import blocks_removed, label_of
+from tombola.files import InUse
+from tombola.methods import Method, blocks_removed, label_of
 from tombola.registry import METHODS
 from tombola.shrinking import within
-from tombola.studies.batch_training import train_together_first
-from tombola.studies.executor import Executor, Serial
-from tombola.studies.prepared import Prepared, at_rate, prepare
+from tombola.studies.batch_training import Piece, pieces_of, train_together
+from tombola.studies.executor import Engine, Executor, Serial
+from tombola.studies.measures import measured
+from tombola.studies.prepared import SEARCH, Prepared, at_rate, found, prepare
 from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, RunFolder, in_words, under
 from tombola.studies.spec import RunSpec, conditions, source_digest
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.tasks import task_words
 from tombola.tickets import Mask, Ticket
-from tombola.training import epochs_spent, train
+from tombola.training import Task, epochs_spent, train
+
+WAIT = 0.5
+"""Seconds between two looks at what another process holds."""
+
+
+class ElsewhereWarning(UserWarning):
+    """Another process carries out runs that are asked for here, too; they are waited for."""
 
 
 def execute(
@@ -29,7 +39,7 @@ def execute(
 ) -> list[Result]:
     """Carry out runs; a finished one is read, a killed one goes on where it was.
 
-    Small networks that can be are trained at once beforehand; the results say so.
+    Small networks that can be are trained at once; the results say so. What another process carries out is waited for.
 
     Args:
         specs: what to carry out.
@@ -44,14 +54,91 @@ def execute(
     runs = [prepare(spec, store, executor, folder) for spec in specs]
     results: dict[int, Result] = {}
     with executor.bars.track("runs", len(runs)) as tick:
-        alone = train_together_first(runs, executor)
-        for place, result in executor.map(carry_out, runs, [alone.get(place, "") for place in range(len(runs))]):
-            results[place] = result
-            tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {result.metric:.1%}")
+        for piece, done in carried_out(pieces_of(runs), executor, is_waited_for=folder is None):
+            results |= dict(zip(piece.places, done, strict=True))
+            for result in done:
+                tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {result.metric:.1%}")
     in_order = [results[place] for place in range(len(runs))]
     warn_of_stale([result.source for result in in_order])
-    warn_of_conditions(in_order, conditions(executor.device))
+    warn_of_conditions(in_order, conditions(executor.device, executor.threads))
     return in_order
+
+
+def search_all(specs: Sequence[RunSpec], engine: Engine) -> list[Prepared]:
+    """Find the tickets of methods, each once, wherever the engine carries out work.
+
+    Args:
+        specs: each of the search of a method, or of a method's ticket.
+        engine: where tickets are kept, and what searches.
+
+    Returns:
+        The searches in this order; `found` reads the ticket of each.
+    """
+    runs = [prepare(replace(spec, control=SEARCH), engine.store, engine.executor) for spec in specs]
+    pieces = [Piece((run,), (place,)) for place, run in enumerate(runs)]
+    with engine.executor.bars.track("searches", len(runs)) as tick:
+        for piece, _ in carried_out(pieces, engine.executor):
+            tick(f"{piece.runs[0].spec.method}, seed {piece.runs[0].spec.seed}")
+    return runs
+
+
+def search(
+    task: Task, method: Method, seed: int, store: Store, executor: Executor, folder: RunFolder | None = None
+) -> tuple[Ticket, RunFolder]:
+    """Find a ticket once: in `folder`, or in the store's own for what the search is."""
+    run = prepare(RunSpec(task, method, SEARCH, seed), store, executor, folder)
+    return found(run), run.folder
+
+
+def carried_out(
+    pieces: Sequence[Piece], executor: Executor, is_waited_for: bool = True
+) -> Iterator[tuple[Piece, list[Result]]]:
+    """Carry out pieces wherever the executor does so, and those that other processes hold as soon as they let go.
+
+    Args:
+        pieces: what to carry out.
+        executor: carries them out, each whole.
+        is_waited_for: False raises InUse for what another process holds.
+
+    Yields:
+        Each piece with its results, of which a search has none.
+    """
+    waited = False
+    while pieces:
+        elsewhere = []
+        for place, done in executor.map(carry_out, pieces):
+            if not isinstance(done, InUse):
+                yield pieces[place], done
+            elif is_waited_for:
+                elsewhere.append(pieces[place])
+            else:
+                raise done
+        if elsewhere and not waited:
+            waited = True
+            warnings.warn(
+                f"another process is at {sum(len(piece.runs) for piece in elsewhere)} of the runs; this one waits for "
+                "it, and takes over what it leaves",
+                ElsewhereWarning,
+                stacklevel=3,
+            )
+        pieces = elsewhere
+        time.sleep(WAIT if elsewhere else 0)
+
+
+def carry_out(piece: Piece) -> list[Result] | InUse:
+    """Carry out a piece: its networks train at once if they can, and each run comes to its end.
+
+    Returns:
+        The results of the runs, of which a search has none; that it is in use, if another process has a part of it.
+    """
+    try:
+        if piece.runs[0].spec.control == SEARCH:
+            found(piece.runs[0])
+            return []
+        alone = train_together(piece) if len(piece.runs) > 1 else piece.alone
+        return [finish(run, alone) for run in piece.runs]
+    except InUse as error:
+        return error
 
 
 def warn_of_stale(sources: Sequence[str]) -> None:
@@ -79,16 +166,16 @@ def warn_of_conditions(results: Sequence[Result], here: dict[str, Any]) -> None:
         )
 
 
-def carry_out(run: Prepared, alone: str = "") -> Result:
+def finish(run: Prepared, alone: str = "") -> Result:
     """One run: find or take the ticket, make the control if one is asked, train, read the test split once.
 
     alone: why it could not train with others, for the record.
     """
-    spec, folder, anew = run.spec, run.folder, run.store.renews(run.folder)
-    if not anew and (done := folder.finished(run.settings)) is not None:
+    spec, folder = run.spec, run.folder
+    if (done := folder.finished(run.settings, folder.result)) is not None:
         return replace(done, method=spec.method)
     with folder.held() as lease:
-        settings = folder.begin(run.settings, anew=anew)
+        settings = folder.begin(run.settings)
         stages = run.run(lease)
         done = folder.result()
         if done is not None:
@@ -104,6 +191,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
             arm.ticket.save(folder.ticket_path)
             ticket_path = folder.ticket_path
         tried = spec.robustness.measure(arm.task, trained.model) if spec.robustness else {}
+        further = measured(arm.task, trained.model, spec.measures)
         mask, blocks = arm.ticket.mask if arm.ticket else Mask.full({}), trained.plan.idle if trained.plan else ()
         meter = run.executor.meter
         result = Result(
@@ -111,6 +199,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
             control=spec.control,
             density=spec.density,
             weight_density=mask.density if arm.ticket else 1.0,
+            network_density=arm.network_density(spec.seed),
             seed=spec.seed,
             metric=trained.metric,
             loss=trained.loss,
@@ -134,6 +223,7 @@ def carry_out(run: Prepared, alone: str = "") -> Result:
             country=meter.country if meter else "",
             together=trained.together,
             alone=alone,
+            measured=further,
         )
         result = folder.finish(result)
         stages.clear()

@@ -23,17 +23,20 @@ class Tasks:
         # and no other object gets its id.
         self._subjects: dict[int, tuple[Any, Any]] = {}
         self._resolved: dict[int, tuple[Task, Task]] = {}
+        self.memory: dict[int, tuple[Task, int]] = {}
+        """The bytes that a run of each task needs."""
         self._settings: dict[tuple[int, int], tuple[Task, dict[str, Any]]] = {}
 
     def __reduce__(self) -> tuple[type[Tasks], tuple[()]]:
         return Tasks, ()  # in another process the tasks have other ids, which here may be those of other objects
 
-    def known(self, spec: RunSpec, device: torch.device) -> tuple[RunSpec, dict[str, Any]]:
+    def known(self, spec: RunSpec, device: torch.device, threads: int | None = None) -> tuple[RunSpec, dict[str, Any]]:
         """Resolve the precision of a run, and describe the run.
 
         Args:
             spec: the specification of the run.
             device: where it trains, which decides what the precision `auto` is.
+            threads: with how many threads; as many as this process has if None.
 
         Returns:
             The specification with this precision, and the run's settings as JSON: all that decides its outcome, its
@@ -61,7 +64,9 @@ class Tasks:
             "lr": spec.lr,
             "robustness": identity(spec.robustness),
         }
-        return spec, decisive | {"label": spec.method, **self._settings[id(task), seed][1], **conditions(device)}
+        decisive |= {"measures": list(spec.measures)} if spec.measures else {}
+        own = {"label": spec.method, **self._settings[id(task), seed][1]}
+        return spec, decisive | own | conditions(device, threads)
 
 
 class Executor(Protocol):
@@ -70,6 +75,11 @@ class Executor(Protocol):
     @property
     def device(self) -> torch.device:
         """Where networks train; it decides a study's precision."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many threads of the processor a piece of work has."""
         ...
 
     @property
@@ -123,8 +133,12 @@ class Serial:
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", chosen_device(self.device))  # "cuda" may be given too
 
+    @property
+    def threads(self) -> int:
+        return torch.get_num_threads()
+
     def map(self, work: Callable[..., Done], *items: Sequence[Any]) -> Iterator[tuple[int, Done]]:
-        yield from enumerate(map(work, *items))
+        return enumerate(map(work, *items))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,18 @@ JUMPED = ("one-cycle", "cosine-by-epoch")
 """Schedules whose learning rate jumped after a warm-up in the first version, so that such runs differ from today's."""
 
 
+MASKED_GRASP = "grasp@1"
+"""What GraSP was where a mask had removed weights, whose gradients it counted; without a mask it is what it was."""
+
+
+def _scored_masked(subject: Mapping[str, Any]) -> bool:
+    """Whether a run scored a network by GraSP of which weights were gone."""
+    if not isinstance(score := subject.get("score"), Mapping):
+        return False
+    in_rounds = subject.get("is", "").startswith("iterative@") or subject.get("rounds", 1) > 1
+    return in_rounds and score.get("is", "").startswith("grasp@")
+
+
 def without_code(described: Any) -> Any:
     """Settings without the user's code, which the first version did not record, or recorded in another way."""
     if isinstance(described, Mapping):
@@ -36,6 +48,9 @@ def upgraded_run(settings: dict[str, Any]) -> dict[str, Any]:
     if "forward" in settings or "recipe" not in settings:
         return settings
     today = {key: value if key == "task" else upgraded(value) for key, value in settings.items()}
+    subject = today.get("subject")
+    if isinstance(subject, Mapping) and _scored_masked(subject):
+        today["subject"] = {**subject, "score": {**subject["score"], "is": MASKED_GRASP}}
     today["forward"] = identity(forward)
     recipe = today["recipe"]
     recipe.pop("precision", None)  # the settings hold it beside the recipe

@@ -13,9 +13,9 @@ from tombola.evidence import MANDATORY, MARGIN, budget_gap
 from tombola.methods import Method, blocks_removed, label_of
 from tombola.scores import Batch
 from tombola.studies.comparison import Study, compare
-from tombola.studies.execution import execute
+from tombola.studies.execution import execute, search_all
 from tombola.studies.executor import Engine
-from tombola.studies.prepared import search
+from tombola.studies.prepared import found
 from tombola.studies.spec import RunSpec
 from tombola.training import Split, Task, TaskWrapper
 
@@ -197,8 +197,8 @@ def _point(task: Task, blind: Task, method: Method, engine: Engine, tolerance: f
     """The tickets of a density against dense, searched for on the task and trained on the blind one."""
     # A search does not read the test split; on the task itself `compare` can use it again.
     specs = []
-    for seed in range(seeds):
-        ticket, _ = search(task, method, seed, engine.store, engine.executor)
+    searches = search_all([RunSpec(task, method, seed=seed) for seed in range(seeds)], engine)
+    for seed, ticket in enumerate(map(found, searches)):
         specs += [RunSpec(blind, ticket, seed=seed), RunSpec(blind, seed=seed, extra_epochs=budget_gap(ticket, blind))]
     metrics = [result.metric for result in execute(specs, engine.store, engine.executor)]
     differences = tuple(ticket - dense for ticket, dense in zip(metrics[::2], metrics[1::2], strict=True))

@@ -43,6 +43,8 @@ class Result:
         digest: the name of its folder.
         source: a digest of the package's source that made it.
         collapsed: the layers of which nothing is left.
+        network_density: the share of all parameters that is kept, those included that cannot be pruned; None in older
+            results.
         effective_density: the share of weights that lie on a path from input to output; None where that is not known.
         epochs_spent: the training that the start of the ticket already had.
         whole: the validation metric of the network that the ticket was cut out of, where the search measured it.
@@ -53,6 +55,7 @@ class Result:
         robustness: what `robust.Robustness` measured, by name.
         together: how many networks trained at once, this one counted; they shared seconds and energy evenly.
         alone: why the network could not train with others, where small networks did.
+        measured: further measures on the test split, by name.
     """
 
     method: str
@@ -72,6 +75,7 @@ class Result:
     digest: str
     source: str
     collapsed: tuple[str, ...] = ()
+    network_density: float | None = None
     effective_density: float | None = None
     epochs_spent: float = 0.0
     whole: float | None = None
@@ -82,6 +86,7 @@ class Result:
     robustness: dict[str, float] = field(default_factory=dict)
     together: Count = 1
     alone: str = ""
+    measured: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return (

@@ -6,10 +6,11 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tombola.errors import DamagedError, FileError
 from tombola.files import (
@@ -38,8 +39,12 @@ T = TypeVar("T")
 
 SETTINGS, HISTORY, RESULT = "settings.json", "history.jsonl", "result.json"
 TICKET, CURVE, STAGES = "ticket.safetensors", "search.svg", "stages"
-WRITTEN = (SETTINGS, HISTORY, RESULT, TICKET, CURVE, "tried.jsonl", ".lock", ".owner")
+FAILED, LOG = "failed.json", "tombola.log"
+WRITTEN = (SETTINGS, HISTORY, RESULT, TICKET, CURVE, FAILED, LOG, "tried.jsonl", ".lock", ".owner")
 """The files that a run writes into its folder; the last two are of the first version."""
+
+DEATHS = 8
+"""Processes that may die at one run, one after another, before it is given up."""
 
 
 class ConditionsWarning(UserWarning):
@@ -55,6 +60,24 @@ def in_words(conditions: Mapping[str, Any]) -> str:
     """
     threads = conditions.get("threads", 0)
     return f"{threads} thread{'s' * (threads != 1)} on {conditions.get('device', 'another device')}"
+
+
+FailureKind = Literal["error", "time", "memory"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed.
+
+    Args:
+        kind: it raised an error, took longer than its limit, or needs more memory than there is.
+        reason: in a sentence.
+        seconds: how long it ran.
+    """
+
+    kind: FailureKind
+    reason: str
+    seconds: float = 0.0
 
 
 class RunFolder:
@@ -92,35 +115,40 @@ class RunFolder:
         """The epochs of a finished search or training."""
         return self._read(HISTORY, _history) or []
 
+    def failure(self) -> Failure | None:
+        """Why the run failed; None if it did not."""
+        return self._read(FAILED, lambda text: read_as(Failure, json_of(text)))
+
+    def fail(self, failure: Failure) -> None:
+        """Keep why the run failed."""
+        write_atomically(self.path / FAILED, json.dumps({"format": FORMAT, **asdict(failure)}))
+
+    def forget_failure(self) -> None:
+        """Let the run be tried again."""
+        (self.path / FAILED).unlink(missing_ok=True)
+
     def ticket(self) -> Ticket | None:
         """The ticket that the run found, or trained; None before there is one."""
         return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
 
-    def finished(self, settings: Mapping[str, Any]) -> Result | None:
-        """The result of the run of these settings, read without holding the folder; None if there is none to believe.
+    def finished(self, settings: Mapping[str, Any], read: Callable[[], T | None]) -> T | None:
+        """What the run of these settings came to, read without holding the folder; None if it has yet to end.
 
         What a kill left after the end of the run goes.
+
+        Args:
+            settings: what the run is.
+            read: what is asked for: the folder's `result`, or the `ticket` of a search.
         """
         try:
             kept = self.settings()
-            result = self.result() if kept is not None and digest(kept) == digest(settings) else None
+            is_finished = self.is_finished and kept is not None and digest(kept) == digest(settings)
+            outcome = read() if is_finished else None
         except DamagedError:
             return None
-        if result is not None:
+        if outcome is not None:
             self._tidy()
-        return result
-
-    def found(self, settings: Mapping[str, Any]) -> Ticket | None:
-        """The ticket of the search of these settings, read without holding the folder; None if it has yet to end."""
-        try:
-            kept = self.settings()
-            is_found = self.is_finished and kept is not None and digest(kept) == digest(settings)
-            ticket = self.ticket() if is_found else None
-        except DamagedError:
-            return None
-        if ticket is not None:
-            self._tidy()
-        return ticket
+        return outcome
 
     def _tidy(self) -> None:
         """Remove what a kill left after the end of a run, where nobody is at work and it can be removed."""
@@ -129,24 +157,28 @@ class RunFolder:
             with contextlib.suppress(FileError), self.held():
                 remove_stages(self.path / STAGES)
 
-    def held(self) -> AbstractContextManager[Lease]:
+    @contextmanager
+    def held(self) -> Generator[Lease]:
         """Hold the folder, so that no other process works in it.
 
         Raises:
-            FileError: another process holds it, or there are files in it that Tombola did not write.
+            InUse: another process holds it.
+            FileError: there are files in it that Tombola did not write, or too many processes died at work in it.
         """
         if not (self.path / SETTINGS).exists() and (foreign := self._foreign(begun=False)):
             raise FileError(
                 f"{self.path} is no run's folder: it holds {_listed(foreign)}; give --out a folder that is empty or new"
             )
-        return held(self.path)
+        with held(self.path) as lease:
+            if lease.number > DEATHS:
+                raise FileError(
+                    f"{self.path.name} is given up: {lease.number - 1} processes in a row ended at it without a word, "
+                    "killed by somebody or for want of memory; run the same command again to try it once more"
+                )
+            yield lease
 
-    def begin(self, settings: dict[str, Any], anew: bool = False) -> dict[str, Any]:
+    def begin(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Begin, or go on with, the run of these settings, in a folder that is held.
-
-        Args:
-            settings: what the run is.
-            anew: forget what is there.
 
         Returns:
             The settings as they are kept.
@@ -154,8 +186,6 @@ class RunFolder:
         Raises:
             FileError: the folder holds another run.
         """
-        if anew:
-            self.clear()
         for name, read in ((RESULT, self.result), (TICKET, self.ticket), (HISTORY, self.history)):
             try:
                 read()
@@ -185,6 +215,7 @@ class RunFolder:
         """Keep what a search came to."""
         write_atomically(self.path / HISTORY, as_lines(history))
         ticket.save(self.ticket_path)
+        self.forget_failure()
 
     def finish(self, result: Result) -> Result:
         """Keep what the run came to, unless another holder of the folder was first.
@@ -193,7 +224,15 @@ class RunFolder:
             The result that is kept.
         """
         write_atomically(self.path / HISTORY, as_lines(result.history))
-        return result if write_once(self.path / RESULT, result.to_json()) else self.result() or result
+        kept = result if write_once(self.path / RESULT, result.to_json()) else self.result() or result
+        self.forget_failure()
+        return kept
+
+    def renew(self) -> None:
+        """Forget the run that is in the folder, if there is one."""
+        if self.path.exists():
+            with self.held():
+                self.clear()
 
     def clear(self) -> None:
         """Forget the run that is in the folder.
@@ -271,8 +310,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def _is_of_a_hold(name: str) -> bool:
-    """Whether a file is left of holding a folder, or of writing into it."""
-    return bool(name in (".lock", ".owner") or HOLDER.fullmatch(name) or PART.fullmatch(name))
+    """Whether a file is left of holding a folder, of writing into it, or of a run that could not be begun."""
+    return bool(name in (".lock", ".owner", FAILED, LOG) or HOLDER.fullmatch(name) or PART.fullmatch(name))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from tombola.errors import TombolaError, unknown
-from tombola.evidence import CHECKS, MARGIN, Checked, Sanity, control_kind, control_obstacle
+from tombola.evidence import CHECKS, Checked, Sanity, control_kind, control_obstacle
 from tombola.methods import Method
 from tombola.studies.comparison import Study, compare, labelled
 from tombola.studies.executor import Engine, Serial
@@ -23,7 +23,7 @@ def sanity(
     *,
     checks: Sequence[str] = (),
     seeds: int = 3,
-    margin: float = MARGIN,
+    margin: float | None = None,
     device: torch.device | str = "auto",
     engine: Engine | None = None,
 ) -> Study:
@@ -34,7 +34,7 @@ def sanity(
         methods: the methods, or methods by label; each searches anew for each seed.
         checks: controls that are sanity checks; all that apply to a method if none is named.
         seeds: how many seeds, from 0 on.
-        margin: a smaller difference counts as none, in the metric's unit.
+        margin: a smaller difference counts as none, in the metric's unit; the measure's own if None.
         device: where networks train: the engine's, or without an engine CUDA if there is one, else the CPU; or one of
             your choice, as `cuda:1`.
         engine: where results are kept and what carries runs out; here, with nothing kept, if None.
@@ -70,7 +70,7 @@ def sanity(
 
 
 def _checked(
-    task: Task, label: str, method: Method, checks: Sequence[str], seeds: int, margin: float, engine: Engine
+    task: Task, label: str, method: Method, checks: Sequence[str], seeds: int, margin: float | None, engine: Engine
 ) -> Study:
     """One method with the checks that apply to it."""
     obstacles = {name: control_obstacle(name, method) for name in checks}

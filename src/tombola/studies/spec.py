@@ -39,6 +39,7 @@ class RunSpec:
         lr: the learning rate, if it is neither the recipe's nor the ticket's.
         robustness: how the trained network is tested beyond the test split.
         label: what reports call the subject; None for its preset and what differs from it.
+        measures: further measures to take of the trained network on the test split.
 
     Examples:
         >>> from tombola.methods import OneShot
@@ -56,6 +57,7 @@ class RunSpec:
     lr: float | None = None
     robustness: Robustness | None = None
     label: str | None = None
+    measures: tuple[str, ...] = ()
 
     @cached_property
     def method(self) -> str:
@@ -94,9 +96,9 @@ def task_settings(task: Task, seed: int, device: torch.device) -> dict[str, Any]
     return {"task": dict(getattr(task, "labels", {})), **decisive, **conditions(device)}
 
 
-def conditions(device: torch.device) -> dict[str, Any]:
-    """The conditions under which this process carries out runs."""
-    return {"threads": torch.get_num_threads(), "device": device.type}
+def conditions(device: torch.device, threads: int | None = None) -> dict[str, Any]:
+    """The conditions under which runs are carried out; with the threads that this process has, if none are given."""
+    return {"threads": torch.get_num_threads() if threads is None else threads, "device": device.type}
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from tombola.tickets.attachment import AttachWarning, attach
 from tombola.tickets.handle import Handle
-from tombola.tickets.layer_budgets import Scope, as_density
+from tombola.tickets.layer_budgets import ErdosRenyi, Scope, SmartRatio, as_density, falls_short, quotas, shares_weights
 from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, after_each_step, steppers_of
 from tombola.tickets.others_masks import ZerosWarning, mask_of_pruned, mask_of_tensors, mask_of_zeros, prune_by
@@ -37,6 +37,7 @@ from tombola.tickets.wrappers import bare, eager, unwrapped
 __all__ = [
     "AttachWarning",
     "Dead",
+    "ErdosRenyi",
     "Handle",
     "HeldTensors",
     "InitialWeights",
@@ -47,6 +48,7 @@ __all__ = [
     "Scope",
     "ScoresNaN",
     "Seed",
+    "SmartRatio",
     "Ticket",
     "TieWarning",
     "Values",
@@ -65,6 +67,7 @@ __all__ = [
     "device_of",
     "digest_of",
     "eager",
+    "falls_short",
     "is_spread",
     "joined",
     "kth_largest",
@@ -81,10 +84,12 @@ __all__ = [
     "places_of",
     "prune_by",
     "put_values",
+    "quotas",
     "recomputable",
     "same_on_all",
     "select",
     "select_pattern",
+    "shares_weights",
     "steppers_of",
     "tensors_of",
     "unwrapped",

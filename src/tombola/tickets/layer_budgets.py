@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from tombola.errors import TombolaError, unknown
+from tombola.fields import check_fields
 from tombola.tickets.mask import Shape
-
-Scope = Literal["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"] | Mapping[str, float]
-
-CLASSIFIER_DENSITY = 0.3
-"""What smart-ratio keeps of the last layer (Su et al., NeurIPS 2020)."""
 
 
 def as_density(given: Any, what: str = "units") -> float:
@@ -37,6 +34,79 @@ def as_density(given: Any, what: str = "units") -> float:
     return float(density)
 
 
+@dataclass(frozen=True)
+class ErdosRenyi:
+    """The scope of sparse random layers: a layer's density is proportional to the sum of its sides over their product.
+
+    Args:
+        kernel: whether the sides of a kernel count as sides (ERK: Evci et al., ICML 2020; the scope `erk`), or only
+            inputs and outputs (Mocanu et al., Nature Communications 2018; the scope `er`).
+        redistribute: whether the other layers get what a layer cannot take that is full. Without it, as in some
+            published code, the network keeps less than was asked for.
+
+    Examples:
+        >>> import torch
+        >>> from tombola.tickets import select
+        >>> scores = {"small": torch.rand(2, 2), "large": torch.rand(50, 40)}
+        >>> select(scores, 0.2, scope=ErdosRenyi(redistribute=False)).counts
+        {'small': 4, 'large': 384}
+        >>> select(scores, 0.2, scope="erk").counts
+        {'small': 4, 'large': 397}
+    """
+
+    kernel: bool = True
+    redistribute: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class SmartRatio:
+    """The scope of smart-ratio random tickets (Su et al., NeurIPS 2020), with densities that fall towards the output.
+
+    Args:
+        classifier: the density of the last layer; 0.3 in the paper.
+        vgg: whether the density of layer l is also divided by l², as the paper does for VGG.
+
+    Raises:
+        TombolaError: if the classifier's density is not above 0 and at most 1.
+    """
+
+    classifier: float = 0.3
+    vgg: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        as_density(self.classifier, "the classifier's weights")
+
+
+Scope = (
+    Literal["global", "layerwise", "er", "erk", "smart-ratio", "smart-ratio-vgg"]
+    | Mapping[str, float]
+    | ErdosRenyi
+    | SmartRatio
+)
+
+WORDS: dict[str, ErdosRenyi | SmartRatio] = {
+    "er": ErdosRenyi(kernel=False),
+    "erk": ErdosRenyi(),
+    "smart-ratio": SmartRatio(),
+    "smart-ratio-vgg": SmartRatio(vgg=True),
+}
+"""The rules of random masks by the names of their scopes."""
+
+
+def shares_weights(scope: Scope) -> bool:
+    """Whether a scope is a rule of random masks, which shares weights among layers, whatever the units."""
+    return isinstance(scope, ErdosRenyi | SmartRatio) or (isinstance(scope, str) and scope in WORDS)
+
+
+def falls_short(scope: Scope) -> bool:
+    """Whether a scope may keep less than the density."""
+    return isinstance(scope, ErdosRenyi) and not scope.redistribute
+
+
 def quotas(shapes: Mapping[str, Shape], budget: int, scope: Scope, room: np.ndarray, floors: np.ndarray) -> np.ndarray:
     """How many units each layer keeps: between its floor and its room, and `budget` in all.
 
@@ -53,16 +123,20 @@ def quotas(shapes: Mapping[str, Shape], budget: int, scope: Scope, room: np.ndar
     Raises:
         TombolaError: for a scope that does not exist or does not fit the layers.
     """
-    if isinstance(scope, Mapping):
-        weight = explicit_units(shapes, scope)
-    elif scope == "layerwise":
+    rule = WORDS.get(scope, scope) if isinstance(scope, str) else scope
+    if isinstance(rule, Mapping):
+        weight = explicit_units(shapes, rule)
+    elif rule == "layerwise":
         weight = np.array([math.prod(shape) for shape in shapes.values()], float)
-    elif scope == "erk":
-        weight = np.array([sum(shape) for shape in shapes.values()], float)
-    elif scope in ("smart-ratio", "smart-ratio-vgg"):
-        weight = smart_ratio(shapes, budget, vgg=scope == "smart-ratio-vgg")
+    elif isinstance(rule, ErdosRenyi):
+        weight = np.array([_sides(shape, rule.kernel) for shape in shapes.values()], float)
+        if not rule.redistribute:
+            shares = np.clip(weight * (budget / weight.sum()), floors, room)
+            return largest_remainder(shares, floors, room, min(budget, round(shares.sum())))
+    elif isinstance(rule, SmartRatio):
+        weight = smart_ratio(shapes, budget, vgg=rule.vgg, classifier=rule.classifier)
     else:
-        raise unknown("scope", str(scope), ["global", "layerwise", "erk", "smart-ratio", "smart-ratio-vgg"])
+        raise unknown("scope", str(scope), ["global", "layerwise", *WORDS])
     # Smart-ratio and explicit densities are units already and are not scaled where they meet the budget; sizes and ERK
     # are proportions, which are scaled until they do.
     shares = np.clip(weight, floors, room)
@@ -119,27 +193,33 @@ def largest_remainder(shares: np.ndarray, floors: np.ndarray, room: np.ndarray, 
     return counts
 
 
-def smart_ratio(shapes: Mapping[str, Shape], budget: int, *, vgg: bool = False) -> np.ndarray:
+def _sides(shape: Shape, kernel: bool) -> float:
+    """A layer's density times its size, but for a factor that all layers have in common."""
+    return sum(shape) if kernel else sum(shape[:2]) * math.prod(shape[2:])
+
+
+def smart_ratio(shapes: Mapping[str, Shape], budget: int, *, vgg: bool = False, classifier: float = 0.3) -> np.ndarray:
     """Smart-ratio shares of random tickets (Su et al., NeurIPS 2020): real numbers that sum to the budget.
 
-    Layer l of L gets a density ∝ (L−l+1)² + (L−l+1); the classifier, which is the last layer, gets 0.3. A layer whose
+    Layer l of L gets a density ∝ (L−l+1)² + (L−l+1); the classifier is the last layer. A layer whose
     density would exceed 1 is full and hands its surplus to the next one.
 
     Args:
         shapes: each layer's shape by name, in the network's order.
         budget: what the shares sum to.
         vgg: whether the densities are divided by l², as the paper does for VGG.
+        classifier: its density.
     """
     sizes = np.array([math.prod(s) for s in shapes.values()], float)
     layer = np.arange(1, len(sizes) + 1)
     from_end = len(sizes) - layer + 1.0
     density = (from_end**2 + from_end) / (layer**2 if vgg else 1)
-    classifier = min(CLASSIFIER_DENSITY * sizes[-1], float(budget))
+    last = min(classifier * sizes[-1], float(budget))
     shares = density * sizes
     shares[-1] = 0.0
     if shares.sum() > 0:
-        shares *= (budget - classifier) / shares.sum()
-    shares[-1] = classifier if len(sizes) > 1 else float(budget)
+        shares *= (budget - last) / shares.sum()
+    shares[-1] = last if len(sizes) > 1 else float(budget)
     surplus = 0.0
     for index, size in enumerate(sizes):
         wanted = shares[index] + surplus

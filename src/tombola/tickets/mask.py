@@ -135,6 +135,20 @@ class Mask(Mapping[str, Tensor]):
         """The number of positions in all tensors together."""
         return sum(bits.size for bits in self.bits.values())
 
+    def density_of(self, parameters: Mapping[str, Tensor]) -> float:
+        """The kept share of a whole network: what the mask does not name stays, as biases and layers left out.
+
+        Args:
+            parameters: all of the network's, by name.
+
+        Examples:
+            >>> mask = Mask.of({"weight": torch.tensor([[True, False]])})
+            >>> mask.density, mask.density_of({"weight": torch.ones(1, 2), "bias": torch.ones(2)})
+            (0.5, 0.75)
+        """
+        total = sum(parameter.numel() for parameter in parameters.values())
+        return 1.0 - (self.size - self.total_kept) / total
+
     @property
     def total_kept(self) -> int:
         """The number of kept positions in all tensors together."""

@@ -44,8 +44,8 @@ def select(
         scores: one tensor a layer, by name; larger = keep.
         density: the kept share of all units, in (0, 1]; None if `scope` is a mapping.
         scope: how the layers share the units: `global`, one ranking over all layers; `layerwise`, the same density in
-            each layer; `erk` (Evci et al., ICML 2020); `smart-ratio` or `smart-ratio-vgg` (Su et al., NeurIPS 2020);
-            or a mapping from layer to density.
+            each layer; `erk` (Evci et al., ICML 2020) or `er`; `smart-ratio` or `smart-ratio-vgg` (Su et al., NeurIPS
+            2020); one of these with settings (`ErdosRenyi`, `SmartRatio`); or a mapping from layer to density.
         within: an earlier mask; only what it keeps can be kept.
         floor: units that each layer keeps at least, as far as it has them: one number, or one by layer.
 

@@ -111,8 +111,8 @@ def paths_of(model: nn.Module) -> dict[str, str]:
 
 
 def joined(name: str, part: str) -> str:
-    """The full name of a part of a module: `layer1` and `weight` give `layer1.weight`."""
-    return f"{name}.{part}" if name else part
+    """The full name of a part of a module: `layer1` and `weight` give `layer1.weight`; either may be empty."""
+    return f"{name}.{part}" if name and part else name or part
 
 
 def _tensors_by_name(model: nn.Module, *stores: Store, remove_duplicate: bool = True) -> dict[str, tuple[str, Tensor]]:

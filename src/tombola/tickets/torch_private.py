@@ -1,7 +1,7 @@
 """Private parts of torch that Tombola uses, apart from those of traces and wrappers. No other file touches them.
 
 They are the same in torch 2.6 to 2.13, the versions that are tested. pyproject.toml therefore bounds torch at the next
-minor version; a contract test says whether the bound can be raised. `structure/autograd.py` knows autograd's records,
+minor version; a contract test says whether the bound can be raised. `structure/tracer.py` knows dispatch modes,
 `tickets/wrappers.py` wrappers and FSDP. `torch._foreach_*`, on which torch's own optimizers rest, are called where they
 are needed to add up gradients; the contract test covers them too.
 """
@@ -29,6 +29,11 @@ NormWithStatistics: type[nn.Module] = DOOR.part(nn, "modules.batchnorm._NormBase
 
 Dropout: type[nn.Module] = DOOR.part(nn, "modules.dropout._DropoutNd")
 """All kinds of dropout."""
+
+
+def leave_fused_path(attention: nn.MultiheadAttention) -> None:
+    """Let torch's encoder layers call an attention, and not their fused operation, which takes its parameters."""
+    attention._qkv_same_embed_dim = False
 
 
 def children_of(module: nn.Module) -> dict[str, nn.Module | None]:

@@ -11,6 +11,7 @@ from tombola.training.ensemble import Member, train_together
 from tombola.training.evaluation import evaluate
 from tombola.training.first_batch import check_first_batch
 from tombola.training.flops import flop_counter
+from tombola.training.hyperbolic import ham
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of
@@ -111,6 +112,7 @@ __all__ = [
     "flop_counter",
     "gather_scores",
     "half_squared_error",
+    "ham",
     "identity",
     "is_stage_file",
     "is_trial",

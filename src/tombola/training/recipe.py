@@ -14,6 +14,7 @@ from tombola.errors import TombolaError
 from tombola.fields import LATER, check_fields
 from tombola.tickets.torch_private import cpu_has_bf16
 from tombola.training import optimizers
+from tombola.training.hyperbolic import ham
 from tombola.training.step import Step
 
 LARGEST = 10**9
@@ -51,6 +52,9 @@ class Recipe:
         accumulate: batches whose gradients make one optimizer step, as one batch of their samples would.
         ema: how much of the average of the weights each step keeps, as 0.999. Less of it is kept in the first steps.
             The average is then the trained network, and what validation sees. 0 averages nothing.
+        ham_alpha: α of HAM's multiplicative step after each step of the optimizer (`tb.training.ham`), as 200; with
+            ham_beta also 0 there is none.
+        ham_beta: β of that step, a decay, as 0.001.
 
     Raises:
         TombolaError: naming the field, for a value that cannot be.
@@ -84,6 +88,8 @@ class Recipe:
     clip_value: float = field(default=0.0, metadata=LATER)
     accumulate: int = field(default=1, metadata=LATER)
     ema: float = field(default=0.0, metadata=LATER)
+    ham_alpha: float = field(default=0.0, metadata=LATER)
+    ham_beta: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", optimizers.as_words(self.options))
@@ -107,6 +113,8 @@ class Recipe:
             "clip",
             "clip_value",
             "ema",
+            "ham_alpha",
+            "ham_beta",
         ):
             if getattr(self, name) < 0:
                 raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give a number of at least 0")
@@ -178,7 +186,11 @@ class Recipe:
         trained = [p for p in parameters if p.requires_grad]
         own = {"lr": self.lr, "weight_decay": self.weight_decay}
         own |= {"momentum": self.momentum, "nesterov": self.nesterov} if self.optimizer == "sgd" else {}
-        return optimizers.make(self.optimizer, trained, own, self.options)
+        return self.with_ham(optimizers.make(self.optimizer, trained, own, self.options))
+
+    def with_ham(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimizer itself, with HAM's step after each of its own if the recipe asks for it."""
+        return ham(optimizer, self.ham_alpha, self.ham_beta) if self.ham_alpha or self.ham_beta else optimizer
 
     @property
     def _unused(self) -> tuple[str, ...]:

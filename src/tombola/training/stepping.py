@@ -180,7 +180,7 @@ def _optimizer_of(task: Task, model: nn.Module, recipe: Recipe) -> tuple[Optimiz
             "the recipe's lr is 0, and the task's own optimizer follows the recipe's schedule in shares of it; give "
             "any lr above 0"
         )
-    optimizer = make_own_optimizer(factory, model)
+    optimizer = recipe.with_ham(make_own_optimizer(factory, model))
     rates = [float(group["lr"]) / usual for group in optimizer.param_groups]
     for group in optimizer.param_groups:  # What a ticket prescribes counts in shares of the task's recipe.
         group["lr"] = float(group["lr"]) * (recipe.lr / usual)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tombola.methods import Method
 from tombola.papers.claims.claim_outcome import Expectation
@@ -13,6 +13,7 @@ from tombola.papers.claims.measurement import Measurement
 from tombola.papers.claims.units import POINTS, Unit
 from tombola.robust import Robustness
 from tombola.studies import Result, RunSpec, TaskOptions, make_task
+from tombola.training import with_recipe
 
 Level = Literal["quick", "standard", "full"]
 LEVELS: tuple[Level, ...] = ("quick", "standard", "full")
@@ -35,6 +36,7 @@ class ClaimArm:
         lrs: learning rates to try in training, None for the one that recipe and ticket prescribe. The rate with the
             best mean accuracy on the validation split counts.
         extra_epochs: how many epochs a dense network trains beyond the recipe.
+        recipe: what differs from the task's recipe, for the arm's searches and trainings.
 
     Examples:
         >>> import tombola as tb
@@ -48,6 +50,7 @@ class ClaimArm:
     unit: Unit = POINTS
     lrs: tuple[float | None, ...] = (None,)
     extra_epochs: float = 0.0
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,15 @@ class Protocol:
             TombolaError: if the data is missing; it is read here.
         """
         task = make_task(replace(self.task, data_dir=data_dir))
+        tasks = {
+            name: with_recipe(task, replace(task.recipe, **arm.recipe)) if arm.recipe else task
+            for name, arm in self.arms.items()
+        }
         return {
             name: [
                 [
                     RunSpec(
-                        task,
+                        tasks[name],
                         arm.method,
                         arm.control,
                         seed,

@@ -32,7 +32,9 @@ ORDER = (
     "rare-gems-conv4",
     "rare-gems-sanity",
     "rare-gems-shape",
-    "concrete-continuous",
+    "concrete-ticket-search",
+    "continuous-sparsification",
+    "ham-random-tickets",
     "early-bird",
     "early-bird-vgg11",
     "worm",
@@ -160,6 +162,7 @@ def _arm(
     control: str = "",
     lrs: Sequence[float | str] = ("recipe",),
     extra_epochs: float = 0.0,
+    recipe: Mapping[str, Any] = {},
     **settings: Any,
 ) -> ClaimArm:
     """An arm from its table: an arm's own settings come before those of its method, these before the common ones."""
@@ -168,7 +171,7 @@ def _arm(
     built = build({"method": method, **common, **methods.get(method, {}), **settings}) if method else None
     measure, unit = measure_of(measured)
     rates = tuple(None if rate == "recipe" else float(rate) for rate in lrs)
-    return ClaimArm(built, control, measure, unit, rates, extra_epochs)
+    return ClaimArm(built, control, measure, unit, rates, extra_epochs, recipe)
 
 
 def _task(data: str, recipe: Mapping[str, Any] = {}, **keys: Any) -> TaskOptions:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tombola.evidence import Comparison, holm, paired_comparison
+from tombola.evidence import Comparison, Measure, holm, paired_comparison
 from tombola.papers.claims.measurement import MeasuredFigure
 from tombola.papers.claims.units import POINTS, Unit
 from tombola.studies import Result
@@ -84,8 +84,9 @@ def judge_claim(
 ) -> ClaimReport:
     """Test each expectation on the paired differences of its arms, with Holm's correction for their number.
 
-    A > B holds if A is better, and is contradicted if A is worse or equivalent. A ≥ B holds if the 90 % interval of
-    A − B lies above −margin, and is contradicted if it lies below −margin or A is worse.
+    A > B holds if A is better, and is contradicted if A is worse, or not better by as much as the margin. A ≥ B holds
+    if A is not worse by as much as the margin, and is contradicted if A is worse otherwise. Any of the findings may be
+    quoted, so the chances that each is wrong add up to 5 %.
 
     Args:
         expected: what should come out.
@@ -97,7 +98,7 @@ def judge_claim(
     margins = [arm_units[e.left].margin if e.margin is None else e.margin for e in expected]
     comparisons = holm(
         [
-            paired_comparison(metrics[e.left], metrics[e.right], e.right, margin)
+            paired_comparison(metrics[e.left], metrics[e.right], e.right, margin, measure=_measure(arm_units[e.left]))
             for e, margin in zip(expected, margins, strict=True)
         ]
     )
@@ -107,11 +108,16 @@ def judge_claim(
     )
 
 
+def _measure(unit: Unit) -> Measure:
+    """What an arm's figures are: shares if they are counted in points."""
+    return Measure(unit.name, share=unit is POINTS)
+
+
 def _finding(relation: Relation, comparison: Comparison) -> Finding:
     if relation == ">":
         if comparison.outcome == "better":
             return "holds"
-        return "undecided" if comparison.outcome == "undecided" else "contradicted"
+        return "contradicted" if comparison.outcome in ("worse", "equivalent", "not better") else "undecided"
     if comparison.low90 > -comparison.margin:
         return "holds"
     return "contradicted" if comparison.outcome == "worse" or comparison.high90 < -comparison.margin else "undecided"

@@ -33,7 +33,7 @@ STYLES = {"holds": "green", "contradicted": "red", "undecided": "yellow"}
 def claim_table(claim: Claim, report: ClaimReport) -> Table:
     """Draw a table for the terminal: each expectation with the difference of its arms, its interval and the finding."""
     table = Table(title=claim.title, box=SIMPLE_HEAD, header_style="bold")
-    for heading in ("expected", "difference", "95 % interval", "p (Holm)", "finding"):
+    for heading in ("expected", "difference", "interval", "p (Holm)", "finding"):
         table.add_column(heading)
     for row, finding in zip(_rows(report), report.findings, strict=True):
         table.add_row(*row[:-1], Text(finding, style=STYLES[finding]))
@@ -94,9 +94,9 @@ def claim_page(claim: Claim, level: Level, report: ClaimReport) -> str:
 
 ## What came out
 
-![Differences between the arms, with 95 % intervals]({claim.id}.svg)
+![Differences between the arms, with their intervals]({claim.id}.svg)
 
-| expected | difference | 95 % interval | p (Holm) | finding |
+| expected | difference | interval | p (Holm) | finding |
 | --- | --- | --- | --- | --- |
 {rows}
 
@@ -121,9 +121,9 @@ def _of_runs(claim: Claim, protocol: Any, report: ClaimReport, command: str) -> 
 - Made by {_sources(results)}."""
     return (
         ran,
-        f"""Differences are paired over seeds; of test accuracy, where an arm's name says nothing else. *A > B* holds if
-A is better; *A ≥ B* holds if the 90 % interval of A − B lies above −{_margins(report)}. The test split is
-read once, after training.
+        f"""Differences are paired over seeds; of test accuracy, where an arm's name says nothing else.
+{_reading(report)}
+The test split is read once, after training.
 
 | arm | density | mean (95 % interval) | each seed | search |
 | --- | --- | --- | --- | --- |
@@ -150,8 +150,8 @@ def _of_figures(claim: Claim, protocol: Any, report: ClaimReport, command: str) 
 - Made by {_sources(taken)}."""
     return (
         ran,
-        f"""Differences are paired over seeds. *A > B* holds if A is larger; *A ≥ B* holds if the 90 % interval of A − B
-lies above −{_margins(report)}.
+        f"""Differences are paired over seeds.
+{_reading(report)}
 
 | figure | mean (95 % interval) | each seed |
 | --- | --- | --- |
@@ -164,13 +164,21 @@ def _rows(report: ClaimReport) -> list[list[str]]:
         [
             str(expected),
             f"{points(unit.scale * comparison.mean)} {unit.name}",
-            f"{points(unit.scale * comparison.low)} … {points(unit.scale * comparison.high)}",
+            f"{points(unit.scale * low)} … {points(unit.scale * high)} ({100 * chance:.3g} %)",
             probability(comparison),
             finding,
         ]
         for expected, comparison, finding in zip(report.expected, report.comparisons, report.findings, strict=True)
         for unit in [report.units[expected.left]]
+        for low, high, chance in [comparison.decisive]
     ]
+
+
+def _reading(report: ClaimReport) -> str:
+    """How a finding follows from a difference."""
+    return f"""*A > B* holds if the interval of A − B lies above 0; *A ≥ B* holds if it lies above −{_margins(report)}.
+Intervals are corrected for the number of expectations, so that all findings together are wrong with a chance of 5 % at
+most."""
 
 
 def _margins(report: ClaimReport) -> str:
@@ -222,7 +230,8 @@ def _chart(report: ClaimReport) -> dict[str, Any]:
     rows = []
     for expected, comparison, finding in zip(report.expected, report.comparisons, report.findings, strict=True):
         unit = report.units[expected.left]
-        span = {name: unit.scale * getattr(comparison, name) for name in ("mean", "low", "high")}
+        low, high, _ = comparison.decisive
+        span = {"mean": unit.scale * comparison.mean, "low": unit.scale * low, "high": unit.scale * high}
         rows.append({"expected": str(expected), "finding": finding, "unit": unit.name} | span)
     colours = {finding: getattr(LIGHT, name) for finding, name in FINDING.items()}
     look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}

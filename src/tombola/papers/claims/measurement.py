@@ -93,7 +93,7 @@ class Measurement:
 
     def settings(self, engine: Engine) -> dict[str, Any]:
         """What decides the figures of a seed, and the conditions on this machine."""
-        return {**self.asked, **conditions(engine.executor.device)}
+        return {**self.asked, **conditions(engine.executor.device, engine.executor.threads)}
 
     def carry_out(self, engine: Engine, records: Path | None, data_dir: Path | None) -> list[MeasuredRow]:
         """Take the figures of every seed that is not on record.

@@ -57,12 +57,12 @@ def specs_of(protocol: Protocol, data_dir: Path | None = None) -> list[RunSpec]:
 def as_on_record(specs: Sequence[RunSpec], records: Sequence[Result]) -> list[RunSpec]:
     """The runs with the precision of the records where the recipe says "auto", whatever that would be here."""
     precisions = {result.settings.get("precision") for result in records}
-    task = specs[0].task
-    if task.recipe.precision != "auto" or len(precisions) != 1:
+    if specs[0].task.recipe.precision != "auto" or len(precisions) != 1:
         return list(specs)
     (precision,) = precisions
-    task = with_recipe(task, replace(task.recipe, precision=precision))
-    return [replace(spec, task=task) for spec in specs]
+    tasks = {id(spec.task): spec.task for spec in specs}
+    exact = {key: with_recipe(task, replace(task.recipe, precision=precision)) for key, task in tasks.items()}
+    return [replace(spec, task=exact[id(spec.task)]) for spec in specs]
 
 
 def arms_of(protocol: Protocol, results: Sequence[Result]) -> dict[str, list[Result]]:

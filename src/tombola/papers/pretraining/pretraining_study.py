@@ -13,8 +13,8 @@ from tombola.errors import TombolaError
 from tombola.methods import CurvePoint, EnoughFormula, EnoughPretraining, GreedyNeurons, Saturation, saturation
 from tombola.papers.pretraining.theory import Growth
 from tombola.structure import two_layers
+from tombola.studies.execution import search
 from tombola.studies.executor import Engine
-from tombola.studies.prepared import search
 from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, first_of, length_of, pick
 
 JUDGED = 3000

@@ -3,7 +3,7 @@
 from tombola.papers.spiral.pruned_cells import Cell, Fewest
 from tombola.papers.spiral.pruning_grid import STUDY, Pruning, pruned
 from tombola.papers.spiral.search_outcome import FoundNetwork, SparsestNetwork, TriedStructure
-from tombola.papers.spiral.search_state import Search, seconds_of
+from tombola.papers.spiral.search_state import Search
 from tombola.papers.spiral.spiral_page import pruned_table, rates_table, write_sparsest
 from tombola.papers.spiral.spiral_runs import RECIPE, SCHEDULES, Schedule, Setting, settings, spiral_task
 from tombola.papers.spiral.structures import WHOLE, Structure, how_many, refined, structured, supports
@@ -30,7 +30,6 @@ __all__ = [
     "pruned_table",
     "rates_table",
     "refined",
-    "seconds_of",
     "settings",
     "sparsest",
     "spiral_task",

@@ -117,7 +117,9 @@ def pruned(grid: Pruning, engine: Engine, budget: float = math.inf) -> list[Fewe
     folder = engine.store.folder("pruned", known)
     by_method = []
     with folder.held():
-        folder.begin(known, anew=engine.store.renews(folder))
+        if engine.store.renews(folder):
+            folder.clear()
+        folder.begin(known)
         records = Records(folder.path / "tried.jsonl", Cell)
         with engine.executor.bars.track("methods", len(grid.methods)) as tick:
             for name in grid.methods:

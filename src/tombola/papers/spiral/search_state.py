@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,7 +60,7 @@ class Search:
         TombolaError: if a value is out of its range, or if there is no setting to try.
 
     Examples:
-        >>> Search(accuracy=0.99, seeds=5, budget=seconds_of("5min")).budget
+        >>> Search(accuracy=0.99, seeds=5, budget=300.0).budget
         300.0
     """
 
@@ -86,22 +85,6 @@ class Search:
         check_recipe(self.recipe)
 
 
-def seconds_of(budget: str) -> float:
-    """Convert a time as typed on the command line to seconds.
-
-    Raises:
-        TombolaError: if it is neither a number with s, min or h, nor "none".
-
-    Examples:
-        >>> seconds_of("90s"), seconds_of("5min"), seconds_of("2h"), seconds_of("none")
-        (90.0, 300.0, 7200.0, inf)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", budget)
-    if budget != "none" and match is None:
-        raise TombolaError(f"'{budget}' is no time; give one as 90s, 5min or 2h, or none")
-    return math.inf if match is None else float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
-
-
 @contextmanager
 def searching(search: Search, engine: Engine, train: Trainer | None = None) -> Generator[SearchState]:
     """Open a search; while it is open, no other process writes its records.
@@ -116,7 +99,9 @@ def searching(search: Search, engine: Engine, train: Trainer | None = None) -> G
     known |= task_settings(spiral_task((16, 16, 16), search.recipe), 0, engine.executor.device)
     folder = engine.store.folder("sparsest", known)
     with folder.held():
-        folder.begin(known, anew=engine.store.renews(folder))
+        if engine.store.renews(folder):
+            folder.clear()
+        folder.begin(known)
         yield SearchState(search, tried, engine, Records(folder.path / "tried.jsonl", Row), train)
 
 

@@ -29,6 +29,7 @@ def optimizer_obstacle(task: Task, recipe: Recipe) -> str:
         "clips gradients": recipe.clip or recipe.clip_value,
         "accumulates gradients": recipe.accumulate > 1,
         "averages weights": recipe.ema,
+        "takes HAM's steps": recipe.ham_alpha or recipe.ham_beta,
     }
     return next((f"its recipe {what}" for what, holds in said.items() if holds), "")
 

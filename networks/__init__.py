@@ -1,0 +1,1 @@
+"""On which networks of other libraries does Tombola work, and how well beside Torch-Pruning? See `make networks`."""

@@ -1,0 +1,181 @@
+"""tombola results FOLDER: list what ran; as a table, CSV, Parquet or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from tombola.cli.console import console, print_json
+from tombola.cli.parse import prose
+from tombola.errors import TombolaError, unknown
+from tombola.files import unwritable, write_atomically
+from tombola.studies import Store, columns_of, rows_of
+
+SHOWN = ("method", "control", "density", "seed", "metric", "loss", "epochs", "training_seconds")
+"""The columns of the table, if none are asked for."""
+RELATIONS = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+CONDITION = re.compile(r"([\w.-]+)\s*(<=|>=|!=|=|<|>)\s*(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ResultsOptions:
+    """List the finished runs in a folder: filter them, sort them, choose columns, and write them to a file.
+
+    Folders of runs are the truth: to merge two studies, copy the folders of the runs of one into the other's.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """folder of runs: the --out of a study or of any other command"""
+    where: tuple[str, ...] = ()
+    """conditions that all hold, as method=imp 'density<=0.1' control='' "method!=dense" """
+    sort: tuple[str, ...] = ()
+    """columns to sort by; --sort=-metric sorts from large to small"""
+    columns: tuple[str, ...] = ()
+    """columns to list; all in files, a few on the terminal, if none are given"""
+    rows: Literal["runs", "epochs"] = "runs"
+    """one row a run, or one an epoch of its training"""
+    csv: Path | None = None
+    """write a CSV file"""
+    parquet: Path | None = None
+    """write a Parquet file (pip install 'tombola[frames]')"""
+    json: bool = False
+    """print one line of JSON and nothing else, for programs"""
+    device: str = "auto"
+    """no effect here; accepted because every command accepts it"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
+    options = tyro.cli(ResultsOptions, args=words, prog="tombola results", description=prose(ResultsOptions.__doc__))
+    if not options.folder.is_dir():
+        raise TombolaError(f"there is no folder {options.folder}; give the --out of a study")
+    rows = chosen(rows_of(Store(options.folder).results(), options.rows), options.where, options.sort)
+    if not rows and not options.json:
+        print(f"There is no finished run in {options.folder}{' with that' if options.where else ''}.")
+        return 0
+    all_columns = list(rows[0]) if rows else []
+    for name in options.columns:
+        if rows and name not in all_columns:
+            raise unknown("column", name, all_columns)
+    wanted = [{key: row[key] for key in options.columns or all_columns} for row in rows]
+    written = []
+    if options.csv is not None:
+        write_atomically(options.csv, as_csv(wanted))
+        written.append(options.csv)
+    if options.parquet is not None:
+        write_parquet(options.parquet, wanted)
+        written.append(options.parquet)
+    if options.json:
+        print_json({"rows": wanted, "written": [str(path) for path in written]})
+    elif written:
+        print(f"{len(wanted)} rows: {', '.join(map(str, written))}")
+    else:
+        usual = SHOWN if options.rows == "runs" else all_columns
+        console().print(_table(wanted, options.columns or [key for key in usual if key in all_columns]))
+        print(f"{len(wanted)} {options.rows}")
+    return 0
+
+
+def chosen(rows: Sequence[Mapping[str, Any]], where: Sequence[str], sort: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The rows for which all conditions hold, sorted.
+
+    Raises:
+        TombolaError: a condition cannot be read, or names no column.
+
+    Examples:
+        >>> chosen([{"seed": 0}, {"seed": 1}, {"seed": 2}], ["seed>0"], ["-seed"])
+        [{'seed': 2}, {'seed': 1}]
+    """
+    kept = list(rows)
+    for condition in where:
+        read = CONDITION.fullmatch(condition)
+        if read is None:
+            raise TombolaError(f"'{condition}' is no condition; give a column, a relation and a value, as density<=0.1")
+        name, relation, value = read.groups()
+        _check_column(name, rows)
+        kept = [row for row in kept if _holds(row[name], relation, value)]
+    for name in reversed(sort):
+        column = name.removeprefix("-")
+        _check_column(column, rows)
+        there = [row for row in kept if row[column] is not None]
+        lacking = [row for row in kept if row[column] is None]
+        kept = sorted(there, key=lambda row: row[column], reverse=name.startswith("-")) + lacking
+    return kept
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a CSV file; what a spreadsheet would take for a formula is quoted as text."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{key: _no_formula(value) for key, value in row.items()} for row in rows])
+    return text.getvalue()
+
+
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a Parquet file."""
+    try:
+        import pyarrow  # ty: ignore[import-not-found]
+        from pyarrow import parquet  # ty: ignore[import-not-found]
+    except ImportError as error:
+        raise TombolaError("--parquet needs pyarrow; install it with pip install 'tombola[frames]'") from error
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.table(columns_of(rows)), sink)
+    try:
+        write_atomically(path, sink.getvalue().to_pybytes())
+    except OSError as error:
+        raise unwritable(path, error, "nothing that was there is lost") from error
+
+
+def _check_column(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows and name not in rows[0]:
+        raise unknown("column", name, rows[0])
+
+
+def _holds(value: Any, relation: str, typed: str) -> bool:
+    """Whether a row's value stands in a relation to a typed one, which is a number where the value is."""
+    if value is None:
+        return relation == "!="
+    if isinstance(value, int | float):
+        try:
+            return bool(RELATIONS[relation](value, float(typed)))
+        except ValueError as error:
+            raise TombolaError(f"'{typed}' is no number, and the column holds numbers") from error
+    return bool(RELATIONS[relation](str(value), typed.strip("'\"")))
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        numbers = all(isinstance(row[name], int | float | None) for row in rows)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row[name])) for name in columns))
+    return table
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,78 @@
+"""What arms are compared by: which way is better, what difference counts as none, and how its numbers are written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MARGIN = 0.005
+"""Half a point: a smaller difference of shares, as of accuracies, counts as none."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What arms are compared by.
+
+    Args:
+        name: what it is called.
+        lower: smaller is better.
+        margin: a smaller difference counts as none, in the measure's own unit; None takes half a point for a share,
+            and for other numbers the spread of the dense network's over its seeds (one standard deviation), so that
+            what a change of seed does counts as none.
+        share: its values are shares of 1, which are written in percent and their differences in points.
+
+    Examples:
+        >>> rmse = Measure("rmse", lower=True, margin=0.1, share=False)
+        >>> rmse.amount(0.25), ACCURACY.amount(0.009)
+        ('0.25', '0.90 points')
+    """
+
+    name: str = "accuracy"
+    lower: bool = False
+    margin: float | None = None
+    share: bool = True
+
+    @property
+    def sign(self) -> int:
+        """What a difference is multiplied by so that more is better."""
+        return -1 if self.lower else 1
+
+    @property
+    def unit(self) -> str:
+        """What a difference is counted in."""
+        return "points" if self.share else self.name
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which values a mean can lie."""
+        return (0.0, 1.0) if self.share else (-math.inf, math.inf)
+
+    def text(self, value: float) -> str:
+        """A value: in percent if it is a share."""
+        return minus(f"{100 * value:.2f} %" if self.share else f"{value:.4g}")
+
+    def signed(self, difference: float) -> str:
+        """A difference with its sign, in points if it is one of shares."""
+        return minus(f"{100 * difference:+.2f}" if self.share else f"{difference:+.3g}")
+
+    def amount(self, difference: float) -> str:
+        """The size of a difference, with its unit."""
+        size = abs(difference)
+        return f"{100 * size:.2f} points" if self.share else f"{size:.3g}"
+
+    def limit(self, margin: float) -> str:
+        """A margin, with its unit."""
+        return f"{100 * margin:g} points" if self.share else f"{margin:.3g}"
+
+
+ACCURACY = Measure()
+
+
+def minus(text: str) -> str:
+    """A number as text, with the one sign for minus that Tombola writes.
+
+    Examples:
+        >>> minus("-0.5")
+        '−0.5'
+    """
+    return text.replace("-", "−")

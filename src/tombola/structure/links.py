@@ -1,0 +1,112 @@
+"""What a trace finds out about channels while the network is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tombola.structure.marks import ABSENT, Marks, Places
+from tombola.structure.wiring import PINNED
+
+Pairs = list[np.ndarray]
+
+
+@dataclass
+class Links:
+    """Pairs of channels, as `Wiring` has them, and what else is seen.
+
+    Args:
+        flows: the first channel feeds the second.
+        uses: the first is needed where the second lives, and does not keep it alive.
+        ties: both can only be cut out together.
+        pinned: channels that cannot be cut out, each time with the operation that is the reason; "" for an output.
+        met: the layers and norms that were used.
+        deep: the modules that were called on a tensor with more than two axes.
+        follows: by a norm, the layers whose results it takes as they are; "" for another tensor.
+    """
+
+    flows: Pairs = field(default_factory=list)
+    uses: Pairs = field(default_factory=list)
+    ties: Pairs = field(default_factory=list)
+    pinned: list[tuple[np.ndarray, str]] = field(default_factory=list)
+    met: set[str] = field(default_factory=set)
+    deep: set[str] = field(default_factory=set)
+    follows: dict[str, list[str]] = field(default_factory=dict)
+
+    def extend(self, more: Links) -> None:
+        """Add what another call of the network showed."""
+        for name in ("flows", "uses", "ties", "pinned"):
+            getattr(self, name).extend(getattr(more, name))
+        self.met |= more.met
+        self.deep |= more.deep
+        for norm, layers in more.follows.items():
+            # A norm that is called in both follows what it follows in both.
+            self.follows[norm] = list(dict.fromkeys([*self.follows.get(norm, ()), *layers]))
+
+    def tie(self, places: Places, others: Places) -> None:
+        """Channels at the same place can only be cut together."""
+        pairs = _pairs(places, others)
+        self.ties.append(pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])])
+
+    def pin(self, marks: Marks | None, reason: str) -> None:
+        """Whoever takes these channels needs all of them, and in their places.
+
+        Args:
+            marks: those of a tensor; None if it has none.
+            reason: what takes them.
+        """
+        if marks is not None:
+            channels = np.unique(np.concatenate([places.ravel() for places in marks.places]))
+            channels = channels[channels > 0]
+            self.flows.append(_pairs(channels, np.array(PINNED)))
+            self.hold(channels, reason)
+
+    def hold(self, channels: np.ndarray, reason: str) -> None:
+        """These channels cannot be cut, by their numbers."""
+        channels = channels[channels > 0]
+        self.ties.append(_pairs(np.array(PINNED), channels))
+        self.pinned.append((channels, reason))
+
+    def feed(self, channels: np.ndarray, reason: str) -> None:
+        """Something unknown feeds these channels, so that none of them can be cut."""
+        self.flows.append(_pairs(np.array(PINNED), channels))
+        self.hold(channels, reason)
+
+    def consume(self, marks: Marks | None, axis: int, channels: np.ndarray, reason: str) -> None:
+        """A layer or norm takes a tensor, whose channels lie along an axis.
+
+        Args:
+            marks: the tensor's; None if it comes from no channels.
+            axis: where the layer's inputs lie.
+            channels: their numbers.
+            reason: what takes them.
+        """
+        if (
+            marks is None
+            or marks.axes - {axis}
+            or any(p.size == 1 < len(channels) and p.max() > 0 for p in marks.places)
+        ):
+            self.pin(marks, reason)
+            self.feed(channels, reason if marks else "")
+            return
+        if marks.takes is not None:
+            self.hold(marks.takes.ravel(), reason)
+        terms = [np.broadcast_to(places.ravel(), channels.shape) for places in marks.feeds]
+        for places in terms:
+            self.flows.append(_present(places, channels))
+        for places in (own.ravel() for own in marks.uses):
+            self.uses.append(_present(places, channels))
+        for places in (*terms, *(own.ravel() for own in marks.uses)):
+            self.tie(np.where(places == PINNED, ABSENT, places), channels)
+        self.hold(channels[np.max(terms, 0) == PINNED], reason)
+
+
+def _pairs(places: Places, others: Places) -> np.ndarray:
+    first, second = np.broadcast_arrays(places, others)
+    return np.stack([first.ravel(), second.ravel()])
+
+
+def _present(places: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    pairs = _pairs(places, channels)
+    return pairs[:, pairs[0] >= 0]

@@ -1,0 +1,159 @@
+"""Calls a network and follows its channels through every operation. The door to torch's dispatch modes.
+
+Private are `torch.utils._python_dispatch`, where torch has its dispatch modes, and the identity of a storage
+(`_cdata`), which also tensors without values have. They are the same in torch 2.6 to 2.13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tombola.doors import Door
+from tombola.structure.links import Links
+from tombola.structure.marks import Marks
+from tombola.structure.operations import rule_for
+
+DOOR = Door("torch", ">=2.6,<2.14", "structure/tracer.py")
+DispatchMode: Any = DOOR.part(torch.utils, "_python_dispatch.TorchDispatchMode")
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of an operation.
+
+    Args:
+        name: the operation's name, without its overload and the underscore of one that works in place.
+        function: the operation.
+        args: its arguments.
+        kwargs: its arguments by name.
+        results: the tensors that it gave.
+        marks: gives the marks of a tensor; None for one that comes from no channels.
+        links: where it is noted which channels meet.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    results: list[Tensor]
+    marks: Callable[[Any], Marks | None]
+    links: Links
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors among the arguments."""
+        return tensors_among((self.args, tuple(self.kwargs.values())))
+
+    def given(self, place: int, name: str, otherwise: Any = None) -> Any:
+        """An argument by its place or name."""
+        return self.args[place] if place < len(self.args) else self.kwargs.get(name, otherwise)
+
+    def lose(self) -> None:
+        """The operation is not understood: all channels that it takes have to stay."""
+        for tensor in self.tensors:
+            self.links.pin(self.marks(tensor), self.name)
+
+
+def tensors_among(values: Any) -> list[Tensor]:
+    """The tensors in nests of lists and tuples."""
+    if isinstance(values, Tensor):
+        return [values]
+    return [t for value in values for t in tensors_among(value)] if isinstance(values, list | tuple) else []
+
+
+@dataclass(eq=False)
+class _State:
+    links: Links
+    marks: dict[int, Marks]
+    seen: dict[int, Tensor] = field(default_factory=dict)  # all tensors are held, so that none takes another's id
+    owners: dict[int, int] = field(default_factory=dict)  # the first tensor of a storage
+
+    def of(self, tensor: Any) -> Marks | None:
+        return self.marks.get(id(tensor))
+
+
+class Tracer(DispatchMode):
+    """Inside, every operation on marked tensors gives marked tensors, or pins the channels that it takes.
+
+    Args:
+        links: where it is noted which channels meet.
+        marks: the marks of the network's parameters and buffers.
+    """
+
+    def __init__(self, links: Links, marks: Mapping[int, Marks]) -> None:
+        super().__init__()
+        self._state = _State(links, dict(marks))
+        self.paused = False
+
+    def of(self, tensor: Tensor) -> Marks | None:
+        """A tensor's marks; None if it comes from no channels."""
+        return self._state.of(tensor)
+
+    def mark(self, tensor: Tensor, marks: Marks) -> None:
+        """Say where a tensor comes from that was made while this was paused."""
+        self._state.marks[id(tensor)] = marks
+        self._state.seen[id(tensor)] = tensor
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if self.paused:
+            return result
+        state = self._state
+        results = tensors_among(result)
+        before = {id(tensor): state.of(tensor) for tensor in results}
+        given = tensors_among((args, tuple(kwargs.values())))
+        if any(id(tensor) in state.marks for tensor in given):
+            name = func.name().partition("::")[2].partition(".")[0]
+            name = name.rstrip("_") if name.endswith("_") and not name.startswith("__") else name
+            call = Call(name, func, args, kwargs, results, state.of, state.links)
+            for tensor, marks in zip(results, rule_for(func, name)(call), strict=False):
+                in_place = id(tensor) in (id(own) for own in given)
+                if in_place and not _same(marks, before[id(tensor)]) and self._is_view(tensor):
+                    state.links.pin(marks, name)  # the tensor of which this is a part changes too, unseen
+                    state.links.pin(before[id(tensor)], name)
+                    marks = None
+                if marks is None:
+                    state.marks.pop(id(tensor), None)
+                else:
+                    state.marks[id(tensor)] = marks
+        for tensor in (*given, *results):
+            state.seen[id(tensor)] = tensor
+            state.owners.setdefault(_storage(tensor), id(tensor))
+        return result
+
+    def _is_view(self, tensor: Tensor) -> bool:
+        """Whether others see what is written into a tensor."""
+        owner = self._state.seen.get(self._state.owners.get(_storage(tensor), id(tensor)), tensor)
+        return owner is not tensor
+
+
+class Multiplied(DispatchMode):
+    """Inside, it is noted with which weights linear layers and convolutions multiply (`weights`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        place = {"aten::convolution": 1, "aten::mm": 1, "aten::addmm": 2}.get(func.name().partition(".")[0])
+        if place is not None:
+            self.weights.append(args[place])
+        return func(*args, **(kwargs or {}))
+
+
+def _storage(tensor: Tensor) -> int:
+    return DOOR.part(tensor.untyped_storage(), "_cdata")
+
+
+def _same(one: Marks | None, other: Marks | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return len(one.places) == len(other.places) and all(
+        a.shape == b.shape and (a == b).all() for a, b in zip(one.places, other.places, strict=True)
+    )

@@ -1,0 +1,153 @@
+"""What a study compares its arms by: the task's metric, and further measures of each run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola.errors import unknown
+from tombola.evidence import ACCURACY, Measure
+from tombola.registry import METRICS
+from tombola.robust import calibration_error
+from tombola.scores import batch_size
+from tombola.structure import in_mode
+from tombola.studies.result import Result
+from tombola.tickets import device_of
+from tombola.training import Task, TaskWrapper, evaluate, first_of, metric_of, move
+
+RECORDED = {
+    "loss": Measure("loss", lower=True, share=False),
+    "training-seconds": Measure("training-seconds", lower=True, share=False),
+    "step-memory": Measure("step-memory", lower=True, share=False),
+}
+"""Measures that every run has."""
+MEASURED = {
+    "calibration-error": Measure("calibration-error", lower=True),
+    "latency": Measure("latency", lower=True, share=False),
+}
+"""Measures that are taken of the trained network where they are asked for: latency is in seconds a sample."""
+CALLS = 15
+"""How often a network is called for its latency, which is the median."""
+
+
+def further(names: Sequence[str | Measure]) -> tuple[Measure, ...]:
+    """Further measures by their names: recorded ones, measured ones, or metrics of the registry.
+
+    Args:
+        names: a name, or a measure of such a name with another margin or direction.
+
+    Raises:
+        TombolaError: if there is none of a name.
+
+    Examples:
+        >>> [measure.lower for measure in further(["loss", "top-5"])]
+        [True, False]
+    """
+    return tuple(_further(own) if isinstance(own, str) else replace(own, name=_further(own.name).name) for own in names)
+
+
+def to_measure(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the further measures that must be taken of the trained network, in one order."""
+    return tuple(sorted(name for name in set(names) if name not in RECORDED))
+
+
+def value_of(result: Result, name: str) -> float:
+    """A further measure of a finished run."""
+    recorded = {
+        "loss": result.loss,
+        "training-seconds": result.training.get("seconds", math.nan),
+        "step-memory": result.training.get("step_memory", math.nan),
+    }
+    return recorded[name] if name in RECORDED else result.measured[name]
+
+
+def measured(task: Task, network: nn.Module, names: Sequence[str]) -> dict[str, float]:
+    """Take further measures of a trained network on the test split.
+
+    Args:
+        task: gives the split.
+        network: in whose evaluation mode they are taken; its mode comes back.
+        names: of measures that `to_measure` gave.
+    """
+    return {name: _measured(task, network, name) for name in names}
+
+
+def measure_of(task: Task, values: Sequence[float]) -> Measure:
+    """What the task's metric is: as its entry says; a metric of the user's is a share if all its values are.
+
+    Args:
+        task: gives the metric.
+        values: some results.
+    """
+    metric, share = metric_of(task), all(0 <= value <= 1 for value in values)
+    for name, entry in METRICS.entries.items():
+        known = METRICS[name]
+        if known is metric or (type(known) is type(metric) and known == metric):
+            return ACCURACY if name == ACCURACY.name else Measure(name, share=share and entry.unit != "number")
+    name = getattr(metric, "__name__", type(metric).__name__).replace("_", "-")
+    return Measure("metric" if name == "<lambda>" else name, share=share)
+
+
+@dataclass(frozen=True)
+class WithMetric(TaskWrapper):
+    """A task with another metric.
+
+    Args:
+        task: the task.
+        other: the metric.
+    """
+
+    other: Any = None
+
+    @property
+    def metric(self) -> Any:
+        return self.other
+
+
+def _further(name: str) -> Measure:
+    if own := (RECORDED | MEASURED).get(name):
+        return own
+    if name not in METRICS:
+        raise unknown("measure", name, [*RECORDED, *MEASURED, *METRICS])
+    return Measure(name, share=METRICS.entry(name).unit != "number")
+
+
+def _measured(task: Task, network: nn.Module, name: str) -> float:
+    if name == "latency":
+        return _latency(task, network)
+    if name == "calibration-error":
+        return calibration_error(*_outputs(task, network))
+    return evaluate(WithMetric(task, METRICS[name]), network, "test", task.recipe)[0]
+
+
+@torch.no_grad()
+def _outputs(task: Task, network: nn.Module) -> tuple[Tensor, Tensor]:
+    device = device_of(network)
+    with in_mode(network, "eval"):
+        batches = [move(batch, device) for batch in task.batches("test", 0, 0)]
+        outputs = [task.forward(network, inputs).float().cpu() for inputs, _ in batches]
+    return torch.cat(outputs), torch.cat([targets.cpu() for _, targets in batches])
+
+
+@torch.no_grad()
+def _latency(task: Task, network: nn.Module) -> float:
+    """Seconds a sample of a batch of the test split, median of some calls after one that is not counted."""
+    device = device_of(network)
+    batch = first_of(task.batches("test", 0, 0))
+    inputs, _ = move(batch, device)
+    seconds = []
+    with in_mode(network, "eval"):
+        for _ in range(CALLS + 1):
+            began = time.perf_counter()
+            task.forward(network, inputs)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - began)
+    return median(seconds[1:]) / batch_size(batch)

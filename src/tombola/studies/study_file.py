@@ -1,0 +1,196 @@
+"""A study in a file of TOML: tasks, recipes, methods with settings, densities and seeds."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tombola.errors import FileError, TombolaError, unknown
+from tombola.evidence import MANDATORY, control_kind
+from tombola.methods import Method
+from tombola.registry import CONTROLS
+from tombola.studies.comparison import labelled
+from tombola.studies.grid import Comparison
+from tombola.studies.named_methods import at_sizes, method_named, with_values
+from tombola.studies.tasks import TaskOptions, default_options, make_task
+from tombola.training import Recipe
+
+T = TypeVar("T")
+
+PLAN = "study.toml"
+"""What the file is called in the folder of its study."""
+Table = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MethodTable:
+    """One of `[[methods]]`.
+
+    Args:
+        method: its name, or that of a score, or module:name.
+        densities: the shares of units to keep; the method's own if none are given.
+        remove: numbers of blocks to remove, for methods that remove whole blocks.
+        settings: of the method, by name.
+        label: what reports call it; its preset and what differs from it if nothing.
+    """
+
+    method: str
+    densities: tuple[float, ...] = ()
+    remove: tuple[int, ...] = ()
+    settings: Table = field(default_factory=dict)
+    label: str = ""
+
+    def methods(self) -> list[Method]:
+        """The method at each size."""
+        method = with_values(method_named(self.method), self.settings)
+        return at_sizes(method, self.densities, self.remove) if self.densities or self.remove else [method]
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """What a study file says: every task with every recipe, method, size and seed.
+
+    Args:
+        methods: what is compared.
+        tasks: what is learnt: options of a task, as `tombola compare` has them, and `recipe` with those of a recipe.
+        recipes: further options of the recipe; each task is learnt with each of them.
+        seeds: how many repetitions; or their numbers.
+        controls: what each ticket must beat.
+        margin: the difference in accuracy, as a share of 1, too small to matter; the measure's own if None.
+        title: of the report.
+    """
+
+    methods: tuple[MethodTable, ...]
+    tasks: tuple[Table, ...] = ({},)
+    recipes: tuple[Table, ...] = ({},)
+    seeds: int | tuple[int, ...] = 3
+    controls: tuple[str, ...] = MANDATORY
+    margin: float | None = None
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("methods", "tasks", "recipes"):
+            if not getattr(self, name):
+                raise TombolaError(f"the study has no {name}; give at least one [[{name}]]")
+        if not self.numbers or min(self.numbers) < 0 or len(set(self.numbers)) < len(self.numbers):
+            raise TombolaError(f"seeds is {self.seeds}; give a number from 1, or different numbers from 0")
+        for control in self.controls:
+            CONTROLS.entry(control_kind(control))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The seeds."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @staticmethod
+    def read(path: str | Path) -> StudyFile:
+        """Read a file.
+
+        Raises:
+            FileError: it cannot be read, or is no TOML.
+            TombolaError: it says what no study can have; the error names the place.
+        """
+        try:
+            content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise FileError(f"cannot read {path}: {error.strerror or error}; give the path of a study file") from error
+        except ValueError as error:  # of TOML, or of UTF-8
+            raise FileError(f"{path} is no TOML ({error}); correct that place") from error
+        try:
+            return _as(StudyFile, content, "")
+        except TombolaError as error:
+            raise TombolaError(f"{path}: {error}") from error
+
+    def named_code(self) -> list[str]:
+        """What the file names that would be imported and called, or chooses a folder."""
+        tables = [asdict(method) for method in self.methods] + list(self.tasks)
+        code = [text for table in tables for text in _texts(table) if ":" in text and _is_module(text)]
+        return [*code, *(str(table[key]) for table in self.tasks for key in table if _plain(key) == "data_dir")]
+
+    def comparisons(self) -> list[Comparison]:
+        """What is compared, for each task and recipe."""
+        subjects = self._subjects()
+        return [
+            Comparison(make_task(options), subjects, self.numbers, self.controls, self.margin)
+            for options in self.options()
+        ]
+
+    def options(self) -> list[TaskOptions]:
+        """The tasks with their recipes."""
+        return [
+            _options(task, recipe, f"tasks[{number}]", f"recipes[{other}]")
+            for number, task in enumerate(self.tasks)
+            for other, recipe in enumerate(self.recipes)
+        ]
+
+    def _subjects(self) -> tuple[tuple[str, Method], ...]:
+        named = [(table.label, method) for table in self.methods for method in table.methods()]
+        own = [method for label, method in named if not label]
+        return (*labelled(own), *((label, method) for label, method in named if label))
+
+
+def _options(task: Mapping[str, Any], recipe: Mapping[str, Any], where: str, other: str) -> TaskOptions:
+    said = {_plain(key): value for key, value in task.items()}
+    own = said.pop("recipe", {})
+    if not isinstance(own, Mapping):
+        raise TombolaError(f"{where}.recipe is no table; give options of a recipe, as recipe = {{ epochs = 3 }}")
+    usual = default_options(["--data", str(said["data"])] if "data" in said else [])
+    whole = _as(Recipe, asdict(usual.recipe) | _known(Recipe, own, f"{where}.recipe"), f"{where}.recipe")
+    whole = _as(Recipe, asdict(whole) | _known(Recipe, recipe, other), other)
+    values = {f.name: getattr(usual, f.name) for f in fields(TaskOptions) if f.name != "recipe"}
+    values |= _known(TaskOptions, said, where)
+    values["data_dir"] = Path(values["data_dir"]) if values["data_dir"] else None
+    checked = _as(TaskOptions, {**values, "data_dir": None, "recipe": asdict(whole)}, where)
+    return replace(checked, data_dir=values["data_dir"])
+
+
+def _as(kind: type[T], content: Mapping[str, Any], where: str) -> T:
+    """A dataclass from a table, with the place in the error."""
+    try:
+        known = _known(kind, content, where)
+        if kind is StudyFile:
+            rows = known.get("methods", [])
+            known["methods"] = [
+                _as(MethodTable, row, f"methods[{number}]") if isinstance(row, Mapping) else row
+                for number, row in enumerate(rows if isinstance(rows, list) else [])
+            ]
+        return msgspec.convert(known, kind)
+    except msgspec.ValidationError as error:
+        raise TombolaError(f"{where}{': ' if where else ''}{error}") from error
+
+
+def _known(kind: type, content: Mapping[str, Any], where: str) -> Table:
+    """A table by the names of a dataclass's fields; TombolaError for a name that is none."""
+    names = [own.name for own in fields(kind)]  # ty: ignore[invalid-argument-type]
+    said = {_plain(key): value for key, value in content.items()}
+    for key in said:
+        if key not in names:
+            raise unknown(f"entry{f' of {where}' if where else ''}", key, names)
+    return said
+
+
+def _plain(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a nest of tables and lists."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
+def _is_module(text: str) -> bool:
+    """Whether a text can name an object of a module, unlike `block:3` or `2:4`."""
+    module, _, name = text.partition(":")
+    return all(part.isidentifier() for part in (*module.split("."), *name.split("."))) and module not in (
+        "channel",
+        "block",
+    )
