@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Literal
 
@@ -49,6 +49,19 @@ class Slice:
         if not rows:
             return sums.new_zeros(size)
         return F.pad(sums, (0, 1))[torch.tensor(rows, device=sums.device)].sum(0)
+
+    def living(self, alive: Tensor, size: int) -> Tensor:
+        """Whether each unit has an element that a mask keeps.
+
+        Args:
+            alive: the parameter's mask.
+            size: how many units the group has.
+        """
+        others = [dim for dim in range(alive.ndim) if dim != self.dim]
+        if self.dim is None or not others or not alive.numel():
+            return self.totals(alive.float(), size) > 0
+        along = alive.view(torch.uint8).amax(others)  # in a fraction of the time that `any` takes
+        return replace(self, dim=0).totals(along.float(), size) > 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,34 @@
+"""A copy of a network in less time than `copy.deepcopy` takes."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def copied(model: Network, instead: Mapping[int, Any] | None = None) -> Network:
+    """A copy as `copy.deepcopy` makes it.
+
+    Most of what that copies one by one are the empty tables of hooks of each module. So it is given empty ones.
+
+    Args:
+        model: the network; it stays as it is.
+        instead: by the id of an object of the network, what the copy has in its place.
+
+    Examples:
+        >>> model = nn.Linear(2, 1)
+        >>> copied(model).weight is model.weight
+        False
+    """
+    memo = dict(instead or {})
+    for module in model.modules():
+        for own in vars(module).values():
+            if type(own) in (OrderedDict, dict, set) and not own:
+                memo[id(own)] = type(own)()
+    return copy.deepcopy(model, memo)
