@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -15,7 +15,9 @@ Network = TypeVar("Network", bound=nn.Module)
 def copied(model: Network, instead: Mapping[int, Any] | None = None) -> Network:
     """A copy as `copy.deepcopy` makes it.
 
-    Most of what that copies one by one are the empty tables of hooks of each module. So it is given empty ones.
+    Most of what that copies one by one are the empty tables of hooks of each module, so it is given empty ones. And what
+    a module remembers of a call, as an old weight norm its weight, comes without the graph, with which it cannot be
+    copied.
 
     Args:
         model: the network; it stays as it is.
@@ -31,4 +33,6 @@ def copied(model: Network, instead: Mapping[int, Any] | None = None) -> Network:
         for own in vars(module).values():
             if type(own) in (OrderedDict, dict, set) and not own:
                 memo[id(own)] = type(own)()
+            elif isinstance(own, Tensor) and not own.is_leaf:
+                memo[id(own)] = own.detach().clone()
     return copy.deepcopy(model, memo)
