@@ -80,7 +80,7 @@ def test_the_first_blocks_to_go_take_32_filters_each():
 @pytest.mark.parametrize(
     "name",
     [
-        "resnet32",
+        pytest.param("resnet32", marks=pytest.mark.slow),
         pytest.param("preresnet56", marks=pytest.mark.slow),
         pytest.param("resnet50", marks=pytest.mark.slow),
         "wrn-28-2",
@@ -136,8 +136,8 @@ def test_tickets_at_initialisation_keep_the_laws_and_train_without_their_blocks(
 
 def test_controls_remove_as_many_blocks_of_each_stage():
     task = toy_task(partial(short_resnet, 4), epochs=1)
-    verdict = tb.check(task, tb.OneShot(granularity=Blocks(3)), seeds=1, controls=("shuffle", "random", "fresh-init"))
-    assert len(verdict.controls) == 3
+    verdict = tb.check(task, tb.OneShot(granularity=Blocks(3)), seeds=1, controls=("shuffle", "random"))
+    assert len(verdict.controls) == 2
 
 
 def test_after_training_with_rewinding():
@@ -163,7 +163,7 @@ class Own(nn.Module):
         (lambda: units_of(zoo.model("vgg11", (3, 8, 8), 5)()), "no residual block that could be removed: none gives"),
         (
             lambda: units_of(zoo.model("resnet18", (3, 8, 8), 5)(), Blocks()).kept({"layer9": (0,)}),
-            "which has 0 that can go here",
+            "which has no units here",
         ),
         (lambda: residual_blocks(nn.Sequential(Own())), "'0' says that its branch ends in '0.norm', which it does not"),
         (lambda: tb.OneShot(granularity=Blocks(0)), "remove=0 with least=2; give numbers of blocks"),

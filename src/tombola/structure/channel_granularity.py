@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tombola.fields import check_fields
 from tombola.structure.declared_parts import parts_of
 from tombola.structure.trace import Probe, wiring_of
-from tombola.structure.units import Reduction, UnitGroup, Units, check_scope, never_empty
+from tombola.structure.units import Reduction, UnitGroup, Units, check_kept, check_scope, never_empty
 from tombola.structure.wiring import INPUTS, Wiring
 from tombola.tickets import Mask, Scope
 
@@ -82,6 +82,7 @@ class ChannelUnits:
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask of weights, in which everything that dies with the removed channels is dead."""
+        check_kept(kept, {group.name: group.size for group in self.wiring.groups})
         return self.masked({name: ~kept[name] for name in kept}, parameters, kept.ties)
 
     def masked(self, removed: Mapping[str, Tensor], parameters: Mapping[str, Tensor], ties: int = 0) -> Mask:

@@ -15,7 +15,7 @@ from tombola.errors import TombolaError
 from tombola.structure.channel_families import Families, families_of
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.graph import Probe
-from tombola.structure.units import Units, never_empty
+from tombola.structure.units import Units, check_kept, never_empty
 from tombola.tickets import Mask, Scope, select
 
 
@@ -111,6 +111,7 @@ class CoupledUnits(ChannelUnits):
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask of weights, in which everything that dies with the removed units is dead."""
+        check_kept(kept, self.families.sizes)
         return self.masked(self.families.removed(kept), parameters, kept.ties)
 
     def of_norms(self, kept: Mask) -> Mask:

@@ -15,9 +15,8 @@ Network = TypeVar("Network", bound=nn.Module)
 def copied(model: Network, instead: Mapping[int, Any] | None = None) -> Network:
     """A copy as `copy.deepcopy` makes it.
 
-    Most of what that copies one by one are the empty tables of hooks of each module, so it is given empty ones. And what
-    a module remembers of a call, as an old weight norm its weight, comes without the graph, with which it cannot be
-    copied.
+    Most of what that copies one by one are the empty tables of hooks of each module, so it is given empty ones. What a
+    module remembers of a call, as an old weight norm its weight, comes without its graph, which cannot be copied.
 
     Args:
         model: the network; it stays as it is.
