@@ -178,11 +178,11 @@ def test_bad_input_gets_a_sentence(act, says):
 
 def test_the_command_line_removes_blocks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["--model", "resnet32", "--width", "0.25", "--recipe.epochs", "1", "--recipe.batch", "512", "--out", "run"]
-    assert main(["find", "snip", "--granularity", "block:3", *words]) == 0
+    words = ["--data", "digits", "--model", "resnet20", "--width", "0.25", "--recipe.epochs", "1", "--out", "run"]
+    assert main(["find", "snip", "--granularity", "block:2", *words]) == 0
     assert main(["shrink", "run", "--out", "small"]) == 0
     assert "parameters" in capsys.readouterr().out
-    assert main(["find", "snip", "--granularity", "block:3", "--model", "vgg11", "--width", "0.25"]) == 2
+    assert main(["find", "snip", "--granularity", "block:3", "--data", "digits", "--model", "lenet-300-100"]) == 2
     assert "no residual block" in capsys.readouterr().err
 
 
