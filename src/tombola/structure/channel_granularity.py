@@ -98,7 +98,7 @@ class ChannelUnits:
     def none_goes(self) -> TombolaError:
         """The error for a network of which no channel can be cut out."""
         why = f": {self.whole}" if self.whole else ""
-        return TombolaError(f"no channel of this network can be cut out of it{why}; prune weights instead")
+        return TombolaError(f"no channel of this network can be cut out of it{why}; prune neurons or weights instead")
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask of weights, in which everything that dies with the removed channels is dead."""

@@ -33,7 +33,7 @@ def why_whole(model: nn.Module, wiring: Wiring) -> str:
         )
     operations = sorted(set(wiring.lost.values()))
     if operations and not reasons:
-        reasons.append(f"its channels reach {', '.join(operations)}, which need all of them")
+        reasons.append(f"its channels reach {', '.join(operations)}, where all of them are needed")
     return "; ".join(reasons)
 
 
