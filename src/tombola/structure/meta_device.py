@@ -41,7 +41,9 @@ def meta_twin(model: nn.Module) -> nn.Module:
 
 
 def quick_shapes() -> AbstractContextManager[Any]:
-    """While it lasts, activations and batch norms on the meta device give their shapes without torch's detour.
+    """While it lasts, the usual operations on the meta device give their shapes without torch's detour.
+
+    What does not fit is left to torch, which says so.
 
     Examples:
         >>> with quick_shapes():
@@ -83,7 +85,9 @@ def _normed(x: torch.Tensor, *settings: Any) -> tuple[torch.Tensor, ...]:
     return torch.empty_like(x), *(x.new_empty(x.shape[1] if training else 0) for _ in range(2))
 
 
-def _normed_along(x: torch.Tensor, shape: Sequence[int], *_: Any) -> tuple[torch.Tensor, ...]:
+def _normed_along(x: torch.Tensor, shape: Sequence[int], *_: Any) -> Any:
+    if tuple(x.shape[x.ndim - len(shape) :]) != tuple(shape):
+        return NotImplemented
     before = (*x.shape[: x.ndim - len(shape)], *(1 for _ in shape))
     return x.new_empty(x.shape), *(x.new_empty(before) for _ in range(2))
 
@@ -97,8 +101,8 @@ def _of_two(x: torch.Tensor, y: Any, **_: Any) -> Any:
     return NotImplemented if largest is None else torch.empty_like(largest, dtype=kind)
 
 
-def _affine(bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, **_: Any) -> torch.Tensor:
-    return x.new_empty(x.shape[0], weight.shape[1])
+def _affine(bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, **_: Any) -> Any:
+    return x.new_empty(x.shape[0], weight.shape[1]) if x.shape[1] == weight.shape[0] else NotImplemented
 
 
 def _mean(x: torch.Tensor, dims: Sequence[int] | None, keep: bool = False, *, dtype: Any = None) -> Any:
@@ -110,8 +114,9 @@ def _mean(x: torch.Tensor, dims: Sequence[int] | None, keep: bool = False, *, dt
 
 
 def _convolved(x: torch.Tensor, weight: torch.Tensor, bias: Any, *settings: Any) -> Any:
-    stride, padding, dilation, transposed, *_ = settings
-    if transposed or x.ndim != weight.ndim or not x.is_contiguous():
+    stride, padding, dilation, transposed, _, groups = settings
+    fits = x.ndim == weight.ndim and x.shape[1] == weight.shape[1] * groups
+    if transposed or not fits or not x.is_contiguous():
         return NotImplemented
     given = (
         x.shape[2:],
