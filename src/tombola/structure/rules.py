@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from tombola.structure.marks import Marks
-
-if TYPE_CHECKING:
-    from tombola.structure.tracer import Call
+from tombola.structure.operation_calls import Call
 
 Results = Iterable[Marks | None]
-Rule = Callable[["Call"], Results]
+Rule = Callable[[Call], Results]
 
 RULES: dict[str, Rule] = {}
 

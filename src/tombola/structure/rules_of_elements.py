@@ -6,18 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tombola.structure.marks import Marks, Places, deepened, distinct
+from tombola.structure.operation_calls import Call
 from tombola.structure.rules import Results, rule, unknown
 from tombola.structure.wiring import PINNED
-
-if TYPE_CHECKING:
-    from tombola.structure.tracer import Call
 
 SUMS = {"add", "sub", "rsub"}
 

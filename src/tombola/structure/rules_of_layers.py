@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from tombola.structure.marks import Marks, along, deepened, varied
+from tombola.structure.operation_calls import Call
 from tombola.structure.rules import Results, rule
-
-if TYPE_CHECKING:
-    from tombola.structure.tracer import Call
 
 
 @rule("mm", "bmm")

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tombola.structure.marks import ABSENT, Marks, Places, compressed, distinct, reshaped, varied
+from tombola.structure.operation_calls import Call
 from tombola.structure.rules import Results, rule, unknown
 from tombola.structure.rules_of_elements import elementwise
 from tombola.structure.wiring import PINNED
-
-if TYPE_CHECKING:
-    from tombola.structure.tracer import Call
 
 FOLLOWING = {"repeat", "expand", "flip"}
 """Operations that move channels in a way that does not depend on how many there are."""
