@@ -1,5 +1,5 @@
 from . import evidence, methods, robust, scores, shrinking, structure, studies, testing, tickets, training
-from .connectivity import stability
+from .connectivity import stability, transfer
 from .errors import TombolaError
 from .evidence import Verdict
 from .methods import EarlyBird, GemMiner, Iterative, OneShot, Worm, find, method
@@ -56,4 +56,5 @@ __all__ = [
     "tickets",
     "train",
     "training",
+    "transfer",
 ]

@@ -34,6 +34,7 @@ STUDIES = {
     "study.json": (b'{"format":', b'{"results":'),
     "sparsest.json": (b'{"sentence":',),
     "stability.json": (b'{"subject":',),
+    "transfer.json": (b'{"transferred":',),
 }
 """How the files of studies begin, of this version and of the first."""
 
