@@ -9,8 +9,8 @@ from torch import nn
 import tombola as tb
 from tombola.cli import main
 from tombola.connectivity import Ends, Line, barrier, distance_matrix, overlap
-from tombola.connectivity.copies import Origin
-from tombola.connectivity.stable_points import Pair, Point, Stability, _bisected
+from tombola.connectivity.earliest_point import bisected
+from tombola.connectivity.instability import Pair, Point, Stability
 from tombola.testing import toy_task
 from tombola.training import Step
 
@@ -135,7 +135,7 @@ def test_bisection_ends_at_a_measured_stable_point_beside_an_unstable_one(bounda
         return [Point(f"{step}it", step, (pair,), 0.02, 2) for step, pair in zip(steps, pairs, strict=True)]
 
     first = measured([f"{step}it" for step in asked])
-    found = first + _bisected(first, Origin(toy_task(plain, epochs=15), None, 0, tb.Run()), measured)
+    found = first + bisected(first, 6, 90, measured)
     ordered = tuple(sorted(found, key=lambda point: point.step))
     stable = Stability("dense", ordered, tb.training.Cost()).earliest
     assert (stable and stable.step) == earliest

@@ -14,8 +14,8 @@ from tombola.cli.output import RunOptions, dense_epochs, refuse_foreign, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
 from tombola.connectivity import Stability, stability
+from tombola.connectivity.instability import LIMIT
 from tombola.connectivity.lines import POINTS
-from tombola.connectivity.stable_points import LIMIT
 from tombola.errors import TombolaError
 from tombola.files import held, write_atomically
 from tombola.methods import Method

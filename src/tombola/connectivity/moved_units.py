@@ -34,8 +34,8 @@ def removed_after(matching: Matching, ticket: Ticket, model: nn.Module, probe: P
     used = granularity_used(ticket.provenance.settings)
     if isinstance(used, NM) and not _keeps_pattern(moved, used, model, probe):
         raise TombolaError(
-            f"the ticket keeps {used.name} of neighbouring weights, and matching parts neighbours; transfer a ticket of "
-            "single weights or channels"
+            f"the ticket keeps {used.name} of neighbouring weights, and matching parts neighbours; transfer a ticket "
+            "of single weights or channels"
         )
     if not ticket.removed or used is None:
         return moved
@@ -54,9 +54,7 @@ def _keeps_pattern(ticket: Ticket, used: NM, model: nn.Module, probe: Probe) -> 
     return kept.digest == ticket.mask.digest
 
 
-def _renumbered(
-    matching: Matching, ticket: Ticket, units: UnitMap, model: nn.Module
-) -> dict[str, tuple[int, ...]]:
+def _renumbered(matching: Matching, ticket: Ticket, units: UnitMap, model: nn.Module) -> dict[str, tuple[int, ...]]:
     """The removed units by the numbers that they have after the moves."""
     renumbered = {}
     for name, gone in ticket.removed.items():

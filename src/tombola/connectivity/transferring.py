@@ -39,7 +39,7 @@ class Transfer:
     """A ticket on another initialisation.
 
     Args:
-        ticket: its mask, moved with the units that it kept, on the other initialisation; its provenance says from where.
+        ticket: its mask, moved with the units that it kept, on the other initialisation.
         unmatched: the mask as it was on that initialisation, to compare with.
         matching: of the dense network of the ticket's own initialisation with that of the other one.
         lines: the line between these two dense networks, with the units as they were and after they were matched.
@@ -62,7 +62,9 @@ class Transfer:
     @property
     def sentence(self) -> str:
         """What was found, in words."""
-        likeness, before = (fmean(own.values()) if own else 0.0 for own in (self.matching.likeness, self.matching.before))
+        likeness, before = (
+            fmean(own.values()) if own else 0.0 for own in (self.matching.likeness, self.matching.before)
+        )
         unit = "correlation" if self.matching.by == "activations" else "cosine"
         unmatched, matched = (f"{100 * line.barrier:.3g}" for line in self.lines)
         said = (
@@ -263,4 +265,3 @@ def _provenance(ticket: Ticket, seed: int | None, by: str, cost: Cost) -> Proven
     transferred = {"from": ticket.digest, "from_seed": old.seed, "by": by}
     settings = {**old.settings, "transferred": transferred}
     return replace(old, settings=settings, cost=spent, seed=seed, whole=None, before=None)
-

@@ -1,4 +1,4 @@
-"""Symmetries: which units of a network can change places without changing what it computes, and what moves with them."""
+"""Symmetries: which units of a network can change places while it computes the same, and what moves with them."""
 
 from __future__ import annotations
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,18 +16,13 @@ from tombola.errors import TombolaError
 from tombola.structure.channel_map import ChannelMap
 from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, entering, is_depthwise, is_producer, normed_together
-from tombola.structure.modes import in_mode
-from tombola.structure.outputs import outputs_in
 from tombola.structure.part_search import found_parts
 from tombola.structure.placed_parts import PlacedPart
-from tombola.structure.random_state import own_random_state
 from tombola.structure.symmetries import Seat, Strand, Symmetries, Symmetry
+from tombola.structure.symmetry_trials import proved
 from tombola.structure.trace import wiring_of
 from tombola.structure.wiring import EMPTY, INPUTS, PINNED, Wiring
-from tombola.tickets import device_of, joined, modules_of, put_values, tensors_of
-
-SAME, SAME_SINGLE = 1e-8, 1e-3
-"""The largest difference of outputs in double and in single precision, as a share of the largest output."""
+from tombola.tickets import joined, modules_of, tensors_of
 
 
 def symmetries_of(model: nn.Module, probe: Probe) -> Symmetries:
@@ -64,7 +57,7 @@ def symmetries_of(model: nn.Module, probe: Probe) -> Symmetries:
     for part in found_parts(model, probe).parts:
         if not any((place.tensor, place.dim) in taken for place in part.places):
             candidates.append(_of_part(part, tensors))
-    found = _proved(candidates, model, probe)
+    found = proved(candidates, model, probe)
     if not found:
         why = f" ({reason})" if reason else ""
         raise TombolaError(
@@ -74,9 +67,7 @@ def symmetries_of(model: nn.Module, probe: Probe) -> Symmetries:
     return Symmetries(tuple(found), _fixed(found, wiring, modules, reason))
 
 
-def _fixed(
-    found: list[Symmetry], wiring: Wiring, modules: Mapping[str, nn.Module], reason: str
-) -> dict[str, str]:
+def _fixed(found: list[Symmetry], wiring: Wiring, modules: Mapping[str, nn.Module], reason: str) -> dict[str, str]:
     """The layers none of whose outputs can move, but for those that give the network's outputs."""
     moving = {(seat.tensor, seat.dim) for own in found for strand in own.strands for seat in strand.seats}
     outputs = {g.name for g in wiring.groups if g.slices and not any(part.scored for part in g.slices)}
@@ -85,7 +76,12 @@ def _fixed(
         weight = getattr(module, "weight", None)
         if not is_producer(module) or weight is None or name in outputs - wiring.lost.keys():
             continue
-        if any((joined(name, own), dim) in moving for own in ("weight", "bias") for dim in (0, 1) if (own, dim) != ("weight", 1)):
+        if any(
+            (joined(name, own), dim) in moving
+            for own in ("weight", "bias")
+            for dim in (0, 1)
+            if (own, dim) != ("weight", 1)
+        ):
             continue
         fixed[name] = wiring.lost.get(name) or reason or "its outputs are tied to what cannot move"
     return fixed
@@ -224,71 +220,3 @@ def _whole(part: PlacedPart, tensors: Mapping[str, Tensor]) -> Symmetry:
         if place.tensor in tensors
     )
     return Symmetry(part.name, part.size, (Strand(seats),))
-
-
-def _proved(candidates: list[Symmetry], model: nn.Module, probe: Probe) -> list[Symmetry]:
-    """Those candidates whose moves leave the outputs as they are; where units cannot move, only whole blocks."""
-    try:
-        trial = _Trial.of(copy.deepcopy(model).double(), probe, SAME)
-    except Exception:  # the example may suit the network's own precision alone
-        trial = _Trial.of(copy.deepcopy(model), probe, SAME_SINGLE)
-    if not candidates or trial.holds(candidates):
-        return candidates
-    proved = []
-    for own in candidates:
-        options = [own] if all(strand.size == 1 for strand in own.strands) else [own, own.coarser]
-        if (valid := next((option for option in options if trial.holds([option])), None)) is not None:
-            proved.append(valid)
-    return proved
-
-
-@dataclass(frozen=True, eq=False)
-class _Trial:
-    """A copy of a network whose units are moved.
-
-    Args:
-        twin: the copy.
-        tensors: its values before any move.
-        outputs: what it gives then.
-        probe: calls it.
-        same: the largest difference of outputs, as a share of the largest one.
-    """
-
-    twin: nn.Module
-    tensors: Mapping[str, Tensor]
-    outputs: list[Tensor]
-    probe: Probe
-    same: float
-
-    @staticmethod
-    def of(twin: nn.Module, probe: Probe, same: float) -> _Trial:
-        _shake(twin)
-        tensors = {name: tensor.clone() for name, tensor in tensors_of(twin).items()}
-        return _Trial(twin, tensors, _outputs(twin, probe), probe, same)
-
-    def holds(self, tried: list[Symmetry]) -> bool:
-        """Whether random moves leave the outputs as they are."""
-        symmetries = Symmetries(tuple(tried))
-        put_values(self.twin, symmetries.moved(self.tensors, symmetries.random(1)))
-        pairs = zip(self.outputs, _outputs(self.twin, self.probe), strict=True)
-        return all(
-            one.shape == other.shape and float((one - other).abs().max()) <= self.same * float(one.abs().max())
-            for one, other in pairs
-        )
-
-
-def _outputs(network: nn.Module, probe: Probe) -> list[Tensor]:
-    with own_random_state(device_of(network), 0), torch.no_grad(), in_mode(network, "eval"):
-        return [own.to(torch.complex128 if own.is_complex() else torch.float64) for own in outputs_in(probe(network))]
-
-
-@torch.no_grad()
-def _shake(model: nn.Module) -> None:
-    """Move all numbers a little, so that no two units are equal by chance, as norms are at the beginning."""
-    generator = torch.Generator().manual_seed(0)
-    for name, tensor in tensors_of(model).items():
-        if tensor.is_floating_point() or tensor.is_complex():
-            noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
-            scale = float(tensor.abs().double().mean()) or 1.0
-            positive = name.endswith("running_var")
-            tensor += (0.3 * scale * (noise if positive else 2 * noise - 1)).to(tensor.dtype)
