@@ -27,7 +27,7 @@ PICTURES = (
     "enough",
     "curves",
 )
-PICTURES += ("stability", "growth", "bounds", "network", "boundary", "rates", "pruned")
+PICTURES += ("stability", "solutions", "growth", "bounds", "network", "boundary", "rates", "pruned")
 """What the pictures beside a report are called."""
 PAGES = ("report.html", "sparsest.html", "enough.html")
 STUDIES = {

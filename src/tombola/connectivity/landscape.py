@@ -12,7 +12,7 @@ from tombola.connectivity.mask_overlap import overlap
 from tombola.connectivity.solutions import DENSE, TICKET, Solution, Solutions
 from tombola.errors import TombolaError
 from tombola.tickets import Mask
-from tombola.training import Split, Task, bars
+from tombola.training import Bars, Split, Task, bars
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -73,7 +73,12 @@ class _Pair(NamedTuple):
 
 
 def landscape(
-    task: Task, networks: Sequence[Solution] | Solutions, *, points: int = POINTS, split: Split = "test"
+    task: Task,
+    networks: Sequence[Solution] | Solutions,
+    *,
+    points: int = POINTS,
+    split: Split = "test",
+    shown: Bars | None = None,
 ) -> Landscape:
     """Measure how trained networks lie to each other; nothing is trained.
 
@@ -85,6 +90,7 @@ def landscape(
         networks: at least two, as of `solutions`.
         points: of each line.
         split: that lines are measured on.
+        shown: the bars among which this work shows its own; a terminal's if None.
 
     Raises:
         TombolaError: if there are fewer than two networks, or they differ in their layers.
@@ -101,7 +107,8 @@ def landscape(
     if len(networks) < 2:
         raise TombolaError("a landscape needs two networks; give several solutions")
     pairs: dict[tuple[int, int], _Pair] = {}
-    with bars() as shown, shown.track("lines", len(networks) * (len(networks) - 1) // 2) as tick:
+    count = len(networks) * (len(networks) - 1) // 2
+    with bars(shown is None) as own, (shown or own).track("lines", count) as tick:
         for one, other in combinations(range(len(networks)), 2):
             masks = _masks(networks[one], networks[other])
             ends = Ends(networks[one].network, networks[other].network, masks)
@@ -134,4 +141,4 @@ def _masks(one: Solution, other: Solution) -> tuple[Mask, Mask]:
 
 
 def _called(name: str) -> str:
-    return "the dense solution" if name == DENSE else f"that of {name}, from which it was pruned"
+    return "the dense solution" if name == DENSE else f"the last one of its search ({name})"

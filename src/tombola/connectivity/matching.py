@@ -103,9 +103,9 @@ def match(task: Task, moving: nn.Module, staying: nn.Module, *, by: By = "activa
         raise TombolaError(f"by is {by!r}; give 'activations' or 'weights'")
     check_alike(moving, staying)
     symmetries = symmetries_of(staying, Run(0, device=next(staying.parameters()).device).probe(task))
-    parts = tuple({n: p.detach() for n, p in parameters_of(m).items()} for m in (staying, moving))
+    parts = [{n: p.detach() for n, p in parameters_of(m).items()} for m in (staying, moving)]
     if by == "weights":
-        orders = _by_weights(symmetries.found, *parts)
+        orders = _by_weights(symmetries.found, parts[0], parts[1])
         likeness, before = (_cosines(symmetries, parts[0], parts[1], own) for own in (orders, symmetries.identity))
         return Matching(symmetries, orders, by, likeness, before)
     return _by_activations(task, symmetries, moving, staying, parts, first_samples(task))
@@ -127,14 +127,14 @@ def _by_activations(
     symmetries: Symmetries,
     moving: nn.Module,
     staying: nn.Module,
-    parts: tuple[dict[str, Tensor], dict[str, Tensor]],
+    parts: Sequence[dict[str, Tensor]],
     batches: Sequence[Batch],
 ) -> Matching:
     correlations = of_activations(symmetries.found, staying, moving, batches, task.forward)
     silent = [own for own in symmetries.found if any(one is None for one in correlations[own.name])]
     heard = {name: [one for one in found if one is not None] for name, found in correlations.items()}
     orders = {own.name: _assigned(own, heard[own.name]) for own in symmetries.found if own not in silent}
-    orders |= _by_weights(silent, *parts, orders, symmetries) if silent else {}
+    orders |= _by_weights(silent, parts[0], parts[1], orders, symmetries) if silent else {}
     means = [
         {own.name: _mean_at(heard[own.name], at[own.name]) for own in symmetries.found if own not in silent}
         for at in (orders, symmetries.identity)
@@ -155,13 +155,13 @@ def _by_weights(
     total = float("-inf")
     for _ in range(MOST_SWEEPS):
         for own in free:
-            others = {name: order for name, order in (held | orders).items() if name != own.name}
+            others = {name: order for name, order in {**held, **orders}.items() if name != own.name}
             placed = rest.moved({name: moving[name] for name in own.tensors if name in moving}, others)
             found = _assigned(own, of_weights(own, staying, placed, orders[own.name]))
             now, then = (_product(own, staying, placed, order) for order in (orders[own.name], found))
             if then > now:
                 orders[own.name] = found
-        reached = _sum_of_products(staying, rest.moved(moving, held | orders))
+        reached = _sum_of_products(staying, rest.moved(moving, {**held, **orders}))
         if reached <= total + GAIN * abs(total):
             break
         total = reached

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import nn
@@ -261,7 +262,8 @@ def _trained(task: Task, model: nn.Module, seed: int, point: str, run: Run) -> t
 def _provenance(ticket: Ticket, seed: int | None, by: str, cost: Cost) -> Provenance:
     """Where the transferred ticket comes from: the old one's search, and the two dense trainings."""
     old = ticket.provenance
-    spent = asdict(Cost(**old.cost) + cost) if old.cost else asdict(cost)
+    search: dict[str, Any] = dict(old.cost)
+    spent = asdict(Cost(**search) + cost)
     transferred = {"from": ticket.digest, "from_seed": old.seed, "by": by}
     settings = {**old.settings, "transferred": transferred}
     return replace(old, settings=settings, cost=spent, seed=seed, whole=None, before=None)

@@ -1,6 +1,8 @@
 """Reports of a study: a self-contained HTML page with charts, and tables for the terminal."""
 
 from tombola.report.arms import GatheredArms
+from tombola.report.connectivity_sections import landscape_section, matrices_of, stability_section
+from tombola.report.distance_matrix import write_matrix
 from tombola.report.html_page import write_report
 from tombola.report.line_curves import write_lines
 from tombola.report.prose import estimate
@@ -14,13 +16,17 @@ __all__ = [
     "GatheredArms",
     "RobustnessRow",
     "estimate",
+    "landscape_section",
+    "matrices_of",
     "ranking_table",
     "results_table_for",
     "robustness_rows",
     "robustness_table",
     "sanity_table",
     "savings_table",
+    "stability_section",
     "write_lines",
+    "write_matrix",
     "write_report",
     "write_search_curve",
 ]
