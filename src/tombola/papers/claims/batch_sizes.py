@@ -46,13 +46,13 @@ class BatchSizes:
         points: of a line.
     """
 
-    data: str = "fashion-mnist-14"
+    data: str = "digits"
     model: str = "lenet-300-100"
     width: float = 1.0
-    batches: tuple[int, ...] = (16, 64, 256, 1024)
-    epochs: int = 8
-    steps_of: int = 16
-    lr: float = 0.05
+    batches: tuple[int, ...] = (8, 32, 128, 512)
+    epochs: int = 10
+    steps_of: int = 8
+    lr: float = 0.1
     rounds: int = 6
     density: float = 0.05
     points: int = 15

@@ -150,7 +150,8 @@ class RepelledRounds:
             f"{self.epochs[1]}. {self.rounds} rounds of pruning by magnitude, rewound to the initialisation, to "
             f"density {self.density:g}. The loss has beside it λ times the mean of the squared cosines with all "
             f"earlier optima, or with the last one alone: λ = {self.repelling:g} repels, {self.attracting:g} attracts. "
-            "Fresh init: the ticket's mask on another initialisation, trained with the same loss. Accuracy on the test split."
+            "Fresh init: the ticket's mask on another initialisation, trained with the same loss. Accuracy on "
+            "the test split."
         )
 
 
