@@ -130,7 +130,6 @@ def test_a_matching_of_another_network_is_refused():
 
 
 def test_the_command(tmp_path, capsys):
-    ticket = tb.find(TASK, METHODS["init"], seed=0)
     words = ["find", "snip", "--data", "digits", "--width", "0.1", "--recipe.epochs", "1", "--device", "cpu"]
     assert main([*words, "--out", str(tmp_path / "f"), "--json"]) == 0
     capsys.readouterr()
@@ -146,4 +145,3 @@ def test_the_command(tmp_path, capsys):
     for wrong, said in ((["imp"], "is no ticket"), ([str(tmp_path / "f")], "--to-seed 1")):
         assert main(["transfer", *wrong]) == 2
         assert said in capsys.readouterr().err
-    del ticket

@@ -20,7 +20,7 @@ from tombola.connectivity.lines import POINTS
 from tombola.errors import TombolaError
 from tombola.files import held, write_atomically
 from tombola.methods import Method
-from tombola.report import landscape_section, matrices_of, stability_section, write_lines, write_matrix, write_report
+from tombola.report import landscape_section, stability_section, write_report
 from tombola.studies import at_size, default_options, make_task, method_named
 from tombola.tickets import Ticket
 from tombola.training import Run, bars, chosen_device
@@ -132,11 +132,10 @@ def run(words: Sequence[str]) -> int:
 
 
 def _write_report(found: Stability, lying: Landscape | None, out: Path, command: str, labels: dict[str, str]) -> Path:
-    sections = [stability_section(found)]
-    write_lines(found, out / "stability.svg")
-    if lying is not None:
-        sections.append(landscape_section(lying))
-        write_matrix(lying.names, matrices_of(lying), out / "solutions.svg")
+    sections = [stability_section(found), *([] if lying is None else [landscape_section(lying)])]
+    for section in sections:
+        for picture in section.pictures.values():
+            write_atomically(out / f"{section.key}.svg", picture)
     return write_report([], [], out, title="Is training stable?", command=command, task=labels, sections=sections)
 
 

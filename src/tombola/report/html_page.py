@@ -91,7 +91,7 @@ def render(
             sanity_tables=sanity_tables,
             ranking_tables=ranking_tables,
             rankings=study.rankings,
-            further=[(own, own.pictures or {}) for own in sections],
+            further=sections,
             data_address=data_address,
             interval_text=interval_text,
             figures=drawn,

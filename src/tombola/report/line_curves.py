@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import fmean
 
 import altair as alt
 import vl_convert
 
 from tombola.connectivity import Stability
-from tombola.files import write_atomically
 from tombola.report.charts import specification
 from tombola.report.theme import LIGHT, vega_config
-
-
-def write_lines(found: Stability, path: Path) -> None:
-    """Write the picture of `lines_picture`.
-
-    Args:
-        found: the lines.
-        path: the file to write.
-    """
-    write_atomically(path, lines_picture(found))
 
 
 def lines_picture(found: Stability) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -23,4 +24,4 @@ class Section:
     paragraphs: tuple[str, ...]
     head: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-    pictures: dict[str, str] | None = None
+    pictures: Mapping[str, str] = field(default_factory=dict)
