@@ -14,7 +14,7 @@ from tombola.errors import TombolaError
 from tombola.files import held
 from tombola.methods import Method, OneShot
 from tombola.registry import METHODS
-from tombola.studies import Engine, search
+from tombola.studies import Engine, search, task_words
 from tombola.tickets import Seed, Ticket
 from tombola.training import Run, Task, bars
 
@@ -88,10 +88,9 @@ def _that_rewinds(subject: Ticket | Method, name: str, point: str) -> str:
 def _typed(subject: Ticket | Method, words: Sequence[str]) -> list[str]:
     """What the command must say that was not typed: the density, and of a ticket the task that its file names."""
     said = {"density": f"{subject.density:.4g}"}
-    if isinstance(subject, Ticket):
-        said |= {name: str(value) for name, value in subject.provenance.task.items()}
+    said |= subject.provenance.task if isinstance(subject, Ticket) else {}
     given = {word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")}
-    return [word for name, value in said.items() if name not in given for word in (f"--{name}", value)]
+    return task_words({name: value for name, value in said.items() if name not in given})
 
 
 def _command(name: str, words: Sequence[str], earliest: Point) -> str:

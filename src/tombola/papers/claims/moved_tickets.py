@@ -69,8 +69,9 @@ class MovedTickets:
         return (
             f"{self.model} at width {self.width:g} on {self.data}, {self.epochs} epochs of batches of {self.batch}, "
             f"SGD (momentum 0.9, learning rate {self.lr:g} with cosine decay). {self.rounds} rounds of pruning by "
-            f"magnitude to density {self.density:g}, rewound to {' and to '.join(self.rewinds)}. Own: the "
-            "ticket where it was found. Matched: its mask on another initialisation (or the same step of training from "
-            "there), moved with its units, which were matched by their activations. Unmatched: the same without moving the "
-            "mask. Test accuracy; the barrier is that of the test error between the two dense networks, on a line of 15 points."
+            f"magnitude to density {self.density:g}, rewound to {' and to '.join(self.rewinds)}. Own: the ticket where "
+            "it was found. Matched: its mask on another initialisation (or the same step of training from there), "
+            "moved with its units, which were matched by their activations. Unmatched: the same without moving the "
+            "mask. Test accuracy; the barrier is that of the test error between the two dense networks, on a line of "
+            "15 points."
         )
