@@ -1,6 +1,7 @@
 """Lines between networks, copies from one point, and masks compared."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -189,8 +190,7 @@ def test_the_command(tmp_path, capsys):
     assert printed == json.loads((tmp_path / "s" / "stability.json").read_text())
     assert [point["step"] for point in printed["points"]] == [0, 5]
     assert "trained from" in (tmp_path / "s" / "stability.svg").read_text()
-    assert main(words) == 0
-    assert "Training from the initialisation is" in capsys.readouterr().out
+    assert "data:image/svg+xml;base64," in (tmp_path / "s" / "stability.html").read_text()
     (tmp_path / "s" / "stability.json").write_text("mine")
     assert main(words) == 2
     assert "was not written by Tombola" in capsys.readouterr().err
@@ -204,6 +204,33 @@ def test_check_explains_why_a_ticket_does_not_win(tmp_path, capsys):
     assert told["verdicts"][0]["wins"] is None
     assert told["explanation"]["points"][0]["step"] == 0
     assert told["explanation"]["sentence"].startswith("Training from the initialisation is")
+    assert '<section id="stability">' in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        (tb.method("imp"), "imp"),
+        (tb.method("concrete-ticket-search"), "concrete-ticket-search"),
+        (tb.method("snip"), "imp"),
+        (tb.method("rigl"), "imp"),
+    ],
+)
+def test_the_advised_method_is_the_tickets_own_if_it_rewinds_to_steps(subject, name):
+    from tombola.cli.explain import _that_rewinds
+
+    assert _that_rewinds(subject, next(own for own in tb.METHODS if tb.METHODS[own] == subject), "40it") == name
+    mask = tb.Mask({"w": tb.tickets.mask.Bits((1,), b"\x80")})
+    provenance = tb.tickets.Provenance(method=tb.methods.label_of(subject))
+    assert _that_rewinds(tb.Ticket(mask, tb.tickets.Seed(0, ""), provenance=provenance), "runs/x", "40it") == name
+
+
+def test_what_was_not_typed_is_said_by_the_ticket():
+    from tombola.cli.explain import _typed
+
+    ticket = tb.find(toy_task(plain), tb.OneShot(density=0.5), progress=False)
+    ticket = replace(ticket, provenance=replace(ticket.provenance, task={"data": "digits", "recipe.lr": "0.5"}))
+    assert _typed(ticket, ["--data", "mnist1d"]) == ["--density", "0.5", "--recipe.lr", "0.5"]
 
 
 def test_the_advised_command_rewinds_to_a_measured_point():

@@ -29,7 +29,7 @@ PICTURES = (
 )
 PICTURES += ("stability", "solutions", "growth", "bounds", "network", "boundary", "rates", "pruned")
 """What the pictures beside a report are called."""
-PAGES = ("report.html", "sparsest.html", "enough.html")
+PAGES = ("report.html", "sparsest.html", "enough.html", "stability.html")
 STUDIES = {
     "study.json": (b'{"format":', b'{"results":'),
     "sparsest.json": (b'{"sentence":',),

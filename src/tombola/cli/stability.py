@@ -25,6 +25,8 @@ from tombola.studies import at_size, default_options, make_task, method_named
 from tombola.tickets import Ticket
 from tombola.training import Run, bars, chosen_device
 
+TITLE = "Is training stable?"
+
 
 @dataclass(frozen=True)
 class StabilityOptions:
@@ -136,7 +138,9 @@ def _write_report(found: Stability, lying: Landscape | None, out: Path, command:
     for section in sections:
         for picture in section.pictures.values():
             write_atomically(out / f"{section.key}.svg", picture)
-    return write_report([], [], out, title="Is training stable?", command=command, task=labels, sections=sections)
+    return write_report(
+        [], [], out, title="Is training stable?", command=command, task=labels, sections=sections, page="stability.html"
+    )
 
 
 def _landscape_table(found: Landscape) -> Table:

@@ -38,8 +38,9 @@ def write_report(
     checks: Sequence[Sanity] = (),
     rankings: Sequence[Ranking] = (),
     sections: Sequence[Section] = (),
+    page: str = "report.html",
 ) -> Path:
-    """Write report.html, and its charts as PNG files, into a folder.
+    """Write the page, and its charts as PNG files, into a folder.
 
     Args:
         results: of all runs.
@@ -51,17 +52,18 @@ def write_report(
         checks: the sanity checks that were made.
         rankings: of the methods against each other.
         sections: what was measured beside the runs.
+        page: the name of the page's file.
 
     Returns:
         The path of the page.
     """
     study = GatheredArms.of(results, verdicts, checks, rankings)
     charts = figures(study)
-    page = Path(folder) / "report.html"
-    write_atomically(page, render(study, charts, title=title, command=command, task=task, sections=sections))
+    path = Path(folder) / page
+    write_atomically(path, render(study, charts, title=title, command=command, task=task, sections=sections))
     for name, png in (pictures(study, charts) if results else {}).items():
-        write_atomically(page.with_name(name), png)
-    return page
+        write_atomically(path.with_name(name), png)
+    return path
 
 
 def render(

@@ -83,7 +83,9 @@ def _fixed(found: list[Symmetry], wiring: Wiring, modules: Mapping[str, nn.Modul
             if (own, dim) != ("weight", 1)
         ):
             continue
-        fixed[name] = wiring.lost.get(name) or reason or "its outputs are tied to what cannot move"
+        lost = wiring.lost.get(name)
+        tied = f"they reach '{lost}', where they cannot be followed" if lost else "they are tied to what cannot move"
+        fixed[name] = reason or tied
     return fixed
 
 
