@@ -219,9 +219,9 @@ def test_check_explains_why_a_ticket_does_not_win(tmp_path, capsys):
 def test_the_advised_method_is_the_tickets_own_if_it_rewinds_to_steps(subject, name):
     from tombola.cli.explain import _that_rewinds
 
-    assert _that_rewinds(subject, next(own for own in tb.METHODS if tb.METHODS[own] == subject), "40it") == name
+    assert _that_rewinds(tb.method(subject), subject, "40it") == name
     mask = tb.Mask({"w": tb.tickets.mask.Bits((1,), b"\x80")})
-    provenance = tb.tickets.Provenance(method=tb.methods.label_of(subject))
+    provenance = tb.tickets.Provenance(method=subject)
     assert _that_rewinds(tb.Ticket(mask, tb.tickets.Seed(0, ""), provenance=provenance), "runs/x", "40it") == name
 
 

@@ -139,7 +139,7 @@ def _write_report(found: Stability, lying: Landscape | None, out: Path, command:
         for picture in section.pictures.values():
             write_atomically(out / f"{section.key}.svg", picture)
     return write_report(
-        [], [], out, title="Is training stable?", command=command, task=labels, sections=sections, page="stability.html"
+        [], [], out, title=TITLE, command=command, task=labels, sections=sections, page="stability.html"
     )
 
 
