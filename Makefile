@@ -2,6 +2,9 @@
 PYTHON ?= python3
 INSTALL = install --quiet --disable-pip-version-check -c constraints.txt
 
+# Tests start many processes, which compile the package once and not each time.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test lint slow integrations networks docs bench clean
 .DELETE_ON_ERROR:
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load as load_tensors
-from warm import Ended, limit_memory, on_two_cores, part_of, run
+from warm import Ended, limit_memory, on_two_cores, part_of, preload, run
 
 from tombola.tickets.ticket_file import write_file
 from tombola.training.checkpoint import DIGEST, MAGIC
@@ -272,6 +272,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as top:
         root = Path(top) / "cases"
         root.mkdir()
+        preload(["compare", "random", "--densities", "0.5", "--seeds", "1", *TINY, "--out", "t"])
+        preload(["robustness", "snip", "--density", "0.5", "--seeds", "1", *TINY, "--out", "t"])
         _prepare(root)
         _BASE = _must(run(["methods"], root / "whole-result")).memory
         kinds = [options.only] if options.only else list(COUNTS)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from warm import Ended, end, on_two_cores, part_of, run, start
+from warm import Ended, end, on_two_cores, part_of, preload, run, start
 
 import tombola as tb
 
@@ -220,6 +220,8 @@ class Trial:
 def trials(root: Path) -> list[Trial]:
     """All disturbances, after each command ran undisturbed."""
     drawn, found = random.Random(0), []
+    for name in ("compare", "sparsest", "claims"):
+        preload(COMMANDS[name])
     for name, words in {**COMMANDS, **METHODS}.items():
         folder, points = root / f"whole-{name}", root / f"points-{name}"
         folder.mkdir()

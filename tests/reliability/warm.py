@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,30 @@ from tombola.training import checkpoint
 for command in tombola.cli.COMMANDS:
     importlib.import_module(f"tombola.cli.{command}")
 torch.set_num_threads(1)
+
+
+def preload(words: list[str]) -> None:
+    """Import here what a command imports when it runs, so that no process does it again.
+
+    The command itself runs in a process of its own: a process in which autograd has run cannot be forked.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        names = Path(folder) / "imported"
+
+        def tell_at_the_end() -> None:
+            leave = os._exit
+
+            def told(status: int) -> None:
+                names.write_text("\n".join(sys.modules))
+                leave(status)
+
+            os._exit = told
+
+        ended = run(words, Path(folder) / "run", tell_at_the_end)
+        assert ended.status == 0, ended.err
+        for name in names.read_text().splitlines():
+            with contextlib.suppress(Exception):  # Some can only be imported by the module that holds them.
+                importlib.import_module(name)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from tombola.structure import prunable
 from tombola.tickets import digest_of, tensors_of
 from tombola.zoo import MODELS, data, model
 
-VISION = [name for name in MODELS if name != "minilm"]
+NAMES = [name for name in MODELS if name != "minilm"]
+DEEPER = ("vgg16", "resnet32", "resnet44", "resnet56", "resnet110", "preresnet56", "preresnet110", "preresnet18")
+"""They are built as shallower ones are."""
+VISION = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEPER else []) for name in NAMES]
 IMAGES = [(3, 32, 32), (1, 28, 28), (1, 14, 14), (1, 8, 8)]
 
 
@@ -112,7 +115,7 @@ def test_models_take_the_papers_flops(name, millions):
     assert counter.get_total_flops() / 1e6 == pytest.approx(millions, abs=0.01)
 
 
-@pytest.mark.parametrize("name", [name for name in VISION if not name.endswith("110")])
+@pytest.mark.parametrize("name", VISION)
 def test_width_scales_hidden_units_only(name):
     shape = (3, 16, 16)
     sizes = [weights_in(model(name, shape, 10, width)()) for width in (0.1, 0.5, 1.0)]
@@ -151,7 +154,7 @@ def test_a_batch_of_one_gives_what_a_larger_batch_gives(name):
         assert torch.allclose(net(inputs[:1]), net(inputs)[:1], atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in VISION if name not in ("lenet-300-100", "spiral-mlp", "two-layer")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("lenet-300-100", "spiral-mlp", "two-layer")])
 @pytest.mark.parametrize(("shape", "says"), [((1, 40), "(channels, height, width)"), ((1, 1, 1), "at least")])
 def test_inputs_that_a_model_cannot_take_are_refused_at_once(name, shape, says):
     with pytest.raises(TombolaError, match=re.escape(says)) as caught:

@@ -172,7 +172,7 @@ def _say(text: str) -> None:
 def _help() -> str:
     groups = "\n\n".join(
         f"{title}:\n"
-        + "\n".join(f"  {f'{name} {operands}':<27}{summary}" for name, (operands, summary) in commands.items())
+        + "\n".join(f"  {f'{name} {operands}':<31}{summary}" for name, (operands, summary) in commands.items())
         for title, commands in GROUPS.items()
     )
     return (

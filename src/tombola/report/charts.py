@@ -239,8 +239,11 @@ def empty_chart(text: str) -> alt.Chart:
 
 
 def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    """A chart as plain JSON, without Altair's settings (the page has its own) and the schema's address."""
-    return {key: value for key, value in chart.to_dict().items() if key not in ("config", "$schema")}
+    """A chart as plain JSON, without Altair's settings (the page has its own) and the schema's address.
+
+    It is not validated, which would take half of a report's time: the drawn page is tested.
+    """
+    return {key: value for key, value in chart.to_dict(validate=False).items() if key not in ("config", "$schema")}
 
 
 def _round_shares(least: float) -> list[float]:

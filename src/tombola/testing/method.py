@@ -240,7 +240,8 @@ def _check_training(ticket: Ticket, task: Task, device: torch.device) -> None:
     model = start_of(task, ticket, 0).to(device)
     Run(0, device=device).stage("train", task, model, attached=ticket, observers=[DeadStaysDead(ticket.mask)])
     evaluate(task, model, "test", task.recipe)
-    train(task, ticket, device=device)
+    if ticket.removed:
+        train(task, ticket, device=device)
 
 
 def _check_resume(method: Method, task: SupervisedTask, ticket: Ticket, undisturbed: WatchedRun) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from types import FunctionType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -105,7 +106,7 @@ class SampleFlops:
 def on_a_twin(count: Callable[[nn.Module, Batch], T], task: Task, model: nn.Module, batch: Batch) -> T:
     """Count something on a copy of the model, on the meta device if the model can run there.
 
-    What was counted there is remembered: of a task, the same modules and shapes give the same count.
+    What was counted there is remembered: the same modules and shapes give the same count.
 
     Args:
         count: counts on the copy, which is in training mode, and on the batch, which is on the same device.
@@ -116,7 +117,7 @@ def on_a_twin(count: Callable[[nn.Module, Batch], T], task: Task, model: nn.Modu
     Returns:
         What `count` returns.
     """
-    known, key = remembered(task), (getattr(count, "__qualname__", ""), modules_of(model), _shapes_of(batch))
+    known, key = counted_for(task), (getattr(count, "__qualname__", ""), modules_of(model), _shapes_of(batch))
     if key in known:
         return known[key]
     try:
@@ -135,6 +136,23 @@ def remembered(task: Task) -> dict[Hashable, Any]:
     return _of_task[id(task)]
 
 
+def counted_for(task: Task) -> dict[Hashable, Any]:
+    """The counts under a task's forward pass and loss.
+
+    Plain functions do the same in every task. What else they may be is remembered as long as the task lives.
+    """
+    computed_by = (task.forward, task.loss)
+    if not all(isinstance(part, FunctionType) and part.__closure__ is None for part in computed_by):
+        return remembered(task)
+    known = _of_functions.setdefault(computed_by, {})
+    if len(known) > MOST_COUNTS:
+        known.clear()
+    return known
+
+
+MOST_COUNTS = 100
+"""How many are kept of one forward pass and loss."""
+_of_functions: dict[Hashable, dict[Hashable, Any]] = {}
 _of_task: dict[int, dict[Hashable, Any]] = {}
 
 
@@ -149,7 +167,9 @@ def modules_of(model: nn.Module) -> Hashable:
 
 
 def _is_setting(name: str, value: Any) -> bool:
-    return isinstance(value, int | float | str | tuple | None) and name != "training"
+    if isinstance(value, list | set | dict):
+        return all(_is_setting("", part) for part in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int | float | str | tuple | FunctionType | None) and name != "training"
 
 
 def _shapes_of(value: Any) -> Hashable:
