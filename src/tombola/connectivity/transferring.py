@@ -9,30 +9,29 @@ from typing import Any
 import torch
 from torch import nn
 
+from tombola.connectivity.dense_pair import (
+    check_moves,
+    other_network,
+    own_network,
+    own_seed_of,
+    point_of,
+    start_there,
+    train_dense,
+)
 from tombola.connectivity.lines import POINTS, Ends, Line, barrier, check_lines
 from tombola.connectivity.mask_overlap import overlap
 from tombola.connectivity.matching import By, Matching, check_alike, match
 from tombola.connectivity.moved_units import removed_after
-from tombola.errors import TombolaError
-from tombola.tickets import Provenance, Seed, Ticket, Values, digest_of, tensors_of
+from tombola.tickets import Provenance, Ticket
 from tombola.training import (
     Cost,
-    Member,
     Run,
-    Snapshot,
     Split,
-    Step,
     Task,
     agreed_device,
     bars,
     check_first_batch,
-    fingerprint,
-    start_of,
 )
-from tombola.training.ensemble.member import fingerprint_of
-
-BEGINNING = ("init", "given", "0it", "0ep")
-"""What values are called that no training went into."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,29 +131,29 @@ def transfer(
         (True, 1)
     """
     check_lines(points, (split,), ("anew",))
-    own_seed = _own_seed(ticket, source)
-    _check(ticket, to)
+    own_seed = own_seed_of(ticket, source)
+    check_moves(ticket, to)
     device = agreed_device(device, None if run is None else run.device)
     if run is None:
         with bars() as shown:
             run = Run(0, device=device, bars=shown)
             return transfer(task, ticket, to, by=by, source=source, points=points, split=split, run=run)
     check_first_batch(task, 0 if own_seed is None else own_seed, run.device)
-    first, second = _first(task, ticket, own_seed), _second(task, ticket, to)
+    first, second = own_network(task, ticket, own_seed), other_network(task, ticket, to)
     check_alike(first, second)
-    start = ticket.start if to == own_seed and isinstance(to, int) else _start(ticket, to, second)
+    start = ticket.start if to == own_seed and isinstance(to, int) else start_there(ticket, to, second)
     costs = []
     with run.bars.track("dense networks", 1 + (source is None)) as tick:
         if source is None:
             assert own_seed is not None
-            first, _, cost = _trained(task, first, own_seed, "", run)
+            first, _, cost = train_dense(task, first, own_seed, "", run)
             costs.append(cost)
             tick("from its own initialisation")
         else:
             check_alike(source, first)
             first = source.to(run.device)
         order = to if isinstance(to, int) else 0 if own_seed is None else own_seed
-        second, values, cost = _trained(task, second, order, _point(ticket), run)
+        second, values, cost = train_dense(task, second, order, point_of(ticket), run)
         costs.append(cost)
         tick("from the other")
     matching = match(task, first, second, by=by)
@@ -169,94 +168,6 @@ def transfer(
         for one in (first, matching.network(first))
     ]
     return Transfer(carried, unmatched, matching, (lines[0], lines[1]), (own_seed, seed), cost)
-
-
-def _own_seed(ticket: Ticket, source: nn.Module | None) -> int | None:
-    """The seed of the dense network that the mask is of."""
-    seed = ticket.provenance.seed
-    if seed is None and isinstance(ticket.start, Seed):
-        seed = ticket.start.seed
-    if seed is None and source is None:
-        raise TombolaError(
-            "the ticket does not say from which seed its network was built; give source=, the trained dense network "
-            "that it was found on"
-        )
-    return seed
-
-
-def _check(ticket: Ticket, to: int | nn.Module) -> None:
-    if isinstance(to, bool) or not isinstance(to, int | nn.Module) or (isinstance(to, int) and to < 0):
-        raise TombolaError(f"to is {to!r}; give the seed of another initialisation, as 1, or a network")
-    start = ticket.start
-    if isinstance(start, Seed):
-        return
-    if start.what == "end" and "start" in ticket.recipe:
-        raise TombolaError(
-            "the ticket is a network that its method has trained to the end, so that nothing would train it on the "
-            "other initialisation; transfer one that trains, as with end='init' or of `imp`"
-        )
-    if start.what not in ("end", *BEGINNING):
-        try:
-            Step.parse(start.what)
-        except TombolaError as error:
-            raise TombolaError(
-                f"the ticket starts from values that its method made for its own network ('{start.what}'), and no "
-                "training of another network leads to such; transfer a ticket that starts from an initialisation or a "
-                "step of the dense training"
-            ) from error
-
-
-def _first(task: Task, ticket: Ticket, seed: int | None) -> nn.Module:
-    """The network at the ticket's own initialisation."""
-    start = ticket.start
-    if isinstance(start, Seed) and start.seed == seed:
-        return start_of(task, ticket, start.seed)
-    start_of(task, ticket, 0 if seed is None else seed)  # says whether the ticket fits
-    return task.build(0 if seed is None else seed)
-
-
-def _second(task: Task, ticket: Ticket, to: int | nn.Module) -> nn.Module:
-    """The network at the other initialisation; what a ticket replaces its weights by is drawn there too."""
-    start = ticket.start
-    if isinstance(to, int):
-        model = task.build(to)
-        if isinstance(start, Seed):
-            Seed.of(model, to, start.weights, ticket.mask, ticket.held)
-        return model
-    if isinstance(start, Seed) and start.weights != "own":
-        raise TombolaError(f"the ticket starts from {start.weights} weights, which are drawn from a seed; give to=1")
-    model = task.build(0)
-    check_alike(to, model)
-    model.load_state_dict(to.state_dict())
-    return model
-
-
-def _start(ticket: Ticket, to: int | nn.Module, second: nn.Module) -> Seed | Values | None:
-    """From what the ticket trains there; None if that is a point of the dense training."""
-    start = ticket.start
-    if isinstance(start, Seed):
-        if isinstance(to, int):
-            return Seed(to, digest_of(tensors_of(second)), start.weights)
-        return Values(tensors_of(second), "given")
-    return Values(tensors_of(second), start.what) if start.what in BEGINNING else None
-
-
-def _point(ticket: Ticket) -> str:
-    """The point of the dense training from which the ticket trains: a step, "end", or nothing for its beginning."""
-    start = ticket.start
-    return "" if isinstance(start, Seed) or start.what in BEGINNING else start.what
-
-
-def _trained(task: Task, model: nn.Module, seed: int, point: str, run: Run) -> tuple[nn.Module, Values, Cost]:
-    """The dense network trained from these values, and the values at a point of that training."""
-    settings = [fingerprint_of(task, [Member(seed)]), digest_of(tensors_of(model)), seed, point]
-    part = run.part(f"dense-{fingerprint(settings)}", seed)
-    snapshots = [Snapshot(Step.parse(point))] if point not in ("", "end") else []
-    model.to(run.device)
-    fit = part.stage("dense", task, model, observers=snapshots)
-    if snapshots:
-        return model, Values(snapshots[0].taken, point, snapshots[0].epochs_spent), fit.cost
-    return model, Values(tensors_of(model), "end", task.recipe.epochs), fit.cost
 
 
 def _provenance(ticket: Ticket, seed: int | None, by: str, cost: Cost) -> Provenance:
