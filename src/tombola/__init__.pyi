@@ -6,7 +6,7 @@ from .methods import EarlyBird, GemMiner, Iterative, OneShot, Worm, find, method
 from .registry import METHODS
 from .shrinking import load_small, shrink
 from .structure import Channels, Prunable
-from .studies import Engine, Result, RunSpec, Store, Study, check, compare, execute, sanity
+from .studies import Engine, RunSpec, Store, Study, check, compare, execute, sanity
 from .tickets import Mask, Ticket, attach, select
 from .training import Recipe, Run, SupervisedTask, Task, train
 
@@ -23,7 +23,6 @@ __all__ = [
     "OneShot",
     "Prunable",
     "Recipe",
-    "Result",
     "Run",
     "RunSpec",
     "Store",
