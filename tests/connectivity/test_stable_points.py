@@ -182,6 +182,7 @@ def test_the_barrier_is_the_worst_point_against_the_mean_of_the_ends():
     assert Line("test", "none", (0.8, 0.2, 0.6), (0.0, 1.0, 0.5), 10).barrier == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     words = ["stability", "dense", "--data", "digits", "--recipe.epochs", "1", "--at", "0it", "5it"]
     words += ["--points", "3", "--device", "cpu", "--out", str(tmp_path / "s")]

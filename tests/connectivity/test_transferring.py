@@ -28,7 +28,9 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("fresh", "trained weights"))) for name in METHODS]
+)
 def test_to_its_own_seed_a_ticket_stays_and_to_another_each_layer_keeps_as_many(name):
     ticket = tb.find(TASK, METHODS[name], seed=3)
     assert tb.transfer(TASK, ticket, 3, points=3).ticket.digest == ticket.digest
