@@ -61,7 +61,7 @@ def write_report(
     charts = figures(study)
     path = Path(folder) / page
     write_atomically(path, render(study, charts, title=title, command=command, task=task, sections=sections))
-    for name, png in (pictures(study, charts) if results else {}).items():
+    for name, png in (pictures(study, charts) if results or not sections else {}).items():
         write_atomically(path.with_name(name), png)
     return path
 
