@@ -14,13 +14,39 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import blocks, data, ensemble, greedy, optimizers, scores, search, shrinking, sparse, spiral, steps
+from benchmarks import (
+    blocks,
+    data,
+    ensemble,
+    greedy,
+    optimizers,
+    scores,
+    search,
+    shrinking,
+    sparse,
+    spiral,
+    steps,
+    studies,
+)
 from benchmarks.measure import Figure
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PARTS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (steps, optimizers, data, scores, search, shrinking, blocks, sparse, ensemble, spiral, greedy)
+    for module in (
+        steps,
+        optimizers,
+        data,
+        scores,
+        search,
+        shrinking,
+        blocks,
+        sparse,
+        ensemble,
+        spiral,
+        greedy,
+        studies,
+    )
 }
 NOISY = 0.15
 """The spread between quartiles from which a figure is not to be trusted."""

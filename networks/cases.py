@@ -115,9 +115,11 @@ def masked_copy(model: Any, mask: Any) -> Any:
     return twin
 
 
-def as_double(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in float64 if it holds floating-point numbers."""
-    return tensor.double() if tensor.is_floating_point() else tensor
+def as_double(inputs: Any) -> Any:
+    """A tensor, or a dictionary of them, in float64 where they hold floating-point numbers."""
+    if isinstance(inputs, dict):
+        return {name: as_double(own) for name, own in inputs.items()}
+    return inputs.double() if inputs.is_floating_point() else inputs
 
 
 def gap_between(one: Any, other: Any, inputs: Any) -> float:
@@ -125,9 +127,8 @@ def gap_between(one: Any, other: Any, inputs: Any) -> float:
 
     def run(model: Any) -> Any:
         twin = copy.deepcopy(model).double().eval()
-        given = {k: as_double(v) for k, v in inputs.items()} if isinstance(inputs, dict) else as_double(inputs)
         with torch.no_grad():
-            return main_of(call(twin, given))
+            return main_of(call(twin, as_double(inputs)))
 
     a, b = run(one), run(other)
     return float("inf") if a.shape != b.shape else float((a - b).abs().max() / a.abs().max().clamp(min=1e-30))

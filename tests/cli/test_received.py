@@ -278,14 +278,26 @@ def test_damaged_checkpoints_are_set_aside_and_the_end_is_the_same(capsys, monke
     assert not Path("t/stages").exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [
-        (signal.SIGTERM, 143),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
-    ],
+SIGNALS = pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 )
+
+
+@SIGNALS
+def test_a_signal_is_one_sentence_and_a_status(number, status):
+    """Of a command that only waits: what stands for it imports no torch."""
+    program = (
+        "import sys, types, signal; command = types.ModuleType('tombola.cli.find'); "
+        f"command.run = lambda words: signal.raise_signal({int(number)}); sys.modules['tombola.cli.find'] = command; "
+        "sys.argv = ['tombola', 'find']; from tombola.cli import main; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stderr.strip() == "tombola: stopped; run the same command again and it goes on where it was"
+
+
+@pytest.mark.slow
+@SIGNALS
 def test_a_signal_ends_as_ctrl_c_does(number, status):
     words = [sys.executable, "-m", "tombola.cli", "find", "imp", "--density", "0.02", "--recipe.epochs", "40"]
     with subprocess.Popen([*words, "--out", "t"], stderr=subprocess.PIPE, text=True) as process:

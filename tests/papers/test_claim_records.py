@@ -11,7 +11,7 @@ import torch
 from tombola.papers.claims import CLAIMS, Measurement, load_records, load_taken
 from tombola.papers.claims.measuring import as_on_record, specs_of
 from tombola.registry import DATA
-from tombola.studies import Serial, digest, executor
+from tombola.studies import Serial, digest
 from tombola.zoo.fashion_mnist import DEBIAN
 
 RECORDS = Path(__file__).parents[2] / "docs" / "claims"
@@ -21,12 +21,11 @@ TRAINED = [name for name in ON_RECORD if name not in MEASURED]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _data_read_once_and_no_first_batch():
-    """Several claims are about the same data, and nothing here trains, so that no first batch needs a look."""
+def _data_read_once():
+    """Several claims are about the same data."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("fashion-mnist", "fashion-mnist-14"):
             patch.setitem(DATA._objects, name, lru_cache(DATA[name]))
-        patch.setattr(executor, "check_first_batch", lambda *_: None)
         yield
 
 

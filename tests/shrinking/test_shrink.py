@@ -474,6 +474,8 @@ def test_wrappers_that_hold_on_to_parameters_and_networks_that_cannot_be_copied_
         tb.shrink(model, mask, example=x)
     monkeypatch.undo()
     model.cache = next(model.parameters()) * 2
+    assert not tb.shrink(model, mask, example=x).cache.requires_grad
+    model.cache = [model.cache]
     with pytest.raises(TombolaError, match="cannot be copied"):
         tb.shrink(model, mask, example=x)
     with pytest.raises(TombolaError, match="cannot be copied"):

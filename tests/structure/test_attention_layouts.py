@@ -58,8 +58,17 @@ def masked(model, mask):
     return twin
 
 
-@pytest.mark.parametrize("own", [PartUnits("head"), PartUnits("neuron"), Blocks(1)], ids=lambda own: own.name)
-@pytest.mark.parametrize("name", DECODERS)
+KINDS = (PartUnits("head"), PartUnits("neuron"), Blocks(1))
+QUICK = [("LlamaForCausalLM", 0), ("Gemma2ForCausalLM", 2), ("GPT2LMHeadModel", 1), ("T5ForConditionalGeneration", 0)]
+"""Grouped queries; caches of two kinds of blocks; transposed layers; a table of biases that all blocks share."""
+CASES = [
+    pytest.param(name, own, id=f"{name}-{own.name}", marks=() if (name, at) in QUICK else pytest.mark.slow)
+    for name in DECODERS
+    for at, own in enumerate(KINDS)
+]
+
+
+@pytest.mark.parametrize(("name", "own"), CASES)
 def test_a_smaller_decoder_generates_what_its_masked_twin_does(name, own):
     model, x = decoder(name)
     mask = ticket_of(own, model, lambda net: logits(net, x))

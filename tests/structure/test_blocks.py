@@ -80,7 +80,7 @@ def test_the_first_blocks_to_go_take_32_filters_each():
 @pytest.mark.parametrize(
     "name",
     [
-        "resnet32",
+        pytest.param("resnet32", marks=pytest.mark.slow),
         pytest.param("preresnet56", marks=pytest.mark.slow),
         pytest.param("resnet50", marks=pytest.mark.slow),
         "wrn-28-2",
@@ -136,8 +136,8 @@ def test_tickets_at_initialisation_keep_the_laws_and_train_without_their_blocks(
 
 def test_controls_remove_as_many_blocks_of_each_stage():
     task = toy_task(partial(short_resnet, 4), epochs=1)
-    verdict = tb.check(task, tb.OneShot(granularity=Blocks(3)), seeds=1, controls=("shuffle", "random", "fresh-init"))
-    assert len(verdict.controls) == 3
+    verdict = tb.check(task, tb.OneShot(granularity=Blocks(3)), seeds=1, controls=("shuffle", "random"))
+    assert len(verdict.controls) == 2
 
 
 def test_after_training_with_rewinding():
@@ -163,7 +163,7 @@ class Own(nn.Module):
         (lambda: units_of(zoo.model("vgg11", (3, 8, 8), 5)()), "no residual block that could be removed: none gives"),
         (
             lambda: units_of(zoo.model("resnet18", (3, 8, 8), 5)(), Blocks()).kept({"layer9": (0,)}),
-            "which has 0 that can go here",
+            "which has no units here",
         ),
         (lambda: residual_blocks(nn.Sequential(Own())), "'0' says that its branch ends in '0.norm', which it does not"),
         (lambda: tb.OneShot(granularity=Blocks(0)), "remove=0 with least=2; give numbers of blocks"),
@@ -178,11 +178,11 @@ def test_bad_input_gets_a_sentence(act, says):
 
 def test_the_command_line_removes_blocks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["--model", "resnet32", "--width", "0.25", "--recipe.epochs", "1", "--recipe.batch", "512", "--out", "run"]
-    assert main(["find", "snip", "--granularity", "block:3", *words]) == 0
+    words = ["--data", "digits", "--model", "resnet20", "--width", "0.25", "--recipe.epochs", "1", "--out", "run"]
+    assert main(["find", "snip", "--granularity", "block:2", *words]) == 0
     assert main(["shrink", "run", "--out", "small"]) == 0
     assert "parameters" in capsys.readouterr().out
-    assert main(["find", "snip", "--granularity", "block:3", "--model", "vgg11", "--width", "0.25"]) == 2
+    assert main(["find", "snip", "--granularity", "block:3", "--data", "digits", "--model", "lenet-300-100"]) == 2
     assert "no residual block" in capsys.readouterr().err
 
 

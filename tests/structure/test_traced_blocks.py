@@ -238,7 +238,9 @@ def test_blocks_that_share_a_layer_stay():
     assert {name for name, layers in branches(in_a_row(one, Basic(4, 4), other)).items() if layers} == {"3"}
 
 
-@pytest.mark.parametrize("name", ["resnet32", "preresnet20", "resnet50", "wrn-28-2", "vit-tiny"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("resnet32", marks=pytest.mark.slow), "preresnet20", "resnet50", "wrn-28-2", "vit-tiny"]
+)
 def test_the_zoo_without_its_declarations_has_the_same_blocks(name, monkeypatch):
     model, images = zoo.model(name, (3, 8, 8), 5, width=0.25)(), torch.randn(2, 3, 8, 8)
     declared = residual_blocks(model)
@@ -267,7 +269,14 @@ def test_a_search_leaves_the_network_as_it_was():
     assert torch.equal(random, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(("build", "free"), [(resnet, 5), (mobile, 4), (partial(Encoder, norm_first=True), 3)])
+@pytest.mark.parametrize(
+    ("build", "free"),
+    [
+        (resnet, 5),
+        pytest.param(mobile, 4, marks=pytest.mark.slow),
+        pytest.param(partial(Encoder, norm_first=True), 3, marks=pytest.mark.slow),
+    ],
+)
 def test_a_ticket_of_a_network_of_yours_is_the_one_whose_blocks_add_nothing(build, free):
     task = toy_task(build)
     ticket = tb.find(task, tb.OneShot(granularity=Blocks(2, least=1)), progress=False)
@@ -289,7 +298,7 @@ def test_a_ticket_of_a_network_of_yours_is_the_one_whose_blocks_add_nothing(buil
 @pytest.mark.parametrize(
     "score",
     [
-        tb.scores.Snip(),
+        pytest.param(tb.scores.Snip(), marks=pytest.mark.slow),
         pytest.param(tb.scores.RandomBlocks(), marks=pytest.mark.slow),
         pytest.param(tb.scores.OutputDivergence(), marks=pytest.mark.slow),
     ],

@@ -64,8 +64,17 @@ def test_the_parts_of_an_encoder_are_known(name):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["vit-tiny", *ENCODERS])
+QUICK = (("vit-tiny", "head"), ("Bert", "neuron"), ("DistilBert", "head"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=() if (name, kind) in QUICK else pytest.mark.slow)
+        for name in ("vit-tiny", *ENCODERS)
+        for kind in KINDS
+    ],
+)
 def test_the_smaller_transformer_is_the_masked_one_also_after_a_step(name, kind):
     model, x, call = network(name)
     mask = mask_of(PartUnits(kind), model)
@@ -96,7 +105,9 @@ def _step(model, mask, optimizer, x, call):
         optimizer.step()
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name.endswith("Bert") else pytest.mark.slow) for name in ENCODERS]
+)
 def test_an_encoder_says_how_many_heads_it_has_left(name):
     model, x, call = network(name)
     group = parts_of(model)[0 if name == "DistilBert" else 1].takes
@@ -158,14 +169,17 @@ def test_a_frozen_transformer_settles_when_the_window_is_full_and_only_what_is_d
 # Methods
 
 
-@pytest.mark.parametrize(("kind", "own"), [(tb.EarlyBird, PartUnits("neuron")), (tb.Worm, PartUnits("head"))])
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [pytest.param(tb.EarlyBird, PartUnits("neuron"), marks=pytest.mark.slow), (tb.Worm, PartUnits("head"))],
+)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_early_bird_and_worm_keep_the_laws_on_a_transformer(kind, own):
     check_method(kind(0.5, granularity=own, window=2, epsilon=0.3), short_transformer)
 
 
 PAIRS = [(name, PartUnits("head")) for name in WEIGHT_SCORES]
-PAIRS += [(name, own) for name in ("snip", "synflow") for own in (QueryKey(), PartUnits("neuron"), Blocks(least=1))]
+PAIRS += [("snip", own) for own in (QueryKey(), PartUnits("neuron"), Blocks(least=1))]
 
 
 @pytest.mark.parametrize(("score", "own"), PAIRS, ids=lambda own: getattr(own, "name", own))
@@ -173,14 +187,15 @@ PAIRS += [(name, own) for name in ("snip", "synflow") for own in (QueryKey(), Pa
 def test_every_score_goes_with_units_of_a_transformer(score, own):
     score = WEIGHT_SCORES[score]
     task = toy_task(partial(short_transformer, 3 if isinstance(own, Blocks) else 2), 1)
-    methods = (
-        tb.OneShot(0.5, score=score, granularity=own, floor=1, rounds=2),
-        tb.Iterative(0.5, score=score, granularity=own, floor=1, count=1),
-    )
-    for method in methods:
-        ticket = tb.find(task, method, progress=False)
-        assert bool(ticket.removed) == (own.name != "query-key")
-        assert 0 < ticket.density < 1
+    method = tb.OneShot(0.5, score=score, granularity=own, floor=1, rounds=2)
+    ticket = tb.find(task, method, progress=False)
+    assert bool(ticket.removed) == (own.name != "query-key")
+    assert 0 < ticket.density < 1
+
+
+def test_heads_are_removed_in_rounds_of_training_too():
+    method = tb.Iterative(0.5, score=tb.scores.Snip(), granularity=PartUnits("head"), floor=1, count=1)
+    assert tb.find(toy_task(short_transformer, 1), method, progress=False).removed
 
 
 class Once(torch.autograd.Function):
@@ -213,11 +228,9 @@ def test_a_ticket_of_heads_or_neurons_trains_as_a_smaller_network(kind):
 
 
 def test_controls_of_such_a_ticket_move_whole_units(tmp_path):
-    task, kind = toy_task(short_transformer), "head"
-    verdict = tb.check(
-        task, tb.OneShot(0.5, granularity=PartUnits(kind), floor=1), seeds=1, controls=("shuffle", "inverted")
-    )
-    assert {own.against for own in verdict.controls} == {"shuffle", "inverted"}
+    task, kind = toy_task(short_transformer, 1), "head"
+    verdict = tb.check(task, tb.OneShot(0.5, granularity=PartUnits(kind), floor=1), seeds=1, controls=("inverted",))
+    assert {own.against for own in verdict.controls} == {"inverted"}
     ticket = tb.find(task, tb.EarlyBird(0.5, granularity=PartUnits(kind), window=2, epsilon=1), progress=False)
     ticket.save(tmp_path / "t.safetensors")
     again = tb.check(task, tb.Ticket.load(tmp_path / "t.safetensors"), seeds=1, controls=("shuffle",))

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tombola import Mask, Prunable, TombolaError, attach, select
-from tombola.structure import Slice, UnitGroup, Units, Weights, prunable
+from tombola.structure import (
+    Blocks,
+    Channels,
+    PartUnits,
+    SeparateChannels,
+    Slice,
+    UnitGroup,
+    Units,
+    Weights,
+    prunable,
+)
 
 
 def one_each(count: int) -> tuple[tuple[int, ...], ...]:
@@ -152,6 +162,46 @@ def test_single_weights_are_their_own_units():
     kept = units.choose(scores, 0.5, scope="global", within=None, floor=0)
     assert units.expand(kept, scores) == kept
     assert units.removed(kept) == {}
+
+
+class TwoLayers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(4, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.fc2(self.fc1(x).relu())
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "size"),
+    [
+        (Channels(), "fc1", 8),
+        (SeparateChannels(), "fc1", 8),
+        (PartUnits("neuron"), "fc2", 8),
+        (Blocks(1, least=1), "", 2),
+    ],
+    ids=lambda own: getattr(own, "name", None),
+)
+def test_units_that_a_network_does_not_have_are_refused(own, name, size):
+    model = nn.Sequential(*(Added() for _ in range(3))) if isinstance(own, Blocks) else TwoLayers()
+    units, parameters = own.units(model, lambda network: network(torch.ones(2, 4))), dict(model.named_parameters())
+    assert units.expand(units.kept({name: (1,)}), parameters).total_kept < units.expand(Mask.of({}), parameters).size
+    bits = torch.tensor([True] * size)
+    for foreign, says in (
+        ({name: bits, "typo": bits}, "no units of the name 'typo'"),
+        ({name: bits[1:]}, f"has {size - 1} of '{name}', and the network has {size} units"),
+    ):
+        with pytest.raises(TombolaError, match=says):
+            units.expand(Mask.of(foreign), parameters)
+    for removed in ({"typo": (0,)}, {"typo": ()}, {name: (size,)}, {name: (-1,)}, {name: (0.5,)}):
+        with pytest.raises(TombolaError, match="units are not this network's"):
+            units.kept(removed)
+
+
+class Added(TwoLayers):
+    def forward(self, x):
+        return x + super().forward(x)
 
 
 # What may be pruned

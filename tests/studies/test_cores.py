@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
+from tombola.studies import Processes
 from tombola.studies.core_pool import on_cores
 
 
@@ -27,6 +29,11 @@ def test_all_is_done_in_other_processes_and_what_they_warn_of_is_warned_of_here(
         done = list(on_cores(2, halved, [2, 3, 4]))
     assert sorted(half for half, _ in done) == [1.0, 1.5, 2.0]
     assert os.getpid() not in {process for _, process in done}
+
+
+def test_an_executor_of_processes_maps_there():
+    made = dict(Processes(2, torch.device("cpu")).map(pow, [2, 3], [3, 2]))
+    assert made == {0: 8, 1: 9}
 
 
 def test_on_one_core_it_is_done_here():
@@ -69,7 +76,7 @@ def test_processes_end_when_nobody_asks_for_more(tmp_path):
         assert not process.is_alive()
 
 
-@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("cores", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_fails_there_fails_here(cores):
     with pytest.raises(ValueError, match="nothing to halve"):
         list(on_cores(cores, halved, [2, -2]))

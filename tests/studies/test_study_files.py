@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import tombola as tb
 from tombola.cli import main
 from tombola.files import held
 from tombola.studies import (
+    PAUSE,
     PLAN,
     STOP,
     Processes,
@@ -76,7 +78,7 @@ def test_a_file_says_tasks_times_recipes_methods_and_sizes(here):
     (here / "a.toml").write_text(FILE + "[[recipes]]\nlr = 0.1\n[[recipes]]\nlr = 0.2\n")
     file = StudyFile.read(here / "a.toml")
     assert [(own.width, own.recipe.epochs, own.recipe.lr) for own in file.options()] == [(0.1, 1, 0.1), (0.1, 1, 0.2)]
-    (first, _) = file.comparisons()
+    (first, _) = file.grids()
     assert [(label, method.density) for label, method in first.subjects] == [("snip", 0.5), ("snip", 0.2)]
 
 
@@ -96,7 +98,7 @@ def test_a_file_says_tasks_times_recipes_methods_and_sizes(here):
 def test_what_no_study_can_say_is_refused_with_its_place(here, said, instead, words):
     (here / "a.toml").write_text(FILE.replace(said, instead))
     with pytest.raises(tb.TombolaError, match=words):
-        StudyFile.read(here / "a.toml").comparisons()
+        StudyFile.read(here / "a.toml").grids()
 
 
 def test_a_run_that_another_process_holds_is_passed_over_and_taken_when_it_lets_go(here):
@@ -132,7 +134,7 @@ def test_pieces_are_the_same_whatever_is_finished(here):
     assert [run.folder.path for run in again.runs] == [run.folder.path for run in chunk.runs]
 
 
-def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_again(here, capsys):
+def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_again(here, capsys, monkeypatch):
     modules(
         here,
         bad="def score(model, batches=(), loss=None, **own):\n    print('seen')\n    raise RuntimeError('no luck')\n",
@@ -148,13 +150,13 @@ def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_agai
     log = (here / "runs" / "a" / failed["run"] / "tombola.log").read_text()
     assert "seen" in log
     assert "Traceback" in log
-    modules(
-        here,
-        bad="import torch\ndef score(model, batches=(), loss=None, **own):\n    return None\n",
-    )
+    monkeypatch.setattr("tombola.cli.study.written", lambda study, *_: (study, Path("seen above")))
     assert main(words) == 3
-    assert main([*words, "--retry", "failed"]) in (0, 3)
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["retried"] <= 1
+    assert json.loads(capsys.readouterr().out)["retried"] == 0
+    assert log.count("no luck") == (here / "runs" / "a" / failed["run"] / "tombola.log").read_text().count("no luck")
+    assert main([*words, "--retry", "failed"]) == 3
+    assert json.loads(capsys.readouterr().out)["retried"] == 1
+    assert log.count("no luck") < (here / "runs" / "a" / failed["run"] / "tombola.log").read_text().count("no luck")
 
 
 def test_what_hangs_is_ended_at_its_limit(here):
@@ -188,6 +190,66 @@ def test_workers_stop_when_they_are_told_and_when_the_time_is_up(here, capsys):
     (here / "study" / STOP).unlink()
     assert work_as_told(replace(order, until=time.time() - 1)).why == "time"
     assert "end at once" in capsys.readouterr().out
+
+
+def test_a_paused_worker_begins_nothing_until_the_study_is_started_again(here):
+    order = planned(here / "study")
+    assert main(["study", "study", "--pause"]) == 0
+    happened = []
+
+    def let_go():
+        happened.append(("let go", len(list((here / "study").glob("*/*")))))
+        (here / "study" / PAUSE).unlink()
+
+    threading.Timer(0.3, let_go).start()
+    order.worker(order.agenda(), lambda run, outcome: happened.append(("done", run.is_search))).work()
+    assert happened[0] == ("let go", 0)
+    assert len(happened) == 1 + 2 + 5
+
+
+def test_work_that_does_not_react_is_on_record_before_its_process_is_ended(here, monkeypatch):
+    """The end of the process is a file here, for which the work waits that no exception ends."""
+    deaf = (
+        "import time\nfrom pathlib import Path\n"
+        "def score(model, batches=(), loss=None, **own):\n"
+        "    while not Path('ended').exists():\n"
+        "        try:\n            time.sleep(0.01)\n"
+        "        except BaseException:\n            pass\n"
+        "    raise KeyboardInterrupt\n"
+    )
+    modules(here, deaf=deaf)
+    monkeypatch.setattr(watchdog, "GRACE", 0.1)
+    monkeypatch.setattr(watchdog, "_end_process", lambda is_own: Path("ended").touch())
+    with pytest.raises(KeyboardInterrupt):
+        work_as_told(planned(here / "study", FILE.replace('"snip"', '"deaf:score"'), limit=0.1, trust=True))
+    (failed,) = (here / "study").glob("*/failed.json")
+    assert "its process had to be ended" in json.loads(failed.read_text())["reason"]
+
+
+def test_a_first_batch_is_looked_at_only_where_a_run_is_about_to_begin(here, monkeypatch):
+    order = planned(here / "study")
+    work_as_told(order)
+    looks = []
+    monkeypatch.setattr("tombola.studies.agenda.check_first_batch", lambda *own: looks.append(own))
+    assert work_as_told(order).done == 0
+    assert looks == []
+    next((here / "study").glob("snip-*/result.json")).unlink()
+    assert work_as_told(order).done == 1
+    assert looks != []
+
+
+def test_a_file_says_what_is_better_and_its_methods_are_ranked(here):
+    text = FILE.replace('controls = ["shuffle"]', 'controls = []\nbetter = "lower"\nalso = ["loss"]').replace(
+        ", 0.2", ""
+    )
+    order = planned(here / "study", text + '\n[[methods]]\nmethod = "random"\ndensities = [0.5]\n')
+    work_as_told(order)
+    (study,) = list(_looked(order).studies())
+    assert [(own.measure.lower, own.also[0].measure.name) for own in study.verdicts] == [(True, "loss")] * 2
+    (ranked,) = study.rankings
+    assert {place.method for place in ranked.places} == {"snip", "random"}
+    better = min(study.verdicts, key=lambda verdict: verdict.means["ticket"])
+    assert ranked.places[0].method == better.subject
 
 
 def test_a_plan_that_names_code_needs_trust_and_a_folder_without_a_plan_is_no_study(here, capsys):

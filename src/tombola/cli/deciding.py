@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from tombola.evidence import EachSeed, Measure
+from tombola.evidence import EachSeed
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class DecidingOptions:
     also: tuple[str, ...] = ()
     """further measures in which a ticket may not be worse than dense: loss, training-seconds, step-memory,
     calibration-error, latency (seconds a sample), or a metric that `tombola methods metrics` lists"""
-    lower_is_better: bool = False
-    """the task's metric is better the lower it is, as an error"""
+    better: Literal["", "lower", "higher"] = ""
+    """which values of the task's metric are better; if not given, of a metric of yours what its name says"""
 
     def arguments(self, seeds: int | None, usual: int) -> Mapping[str, Any]:
         """What `compare` is called with.
@@ -37,5 +37,5 @@ class DecidingOptions:
             "until": "decided" if self.until_decided else "seeds",
             "budget": self.budget or None,
             "also": self.also,
-            "measure": Measure("metric", lower=True, share=False) if self.lower_is_better else None,
+            "measure": self.better or None,
         }

@@ -34,6 +34,7 @@ from tombola.studies import (
     Processes,
     StudyFile,
     WorkOrder,
+    check_direction,
     in_words_of_time,
     memory_needed,
     prices,
@@ -103,6 +104,9 @@ def run(words: Sequence[str]) -> int:
     order = _work_order(options, root)
     _plan(options, root)
     agenda = order.agenda()
+    for grid in agenda.grids:
+        check_direction(grid.plan.task, grid.plan.measure)
+    agenda.look_at_tasks()
     if options.dry_run:
         return _price(agenda, options)
     if options.fresh:
@@ -126,7 +130,7 @@ def _order(root: Path, options: StudyOptions) -> int:
     """Leave a word for the study's workers."""
     if not (root / PLAN).exists():
         raise TombolaError(f"{root} holds no study; give its file, and --out if its folder is another one")
-    (root / (STOP if options.stop else PAUSE)).touch()
+    write_atomically(root / (STOP if options.stop else PAUSE), "")
     said = "end at once" if options.stop else "begin nothing new"
     if options.json:
         print_json({"study": str(root), "told": said})
@@ -252,10 +256,10 @@ def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_aga
     title = StudyFile.read(root / PLAN).title or root.name
     answers = []
     for number, study in enumerate(agenda.studies()):
-        labels = dict(getattr(agenda.comparisons[number].task, "labels", {}))
-        own = root if len(agenda.comparisons) == 1 else root / f"report-{number + 1}"
+        labels = dict(getattr(agenda.grids[number].plan.task, "labels", {}))
+        own = root if len(agenda.grids) == 1 else root / f"report-{number + 1}"
         if study.verdicts and not left:
-            heading = title if len(agenda.comparisons) == 1 else f"{title}: {' '.join(labels.values())}"
+            heading = title if len(agenda.grids) == 1 else f"{title}: {' '.join(labels.values())}"
             study, page = written(study, own, heading, command, labels)
             answers.append(answer(study, page))
             if not options.json:

@@ -1,17 +1,19 @@
-"""Method against method: every pair over the same seeds, who cannot be told apart, and the order that follows."""
+"""Method against method: every pair over the same seeds, who was not told apart, and the order that follows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from string import ascii_lowercase
 
 from tombola.errors import TombolaError
 from tombola.evidence.looks import Looks
 from tombola.evidence.measure import ACCURACY, Measure
-from tombola.evidence.statistics import ONE_LOOK, Comparison, grid_step, holm, paired_comparison
+from tombola.evidence.statistics import ONE_LOOK, Comparison, Outcome, grid_step, holm, paired_comparison
+
+_SIGNS: Mapping[Outcome, str] = {"better": " >", "worse": " <", "equivalent": " ≈"}
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,10 @@ class Place:
 
     Args:
         method: what it is called.
-        mean: its measure, mean over seeds.
-        rank: its rank within a seed, mean over seeds; 1 is best.
+        mean: its measure, mean over the seeds that all methods have.
+        rank: its rank within a seed, mean over these seeds; 1 is best.
         cost: of search and training in dense epochs, mean over seeds; None where it is not known.
-        groups: the letters of its groups; two methods that share a letter cannot be told apart.
+        groups: the letters of its groups; two methods that share a letter were not told apart.
     """
 
     method: str
@@ -38,7 +40,7 @@ class Pair:
     """Two methods compared.
 
     Args:
-        method: the first, which has the better mean.
+        method: the first, which has the better mean over the seeds that both have.
         comparison: it minus the second, which is what `against` names.
     """
 
@@ -55,8 +57,8 @@ class Ranking:
         equal_cost: whether the cheaper ones trained for longer, until all had cost the same.
         seeds: that all of them have.
         places: of each method, the best mean first.
-        pairs: every two of them, with Holm's correction for their number.
-        groups: methods that cannot be told apart, each group as large as it can be.
+        pairs: every two of them, over the seeds that both have, with Holm's correction for their number.
+        groups: methods that were not told apart, each group as large as it can be.
         measure: what they are ranked by.
     """
 
@@ -76,11 +78,17 @@ class Ranking:
 
     @property
     def summary(self) -> str:
-        """The order in one line; methods that cannot be told apart from the one before are joined by ≈."""
+        """The order in one line: > before a worse one, ≈ before an equivalent one, a comma where neither was shown."""
         text = self.places[0].method
-        for before, place in zip(self.places, self.places[1:], strict=False):
-            text += f" {'≈' if set(before.groups) & set(place.groups) else '>'} {place.method}"
+        for before, place in pairwise(self.places):
+            text += f"{_SIGNS.get(self._outcome(before.method, place.method), ',')} {place.method}"
         return f"{self.title}: {text}"
+
+    def _outcome(self, method: str, other: str) -> Outcome:
+        """What is shown of a method against another that has a place behind it."""
+        pair = next(own for own in self.pairs if {own.method, own.comparison.against} == {method, other})
+        turned = pair.method != method and _told(pair.comparison)
+        return "worse" if turned else pair.comparison.outcome
 
     @property
     def cheapest_equals(self) -> tuple[str, ...]:
@@ -103,7 +111,7 @@ def ranking(
     measure: Measure = ACCURACY,
     looks: Looks = ONE_LOOK,
 ) -> Ranking:
-    """Compare methods with each other, each pair over the seeds that all of them have.
+    """Compare methods with each other, each pair over the seeds that both have.
 
     Every pair has its own paired t test, as the spreads of methods differ by much (a common variance, as in Tukey's
     test, would not hold). A ranking by ranks of means alone has no power with few seeds (Benavoli, Corani & Mangili,
@@ -130,15 +138,17 @@ def ranking(
     if not seeds:
         raise TombolaError("a ranking needs two methods with a seed in common; give more methods, or the same seeds")
     table = {method: [by_seed[seed] for seed in seeds] for method, by_seed in values.items()}
+    every = [value for by_seed in values.values() for value in by_seed.values()]
     means = {method: math.fsum(row) / len(row) for method, row in table.items()}
     order = sorted(table, key=lambda method: -measure.sign * means[method])
-    step = min(grid_step(value for row in table.values() for value in row), margin) if measure.share else 0.0
-    drawn = list(combinations(order, 2))
-    compared = holm(
-        [paired_comparison(table[a], table[b], b, margin, measure=measure, looks=looks, step=step) for a, b in drawn],
-        looks,
-    )
-    pairs = tuple(Pair(a, own) for (a, _), own in zip(drawn, compared, strict=True))
+    step = min(grid_step(every), margin) if measure.share else 0.0
+    drawn = [_better_first(a, b, values, measure) for a, b in combinations(order, 2)]
+    alone = [
+        paired_comparison(mine, its, other, margin, measure=measure, looks=looks, step=step)
+        for method, other in drawn
+        for mine, its in [_over_shared(values[method], values[other])]
+    ]
+    pairs = tuple(Pair(method, own) for (method, _), own in zip(drawn, holm(alone, looks), strict=True))
     groups = _groups(order, {frozenset((p.method, p.comparison.against)) for p in pairs if _told(p.comparison)})
     letters = {
         method: "".join(_letter(place) for place, group in enumerate(groups) if method in group) for method in order
@@ -161,6 +171,18 @@ def over_all(rankings: Sequence[Mapping[str, Mapping[int, float]]]) -> dict[str,
         name: {seed: math.fsum(values[name][seed] for values in rankings) / len(rankings) for seed in sorted(seeds)}
         for name, seeds in common.items()
     }
+
+
+def _over_shared(mine: Mapping[int, float], its: Mapping[int, float]) -> tuple[list[float], list[float]]:
+    """The numbers of two methods over the seeds that both have, in their order."""
+    shared = sorted(mine.keys() & its.keys())
+    return [mine[seed] for seed in shared], [its[seed] for seed in shared]
+
+
+def _better_first(a: str, b: str, values: Mapping[str, Mapping[int, float]], measure: Measure) -> tuple[str, str]:
+    """Two methods, the one with the better mean over the seeds that both have first; as they are if these agree."""
+    mine, its = _over_shared(values[a], values[b])
+    return (b, a) if measure.sign * (math.fsum(mine) - math.fsum(its)) < 0 else (a, b)
 
 
 def _told(comparison: Comparison) -> bool:

@@ -124,7 +124,9 @@ def set_aside(path: Path, error: DamagedError) -> None:
 
 def unwritable(path: Path, error: OSError, kept: str) -> FileError:
     """The error for a file that could not be written, saying what is kept."""
+    is_refused = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+    mend = "let it be written to" if is_refused else "free some space"
     return FileError(
-        f"could not write {path}: {error.strerror or error}; {kept}, free some space or choose another folder and run "
-        "the same command again"
+        f"could not write {path}: {error.strerror or error}; {kept}, {mend} or choose another folder and run the same "
+        "command again"
     )

@@ -29,6 +29,8 @@ LARGEST = 2**28
 """Bytes of a JSON file that is read."""
 WIDEST = 2**128
 """No integer in a JSON file that is read is larger; each can then be a float, too."""
+ZEROS = str.maketrans("123456789", "000000000")
+"""Makes a run of zeros of an integer: `WIDEST` has 39 digits."""
 DEEPEST = 64
 """Nested lists and objects in a JSON file that is read."""
 
@@ -53,11 +55,9 @@ def strict_json(text: str | bytes) -> Any:
     if len(text) > LARGEST:
         raise ValueError(f"it has {len(text):,} bytes, more than any that Tombola writes")
     try:
-        content = json.loads(text)
-        _check(content, DEEPEST)
+        return _decoded(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    return content
 
 
 def read_as(kind: type[T], content: Any) -> T:
@@ -116,17 +116,40 @@ def as_written(path: Path, parse: Callable[[str], T], mend: str) -> T | None:
         raise DamagedError(f"{path} is damaged ({error}); {mend}") from error
 
 
-def _check(content: Any, depth: int, key: object = None) -> None:
+def _decoded(text: str | bytes) -> Any:
+    """What JSON holds, checked; Python's reader has the words where it is none, and reads what JSON does not know."""
+    text = text.decode() if isinstance(text, bytes) else text
+    try:
+        content = msgspec.json.decode(text)  # which reads no number that is not finite
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        content = json.loads(text)
+    else:
+        if text.count("{") + text.count("[") <= DEEPEST and "0" * 39 not in text.translate(ZEROS):
+            return content
+    _check(content)
+    return content
+
+
+def _check(content: Any) -> None:
     """Refuse what is nested too deep, and numbers that are not finite: Python writes them, though JSON knows none."""
-    if isinstance(content, float) and not (math.isfinite(content) or (math.isinf(content) and key in UNBOUNDED)):
-        raise ValueError(f"it holds the number {content}; every number must be finite")
-    if isinstance(content, int) and abs(content) > WIDEST:
-        raise ValueError("it holds a whole number larger than any that Tombola writes")
-    if isinstance(content, dict | list):
-        if depth == 0:
-            raise ValueError("it is nested too deep")
-        for place, item in content.items() if isinstance(content, dict) else enumerate(content):
-            _check(item, depth - 1, place)
+    level: list[tuple[object, Any]] = [(None, content)]
+    for _ in range(DEEPEST + 1):
+        inner: list[tuple[object, Any]] = []
+        for key, value in level:
+            kind = type(value)
+            if kind is dict:
+                inner += value.items()
+            elif kind is list:
+                inner += enumerate(value)
+            elif kind is float:
+                if not (math.isfinite(value) or (math.isinf(value) and key in UNBOUNDED)):
+                    raise ValueError(f"it holds the number {value}; every number must be finite")
+            elif kind is int and abs(value) > WIDEST:
+                raise ValueError("it holds a whole number larger than any that Tombola writes")
+        if not inner:
+            return
+        level = inner
+    raise ValueError("it is nested too deep")
 
 
 def _in_words(error: str) -> str:

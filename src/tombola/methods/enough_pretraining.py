@@ -17,6 +17,7 @@ from tombola.methods.neuron_selection import check_picks
 from tombola.methods.neuron_tickets import TwoLayerDraw, activations, ticket_of
 from tombola.methods.own_loop import concerned, steps_of
 from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
+from tombola.registry import lower_is_better
 from tombola.scores import Batch, Batches, Forward, Inputs, batch_size, forward, probe_of
 from tombola.structure import Neurons, TwoLayerNetwork
 from tombola.tickets import Optimizers, Ticket, device_of
@@ -53,7 +54,7 @@ class EnoughPretraining:
             decide.
         first: the step of the first ticket.
         growth: the factor from one ticket's step to the next's, above 1.
-        tolerance: how far below the best a ticket's metric may be.
+        tolerance: how much worse than the best a ticket's metric may be.
         patience: how many further tickets must be judged before pre-training counts as enough.
         stop: whether training stops then.
         formula: the paper's, told beside what was measured.
@@ -122,7 +123,7 @@ class EnoughPretraining:
             train: batches whose first examples neurons are picked on; they are read once, now.
             validation: batches on which tickets are judged.
             forward: how to call the model on inputs.
-            metric: a batch's mean, of outputs and targets; larger is better.
+            metric: a batch's mean, of outputs and targets; larger is better, unless its name is that of an error.
         """
         return EnoughWatch(self, model, optimizer, train, validation, forward, metric)
 
@@ -137,7 +138,7 @@ class PretrainingDraws(Observer):
         train: batches with the examples that neurons are picked on.
         validation: batches on which tickets are judged.
         forward: how to call the model on inputs.
-        metric: a batch's mean, of outputs and targets; larger is better.
+        metric: a batch's mean, of outputs and targets; larger is better, unless its name is that of an error.
         examples: how many training examples there are in all, for the formula.
         curve: the draws so far.
         spent: what they cost.
@@ -181,7 +182,7 @@ class PretrainingDraws(Observer):
     @property
     def saturation(self) -> Saturation | None:
         """When tickets stopped getting better, as far as was seen; None before the first."""
-        return saturation(self.curve, self.own.tolerance, self.own.patience)
+        return saturation(self.curve, self.own.tolerance, self.own.patience, bool(lower_is_better(self.metric)))
 
     @property
     def enough(self) -> bool:

@@ -19,6 +19,7 @@ from tombola.methods.greedy_search import ChannelPicks, Goal, Losses, drawn, fir
 from tombola.methods.prefix_cache import PrefixCache
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
+from tombola.registry import lower_is_better
 from tombola.scores import Batch, Forward
 from tombola.structure import ChannelUnits, Granularity, SeparateChannels, Site, fold, silenced_sites, sites_of
 from tombola.tickets import Mask, Provenance, Ticket, Values, attach, put_values, select, tensors_of
@@ -32,6 +33,7 @@ from tombola.training import (
     channels_last,
     half_squared_error,
     length_of,
+    metric_of,
     mixed,
     move,
 )
@@ -192,7 +194,7 @@ class GreedyChannels:
                 return {"metric": mean_metric(task.metric, batches, network)}
 
         whole_metric = run.once("whole", task, model, measured)["metric"]
-        return Goal(whole_metric, self.tolerance, tuple(batches), task.metric)
+        return Goal(whole_metric, self.tolerance, tuple(batches), task.metric, bool(lower_is_better(metric_of(task))))
 
     def _pick(
         self,

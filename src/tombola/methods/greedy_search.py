@@ -44,24 +44,30 @@ class Goal:
 
     Args:
         whole: the metric of the whole network.
-        tolerance: how far below it the layer's metric may be, as a share of it.
+        tolerance: how much worse the layer's metric may be, as a share of it.
         batches: what the metric is taken on.
         of: the metric, of outputs and targets.
+        lower: smaller is better.
     """
 
     whole: float
     tolerance: float
     batches: tuple[Batch, ...]
     of: Callable[[Any, Any], Tensor]
+    lower: bool = False
 
     def near(self, metric: float) -> bool:
         """Whether the metric on the few samples of one step is a reason to look at the batches."""
-        return metric >= self.whole - max(GATE, self.tolerance) * abs(self.whole)
+        return self._sign * metric >= self._sign * self.whole - max(GATE, self.tolerance) * abs(self.whole)
 
     def met(self, network: PrefixCache, factors: Tensor | None = None) -> bool:
         """Whether the metric on the batches is within the tolerance."""
         metric = mean_metric(self.of, self.batches, network, factors)
-        return metric >= self.whole - self.tolerance * abs(self.whole)
+        return self._sign * metric >= self._sign * self.whole - self.tolerance * abs(self.whole)
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.lower else 1
 
 
 def mean_metric(

@@ -49,7 +49,7 @@ class Saturation:
     settled: bool
 
 
-def saturation(curve: Sequence[CurvePoint], tolerance: float, patience: int) -> Saturation | None:
+def saturation(curve: Sequence[CurvePoint], tolerance: float, patience: int, lower: bool = False) -> Saturation | None:
     """The saturation point of a curve; None before there is a draw.
 
     Draws are judged by medians of a draw and its two neighbours, so that one lucky or unlucky draw decides nothing. The
@@ -57,8 +57,9 @@ def saturation(curve: Sequence[CurvePoint], tolerance: float, patience: int) -> 
 
     Args:
         curve: the draws in their order.
-        tolerance: how far below the best a draw may be, in the metric's unit.
+        tolerance: how much worse than the best a draw may be, in the metric's unit.
         patience: how many judged draws must follow for the point to be settled.
+        lower: a smaller metric is better.
 
     Examples:
         >>> metrics = {1: 0.5, 2: 0.7, 4: 0.8, 8: 0.8, 16: 0.8}
@@ -70,8 +71,9 @@ def saturation(curve: Sequence[CurvePoint], tolerance: float, patience: int) -> 
         return None
     medians = [median(point.ticket for point in curve[index - 1 : index + 2]) for index in range(1, len(curve) - 1)]
     smoothed = [curve[0].ticket, *medians]
-    best = max(smoothed)
-    first = next(index for index, metric in enumerate(smoothed) if metric >= best - tolerance)
+    sign = -1 if lower else 1
+    best = max(smoothed, key=lambda metric: sign * metric)
+    first = next(index for index, metric in enumerate(smoothed) if sign * metric >= sign * best - tolerance)
     return Saturation(curve[first].step, smoothed[first], best, len(smoothed) - 1 - first >= patience)
 
 

@@ -1,5 +1,6 @@
 """Registries of everything that has a name: scores, methods, controls, data and more. Listing them imports nothing."""
 
+from tombola.registry.metric_direction import lower_is_better
 from tombola.registry.registry import REGISTRIES, Entry, Registry, RegistryWarning, imported
 
 SCORES = Registry.read("score", "scores", group="tombola.scores")
@@ -64,5 +65,6 @@ __all__ = [
     "Registry",
     "RegistryWarning",
     "imported",
+    "lower_is_better",
     "version_of",
 ]

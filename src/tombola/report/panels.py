@@ -225,7 +225,7 @@ def _ranking(study: GatheredArms) -> Figure:
         _panel(
             f"ranking-{i}",
             f"{ranking.title[0].upper()}{ranking.title[1:]}",
-            f"Mean ranks of methods by {ranking.title}, with bars that join those that cannot be told apart",
+            f"Mean ranks of methods by {ranking.title}, with bars that join those that were not told apart",
             critical_difference_chart(ranking),
         )
         for i, ranking in enumerate(study.rankings)

@@ -1,4 +1,4 @@
-"""Methods against each other in a report: the order, every pair, and a picture of who cannot be told apart."""
+"""Methods against each other in a report: the order, every pair, and a picture of who was not told apart."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from tombola.report.page_tables import Grid
 from tombola.report.prose import NOTHING, number, probability
 
 Row = dict[str, Any]
+LEFT = 0.9
+"""Where the axis of ranks begins."""
 
 
 def ranking_table(rankings: Sequence[Ranking]) -> Table:
     """For the terminal: the methods of each ranking in order."""
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), title="Ranking")
-    table.caption = "Methods that share a letter cannot be told apart. Cost: search and training, in dense epochs."
+    table.caption = "Methods that share a letter were not told apart. Cost: search and training, in dense epochs."
     table.caption_justify = "left"
     for heading in ("by", "method", "mean", "mean rank", "group", "cost"):
         table.add_column(heading, justify="left" if heading in ("by", "method", "group") else "right")
@@ -42,6 +44,7 @@ def pairs_grid(ranking: Ranking) -> Grid:
     rows = (
         (
             f"{pair.method} − {pair.comparison.against}",
+            str(len(pair.comparison.differences)),
             pair.comparison.measure.signed(pair.comparison.mean),
             interval_text(pair.comparison),
             probability(pair.comparison),
@@ -49,36 +52,40 @@ def pairs_grid(ranking: Ranking) -> Grid:
         )
         for pair in ranking.pairs
     )
-    head = ("pair", f"difference, {ranking.measure.unit}", "corrected interval", "p (Holm)", "the first is")
+    head = ("pair", "seeds", f"difference, {ranking.measure.unit}", "corrected interval", "p (Holm)", "the first is")
     return Grid(head, tuple(rows))
 
 
 def critical_difference_chart(ranking: Ranking) -> alt.LayerChart:
-    """Methods at their mean ranks, the best on the left; a bar joins those of a group, which cannot be told apart.
+    """Methods at their mean ranks, a row each; a bar to the right joins those of a group, which were not told apart.
 
-    The form is Demšar's (JMLR, 2006); what joins methods here is that no pair of them differs in its own paired test.
+    The form follows Demšar's (JMLR, 2006), with a row for each method, so that no name hides another. What joins
+    methods here is that no pair of them differs in its own paired test.
     """
-    ranks = {place.method: place.rank for place in ranking.places}
-    joined = [group for group in ranking.groups if len(group) > 1]
-    points: list[Row] = [{"method": name, "rank": rank, "line": 0} for name, rank in ranks.items()]
-    bars = [
-        {"low": min(own), "high": max(own), "line": line + 1}
-        for line, group in enumerate(joined)
-        for own in [[ranks[name] for name in group]]
-    ]
-    members = [
-        {"method": name, "rank": ranks[name], "line": line + 1} for line, group in enumerate(joined) for name in group
-    ]
-    x = alt.X("rank:Q", title="mean rank over seeds (1 is best)", scale=alt.Scale(domain=(0.7, len(ranks) + 0.3)))
-    y = alt.Y("line:Q", title=None, axis=None, scale=alt.Scale(domain=(len(joined) + 0.6, -0.4)))
+    order = [place.method for place in ranking.places]
+    groups = [(group, len(order) + 0.3 * column) for column, group in enumerate(_bars(ranking), start=1)]
+    points: list[Row] = [{"method": place.method, "rank": place.rank, "from": LEFT} for place in ranking.places]
+    bars = [{"first": group[0], "last": group[-1], "at": at} for group, at in groups]
+    members = [{"method": name, "at": at} for group, at in groups for name in group]
+    title = "mean rank over seeds (1 is best)"
+    ticks = alt.Axis(values=list(range(1, len(order) + 1)), format="d")
+    scale = alt.Scale(domain=(LEFT, len(order) + 0.3 * (len(groups) + 1)), nice=False, zero=False)
+    x, start, aside = (alt.X(f"{name}:Q", title=title, axis=ticks, scale=scale) for name in ("rank", "from", "at"))
+    axis = alt.Axis(labelLimit=260, grid=False, ticks=False, domain=False)
+    y = alt.Y("method:N", title=None, sort=order, axis=axis, scale=alt.Scale(domain=order))
     tip = [alt.Tooltip("method:N"), alt.Tooltip("rank:Q", title="mean rank", format=".2f")]
     layers = [
-        draw(points, "point", filled=True, size=60, opacity=1).encode(x=x, y=y, tooltip=tip),
-        draw(points, "text", angle=315, align="left", dx=6, dy=-4).encode(x=x, y=y, text="method:N"),
-        draw(bars, "rule", strokeWidth=4).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
-        draw(members, "point", filled=True, size=45, opacity=1).encode(x=x, y=y, tooltip=tip),
+        draw(points, "rule", style="dense", strokeWidth=1).encode(x=start, x2="rank", y=y),
+        draw(points, "point", filled=True, size=80, opacity=1, style="ranked").encode(x=x, y=y, tooltip=tip),
+        draw(bars, "rule", strokeWidth=3, style="ranked").encode(x=aside, y=alt.Y("first:N"), y2="last"),
+        draw(members, "point", filled=True, size=45, opacity=1, style="ranked").encode(x=aside, y=y),
     ]
-    return alt.LayerChart(layer=layers if bars else layers[:2], height=90 + 16 * len(joined), width="container")
+    return alt.LayerChart(layer=layers if bars else layers[:2], height=alt.Step(26), width="container")
+
+
+def _bars(ranking: Ranking) -> list[tuple[str, ...]]:
+    """The groups of several methods."""
+    return [group for group in ranking.groups if len(group) > 1]
 
 
 def _order(ranking: Ranking) -> list[tuple[str, ...]]:

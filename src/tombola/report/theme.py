@@ -109,6 +109,7 @@ def vega_config(theme: Theme, steps: int) -> dict[str, Any]:
             "dense": {"color": theme.dense, "strokeWidth": 1.5},
             "dense-point": {"color": theme.dense},
             "dense-band": {"color": theme.dense, "opacity": 0.16},
+            "ranked": {"color": theme.accent},
             "nothing-left": {"color": theme.bad, "strokeWidth": 2},
         },
         "range": {"category": list(theme.series), "ordinal": ramp(theme.ramp, steps)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +15,18 @@ from tombola.structure import (
     NORMS,
     TRANSPOSED,
     Axes,
-    ChannelMap,
     Passing,
     Removed,
     axes_of_parts,
     is_depthwise,
+    moves_channels,
     narrow_parts,
     narrowed,
     pass_through,
     renumber_caches,
     scale_axis,
 )
-from tombola.tickets import buffers_of, joined, modules_of, parameters_of, unwrapped
+from tombola.tickets import buffers_of, copied, joined, modules_of, parameters_of, unwrapped
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def axes_of(model: nn.Module, kept: Mapping[str, Kept], parts: Removed = ()) -> 
 
 def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
     """The positions that stay in a layer's own tensors, by their names in the layer."""
-    if isinstance(module, ChannelMap):
+    if moves_channels(module):
         return {}
     outputs = torch.tensor(kept.outputs)
     if isinstance(module, NORMS):
@@ -117,7 +116,7 @@ def cut(
           (1): Linear(in_features=2, out_features=2, bias=True)
         )
     """
-    small = copy.deepcopy(model)
+    small = copied(model)
     modules = modules_of(small)
     for name in idle:
         replace(small, modules[name], pass_through(modules[name], passes.get(name)))
@@ -130,10 +129,10 @@ def cut(
             whole = getattr(modules[owner], own)
             setattr(modules[owner], own, nn.Parameter(narrowed(whole, axes[name]), whole.requires_grad))
             continue
-        module = modules[name]
-        if isinstance(module, ChannelMap):
+        module: Any = modules[name]
+        if moves_channels(module):
             assert channels.inputs is not None
-            replace(small, module, module.kept(channels.inputs, channels.outputs))
+            replace(small, modules[name], module.kept(channels.inputs, channels.outputs))
             continue
         for part in ("weight", "bias", "running_mean", "running_var"):
             tensor = getattr(module, part, None)

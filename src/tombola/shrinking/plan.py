@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -29,6 +29,9 @@ from tombola.structure import (
     wiring_of,
 )
 from tombola.tickets import Mask, buffers_of, check_fits, parameters_of
+
+NONE = FoundParts(())
+"""No heads, hidden neurons or declared channels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +69,9 @@ class Plan:
         return axes_of(model, self.kept, self.parts)
 
 
-def plan(model: nn.Module, mask: Mask, probe: Probe, found: FoundParts | None = None, *, bypass: bool = True) -> Plan:
+def plan(
+    model: nn.Module, mask: Mask, probe: Probe, find: Callable[[], FoundParts] = lambda: NONE, *, bypass: bool = True
+) -> Plan:
     """Find the channels of which a mask keeps nothing, and those that then feed nothing.
 
     Channels that share an axis, as those of a residual stream, can go only if all of them are dead.
@@ -75,7 +80,8 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, found: FoundParts | None = 
         model: the masked network.
         mask: the mask.
         probe: calls the model on an example.
-        found: heads, hidden neurons and declared channels, which can be cut even where the trace does not reach.
+        find: finds heads, hidden neurons and declared channels, which can be cut even where the trace does not reach;
+            only called if something dead is left after what the trace cuts.
         bypass: whether to cut out residual blocks whose branch is dead.
 
     Returns:
@@ -83,8 +89,7 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, found: FoundParts | None = 
     """
     parameters = parameters_of(model)
     check_fits(mask, parameters)
-    found = found or FoundParts(())
-    wiring = _wiring(model, probe, found)
+    wiring = _wiring(model, probe, find)
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, wiring.norms.get(group.name), alive) for group in wiring.groups if group.slices}
     removed = wiring.removable(wiring.spread(dead, silencing=False))
@@ -100,9 +105,13 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, found: FoundParts | None = 
             if group.name in wiring.norms:
                 kept[wiring.norms[group.name]] = Kept(None, outputs)
     kept = {name: channels for name, channels in kept.items() if not within(name, idle)}
-    parts = _removed_units(model, kept, alive, found, idle)
-    axes = axes_of(model, kept, parts)
-    masks = {name: narrowed(weights, axes.get(name, {})) for name, weights in alive.items() if not within(name, idle)}
+    alive = {name: weights for name, weights in alive.items() if not within(name, idle)}
+    masks, found = _left(alive, axes_of(model, kept)), NONE
+    parts: Removed = ()
+    if masks:
+        found = find()
+        parts = _removed_units(model, kept, alive, found, idle)
+        masks = _left(alive, axes_of(model, kept, parts))
     cut = {(place.tensor, place.dim) for part, units in parts if units for place in part.places}
     stays = {
         group.name: (dead[group.name] & ~removed[group.name]).sum() * _size(group, parameters)
@@ -115,8 +124,13 @@ def plan(model: nn.Module, mask: Mask, probe: Probe, found: FoundParts | None = 
     uncut = tuple(
         f"{part.kind}s {why}" for part, why in found.refused if part.dead(alive) and not within(part.name, idle)
     )
-    masks = {name: weights for name, weights in masks.items() if not weights.all()}
     return Plan(kept, idle, Mask.of(masks), lost, left, parts, uncut, passings(model, probe, idle))
+
+
+def _left(alive: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> dict[str, Tensor]:
+    """The parts of a mask that the smaller tensors keep, where something in them is dead."""
+    parts = {name: narrowed(weights, axes.get(name, {})) for name, weights in alive.items()}
+    return {name: weights for name, weights in parts.items() if not weights.numpy().all()}
 
 
 def _size(group: UnitGroup, parameters: Mapping[str, Tensor]) -> float:
@@ -124,14 +138,14 @@ def _size(group: UnitGroup, parameters: Mapping[str, Tensor]) -> float:
     return sum(parameters[part.parameter].numel() for part in group.slices) / group.size
 
 
-def _wiring(model: nn.Module, probe: Probe, found: FoundParts) -> Wiring:
+def _wiring(model: nn.Module, probe: Probe, find: Callable[[], FoundParts]) -> Wiring:
     """The wiring of a network; without channels if the network cannot be traced, but has parts."""
     try:
         return wiring_of(model, probe)
     except DoorError:
         raise
     except TombolaError:
-        if not found.parts:
+        if not find().parts:
             raise
         return EMPTY
 
@@ -183,5 +197,5 @@ def _dead(group: UnitGroup, norm: str | None, alive: Mapping[str, Tensor]) -> Te
     for part in of_norm or group.slices:
         if part.parameter not in alive:
             return torch.zeros(group.size, dtype=torch.bool)
-        has_living |= part.totals(alive[part.parameter].float(), group.size) > 0
+        has_living |= part.living(alive[part.parameter], group.size)
     return ~has_living

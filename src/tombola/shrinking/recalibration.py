@@ -15,10 +15,10 @@ from tombola.scores import Batches, Forward, batch_size, suited
 from tombola.structure import BATCH_NORMS
 
 Metric = Callable[[Any, Any], Tensor]
-"""The mean metric of a batch, from outputs and targets; larger is better."""
+"""The mean metric of a batch, from outputs and targets."""
 
 FALL = 0.01
-"""From this fall of the metric on, it is warned of."""
+"""From this loss of the metric on, it is warned of."""
 
 
 class AccuracyWarning(UserWarning):
@@ -100,17 +100,20 @@ def correct(outputs: Any, targets: Tensor) -> Tensor:
     return (outputs.argmax(-1) == targets).float().mean()
 
 
-def warn_of_fall(before: float, after: float) -> None:
-    """Warn if the metric fell with the cut.
+def warn_of_fall(before: float, after: float, lower: bool = False) -> None:
+    """Warn if the metric got worse with the cut.
 
     Args:
         before: of the network before anything was removed.
         after: of the smaller one.
+        lower: a smaller metric is better.
     """
-    if before - after >= FALL:
+    if (after - before if lower else before - after) >= FALL:
+        is_share = min(before, after) >= 0 and max(before, after) <= 1 and not lower
+        first, then = (f"{value:.1%}" if is_share else f"{value:.4g}" for value in (before, after))
         warnings.warn(
-            f"the metric fell from {before:.1%} to {after:.1%} with what the mask removes; train the smaller network "
-            "on, give recalibrate= some training batches, or remove less",
+            f"the metric {'rose' if lower else 'fell'} from {first} to {then} with what the mask removes; train the "
+            "smaller network on, give recalibrate= some training batches, or remove less",
             AccuracyWarning,
             stacklevel=3,
         )

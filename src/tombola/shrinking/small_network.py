@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,13 +14,25 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.nested import tensors_in
+from tombola.registry import lower_is_better
 from tombola.scores import Batches, Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, plan
 from tombola.shrinking.recalibration import Metric, correct, mean_metric, warn_of_fall
 from tombola.shrinking.recalibration import recalibrate as take_statistics
 from tombola.structure import Probe, found_parts, outputs_in, own_random_state
-from tombola.tickets import Mask, Ticket, attach, bare, check_network, check_whole, device_of, steppers_of, zeros_of
+from tombola.tickets import (
+    Mask,
+    Ticket,
+    attach,
+    bare,
+    check_network,
+    check_whole,
+    copied,
+    device_of,
+    steppers_of,
+    zeros_of,
+)
 
 TOLERANCE, SINGLE_TOLERANCE = 1e-9, 1e-4
 """How far outputs may differ: in float64, and in float32 where a network cannot be called in float64."""
@@ -90,7 +102,8 @@ def shrink(
     if recalibrate is not None:
         take_statistics(small, recalibrate, forward)
     if data is not None:
-        warn_of_fall(*(mean_metric(own, data, metric, forward) for own in (model, small)))
+        before, after = (mean_metric(own, data, metric, forward) for own in (model, small))
+        warn_of_fall(before, after, bool(lower_is_better(metric)))
     if inner is not None:
         move_optimizer(inner, model, small, cuts.axes(model))
     return small
@@ -137,11 +150,11 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         )
     check_whole(model, "shrinking it")
     try:
-        masked = bare(copy.deepcopy(model))
+        masked = bare(copied(model))
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
     attach(what, masked).detach()  # attaching sets the dead weights of the copy to 0, which stays after detaching
-    found = found_parts(masked, probe)
+    find = functools.cache(lambda: found_parts(masked, probe))
 
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
         small = cut(masked, cuts.kept, cuts.idle, cuts.parts, cuts.passes)
@@ -152,11 +165,11 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
             _warn_of_uncut(cuts.uncut)
         return small, cuts
 
-    cuts = plan(masked, mask, probe, found)
+    cuts = plan(masked, mask, probe, find)
     try:
         return checked(cuts)
     except TombolaError as error:
-        if not (found.parts or cuts.idle):
+        if not (cuts.parts or cuts.idle):
             raise
         # Names and declarations may be wrong where the trace is right.
         try:
@@ -233,7 +246,7 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     try:
         expected = outputs_in(probe(masked.eval()))
     except (RuntimeError, NotImplementedError):  # some kernels have no float64, as those of stacked experts
-        (masked, small), tolerance = map(copy.deepcopy, originals), SINGLE_TOLERANCE
+        (masked, small), tolerance = map(copied, originals), SINGLE_TOLERANCE
         expected = outputs_in(probe(masked.eval()))
     outputs = _call_small(small.eval(), probe)
     gaps = [_gap(*pair) for pair in zip(expected, outputs, strict=False)]
@@ -261,7 +274,7 @@ def _doubled(model: nn.Module) -> nn.Module:
     for tensor in chain(model.parameters(), model.buffers()):
         twin = tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
         twins[id(tensor)] = nn.Parameter(twin, requires_grad=False) if isinstance(tensor, nn.Parameter) else twin
-    return copy.deepcopy(model, twins).double()
+    return copied(model, twins).double()
 
 
 def _call_small(small: nn.Module, probe: Probe) -> list[Tensor]:

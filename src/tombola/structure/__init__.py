@@ -2,7 +2,7 @@
 
 from tombola.structure.block_granularity import Blocks
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
-from tombola.structure.channel_map import ChannelMap
+from tombola.structure.channel_map import ChannelMap, moves_channels
 from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
 from tombola.structure.declared_parts import Part, parts_of
 from tombola.structure.filter_granularity import Filters
@@ -102,6 +102,7 @@ __all__ = [
     "is_producer",
     "kept_share",
     "meta_twin",
+    "moves_channels",
     "narrow_parts",
     "narrowed",
     "norm_units",

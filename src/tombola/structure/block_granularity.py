@@ -14,7 +14,7 @@ from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.structure.graph import Probe
 from tombola.structure.residual_networks import Block, residual_blocks
-from tombola.structure.units import check_scope, numbers_of
+from tombola.structure.units import check_kept, check_removed, check_scope, numbers_of
 from tombola.tickets import Mask, Scope, select
 
 
@@ -111,10 +111,11 @@ class BlockUnits:
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask of weights in which all parameters of the removed blocks are dead."""
+        check_kept(kept, self._free)
         alive = {
             name: torch.full(parameters[name].shape, bool(stays))
             for stage, blocks in self.stages.items()
-            for block, stays in zip(blocks, kept[stage], strict=True)
+            for block, stays in zip(blocks, kept[stage] if stage in kept else [True] * len(blocks), strict=True)
             for name in block.parameters
         }
         return Mask.of(alive, kept.ties)
@@ -125,15 +126,16 @@ class BlockUnits:
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
         """The kept blocks of each stage, from the removed ones; TombolaError if these are another network's."""
-        alive = {stage: torch.ones(len(blocks), dtype=torch.bool) for stage, blocks in self.stages.items()}
+        check_removed(removed, self._free)
+        alive = {stage: torch.ones(size, dtype=torch.bool) for stage, size in self._free.items()}
         for stage, numbers in removed.items():
-            if stage not in alive or max(numbers, default=-1) >= len(alive[stage]):
-                raise TombolaError(
-                    f"the ticket removes block {max(numbers, default=0)} of '{stage}', which has "
-                    f"{len(alive.get(stage, ()))} that can go here; use the network that it was found on"
-                )
             alive[stage][list(numbers)] = False
         return Mask.of(alive)
+
+    @property
+    def _free(self) -> dict[str, int]:
+        """How many blocks of each stage can go."""
+        return {stage: len(blocks) for stage, blocks in self.stages.items()}
 
     @cached_property
     def stages(self) -> dict[str, list[Block]]:

@@ -79,9 +79,9 @@ def families_of(wiring: Wiring) -> Families:
     scored = np.array([False, *(any(part.scored for part in group.slices) for group in wiring.groups)])
     can_go = unit_of != unit_of[PINNED]
 
-    together: dict[frozenset[int], list[int]] = {}
+    together: dict[tuple[int, ...], list[int]] = {}
     for unit, layers in _distinct(unit_of, group_of, can_go & scored[group_of]).items():
-        together.setdefault(frozenset(layers), []).append(unit)
+        together.setdefault(tuple(layers), []).append(unit)
     groups_of, starts = _distinct(unit_of, group_of, can_go), np.concatenate([[0], np.cumsum(sizes)])
     members: dict[str, dict[str, Tensor]] = {}
     for layers, units in together.items():
@@ -99,10 +99,15 @@ def families_of(wiring: Wiring) -> Families:
 
 def _distinct(keys: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> dict[int, list[int]]:
     """The distinct values of each key, in rising order; the keys in the order in which they come first."""
-    distinct: dict[int, list[int]] = {key: [] for key in dict.fromkeys(keys[chosen].tolist())}
-    for key, value in np.unique(np.stack([keys[chosen], values[chosen]], 1), axis=0).tolist():
-        distinct[key].append(value)
-    return distinct
+    keys, values = keys[chosen].astype(np.int64), values[chosen]
+    if not len(keys):
+        return {}
+    count = int(values.max()) + 1
+    pairs = np.unique(keys * count + values)
+    every, first = np.unique(keys, return_index=True)
+    starts = [*np.searchsorted(pairs, every * count).tolist(), len(pairs)]
+    numbers, owners = (pairs % count).tolist(), every.tolist()
+    return {owners[at]: numbers[starts[at] : starts[at + 1]] for at in np.argsort(first).tolist()}
 
 
 def _free_name(name: str, taken: Mapping[str, object]) -> str:

@@ -8,12 +8,14 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
+from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.structure.declared_parts import parts_of
 from tombola.structure.trace import Probe, wiring_of
-from tombola.structure.units import Reduction, UnitGroup, Units, check_scope, never_empty
+from tombola.structure.units import Reduction, UnitGroup, Units, check_kept, check_scope, never_empty
+from tombola.structure.whole_channels import why_whole
 from tombola.structure.wiring import INPUTS, Wiring
-from tombola.tickets import Mask, Scope
+from tombola.tickets import Mask, Scope, select
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class SeparateChannels:
         """The channels of a network; TombolaError if it can neither be traced nor declares channels."""
         parts = parts_of(model)
         declared = any(part.kind == "channel" for part in parts)
-        return ChannelUnits(wiring_of(model, probe, parts, untraced=declared), self.reduction)
+        wiring = wiring_of(model, probe, parts, untraced=declared)
+        return ChannelUnits(wiring, self.reduction, why_whole(model, wiring))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +68,12 @@ class ChannelUnits:
     Args:
         wiring: which channels feed which.
         reduction: see `Channels`.
+        whole: why no channel could be cut out, should none be.
     """
 
     wiring: Wiring
     reduction: Reduction = "sum"
+    whole: str = ""
 
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
@@ -78,10 +83,26 @@ class ChannelUnits:
         Raises:
             TombolaError: if a layer would keep none.
         """
-        return never_empty(self._units.choose(scores, density, scope=scope, within=within, floor=floor))
+        return never_empty(select(self.worths(scores), density, scope=scope, within=within, floor=floor))
+
+    def worths(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the channels of each layer are worth, from the scores of weights.
+
+        Raises:
+            TombolaError: if no channel can go.
+        """
+        if not any(part.scored for group in self.wiring.groups for part in group.slices):
+            raise self.none_goes()
+        return self._units.reduce(scores)
+
+    def none_goes(self) -> TombolaError:
+        """The error for a network of which no channel can be cut out."""
+        why = f": {self.whole}" if self.whole else ""
+        return TombolaError(f"no channel of this network can be cut out of it{why}; prune neurons or weights instead")
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask of weights, in which everything that dies with the removed channels is dead."""
+        check_kept(kept, {group.name: group.size for group in self.wiring.groups})
         return self.masked({name: ~kept[name] for name in kept}, parameters, kept.ties)
 
     def masked(self, removed: Mapping[str, Tensor], parameters: Mapping[str, Tensor], ties: int = 0) -> Mask:

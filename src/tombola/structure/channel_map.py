@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from torch import nn
 
@@ -26,3 +26,8 @@ class ChannelMap(Protocol):
     def kept(self, inputs: Sequence[int], outputs: Sequence[int]) -> nn.Module:
         """The module that does the same between the channels that remain, given by their numbers in this one."""
         ...
+
+
+def moves_channels(module: object) -> TypeGuard[ChannelMap]:
+    """Whether a module says where it moves channels; a look at one attribute settles most, without the protocol's."""
+    return hasattr(module, "sources") and isinstance(module, ChannelMap)

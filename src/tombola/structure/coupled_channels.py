@@ -15,7 +15,7 @@ from tombola.errors import TombolaError
 from tombola.structure.channel_families import Families, families_of
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.graph import Probe
-from tombola.structure.units import Units, never_empty
+from tombola.structure.units import Units, check_kept, never_empty
 from tombola.tickets import Mask, Scope, select
 
 
@@ -63,7 +63,8 @@ class Channels(SeparateChannels):
 
     def units(self, model: nn.Module, probe: Probe) -> CoupledUnits:
         """The channels of a network; TombolaError if it can neither be traced nor declares channels."""
-        return CoupledUnits(super().units(model, probe).wiring, self.reduction, self.most)
+        found = super().units(model, probe)
+        return CoupledUnits(found.wiring, self.reduction, found.whole, self.most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +90,14 @@ class CoupledUnits(ChannelUnits):
         Raises:
             TombolaError: if no channel can be cut out, or a family would keep none.
         """
-        return self.best(self._units.reduce(scores), density, scope=scope, within=within, floor=floor)
+        return self.best(self.worths(scores), density, scope=scope, within=within, floor=floor)
 
     def best(
         self, layers: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
         """The kept units of each family, by what the channels of layers are worth; as `choose`."""
         if not self.families.sizes:
-            raise TombolaError("no channel of this network can be cut out of it; prune weights instead")
+            raise self.none_goes()
         worths = self.families.worths({name: _normed(own) for name, own in layers.items()})
         floors = {name: max(floor, self._least(len(own), density)) for name, own in worths.items()}
         kept = never_empty(select(worths, density, scope=scope, within=within, floor=floors))
@@ -111,6 +112,7 @@ class CoupledUnits(ChannelUnits):
 
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask of weights, in which everything that dies with the removed units is dead."""
+        check_kept(kept, self.families.sizes)
         return self.masked(self.families.removed(kept), parameters, kept.ties)
 
     def of_norms(self, kept: Mask) -> Mask:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.structure.channel_map import ChannelMap
+from tombola.structure.channel_map import moves_channels
 from tombola.structure.layers import (
     NORMS,
     channels,
@@ -238,7 +238,7 @@ def _check(inner: Part, modules: Mapping[str, Any]) -> None:
         raise TombolaError(
             f"units of kind {inner.kind!r} are declared with '{unknown}', which the network does not have"
         )
-    odd = next((name for name in layers if not is_known(modules[name]) or isinstance(modules[name], ChannelMap)), None)
+    odd = next((name for name in layers if not is_known(modules[name]) or moves_channels(modules[name])), None)
     if odd is not None or not is_producer(modules[inner.takes]):
         raise TombolaError(
             f"units of kind {inner.kind!r} are declared with '{odd or inner.takes}', a "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -14,14 +13,14 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.nested import tensors_in
-from tombola.structure.channel_map import ChannelMap
+from tombola.structure.channel_map import moves_channels
 from tombola.structure.links import Links
 from tombola.structure.marks import Marks, along
 from tombola.structure.meta_device import meta_twin, quick_shapes
 from tombola.structure.outputs import outputs_in
 from tombola.structure.random_state import own_random_state
 from tombola.structure.tracer import Tracer
-from tombola.tickets import bare, check_whole, device_of, names_of, recomputable
+from tombola.tickets import bare, check_whole, copied, device_of, names_of, recomputable
 
 Probe = Callable[[nn.Module], Any]
 """Calls a model on an example of its inputs."""
@@ -49,10 +48,10 @@ def traced(model: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, laye
     check_whole(model, "a trace of its channels")
     reason = ""
     # On the meta device nothing is computed; a network whose path depends on values needs a device that has them.
-    for copied in (meta_twin, copy.deepcopy):
+    for twin_of in (meta_twin, copied):
         links = Links()
         try:
-            _follow(bare(copied(model)).eval(), probe, marks_of, spans, links)
+            _follow(bare(twin_of(model)).eval(), probe, marks_of, spans, links)
         except TombolaError:
             raise
         except Exception as error:
@@ -61,7 +60,7 @@ def traced(model: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, laye
         if not set(layers) <= links.met:
             more = Links(met=set(links.met))
             try:
-                _follow(bare(copied(model)).train(), probe, marks_of, spans, more)
+                _follow(bare(twin_of(model)).train(), probe, marks_of, spans, more)
             except Exception:  # the example may be too small for training, as one sample is for batch norm
                 return links
             links.extend(more)
@@ -78,11 +77,10 @@ def _follow(twin: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, link
         if any(t.ndim > 2 for t in tensors_in((args, kwargs))):
             links.deep.add(names[module])
 
-    for module in twin.modules():
-        if module in names:
-            module.register_forward_hook(called, with_kwargs=True)
-        if isinstance(module, ChannelMap):
-            _follow_map(module, names[module], tracer, spans, links)
+    for module, name in names.items():
+        module.register_forward_hook(called, with_kwargs=True)
+        if moves_channels(module):
+            _follow_map(module, name, tracer, spans, links)
     quick = quick_shapes() if any(own.is_meta for own in twin.parameters()) else nullcontext()
     with own_random_state(device_of(twin)), torch.no_grad(), recomputable(), _plainly(), quick, tracer:
         outputs = outputs_in(probe(twin))
@@ -92,7 +90,7 @@ def _follow(twin: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, link
         links.pin(tracer.of(output), "")
 
 
-def _follow_map(module: nn.Module, name: str, tracer: Tracer, spans: Spans, links: Links) -> None:
+def _follow_map(module: Any, name: str, tracer: Tracer, spans: Spans, links: Links) -> None:
     """Take a module that says where it moves channels as one operation."""
     taken, given = (np.array(spans[group]) for group in (f"{name} inputs", name))
 

@@ -1,135 +1,20 @@
-"""Where attention heads may lie: the names, attributes and orders that networks use, as data, and what follows."""
+"""Where attention heads may lie: from the names, attributes and sizes of layers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
-from typing import Any
 
 from torch import Tensor, nn
 
 from tombola.structure.free_attention import WIDTH
-from tombola.structure.mixing_layers import MixingLayer, layer_at, layers_below, sizes_of
+from tombola.structure.head_counts import head_counts
+from tombola.structure.head_names import FUSED, HEADS, MIXERS, SEPARATE, UNIT_MAJOR
+from tombola.structure.head_numbers import Heads, attribute, head_numbers
+from tombola.structure.mixing_layers import MOST, MixingLayer, layer_at, layers_below, sizes_of
 from tombola.structure.placed_parts import Count, Place, PlacedPart
 from tombola.tickets import joined
-
-SEPARATE = (
-    ("query", "key", "value"),
-    ("q_lin", "k_lin", "v_lin"),
-    ("q_proj", "k_proj", "v_proj"),
-    ("query_proj", "key_proj", "value_proj"),
-    ("q", "k", "v"),
-    ("to_q", "to_k", "to_v"),
-    ("wq", "wk", "wv"),
-    ("w_q", "w_k", "w_v"),
-    ("W_q", "W_k", "W_v"),
-    ("linear_q", "linear_k", "linear_v"),
-    ("queries", "keys", "values"),
-    ("q_attn", "c_attn"),
-    ("to_q", "to_kv"),
-    ("q", "kv"),
-    ("q_proj", "kv_proj"),
-)
-"""Names of the layers that make queries, keys and values, where they are several."""
-
-FUSED = ("qkv", "c_attn", "query_key_value", "Wqkv", "to_qkv", "qkv_proj", "in_proj", "W_pack", "att_proj")
-"""Names of the layer that makes all three."""
-
-MIXERS = (
-    *("out", "out_lin", "out_proj", "o_proj", "proj", "c_proj", "o", "dense", "output.dense", "to_out", "Wo", "wo"),
-    *("w_o", "W_o", "linear_out", "proj_out", "output_proj", "fc_out", "out_project", "fc", "output"),
-)
-"""Names of the layer that mixes the heads."""
-
-UNIT_MAJOR = ("query_key_value", "W_pack")
-"""Fused layers that usually hold each head's query, key and value side by side, and not all queries first."""
-
-SIZES = ("head_size", "attention_head_size", "head_dim", "key_value_proj_dim", "dim_head", "d_head", "d_k")
-HEADS = (
-    *("heads", "num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "nheads", "num_head", "n_attn_heads"),
-    *("h", "H"),
-)
-GROUPS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads", "kv_heads", "num_kv", "n_kv_head", "num_query_groups")
-QUERIES = ("num_key_value_groups", "n_rep", "num_queries_per_kv")
-"""Attributes that say how many queries share a key."""
-TOTALS = (
-    *("all_head_size", "attn_dim", "inner_dim", "split_size", "val_attn_dim", "key_attn_dim", "all_head_dim"),
-    *("attention_dim", "d_attn", "inner_size", "proj_size", "total_head_dim"),
-)
-WIDTHS = (
-    "embed_dim",
-    "hidden_size",
-    "n_embd",
-    "dim",
-    "d_model",
-    "emb_dim",
-    "embed_size",
-    "width",
-    "emb_size",
-    "hidden_dim",
-)
-"""Attributes that may be the width of all heads or that of the model, which are the same number at first."""
-
-FIELDS = ("num_attention_heads", "num_heads", "n_head", "n_heads")
-SIDES = ("encoder_attention_heads", "decoder_attention_heads")
-
-
-MOST = 6
-"""A module with more layers is not looked through for parts whose layers have other names."""
-
-
-@dataclass(frozen=True)
-class Heads:
-    """The numbers of an attention.
-
-    Args:
-        heads: how many heads there are.
-        size: of one, in the layer that mixes them.
-        groups: how many keys there are, each of which serves as many queries.
-    """
-
-    heads: int
-    size: int
-    groups: int
-
-    @property
-    def units(self) -> int:
-        """How many units can go alone: groups, or the queries of the only group."""
-        return self.groups if self.groups > 1 else self.heads
-
-    @property
-    def queries(self) -> int:
-        """How many heads go with a unit."""
-        return self.heads // self.units
-
-    def rows(self, layer: MixingLayer, major: bool, value: bool) -> list[Place] | None:
-        """Where the units lie in what a layer makes; None if they cannot.
-
-        Args:
-            layer: the layer.
-            major: whether what belongs to a unit lies side by side, and not all queries first.
-            value: whether the layer makes values alone.
-        """
-        total, size, groups = self.heads * self.size, self.size, self.groups
-        outs, role = layer.outs, "value" if value else "makes"
-        if outs == total:
-            return layer.rows(inner=self.queries * size, role=role)
-        if groups == 1 < self.heads:
-            if outs in (size, 2 * size):
-                return []  # all queries share them
-            return layer.rows(inner=size) if outs == total + 2 * size else None
-        if groups < self.heads:
-            if outs == total + 2 * groups * size and not major:
-                sections = [(0, self.queries * size), (total, size), (total + groups * size, size)]
-                return [own for start, inner in sections for own in layer.rows(inner=inner, start=start)]
-            if outs == 2 * groups * size and not major:
-                return layer.rows(inner=size, outer=2)
-            return layer.rows(inner=outs // groups, role=role) if outs % groups == 0 else None
-        if outs % total == 0 and not major:
-            first = layer.rows(inner=size, outer=outs // total - 1)
-            return first + layer.rows(inner=size, start=outs - total, role="value")
-        return layer.rows(inner=outs // self.heads, role=role) if outs % self.heads == 0 else None
 
 
 def head_candidates(
@@ -149,7 +34,7 @@ def head_candidates(
     for makers, taker, known in _layers(modules, name, order):
         others = [own for own in layers_below(modules, name) if own.name not in {taker.name, *(m.name for m in makers)}]
         likely = known and makers[0].name.rpartition(".")[2] in UNIT_MAJOR
-        possible = _numbers(modules[name], makers, taker, known)
+        possible = head_numbers(modules[name], makers, taker, known)
         for numbers in possible if order else reversed(possible):
             more = [own for own in others if own.outs in (numbers.heads, numbers.heads * numbers.size)]
             for free, wide, major, besides in product(
@@ -170,42 +55,23 @@ def _layers(
 ) -> Iterator[tuple[tuple[MixingLayer, ...], MixingLayer, bool]]:
     """(layers that make queries, keys and values; layer that mixes the heads; whether their names say so)."""
     for place in (*(joined(name, inside) for inside in ("self", "attention", "attn")), name):
+        if place not in modules:
+            continue
         for names in (*SEPARATE, *((own,) for own in FUSED)):
+            if any(joined(place, own) not in modules for own in names):
+                continue
             makers = [layer_at(modules, joined(place, own)) for own in names]
+            if any(own is None for own in makers):
+                continue
             takers = (layer_at(modules, joined(name, own)) for own in MIXERS)
-            found = [own for own in takers if own is not None and own not in makers]
-            if all(own is not None for own in makers):
-                for taker in found:
-                    yield tuple(own for own in makers if own is not None), taker, True
-                    break
-    if _attribute(modules[name], HEADS) is None:
+            for taker in (own for own in takers if own is not None and own not in makers):
+                yield tuple(own for own in makers if own is not None), taker, True
+                break
+    if attribute(modules[name], HEADS) is None:
         return
     layers = sorted(layers_below(modules, name), key=lambda own: order.get(own.name, 0))
     if order and len(layers) <= MOST:
         yield from ((tuple(layers[:place]), layers[place], False) for place in range(len(layers) - 1, 0, -1))
-
-
-def _numbers(module: nn.Module, makers: Sequence[MixingLayer], taker: MixingLayer, known: bool) -> list[Heads]:
-    """How many heads there may be and of which size, from attributes and the layers' sizes; first without groups."""
-    own = [module, *(part for part in module.modules() if sizes_of(part) is None)]
-    sizes = [size for part in own if (size := _attribute(part, SIZES)) and not taker.ins % size]
-    counts = [count for part in own if (count := _attribute(part, HEADS)) and not taker.ins % count]
-    sizes += [taker.ins // count for count in counts]
-    if not sizes:
-        return []
-    size, outs = sizes[0], [layer.outs for layer in makers]
-    heads = taker.ins // size
-    groups = [heads]
-    if known and len(makers) == 3 and outs[0] == taker.ins and outs[1] == outs[2] != taker.ins:
-        groups = [outs[1] // size]
-    elif known and len(makers) == 2 and outs[0] == taker.ins and outs[1] != 2 * taker.ins:
-        groups = [outs[1] // (2 * size)]
-    elif len(makers) == 1 and taker.ins < outs[0] < 3 * taker.ins and (outs[0] - taker.ins) % (2 * size) == 0:
-        groups.append((outs[0] - taker.ins) // (2 * size))
-    if counts and counts[0] != heads:
-        return []
-    found = [Heads(heads, size, own) for own in groups if own and heads % own == 0]
-    return [own for own in found if own.units > 1]
 
 
 def _part(
@@ -237,7 +103,7 @@ def _part(
         taker.name,
         numbers.units,
         (*places, *beside, columns),
-        tuple(_counts(modules, name, numbers, wide)),
+        tuple(head_counts(modules, name, numbers, wide)),
         owner=name,
         layers=tuple(layer.name for layer in makers[:known]),
     )
@@ -264,56 +130,6 @@ def _beside(modules: Mapping[str, nn.Module], name: str, numbers: Heads) -> Iter
                 yield Place(full, by_value[-1], numbers.queries * numbers.size, role=role)
 
 
-def _counts(modules: Mapping[str, nn.Module], name: str, numbers: Heads, wide: bool) -> Iterator[Count]:
-    """The attributes that say how many heads there are, and fields of the network's configuration."""
-    units = numbers.units
-    totals = (*TOTALS, *WIDTHS) if wide else TOTALS
-    for path, module in modules[name].named_modules():
-        full = joined(name, path)
-        if sizes_of(module) is not None or full not in modules:
-            continue
-        for names, value in ((HEADS, numbers.heads), (GROUPS, numbers.groups)):
-            yield from (Count(full, own, value // units) for own in names if _holds(module, own, value) and value > 1)
-        if numbers.groups == 1 < numbers.heads:
-            yield from (Count(full, own, 1) for own in QUERIES if _holds(module, own, numbers.heads))
-        for own in totals:
-            value = vars(module).get(own)
-            fits = type(value) is int and value >= units and value % units == 0
-            if fits and (own in TOTALS or value == numbers.heads * numbers.size):
-                yield Count(full, own, value // units)
-    yield from _fields(modules, name, numbers)
-
-
-def _fields(modules: Mapping[str, nn.Module], name: str, numbers: Heads) -> Iterator[Count]:
-    for holder, config in configs_of(modules, name):
-        yield from _fields_in(config, holder, name, numbers)
-
-
-def _fields_in(config: Any, holder: str, name: str, numbers: Heads) -> Iterator[Count]:
-    sided = [own for own in SIDES if hasattr(config, own)]
-    side = SIDES["decoder" in name.split(".")]
-    fields = [own for own in ((sided and [side]) or FIELDS) if getattr(config, own, None) == numbers.heads]
-    yield from (Count(holder, f"config.{own}", numbers.queries) for own in fields[:1])
-    if numbers.groups > 1 or numbers.heads == 1:
-        groups = [own for own in GROUPS if getattr(config, own, None) == numbers.groups]
-        yield from (Count(holder, f"config.{own}", 1) for own in groups)
-    if fields and not hasattr(config, "d_kv"):
-        yield Count(holder, "config.head_dim", 0, numbers.size)
-
-
-def configs_of(modules: Mapping[str, nn.Module], name: str) -> Iterator[tuple[str, Any]]:
-    """The configurations of a module and those around it, as transformers have them, and which module holds each."""
-    seen: set[int] = set()
-    while True:
-        config: Any = getattr(modules.get(name), "config", None)
-        if hasattr(config, "to_dict") and id(config) not in seen:
-            seen.add(id(config))
-            yield name, config
-        if not name:
-            return
-        name = name.rpartition(".")[0]
-
-
 def _of_torch(name: str, module: nn.MultiheadAttention) -> PlacedPart:
     """The heads of torch's attention, whose code allows no other number."""
     size, heads = module.head_dim, module.num_heads
@@ -335,14 +151,3 @@ def _of_torch(name: str, module: nn.MultiheadAttention) -> PlacedPart:
 
 def _last_third(name: str, tensor: str, module: nn.MultiheadAttention) -> Place:
     return Place(joined(name, tensor), 0, module.head_dim, start=2 * module.num_heads * module.head_dim, role="value")
-
-
-def _attribute(module: nn.Module, names: Sequence[str]) -> int | None:
-    """The first of these attributes that is a positive number."""
-    values = (vars(module).get(own) for own in names)
-    return next((value for value in values if type(value) is int and value > 0), None)
-
-
-def _holds(module: nn.Module, attribute: str, value: int) -> bool:
-    own = vars(module).get(attribute)
-    return type(own) is int and own == value

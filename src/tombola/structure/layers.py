@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tombola.structure.channel_map import ChannelMap
+from tombola.structure.channel_map import moves_channels
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
 from tombola.tickets import joined, modules_of, unwrapped
@@ -32,15 +32,15 @@ def has_weight(module: nn.Module) -> bool:
 
 def is_known(module: Any) -> bool:
     """Whether a module's channels and parameters can be cut: a layer or norm that holds its weight, or a ChannelMap."""
-    if not isinstance(module, ChannelMap) and not (isinstance(module, nn.Module) and has_weight(module)):
-        return False
+    if not (isinstance(module, nn.Module) and has_weight(module)):
+        return moves_channels(module)
     if isinstance(module, nn.LayerNorm):
         return len(module.normalized_shape) == 1
     if isinstance(module, TRANSPOSED):
         return module.groups == 1
     if isinstance(module, (nn.PReLU, *INSTANCE_NORMS)):
         return module.weight is not None and module.weight.numel() > 1
-    return isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS, ChannelMap))
+    return isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS)) or moves_channels(module)
 
 
 def is_producer(module: Any) -> bool:
@@ -110,10 +110,11 @@ def entering_slices(name: str, module: Any) -> list[Slice]:
 def shared(model: nn.Module) -> set[str]:
     """The names of modules that stand in several places, or hold a parameter that another module holds too."""
     model = unwrapped(model)  # a wrapper may hold its network twice
-    owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
+    held = {module: set(own_parameters(module).values()) - {None} for module in model.modules()}
+    owners = Counter(parameter for own in held.values() for parameter in own)
     places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
     return {
         name
         for name, module in modules_of(model).items()
-        if places[module] > 1 or any(owners[p] > 1 for p in module.parameters(recurse=False))
+        if places[module] > 1 or any(owners[parameter] > 1 for parameter in held[module])
     }

@@ -13,6 +13,9 @@ from tombola.structure.narrowing import is_transposed_linear
 from tombola.structure.placed_parts import Place, Role
 from tombola.tickets import joined
 
+MOST = 6
+"""A module with more layers is not looked through for parts whose layers have other names."""
+
 
 @dataclass(frozen=True, eq=False)
 class MixingLayer:

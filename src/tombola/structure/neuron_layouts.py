@@ -8,9 +8,9 @@ from itertools import product
 
 from torch import Tensor, nn
 
-from tombola.structure.head_layouts import MOST, configs_of
+from tombola.structure.head_counts import configs_of
 from tombola.structure.layers import BATCH_NORMS, is_depthwise
-from tombola.structure.mixing_layers import MixingLayer, layer_at, layers_below, sizes_of
+from tombola.structure.mixing_layers import MOST, MixingLayer, layer_at, layers_below, sizes_of
 from tombola.structure.placed_parts import Count, Place, PlacedPart
 from tombola.tickets import joined
 

@@ -12,9 +12,10 @@ from torch import nn
 from tombola.structure.declared_parts import Kind, Part, declared_parts
 from tombola.structure.free_attention import WIDTH
 from tombola.structure.graph import Probe
-from tombola.structure.head_layouts import FIELDS as HEAD_FIELDS
-from tombola.structure.head_layouts import GROUPS, HEADS, QUERIES, TOTALS, WIDTHS, head_candidates
-from tombola.structure.head_layouts import SIDES as HEAD_SIDES
+from tombola.structure.head_layouts import head_candidates
+from tombola.structure.head_names import FIELDS as HEAD_FIELDS
+from tombola.structure.head_names import GROUPS, HEADS, QUERIES, TOTALS, WIDTHS
+from tombola.structure.head_names import SIDES as HEAD_SIDES
 from tombola.structure.layers import NORMS, leaving_slices, shared
 from tombola.structure.mixing_layers import MixingLayer, sizes_of
 from tombola.structure.neuron_layouts import FIELDS as HIDDEN_FIELDS

@@ -20,7 +20,7 @@ from tombola.structure.narrowing import narrow_parts
 from tombola.structure.outputs import outputs_in
 from tombola.structure.placed_parts import PlacedPart
 from tombola.structure.random_state import own_random_state
-from tombola.tickets import bare, buffers_of, device_of, modules_of, names_of, parameters_of, recomputable
+from tombola.tickets import bare, buffers_of, copied, device_of, modules_of, names_of, parameters_of, recomputable
 
 TOLERANCE = 1e-9
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -90,14 +90,14 @@ class Trials:
         verdict = Verdict("no trial")
         # Random numbers first, since zeros in a network may hide a wrong cut; its own where it fails with those.
         for random, double in ((True, True), (True, False), (False, True)):
-            module = copy.deepcopy(self.modules[part.owner])
+            module = copied(self.modules[part.owner])
             given = _doubled(call) if double else call
             module = module.double() if double else module
             with own_random_state(device_of(module), 0), torch.no_grad():
                 if random:
                     randomise(module)
                 try:
-                    _run(copy.deepcopy(module), given)
+                    _run(copied(module), given)
                 except Exception:
                     continue  # the module does not work with these numbers, cut or not
             verdict = _compared(module, inner, given, TOLERANCE if double else 1e-4)
@@ -114,7 +114,7 @@ def trials(model: nn.Module, probe: Probe) -> Trials | None:
         probe: calls it on an example of its inputs.
     """
     try:
-        twin = bare(copy.deepcopy(model)).eval()
+        twin = bare(copied(model)).eval()
     except Exception:
         return None
     names = names_of(twin)
@@ -156,7 +156,7 @@ def randomise(module: nn.Module) -> None:
 def _compared(module: nn.Module, part: PlacedPart, call: Call, tolerance: float) -> Verdict | None:
     """Zeros beside a cut; None if the module with zeros gives what cannot be compared."""
     gone = (part.size // 2,)
-    zeroed = copy.deepcopy(module)
+    zeroed = copied(module)
     tensors = _tensors(zeroed)
     for (name, dim), positions in part.removed(gone).items():
         with torch.no_grad():
@@ -168,7 +168,7 @@ def _compared(module: nn.Module, part: PlacedPart, call: Call, tolerance: float)
     if not expected or not expected[0].isfinite().all():
         return None
     try:
-        small = copy.deepcopy(module)
+        small = copied(module)
         narrow_parts(small, [(part, gone)])
         outputs = _run(small, call)
     except Exception as error:

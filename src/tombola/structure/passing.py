@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from tombola.structure.graph import Probe
 from tombola.structure.random_state import own_random_state
-from tombola.tickets import bare, device_of, modules_of, recomputable
+from tombola.tickets import bare, copied, device_of, modules_of, recomputable
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def passings(model: nn.Module, probe: Probe, names: Collection[str]) -> dict[str
     """
     if not names:
         return {}
-    twin, found = bare(copy.deepcopy(model)).eval(), dict[str, Passing]()
+    twin, found = bare(copied(model)).eval(), dict[str, Passing]()
     modules = modules_of(twin)
 
     def watch(name: str) -> Any:

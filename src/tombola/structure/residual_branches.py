@@ -17,7 +17,7 @@ from tombola.structure.graph import Probe
 from tombola.structure.layers import shared
 from tombola.structure.part_trials import Call, randomise
 from tombola.structure.random_state import own_random_state
-from tombola.tickets import bare, check_whole, device_of, joined, modules_of, names_of, recomputable
+from tombola.tickets import bare, check_whole, copied, device_of, joined, modules_of, names_of, recomputable
 
 Gives = tuple[tuple[str, str], ...]
 """(layer, parameter) of the layers whose outputs a block adds to its input."""
@@ -44,7 +44,7 @@ def traced_branches(model: nn.Module, probe: Probe) -> dict[str, Gives]:
     for prepare in (randomise, nn.Module.eval):
         with own_random_state(device, 0), torch.no_grad(), recomputable():
             try:
-                twin = bare(copy.deepcopy(model))
+                twin = bare(copied(model))
                 prepare(twin)
                 twin.eval()
                 return _with_siblings(twin, *_find_branches(twin, probe))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 FOLLOWING = {"repeat", "expand", "flip"}
 """Operations that move channels in a way that does not depend on how many there are."""
+
+
+TURNS: Mapping[str, Callable[..., Places]] = {"t": np.transpose, "transpose": np.swapaxes, "permute": np.transpose}
+"""Operations that change the order of axes."""
 
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy")
@@ -68,6 +73,8 @@ def moved(call: Call) -> Results:
     marks = call.marks(x)
     if marks is None or any(call.marks(t) is not None for t in call.tensors if t is not x):
         return unknown(call)
+    if call.name in TURNS:
+        return [marks.moved(lambda places: TURNS[call.name](places, *rest))]
     rest = [_still(value) for value in rest]
     kwargs = {name: _still(value) for name, value in call.kwargs.items()}
     found: list[list[Places]] = [[] for _ in call.results]

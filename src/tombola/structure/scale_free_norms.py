@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, NORMS, is_producer
 from tombola.structure.meta_device import meta_twin
 from tombola.structure.random_state import own_random_state
-from tombola.tickets import bare, device_of, joined, modules_of
+from tombola.tickets import bare, copied, device_of, joined, modules_of
 
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 SCALE_FREE = (*NORMS, *INSTANCE_NORMS, nn.RMSNorm)
@@ -41,7 +40,7 @@ def norms_behind(model: nn.Module, probe: Probe) -> dict[str, nn.Module]:
     try:
         return _seen(bare(meta_twin(model)), probe)
     except Exception:  # a path that depends on values needs a device that has them
-        return _seen(bare(copy.deepcopy(model)), probe)
+        return _seen(bare(copied(model)), probe)
 
 
 def _seen(twin: nn.Module, probe: Probe) -> dict[str, nn.Module]:

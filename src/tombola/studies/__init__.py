@@ -6,10 +6,12 @@ from tombola.studies.comparison import Study, check, compare
 from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
 from tombola.studies.frames import columns_of, dataframe, rows_of
-from tombola.studies.grid import Comparison
+from tombola.studies.grid import Grid
 from tombola.studies.leftovers import Remain, remains, remove
+from tombola.studies.measures import DirectionWarning, check_direction
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
+from tombola.studies.plan import Plan
 from tombola.studies.prepared import Prepared, found, prepare
 from tombola.studies.price_list import Price, prices
 from tombola.studies.processes import Processes
@@ -36,15 +38,17 @@ __all__ = [
     "STOP",
     "TRACKERS",
     "Agenda",
-    "Comparison",
     "ConditionsWarning",
+    "DirectionWarning",
     "ElsewhereWarning",
     "Engine",
     "Executor",
     "Failure",
+    "Grid",
     "MethodTable",
     "Narrowed",
     "Piece",
+    "Plan",
     "Prepared",
     "Price",
     "Processes",
@@ -70,6 +74,7 @@ __all__ = [
     "carry_out",
     "check",
     "check_density",
+    "check_direction",
     "columns_of",
     "compare",
     "dataframe",

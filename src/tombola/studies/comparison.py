@@ -20,11 +20,11 @@ from tombola.methods import Method
 from tombola.robust import Robustness
 from tombola.studies.executor import Engine, Serial
 from tombola.studies.frames import dataframe, rows_of
-from tombola.studies.measures import further
-from tombola.studies.rankings import rankings
+from tombola.studies.measures import Better, check_direction, further
+from tombola.studies.plan import Plan
 from tombola.studies.result import Result
 from tombola.studies.sections import Section
-from tombola.studies.seeds import Plan, Rows, fixed, seconds_of, until_decided
+from tombola.studies.seeds import Rows, fixed, seconds_of, until_decided
 from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
 from tombola.tickets import Ticket
@@ -116,7 +116,7 @@ def check(
     budget: float | str | None = None,
     controls: Sequence[str] = MANDATORY,
     margin: float | None = None,
-    measure: Measure | None = None,
+    measure: Measure | Better | None = None,
     also: Sequence[str | Measure] = (),
     device: torch.device | str = "auto",
     engine: Engine | None = None,
@@ -157,7 +157,7 @@ def compare(
     budget: float | str | None = None,
     controls: Sequence[str] = MANDATORY,
     margin: float | None = None,
-    measure: Measure | None = None,
+    measure: Measure | Better | None = None,
     also: Sequence[str | Measure] = (),
     equal_cost: bool = False,
     robustness: Robustness | None = None,
@@ -178,8 +178,8 @@ def compare(
             beyond is not begun. The same call with a larger budget goes on, given an engine.
         controls: what each ticket must beat.
         margin: the difference in the metric that counts as none, in the metric's own unit; None takes the measure's.
-        measure: what the task's metric is, where it is no share of which more is better; None takes what the metric's
-            entry says.
+        measure: what the task's metric is; or which of its values are better, "lower" or "higher". None takes what the
+            metric's entry says, and of a metric of yours what its attribute `higher_is_better` or its name says.
         also: further measures, in which the ticket may not be worse than dense either: "loss", "training-seconds",
             "step-memory", "calibration-error", "latency", or a metric's name; or such a `Measure` with a margin.
         equal_cost: rank methods at equal cost, too: cheaper ones then train for longer.
@@ -205,6 +205,7 @@ def compare(
     if margin is not None and not 0 <= margin < math.inf:
         raise TombolaError(f"the margin is {margin}; give a number of at least 0, in the metric's unit")
     further_measures = further(also)
+    check_direction(task, measure)
     device = agreed_device(device, None if engine is None else engine.executor.device, "engine")
     with contextlib.ExitStack() as stack:
         if engine is None:
@@ -213,7 +214,7 @@ def compare(
         plan = Plan(task, tuple(controls), margin, measure, further_measures, looks, robustness)
         rows = Rows(plan, labelled(subjects), engine)
         verdicts = until_decided(rows, looks, limit) if isinstance(looks, EachSeed) else fixed(rows, seeds)
-        return Study(rows.results, verdicts, rankings=rankings(rows, equal_cost))
+        return Study(rows.results, verdicts, rankings=rows.ranked(equal_cost))
 
 
 def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[str, Subject]]:

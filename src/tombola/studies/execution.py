@@ -24,7 +24,7 @@ from tombola.studies.spec import RunSpec, conditions, source_digest
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.tasks import task_words
 from tombola.tickets import Mask, Ticket
-from tombola.training import Task, epochs_spent, train
+from tombola.training import Task, check_first_batch, epochs_spent, train
 
 WAIT = 0.5
 """Seconds between two looks at what another process holds."""
@@ -103,6 +103,9 @@ def carried_out(
     Yields:
         Each piece with its results, of which a search has none.
     """
+    for run in (run for piece in pieces for run in piece.runs):
+        if not run.folder.is_finished:  # before there is a folder of what cannot be learnt
+            check_first_batch(run.spec.task, run.spec.seed, executor.device)
     waited = False
     while pieces:
         elsewhere = []

@@ -10,7 +10,7 @@ import torch
 
 from tombola.evidence import control_identity
 from tombola.studies.spec import RunSpec, conditions, task_settings
-from tombola.training import Bars, Meter, Task, check_first_batch, chosen_device, identity, with_recipe
+from tombola.training import Bars, Meter, Task, chosen_device, identity, with_recipe
 
 Done = TypeVar("Done")
 
@@ -50,7 +50,6 @@ class Tasks:
             task = self._resolved[id(task)][1]
             spec = replace(spec, task=task)
         if (id(task), seed) not in self._settings:
-            check_first_batch(task, seed, device)  # before there is a folder of what cannot be learnt
             self._settings[id(task), seed] = task, task_settings(task, seed, device)
         # Described at the first look and never again: a user's score may record what it scores, and so change.
         if id(subject) not in self._subjects:

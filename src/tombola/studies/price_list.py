@@ -11,7 +11,7 @@ import torch
 from tombola.methods import label_of
 from tombola.registry import METHODS
 from tombola.studies.agenda import Agenda
-from tombola.studies.grid import Comparison
+from tombola.studies.grid import Grid
 from tombola.studies.result import Result
 from tombola.tickets import Ticket
 from tombola.training import SampleFlops, first_of, own_randomness, train_samples
@@ -49,11 +49,11 @@ class Price:
 
 def prices(agenda: Agenda) -> list[Price]:
     """What each part of a study takes, search by search and method by method."""
-    return [price for own in agenda.comparisons for price in _of(own, agenda)]
+    return [price for own in agenda.grids for price in _of(own, agenda)]
 
 
-def _of(own: Comparison, agenda: Agenda) -> list[Price]:
-    task, repeats = own.task, len(own.seeds)
+def _of(own: Grid, agenda: Agenda) -> list[Price]:
+    task, repeats = own.plan.task, len(own.seeds)
     name = " ".join(str(value) for value in getattr(task, "labels", {}).values()) or type(task).__name__
     outcomes = [
         (run, agenda.outcome(run)) for run in agenda.known() if run.spec.task is task or _is_of(own, run.spec.task)
@@ -82,7 +82,7 @@ def _of(own: Comparison, agenda: Agenda) -> list[Price]:
                     entry.cost if entry is not None else "",
                 )
             )
-        runs = repeats * (1 + len(own.controls))
+        runs = repeats * (1 + len(own.plan.controls))
         done = [one for one in results if one.method == label and math.isclose(one.density, subject.density)]
         arms.append(_training(f"train {amount} and controls", name, runs, done, results, epochs, flops))
     dense = [one for one in results if not one.method]
@@ -97,13 +97,13 @@ def _training(
     return Price(what, task, runs, runs - len(done), epochs, flops, seconds)
 
 
-def _is_of(own: Comparison, task: object) -> bool:
-    return getattr(task, "labels", None) == getattr(own.task, "labels", ())
+def _is_of(own: Grid, task: object) -> bool:
+    return getattr(task, "labels", None) == getattr(own.plan.task, "labels", ())
 
 
-def _epoch_flops(own: Comparison) -> float:
+def _epoch_flops(own: Grid) -> float:
     """FLOPs of one epoch of dense training."""
-    task, seed = own.task, own.seeds[0]
+    task, seed = own.plan.task, own.seeds[0]
     with own_randomness(torch.device("cpu"), seed):
         batches = task.batches("train", seed, 0)
         batch = first_of(batches)

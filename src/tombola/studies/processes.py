@@ -44,8 +44,9 @@ class Processes:
         tasks: the settings of the tasks that were described so far.
 
     Examples:
-        >>> sorted(Processes(2, "cpu").map(pow, [2, 3], [3, 2]))
-        [(0, 8), (1, 9)]
+        >>> executor = Processes(2, "cpu")
+        >>> executor.workers, executor.threads
+        (2, 1)
     """
 
     workers: int | None = None

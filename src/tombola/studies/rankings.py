@@ -6,92 +6,98 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tombola.evidence import Ranking, over_all, ranking
+from tombola.evidence import ONE_LOOK, Looks, Ranking, Verdict, over_all, ranking
 from tombola.studies.execution import execute
+from tombola.studies.executor import Engine
 from tombola.studies.result import Result
-from tombola.studies.seeds import Rows
+from tombola.studies.spec import RunSpec
 
-Trained = Mapping[str, Mapping[int, Result]]
-"""The results of methods by seed."""
+Tickets = Sequence[Sequence[Result]]
+"""The results of each subject's tickets, in the order of their seeds."""
 
 
-def rankings(rows: Rows, equal_cost: bool = False) -> tuple[Ranking, ...]:
+def rankings(
+    verdicts: Sequence[Verdict], tickets: Tickets, looks: Looks = ONE_LOOK, equal_cost: bool = False
+) -> tuple[Ranking, ...]:
     """Rank the methods of a study.
 
     Args:
-        rows: what ran.
-        equal_cost: rank them at equal cost, too: cheaper ones then train for longer.
+        verdicts: on each subject, which say what is measured, and what difference counts as none.
+        tickets: the results of each subject's tickets.
+        looks: how often one looks.
+        equal_cost: whether the cheaper ones trained for longer, until all had cost the same.
 
     Returns:
-        A ranking for each density that two methods have, and over all these densities if there are several. They are by
-        the results as they are, and after that at equal cost, where that is asked for.
+        A ranking for each density that two methods have, and over all these densities if there are several.
     """
-    found = _tickets(rows)
-    made = _ranked(rows, found, equal=False)
-    return made + (_ranked(rows, _at_equal_cost(rows, found), equal=True) if equal_cost else ())
-
-
-def _tickets(rows: Rows) -> dict[float, dict[str, dict[int, Result]]]:
-    """The tickets' results by density, method and seed, where two methods have the density."""
-    found: dict[float, dict[str, dict[int, Result]]] = {}
-    for place in range(len(rows.subjects)):
-        tickets = rows.arms(place)["ticket"]
-        by_method = found.setdefault(round(tickets[0].density, 9), {})
-        by_method[tickets[0].method] = {result.seed: result for result in tickets}
-    return {density: methods for density, methods in sorted(found.items(), reverse=True) if len(methods) > 1}
-
-
-def _ranked(rows: Rows, found: Mapping[float, Trained], equal: bool) -> tuple[Ranking, ...]:
-    verdicts = [rows.verdict(place) for place in range(len(rows.subjects))]
-    measure, margin, looks = verdicts[0].measure, max(own.margin for own in verdicts), rows.plan.looks
+    found = _by_density(tickets)
+    if not found:
+        return ()
+    measure, margin = verdicts[0].measure, max(own.margin for own in verdicts)
     values = {
-        density: {method: {seed: result.metric for seed, result in by_seed.items()} for method, by_seed in own.items()}
-        for density, own in found.items()
+        density: {method: {result.seed: result.metric for result in own} for method, own in methods.items()}
+        for density, methods in found.items()
     }
-    costs = {density: {method: cost_of(by_seed) for method, by_seed in own.items()} for density, own in found.items()}
+    costs = {
+        density: {method: _mean_cost(own) for method, own in methods.items()} for density, methods in found.items()
+    }
     made = [
-        ranking(values[density], costs[density], margin, density, equal_cost=equal, measure=measure, looks=looks)
+        ranking(values[density], costs[density], margin, density, equal_cost=equal_cost, measure=measure, looks=looks)
         for density in found
         if _comparable(values[density])
     ]
     whole = over_all(list(values.values())) if len(values) > 1 else {}
     if _comparable(whole):
         total = {name: _mean([costs[density][name] for density in found]) for name in whole}
-        made.append(ranking(whole, total, margin, equal_cost=equal, measure=measure, looks=looks))
+        made.append(ranking(whole, total, margin, equal_cost=equal_cost, measure=measure, looks=looks))
     return tuple(made)
 
 
-def _at_equal_cost(rows: Rows, found: Mapping[float, Trained]) -> dict[float, dict[str, dict[int, Result]]]:
-    """The same methods, each trained for as many more epochs as its dearest rival's search and training leave it.
+def at_equal_cost(tickets: Tickets, specs: Sequence[Sequence[RunSpec]], engine: Engine) -> list[list[Result]]:
+    """The same tickets, each trained for as many more epochs as its dearest rival's search and training leave it.
 
     Their number is rounded down, so that none costs more than the dearest.
+
+    Args:
+        tickets: the results of each subject's tickets.
+        specs: the runs that they came from.
+        engine: what carries out the longer ones, and keeps them.
     """
-    specs = {
-        (round(first.density, 9), first.method, row["ticket"].seed): row["ticket"]
-        for place in range(len(rows.subjects))
-        for first in rows.arms(place)["ticket"][:1]
-        for row in rows.specs[place]
+    dearest = {
+        density: max(_cost(result) for own in methods.values() for result in own)
+        for density, methods in _by_density(tickets).items()
     }
-    longer = {}
-    for density, methods in found.items():
-        for method, by_seed in methods.items():
-            for seed, result in by_seed.items():
-                rivals = [own[seed] for own in methods.values() if seed in own]
-                left = max(map(_cost, rivals)) - _cost(result)
-                epoch = result.training.get("dense_epochs", 0.0) / max(result.epochs, 1)
-                extra = math.floor(left / epoch + 1e-9) if epoch else 0
-                longer[density, method, seed] = replace(specs[density, method, seed], extra_epochs=float(extra))
-    engine = rows.engine
-    results = execute(list(longer.values()), engine.store, engine.executor)
-    made: dict[float, dict[str, dict[int, Result]]] = {}
-    for (density, method, seed), result in zip(longer, results, strict=True):
-        made.setdefault(density, {}).setdefault(method, {})[seed] = result
-    return made
+    longer = [
+        replace(spec, extra_epochs=float(_epochs_for(dearest[_density(result)] - _cost(result), result)))
+        for own, rows in zip(tickets, specs, strict=True)
+        for result, spec in zip(own, rows, strict=True)
+        if _density(result) in dearest
+    ]
+    made = iter(execute(longer, engine.store, engine.executor))
+    return [[next(made) for _ in own] for own in tickets if _density(own[0]) in dearest]
 
 
-def cost_of(by_seed: Mapping[int, Result]) -> float | None:
+def _by_density(tickets: Tickets) -> dict[float, dict[str, Sequence[Result]]]:
+    """The tickets' results by density and method, where two methods have the density."""
+    found: dict[float, dict[str, Sequence[Result]]] = {}
+    for own in tickets:
+        found.setdefault(_density(own[0]), {})[own[0].method] = own
+    return {density: methods for density, methods in sorted(found.items(), reverse=True) if len(methods) > 1}
+
+
+def _density(result: Result) -> float:
+    return round(result.density, 9)
+
+
+def _epochs_for(cost: float, result: Result) -> int:
+    """How many whole epochs of a ticket's training a cost in dense epochs pays for."""
+    epoch = result.training.get("dense_epochs", 0.0) / max(result.epochs, 1)
+    return math.floor(cost / epoch + 1e-9) if epoch else 0
+
+
+def _mean_cost(results: Sequence[Result]) -> float | None:
     """The dense epochs of search and training, mean over seeds; None where they are not known."""
-    return _mean([_cost(result) if "dense_epochs" in result.training else None for result in by_seed.values()])
+    return _mean([_cost(result) if "dense_epochs" in result.training else None for result in results])
 
 
 def _cost(result: Result) -> float:
@@ -104,5 +110,5 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _comparable(values: Mapping[str, Mapping[int, float]]) -> bool:
-    """Whether two methods have a seed in common."""
+    """Whether all methods have a seed in common."""
     return len(values) > 1 and bool(set.intersection(*(set(by_seed) for by_seed in values.values())))

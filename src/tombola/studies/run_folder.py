@@ -109,7 +109,7 @@ class RunFolder:
 
     def result(self) -> Result | None:
         """What the run came to; None before it is finished."""
-        return self._read(RESULT, lambda text: Result.of(json_of(text)))
+        return self._read(RESULT, Result.read)
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs of a finished search or training."""

@@ -6,47 +6,23 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tombola.errors import TombolaError
-from tombola.evidence import ONE_LOOK, EachSeed, Looks, Measure, Verdict, budget_gap, ended, judge
+from tombola.evidence import EachSeed, Ranking, Verdict, ended
 from tombola.evidence.looks import FIRST
 from tombola.methods import Method
-from tombola.robust import Robustness
 from tombola.studies.execution import execute, search_all
 from tombola.studies.executor import Engine
-from tombola.studies.measures import measure_of, to_measure, value_of
+from tombola.studies.plan import Arms, Plan, seconds_a_seed
 from tombola.studies.prepared import found
+from tombola.studies.rankings import at_equal_cost, rankings
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
 from tombola.tickets import Ticket
-from tombola.training import Task
 
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 """What a budget may be counted in, in seconds."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is compared with what, and how it is decided.
-
-    Args:
-        task: what is learnt.
-        controls: what each ticket must beat.
-        margin: a smaller difference counts as none; the measure's own if None.
-        measure: what the task's metric is; found out from the task if None.
-        also: further measures.
-        looks: how often one looks.
-        robustness: how trained networks are tried beyond the test split.
-    """
-
-    task: Task
-    controls: tuple[str, ...]
-    margin: float | None = None
-    measure: Measure | None = None
-    also: tuple[Measure, ...] = ()
-    looks: Looks = ONE_LOOK
-    robustness: Robustness | None = None
 
 
 class Rows:
@@ -61,7 +37,7 @@ class Rows:
 
     def __init__(self, plan: Plan, subjects: Sequence[tuple[str, Ticket | Method]], engine: Engine) -> None:
         self.plan, self.subjects, self.engine = plan, tuple(subjects), engine
-        self.specs: list[list[dict[str, RunSpec]]] = [[] for _ in subjects]
+        self.specs: list[list[Arms]] = [[] for _ in subjects]
         self._results: dict[tuple[object, ...], Result] = {}
 
     def run(self, places: Sequence[int], seeds: int) -> None:
@@ -90,35 +66,22 @@ class Rows:
 
     def seconds(self, place: int) -> float:
         """What a seed of a subject took, mean over seeds: its search, and the training of all its arms."""
-        arms = [result for arm in self.arms(place).values() for result in arm]
-        spent = [ledger.get("seconds", 0.0) for result in arms for ledger in (result.search, result.training)]
-        return math.fsum(spent) / len(self.specs[place])
+        return seconds_a_seed(self.arms(place))
 
     def verdict(self, place: int) -> Verdict:
         """The verdict on a subject, from all its seeds."""
-        arms, plan = self.arms(place), self.plan
-        metrics = {name: [result.metric for result in arm] for name, arm in arms.items()}
-        measure = plan.measure or measure_of(plan.task, [value for arm in metrics.values() for value in arm])
-        first = arms["ticket"][0]
-        also = {
-            kind: (
-                [value_of(result, kind.name) for result in arms["ticket"]],
-                [value_of(result, kind.name) for result in arms["dense"]],
-            )
-            for kind in plan.also
-        }
-        return judge(
-            first.method,
-            first.density,
-            metrics,
-            range(len(self.specs[place])),
-            plan.margin,
-            tuple(dict.fromkeys(layer for result in arms["ticket"] for layer in result.collapsed)),
-            measure=measure,
-            also=also,
-            looks=plan.looks,
-            seconds=self.seconds(place),
-        )
+        return self.plan.verdict(self.arms(place), range(len(self.specs[place])))
+
+    def ranked(self, equal_cost: bool) -> tuple[Ranking, ...]:
+        """The methods against each other: as they are, and after that at equal cost, where that is asked for."""
+        verdicts = list(map(self.verdict, range(len(self.subjects))))
+        tickets = [self.arms(place)["ticket"] for place in range(len(self.subjects))]
+        made = rankings(verdicts, tickets, self.plan.looks)
+        if not (equal_cost and made):
+            return made
+        specs = [[row["ticket"] for row in rows] for rows in self.specs]
+        longer = at_equal_cost(tickets, specs, self.engine)
+        return made + rankings(verdicts, longer, self.plan.looks, equal_cost=True)
 
     def _tickets(self, places: Sequence[int], seeds: int) -> dict[tuple[int, int], Ticket]:
         """The tickets of what has no runs yet, searched wherever the engine carries out work."""
@@ -132,24 +95,11 @@ class Rows:
         searches = search_all([spec for _, spec in asked], self.engine)
         return {(place, spec.seed): found(run) for (place, spec), run in zip(asked, searches, strict=True)}
 
-    def _arms(self, place: int, seed: int, tickets: Mapping[tuple[int, int], Ticket]) -> dict[str, RunSpec]:
-        """The runs of one subject and seed by arm: the ticket, each control, and dense for as long as they train."""
+    def _arms(self, place: int, seed: int, tickets: Mapping[tuple[int, int], Ticket]) -> Arms:
+        """The runs of one subject and seed by arm."""
         label, subject = self.subjects[place]
-        plan = self.plan
-        if isinstance(subject, Ticket):
-            ticket, init = subject, subject.provenance.seed
-        else:
-            ticket, init = tickets[place, seed], None
-        own = RunSpec(
-            plan.task,
-            subject,
-            seed=seed,
-            label=label,
-            robustness=plan.robustness,
-            measures=to_measure([measure.name for measure in plan.also]),
-        )
-        dense = replace(own, subject=None, label=None, init_seed=init, extra_epochs=budget_gap(ticket, plan.task))
-        return {"ticket": own} | {name: replace(own, control=name) for name in plan.controls} | {"dense": dense}
+        ticket = subject if isinstance(subject, Ticket) else tickets[place, seed]
+        return self.plan.arms(label, subject, ticket, seed)
 
     def _of(self, spec: RunSpec) -> Result:
         return replace(self._results[_key(spec)], method=spec.method)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tombola.errors import FileError
+from tombola.errors import DamagedError, DamageWarning, FileError
 from tombola.studies.legacy import without_code
 from tombola.studies.result import Result
-from tombola.studies.run_folder import RESULT, SETTINGS, RunFolder, under
+from tombola.studies.run_folder import SETTINGS, RunFolder, under
 from tombola.studies.spec import digest
 from tombola.training import fingerprint
 
@@ -85,9 +88,11 @@ class Store:
         self.__dict__.pop("_index", None)
 
     def results(self) -> list[Result]:
-        """Every finished run."""
-        folders = (RunFolder(path.parent) for path in sorted(self.root.glob(f"*/{RESULT}")))
-        return [result for folder in folders if (result := folder.result()) is not None]
+        """Every finished run; one that is damaged is warned of and left out."""
+        entries = os.scandir(self.root) if self.root.is_dir() else ()
+        folders = [RunFolder(path) for path in sorted(entry.path for entry in entries if entry.is_dir())]
+        with _without_collection():
+            return [result for folder in folders if (result := _undamaged(folder)) is not None]
 
     def _with(self, own: str) -> list[RunFolder]:
         """The folders of a run: those that its digest names, and those that the first version named by another."""
@@ -111,6 +116,27 @@ class Store:
         """The runs of the first version whose code it did not record, by what else they are."""
         held = [_known(RunFolder(own)) for folders in self._index.values() for own in folders]
         return {digest(without_code(settings)) for settings in held}
+
+
+def _undamaged(folder: RunFolder) -> Result | None:
+    """What a run came to; None before it is finished, and where that is damaged."""
+    try:
+        return folder.result()
+    except DamagedError as error:
+        warnings.warn(f"{error}; it is left out", DamageWarning, stacklevel=3)
+        return None
+
+
+@contextmanager
+def _without_collection() -> Generator[None]:
+    """No search for garbage while much is read, of which nothing is garbage: it would take half of the time."""
+    is_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_on:
+            gc.enable()
 
 
 def _known(folder: RunFolder) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -15,8 +15,10 @@ from tombola.evidence import MANDATORY, control_kind
 from tombola.methods import Method
 from tombola.registry import CONTROLS
 from tombola.studies.comparison import labelled
-from tombola.studies.grid import Comparison
+from tombola.studies.grid import Grid
+from tombola.studies.measures import Better, further
 from tombola.studies.named_methods import at_sizes, method_named, with_values
+from tombola.studies.plan import Plan
 from tombola.studies.tasks import TaskOptions, default_options, make_task
 from tombola.training import Recipe
 
@@ -61,7 +63,10 @@ class StudyFile:
         recipes: further options of the recipe; each task is learnt with each of them.
         seeds: how many repetitions; or their numbers.
         controls: what each ticket must beat.
-        margin: the difference in accuracy, as a share of 1, too small to matter; the measure's own if None.
+        margin: the difference in the metric that is too small to matter, in its own unit; the measure's own if None.
+        better: which values of the metric are better, "lower" or "higher"; of a metric of yours what its name says if
+            nothing.
+        also: further measures, in which a ticket may not be worse than dense, as `tombola compare` has them.
         title: of the report.
     """
 
@@ -70,7 +75,9 @@ class StudyFile:
     recipes: tuple[Table, ...] = ({},)
     seeds: int | tuple[int, ...] = 3
     controls: tuple[str, ...] = MANDATORY
-    margin: float | None = None
+    margin: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    better: Better | Literal[""] = ""
+    also: tuple[str, ...] = ()
     title: str = ""
 
     def __post_init__(self) -> None:
@@ -81,6 +88,7 @@ class StudyFile:
             raise TombolaError(f"seeds is {self.seeds}; give a number from 1, or different numbers from 0")
         for control in self.controls:
             CONTROLS.entry(control_kind(control))
+        further(self.also)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -112,13 +120,14 @@ class StudyFile:
         code = [text for table in tables for text in _texts(table) if ":" in text and _is_module(text)]
         return [*code, *(str(table[key]) for table in self.tasks for key in table if _plain(key) == "data_dir")]
 
-    def comparisons(self) -> list[Comparison]:
+    def grids(self) -> list[Grid]:
         """What is compared, for each task and recipe."""
-        subjects = self._subjects()
-        return [
-            Comparison(make_task(options), subjects, self.numbers, self.controls, self.margin)
+        subjects, also = self._subjects(), further(self.also)
+        plans = [
+            Plan(make_task(options), self.controls, self.margin, self.better or None, also)
             for options in self.options()
         ]
+        return [Grid(plan, subjects, self.numbers) for plan in plans]
 
     def options(self) -> list[TaskOptions]:
         """The tasks with their recipes."""

@@ -60,7 +60,7 @@ class TaskOptions:
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
         hold_out: how many of the last classes to keep out of training and testing, to see whether they are told apart
         task_loss: what training lowers; "" for the usual one of the data
-        task_metric: what is measured, larger is better; "" for the one that goes with the loss
+        task_metric: what is measured; "" for the one that goes with the loss
     """
 
     data: Annotated[str, arg(help=f"{', '.join(DATA)}; or {OWN_DATA}")] = "digits"

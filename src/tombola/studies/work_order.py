@@ -81,7 +81,7 @@ class WorkOrder:
             torch.set_num_threads(self.threads)
         meter = Meter(self.country) if self.country else None
         executor = Serial(chosen_device(self.device), bars or Bars(), meter)
-        return Agenda(plan.comparisons(), Engine(Store(root, exact=self.exact), executor))
+        return Agenda(plan.grids(), Engine(Store(root, exact=self.exact), executor))
 
     def worker(self, agenda: Agenda, told: Told = lambda run, outcome: None) -> Worker:
         """The worker that carries the agenda out."""

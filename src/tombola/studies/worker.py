@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from tombola.errors import FileError, TombolaError
-from tombola.files import InUse, LeaseLost
+from tombola.files import InUse, LeaseLost, unwritable
 from tombola.studies.agenda import Agenda
 from tombola.studies.batch_training import Piece, train_together
 from tombola.studies.execution import finish
@@ -57,6 +57,7 @@ class Worker:
         Returns:
             Why work ended before all was done; nothing if all is done.
         """
+        self.agenda.look_at_tasks()
         with self.watchdog.on_duty():
             while pieces := self.agenda.pieces():
                 is_idle = True
@@ -159,9 +160,12 @@ class _Log(io.TextIOBase):
         self._path = path
 
     def write(self, text: str, /) -> int:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            return file.write(text)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                return file.write(text)
+        except OSError as error:
+            raise unwritable(self._path, error, "nothing that was there is lost") from error
 
     def say(self, words: str) -> None:
         """Add a line with the time and the process."""

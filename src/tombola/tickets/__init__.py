@@ -1,6 +1,7 @@
 """Masks, the selection that makes them, tickets and their file, and attaching a mask to a model."""
 
 from tombola.tickets.attachment import AttachWarning, attach
+from tombola.tickets.copies import copied
 from tombola.tickets.handle import Handle
 from tombola.tickets.layer_budgets import ErdosRenyi, Scope, SmartRatio, as_density, falls_short, quotas, shares_weights
 from tombola.tickets.mask import Mask
@@ -64,6 +65,7 @@ __all__ = [
     "check_network",
     "check_values",
     "check_whole",
+    "copied",
     "device_of",
     "digest_of",
     "eager",

@@ -220,7 +220,7 @@ class _Look:
             value = self.metric(outputs, targets)
         if not (isinstance(value, Tensor) and value.numel() == 1) and not isinstance(value, Number):
             shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise TombolaError(f"the metric gives {shape} and not one number; give its mean, larger is better")
+            raise TombolaError(f"the metric gives {shape} and not one number; give its mean")
 
     def _check_whole_targets(self, outputs: Any, classes: tuple[Tensor, int] | None) -> None:
         """Check the targets of every split in memory against what loss and metric expect of their values."""

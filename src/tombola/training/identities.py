@@ -62,6 +62,11 @@ def fingerprint(value: Any) -> str:
 
 
 def _with_whole_numbers(value: Any) -> Any:
+    kind = type(value)
+    if kind is float:
+        return int(value) if value.is_integer() else value
+    if kind is str or kind is int or kind is bool or value is None:  # most values: not asked whether they are mappings
+        return value
     if isinstance(value, Mapping):
         return {key: _with_whole_numbers(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -50,8 +50,9 @@ class SupervisedTask:
               `steps_per_epoch`.
         loss: mean loss of outputs and targets, or the name of one, as "mse"; `tombola methods losses` lists them.
         recipe: how the network trains.
-        metric: mean metric of outputs and targets, larger is better, or the name of one, as "r2"; `tombola methods
-            metrics` lists them. None takes the one that goes with a named loss, and accuracy with a function.
+        metric: mean metric of outputs and targets, or the name of one, as "r2"; `tombola methods metrics` lists them.
+            None takes the one that goes with a named loss, and accuracy with a function. Larger is better, unless
+            yours has the name of an error, as `rmse`, or an attribute `higher_is_better` that is False.
         validation: share of the training data to set aside where `data` has no such split; the choice is always the
             same. Not for data that comes in batches.
         forward: calls a model with inputs; by default a dict gives keyword arguments and a tuple positional ones.

@@ -46,7 +46,7 @@ class Task(Protocol):
         ...
 
     def metric(self, outputs: Any, targets: Any, /) -> Tensor:
-        """The mean metric of a batch; larger is better."""
+        """The mean metric of a batch; larger is better, unless its name is that of an error."""
         ...
 
 

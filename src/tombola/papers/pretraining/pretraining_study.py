@@ -12,10 +12,11 @@ import torch
 from tombola.errors import TombolaError
 from tombola.methods import CurvePoint, EnoughFormula, EnoughPretraining, GreedyNeurons, Saturation, saturation
 from tombola.papers.pretraining.theory import Growth
+from tombola.registry import lower_is_better
 from tombola.structure import two_layers
 from tombola.studies.execution import search
 from tombola.studies.executor import Engine
-from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, first_of, length_of, pick
+from tombola.training import MemoryBatches, Run, SupervisedTask, accuracy, first_of, length_of, metric_of, pick
 
 JUDGED = 3000
 """How many validation samples judge tickets. The loop evaluates them after each epoch, and small parts have many."""
@@ -188,7 +189,8 @@ def enough(
         for seed in seeds:
             for size in ascending:
                 curve, last = _draw_tickets(part(task, size, seed, steps), pretraining, seed, steps, engine)
-                first = saturation(curve, pretraining.tolerance, pretraining.patience)
+                lower = bool(lower_is_better(metric_of(task)))
+                first = saturation(curve, pretraining.tolerance, pretraining.patience, lower)
                 if first is None:
                     raise TombolaError(f"{steps} steps are over before the first ticket is drawn; train longer")
                 runs.append(PretrainingPoint(size, seed, curve, first, last))
