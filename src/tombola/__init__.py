@@ -32,6 +32,7 @@ _MOVED = {
     "Observer": "training.Observer",
     "Plan": "shrinking.Plan",
     "QueryKey": "structure.QueryKey",
+    "Result": "studies.Result",
     "RigL": "methods.RigL",
     "Robustness": "robust.Robustness",
     "Sanity": "evidence.Sanity",

@@ -1,12 +1,12 @@
 from . import evidence, methods, robust, scores, shrinking, structure, studies, testing, tickets, training
-from .connectivity import stability
+from .connectivity import stability, transfer
 from .errors import TombolaError
 from .evidence import Verdict
 from .methods import EarlyBird, GemMiner, Iterative, OneShot, Worm, find, method
 from .registry import METHODS
 from .shrinking import load_small, shrink
 from .structure import Channels, Prunable
-from .studies import Engine, Result, RunSpec, Store, Study, check, compare, execute, sanity
+from .studies import Engine, RunSpec, Store, Study, check, compare, execute, sanity
 from .tickets import Mask, Ticket, attach, select
 from .training import Recipe, Run, SupervisedTask, Task, train
 
@@ -23,7 +23,6 @@ __all__ = [
     "OneShot",
     "Prunable",
     "Recipe",
-    "Result",
     "Run",
     "RunSpec",
     "Store",
@@ -56,4 +55,5 @@ __all__ = [
     "tickets",
     "train",
     "training",
+    "transfer",
 ]

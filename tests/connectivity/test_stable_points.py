@@ -1,6 +1,7 @@
 """Lines between networks, copies from one point, and masks compared."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from torch import nn
 import tombola as tb
 from tombola.cli import main
 from tombola.connectivity import Ends, Line, barrier, distance_matrix, overlap
-from tombola.connectivity.copies import Origin
-from tombola.connectivity.stable_points import Pair, Point, Stability, _bisected
+from tombola.connectivity.earliest_point import bisected
+from tombola.connectivity.instability import Pair, Point, Stability
 from tombola.testing import toy_task
 from tombola.training import Step
 
@@ -135,7 +136,7 @@ def test_bisection_ends_at_a_measured_stable_point_beside_an_unstable_one(bounda
         return [Point(f"{step}it", step, (pair,), 0.02, 2) for step, pair in zip(steps, pairs, strict=True)]
 
     first = measured([f"{step}it" for step in asked])
-    found = first + _bisected(first, Origin(toy_task(plain, epochs=15), None, 0, tb.Run()), measured)
+    found = first + bisected(first, 6, 90, measured)
     ordered = tuple(sorted(found, key=lambda point: point.step))
     stable = Stability("dense", ordered, tb.training.Cost()).earliest
     assert (stable and stable.step) == earliest
@@ -181,6 +182,7 @@ def test_the_barrier_is_the_worst_point_against_the_mean_of_the_ends():
     assert Line("test", "none", (0.8, 0.2, 0.6), (0.0, 1.0, 0.5), 10).barrier == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     words = ["stability", "dense", "--data", "digits", "--recipe.epochs", "1", "--at", "0it", "5it"]
     words += ["--points", "3", "--device", "cpu", "--out", str(tmp_path / "s")]
@@ -189,8 +191,7 @@ def test_the_command(tmp_path, capsys):
     assert printed == json.loads((tmp_path / "s" / "stability.json").read_text())
     assert [point["step"] for point in printed["points"]] == [0, 5]
     assert "trained from" in (tmp_path / "s" / "stability.svg").read_text()
-    assert main(words) == 0
-    assert "Training from the initialisation is" in capsys.readouterr().out
+    assert "data:image/svg+xml;base64," in (tmp_path / "s" / "stability.html").read_text()
     (tmp_path / "s" / "stability.json").write_text("mine")
     assert main(words) == 2
     assert "was not written by Tombola" in capsys.readouterr().err
@@ -204,6 +205,33 @@ def test_check_explains_why_a_ticket_does_not_win(tmp_path, capsys):
     assert told["verdicts"][0]["wins"] is None
     assert told["explanation"]["points"][0]["step"] == 0
     assert told["explanation"]["sentence"].startswith("Training from the initialisation is")
+    assert '<section id="stability">' in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ("imp", "imp"),
+        ("concrete-ticket-search", "concrete-ticket-search"),
+        ("snip", "imp"),
+        ("rigl", "imp"),
+    ],
+)
+def test_the_advised_method_is_the_tickets_own_if_it_rewinds_to_steps(subject, name):
+    from tombola.cli.explain import _that_rewinds
+
+    assert _that_rewinds(tb.method(subject), subject, "40it") == name
+    mask = tb.Mask({"w": tb.tickets.mask.Bits((1,), b"\x80")})
+    provenance = tb.tickets.Provenance(method=subject)
+    assert _that_rewinds(tb.Ticket(mask, tb.tickets.Seed(0, ""), provenance=provenance), "runs/x", "40it") == name
+
+
+def test_what_was_not_typed_is_said_by_the_ticket():
+    from tombola.cli.explain import _typed
+
+    ticket = tb.find(toy_task(plain), tb.OneShot(density=0.5), progress=False)
+    ticket = replace(ticket, provenance=replace(ticket.provenance, task={"data": "digits", "recipe.lr": "0.5"}))
+    assert _typed(ticket, ["--data", "mnist1d"]) == ["--density", "0.5", "--recipe.lr", "0.5"]
 
 
 def test_the_advised_command_rewinds_to_a_measured_point():

@@ -15,8 +15,9 @@ from tombola.studies import Serial, digest
 from tombola.zoo.fashion_mnist import DEBIAN
 
 RECORDS = Path(__file__).parents[2] / "docs" / "claims"
-MEASURED = [name for name, claim in CLAIMS.items() if isinstance(claim.protocols["standard"], Measurement)]
-TRAINED = [name for name in CLAIMS if name not in MEASURED and (RECORDS / f"{name}.jsonl").exists()]
+ON_RECORD = [name for name in CLAIMS if (RECORDS / f"{name}.jsonl").exists()]
+MEASURED = [name for name in ON_RECORD if isinstance(CLAIMS[name].protocols["standard"], Measurement)]
+TRAINED = [name for name in ON_RECORD if name not in MEASURED]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -103,7 +103,7 @@ def test_a_meter_changes_no_settings_and_a_finished_run_stays_as_it_is(tmp_path)
     assert execute([spec], store, metered) == [result]
     (again,) = execute([replace(spec, seed=1)], store, metered)
     assert (again.country, again.training["energy"] > 0) == ("NIL", True)
-    assert tb.Result.of(json.loads(again.to_json())) == again
+    assert tb.studies.Result.of(json.loads(again.to_json())) == again
 
 
 HOSTILE = "[codecarbon]\nemissions_endpoint = http://127.0.0.1:9\nsave_to_file = true\noutput_methods = csv,api\n"

@@ -244,7 +244,7 @@ def small_study(task: tb.Task, seeds: int = 2) -> list[tb.RunSpec]:
     return [*own, tb.RunSpec(task, seed=0, lr=0.2), tb.RunSpec(task, seed=0, extra_epochs=2)]
 
 
-def untimed(result: tb.Result) -> dict:
+def untimed(result: tb.studies.Result) -> dict:
     """A result but for its times, the memory of the process, and where its ticket is."""
     content = asdict(result) | {"ticket": "", "command": ""}
     content["training"] |= {"seconds": 0.0, "peak_memory": 0}

@@ -59,6 +59,7 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         "shrink",
         "sparsest",
         "stability",
+        "transfer",
     ):
         module = importlib.import_module(f"tombola.cli.{command}")
         monkeypatch.setattr(module, "make_task", understood)

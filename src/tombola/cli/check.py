@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tombola.cli.compare import publish
@@ -16,6 +16,7 @@ from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
 from tombola.evidence import MANDATORY
 from tombola.methods import Method
+from tombola.report import stability_section
 from tombola.studies import at_size, compare, default_options, make_task, method_named
 from tombola.tickets import Ticket
 
@@ -80,6 +81,7 @@ def run(words: Sequence[str]) -> int:
         if check.explain and any(verdict.wins is not True for verdict in study.verdicts):
             folder, show = check.out / "stability", not options.run.json
             why = explain(task, subject, name, words[1:], runner, folder, show)
+            study = replace(study, sections=(stability_section(why.found, str(why)),))
     title = f"Does {name} win on {options.task.data}?"
     command = shlex.join(["tombola", "check", *words])
     more = {} if why is None else why.to_json()

@@ -157,6 +157,7 @@ def written(study: Study, out: Path, title: str, command: str, labels: dict[str,
         task=labels,
         checks=study.sanity,
         rankings=study.rankings,
+        sections=study.sections,
     )
     return study, page
 

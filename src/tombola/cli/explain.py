@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tombola.connectivity import Point, Stability, stability
 from tombola.connectivity.copies import OWN_START
+from tombola.errors import TombolaError
 from tombola.files import held
-from tombola.methods import Iterative, Method
-from tombola.studies import Engine, search
+from tombola.methods import Method, OneShot
+from tombola.registry import METHODS
+from tombola.studies import Engine, search, task_words
 from tombola.tickets import Seed, Ticket
 from tombola.training import Run, Task, bars
 
@@ -32,7 +34,7 @@ class Explanation:
     def __str__(self) -> str:
         if self.found.points[0].stable:
             return f"{self.found} So instability is not why it does not win."
-        return f"{self.found} Rewind to there: {self.rewound}" if self.rewound else str(self.found)
+        return f"{self.found} Find one that is rewound to there: {self.rewound}" if self.rewound else str(self.found)
 
     def to_json(self) -> dict[str, Any]:
         """What programs are told."""
@@ -64,10 +66,31 @@ def explain(
     with bars(show) as progress, held(folder) as lease:
         run = Run(0, folder, engine.executor.device, progress, lease=lease)
         found = stability(task, ticket, at=["0it" if at_first else OWN_START], earliest=reachable, orders=3, run=run)
-    rewound = ""
-    if isinstance(subject, Iterative) and not found.points[0].stable and found.earliest is not None:
-        rewound = _command(name, words, found.earliest)
+    advised, rewound = found.earliest, ""
+    if not found.points[0].stable and advised is not None and advised.step > 0:
+        options = [*_typed(subject, words), *words]
+        rewound = _command(_that_rewinds(subject, name, f"{advised.step}it"), options, advised)
     return Explanation(found, rewound)
+
+
+def _that_rewinds(subject: Ticket | Method, name: str, point: str) -> str:
+    """The method that finds such a ticket at a point: its own if it rewinds to steps, else iterative pruning."""
+    if isinstance(subject, Ticket):
+        name = subject.provenance.method
+        subject = METHODS[name] if name in METHODS else OneShot()
+    try:
+        replace(subject, rewind=point)  # ty: ignore[invalid-argument-type]
+    except (TypeError, TombolaError):
+        return "imp"
+    return name
+
+
+def _typed(subject: Ticket | Method, words: Sequence[str]) -> list[str]:
+    """What the command must say that was not typed: the density, and of a ticket the task that its file names."""
+    said = {"density": f"{subject.density:.4g}"}
+    said |= subject.provenance.task if isinstance(subject, Ticket) else {}
+    given = {word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")}
+    return task_words({name: value for name, value in said.items() if name not in given})
 
 
 def _command(name: str, words: Sequence[str], earliest: Point) -> str:

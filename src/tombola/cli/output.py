@@ -27,13 +27,14 @@ PICTURES = (
     "enough",
     "curves",
 )
-PICTURES += ("stability", "growth", "bounds", "network", "boundary", "rates", "pruned")
+PICTURES += ("stability", "solutions", "growth", "bounds", "network", "boundary", "rates", "pruned")
 """What the pictures beside a report are called."""
-PAGES = ("report.html", "sparsest.html", "enough.html")
+PAGES = ("report.html", "sparsest.html", "enough.html", "stability.html")
 STUDIES = {
     "study.json": (b'{"format":', b'{"results":'),
     "sparsest.json": (b'{"sentence":',),
     "stability.json": (b'{"subject":',),
+    "transfer.json": (b'{"transferred":',),
 }
 """How the files of studies begin, of this version and of the first."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,16 +14,18 @@ from tombola.cli.console import console, print_json, strict_line
 from tombola.cli.output import RunOptions, dense_epochs, refuse_foreign, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
-from tombola.connectivity import Stability, stability
+from tombola.connectivity import Landscape, Stability, landscape, solutions, stability
+from tombola.connectivity.instability import LIMIT
 from tombola.connectivity.lines import POINTS
-from tombola.connectivity.stable_points import LIMIT
 from tombola.errors import TombolaError
 from tombola.files import held, write_atomically
 from tombola.methods import Method
-from tombola.report import write_lines
+from tombola.report import landscape_section, stability_section, write_report
 from tombola.studies import at_size, default_options, make_task, method_named
 from tombola.tickets import Ticket
 from tombola.training import Run, bars, chosen_device
+
+TITLE = "Is training stable?"
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,12 @@ class StabilityOptions:
     """share of units that a method keeps; its own if not given"""
     remove: int | None = None
     """number of blocks to remove, for a method that removes whole blocks; its own if not given"""
+    solutions: bool = False
+    """also measure how the solutions of a search lie to each other: of its rounds, of the ticket, and the dense one"""
     seed: int = 0
     """of the first initialisation"""
     out: Path = Path("runs/stability")
-    """folder of the trainings, the result and the picture"""
+    """folder of the trainings, the result, the report and its pictures"""
 
 
 def run(words: Sequence[str]) -> int:
@@ -83,6 +88,8 @@ def run(words: Sequence[str]) -> int:
         raise TombolaError("copies train at once in one process; leave out --workers")
     if subject is not None and not isinstance(subject, Ticket):
         subject = at_size(subject, asked.density, asked.remove)
+    if asked.solutions and subject is None:
+        raise TombolaError("dense has no search whose solutions could be compared; give a method or a ticket")
     task = make_task(options.task)
     device = chosen_device(options.run.device)
     refuse_foreign(asked.out)
@@ -103,10 +110,15 @@ def run(words: Sequence[str]) -> int:
             seed=asked.seed,
             run=whole,
         )
+        lying = None
+        if asked.solutions:
+            assert subject is not None
+            networks = solutions(task, subject, seed=asked.seed, run=whole)
+            lying = landscape(task, networks, points=asked.points, split=asked.splits[0], shown=progress)
         lease.check()
-        content = {"subject": found.subject, **_facts(found)}
+        content = {"subject": found.subject, **_facts(found), **({"solutions": asdict(lying)} if lying else {})}
         write_atomically(asked.out / "stability.json", strict_line(content) + "\n")
-        write_lines(found, asked.out / "stability.svg")
+        page = _write_report(found, lying, asked.out, shlex.join(["tombola", "stability", *words]), dict(task.labels))
     if options.run.json:
         print_json(content)
         return 0
@@ -114,8 +126,30 @@ def run(words: Sequence[str]) -> int:
     out.print(_table(found))
     out.print(str(found))
     out.print(f"This cost {dense_epochs(found.cost.dense_epochs)}, {work(asdict(found.cost))}.")
-    out.print(f"Lines: {asked.out / 'stability.svg'}; all figures: {asked.out / 'stability.json'}")
+    if lying is not None:
+        out.print(_landscape_table(lying))
+        out.print(lying.sentence)
+    out.print(f"Report: {page}; lines: {asked.out / 'stability.svg'}; all figures: {asked.out / 'stability.json'}")
     return 0
+
+
+def _write_report(found: Stability, lying: Landscape | None, out: Path, command: str, labels: dict[str, str]) -> Path:
+    sections = [stability_section(found), *([] if lying is None else [landscape_section(lying)])]
+    for section in sections:
+        for picture in section.pictures.values():
+            write_atomically(out / f"{section.key}.svg", picture)
+    return write_report(
+        [], [], out, title=TITLE, command=command, task=labels, sections=sections, page="stability.html"
+    )
+
+
+def _landscape_table(found: Landscape) -> Table:
+    """The barriers between solutions in points, and behind a slash their angles in degrees."""
+    table = Table("barrier / angle", *found.names)
+    for name, barriers, angles in zip(found.names, found.barriers, found.angles, strict=True):
+        cells = zip(found.names, barriers, angles, strict=True)
+        table.add_row(name, *("" if own == name else f"{100 * b:.2g} / {90 * a:.0f}°" for own, b, a in cells))
+    return table
 
 
 def _facts(found: Stability) -> dict[str, Any]:

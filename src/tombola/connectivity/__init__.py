@@ -1,22 +1,36 @@
 """Connectivity: what lies on the line between two trained networks, and from where training is stable."""
 
 from tombola.connectivity.copies import Copies, find_copies
+from tombola.connectivity.instability import Pair, Point, Stability
+from tombola.connectivity.landscape import Landscape, landscape
 from tombola.connectivity.lines import Ends, Line, Statistics, barrier
 from tombola.connectivity.mask_overlap import Overlap, distance_matrix, overlap
-from tombola.connectivity.stable_points import Pair, Point, Stability, stability
+from tombola.connectivity.matching import Matching, match
+from tombola.connectivity.solutions import Solution, Solutions, solutions
+from tombola.connectivity.stable_points import stability
+from tombola.connectivity.transferring import Transfer, transfer
 
 __all__ = [
     "Copies",
     "Ends",
+    "Landscape",
     "Line",
+    "Matching",
     "Overlap",
     "Pair",
     "Point",
+    "Solution",
+    "Solutions",
     "Stability",
     "Statistics",
+    "Transfer",
     "barrier",
     "distance_matrix",
     "find_copies",
+    "landscape",
+    "match",
     "overlap",
+    "solutions",
     "stability",
+    "transfer",
 ]

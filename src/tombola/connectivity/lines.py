@@ -5,24 +5,22 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from tombola.connectivity.calm_data import first_samples, without_augmentation
 from tombola.errors import TombolaError
-from tombola.scores import Batch, batch_size
 from tombola.shrinking import recalibrate
 from tombola.structure import BATCH_NORMS
 from tombola.tickets import Mask, check_fits, parameters_of, put_values, tensors_of
-from tombola.training import Split, Task, evaluate, own_randomness, pairs_of, with_recipe
+from tombola.training import Split, Task, evaluate, own_randomness
 
 Statistics = Literal["anew", "interpolated"]
 POINTS = 30
-STATISTICS_SAMPLES = 2000
-"""Training samples that batch norms' statistics are taken from."""
 
 
 @dataclass(frozen=True)
@@ -170,11 +168,11 @@ def barrier(
         [('anew', 5), ('interpolated', 5)]
     """
     check_lines(points, splits, statistics)
-    plain = with_recipe(task, replace(task.recipe, augment=()))
+    plain = without_augmentation(task)
     model = copy.deepcopy(ends.first)
     device = next(model.parameters()).device
     norms = any(isinstance(own, BATCH_NORMS) and own.running_mean is not None for own in model.modules())
-    sample = _first_samples(plain) if norms and "anew" in statistics else []
+    sample = first_samples(plain) if norms and "anew" in statistics else []
     lines = []
     for treatment in statistics if norms else ("none",):
         measured: dict[Split, list[tuple[float, float, int]]] = {split: [] for split in splits}
@@ -209,17 +207,6 @@ def _mixed(first: Tensor, second: Tensor, alpha: float) -> Tensor:
     if not (first.is_floating_point() or first.is_complex()) or alpha == 1:
         return first
     return second if alpha == 0 else alpha * first + (1 - alpha) * second
-
-
-def _first_samples(task: Task) -> list[Batch]:
-    """Training batches of the first pass, until there are enough samples for statistics."""
-    batches, samples = [], 0
-    for batch in pairs_of(task.batches("train", 0, 0)):
-        batches.append(batch)
-        samples += batch_size(batch)
-        if samples >= STATISTICS_SAMPLES:
-            break
-    return batches
 
 
 def apart(first: Mapping[str, Tensor], second: Mapping[str, Tensor], names: Sequence[str]) -> float:

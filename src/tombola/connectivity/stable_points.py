@@ -3,166 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import combinations
-from statistics import fmean
 
 import torch
 
 from tombola.connectivity.copies import OWN_START, Copies, Origin, find_copies, origin_of
-from tombola.connectivity.lines import POINTS, Ends, Line, Statistics, apart, barrier, check_lines
+from tombola.connectivity.earliest_point import bisected
+from tombola.connectivity.instability import LIMIT, Pair, Point, Stability
+from tombola.connectivity.lines import POINTS, Ends, Statistics, apart, barrier, check_lines
 from tombola.errors import TombolaError
 from tombola.methods import Method
 from tombola.tickets import Seed, Ticket, parameters_of, tensors_of
 from tombola.training import Cost, Run, Split, Step, Task, agreed_device, bars
-
-LIMIT = 0.02
-"""Training is stable where the barrier is smaller: two points of error (Frankle et al., ICML 2020)."""
-SAME = 1e-4
-"""Copies that are apart by a smaller share of their way are the same but for rounding."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two copies, and the lines between them.
-
-    Args:
-        seed: of the initialisation.
-        orders: which two of the data orders.
-        lines: as `barrier` gives them.
-        distance: Euclidean, between the copies.
-        travelled: the mean Euclidean distance of the two from where they started.
-        angle: between the copies as vectors, in right angles.
-    """
-
-    seed: int
-    orders: tuple[int, int]
-    lines: tuple[Line, ...]
-    distance: float
-    travelled: float
-    angle: float
-
-    @property
-    def same(self) -> bool:
-        """Whether the two copies are one network, but for rounding."""
-        return self.distance <= SAME * self.travelled
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point of training, and what copies that trained from it came to.
-
-    Args:
-        at: the point, as "500it"; "start" is a ticket's own.
-        step: the point in optimizer steps.
-        pairs: of copies, over all initialisations.
-        limit: from this barrier on, training is not stable.
-        together: how many copies trained at once.
-    """
-
-    at: str
-    step: int
-    pairs: tuple[Pair, ...]
-    limit: float
-    together: int
-
-    @property
-    def barriers(self) -> dict[str, float]:
-        """The mean barrier of each split and treatment of statistics, as "test" or "test, interpolated"."""
-        return {name: fmean(own.barrier for own in lines) for name, lines in self._lines.items()}
-
-    @property
-    def loss_barriers(self) -> dict[str, float]:
-        """As `barriers`, of the loss."""
-        return {name: fmean(own.loss_barrier for own in lines) for name, lines in self._lines.items()}
-
-    @property
-    def barrier(self) -> float:
-        """The instability: the first split's mean barrier, with statistics taken anew unless that was not asked for."""
-        return next(iter(self.barriers.values()))
-
-    @property
-    def stable(self) -> bool:
-        return self.barrier < self.limit
-
-    @property
-    def _lines(self) -> dict[str, list[Line]]:
-        named: dict[str, list[Line]] = {}
-        for pair in self.pairs:
-            for line in pair.lines:
-                name = line.split + (", interpolated" if line.statistics == "interpolated" else "")
-                named.setdefault(name, []).append(line)
-        return named
-
-
-@dataclass(frozen=True)
-class Stability:
-    """From which points the training of a network is stable.
-
-    Args:
-        subject: what trained: "dense", or what a ticket is.
-        points: in their order in training.
-        cost: of all trainings, those to reach the points too.
-    """
-
-    subject: str
-    points: tuple[Point, ...]
-    cost: Cost
-
-    @property
-    def earliest(self) -> Point | None:
-        """The earliest measured point from which it, and all later measured ones, are stable."""
-        stable = None
-        for point in reversed(self.points):
-            if not point.stable:
-                break
-            stable = point
-        return stable
-
-    @property
-    def sentence(self) -> str:
-        """What was found, in words."""
-        first, stable = self.points[0], self.earliest
-        word = "stable" if first.stable else "not stable"
-        said = f"Training from {_named(first.at)} is {word}: barrier {_points(first.barrier)}"
-        if first.stable and stable is not first:
-            later = next(point for point in self.points if not point.stable)
-            return f"{said}; but from {_named(later.at)} it is not: {_points(later.barrier)}."
-        if first.stable or (stable is None and len(self.points) == 1):
-            return f"{said}."
-        if stable is None:
-            return f"{said}; it is stable from no measured point."
-        return f"{said}; from {_named(stable.at)} it is: {_points(stable.barrier)}."
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the figures cannot show, each in a sentence."""
-        pairs = [(point, pair) for point in self.points for pair in point.pairs]
-        notes = []
-        if same := [point.at for point in self.points if all(pair.same for pair in point.pairs)]:
-            notes.append(
-                f"From {', '.join(map(_named, same))} all copies are the same network: the order of the data has no "
-                "effect there, and a barrier of 0 says nothing."
-            )
-        lines = [line for _, pair in pairs for line in pair.lines]
-        metrics = [metric for line in lines for metric in line.metrics]
-        if not all(0 <= metric <= 1 for metric in metrics):
-            notes.append(
-                "The metric is no share, so that two points of error mean nothing: the limit was "
-                f"{self.points[0].limit:g} in its own unit; give another one as limit=."
-            )
-            return tuple(notes)
-        coarse = {line.split: line for line in lines if line.resolution > self.points[0].limit}
-        for split, line in coarse.items():
-            notes.append(
-                f"The {split} split has {line.samples} samples, which show an error to ±{_points(line.resolution)}: "
-                f"only a larger barrier is surely one, where the rule is {_points(self.points[0].limit)}."
-            )
-        return tuple(notes)
-
-    def __str__(self) -> str:
-        return " ".join([self.sentence, *self.notes])
 
 
 def stability(
@@ -244,7 +97,8 @@ def stability(
 
     measured = measure(asked)
     if earliest:
-        measured += _bisected(measured, origins[0], measure)
+        steps = origins[0].steps_per_epoch
+        measured += bisected(measured, steps, steps * task.recipe.epochs, measure)
     ordered = tuple(sorted(measured, key=lambda point: point.step))
     return Stability("dense" if subject is None else str(origins[0].ticket), ordered, sum(ways, Cost()))
 
@@ -261,29 +115,6 @@ def _pairs(
         travelled = (away[one] + away[other]) / 2
         pairs.append(Pair(origin.seed, (one, other), tuple(lines), ends.distance, travelled, ends.angle))
     return pairs
-
-
-def _bisected(
-    measured: Sequence[Point], origin: Origin, measure: Callable[[Sequence[str]], list[Point]]
-) -> list[Point]:
-    """Points between the last unstable one and the first stable one after it, until they are close."""
-    steps, found = origin.steps_per_epoch, list(measured)
-    close, end = max(1, steps // 16), steps * origin.task.recipe.epochs
-    while True:
-        low = max((point.step for point in found if not point.stable), default=-1)
-        later = [point.step for point in found if point.stable and point.step > low]
-        high = min(later, default=None)
-        if high == 0 or (high is not None and high - low <= close):
-            break
-        if high is None:
-            middle = min(max(2 * low, steps), end - steps)
-            if middle <= low:
-                break
-        else:
-            middle = 0 if low < 0 else (low + high) // 2
-        (point,) = measure([f"{middle}it"])
-        found.append(point)
-    return found[len(measured) :]
 
 
 def _check(subject: Ticket | Method | None, at: Sequence[str] | None, inits: int, orders: int, limit: float) -> None:
@@ -312,11 +143,3 @@ def _check(subject: Ticket | Method | None, at: Sequence[str] | None, inits: int
             "the ticket starts from stored values and does not say from which seed its network was built, so that no "
             "other point can be reached; leave out the points"
         )
-
-
-def _named(at: str) -> str:
-    return {OWN_START: "the ticket's start", "0it": "the initialisation"}.get(at, at)
-
-
-def _points(barrier: float) -> str:
-    return f"{100 * barrier:.3g} points"

@@ -1,8 +1,10 @@
 """Reports of a study: a self-contained HTML page with charts, and tables for the terminal."""
 
 from tombola.report.arms import GatheredArms
+from tombola.report.connectivity_sections import landscape_section, stability_section
+from tombola.report.distance_matrix import write_matrix
 from tombola.report.html_page import write_report
-from tombola.report.line_curves import write_lines
+from tombola.report.line_curves import lines_picture
 from tombola.report.prose import estimate
 from tombola.report.ranking_tables import ranking_table
 from tombola.report.results_table import results_table_for, savings_table
@@ -14,13 +16,16 @@ __all__ = [
     "GatheredArms",
     "RobustnessRow",
     "estimate",
+    "landscape_section",
+    "lines_picture",
     "ranking_table",
     "results_table_for",
     "robustness_rows",
     "robustness_table",
     "sanity_table",
     "savings_table",
-    "write_lines",
+    "stability_section",
+    "write_matrix",
     "write_report",
     "write_search_curve",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from tombola.report.panels import Figure, figures, pictures
 from tombola.report.shared_settings import flat, settings_of_arms, shared_settings_of
 from tombola.report.theme import DARK, FONT, LIGHT, ramp, vega_config
 from tombola.studies.result import Result
+from tombola.studies.sections import Section
 
 FIT = {"type": "fit-x", "contains": "padding"}
 EXPOSE = "window.vegaEmbed = vegaEmbed;"
@@ -35,8 +37,10 @@ def write_report(
     task: Mapping[str, Any] = {},
     checks: Sequence[Sanity] = (),
     rankings: Sequence[Ranking] = (),
+    sections: Sequence[Section] = (),
+    page: str = "report.html",
 ) -> Path:
-    """Write report.html, and its charts as PNG files, into a folder.
+    """Write the page, and its charts as PNG files, into a folder.
 
     Args:
         results: of all runs.
@@ -47,21 +51,29 @@ def write_report(
         task: what describes the task, by name; values may be mappings.
         checks: the sanity checks that were made.
         rankings: of the methods against each other.
+        sections: what was measured beside the runs.
+        page: the name of the page's file.
 
     Returns:
         The path of the page.
     """
     study = GatheredArms.of(results, verdicts, checks, rankings)
     charts = figures(study)
-    page = Path(folder) / "report.html"
-    write_atomically(page, render(study, charts, title=title, command=command, task=task))
-    for name, png in pictures(study, charts).items():
-        write_atomically(page.with_name(name), png)
-    return page
+    path = Path(folder) / page
+    write_atomically(path, render(study, charts, title=title, command=command, task=task, sections=sections))
+    for name, png in (pictures(study, charts) if results or not sections else {}).items():
+        write_atomically(path.with_name(name), png)
+    return path
 
 
 def render(
-    study: GatheredArms, drawn: Mapping[str, Figure], *, title: str, command: str = "", task: Mapping[str, Any] = {}
+    study: GatheredArms,
+    drawn: Mapping[str, Figure],
+    *,
+    title: str,
+    command: str = "",
+    task: Mapping[str, Any] = {},
+    sections: Sequence[Section] = (),
 ) -> str:
     """The page's HTML; the arguments are those of `write_report`, with the figures drawn."""
     results = [result for arm in study.arms for result in arm.results]
@@ -81,6 +93,8 @@ def render(
             sanity_tables=sanity_tables,
             ranking_tables=ranking_tables,
             rankings=study.rankings,
+            further=sections,
+            data_address=data_address,
             interval_text=interval_text,
             figures=drawn,
             shared=shared_settings_of(results),
@@ -121,6 +135,11 @@ def dressed(charts: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, An
         },
         "vega": Markup(bundle()),
     }
+
+
+def data_address(svg: str) -> str:
+    """A picture as the address of an image that holds it."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 @functools.cache

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import fmean
 
 import altair as alt
 import vl_convert
 
 from tombola.connectivity import Stability
-from tombola.files import write_atomically
 from tombola.report.charts import specification
 from tombola.report.theme import LIGHT, vega_config
 
 
-def write_lines(found: Stability, path: Path) -> None:
-    """Write the mean line of each point as SVG, a panel for each split and treatment of statistics.
+def lines_picture(found: Stability) -> str:
+    """Draw the mean line of each point as SVG, a panel for each split and treatment of statistics.
 
     Args:
         found: the lines.
-        path: the file to write.
     """
     panels: dict[str, list[dict[str, str | float]]] = {}
     for point in found.points:
@@ -33,7 +30,7 @@ def write_lines(found: Stability, path: Path) -> None:
     look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}
     order = [point.at for point in found.points]
     chart = alt.VConcatChart(vconcat=[_panel(rows, title, order) for title, rows in panels.items()])
-    write_atomically(path, vl_convert.vegalite_to_svg(specification(chart) | look, vl_version="6.4"))
+    return vl_convert.vegalite_to_svg(specification(chart) | look, vl_version="6.4")
 
 
 def _panel(rows: list[dict[str, str | float]], title: str, order: list[str]) -> alt.Chart:

@@ -31,6 +31,8 @@ from tombola.structure.random_state import own_random_state, seed_torch
 from tombola.structure.residual_networks import Block, declare_blocks, residual_blocks
 from tombola.structure.scale_free_norms import norms_behind, scale_undone
 from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
+from tombola.structure.symmetries import Orders, Seat, Strand, Symmetries, Symmetry
+from tombola.structure.symmetry_search import symmetries_of
 from tombola.structure.trace import wiring_of
 from tombola.structure.two_layer_networks import Neurons, NeuronUnits, TwoLayerNetwork, two_layers
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
@@ -63,6 +65,7 @@ __all__ = [
     "Mode",
     "NeuronUnits",
     "Neurons",
+    "Orders",
     "Part",
     "PartUnits",
     "PassThrough",
@@ -73,9 +76,13 @@ __all__ = [
     "Prunable",
     "QueryKey",
     "Removed",
+    "Seat",
     "SeparateChannels",
     "Site",
     "Slice",
+    "Strand",
+    "Symmetries",
+    "Symmetry",
     "TwoLayerNetwork",
     "UnitGroup",
     "UnitMap",
@@ -115,6 +122,7 @@ __all__ = [
     "shared",
     "silenced_sites",
     "sites_of",
+    "symmetries_of",
     "two_layers",
     "wiring_of",
 ]

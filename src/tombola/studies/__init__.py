@@ -20,6 +20,7 @@ from tombola.studies.resources import estimated_memory, memory_needed, workers_t
 from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, Failure, RunFolder, in_words, under
 from tombola.studies.sanity_checks import sanity
+from tombola.studies.sections import Section
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
@@ -56,6 +57,7 @@ __all__ = [
     "Result",
     "RunFolder",
     "RunSpec",
+    "Section",
     "Serial",
     "StaleWarning",
     "Store",

@@ -23,6 +23,7 @@ from tombola.studies.frames import dataframe, rows_of
 from tombola.studies.measures import Better, check_direction, further
 from tombola.studies.plan import Plan
 from tombola.studies.result import Result
+from tombola.studies.sections import Section
 from tombola.studies.seeds import Rows, fixed, seconds_of, until_decided
 from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
@@ -47,6 +48,7 @@ class Study:
         task: the task's labels.
         sanity: which sanity checks each method passes, where these were asked.
         rankings: the methods against each other, at each density that several have and over all.
+        sections: of its report, on what was measured beside its runs.
     """
 
     results: tuple[Result, ...]
@@ -56,6 +58,7 @@ class Study:
     task: Mapping[str, str] = field(default_factory=dict)
     sanity: tuple[Sanity, ...] = ()
     rankings: tuple[Ranking, ...] = ()
+    sections: tuple[Section, ...] = ()
 
     def __str__(self) -> str:
         arms = list(dict.fromkeys(arm for verdict in self.verdicts for arm in verdict.means))

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Any, get_args
 
+from tombola.papers.claims.batch_sizes import BatchSizes
 from tombola.papers.claims.bounds import Bounds
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Protocol
 from tombola.papers.claims.claim_outcome import Expectation, Relation
@@ -17,6 +18,8 @@ from tombola.papers.claims.growing_data import Growing
 from tombola.papers.claims.hit_rates import Spiral
 from tombola.papers.claims.measurement import Measurement
 from tombola.papers.claims.measures import measure_of
+from tombola.papers.claims.moved_tickets import MovedTickets
+from tombola.papers.claims.repelled_rounds import RepelledRounds
 from tombola.registry.registry import build
 from tombola.robust import Robustness
 from tombola.studies import RECIPES, TaskOptions
@@ -26,6 +29,9 @@ ORDER = (
     "lottery-ticket",
     "missing-the-mark",
     "rewinding",
+    "stable-tickets",
+    "regurgitating-tickets",
+    "matched-transfer",
     "sanity-checks",
     "rare-gems-ladder",
     "rare-gems",
@@ -60,7 +66,9 @@ ORDER = (
 )
 """The order in which claims are listed."""
 
-TAKEN = {function.__name__: function for function in (Bounds, Growing, Spiral)}
+TAKEN = {
+    function.__name__: function for function in (BatchSizes, Bounds, Growing, MovedTickets, RepelledRounds, Spiral)
+}
 """The functions that give a claim's figures where no arms are trained, by name."""
 
 FRACTION = re.compile(r"(\d+)/(\d+)")
