@@ -2,12 +2,12 @@
 
 from tombola.connectivity.copies import Copies, find_copies
 from tombola.connectivity.instability import Pair, Point, Stability
-from tombola.connectivity.landscape import Landscape, landscape
 from tombola.connectivity.lines import Ends, Line, Statistics, barrier
 from tombola.connectivity.mask_overlap import Overlap, distance_matrix, overlap
 from tombola.connectivity.matching import Matching, match
-from tombola.connectivity.solutions import Solution, Solutions, solutions
+from tombola.connectivity.network_distances import Landscape, landscape
 from tombola.connectivity.stable_points import stability
+from tombola.connectivity.trained_rounds import Solution, Solutions, solutions
 from tombola.connectivity.transferring import Transfer, transfer
 
 __all__ = [

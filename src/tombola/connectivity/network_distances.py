@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tombola.connectivity.lines import POINTS, Ends, Line, barrier, check_lines
 from tombola.connectivity.mask_overlap import overlap
-from tombola.connectivity.solutions import DENSE, TICKET, Solution, Solutions
+from tombola.connectivity.trained_rounds import DENSE, TICKET, Solution, Solutions
 from tombola.errors import TombolaError
 from tombola.tickets import Mask
 from tombola.training import Bars, Split, Task, bars
