@@ -27,6 +27,12 @@ def _seeded():
 
 
 @pytest.fixture
+def without_pictures(monkeypatch):
+    """Reports have no PNG images, which take a second each."""
+    monkeypatch.setattr("tombola.report.html_page.pictures", lambda *_: {})
+
+
+@pytest.fixture
 def small_net() -> nn.Module:
     """A convolution, batch norm and a classifier on 1×6×6 images: every kind of tensor in a few hundred numbers."""
     return nn.Sequential(

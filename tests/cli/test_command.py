@@ -229,6 +229,7 @@ def test_a_ticket_knows_its_task_when_it_is_checked_and_trained(capsys):
     }
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_compare_then_report_give_the_same_verdicts_and_train_nothing_again(capsys):
     words = ["compare", "snip", "random", "--densities", "0.3", "--seeds", "1", "--out", "c", *SMALL]
     first = answered(capsys, *words)
@@ -252,6 +253,7 @@ def _without(answer: Any, *keys: str) -> Any:
     return answer
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_every_runs_command_makes_the_same_result_again(capsys):
     answered(capsys, "check", "snip", "--density", "0.3", "--seeds", "1", "--out", "c", "--recipe.lr", "0.05", *SMALL)
     results = tb.Store("c").results()

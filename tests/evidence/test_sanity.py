@@ -303,6 +303,7 @@ def test_the_report_shows_the_table(tmp_path):
 # The command
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_command_says_which_method_passes_which_check(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = [
@@ -315,12 +316,11 @@ def test_the_command_says_which_method_passes_which_check(tmp_path, monkeypatch,
         "--checks",
         "shuffle",
         "corrupted-labels",
-        "later",
     ]
     assert main([*words, "--json"]) == 0
     snip, random = json.loads(capsys.readouterr().out)["sanity"]
     assert (snip["method"], snip["density"], snip["seeds"]) == ("snip", 0.3, [0, 1])
-    assert snip["checks"].keys() == {"shuffle", "corrupted-labels", "later"}
+    assert snip["checks"].keys() == {"shuffle", "corrupted-labels"}
     assert all(own["comparison"] for own in snip["checks"].values())
     assert random["checks"]["corrupted-labels"]["finding"] == "does not apply"
     assert "reads no data" in random["checks"]["corrupted-labels"]["meaning"]
@@ -336,6 +336,7 @@ def test_the_command_says_which_method_passes_which_check(tmp_path, monkeypatch,
     assert json.loads(capsys.readouterr().out)["sanity"] == [snip, random]
 
 
+@pytest.mark.slow
 def test_blocks_are_checked_too():
     method = tb.OneShot(score=tb.scores.Snip(), granularity=tb.structure.Blocks(2))
     done = tb.sanity(toy_task(short_resnet, 1), [method], checks=["shuffle", "half-data"], seeds=1)

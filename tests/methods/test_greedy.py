@@ -445,6 +445,7 @@ def test_every_setting_keeps_the_laws(name):
     check_method(VARIANTS[name])
 
 
+@pytest.mark.slow
 def test_residual_networks_keep_the_laws():
     method = tb.methods.GreedyChannels(0.5, repeat=False, candidates=2, samples=20, pretrain="1ep")
     check_method(method, lambda: nn.Sequential(Inverted(1, 4, 4), Inverted(4, 4, 4), nn.Flatten(), nn.Linear(256, 5)))

@@ -726,6 +726,7 @@ def test_the_answers_stand_in_the_table_however_many_smaller_ones_reached_it():
     assert table.marked == {0, 11}
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_sparsest_ticket_of_a_method_is_found_checked_and_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     task = ["--data", "digits", "--model", "lenet-300-100", "--width", "0.1", "--recipe.epochs", "1"]

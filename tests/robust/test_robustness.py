@@ -171,6 +171,7 @@ def test_the_report_shows_what_was_tried(tmp_path):
     assert 'id="robustness"' not in write_report(results, verdicts, tmp_path, title="Not").read_text()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_command_tries_tickets_beside_dense_and_controls(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--data", "digits", "--model", "conv2", "--width", "0.25", "--recipe.epochs", "1", "--seeds", "2"]

@@ -48,6 +48,7 @@ def test_results_of_other_threads_are_used_and_that_is_said(tmp_path, threads):
         assert tb.execute(specs(), tb.Store(tmp_path)) == first
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_report_says_where_conditions_are_mixed(tmp_path, threads):
     results = tb.execute(specs()[:2], tb.Store(tmp_path))
     assert mixed_conditions(GatheredArms.of(results, ())) == ""

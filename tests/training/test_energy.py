@@ -164,6 +164,7 @@ def test_without_codecarbon_one_is_told_what_to_install(unread, monkeypatch):
         tb.training.Meter("DEU")
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_command_estimates_energy_and_carbon(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ("--country", "DEU", "--recipe.epochs", "1", "--recipe.precision", "bf16")
