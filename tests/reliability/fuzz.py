@@ -273,7 +273,7 @@ def main() -> int:
         root = Path(top) / "cases"
         root.mkdir()
         preload(["compare", "random", "--densities", "0.5", "--seeds", "1", *TINY, "--out", "t"])
-        preload(["robustness", "snip", "--density", "0.5", "--seeds", "1", *TINY, "--out", "t"])
+        preload(["robustness", "snip", "--densities", "0.5", "--seeds", "1", *TINY, "--out", "t"])
         _prepare(root)
         _BASE = _must(run(["methods"], root / "whole-result")).memory
         kinds = [options.only] if options.only else list(COUNTS)
