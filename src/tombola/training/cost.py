@@ -139,12 +139,13 @@ def remembered(task: Task) -> dict[Hashable, Any]:
 def counted_for(task: Task) -> dict[Hashable, Any]:
     """The counts under a task's forward pass and loss.
 
-    Plain functions do the same in every task. What else they may be is remembered as long as the task lives.
+    Plain functions do the same in every task, and their counts live as long as they do. What else they may be is
+    remembered as long as the task lives.
     """
-    computed_by = (task.forward, task.loss)
-    if not all(isinstance(part, FunctionType) and part.__closure__ is None for part in computed_by):
+    forward, loss = task.forward, task.loss
+    if not all(isinstance(part, FunctionType) and part.__closure__ is None for part in (forward, loss)):
         return remembered(task)
-    known = _of_functions.setdefault(computed_by, {})
+    known = _of_functions.setdefault(forward, WeakKeyDictionary()).setdefault(loss, {})
     if len(known) > MOST_COUNTS:
         known.clear()
     return known
@@ -152,7 +153,7 @@ def counted_for(task: Task) -> dict[Hashable, Any]:
 
 MOST_COUNTS = 100
 """How many are kept of one forward pass and loss."""
-_of_functions: dict[Hashable, dict[Hashable, Any]] = {}
+_of_functions: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Hashable, Any]]] = WeakKeyDictionary()
 _of_task: dict[int, dict[Hashable, Any]] = {}
 
 
