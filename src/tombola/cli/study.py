@@ -23,7 +23,7 @@ from tombola.cli.console import console, print_json
 from tombola.cli.output import refuse_foreign
 from tombola.cli.parse import prose, seconds_of
 from tombola.cli.study_view import watched
-from tombola.errors import TombolaError
+from tombola.errors import FileError, TombolaError
 from tombola.files import write_atomically
 from tombola.studies import (
     PAUSE,
@@ -31,6 +31,8 @@ from tombola.studies import (
     STOP,
     TRACKERS,
     Agenda,
+    Failure,
+    Prepared,
     Processes,
     StudyFile,
     WorkOrder,
@@ -161,11 +163,13 @@ def _plan(options: StudyOptions, root: Path) -> None:
     refuse_foreign(root)
     if not options.file.is_dir():
         StudyFile.read(options.file)
-        if not options.dry_run or not (root / PLAN).exists():
-            write_atomically(root / PLAN, options.file.read_bytes())
+        content, plan = options.file.read_bytes(), root / PLAN
+        if not plan.exists() or (not options.dry_run and plan.read_bytes() != content):
+            write_atomically(plan, content)
     if not options.dry_run:
-        for name in (STOP, PAUSE):
-            (root / name).unlink(missing_ok=True)
+        for order in (root / STOP, root / PAUSE):
+            if order.exists():
+                order.unlink()
 
 
 def _carry_out(options: StudyOptions, order: WorkOrder, agenda: Agenda) -> str:
@@ -182,11 +186,12 @@ def _carry_out(options: StudyOptions, order: WorkOrder, agenda: Agenda) -> str:
 
 def _executor(options: StudyOptions, agenda: Agenda) -> Any:
     if options.ray:
+        from tombola.integrations.ray_cluster import RayCluster
+
         try:
-            from tombola.integrations.ray_cluster import RayCluster
+            return RayCluster(options.ray, options.workers if options.workers > 1 else None, options.device)
         except ImportError as error:
             raise TombolaError("--ray needs Ray; install it with pip install 'tombola[ray]'") from error
-        return RayCluster(options.ray, options.workers if options.workers > 1 else None, options.device)
     needed = max((memory_needed(run) for run in agenda.known()), default=1)
     device = agenda.engine.executor.device
     fit = workers_that_fit(options.workers, needed, device)
@@ -254,13 +259,18 @@ def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_aga
     """Print what the study came to, and write its reports."""
     left, failures = len(agenda.pieces()), agenda.failures()
     title = StudyFile.read(root / PLAN).title or root.name
-    answers = []
+    answers: list[dict[str, Any]] = []
+    unwritten: FileError | None = None
     for number, study in enumerate(agenda.studies()):
         labels = dict(getattr(agenda.grids[number].plan.task, "labels", {}))
         own = root if len(agenda.grids) == 1 else root / f"report-{number + 1}"
         if study.verdicts and not left:
             heading = title if len(agenda.grids) == 1 else f"{title}: {' '.join(labels.values())}"
-            study, page = written(study, own, heading, command, labels)
+            page = None
+            try:
+                study, page = written(study, own, heading, command, labels)
+            except FileError as error:  # as on a disk that can only be read: what was measured is told all the same
+                unwritten = unwritten or error
             answers.append(answer(study, page))
             if not options.json:
                 print(f"\n{heading}")
@@ -276,7 +286,14 @@ def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_aga
                 "reports": answers,
             }
         )
-        return FAILED_SOME if failures else 0
+    else:
+        _tell_what_is_left(root, left, why, failures)
+    if unwritten:
+        raise unwritten
+    return FAILED_SOME if failures else 0
+
+
+def _tell_what_is_left(root: Path, left: int, why: str, failures: Sequence[tuple[Prepared, Failure]]) -> None:
     terminal = console()
     if failures:
         table = Table("run", "why", "reason", "after", box=SIMPLE_HEAD, title=f"{len(failures)} failed")
@@ -288,4 +305,3 @@ def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_aga
         reason = {"time": "The time is up", "stop": "The study was told to stop"}.get(why, "Work ended")
         terminal.print(f"{reason}: {left} pieces of work are left. The same command goes on.")
     terminal.print(f"Runs: tombola results {shlex.quote(str(root))}")
-    return FAILED_SOME if failures else 0

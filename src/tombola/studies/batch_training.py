@@ -118,12 +118,15 @@ def train_together(piece: Piece) -> str:
         InUse: another process has one of the runs.
     """
     first = piece.runs[0]
+    unfinished = [run for run in piece.runs if run.folder.finished(run.settings, run.folder.result) is None]
+    if not unfinished:  # then nothing need be written, nor can it be on a disk that can only be read
+        return piece.alone
     names = [run.folder.path.name for run in piece.runs]
     gate, why = first.root / f"together-{fingerprint(names)[:12]}", piece.alone
     with ExitStack() as holds:
         holds.callback(remove_empty, gate)
         holds.enter_context(held(gate))  # one worker at a time looks at the runs
-        waiting = [one for run in piece.runs if (one := _waiting(run)) is not None]
+        waiting = [one for run in unfinished if (one := _waiting(run)) is not None]
         for group in _groups(first.spec.task, waiting, first.root, gate):
             try:
                 _train(group, first, gate)
@@ -133,14 +136,12 @@ def train_together(piece: Piece) -> str:
 
 
 def _waiting(run: Prepared) -> Waiting | None:
-    """A run as a member of an ensemble; None if it is finished, trains another task, or is in no state to say.
+    """A run as a member of an ensemble; None if it has just ended, trains another task, or is in no state to say.
 
     What is wrong with a run, it says itself when it is carried out.
     """
     spec, folder = run.spec, run.folder
     try:
-        if folder.finished(run.settings, folder.result) is not None:
-            return None
         with folder.held() as lease:
             folder.begin(run.settings)
             if folder.result() is not None:
