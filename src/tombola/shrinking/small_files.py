@@ -14,7 +14,7 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from tombola.errors import FileError, TombolaError
-from tombola.files import json_of, write_atomically
+from tombola.files import content_of, json_of, write_atomically
 from tombola.shrinking.cutting import Kept, cut
 from tombola.shrinking.plan import Plan
 from tombola.structure import Count, Passing, Place, PlacedPart, is_count
@@ -96,14 +96,14 @@ def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
     """
     content = _read_network(Path(folder) / NETWORK)
     try:
-        tensors = load_safetensors((Path(folder) / WEIGHTS).read_bytes())
-    except (OSError, SafetensorError) as error:
+        tensors = load_safetensors(content_of(Path(folder) / WEIGHTS))
+    except (OSError, ValueError, SafetensorError) as error:
         raise _unreadable(Path(folder) / WEIGHTS, error) from error
     if digest_of(tensors) != content["weights"]:
         raise TombolaError(f"the weights in {folder} are not those that {NETWORK} describes; shrink the ticket again")
     try:
         small = cut(model, content["kept"], content["idle"], content["parts"], content["passes"])
-    except (KeyError, IndexError, AttributeError, RuntimeError) as error:
+    except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
         raise TombolaError(
             f"{folder} was cut out of another network ({error}); give a model of the class and size that was shrunk"
         ) from error
@@ -114,7 +114,7 @@ def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
 def _read_network(path: Path) -> dict[str, Any]:
     """The checked content of `network.json`, with `Kept` for each layer."""
     try:
-        content = json_of(path.read_bytes())
+        content = json_of(content_of(path))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, this version of Tombola reads {FORMAT}")
         kept = {name: _kept(channels) for name, channels in content["kept"].items()}

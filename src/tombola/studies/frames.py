@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from tombola.errors import TombolaError
 from tombola.studies.result import Result
+from tombola.studies.spec import CONDITIONS
 
 Rows = Literal["runs", "epochs"]
 LEDGER = ("seconds", "flops", "dense_epochs")
@@ -20,7 +21,9 @@ def run_row(result: Result) -> dict[str, Any]:
 
     The test metric and density are shares; `search_seconds` and the like are of the search, and 0 without one.
     """
-    task = {f"task.{key}": str(value) for key, value in dict(result.settings.get("task") or {}).items()}
+    said = result.settings.get("task")
+    task = {f"task.{key}": str(value) for key, value in said.items()} if isinstance(said, Mapping) else {}
+    threads, device = (result.settings.get(name) for name in CONDITIONS)
     took = {f"training_{key}": result.training.get(key, 0) for key in (*LEDGER, "peak_memory")}
     found = {f"search_{key}": result.search.get(key, 0) for key in LEDGER}
     return {
@@ -37,8 +40,8 @@ def run_row(result: Result) -> dict[str, Any]:
         **took,
         **found,
         "together": result.together,
-        "threads": result.settings.get("threads"),
-        "device": result.settings.get("device"),
+        "threads": threads if isinstance(threads, int) else None,
+        "device": device if isinstance(device, str) else None,
         "source": result.source,
         **task,
     }

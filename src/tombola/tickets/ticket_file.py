@@ -14,7 +14,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from tombola.errors import DamagedError, FileError
-from tombola.files import FORMAT, NewerFormat, check_format, strict_json, write_atomically
+from tombola.files import FORMAT, NewerFormat, check_format, content_of, strict_json, write_atomically
 from tombola.tickets.tensors import digest_of
 
 T = TypeVar("T")
@@ -30,11 +30,9 @@ def write_file(path: Path, description: Mapping[str, Any], tensors: Mapping[str,
 def read_file(path: Path, decode: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
     """Read a file and decode it; raises TombolaError that names what is missing, cut off or altered."""
     try:
-        data = path.read_bytes()
+        return decode(*_parts(content_of(path)))
     except OSError as error:
         raise FileError(f"cannot read the ticket {path}: {error.strerror}; give the path of a ticket's file") from error
-    try:
-        return decode(*_parts(data))
     except NewerFormat as error:
         raise FileError(f"{path} {error}") from error
     except (
