@@ -140,7 +140,9 @@ def test_a_holder_on_another_host_is_waited_for_until_it_is_silent(tmp_path):
         assert taken.number == 5
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"host": 3, "process": [], "after_boot": {}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"host": 3, "process": [], "after_boot": {}}', "[" * 100_000]
+)
 def test_a_sign_that_says_nothing_counts_until_it_is_silent(tmp_path, content):
     sign = leave_a_sign(tmp_path)
     sign.write_text(content)

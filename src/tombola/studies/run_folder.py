@@ -117,8 +117,11 @@ class RunFolder:
         return self._read(HISTORY, _history) or []
 
     def failure(self) -> Failure | None:
-        """Why the run failed; None if it did not."""
-        return self._read(FAILED, lambda text: read_as(Failure, json_of(text)))
+        """Why the run failed; None if it did not, or that cannot be read, so that the run is tried again."""
+        try:
+            return self._read(FAILED, lambda text: read_as(Failure, json_of(text)))
+        except DamagedError:
+            return None
 
     def fail(self, failure: Failure) -> None:
         """Keep why the run failed."""
