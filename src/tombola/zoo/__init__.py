@@ -45,8 +45,8 @@ def model(name: str, input_shape: tuple[int, ...], classes: int, width: float = 
     try:
         with torch.device("meta"):
             network = factory()
-    except (RuntimeError, OverflowError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "overflow" not in str(error):
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        if isinstance(error, RuntimeError | TypeError) and "overflow" not in str(error).lower():
             raise
         raise _too_large(name, width) from error
     if 2 * sum(parameter.nbytes for parameter in network.parameters()) > psutil.virtual_memory().total:
