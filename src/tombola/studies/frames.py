@@ -10,6 +10,8 @@ from tombola.studies.result import Result
 from tombola.studies.spec import CONDITIONS
 
 Rows = Literal["runs", "epochs"]
+WIDEST = 1000
+"""Columns of a table of results."""
 LEDGER = ("seconds", "flops", "dense_epochs")
 """What a row says of a cost."""
 NAMES = ("run", "method", "control", "density", "seed")
@@ -54,9 +56,15 @@ def epoch_rows(result: Result) -> Iterator[dict[str, Any]]:
 
 
 def rows_of(results: Sequence[Result], rows: Rows = "runs") -> list[dict[str, Any]]:
-    """The rows of results, all with the same columns in the same order; None where a row has no such value."""
+    """The rows of results, all with the same columns in the same order; None where a row has no such value.
+
+    Raises:
+        TombolaError: they have more columns than any results of Tombola's.
+    """
     found = [run_row(one) for one in results] if rows == "runs" else [row for one in results for row in epoch_rows(one)]
     columns = dict.fromkeys(key for row in found for key in row)
+    if len(columns) > WIDEST:
+        raise TombolaError(f"these results have {len(columns):,} columns between them; list fewer of them at once")
     return [{key: row.get(key) for key in columns} for row in found]
 
 
