@@ -114,7 +114,7 @@ def environment(*folders: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.tests["one_command"] = is_one_command
+    made.tests["one_command"] = is_one_command  # ty: ignore[invalid-assignment]
     return made
 
 
