@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import csv
 import errno
 import io
@@ -318,8 +319,9 @@ def _read_only(call, folder: Path):
     """A function that changes files, or may, as it is where a folder's disk can only be read."""
 
     def refusing(path, *rest, **named):
-        how = rest[0] if rest else named.get("mode")
-        reads = how in (None, "r", "rb") if call.__module__ in ("io", "_io") else call.__name__ == "open" and how == 0
+        how = rest[0] if rest else named.get("mode", "r")
+        in_words = isinstance(how, str)
+        reads = how.startswith("r") if in_words else call.__name__ == "open" and not how & (os.O_WRONLY | os.O_CREAT)
         if not reads and isinstance(path, str | Path) and Path(path).absolute().is_relative_to(folder):
             raise OSError(errno.EROFS, "Read-only file system", str(path))
         return call(path, *rest, **named)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +25,7 @@ from tombola.cli.output import refuse_foreign
 from tombola.cli.parse import prose, seconds_of
 from tombola.cli.study_view import watched
 from tombola.errors import FileError, TombolaError
-from tombola.files import write_atomically
+from tombola.files import content_of, write_atomically
 from tombola.studies import (
     PAUSE,
     PLAN,
@@ -108,6 +109,8 @@ def run(words: Sequence[str]) -> int:
     agenda = order.agenda()
     for grid in agenda.grids:
         check_direction(grid.plan.task, grid.plan.measure)
+    for number in range(len(agenda.grids)):
+        refuse_foreign(_place(root, number, agenda))
     agenda.look_at_tasks()
     if options.dry_run:
         return _price(agenda, options)
@@ -120,6 +123,11 @@ def run(words: Sequence[str]) -> int:
         return _hand_over(options, order, agenda)
     why = _carry_out(options, order, agenda)
     return _tell(order.agenda(), options, root, why, tried_again, shlex.join(["tombola", "study", *words]))
+
+
+def _place(root: Path, number: int, agenda: Agenda) -> Path:
+    """Where the report of one of a study's grids is written."""
+    return root if len(agenda.grids) == 1 else root / f"report-{number + 1}"
 
 
 def _folder(options: StudyOptions) -> Path:
@@ -163,9 +171,14 @@ def _plan(options: StudyOptions, root: Path) -> None:
     refuse_foreign(root)
     if not options.file.is_dir():
         StudyFile.read(options.file)
-        content, plan = options.file.read_bytes(), root / PLAN
-        if not plan.exists() or (not options.dry_run and plan.read_bytes() != content):
-            write_atomically(plan, content)
+        plan, kept = content_of(options.file), root / PLAN
+        earlier = content_of(kept) if os.path.exists(kept) else plan
+        if earlier != plan:
+            StudyFile.read(kept)  # or it is no plan of ours
+            if not options.dry_run:
+                write_atomically(root / f"study-{blake2b(earlier, digest_size=4).hexdigest()}.toml", earlier)
+        if not os.path.exists(kept) or (earlier != plan and not options.dry_run):
+            write_atomically(kept, plan)
     if not options.dry_run:
         for order in (root / STOP, root / PAUSE):
             if order.exists():
@@ -263,7 +276,7 @@ def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_aga
     unwritten: FileError | None = None
     for number, study in enumerate(agenda.studies()):
         labels = dict(getattr(agenda.grids[number].plan.task, "labels", {}))
-        own = root if len(agenda.grids) == 1 else root / f"report-{number + 1}"
+        own = _place(root, number, agenda)
         if study.verdicts and not left:
             heading = title if len(agenda.grids) == 1 else f"{title}: {' '.join(labels.values())}"
             page = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,8 +169,9 @@ class Rounds(Iterator[Round]):
         self._index, self._given = 0, False
         self._file = None if folder is None else RoundsFile(Path(folder), method)
         if self._file is not None and (state := self._file.load()) is not None:
-            self.load_state_dict(state)
-            put_values(model, self._start.tensors)
+            with self._file.fitting():
+                self.load_state_dict(state)
+                put_values(model, self._start.tensors)
 
     def __next__(self) -> Round:
         if self._given:
@@ -251,11 +253,15 @@ class RoundsFile:
     def load(self) -> dict[str, Any] | None:
         """The state that was kept; None if there is none. TombolaError if it is of another method or other settings."""
         saved = self._checkpoint.load()
-        if saved is not None and saved["settings"] != self._settings:
+        if saved is not None and saved.get("settings") != self._settings:
             raise TombolaError(
                 f"{self._folder} holds rounds with other settings; give another folder, or those settings"
             )
-        return None if saved is None else saved["state"]
+        return None if saved is None else saved.get("state")
+
+    def fitting(self) -> AbstractContextManager[None]:
+        """Where a state that was loaded is put back."""
+        return self._checkpoint.fitting()
 
 
 def _only_makes_state(stepped: Any) -> bool:

@@ -15,7 +15,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from tombola.files import write_atomically
+from tombola.errors import TombolaError
+from tombola.files import content_of, write_atomically
 
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-pthread")
 SECONDS = 120
@@ -79,8 +80,8 @@ def _compile(compiler: str, source: bytes, library: Path) -> None:
 def _is_sound(library: Path) -> bool:
     """Whether a library is as it was compiled."""
     try:
-        return library.with_suffix(".sha256").read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
-    except OSError:
+        return content_of(library.with_suffix(".sha256")).decode() == hashlib.sha256(content_of(library)).hexdigest()
+    except (OSError, UnicodeDecodeError, TombolaError):
         return False
 
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.files import json_of, read_as, write_atomically
+from tombola.files import content_of, read_as
 from tombola.sparse_inference.execution import SparseProgram
 from tombola.sparse_inference.program import TILES, Kept, Kind, Program, Shape, Step
 from tombola.sparse_inference.program_check import check_program
-from tombola.tickets import digest_of
+from tombola.tickets import parts_of, write_file
 
-FORMAT = 1
+KIND = "tombola-sparse"
 ARRAYS = ("starts", "places", "values", "factors", "channels", "bias")
 
 
@@ -42,14 +37,12 @@ class _SavedStep:
 
 @dataclass(frozen=True)
 class _Saved:
-    format: Literal[1]
     shapes: tuple[tuple[int, int, int], ...]
     steps: tuple[_SavedStep, ...]
     last: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     tile: int
-    digest: str
 
 
 def save_sparse(network: nn.Module, path: str | Path) -> None:
@@ -74,8 +67,7 @@ def save_sparse(network: nn.Module, path: str | Path) -> None:
         for name, array in zip(ARRAYS, arrays, strict=True):
             if array is not None:
                 tensors[f"{number}.{name}"] = torch.from_numpy(np.ascontiguousarray(array))
-    content: dict[str, Any] = {
-        "format": FORMAT,
+    description = {
         "shapes": [(shape.channels, shape.height, shape.width) for shape in program.shapes],
         "steps": [_described(step) for step in program.steps],
         "last": program.last,
@@ -83,8 +75,7 @@ def save_sparse(network: nn.Module, path: str | Path) -> None:
         "outputs": network.outputs,
         "tile": network.tile,
     }
-    content["digest"] = _digest(content, tensors)
-    write_atomically(Path(path), save(tensors, {"tombola-sparse": json.dumps(content)}))
+    write_file(Path(path), description, tensors, KIND)
 
 
 def load_sparse(path: str | Path) -> SparseProgram:
@@ -100,13 +91,8 @@ def load_sparse(path: str | Path) -> SparseProgram:
         TombolaError: the file is missing or altered, or its numbers do not fit together.
     """
     try:
-        with safe_open(str(path), "pt") as file:
-            content = json_of((file.metadata() or {})["tombola-sparse"])
-            saved = read_as(_Saved, content)
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-        if _digest(content, tensors) != saved.digest:
-            raise ValueError("it is not as it was written")
+        content, tensors = parts_of(content_of(path), KIND, "sparse network")
+        saved = read_as(_Saved, content)
         steps = tuple(_step(number, step, tensors) for number, step in enumerate(saved.steps))
         program = Program(tuple(Shape(*shape) for shape in saved.shapes), steps, saved.last)
         check_program(program)
@@ -118,16 +104,10 @@ def load_sparse(path: str | Path) -> SparseProgram:
             )
         ):
             raise ValueError("its samples have another size")
-    except (OSError, SafetensorError, ValueError, KeyError, OverflowError) as error:
-        said = "it is no sparse network" if isinstance(error, KeyError) else error
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        said = str(error) or type(error).__name__
         raise TombolaError(f"cannot read {path}: {said}; make it again with tombola shrink --to sparse") from error
     return SparseProgram(program, saved.inputs, saved.outputs, saved.tile).eval()
-
-
-def _digest(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Of all that a file says and holds, but for the digest itself."""
-    said = json.dumps({key: value for key, value in content.items() if key != "digest"}, sort_keys=True)
-    return hashlib.sha256(f"{said} {digest_of(tensors)}".encode()).hexdigest()
 
 
 def _described(step: Step) -> dict[str, object]:

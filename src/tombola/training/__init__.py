@@ -50,7 +50,15 @@ from tombola.training.run import Run, seed_of
 from tombola.training.step import Step
 from tombola.training.supervised_task import SupervisedTask
 from tombola.training.task import Split, Task, TaskWrapper, metric_of, unwrap, with_recipe
-from tombola.training.ticket_training import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
+from tombola.training.ticket_training import (
+    Trained,
+    check_length,
+    epochs_spent,
+    recipe_of,
+    share_of_work,
+    start_of,
+    train,
+)
 
 __all__ = [
     "R2",
@@ -102,6 +110,7 @@ __all__ = [
     "channels_last",
     "check_classes",
     "check_first_batch",
+    "check_length",
     "chosen_device",
     "data_digest",
     "epochs_spent",

@@ -127,7 +127,8 @@ def fit(
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
         stepper.follow(handle)
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
-            cost = _restore(saved, state, stepper, observers)
+            with checkpoint.fitting():
+                cost = _restore(saved, state, stepper, observers)
         flops = SampleFlops.measure(task, model, batch)
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
