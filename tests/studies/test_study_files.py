@@ -300,6 +300,7 @@ def test_a_finished_study_is_told_on_a_disk_that_can_only_be_read(here, capsys, 
     with pytest.MonkeyPatch.context() as patch:
         for module, name in [
             (io, "open"),
+            (builtins, "open"),
             (os, "open"),
             *((os, name) for name in ("unlink", "mkdir", "utime", "link")),
         ]:
