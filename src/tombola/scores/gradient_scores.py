@@ -159,7 +159,7 @@ def hessian_product(
     gradients = gradients_of(value, weights, create_graph=True)
     network.begin_again(buffers)
     # autograd would take this second derivative for 0, and not raise an error.
-    if any(node.name() == "torch::autograd::Error" for node in _nodes(gradients)):
+    if any(node.name() == "torch::autograd::Error" for node in nodes_behind(gradients)):
         raise RuntimeError("derivative of a function marked @once_differentiable")
     vectors = [g.detach() for g in gradients] if direction is None else direction
     if along is not None:
@@ -177,7 +177,7 @@ def _within(mask: Mask, name: str, vector: Tensor) -> Tensor:
     return torch.where(mask[name].to(vector.device), vector, 0.0) if name in mask else vector
 
 
-def _nodes(tensors: Sequence[Tensor]) -> set[Node]:
+def nodes_behind(tensors: Sequence[Tensor]) -> set[Node]:
     """All operations in autograd's graph that tensors were computed by."""
     visited: set[Node] = set()
     waiting = [tensor.grad_fn for tensor in tensors]

@@ -33,7 +33,8 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     accumulated, so that clipping, closures and double-step optimizers see the sparse problem. After each
     `optimizer.step`, weights and every state tensor of the parameter's shape are zeroed again. Held parameters keep the
     values that they have when the ticket is attached; a position that is both dead and held is zero. Layers that are
-    frozen now may be trained later. The model's class, parameters and state_dict keys stay the same.
+    frozen now may be trained later. The model's class, parameters and state_dict keys stay the same. A copy of the
+    model and the optimizer is a plain one, to which the mask must be attached again.
 
     Args:
         what: the mask, or the ticket whose mask and held parameters are kept.
@@ -139,6 +140,14 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
                 f"'{replaced[0]}' of the model is another parameter now than the mask was attached to, as after "
                 "fully_shard or load_state_dict(assign=True), and its dead weights were not kept zero since; attach "
                 "the mask after that",
+                AttachWarning,
+                stacklevel=4,
+            )
+        elif dead == "zero" and (moved := [name for name in mask if masked[parameters[name]].lives(parameters[name])]):
+            warnings.warn(
+                f"dead weights of '{moved[0]}' are not zero as the mask is detached: something moved them after the "
+                "last step of the optimizers that were given, as another optimizer, a hook or load_state_dict; give "
+                "all optimizers, and attach the mask after what else changes weights",
                 AttachWarning,
                 stacklevel=4,
             )

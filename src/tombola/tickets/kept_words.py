@@ -49,6 +49,10 @@ class KeptWords:
         """Write 0.0 to each dead position of a tensor of the parameter's shape."""
         zero([self.in_words(tensor)])
 
+    def lives(self, parameter: Tensor) -> bool:
+        """Whether a dead position of the parameter is not 0; False on the meta device, where nothing has a value."""
+        return not parameter.is_meta and bool(self._dead_in(parameter).any())
+
     def in_words(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The memory of a tensor of the parameter's shape, and the mask, both as words."""
         if type(tensor) in PLAIN and not tensor.is_complex():  # the usual case, each step

@@ -20,9 +20,11 @@ from tombola.tickets import eager
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, expectation_of
 from tombola.training.finite_data import unfinite
+from tombola.training.lasting_state import state_of_calls, warn_of_changes, warn_of_untrained
 from tombola.training.loaders import first_of
 from tombola.training.losses import smoothed
 from tombola.training.memory_format import trial
+from tombola.training.new_networks import check_new, check_single
 from tombola.training.placement import bring_along
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import autocast
@@ -32,7 +34,6 @@ from tombola.training.torch_losses import Watched
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 WORDS: Mapping[str, str] = {"train": "training", "validation": "validation", "test": "test"}
-BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _looked_at: set[int] = set()
 
 
@@ -64,10 +65,8 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
     model = task.build(seed).to(device)
     bring_along(task, device)
     _check_network(model)
-    parts = [weakref.ref(parameter) for parameter in model.parameters()]
     _Look(task, model, device, seed).check()
-    del model
-    _check_new(task.build(seed), parts)
+    check_new(task.build(seed), model)
     _looked_at.add(id(task))
     weakref.finalize(task, _looked_at.discard, id(task))  # the next object may get its id
 
@@ -78,17 +77,6 @@ def _check_network(model: nn.Module) -> None:
             "nothing in the network requires a gradient, so that nothing can be trained; call "
             "requires_grad_(True) on what shall learn, in the function that makes the network"
         )
-
-
-def _check_new(model: nn.Module, before: list[weakref.ref[nn.Parameter]]) -> None:
-    """TombolaError if a network shares parameters with one that was built before."""
-    old = {id(parameter) for reference in before if (parameter := reference()) is not None}
-    for name, parameter in model.named_parameters():
-        if id(parameter) in old:
-            raise TombolaError(
-                f"the task's model gives the same parameter '{name}' each time, so that what one run trains, the next "
-                "begins with; make everything anew in that function, or give copy.deepcopy(…) of what it keeps"
-            )
 
 
 class _Look:
@@ -110,14 +98,33 @@ class _Look:
         with own_randomness(self.device, self.seed), torch.enable_grad(), eager(), trial():
             batch = self._first()
             with in_mode(self.model, "eval"), autocast(self.task.recipe, self.device):
-                outputs = self._outputs(batch)
-                targets = move(batch[1], self.device)
-                classes = self._check_loss(batch, outputs, targets)
-                with torch.no_grad():
-                    self._check_metric(outputs, targets, classes)
+                outputs, classes, first = self._check_calls(batch)
+                self._check_again(batch, first)
             self._check_whole_targets(outputs, classes)
             self._check_finite_data()
             self._check_single(batch)
+
+    def _check_calls(self, batch: Batch) -> tuple[Any, tuple[Tensor, int] | None, dict[str, Any]]:
+        """Check loss and metric; give the outputs, what `_check_loss` gives, and what network, loss and metric gave."""
+        with own_randomness(self.device, self.seed):
+            outputs = self._outputs(batch)
+            targets = move(batch[1], self.device)
+            value, classes = self._check_loss(batch, outputs, targets)
+            with torch.no_grad():
+                metric = self._check_metric(outputs, targets, classes)
+        return outputs, classes, {"network": outputs, "loss": value, "metric": metric}
+
+    def _check_again(self, batch: Batch, first: dict[str, Any]) -> None:
+        """Warn where a second call comes to something else, or changes what loss or metric hold."""
+        functions = {"loss": unwrap(self.task, "loss"), "metric": self.metric}
+        before = state_of_calls(functions)
+        with own_randomness(self.device, self.seed):
+            outputs, targets = self._outputs(batch), move(batch[1], self.device)
+            second = {"network": outputs, "loss": self.loss(outputs, targets)}
+            with torch.no_grad():
+                second["metric"] = self.metric(outputs, targets)
+        after = state_of_calls(functions)
+        warn_of_changes(first, second, {name for name in functions if before[name] != after[name]})
 
     def _first(self) -> Batch:
         batches = self.task.batches("train", self.seed, 0)
@@ -156,20 +163,21 @@ class _Look:
             return _name(other), _name(due)
         return None
 
-    def _check_loss(self, batch: Batch, outputs: Any, targets: Any) -> tuple[Tensor, int] | None:
-        """Check the loss; give the outputs of which the targets are class numbers, and the target that is left out."""
+    def _check_loss(self, batch: Batch, outputs: Any, targets: Any) -> tuple[Tensor, tuple[Tensor, int] | None]:
+        """Check the loss; give it, and the outputs of which the targets are class numbers with the target left out."""
         value, classes = self._loss_of(outputs, targets)
         self._check_one_number(value, batch)
         if not value.requires_grad:
             # A network may give detached outputs in evaluation mode alone.
             with in_mode(self.model, "train"):
-                value = self.loss(self._outputs(batch), targets)
-            if not value.requires_grad:
+                trained = self.loss(self._outputs(batch), targets)
+            if not trained.requires_grad:
                 raise TombolaError(
                     "the loss does not depend on the network, so that nothing can be trained; let it come from the "
                     "outputs without detach(), argmax(), item() and torch.no_grad()"
                 )
-        return classes
+        warn_of_untrained(value, self.model)
+        return value, classes
 
     def _loss_of(self, outputs: Any, targets: Any) -> tuple[Any, tuple[Tensor, int] | None]:
         loss, entry = unwrap(self.task, "loss"), entry_of("loss", unwrap(self.task, "loss"))
@@ -206,7 +214,7 @@ class _Look:
                 "network and the loss make of that batch"
             )
 
-    def _check_metric(self, outputs: Any, targets: Any, classes: tuple[Tensor, int] | None) -> None:
+    def _check_metric(self, outputs: Any, targets: Any, classes: tuple[Tensor, int] | None) -> Any:
         entry = entry_of("metric", self.metric)
         if entry is not None and (expected := expectation_of("metric", self.metric)) is not None:
             check_fits("metric", entry.name, expected, outputs, targets)
@@ -221,6 +229,7 @@ class _Look:
         if not (isinstance(value, Tensor) and value.numel() == 1) and not isinstance(value, Number):
             shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise TombolaError(f"the metric gives {shape} and not one number; give its mean")
+        return value
 
     def _check_whole_targets(self, outputs: Any, classes: tuple[Tensor, int] | None) -> None:
         """Check the targets of every split in memory against what loss and metric expect of their values."""
@@ -241,7 +250,7 @@ class _Look:
         ready = isinstance(getattr(unwrap(self.task, "batches"), "__self__", None), SupervisedTask)
         for split in SPLITS if ready else SPLITS[:2]:
             batches = self.task.batches(split, self.seed, 0)
-            if isinstance(batches, MemoryBatches):
+            if isinstance(batches, MemoryBatches) and batches.count:
                 yield split, batches
 
     def _check_finite_data(self) -> None:
@@ -272,15 +281,13 @@ class _Look:
 
     def _check_single(self, batch: Batch) -> None:
         """TombolaError where batches of one sample meet a batch norm that cannot train on them."""
-        if batch_size(batch) > 1 or not any(isinstance(module, BATCH_NORM) for module in self.model.modules()):
+        if batch_size(batch) > 1:
             return
         with torch.no_grad(), in_mode(twin := copy.deepcopy(self.model), "train"):
             try:
                 self.task.forward(twin, suited(batch[0], twin))
             except ValueError as error:
-                raise TombolaError(
-                    f"batches hold one sample, on which batch norm cannot train ({error}); give a batch of at least two"
-                ) from error
+                check_single(batch, twin, error)
 
 
 def _name(dtype: torch.dtype) -> str:

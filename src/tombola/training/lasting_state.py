@@ -1,0 +1,84 @@
+"""What a task calls and what lasts from call to call, though no run begins with it anew and no checkpoint holds it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola.nested import tensors_in
+from tombola.scores.gradient_scores import nodes_behind
+from tombola.training.identities import fingerprint, identity
+
+TOLERANCE = 1e-3
+"""Of the largest number: two calls may differ in their rounding."""
+
+
+class StateWarning(UserWarning):
+    """Something that a task calls keeps state of its own, or parameters that nothing trains."""
+
+
+def warn_of_changes(first: Mapping[str, Any], second: Mapping[str, Any], changed: Collection[str]) -> None:
+    """Warn of the first thing that gave something else when it was called again, or that a call changed.
+
+    Args:
+        first: what each gave, by what it is called: the network, then the loss and the metric of its outputs.
+        second: what it gave afterwards for the same batch and the same random numbers.
+        changed: whose own state the second call changed.
+    """
+    for name, value in first.items():
+        if name in changed or not _alike(value, second[name]):
+            cause, home = ("or draws on a random state of its own", "parts of the network, and there in buffers")
+            if name == "network":
+                cause, home = "or changes its inputs in place", "buffers"
+            what = "changes as it is called" if name in changed else "gives something else the second time it is called"
+            _warn(
+                f"the {name} {what}: it keeps state from call to call, {cause}, so that runs are not repeatable, and a "
+                f"killed one goes on otherwise; let it depend on its arguments alone, or keep what lasts in {home}"
+            )
+            return
+
+
+def state_of_calls(functions: Mapping[str, Any]) -> dict[str, str]:
+    """A fingerprint of each function with all that it holds, by what it is called."""
+    return {name: fingerprint(identity(function)) for name, function in functions.items()}
+
+
+def warn_of_untrained(value: Tensor, model: nn.Module) -> None:
+    """Warn of parameters on which a loss depends and that are not the network's, so that no optimizer has them.
+
+    Args:
+        value: the loss, with its graph.
+        model: the network.
+    """
+    own = {id(parameter) for parameter in model.parameters()}
+    for node in nodes_behind([value]):
+        parameter = getattr(node, "variable", None)
+        if isinstance(parameter, nn.Parameter) and id(parameter) not in own:
+            _warn(
+                f"the loss depends on a parameter of shape {tuple(parameter.shape)} that is none of the network's, so "
+                "that nothing trains it; make it a part of the network, as with nn.ModuleList, or freeze it by "
+                "requires_grad_(False)"
+            )
+            return
+
+
+def _alike(one: Any, other: Any) -> bool:
+    pairs = [tensors_in(value) if tensors_in(value) else [value] for value in (one, other)]
+    return len(pairs[0]) == len(pairs[1]) and all(map(_close, *pairs))
+
+
+def _close(one: Any, other: Any) -> bool:
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return not isinstance(one, int | float) or bool(abs(one - other) <= TOLERANCE * abs(one)) or one != one
+    if one.shape != other.shape or one.layout != torch.strided:
+        return one.shape == other.shape
+    one, other = one.detach().nan_to_num(), other.detach().nan_to_num()
+    return not one.numel() or bool((one - other).abs().max() <= TOLERANCE * one.abs().max())
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, StateWarning, stacklevel=3)
