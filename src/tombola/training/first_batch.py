@@ -169,8 +169,8 @@ class _Look:
         self._check_one_number(value, batch)
         if not value.requires_grad:
             # A network may give detached outputs in evaluation mode alone.
-            with in_mode(self.model, "train"):
-                trained = self.loss(self._outputs(batch), targets)
+            twin = copy.deepcopy(self.model).train()
+            trained = self.loss(self.task.forward(twin, move(batch[0], self.device)), targets)
             if not trained.requires_grad:
                 raise TombolaError(
                     "the loss does not depend on the network, so that nothing can be trained; let it come from the "
