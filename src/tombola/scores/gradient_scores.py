@@ -6,7 +6,7 @@ import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tombola.errors import TombolaError
+from tombola.nested import mapped
 from tombola.scores.evaluation import Pure, batch_size, check_some_nonzero, gradients_of, loss_of, mean_gradients
 from tombola.scores.kinds import Data, GradientScore
 from tombola.scores.types import Scores
@@ -121,8 +122,8 @@ class Grasp(GradientScore):
         batches, loss = list(data.batches), data.loss
         trained = None if data.view.get("regrow") else data.view.get("mask")
 
-        def cooled(outputs: Tensor, targets: Tensor) -> Tensor:
-            return loss(outputs / self.temperature, targets)
+        def cooled(outputs: Any, targets: Any) -> Tensor:
+            return loss(mapped(outputs, lambda t: t / self.temperature if t.is_floating_point() else t), targets)
 
         with twice_differentiable(self.name):
             # With one batch, g comes out of the product itself, and one backward pass is saved.

@@ -20,7 +20,7 @@ from tombola.tickets import eager
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, expectation_of
 from tombola.training.finite_data import unfinite
-from tombola.training.lasting_state import state_of_calls, warn_of_changes, warn_of_untrained
+from tombola.training.lasting_state import buffers_kept, state_of_calls, warn_of_changes, warn_of_untrained
 from tombola.training.loaders import first_of
 from tombola.training.losses import smoothed
 from tombola.training.memory_format import trial
@@ -98,7 +98,8 @@ class _Look:
         with own_randomness(self.device, self.seed), torch.enable_grad(), eager(), trial():
             batch = self._first()
             with in_mode(self.model, "eval"), autocast(self.task.recipe, self.device):
-                outputs, classes, first = self._check_calls(batch)
+                with buffers_kept(self.model):
+                    outputs, classes, first = self._check_calls(batch)
                 self._check_again(batch, first)
             self._check_whole_targets(outputs, classes)
             self._check_finite_data()

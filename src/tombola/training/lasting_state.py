@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from tombola.nested import tensors_in
 from tombola.scores.gradient_scores import nodes_behind
+from tombola.tickets.torch_private import own_buffers
 from tombola.training.identities import fingerprint, identity
 
 TOLERANCE = 1e-3
@@ -40,6 +42,17 @@ def warn_of_changes(first: Mapping[str, Any], second: Mapping[str, Any], changed
                 f"killed one goes on otherwise; let it depend on its arguments alone, or keep what lasts in {home}"
             )
             return
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Generator[None]:
+    """Put a network's buffers back after a block: what it keeps there, runs begin with anew and checkpoints hold."""
+    stores = [store for part in model.modules() if (store := own_buffers(part))]
+    kept = [{key: buffer if buffer is None else buffer.clone() for key, buffer in store.items()} for store in stores]
+    yield
+    for store, own in zip(stores, kept, strict=True):
+        store.clear()
+        store.update(own)
 
 
 def state_of_calls(functions: Mapping[str, Any]) -> dict[str, str]:

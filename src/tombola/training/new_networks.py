@@ -34,8 +34,8 @@ def check_new(model: nn.Module, before: nn.Module) -> None:
         own = values.get(name)
         if own is None or own.shape != parameter.shape or not _same(parameter.detach().to(own.device), own.detach()):
             raise TombolaError(
-                f"the task's model gives another '{name}' the second time, and the seed is the same; draw from "
-                "torch's, NumPy's or Python's global random state in that function, or seed what it draws from"
+                f"the task's model gives another '{name}' the second time, and the seed is the same; seed what it "
+                "draws from; a SupervisedTask seeds torch's, NumPy's and Python's global random states for its factory"
             )
 
 
