@@ -174,6 +174,29 @@ class Remembering(nn.Module):
         return self.body(inputs) + self.state
 
 
+class Warming(nn.Module):
+    """A network that counts its training steps in no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.steps = conv(), 0
+
+    def forward(self, inputs):
+        self.steps += self.training
+        return self.body(inputs) * (0.1 + self.steps)
+
+
+class Unregistered(nn.Module):
+    """A network with a weight that it does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.weight = conv(), torch.ones(8, requires_grad=True)
+
+    def forward(self, inputs):
+        return self.body(inputs * self.weight)
+
+
 class Normalising(nn.Module):
     """A network that changes its inputs."""
 
@@ -206,9 +229,11 @@ CENTRES = nn.Parameter(torch.zeros(3, 3))
         ("the loss changes as it is called", lambda: task(loss=delayed())),
         ("the metric changes as it is called", lambda: task(metric=Counting())),
         ("the network gives something else", lambda: task(Remembering)),
+        ("the network gives something else", lambda: task(Warming)),
+        (r"a tensor of shape \(8,\) that requires a gradient", lambda: task(Unregistered)),
         ("the network gives something else", lambda: task(Normalising, data(INPUTS.clone()))),
         (
-            r"a parameter of shape \(3, 3\) that is none of the network's",
+            r"a tensor of shape \(3, 3\) that requires a gradient and is none of the network's",
             lambda: task(loss=lambda o, t: F.cross_entropy(o, t) + (o - CENTRES[t]).square().mean()),
         ),
     ],
@@ -237,6 +262,22 @@ def test_a_metric_of_targets_that_are_all_alike_is_told():
 
 def targets_of(targets):
     return lambda: mlp(targets.shape[1])
+
+
+def test_a_network_may_give_more_in_training_than_its_metric_takes():
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = conv()
+
+        def forward(self, inputs):
+            outputs = self.body(inputs)
+            return (outputs, outputs) if self.training else outputs
+
+    def loss(outputs, targets):
+        return F.cross_entropy(outputs[0] if isinstance(outputs, tuple) else outputs, targets)
+
+    check_first_batch(task(Auxiliary, loss=loss))
 
 
 def test_a_network_that_is_detached_in_evaluation_alone_is_trained():

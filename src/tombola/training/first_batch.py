@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Number
 from typing import Any, get_args
 
@@ -13,14 +12,20 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
-from tombola.scores import Batch, batch_size
-from tombola.scores.types import suited
+from tombola.scores import Batch
 from tombola.structure import in_mode
 from tombola.tickets import eager
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, expectation_of
 from tombola.training.finite_data import unfinite
-from tombola.training.lasting_state import buffers_kept, state_of_calls, warn_of_changes, warn_of_untrained
+from tombola.training.identities import fingerprint, identity
+from tombola.training.lasting_state import (
+    Called,
+    buffers_kept,
+    leaves_behind,
+    warn_of_changes,
+    warn_of_untrained,
+)
 from tombola.training.loaders import first_of
 from tombola.training.losses import smoothed
 from tombola.training.memory_format import trial
@@ -97,35 +102,49 @@ class _Look:
     def check(self) -> None:
         with own_randomness(self.device, self.seed), torch.enable_grad(), eager(), trial():
             batch = self._first()
-            with in_mode(self.model, "eval"), autocast(self.task.recipe, self.device):
-                with buffers_kept(self.model):
-                    outputs, classes, first = self._check_calls(batch)
-                self._check_again(batch, first)
+            with autocast(self.task.recipe, self.device):
+                with in_mode(self.model, "eval"):
+                    outputs, classes = self._check_calls(batch)
+                self._check_training(batch)
             self._check_whole_targets(outputs, classes)
             self._check_finite_data()
-            self._check_single(batch)
 
-    def _check_calls(self, batch: Batch) -> tuple[Any, tuple[Tensor, int] | None, dict[str, Any]]:
-        """Check loss and metric; give the outputs, what `_check_loss` gives, and what network, loss and metric gave."""
+    def _check_calls(self, batch: Batch) -> tuple[Any, tuple[Tensor, int] | None]:
+        """Check loss and metric; give the outputs and what `_check_loss` gives, without their graph."""
+        outputs = self._outputs(batch)
+        targets = move(batch[1], self.device)
+        classes = self._check_loss(batch, outputs, targets)
+        with torch.no_grad():
+            self._check_metric(outputs, targets, classes)
+            self._check_repeated("metric", self.metric, lambda: Called({"metric": self.metric(outputs, targets)}, []))
+        return mapped((outputs, classes), Tensor.detach)
+
+    def _check_repeated(self, name: str, function: Any, call: Callable[[], Called]) -> tuple[Called, Called]:
+        """Call something twice, and warn if it comes to something else, or a call changes what a function holds."""
         with own_randomness(self.device, self.seed):
+            first = call()
+        before = fingerprint(identity(function))
+        with own_randomness(self.device, self.seed):
+            second = call()
+        changed = (name,) if before != fingerprint(identity(function)) else ()
+        warn_of_changes(first.values, second.values, changed)
+        return first, second
+
+    def _check_training(self, batch: Batch) -> None:
+        """Warn of what lasts from call to call in training mode, and refuse a batch of one where it cannot train."""
+        try:
+            calls = self._check_repeated("loss", unwrap(self.task, "loss"), lambda: self._trained_on(batch))
+        except ValueError as error:
+            check_single(batch, self.model, error)
+            raise
+        warn_of_untrained(*calls, (*self.model.parameters(), *tensors_in(batch)))
+
+    def _trained_on(self, batch: Batch) -> Called:
+        """What network and loss give in training; one graph at a time is in memory."""
+        with buffers_kept(self.model), in_mode(self.model, "train"):
             outputs = self._outputs(batch)
-            targets = move(batch[1], self.device)
-            value, classes = self._check_loss(batch, outputs, targets)
-            with torch.no_grad():
-                metric = self._check_metric(outputs, targets, classes)
-        return outputs, classes, {"network": outputs, "loss": value, "metric": metric}
-
-    def _check_again(self, batch: Batch, first: dict[str, Any]) -> None:
-        """Warn where a second call comes to something else, or changes what loss or metric hold."""
-        functions = {"loss": unwrap(self.task, "loss"), "metric": self.metric}
-        before = state_of_calls(functions)
-        with own_randomness(self.device, self.seed):
-            outputs, targets = self._outputs(batch), move(batch[1], self.device)
-            second = {"network": outputs, "loss": self.loss(outputs, targets)}
-            with torch.no_grad():
-                second["metric"] = self.metric(outputs, targets)
-        after = state_of_calls(functions)
-        warn_of_changes(first, second, {name for name in functions if before[name] != after[name]})
+            loss = self.loss(outputs, move(batch[1], self.device))
+        return Called(mapped({"network": outputs, "loss": loss}, Tensor.detach), leaves_behind(loss))
 
     def _first(self) -> Batch:
         batches = self.task.batches("train", self.seed, 0)
@@ -164,21 +183,20 @@ class _Look:
             return _name(other), _name(due)
         return None
 
-    def _check_loss(self, batch: Batch, outputs: Any, targets: Any) -> tuple[Tensor, tuple[Tensor, int] | None]:
-        """Check the loss; give it, and the outputs of which the targets are class numbers with the target left out."""
+    def _check_loss(self, batch: Batch, outputs: Any, targets: Any) -> tuple[Tensor, int] | None:
+        """Check the loss; give the outputs of which the targets are class numbers, and the target that is left out."""
         value, classes = self._loss_of(outputs, targets)
         self._check_one_number(value, batch)
         if not value.requires_grad:
             # A network may give detached outputs in evaluation mode alone.
-            twin = copy.deepcopy(self.model).train()
-            trained = self.loss(self.task.forward(twin, move(batch[0], self.device)), targets)
-            if not trained.requires_grad:
+            with buffers_kept(self.model), in_mode(self.model, "train"):
+                value = self.loss(self._outputs(batch), targets)
+            if not value.requires_grad:
                 raise TombolaError(
                     "the loss does not depend on the network, so that nothing can be trained; let it come from the "
                     "outputs without detach(), argmax(), item() and torch.no_grad()"
                 )
-        warn_of_untrained(value, self.model)
-        return value, classes
+        return classes
 
     def _loss_of(self, outputs: Any, targets: Any) -> tuple[Any, tuple[Tensor, int] | None]:
         loss, entry = unwrap(self.task, "loss"), entry_of("loss", unwrap(self.task, "loss"))
@@ -215,7 +233,7 @@ class _Look:
                 "network and the loss make of that batch"
             )
 
-    def _check_metric(self, outputs: Any, targets: Any, classes: tuple[Tensor, int] | None) -> Any:
+    def _check_metric(self, outputs: Any, targets: Any, classes: tuple[Tensor, int] | None) -> None:
         entry = entry_of("metric", self.metric)
         if entry is not None and (expected := expectation_of("metric", self.metric)) is not None:
             check_fits("metric", entry.name, expected, outputs, targets)
@@ -230,7 +248,6 @@ class _Look:
         if not (isinstance(value, Tensor) and value.numel() == 1) and not isinstance(value, Number):
             shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise TombolaError(f"the metric gives {shape} and not one number; give its mean")
-        return value
 
     def _check_whole_targets(self, outputs: Any, classes: tuple[Tensor, int] | None) -> None:
         """Check the targets of every split in memory against what loss and metric expect of their values."""
@@ -279,16 +296,6 @@ class _Look:
             learnt = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(value, learnt, allow_unused=True)
         return bool(value.isfinite()) and all(bool(g.isfinite().all()) for g in gradients if g is not None)
-
-    def _check_single(self, batch: Batch) -> None:
-        """TombolaError where batches of one sample meet a batch norm that cannot train on them."""
-        if batch_size(batch) > 1:
-            return
-        with torch.no_grad(), in_mode(twin := copy.deepcopy(self.model), "train"):
-            try:
-                self.task.forward(twin, suited(batch[0], twin))
-            except ValueError as error:
-                check_single(batch, twin, error)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tombola.nested import tensors_in
 from tombola.scores.gradient_scores import nodes_behind
 from tombola.tickets.torch_private import own_buffers
-from tombola.training.identities import fingerprint, identity
 
 TOLERANCE = 1e-3
 """Of the largest number: two calls may differ in their rounding."""
@@ -23,11 +22,23 @@ class StateWarning(UserWarning):
     """Something that a task calls keeps state of its own, or parameters that nothing trains."""
 
 
+class Called(NamedTuple):
+    """A call of a task's network, loss or metric on a batch.
+
+    Args:
+        values: what each gave, by what it is called.
+        leaves: the tensors that require a gradient and on which the loss depends.
+    """
+
+    values: Mapping[str, Any]
+    leaves: list[Tensor]
+
+
 def warn_of_changes(first: Mapping[str, Any], second: Mapping[str, Any], changed: Collection[str]) -> None:
     """Warn of the first thing that gave something else when it was called again, or that a call changed.
 
     Args:
-        first: what each gave, by what it is called: the network, then the loss and the metric of its outputs.
+        first: what each gave, by what it is called: network, loss or metric, in the order in which they are called.
         second: what it gave afterwards for the same batch and the same random numbers.
         changed: whose own state the second call changed.
     """
@@ -55,26 +66,27 @@ def buffers_kept(model: nn.Module) -> Generator[None]:
         store.update(own)
 
 
-def state_of_calls(functions: Mapping[str, Any]) -> dict[str, str]:
-    """A fingerprint of each function with all that it holds, by what it is called."""
-    return {name: fingerprint(identity(function)) for name, function in functions.items()}
+def leaves_behind(value: Tensor) -> list[Tensor]:
+    """The tensors that require a gradient and from which a value was computed."""
+    leaves = (getattr(node, "variable", None) for node in nodes_behind([value]))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def warn_of_untrained(value: Tensor, model: nn.Module) -> None:
-    """Warn of parameters on which a loss depends and that are not the network's, so that no optimizer has them.
+def warn_of_untrained(first: Called, second: Called, known: Iterable[Tensor]) -> None:
+    """Warn of a tensor that requires a gradient, lasts from call to call, and that no optimizer has.
 
     Args:
-        value: the loss, with its graph.
-        model: the network.
+        first: a call.
+        second: another one.
+        known: the network's parameters, and the batch.
     """
-    own = {id(parameter) for parameter in model.parameters()}
-    for node in nodes_behind([value]):
-        parameter = getattr(node, "variable", None)
-        if isinstance(parameter, nn.Parameter) and id(parameter) not in own:
+    own, again = {id(tensor) for tensor in known}, {id(tensor) for tensor in second.leaves}
+    for tensor in first.leaves:
+        if id(tensor) in again - own:
             _warn(
-                f"the loss depends on a parameter of shape {tuple(parameter.shape)} that is none of the network's, so "
-                "that nothing trains it; make it a part of the network, as with nn.ModuleList, or freeze it by "
-                "requires_grad_(False)"
+                f"the loss depends on a tensor of shape {tuple(tensor.shape)} that requires a gradient and is none of "
+                "the network's parameters, so that nothing trains it; make it one, as with nn.ModuleList or "
+                "nn.Parameter, or freeze it by requires_grad_(False)"
             )
             return
 
