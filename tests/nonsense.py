@@ -282,6 +282,7 @@ CASES: dict[str, Nonsense] = {
         lambda: task(lambda: nn.Sequential(nn.Linear(8, 12), NORM, nn.ReLU(), nn.Linear(12, 3))),
     ),
     "another network each time": refused("gives another '1.weight' the second time", lambda: task(drawn)),
+    "a network without values": refused("on the device meta", lambda: task(lambda: conv().to("meta"))),
     "bf16 weights": works(lambda: task(of_type(torch.bfloat16), data(INPUTS.bfloat16()))),
     "half weights": works(lambda: task(of_type(torch.float16), data(INPUTS.half()))),
     "double weights": works(lambda: task(of_type(torch.float64), data(INPUTS.double()))),

@@ -713,3 +713,10 @@ def test_dead_weights_that_something_else_moved_are_told_at_the_end():
         optimizer.step()
     with attach(mask, model, optimizer, dead="frozen"):
         pass
+
+
+def test_weights_of_inference_mode_are_refused():
+    with torch.inference_mode():
+        model = nn.Linear(4, 3)
+    with pytest.raises(TombolaError, match="'weight' was made in inference mode"):
+        attach(Mask.of({"weight": torch.ones(3, 4) > 0}), model)

@@ -75,7 +75,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     check_same(model, f"{mask.digest} {held} {dead}", "mask")
     parameters, steppers = parameters_of(model, remove_duplicate=False), steppers_of(optimizer)
     check_fits(mask, parameters)
-    _refuse_hooked(parameters)
+    _check_trainable(parameters)
     if missing := [name for name in held if name not in parameters]:
         raise TombolaError(
             f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on"
@@ -190,8 +190,10 @@ def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _refuse_hooked(parameters: dict[str, nn.Parameter]) -> None:
+def _check_trainable(parameters: dict[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
+        if parameter.is_inference():
+            raise TombolaError(f"'{name}' was made in inference mode, in which nothing can be trained; make it outside")
         hooks = gradient_hooks(parameter)
         foreign = [hook for hook in hooks if not isinstance(hook, KeptWords) and hook is not _drop_gradient]
         if foreign or steps_in_backward(parameter):

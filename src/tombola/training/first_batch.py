@@ -67,9 +67,9 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
         return
     device = torch.device(device)
     bring_along(task, device)
-    model = task.build(seed).to(device)
+    _check_network(model := task.build(seed))
+    model.to(device)
     bring_along(task, device)
-    _check_network(model)
     _Look(task, model, device, seed).check()
     check_new(task.build(seed), model)
     _looked_at.add(id(task))
@@ -77,6 +77,10 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
 
 
 def _check_network(model: nn.Module) -> None:
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise TombolaError(
+            "the task's model is on the device meta, where its weights have no values; make it on the CPU"
+        )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TombolaError(
             "nothing in the network requires a gradient, so that nothing can be trained; call "

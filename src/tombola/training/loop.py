@@ -66,6 +66,7 @@ class Fit:
         return self.history[-1].get("validation_metric") if self.history else None
 
 
+@torch.enable_grad()
 def fit(
     task: Task,
     model: nn.Module,
