@@ -29,7 +29,7 @@ from tombola.training.lasting_state import (
 from tombola.training.loaders import first_of
 from tombola.training.losses import smoothed
 from tombola.training.memory_format import trial
-from tombola.training.new_networks import check_new, check_single
+from tombola.training.new_networks import check_can_learn, check_new, check_single
 from tombola.training.placement import bring_along
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import autocast
@@ -67,25 +67,13 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
         return
     device = torch.device(device)
     bring_along(task, device)
-    _check_network(model := task.build(seed))
+    check_can_learn(model := task.build(seed))
     model.to(device)
     bring_along(task, device)
     _Look(task, model, device, seed).check()
     check_new(task.build(seed), model)
     _looked_at.add(id(task))
     weakref.finalize(task, _looked_at.discard, id(task))  # the next object may get its id
-
-
-def _check_network(model: nn.Module) -> None:
-    if any(parameter.is_meta for parameter in model.parameters()):
-        raise TombolaError(
-            "the task's model is on the device meta, where its weights have no values; make it on the CPU"
-        )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise TombolaError(
-            "nothing in the network requires a gradient, so that nothing can be trained; call "
-            "requires_grad_(True) on what shall learn, in the function that makes the network"
-        )
 
 
 class _Look:

@@ -11,6 +11,19 @@ from tombola.scores import Batch, batch_size
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
+def check_can_learn(model: nn.Module) -> None:
+    """TombolaError if a network's weights have no values, or none of them requires a gradient."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise TombolaError(
+            "the task's model is on the device meta, where its weights have no values; make it on the CPU"
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TombolaError(
+            "nothing in the network requires a gradient, so that nothing can be trained; call "
+            "requires_grad_(True) on what shall learn, in the function that makes the network"
+        )
+
+
 def check_new(model: nn.Module, before: nn.Module) -> None:
     """Check that a task's factory makes a new network each time, and the same of the same seed.
 
