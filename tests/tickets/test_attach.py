@@ -771,3 +771,26 @@ def test_factored_optimizer_state_is_left_and_said_so(when):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         optimizer.step()
+
+
+def test_dead_weights_that_something_else_moved_are_told_at_the_end():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    mask, optimizer = mask_of(model), torch.optim.SGD(model.parameters(), 0.1)
+    dense = copy.deepcopy(model.state_dict())
+    told = "dead weights of 'weight' are not zero as the mask is detached"
+    with pytest.warns(AttachWarning, match=told), attach(mask, model, optimizer):
+        model.load_state_dict(dense)
+    with attach(mask, model, optimizer):
+        model.load_state_dict(dense)
+        model(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+    with attach(mask, model, optimizer, dead="frozen"):
+        pass
+
+
+def test_weights_of_inference_mode_are_refused():
+    with torch.inference_mode():
+        model = nn.Linear(4, 3)
+    with pytest.raises(TombolaError, match="'weight' was made in inference mode"):
+        attach(Mask.of({"weight": torch.ones(3, 4) > 0}), model)

@@ -36,7 +36,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     keep zeros at zero are spared that pass until somebody else writes to a weight, a gradient or the state. Held
     parameters keep the values that they have when the ticket is attached; a position that is both dead and held is
     zero. Layers that are frozen now may be trained later. The model's class, parameters and state_dict keys stay the
-    same.
+    same. A copy of the model and the optimizer is a plain one, to which the mask must be attached again.
 
     Args:
         what: the mask, or the ticket whose mask and held parameters are kept.
@@ -77,7 +77,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     check_same(model, f"{mask.digest} {held} {dead}", "mask")
     parameters, steppers = parameters_of(model, remove_duplicate=False), steppers_of(optimizer)
     check_fits(mask, parameters)
-    _refuse_hooked(parameters)
+    _check_trainable(parameters)
     if missing := [name for name in held if name not in parameters]:
         raise TombolaError(
             f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on"
@@ -154,6 +154,14 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
                 AttachWarning,
                 stacklevel=4,
             )
+        elif dead == "zero" and (moved := [name for name in mask if masked[parameters[name]].lives(parameters[name])]):
+            warnings.warn(
+                f"dead weights of '{moved[0]}' are not zero as the mask is detached: something moved them after the "
+                "last step of the optimizers that were given, as another optimizer, a hook or load_state_dict; give "
+                "all optimizers, and attach the mask after what else changes weights",
+                AttachWarning,
+                stacklevel=4,
+            )
 
     freeze()
     settle(masked, start, levels)
@@ -198,8 +206,10 @@ def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _refuse_hooked(parameters: dict[str, nn.Parameter]) -> None:
+def _check_trainable(parameters: dict[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
+        if parameter.is_inference():
+            raise TombolaError(f"'{name}' was made in inference mode, in which nothing can be trained; make it outside")
         hooks = gradient_hooks(parameter)
         foreign = [hook for hook in hooks if not isinstance(hook, KeptWords) and hook is not _drop_gradient]
         if foreign or steps_in_backward(parameter):
@@ -240,7 +250,7 @@ def _warn_of_moved(words_of: Words, mask: Mask, parameters: Mapping[str, nn.Para
     """Warn of weights that died and moved between two looks, which no optimizer that keeps zeros has done."""
     for name in mask:
         words = words_of.get(parameters[name])
-        if words is not None and words.has_dead_values(parameters[name]):
+        if words is not None and words.lives(parameters[name]):
             warnings.warn(
                 f"dead weights of '{name}' were not zero any more: something wrote to its .data outside the optimizer; "
                 "they are zero again, and for some steps they took part in training",

@@ -52,6 +52,10 @@ class KeptWords:
         """Write 0.0 to each dead position of a tensor of the parameter's shape."""
         zero([self.in_words(tensor)])
 
+    def lives(self, parameter: Tensor) -> bool:
+        """Whether a dead position of the parameter is not 0; False on the meta device, where nothing has a value."""
+        return not parameter.is_meta and bool(self._dead_in(parameter).any())
+
     def in_words(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The memory of a tensor of the parameter's shape, and the mask, both as words."""
         if type(tensor) in PLAIN and not tensor.is_complex():  # the usual case, each step
@@ -86,11 +90,6 @@ class KeptWords:
             return False
         last, writes = self._cleaned
         return last() is gradient and writes_to(gradient) == writes
-
-    def has_dead_values(self, tensor: Tensor) -> bool:
-        """Whether a tensor of the parameter's shape is anything but 0.0 where a position is dead."""
-        dead = ~part_like(self.kept, tensor).to(tensor.device)
-        return bool((own_part(tensor)[dead] != 0).any())
 
     def _frozen_like(self, parameter: Tensor) -> Tensor | None:
         """The frozen values as machine words, 0 where a position is kept, in the parameter's layout of now."""

@@ -9,10 +9,12 @@ from tombola.training.divergence import Diverged
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.evaluation import evaluate
+from tombola.training.finite_data import MeasureWarning
 from tombola.training.first_batch import check_first_batch
 from tombola.training.flops import flop_counter
 from tombola.training.hyperbolic import ham
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity
+from tombola.training.lasting_state import StateWarning
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of
 from tombola.training.loop import Fit, fit, length_of
@@ -74,6 +76,7 @@ __all__ = [
     "LoadedBatches",
     "MacroF1",
     "MeanIoU",
+    "MeasureWarning",
     "Member",
     "MemoryBatches",
     "Meter",
@@ -88,6 +91,7 @@ __all__ = [
     "Snapshot",
     "Split",
     "State",
+    "StateWarning",
     "Step",
     "SummedMetric",
     "SupervisedTask",
