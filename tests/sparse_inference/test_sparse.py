@@ -51,6 +51,23 @@ def test_parts_that_gain_run_sparse_and_the_rest_stays(clock):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+def test_neighbours_run_sparse_each_by_itself_where_their_part_does_not_gain(clock, monkeypatch):
+    model, mask = masked(make=lambda: nn.Sequential(nn.Linear(9, 8), nn.Linear(8, 7), nn.Linear(7, 6)))
+    tried = []
+
+    def alone(part, *rest):
+        tried.append(part.layers)
+        return trial.faster_part(part, *rest) if len(part.layers) == 1 else None
+
+    monkeypatch.setattr(sparse_network, "faster_part", alone)
+    x = torch.randn(4, 9)
+    fast = sparse(model, mask, x)
+    assert tried == [("0", "1", "2"), ("0",), ("1",), ("2",)]
+    assert sum(isinstance(own, SparseProgram) for own in fast.modules()) == 3
+    with torch.no_grad():
+        assert torch.allclose(fast(x), model(x), atol=1e-5)
+
+
 def test_layers_of_what_cannot_be_traced_run_sparse_by_themselves(clock):
     class Looping(nn.Module):
         def __init__(self) -> None:

@@ -211,6 +211,7 @@ def put(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
 
 def _replaced(graph: fx.GraphModule, chosen: Sequence[tuple[Segment, SparseProgram]]) -> nn.Module:
     """The network with programs in place of parts; the program itself if it is all of it."""
+    now: dict[fx.Node, fx.Node] = {}  # what gives the value of a node that is gone
     for number, (part, program) in enumerate(chosen):
         ends = [node for node in graph.graph.nodes if node.op == "output"]
         if part.source.op == "placeholder" and ends[0].args[0] is part.result:
@@ -218,7 +219,7 @@ def _replaced(graph: fx.GraphModule, chosen: Sequence[tuple[Segment, SparseProgr
         name = f"sparse{number}"
         graph.add_submodule(name, program)
         with graph.graph.inserting_after(part.nodes[-1]):
-            node = graph.graph.call_module(name, (part.source,))
+            node = now[part.result] = graph.graph.call_module(name, (now.get(part.source, part.source),))
         part.result.replace_all_uses_with(node)
         for old in reversed(part.nodes):
             graph.graph.erase_node(old)
