@@ -8,6 +8,7 @@ from tombola.methods.gradual import Gradual
 from tombola.methods.greedy_channels import GreedyChannels
 from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
+from tombola.methods.loft import LoFT
 from tombola.methods.method_names import AMOUNTS, blocks_removed, granularity_used, label_of, method, removing
 from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.neuron_selection import NeuronPicks, forward_selection
@@ -37,6 +38,7 @@ __all__ = [
     "GreedyChannels",
     "GreedyNeurons",
     "Iterative",
+    "LoFT",
     "Method",
     "MovingWatch",
     "NeuronPicks",

@@ -1,12 +1,12 @@
 """Smaller networks that compute what a masked one does, and sparse layers where measurements show that they pay."""
 
 from tombola.shrinking.csr_kernels import kernels
-from tombola.shrinking.cutting import Kept, cut, within
+from tombola.shrinking.cutting import Kept, axes_of, cut, within
 from tombola.shrinking.export import to_onnx
-from tombola.shrinking.plan import Plan
+from tombola.shrinking.plan import Plan, kept_channels
 from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
 from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_small, save_small
-from tombola.shrinking.small_network import ShrinkWarning, preview, shrink, smaller, warn_if_whole
+from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
 from tombola.shrinking.sparse_linear import LayerTiming, SparseLinear, SparsityWarning, sparse, timings
 
 __all__ = [
@@ -19,8 +19,11 @@ __all__ = [
     "ShrinkWarning",
     "SparseLinear",
     "SparsityWarning",
+    "axes_of",
+    "check_equal",
     "check_place",
     "cut",
+    "kept_channels",
     "kernels",
     "load_small",
     "preview",

@@ -76,7 +76,7 @@ class Run:
         self.bars = bars or Bars()
         self.meter = meter
         self.lease = lease
-        self._checkpoint_seconds = checkpoint_seconds
+        self.checkpoint_seconds = checkpoint_seconds
         self._score_flops: list[tuple[Score, int]] = []
         self._dense_epoch: float | None = None
 
@@ -314,7 +314,7 @@ class Run:
             seed: the part's.
         """
         folder = None if self.folder is None else self.folder / "stages" / name
-        return Run(seed, folder, self.device, self.bars, self._checkpoint_seconds, self.meter, self.lease)
+        return Run(seed, folder, self.device, self.bars, self.checkpoint_seconds, self.meter, self.lease)
 
     def clear(self) -> None:
         """Remove the stages' files, once their result is safe elsewhere."""
@@ -325,7 +325,7 @@ class Run:
         """The file in which a stage keeps something; None without a folder."""
         if self.folder is None:
             return None
-        return Checkpoint(self.folder / "stages" / f"{name}.pt", self._checkpoint_seconds, self.lease)
+        return Checkpoint(self.folder / "stages" / f"{name}.pt", self.checkpoint_seconds, self.lease)
 
 
 def seed_of(seed: int | None, run: Run | None) -> int:
