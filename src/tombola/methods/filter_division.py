@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.shrinking import Kept, axes_of, kept_channels
 from tombola.structure import INPUTS, NOBODY, Axes, Block, CoupledUnits, Probe, narrowed, residual_blocks
+from tombola.tickets import tensors_of
 from tombola.training import mixed
 
 WhichBlocks = Literal["later", "every"]
@@ -137,7 +139,16 @@ class Divisions:
             number: of the division, from 0.
             worker: its rank, from 0.
         """
-        return axes_of(self.model, self.kept(number, worker))
+        axes = {}
+        for name, all_of in axes_of(self.model, self.kept(number, worker)).items():
+            shape = self._shapes[name]
+            if narrow := {dim: places for dim, places in all_of.items() if len(places) < shape[dim]}:
+                axes[name] = narrow
+        return axes
+
+    @cached_property
+    def _shapes(self) -> dict[str, torch.Size]:
+        return {name: tensor.shape for name, tensor in tensors_of(self.model).items()}
 
 
 def dealt(order: Tensor, workers: int, shares: Sequence[float] = ()) -> Tensor:

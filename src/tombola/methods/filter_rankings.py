@@ -121,4 +121,4 @@ class Settling:
     @property
     def settled(self) -> bool:
         """Whether the rankings have settled."""
-        return self.distance < self.epsilon
+        return len(self.rankings) == self.window and self.distance < self.epsilon
