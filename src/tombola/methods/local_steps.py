@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -93,6 +94,8 @@ class LocalSteps(Observer):
 
     def epoch_end(self, state: State) -> bool:
         row, settled = state.history[-1], False
+        if self._processes is not None:
+            row["train_loss"] = fmean(self._processes.gathered(row["train_loss"]))
         if self.leads:
             workers = self._divisions.workers
             row |= {
@@ -168,20 +171,21 @@ class LocalSteps(Observer):
                             tensors[_moment(name, key)] = moment
         return tensors
 
+    @torch.no_grad()
     def _take(self, rank: int, part: Mapping[str, Tensor], state: State) -> None:
         """Give a worker its next network, and the optimizer what belongs to that."""
         network, optimizers = self._team.network(rank), steps_of(state.optimizer)
-        with torch.no_grad():
-            for name, tensor in tensors_of(network).items():
-                if name in part:
-                    tensor.copy_(part[name])
+        for name, tensor in tensors_of(network).items():
+            if name in part:
+                tensor.copy_(part[name])
         for name, parameter in parameters_of(network).items():
             for optimizer in optimizers:
                 if self._momentum == "fresh":
                     optimizer.state.pop(parameter, None)
                 for key in optimizer.state[parameter] if parameter in optimizer.state else ():
-                    if _moment(name, key) in part:
-                        optimizer.state[parameter][key] = part[_moment(name, key)].clone()
+                    if (moment := part.get(_moment(name, key))) is not None:
+                        # Laid out in memory as the parameter, which fused optimizers take for granted.
+                        optimizer.state[parameter][key] = torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
     def _whole(self, part: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The whole network's tensors of floating point, with those of the optimizers that the parts have."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -129,7 +130,7 @@ def processes(workers: int, limit: float, device: torch.device) -> Generator[Pro
     """
     begun = dist.is_available() and not dist.is_initialized() and dist.is_torchelastic_launched()
     if begun:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=limit))
+        _begin("nccl" if device.type == "cuda" else "gloo", timedelta(seconds=limit))
     try:
         if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
             yield None
@@ -148,6 +149,19 @@ def processes(workers: int, limit: float, device: torch.device) -> Generator[Pro
     finally:
         if begun:
             dist.destroy_process_group()
+
+
+def _begin(backend: str, limit: timedelta) -> None:
+    """Connect the processes that torchrun started."""
+    said = os.environ
+    if said.get("LOCAL_WORLD_SIZE") != said["WORLD_SIZE"]:  # several machines, each with its own count of restarts
+        dist.init_process_group(backend, timeout=limit)
+        return
+    # After a restart torchrun's store still has the addresses of the processes that ended.
+    at_torchrun = dist.TCPStore(said["MASTER_ADDR"], int(said["MASTER_PORT"]), is_master=False, timeout=limit)
+    store = dist.PrefixStore(f"restart {said['TORCHELASTIC_RESTART_COUNT']}", at_torchrun)
+    rank, size = int(said["RANK"]), int(said["WORLD_SIZE"])
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
 
 
 class ProcessRun(Run):
@@ -183,9 +197,11 @@ class _TogetherKept(Checkpoint):
         self._kept, self._processes, self._own = kept, processes, own
 
     def due(self) -> bool:
-        return self._processes.leads and self._kept.due()
+        return self._processes.told(self._processes.leads and self._kept.due())
 
     def save(self, state: dict[str, Any]) -> None:
+        if "losses" in state:  # those of an epoch's first steps, of this worker alone
+            state["losses"] = torch.stack(self._processes.gathered(state["losses"].cpu())).mean(0)
         if self._processes.leads:
             self._kept.save(state)
 
@@ -193,6 +209,8 @@ class _TogetherKept(Checkpoint):
         saved = self._processes.told(self._kept.load() if self._processes.leads else None)
         if saved is not None:
             saved["values"] = saved["values"] | dict(self._own())
+            if not self._processes.leads:  # The first process alone measures the network.
+                saved["cost"]["samples_forward"] = saved["cost"]["samples_backward"]
         return saved
 
     def remove(self) -> None:
