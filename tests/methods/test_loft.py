@@ -13,16 +13,14 @@ from torch import nn
 
 import tombola as tb
 from networks import short_resnet
-from tombola import TombolaError, zoo
 from tombola.methods import LoFT
 from tombola.methods.communication import Communication, pipelined
 from tombola.methods.filter_division import Divisions, InnerFilters, deal, dealt, merge
 from tombola.methods.filter_rankings import Settling, chance_distance, ranked, ranking_distance
-from tombola.methods.loft import communication
-from tombola.structure import Channels, meta_twin, narrowed
-from tombola.testing import toy_network, toy_task
+from tombola.structure import Channels, narrowed
+from tombola.testing import toy_task
 from tombola.tickets import put_values, tensors_of
-from tombola.training import Recipe, Run, TaskWrapper, mixed
+from tombola.training import Run, mixed
 from tombola.zoo.resnet import ResNet, large_resnet
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.methods.communication import Communication
 from tombola.shrinking import Kept, axes_of, kept_channels
 from tombola.structure import INPUTS, NOBODY, Axes, Block, CoupledUnits, Probe, narrowed, residual_blocks
 from tombola.tickets import tensors_of
@@ -61,9 +63,13 @@ class InnerFilters:
             {name: of[name] for block in some for name in inner[block.name]} for some in (shared, pruned)
         )
         if not chosen:
-            why = "none of its residual blocks has filters that feed the block alone" if found else (
-                "it has no residual block; use one that has, as resnet20, or say what your blocks add: "
-                "tb.structure.declare_blocks(model, {'layer1.1': ('bn2',)})"
+            why = (
+                "none of its residual blocks has filters that feed the block alone"
+                if found
+                else (
+                    "it has no residual block; use one that has, as resnet20, or say what your blocks add: "
+                    "tb.structure.declare_blocks(model, {'layer1.1': ('bn2',)})"
+                )
             )
             if blocks == "later" and any(inner.values()):
                 why = "each of its residual blocks is the first of its stage or in the first stage; give blocks='every'"
@@ -145,6 +151,16 @@ class Divisions:
             if narrow := {dim: places for dim, places in all_of.items() if len(places) < shape[dim]}:
                 axes[name] = narrow
         return axes
+
+    def count(self, tensors: Mapping[str, Tensor]) -> Communication:
+        """The count of bytes that workers send; tensors: which of the whole network's count, by name."""
+        networks = []
+        for rank in range(self.workers):
+            axes = self.axes(0, rank)
+            shares = {name: [len(p) / self._shapes[name][d] for d, p in own.items()] for name, own in axes.items()}
+            sizes = (round(tensor.numel() * prod(shares.get(name, ()))) for name, tensor in tensors.items())
+            networks.append(sum(sizes))
+        return Communication(tuple(networks), sum(tensor.numel() for tensor in tensors.values()))
 
     @cached_property
     def _shapes(self) -> dict[str, torch.Size]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ class TeamTask(TaskWrapper):
     @property
     def optimizer(self) -> OptimizerFactory | None:
         factory = super().optimizer
-        return None if factory is None else lambda team: _joined([factory(own) for own in team.networks])
+        return None if factory is None else partial(_of_team, factory)
 
     def batches(self, split: Split, seed: int, epoch: int) -> Iterable[Batch]:
         if split == "train":
@@ -98,7 +99,7 @@ class TeamTask(TaskWrapper):
     def forward(self, model: nn.Module, inputs: Any, /) -> Any:
         if not isinstance(inputs, Ration):
             return self.task.forward(model.whole, inputs)  # ty: ignore[invalid-argument-type]
-        network = model.network(inputs.worker)  # ty: ignore[call-non-callable]
+        network = model.network(inputs.worker)  # ty: ignore[not-callable]
         with own_random_state(device_of(network), inputs.seed):
             return self.task.forward(network, inputs.inputs)
 
@@ -146,9 +147,9 @@ class Rations:
             yield Ration(rank, seed, batch[0]), batch[1]
 
 
-def _joined(optimizers: list[Optimizer]) -> Optimizer:
-    """One optimizer that holds the parameters of several of the same kind."""
-    first, *others = optimizers
+def _of_team(factory: OptimizerFactory, team: Any) -> Optimizer:
+    """One optimizer of all workers, from what makes that of one."""
+    first, *others = [factory(network) for network in team.networks]
     for other in others if isinstance(first, Optimizer) else ():  # if it is none, who uses it says so
         for group in other.param_groups:
             first.add_param_group(group)

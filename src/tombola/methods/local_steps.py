@@ -182,7 +182,7 @@ class LocalSteps(Observer):
             for optimizer in optimizers:
                 if self._momentum == "fresh":
                     optimizer.state.pop(parameter, None)
-                for key in optimizer.state[parameter] if parameter in optimizer.state else ():
+                for key in optimizer.state.get(parameter, ()):
                     if (moment := part.get(_moment(name, key))) is not None:
                         # Laid out in memory as the parameter, which fused optimizers take for granted.
                         optimizer.state[parameter][key] = torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.fields import LATER, check_fields
-from tombola.methods.communication import Communication
 from tombola.methods.filter_division import Divisions, InnerFilters, WhichBlocks
 from tombola.methods.filter_rankings import Settling
 from tombola.methods.filter_team import Team, TeamTask
@@ -33,7 +32,7 @@ from tombola.tickets import (
     select,
     tensors_of,
 )
-from tombola.training import Cost, Fit, Recipe, Run, SampleFlops, Task, first_of, fingerprint, identity, mixed, trial
+from tombola.training import Cost, Fit, Recipe, Run, SampleFlops, Task, fingerprint, first_of, identity, mixed, trial
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,10 @@ class LoFT:
         for name, least in (("workers", 1), ("local_steps", 1), ("epochs", 0), ("window", 2), ("floor", 1)):
             if getattr(self, name) < least:
                 raise TombolaError(f"{name} is {getattr(self, name)}; give at least {least}")
-        if self.epsilon < 0 or self.limit <= 0:
-            raise TombolaError(f"epsilon is {self.epsilon} and limit {self.limit}; give epsilon of at least 0, limit above")
+        if self.epsilon < 0:
+            raise TombolaError(f"epsilon is {self.epsilon}; give at least 0, which draws the ticket at the end")
+        if self.limit <= 0:
+            raise TombolaError(f"limit is {self.limit}; give the seconds to wait for a worker, above 0")
         if self.shares and (len(self.shares) != self.workers or min(self.shares) <= 0):
             raise TombolaError(
                 f"shares are {self.shares} for {self.workers} workers; give one number above 0 for each, or none for "
@@ -163,13 +164,11 @@ class LoFT:
         """How the workers train."""
         recipe = task.recipe
         if recipe.precision == "fp16":
-            raise TombolaError("workers share no scale of losses, as fp16 needs one; give precision='bf16' or 'float32'")
+            raise TombolaError("workers share no scale of losses, which fp16 needs; give precision='bf16' or 'float32'")
         # Each worker clips its own gradient, and the average of a network that is dealt anew says nothing.
         return replace(recipe, epochs=self.epochs or recipe.epochs, clip=0.0, ema=0.0)
 
-    def _drawn(
-        self, task: Task, run: Run, model: nn.Module, filters: InnerFilters, initial: str, fit: Fit
-    ) -> Ticket:
+    def _drawn(self, task: Task, run: Run, model: nn.Module, filters: InnerFilters, initial: str, fit: Fit) -> Ticket:
         """The ticket of the filters with the largest norms."""
         kept = select(filters.norms(tensors_of(model)), self.density, scope=self.scope, floor=self.floor)
         units, epochs = filters.units, len(fit.history)
@@ -213,23 +212,6 @@ class _Work:
         flops = round(trained * each + evaluated * self.whole.forward)
         epochs = cost.dense_epochs * len(self.networks) * each / self.whole.training
         return replace(cost, flops=flops, dense_epochs=epochs)
-
-
-def communication(divisions: Divisions) -> Communication:
-    """The count of what a search's workers send: all numbers of their networks, statistics too."""
-    whole = {name: tensor for name, tensor in tensors_of(divisions.model).items() if tensor.is_floating_point()}
-    sizes = []
-    for rank in range(divisions.workers):
-        axes = divisions.axes(0, rank)
-        sizes.append(sum(_size(tensor, axes.get(name, {})) for name, tensor in whole.items()))
-    return Communication(tuple(sizes), sum(tensor.numel() for tensor in whole.values()))
-
-
-def _size(tensor: Tensor, axes: Mapping[int, Tensor]) -> int:
-    size = tensor.numel()
-    for dim, places in axes.items():
-        size = size // tensor.shape[dim] * len(places)
-    return size
 
 
 def _masked(model: nn.Module, divisions: Divisions, rank: int) -> nn.Module:
