@@ -13,6 +13,7 @@ from torch import nn
 
 import tombola as tb
 from networks import short_resnet
+from tombola import TombolaError, zoo
 from tombola.methods import LoFT
 from tombola.methods.communication import Communication, pipelined
 from tombola.methods.filter_division import Divisions, InnerFilters, deal, dealt, merge
@@ -20,7 +21,7 @@ from tombola.methods.filter_rankings import Settling, chance_distance, ranked, r
 from tombola.structure import Channels, narrowed
 from tombola.testing import toy_task
 from tombola.tickets import put_values, tensors_of
-from tombola.training import Run, mixed
+from tombola.training import Recipe, Run, mixed
 from tombola.zoo.resnet import ResNet, large_resnet
 
 
@@ -35,6 +36,10 @@ def task_of(network=small, **recipe):
 
 def call(network):
     return network(torch.randn(2, 1, 8, 8).to(next(network.parameters())))
+
+
+def call16(network):
+    return network(torch.zeros(2, 1, 16, 16))
 
 
 def divisions_of(model, workers=2, blocks="later", shares=(), probe=call, seed=0) -> Divisions:
@@ -149,7 +154,7 @@ def searched(task, method, seed=0):
 
 def test_one_worker_that_keeps_its_momentum_trains_as_anybody():
     task = task_of()
-    ticket, history = searched(task, LoFT(workers=1, local_steps=4, momentum="kept", epsilon=0.0))
+    ticket, history = searched(task, LoFT(team=1, local_steps=4, momentum="kept", epsilon=0.0))
     plain = tb.train(task)
     assert all(torch.equal(ticket.start.tensors[name], t) for name, t in tensors_of(plain.model).items())
     assert [row["train_loss"] for row in history] == [row["train_loss"] for row in plain.history]
@@ -215,7 +220,7 @@ def by_hand(task, workers: int, every: int, seed: int = 0):
 
 def test_two_workers_come_to_what_is_computed_by_hand():
     task = task_of()
-    ticket, history = searched(task, LoFT(workers=2, local_steps=4, epsilon=0.0))
+    ticket, history = searched(task, LoFT(team=2, local_steps=4, epsilon=0.0))
     expected = by_hand(task, 2, 4)
     for name, tensor in expected.items():
         assert torch.allclose(ticket.start.tensors[name].float(), tensor.float(), rtol=1e-4, atol=1e-5), name
@@ -293,3 +298,33 @@ def test_bytes_are_counted_as_in_the_papers_table():
     gains = {131.88 / 104.59: 1.26, 461.60 / 144.27: 3.20, 461.60 / 144.66: 3.19, 52385.59 / 1284.84: 40.77}
     assert all(round(own, 2) == table for own, table in gains.items())
     assert round(20954.24 / 791.09, 2) == 26.49  # the table says 21.60
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (
+            lambda: divisions_of(small(), 9),
+            "'layer2.1.conv1' has 8 filters, which 9 workers cannot share",
+        ),
+        (lambda: divisions_of(zoo.model("vgg11", (1, 16, 16), 5, 0.1)(), probe=call16), "it has no residual block"),
+        (lambda: divisions_of(small(blocks=(2, 1))), "first of its stage or in the first stage; give blocks='every'"),
+        (lambda: LoFT(team=0), "team is 0; give at least 1"),
+        (lambda: LoFT(shares=(1.0,)), "give one number above 0 for each"),
+        (lambda: LoFT(shares=(1.0, 0.0)), "give one number above 0 for each"),
+        (lambda: LoFT(density=0.0), "above 0"),
+        (lambda: LoFT(scope="erk"), "shares weights among layers"),
+        (lambda: LoFT(limit=0.0), "seconds to wait"),
+        (lambda: LoFT(epsilon=-1.0), "at least 0"),
+        (lambda: LoFT(granularity=tb.structure.Weights()), "workers share filters, and no weights"),
+        (lambda: LoFT()._recipe(replace(toy_task(), recipe=Recipe(precision="fp16"))), "no scale of losses"),
+        (lambda: ranking_distance([0, 1], [0, 2]), "not of the same filters"),
+        (lambda: ranking_distance([0, 1, 1], [0, 1, 1]), "not of the same filters"),
+    ],
+)
+def test_what_cannot_be_is_refused(act, says):
+    with pytest.raises(TombolaError, match=says):
+        act()

@@ -4,6 +4,7 @@ from tombola.methods.concrete_ticket_search import ConcreteTicketSearch
 from tombola.methods.continuous_sparsification import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
 from tombola.methods.enough_pretraining import EnoughPretraining, EnoughWatch, PretrainingDraws
+from tombola.methods.filter_rankings import ranking_distance
 from tombola.methods.gradual import Gradual
 from tombola.methods.greedy_channels import GreedyChannels
 from tombola.methods.greedy_neurons import GreedyNeurons
@@ -59,6 +60,7 @@ __all__ = [
     "granularity_used",
     "label_of",
     "method",
+    "ranking_distance",
     "rare_gems",
     "removing",
     "saturation",

@@ -46,7 +46,7 @@ class LoFT:
 
     Args:
         density: the share of the filters that may go which is kept, above 0 and at most 1.
-        workers: how many share the filters.
+        team: how many workers share the filters.
         local_steps: steps of each worker between two divisions.
         blocks: whose filters are shared: those of `every` residual block, as in the paper's text; or those of blocks
             that are not the first of their stage, in all stages but the first (`later`), as in its code and its count
@@ -71,12 +71,12 @@ class LoFT:
         TombolaError: if a setting is out of range.
 
     Examples:
-        >>> LoFT(density=0.3, workers=4, epsilon=0.0).local_steps
+        >>> LoFT(density=0.3, team=4, epsilon=0.0).local_steps
         15
     """
 
     density: float = 0.5
-    workers: int = 2
+    team: int = 2
     local_steps: int = 15
     blocks: WhichBlocks = "later"
     epochs: int = 0
@@ -100,21 +100,21 @@ class LoFT:
             raise TombolaError(f"workers share filters, and no {self.granularity.name}s; leave the granularity out")
         if not 0 < self.density <= 1:
             raise TombolaError(f"density is {self.density}; give the share of filters to keep, above 0 and at most 1")
-        for name, least in (("workers", 1), ("local_steps", 1), ("epochs", 0), ("window", 2), ("floor", 1)):
+        for name, least in (("team", 1), ("local_steps", 1), ("epochs", 0), ("window", 2), ("floor", 1)):
             if getattr(self, name) < least:
                 raise TombolaError(f"{name} is {getattr(self, name)}; give at least {least}")
         if self.epsilon < 0:
             raise TombolaError(f"epsilon is {self.epsilon}; give at least 0, which draws the ticket at the end")
         if self.limit <= 0:
             raise TombolaError(f"limit is {self.limit}; give the seconds to wait for a worker, above 0")
-        if self.shares and (len(self.shares) != self.workers or min(self.shares) <= 0):
+        if self.shares and (len(self.shares) != self.team or min(self.shares) <= 0):
             raise TombolaError(
-                f"shares are {self.shares} for {self.workers} workers; give one number above 0 for each, or none for "
+                f"shares are {self.shares} for {self.team} workers; give one number above 0 for each, or none for "
                 "equal shares"
             )
 
     def find(self, task: Task, run: Run) -> Ticket:
-        with processes(self.workers, self.limit, run.device) as link:
+        with processes(self.team, self.limit, run.device) as link:
             return self._find(task, run, link)
 
     def _find(self, task: Task, run: Run, link: Processes | None) -> Ticket:
@@ -126,10 +126,10 @@ class LoFT:
         model.to(run.device)
         units = run.units(self.granularity, task, model)
         assert isinstance(units, CoupledUnits)
-        ranks = tuple(range(self.workers)) if link is None else (link.rank,)
+        ranks = tuple(range(self.team)) if link is None else (link.rank,)
         with trial():
             filters = InnerFilters.of(model, units, run.probe(task), self.blocks)
-            divisions = Divisions(filters, model, self.workers, self.shares, run.seed)
+            divisions = Divisions(filters, model, self.team, self.shares, run.seed)
             networks = {rank: cut(model, divisions.kept(0, rank)) for rank in ranks}
             check_equal(_masked(model, divisions, ranks[0]), networks[ranks[0]], run.probe(task))
         work = _Work.of(task, model, networks, run)

@@ -138,7 +138,7 @@ def processes(workers: int, limit: float, device: torch.device) -> Generator[Pro
         if dist.get_world_size() != workers:
             raise TombolaError(
                 f"{dist.get_world_size()} processes were started for {workers} workers; give "
-                f"workers={dist.get_world_size()}, or torchrun --nproc-per-node {workers}"
+                f"team={dist.get_world_size()}, or torchrun --nproc-per-node {workers}"
             )
         control = dist.new_group(backend="gloo", timeout=timedelta(seconds=limit))
         alike = dist.get_backend() == "gloo"

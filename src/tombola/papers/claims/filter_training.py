@@ -22,7 +22,7 @@ from tombola.zoo.resnet import large_resnet
 
 EPOCHS = Unit("epochs", "epochs", 1, 0.5)
 CHANCE = Unit("of chance", "%", 100, 0.005)
-WAYS = {"LoFT": LoFT(epsilon=0.0), "one worker": LoFT(epsilon=0.0, workers=1, momentum="kept")}
+WAYS = {"LoFT": LoFT(epsilon=0.0), "one worker": LoFT(epsilon=0.0, team=1, momentum="kept")}
 """Filters shared among two workers; and usual training, as which one worker that keeps its momentum trains."""
 
 
