@@ -18,12 +18,12 @@ from benchmarks.measure import Figure, spread
 from tombola import zoo
 
 METHOD = tb.methods.LoFT(epsilon=0.0)
-WORKERS, EPOCHS = METHOD.team, 5
+WORKERS, EPOCHS = METHOD.team, 4
 
 
 def task() -> tb.SupervisedTask:
-    """Pre-activation ResNet-20 on random images at 14×14, 30 steps an epoch."""
-    inputs, targets = torch.randn(30 * 128, 1, 14, 14), torch.randint(0, 10, (30 * 128,))
+    """Pre-activation ResNet-20 on random images at 14×14, 15 steps an epoch."""
+    inputs, targets = torch.randn(15 * 128, 1, 14, 14), torch.randint(0, 10, (15 * 128,))
     few = inputs[:128], targets[:128]
     data = {"train": (inputs, targets), "validation": few, "test": few}
     recipe = tb.Recipe(epochs=EPOCHS, precision="float32")

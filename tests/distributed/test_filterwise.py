@@ -97,7 +97,7 @@ LocalSteps.after_step = after_step
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="gloo is not in this build")
 def test_workers_go_on_by_themselves_when_one_ends_or_hangs(tmp_path):
     (program,) = re.findall(r"```py\n(.*?)```", PAGE, flags=re.DOTALL)
-    program = program.replace("seed=0,", "seed=0, checkpoint_seconds=0.0,").replace("limit=60", "limit=20, epsilon=0.0")
+    program = program.replace("seed=0,", "seed=0, checkpoint_seconds=0.0,").replace("limit=60", "limit=10, epsilon=0.0")
     tickets = []
     for name, what in (
         ("whole", "pass"),
@@ -118,7 +118,7 @@ def test_workers_go_on_by_themselves_when_one_ends_or_hangs(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         if name != "whole":
-            assert "worker 0 has waited for worker 1 in vain, for up to 20 s" in done.stderr or name == "ended"
+            assert "worker 0 has waited for worker 1 in vain, for up to 10 s" in done.stderr or name == "ended"
         (ticket,) = folder.glob("ticket-*.safetensors")
-        tickets.append(ticket.read_bytes())
+        tickets.append(tb.Ticket.load(ticket).digest)  # Its file says how long the search took.
     assert tickets[0] == tickets[1] == tickets[2]

@@ -228,8 +228,8 @@ def test_two_workers_come_to_what_is_computed_by_hand():
 
 
 def test_the_ticket_keeps_the_largest_filters_of_each_layer():
-    ticket, _ = searched(task_of(short_resnet, epochs=1), LoFT(density=0.5, local_steps=4))
-    assert list(ticket.removed) == ["layer1.1.conv1", "layer1.2.conv1", "layer2.1.conv1", "layer2.2.conv1"]
+    ticket, _ = searched(task_of(lambda: small(blocks=(2, 3)), epochs=1), LoFT(density=0.5, local_steps=4))
+    assert list(ticket.removed) == ["layer1.1.conv1", "layer2.1.conv1", "layer2.2.conv1"]
     for layer, removed in ticket.removed.items():
         norms = ticket.start.tensors[f"{layer}.weight"].square().sum((1, 2, 3))
         assert set(removed) == set(norms.argsort()[: len(norms) // 2].tolist())
@@ -237,10 +237,9 @@ def test_the_ticket_keeps_the_largest_filters_of_each_layer():
         for name in (f"{layer}.weight", f"{block}.bn1.weight", f"{block}.bn1.bias"):
             assert not ticket.mask[name][list(removed)].any()
         assert not ticket.mask[f"{block}.conv2.weight"][:, list(removed)].any()
-    small_network = tb.train(task_of(short_resnet, epochs=1), ticket).model
-    assert small_network.layer2[2].conv1.out_channels == 4
 
 
+@pytest.mark.slow
 def test_momentum_goes_with_its_filters_and_statistics_may_be_the_first_workers():
     task, kept = task_of(), LoFT(local_steps=4, momentum="kept", epsilon=0.0)
     (ticket, history), (fresh, plain) = searched(task, kept), searched(task, replace(kept, momentum="fresh"))
@@ -254,12 +253,11 @@ def test_momentum_goes_with_its_filters_and_statistics_may_be_the_first_workers(
 
 
 def test_nothing_settles_between_two_merges():
-    task = task_of(epochs=4)
-    ticket, history = searched(task, LoFT(local_steps=100, window=2, epsilon=0.5))
-    assert len(history) == 4
-    assert all("ranking_distance" not in row for row in history)
+    task = task_of(epochs=3)
+    ticket, history = searched(task, LoFT(local_steps=9, window=2, epsilon=10.0))
+    assert ["ranking_distance" in row for row in history] == [False, False, True]  # merged after epochs 1.5 and 3
     assert ticket.start.what == "end"
-    drawn, history = searched(task, LoFT(local_steps=3, window=2, epsilon=10.0))
+    drawn, history = searched(task, LoFT(local_steps=6, window=2, epsilon=10.0))
     assert len(history) == 2
     assert drawn.start.what == "2ep"
     assert dict(drawn.recipe) == {}
