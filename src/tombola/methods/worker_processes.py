@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -207,11 +207,16 @@ class _TogetherKept(Checkpoint):
 
     def load(self) -> dict[str, Any] | None:
         saved = self._processes.told(self._kept.load() if self._processes.leads else None)
-        if saved is not None:
+        if saved is not None and {"values", "cost"} <= saved.keys():
             saved["values"] = saved["values"] | dict(self._own())
             if not self._processes.leads:  # The first process alone measures the network.
                 saved["cost"]["samples_forward"] = saved["cost"]["samples_backward"]
         return saved
+
+    @contextmanager
+    def fitting(self) -> Generator[None]:
+        with self._kept.fitting() if self._processes.leads else nullcontext():  # the first process has the file
+            yield
 
     def remove(self) -> None:
         if self._processes.leads:
