@@ -18,6 +18,7 @@ from benchmarks import (
     blocks,
     data,
     ensemble,
+    filterwise,
     greedy,
     optimizers,
     scores,
@@ -45,6 +46,7 @@ PARTS = {
         ensemble,
         spiral,
         greedy,
+        filterwise,
         studies,
     )
 }

@@ -116,6 +116,11 @@ def short_resnet(blocks: int = 3) -> nn.Module:
     return ResNet("basic", 4, [(4, blocks), (8, blocks)], "A", (1, 8, 8), 5)
 
 
+def uneven_resnet() -> nn.Module:
+    """For toy tasks: a stage of one residual block and one of two, 4 and 8 channels wide."""
+    return ResNet("basic", 4, [(4, 1), (8, 2)], "A", (1, 8, 8), 5)
+
+
 def short_transformer(layers: int = 2) -> nn.Module:
     """For toy tasks: so many layers of two heads."""
     return VisionTransformer((1, 8, 8), 5, heads=2, depth=layers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch.distributed as dist
 from test_attached import different_masks, replicated_networks, sharded_networks
+from test_filterwise import filterwise
 from test_rounds import rounds_are_those_of_one_process
 from test_scores import scores_of_copies, scores_of_parts, tickets
 
@@ -19,6 +20,7 @@ def essentials(folder: str) -> None:
     scores_of_parts()
     tickets(folder, ["by layer"])
     rounds_are_those_of_one_process(["step"], ["by layer"])
+    filterwise([{}])
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="gloo is not in this build")

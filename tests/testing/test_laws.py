@@ -14,7 +14,7 @@ from torch import nn
 
 import tombola as tb
 from kinds import WEIGHT_SCORES
-from networks import short_network, short_resnet, short_transformer
+from networks import short_network, short_resnet, short_transformer, uneven_resnet
 from tombola import zoo
 from tombola.registry import METHODS
 from tombola.structure import Slice, UnitGroup, Units, prunable
@@ -64,7 +64,7 @@ tiny_two_layer = partial(zoo.MODELS["two-layer"], (1, 8, 8), 5, 0.05)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_method_keeps_the_laws(name):
     networks = {"layer-": short_resnet, "filter-": short_resnet, "-transformer": short_transformer}
-    networks |= {"greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
+    networks |= {"loft": uneven_resnet, "greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
     network = next((own for part, own in networks.items() if part in name), short_network)
     check_method(tb.method(name, density=0.3), network)
 

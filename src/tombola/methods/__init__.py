@@ -4,10 +4,12 @@ from tombola.methods.concrete_ticket_search import ConcreteTicketSearch
 from tombola.methods.continuous_sparsification import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
 from tombola.methods.enough_pretraining import EnoughPretraining, EnoughWatch, PretrainingDraws
+from tombola.methods.filter_rankings import ranking_distance
 from tombola.methods.gradual import Gradual
 from tombola.methods.greedy_channels import GreedyChannels
 from tombola.methods.greedy_neurons import GreedyNeurons
 from tombola.methods.iterative import Iterative
+from tombola.methods.loft import LoFT
 from tombola.methods.method_names import AMOUNTS, blocks_removed, granularity_used, label_of, method, removing
 from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.neuron_selection import NeuronPicks, forward_selection
@@ -37,6 +39,7 @@ __all__ = [
     "GreedyChannels",
     "GreedyNeurons",
     "Iterative",
+    "LoFT",
     "Method",
     "MovingWatch",
     "NeuronPicks",
@@ -57,6 +60,7 @@ __all__ = [
     "granularity_used",
     "label_of",
     "method",
+    "ranking_distance",
     "rare_gems",
     "removing",
     "saturation",

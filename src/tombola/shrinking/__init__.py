@@ -1,11 +1,11 @@
 """Smaller networks that compute what a masked one does, and sparse layers where measurements show that they pay."""
 
-from tombola.shrinking.cutting import Kept, cut, within
+from tombola.shrinking.cutting import Kept, axes_of, cut, within
 from tombola.shrinking.export import to_onnx
-from tombola.shrinking.plan import Plan
+from tombola.shrinking.plan import Plan, kept_channels
 from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
 from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_small, save_small
-from tombola.shrinking.small_network import ShrinkWarning, preview, shrink, smaller, warn_if_whole
+from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
 from tombola.sparse_inference import (
     LayerTiming,
     SparseCopy,
@@ -28,8 +28,11 @@ __all__ = [
     "SparseCopy",
     "SparseProgram",
     "SparsityWarning",
+    "axes_of",
+    "check_equal",
     "check_place",
     "cut",
+    "kept_channels",
     "load_small",
     "load_sparse",
     "preview",

@@ -94,16 +94,7 @@ def plan(
     dead = {group.name: _dead(group, wiring.norms.get(group.name), alive) for group in wiring.groups if group.slices}
     removed = wiring.removable(wiring.spread(dead, silencing=False))
     idle = _idle_blocks(model, probe, {name for name, weights in alive.items() if not weights.any()}) if bypass else ()
-    kept: dict[str, Kept] = {}
-    for group in wiring.groups:
-        if group.name.endswith(INPUTS):
-            continue
-        removed_inputs = removed.get(group.name + INPUTS)
-        if removed[group.name].any() or (removed_inputs is not None and removed_inputs.any()):
-            outputs = numbers_of(~removed[group.name])
-            kept[group.name] = Kept(None if removed_inputs is None else numbers_of(~removed_inputs), outputs)
-            if group.name in wiring.norms:
-                kept[wiring.norms[group.name]] = Kept(None, outputs)
+    kept = kept_channels(wiring, removed)
     kept = {name: channels for name, channels in kept.items() if not within(name, idle)}
     alive = {name: weights for name, weights in alive.items() if not within(name, idle)}
     masks, found = _left(alive, axes_of(model, kept)), NONE
@@ -125,6 +116,30 @@ def plan(
         f"{part.kind}s {why}" for part, why in found.refused if part.dead(alive) and not within(part.name, idle)
     )
     return Plan(kept, idle, Mask.of(masks), lost, left, parts, uncut, passings(model, probe, idle))
+
+
+def kept_channels(wiring: Wiring, removed: Mapping[str, Tensor]) -> dict[str, Kept]:
+    """The channels that stay, by the name of each layer and norm that becomes smaller.
+
+    Args:
+        wiring: which channels feed which.
+        removed: by group, which channels go; a group that is missing keeps all.
+    """
+    none, kept = torch.zeros(0, dtype=torch.bool), dict[str, Kept]()
+    takes = {group.name: group.size for group in wiring.groups}
+    for group in wiring.groups:
+        inputs = group.name + INPUTS
+        if group.name.endswith(INPUTS) or not (removed.get(group.name, none).any() or removed.get(inputs, none).any()):
+            continue
+        outputs, *own = (
+            numbers_of(~removed[name]) if name in removed else tuple(range(takes[name]))
+            for name in (group.name, inputs)
+            if name in takes
+        )
+        kept[group.name] = Kept(own[0] if own else None, outputs)
+        if group.name in wiring.norms:
+            kept[wiring.norms[group.name]] = Kept(None, outputs)
+    return kept
 
 
 def _left(alive: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> dict[str, Tensor]:

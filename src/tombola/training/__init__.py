@@ -1,7 +1,7 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
 from tombola.training.batches import MemoryBatches, move, pick
-from tombola.training.checkpoint import is_stage_file, remove_stages
+from tombola.training.checkpoint import Checkpoint, is_stage_file, remove_stages
 from tombola.training.class_metrics import BalancedAccuracy, MacroF1, MeanIoU, PixelAccuracy
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import agreed_device, chosen_device
@@ -28,7 +28,7 @@ from tombola.training.losses import (
     multi_label_cross_entropy,
 )
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
-from tombola.training.memory_format import channels_last, is_trial
+from tombola.training.memory_format import channels_last, is_trial, trial
 from tombola.training.metrics import (
     R2,
     MicroF1,
@@ -43,8 +43,8 @@ from tombola.training.metrics import (
     negative_mae,
 )
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
-from tombola.training.own_optimizer import ByEpoch
-from tombola.training.placement import bring_along
+from tombola.training.own_optimizer import ByEpoch, OptimizerFactory
+from tombola.training.placement import bring_along, placed
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe, autocast
@@ -67,6 +67,7 @@ __all__ = [
     "BalancedAccuracy",
     "Bars",
     "ByEpoch",
+    "Checkpoint",
     "Cost",
     "CrossEntropy",
     "DataWarning",
@@ -84,6 +85,7 @@ __all__ = [
     "NegativePerplexity",
     "NextToken",
     "Observer",
+    "OptimizerFactory",
     "PixelAccuracy",
     "Recipe",
     "Run",
@@ -140,6 +142,7 @@ __all__ = [
     "pairs_of",
     "peak_memory",
     "pick",
+    "placed",
     "recipe_of",
     "remove_stages",
     "reset_peak_memory",
@@ -151,6 +154,7 @@ __all__ = [
     "train",
     "train_samples",
     "train_together",
+    "trial",
     "unwrap",
     "upgraded",
     "with_recipe",

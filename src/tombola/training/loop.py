@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,9 +20,7 @@ from tombola.tickets import (
     Ticket,
     attach,
     device_of,
-    put_values,
     recomputable,
-    tensors_of,
 )
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
@@ -40,6 +39,7 @@ from tombola.training.placement import bring_along, placed
 from tombola.training.progress import Bars
 from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
+from tombola.training.resuming import Begun, Keep, keep_state, restore
 from tombola.training.stepping import WeightStepper, grouped
 from tombola.training.task import Task
 from tombola.training.torch_losses import told
@@ -128,15 +128,18 @@ def fit(
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
         stepper.follow(handle)
+        begun = Begun()
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             with checkpoint.fitting():
-                cost = _restore(saved, state, stepper, observers)
+                cost, begun = restore(saved, state, stepper, observers)
         flops = SampleFlops.measure(task, model, batch)
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
+                keep = partial(keep_state, checkpoint, state, stepper, observers, cost)
                 kept = checkpoint is not None and checkpoint.path.exists()
                 with recomputable():
-                    losses, trained, lr = _epoch(training, state, kept)
+                    losses, trained, lr = _epoch(training, state, kept, begun, keep)
+                begun = Begun()
                 row = {"epoch": state.epoch, "lr": float(lr), "train_loss": float(losses.mean())}
                 with stepper.averaged():
                     metric, validation_loss, evaluated = evaluate(task, model, "validation", recipe)
@@ -161,8 +164,8 @@ def fit(
                 tick(_summary(state.history[-1]))
                 if stop:
                     break
-                if checkpoint is not None and checkpoint.due():
-                    checkpoint.save(_to_save(state, stepper, observers, cost))
+                if all(observer.resumable(state) is not False for observer in observers):
+                    keep_state(checkpoint, state, stepper, observers, cost)
         stepper.finish()
     return Fit(tuple(state.history), cost)
 
@@ -194,18 +197,18 @@ class Training:
     name: str
 
 
-def _epoch(training: Training, state: State, kept: bool) -> tuple[Tensor, int, float]:
+def _epoch(training: Training, state: State, kept: bool, begun: Begun, keep: Keep) -> tuple[Tensor, int, float]:
     """Train for one pass, or the rest of one; the loss of each step, the number of samples, the last learning rate.
 
-    kept: whether there is a checkpoint of an earlier epoch.
+    kept: whether there is an earlier checkpoint; begun: what was done of this epoch before it; keep: keeps the state.
     """
     stepper, observers, size = training.stepper, training.observers, state.recipe.accumulate
     seed_everything(training.seed, state.epoch)  # an epoch draws the same after a kill, whatever was drawn before it
     state.model.train()
     for observer in observers:
         observer.epoch_begin(state)
-    losses: list[Tensor] = []
-    samples, first, lr = 0, state.step, 0.0
+    losses = [loss.to(stepper.device) for loss in begun.losses]
+    samples, first, lr = begun.samples, state.step - len(losses), 0.0
     recomputation = Recomputation(state.model)
     batches = placed(pairs_of(training.task.batches("train", training.seed, state.epoch)), stepper.device)
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
@@ -224,6 +227,8 @@ def _epoch(training: Training, state: State, kept: bool) -> tuple[Tensor, int, f
             observer.after_step(state)
         losses.append(value)
         samples, given = samples + count, given + len(group)
+        if state.step % state.steps_per_epoch and any(observer.resumable(state) for observer in observers):
+            keep(Begun(losses, samples))
         if len(losses) % WATCH_EVERY == 0:
             check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, training.name, kept)
     checked = len(losses) // WATCH_EVERY * WATCH_EVERY
@@ -282,27 +287,3 @@ def length_of(batches: Iterable[Batch]) -> int:
     if not length:
         raise TombolaError("the training data gives no batch; give at least one sample")
     return length
-
-
-def _to_save(state: State, stepper: WeightStepper, observers: Sequence[Observer], cost: Cost) -> dict[str, Any]:
-    return {
-        "values": tensors_of(state.model),
-        "optimizer": state.optimizer.state_dict(),
-        "stepper": stepper.state_dict(),
-        "step": state.step,
-        "epoch": state.epoch,
-        "history": state.history,
-        "observers": [observer.state_dict() for observer in observers],
-        "cost": asdict(cost),
-    }
-
-
-def _restore(saved: dict[str, Any], state: State, stepper: WeightStepper, observers: Sequence[Observer]) -> Cost:
-    """Bring model, optimizer, state and observers to where a checkpoint left them; the cost until then."""
-    put_values(state.model, saved["values"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    stepper.load_state_dict(saved.get("stepper", {}))  # which older checkpoints do not have
-    state.step, state.epoch, state.history = saved["step"], saved["epoch"], saved["history"]
-    for observer, observed in zip(observers, saved["observers"], strict=True):
-        observer.load_state_dict(observed)
-    return Cost(**saved["cost"])

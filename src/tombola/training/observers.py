@@ -79,6 +79,12 @@ class Observer:
     def epoch_end(self, state: State) -> bool | None:
         """After an epoch and its validation; True asks the loop to stop, once all observers were told."""
 
+    def resumable(self, state: State) -> bool | None:
+        """Whether a killed training can go on from the state of now: None says at the ends of epochs alone, as usual.
+
+        True keeps a checkpoint after this step, if one is due; False none, even where an epoch ends.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 

@@ -76,7 +76,7 @@ class Run:
         self.bars = bars or Bars()
         self.meter = meter
         self.lease = lease
-        self._checkpoint_seconds = checkpoint_seconds
+        self.checkpoint_seconds = checkpoint_seconds
         self._score_flops: list[tuple[Score, int]] = []
         self._dense_epoch: float | None = None
 
@@ -320,7 +320,7 @@ class Run:
         if folder is not None:
             check_no_link(folder.parent)
             check_no_link(folder)
-        return Run(seed, folder, self.device, self.bars, self._checkpoint_seconds, self.meter, self.lease)
+        return Run(seed, folder, self.device, self.bars, self.checkpoint_seconds, self.meter, self.lease)
 
     def clear(self) -> None:
         """Remove the stages' files, once their result is safe elsewhere."""
@@ -333,7 +333,7 @@ class Run:
             return None
         stages = self.folder / "stages"
         check_no_link(stages)
-        return Checkpoint(stages / f"{name}.pt", self._checkpoint_seconds, self.lease)
+        return Checkpoint(stages / f"{name}.pt", self.checkpoint_seconds, self.lease)
 
 
 def seed_of(seed: int | None, run: Run | None) -> int:

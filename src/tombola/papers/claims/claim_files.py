@@ -14,6 +14,7 @@ from tombola.papers.claims.batch_sizes import BatchSizes
 from tombola.papers.claims.bounds import Bounds
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Protocol
 from tombola.papers.claims.claim_outcome import Expectation, Relation
+from tombola.papers.claims.filter_training import CountedBytes, FilterRankings
 from tombola.papers.claims.growing_data import Growing
 from tombola.papers.claims.hit_rates import Spiral
 from tombola.papers.claims.measurement import Measurement
@@ -54,6 +55,8 @@ ORDER = (
     "layer-filters",
     "layer-robustness",
     "layer-savings",
+    "loft-distance",
+    "loft-communication",
     "weight-gradient-vgg11",
     "weight-gradient-resnet20",
     "weight-gradient-iterative",
@@ -67,7 +70,17 @@ ORDER = (
 """The order in which claims are listed."""
 
 TAKEN = {
-    function.__name__: function for function in (BatchSizes, Bounds, Growing, MovedTickets, RepelledRounds, Spiral)
+    function.__name__: function
+    for function in (
+        BatchSizes,
+        Bounds,
+        CountedBytes,
+        FilterRankings,
+        Growing,
+        MovedTickets,
+        RepelledRounds,
+        Spiral,
+    )
 }
 """The functions that give a claim's figures where no arms are trained, by name."""
 
