@@ -62,7 +62,7 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
 ROOM = ("open", "os.mkdir", "os.link")
 """The operations that a full disk refuses."""
-NOT_AN_OUTCOME = ("seconds", "peak_memory", "energy", "carbon", "cost", "check")
+NOT_AN_OUTCOME = ("seconds", "peak_memory", "energy", "carbon", "cost", "check", "seal")
 
 
 def hooked(at: Callable[[str, int], None]) -> Callable[[], None]:
