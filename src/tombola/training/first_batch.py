@@ -17,6 +17,7 @@ from tombola.scores import Batch, batch_size
 from tombola.scores.types import suited
 from tombola.structure import in_mode
 from tombola.tickets import eager
+from tombola.training.adversarial_task import adversary_of
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, expectation_of
 from tombola.training.finite_data import unfinite
@@ -109,6 +110,8 @@ class _Look:
     def check(self) -> None:
         with own_randomness(self.device, self.seed), torch.enable_grad(), eager(), trial():
             batch = self._first()
+            if (adversary := adversary_of(self.task)) is not None:
+                adversary.check_inputs(batch[0])
             with in_mode(self.model, "eval"), autocast(self.task.recipe, self.device):
                 outputs = self._outputs(batch)
                 targets = move(batch[1], self.device)
