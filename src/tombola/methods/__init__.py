@@ -1,5 +1,6 @@
 """Methods: each turns a task into a ticket."""
 
+from tombola.methods.boosting import Boosting
 from tombola.methods.concrete_ticket_search import ConcreteTicketSearch
 from tombola.methods.continuous_sparsification import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
@@ -13,9 +14,12 @@ from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.neuron_selection import NeuronPicks, forward_selection
 from tombola.methods.one_shot import OneShot
 from tombola.methods.protocol import DensityKind, Method, Watching
+from tombola.methods.published_rst import published_rst
 from tombola.methods.rare_gems_settings import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
+from tombola.methods.rst import RST
+from tombola.methods.rst_watch import RstWatch
 from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
 from tombola.methods.score_freezing import SearchWarning
 from tombola.methods.search import find
@@ -23,6 +27,8 @@ from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 
 __all__ = [
     "AMOUNTS",
+    "RST",
+    "Boosting",
     "ConcreteTicketSearch",
     "ContinuousSparsification",
     "CurvePoint",
@@ -44,6 +50,7 @@ __all__ = [
     "PretrainingDraws",
     "RigL",
     "Round",
+    "RstWatch",
     "Saturation",
     "SearchWarning",
     "Slimming",
@@ -57,6 +64,7 @@ __all__ = [
     "granularity_used",
     "label_of",
     "method",
+    "published_rst",
     "rare_gems",
     "removing",
     "saturation",

@@ -42,7 +42,8 @@ def common_setting(recipe: Recipe) -> Recipe:
     """The recipe with usual values for what members may differ in; the rest must be the same for all of them."""
     usual = Recipe()
     return replace(
-        recipe, **{name: getattr(usual, name) for name in ("lr", "schedule", "milestones", "gamma", "warmup")}
+        recipe,
+        **{name: getattr(usual, name) for name in ("lr", "schedule", "milestones", "gamma", "warmup", "warmup_from")},
     )
 
 
