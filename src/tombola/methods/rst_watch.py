@@ -74,13 +74,15 @@ class RstWatch:
                 raise TombolaError(
                     f"{name} is {value}, and in your own loop steps are counted, not epochs; write it as '100it'"
                 )
-        self._settings, self._choice, self._model, self._delete = fingerprint(identity(method)), choice, model, delete
+        self._settings, self._choice, self._model = fingerprint(identity(method)), choice, model
         self._ramp, self._steps = method.ramp_in(1, steps, dtype), steps
         self._extrusion = Extrusion(choice.next(), model, self._ramp)
         parameters = parameters_of(model)
         self._optimizers = concerned(optimizer, [parameters[name] for name in self._extrusion.mask])
         self._stepping = steps_of(self._optimizers)
-        self._step, self._epochs, self._handle = 0, 0, None
+        self._step, self._epochs = 0, 0
+        everything = Mask.full({name: parameters[name] for name in self._extrusion.mask})
+        self._handle = attach(everything, model, self._optimizers) if delete else None
         self._removers = [before_each_step(own, partial(self._press, of=own)) for own in self._stepping]
         self._removers.append(after_each_step(self._stepping[-1], self._after_step))
 
@@ -93,19 +95,14 @@ class RstWatch:
         self._step += 1
         if self._step < self._ramp.steps:
             return
-        if self._delete:
-            self._attach(self._extrusion.mask)
+        if self._handle is not None:
+            self._handle.exchange(self._extrusion.mask)
         if len(self._choice.kept) == len(self._choice.levels):
             self._extrusion.values = {name: tensor.clone() for name, tensor in tensors_of(self._model).items()}
             return
         self._extrusion, self._step = Extrusion(self._choice.next(), self._model, self._ramp), 0
         for optimizer in self._stepping:
             optimizer.state.clear()
-
-    def _attach(self, mask: Mask) -> None:
-        if self._handle is not None:
-            self._handle.detach()
-        self._handle = attach(mask, self._model, self._optimizers)
 
     def epoch_end(self) -> bool:
         """Count an epoch; True once the transformation has come to its end."""
@@ -174,5 +171,5 @@ class RstWatch:
         self._extrusion = Extrusion(self._choice.mask, self._model, self._ramp)
         self._extrusion.values = dict(state["values"])
         self._step, self._epochs = state["step"], state["epochs"]
-        if self._delete and (len(kept) > 1 or self.finished):
-            self._attach(self._choice.before if not self.finished else self._choice.mask)
+        if self._handle is not None and (len(kept) > 1 or self.finished):
+            self._handle.exchange(self._choice.mask if self.finished else self._choice.before)
