@@ -38,7 +38,10 @@ CLEAN = replace(toy_task(short_network), recipe=RECIPE)
 FEW = RobustCheck(steps=2, samples=12)
 
 
-def attacked_task(task=CLEAN, attack=Attack(0.02, steps=2), check=FEW, data_range=RANGE):
+SMALL = Attack(0.02, steps=2)
+
+
+def attacked_task(task=CLEAN, attack=SMALL, check=FEW, data_range=RANGE):
     return tb.adversarial(task, attack, data_range=data_range, check=check)
 
 
@@ -171,11 +174,11 @@ def test_the_task_says_what_attacks_it_wherever_it_goes():
     assert adversary_of(tb.adversarial(task, "fgsm", data_range=(0, 1)).task) is None
     labels = tb.find(task, tb.OneShot(0.3)).provenance.task
     assert labels["data-range"] == "-9 9"
-    assert labels["epsilon"] == "0.02"
+    assert labels["attack-epsilon"] == "0.02"
 
 
 def test_a_tickets_file_and_a_command_line_make_the_same_task():
-    options = TaskOptions("digits", attack="pgd", epsilon=0.05, attack_steps=3, data_range=("-2", "3"))
+    options = TaskOptions("digits", attack="pgd", attack_epsilon=0.05, attack_steps=3, data_range=("-2", "3"))
     labels = dict(make_task(options).labels)
     assert task_words(labels)[-3:] == ["--data-range", "-2", "3"]
     again = make_task(options_from(labels, []))
@@ -220,6 +223,7 @@ def test_apgd_ascends_at_least_as_far_as_pgd():
         (lambda: tb.adversarial(CLEAN), "data_range is missing: an attack must know"),
         (lambda: tb.adversarial(CLEAN, "pdg", data_range=RANGE), "no attack 'pdg'; did you mean 'pgd'"),
         (lambda: tb.adversarial(CLEAN, 3, data_range=RANGE), "the attack is a int; give"),
+        (lambda: tb.adversarial(nn.Linear(1, 1), data_range=RANGE), "the task is a Linear; give a task"),
         (lambda: attacked_task(data_range=(1, 0)), "give the lowest and the highest value"),
         (lambda: attacked_task(data_range=5), "give the lowest and the highest value"),
         (lambda: attacked_task(data_range=((0, 0), (1, 1, 1))), "give the lowest and the highest value"),
@@ -248,6 +252,20 @@ def test_inputs_that_cannot_be_attacked_are_refused_before_training(change, data
     data = {split: (change(inputs), targets) for split, (inputs, targets) in CLEAN.data.items()}
     task = attacked_task(replace(CLEAN, data=data), data_range=data_range)
     with pytest.raises(tb.TombolaError, match=says):
+        tb.train(task)
+
+
+def test_apgd_of_what_are_no_classes_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr(Run, "stage", None)
+    data = {split: (inputs, targets.float()[:, None]) for split, (inputs, targets) in CLEAN.data.items()}
+
+    def network():
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+
+    task = attacked_task(
+        replace(CLEAN, model=network, data=data, loss=F.mse_loss, metric="r2"), check=RobustCheck(("apgd",))
+    )
+    with pytest.raises(tb.TombolaError, match="APGD ascends the cross-entropy of class numbers"):
         tb.train(task)
 
 

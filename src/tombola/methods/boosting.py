@@ -41,7 +41,7 @@ class Boosting:
         warmup: over which share of all epochs the ticket's learning rate rises from there to the recipe's.
         normalise: whether weights are ranked by their size over the mean of their layer, as in the published code; else
             by their size, as in the text.
-        attack: of the search on an adversarial task: one step of ε from the input (`fgsm`) or from a random point
+        search_attack: of the search on an adversarial task: one step of ε from the input (`fgsm`) or from a random point
             (`fast`), the task's own (`own`), or none (`none`).
         floor: units that each layer keeps at least.
         prunable: which parameters may be pruned.
@@ -63,7 +63,7 @@ class Boosting:
     lr: float | None = None
     warmup: float = 0.1
     normalise: bool = True
-    attack: Literal["fgsm", "fast", "own", "none"] = "fgsm"
+    search_attack: Literal["fgsm", "fast", "own", "none"] = "fgsm"
     floor: int = 0
     prunable: Prunable = Prunable()
 
@@ -106,12 +106,12 @@ class Boosting:
 
     def _searching(self, task: Task) -> Task:
         adversary = adversary_of(task)
-        if adversary is None or self.attack == "own":
+        if adversary is None or self.search_attack == "own":
             return task
-        if self.attack == "none":
+        if self.search_attack == "none":
             return without_attack(task)
         kinds = {"fgsm": Attack.fgsm, "fast": Attack.fast}
-        return with_attack(task, kinds[self.attack](adversary.attack.epsilon, adversary.attack.units))
+        return with_attack(task, kinds[self.search_attack](adversary.attack.epsilon, adversary.attack.units))
 
     @staticmethod
     def _charge(task: Task, searching: Task, run: Run, epochs: float) -> None:

@@ -75,8 +75,8 @@ class TaskOptions:
         task_metric: what is measured; "" for the one that goes with the loss
         attack: of training inputs: steps from a random point (pgd), one step of ε (fgsm), one from a random point
             (fast); "" leaves them clean
-        epsilon: how far an attack may move each number of an input
-        epsilon_units: what ε counts in: the way from the lowest to the highest value of the data, or the data's own
+        attack_epsilon: how far an attack may move each number of an input
+        attack_units: what ε counts in: the way from the lowest to the highest value of the data, or the data's own
             numbers
         attack_steps: how many steps pgd takes
         data_range: the lowest and highest value of inputs, each one number or one for each channel, as 0 1 or
@@ -92,8 +92,8 @@ class TaskOptions:
     task_loss: Annotated[str, arg(help=f"{', '.join(LOSSES)}; or {OWN_MEASURE}")] = ""
     task_metric: Annotated[str, arg(help=f"{', '.join(METRICS)}; or {OWN_MEASURE}")] = ""
     attack: Literal["", "pgd", "fgsm", "fast"] = ""
-    epsilon: float = 8 / 255
-    epsilon_units: Literal["share", "data"] = "share"
+    attack_epsilon: float = 8 / 255
+    attack_units: Literal["share", "data"] = "share"
     attack_steps: int = 10
     data_range: tuple[str, ...] = ()
     recipe: Recipe = Recipe()
@@ -144,8 +144,8 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             hold_out=msgspec.convert(said.get("hold-out", usual.hold_out), Count, strict=False),
             image_size=msgspec.convert(said.get("image-size", usual.image_size), Count | None, strict=False),
             attack=msgspec.convert(said.get("attack", usual.attack), Literal["", "pgd", "fgsm", "fast"]),
-            epsilon=msgspec.convert(said.get("epsilon", usual.epsilon), Length, strict=False),
-            epsilon_units=msgspec.convert(said.get("epsilon-units", usual.epsilon_units), Literal["share", "data"]),
+            attack_epsilon=msgspec.convert(said.get("attack-epsilon", usual.attack_epsilon), Length, strict=False),
+            attack_units=msgspec.convert(said.get("attack-units", usual.attack_units), Literal["share", "data"]),
             attack_steps=msgspec.convert(said.get("attack-steps", usual.attack_steps), Count, strict=False),
             data_range=tuple(said["data-range"].split()) if "data-range" in said else usual.data_range,
             data_dir=Path(said["data-dir"]) if "data-dir" in said else usual.data_dir,
@@ -205,7 +205,7 @@ def make_task(options: TaskOptions) -> SupervisedTask | AdversarialTask:
             raise TombolaError("--data-range is for an attack, and there is none; give --attack pgd, or leave it out")
         return task
     kinds = {"pgd": partial(Attack, steps=options.attack_steps), "fgsm": Attack.fgsm, "fast": Attack.fast}
-    attack = kinds[options.attack](options.epsilon, options.epsilon_units)
+    attack = kinds[options.attack](options.attack_epsilon, options.attack_units)
     return adversarial(task, attack, data_range=_range_of(options, task))
 
 

@@ -115,9 +115,9 @@ class Adversary:
         attacks = {name: make(own.epsilon, own.units) for name, make in NAMED.items()}
         steps = getattr(own, "steps", 0)
         name = next((name for name, plain in attacks.items() if own in (plain, replace(plain, steps=steps))), str(own))
-        said = {"attack": name, "epsilon": f"{own.epsilon:.9g}"}
+        said = {"attack": name, "attack-epsilon": f"{own.epsilon:.9g}"}
         said |= {"attack-steps": str(steps)} if name == "pgd" and steps != Attack.steps else {}
-        said |= {"epsilon-units": own.units} if own.units != "share" else {}
+        said |= {"attack-units": own.units} if own.units != "share" else {}
         return said | {"data-range": " ".join(map(_in_words, self.data_range))}
 
     def bounds(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,6 +134,12 @@ class Adversary:
                 "for each channel, which is the second dimension"
             )
         return bound.view(-1, *[1] * (inputs.ndim - 2))
+
+    def check_batch(self, inputs: Any, targets: Any) -> None:
+        """TombolaError for a batch whose inputs cannot be attacked, or whose targets no attack can use."""
+        self.check_inputs(inputs)
+        if "apgd" in self.check.by or isinstance(self.attack, Apgd):
+            Apgd.check_targets(targets)
 
     def check_inputs(self, inputs: Any) -> None:
         """TombolaError for inputs that cannot be attacked, or lie outside the range."""
@@ -214,6 +220,8 @@ def adversarial(
         >>> "robust_pgd" in result.history[0], result.cost.samples_backward  # 120 images less 12, three times
         (True, 324)
     """
+    if not isinstance(task, Task):
+        raise TombolaError(f"the task is a {type(task).__name__}; give a task, as tb.SupervisedTask(…)")
     if isinstance(attack, str):
         if attack not in NAMED:
             raise unknown("attack", attack, NAMED)

@@ -42,12 +42,17 @@ class Apgd(Ball):
         """How many forward and backward passes an attack takes."""
         return self.steps + 1
 
+    @staticmethod
+    def check_targets(targets: Any) -> None:
+        """TombolaError unless targets are class numbers, one a sample."""
+        if not (isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()):
+            raise TombolaError("APGD ascends the cross-entropy of class numbers, one a sample; use pgd for this task")
+
     def __call__(
         self, module: Any, network: Network, inputs: Tensor, targets: Any, loss: LossFunction, low: Tensor, high: Tensor
     ) -> Tensor:
         """Attack inputs; the arguments are those of `Attack`, but for the loss, which is the cross-entropy."""
-        if not (isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()):
-            raise TombolaError("APGD ascends the cross-entropy of class numbers, one a sample; use pgd for this task")
+        self.check_targets(targets)
         reach = self.in_data(self.epsilon, low, high)
         lowest, highest = (inputs - reach).maximum(low), (inputs + reach).minimum(high)
         with in_mode(module, "eval"), torch.enable_grad():

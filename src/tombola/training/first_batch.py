@@ -111,7 +111,7 @@ class _Look:
         with own_randomness(self.device, self.seed), torch.enable_grad(), eager(), trial():
             batch = self._first()
             if (adversary := adversary_of(self.task)) is not None:
-                adversary.check_inputs(batch[0])
+                adversary.check_batch(*batch)
             with in_mode(self.model, "eval"), autocast(self.task.recipe, self.device):
                 outputs = self._outputs(batch)
                 targets = move(batch[1], self.device)
