@@ -23,7 +23,7 @@ RECOVERED = 0.87
 """The validation accuracy that 'epochs to recover' waits for. WORM has 90 %; dense networks end at 89 to 91 % here."""
 
 ROBUST = 0.55
-"""The robust accuracy that 'epochs to robust' waits for. Dense networks come to it in their first epochs under attack."""
+"""The robust accuracy that 'epochs to robust' waits for. LeNet-5 nearly has it after two epochs under PGD."""
 
 ROBUSTNESS = (
     "clean",
