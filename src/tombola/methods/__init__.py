@@ -14,11 +14,11 @@ from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.neuron_selection import NeuronPicks, forward_selection
 from tombola.methods.one_shot import OneShot
 from tombola.methods.protocol import DensityKind, Method, Watching
-from tombola.methods.published_rst import published_rst
 from tombola.methods.rare_gems_settings import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
 from tombola.methods.rst import RST
+from tombola.methods.rst_settings import published_rst
 from tombola.methods.rst_watch import RstWatch
 from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
 from tombola.methods.score_freezing import SearchWarning
