@@ -16,6 +16,7 @@ from torch import nn
 
 import tombola as tb
 from networks import short_network
+from tombola.evidence import budget_gap
 from tombola.methods import RST
 from tombola.testing import check_method, toy_task
 from tombola.tickets import tensors_of
@@ -151,6 +152,7 @@ def test_a_search_in_cycles_takes_the_published_steps(delete):
     assert ticket.start.what == "transformed"
     assert ticket.start.epochs_spent == pytest.approx(3 * 7 / 3)
     assert ticket.mask == masks[-1]
+    assert budget_gap(ticket, task) == ticket.start.epochs_spent  # which dense and controls get too
 
 
 def test_the_published_ramp_takes_ten_thousand_increments():

@@ -116,6 +116,8 @@ def test_everything_that_trains_on_the_task_is_attacked():
 def test_a_verdict_has_robust_accuracy_beside_clean_accuracy():
     verdict = tb.check(attacked_task(), tb.OneShot(0.3), seeds=2, controls=())
     assert "robust-accuracy" in str(verdict)
+    with pytest.raises(tb.TombolaError, match="robust-accuracy is a measure of adversarial tasks"):
+        tb.check(CLEAN, tb.OneShot(0.3), also=("robust-accuracy",))
 
 
 def test_training_stops_early_and_leaves_the_best_weights():

@@ -41,8 +41,8 @@ class Boosting:
         warmup: over which share of all epochs the ticket's learning rate rises from there to the recipe's.
         normalise: whether weights are ranked by their size over the mean of their layer, as in the published code; else
             by their size, as in the text.
-        search_attack: of the search on an adversarial task: one step of ε from the input (`fgsm`) or from a random point
-            (`fast`), the task's own (`own`), or none (`none`).
+        search_attack: that of the search on an adversarial task: one step of ε from the input (`fgsm`) or from a random
+            point (`fast`), the task's own (`own`), or none (`none`).
         floor: units that each layer keeps at least.
         prunable: which parameters may be pruned.
 

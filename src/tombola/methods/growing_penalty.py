@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
+from tombola.scores import check_real
 from tombola.tickets import Mask, check_fits, own_part, parameters_of, part_like, tensors_of
 from tombola.training import Observer, State, Step
 
@@ -133,6 +134,7 @@ class Extrusion(Observer):
     def __init__(self, mask: Mask, model: nn.Module, ramp: Ramp) -> None:
         parameters = parameters_of(model)
         check_fits(mask, parameters)
+        check_real({name: parameters[name] for name in mask}, "a growing penalty")
         self.mask, self.ramp = mask, ramp
         self.values: dict[str, Tensor] = {}
         self._dropped = [

@@ -68,8 +68,8 @@ class RST(GrowingPenalty):
         TombolaError: if a setting is out of range.
 
     Examples:
-        >>> RST(density=0.1, cycles=5).levels(0.1)
-        [0.6309573444801932, 0.3981071705534972, 0.251188643150958, 0.15848931924611132, 0.1]
+        >>> [round(density, 3) for density in RST(density=0.1, cycles=5).levels(0.1)]
+        [0.631, 0.398, 0.251, 0.158, 0.1]
     """
 
     granularity: Granularity = Weights()

@@ -24,6 +24,8 @@ from tombola.studies.result import Result
 from tombola.tickets import device_of
 from tombola.training import Task, TaskWrapper, adversary_of, evaluate, first_of, metric_of, move, robust_metric
 
+ROBUST = "robust-accuracy"
+NOT_ADVERSARIAL = f"{ROBUST} is a measure of adversarial tasks; make this one so by tb.adversarial(…)"
 RECORDED = {
     "loss": Measure("loss", lower=True, share=False),
     "training-seconds": Measure("training-seconds", lower=True, share=False),
@@ -33,7 +35,7 @@ RECORDED = {
 MEASURED = {
     "calibration-error": Measure("calibration-error", lower=True),
     "latency": Measure("latency", lower=True, share=False),
-    "robust-accuracy": Measure("robust-accuracy"),
+    ROBUST: Measure(ROBUST),
 }
 """Measures that are taken of the trained network where they are asked for: latency is in seconds a sample, and robust
 accuracy, which an adversarial task is asked for, is that under the attacks of its check.
@@ -69,10 +71,17 @@ def further(names: Sequence[str | Measure]) -> tuple[Measure, ...]:
 
 
 def also_of(task: Task, asked: Sequence[str | Measure]) -> Sequence[str | Measure]:
-    """The further measures that were asked for, and robust accuracy where the task is adversarial."""
-    names = [own if isinstance(own, str) else own.name for own in asked]
-    robust = adversary_of(task) is not None and "robust-accuracy" not in names
-    return (*asked, "robust-accuracy") if robust else asked
+    """The further measures that were asked for, and robust accuracy where the task is adversarial.
+
+    Raises:
+        TombolaError: robust accuracy is asked for, and the task is not adversarial.
+    """
+    is_asked = ROBUST in [own if isinstance(own, str) else own.name for own in asked]
+    if adversary_of(task) is not None:
+        return asked if is_asked else (*asked, ROBUST)
+    if is_asked:
+        raise TombolaError(NOT_ADVERSARIAL)
+    return asked
 
 
 def to_measure(names: Sequence[str]) -> tuple[str, ...]:
@@ -188,7 +197,7 @@ def _is_share(name: str) -> bool:
 def _measured(task: Task, network: nn.Module, name: str) -> float:
     if name == "latency":
         return _latency(task, network)
-    if name == "robust-accuracy":
+    if name == ROBUST:
         return _robust_accuracy(task, network)
     if name == "calibration-error":
         return calibration_error(*_outputs(task, network))
@@ -199,7 +208,7 @@ def _robust_accuracy(task: Task, network: nn.Module) -> float:
     """The task's metric under its check's attacks, the lowest of them."""
     adversary = adversary_of(task)
     if adversary is None:
-        raise TombolaError("robust-accuracy is a measure of adversarial tasks; make this one so by tb.adversarial(…)")
+        raise TombolaError(NOT_ADVERSARIAL)
     attacks = adversary.check.attacks(adversary.attack).values()
     return min(robust_metric(task, network, attack, samples=ATTACKED)[0] for attack in attacks)
 
