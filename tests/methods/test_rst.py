@@ -19,7 +19,7 @@ from networks import short_network
 from tombola.evidence import budget_gap
 from tombola.methods import RST
 from tombola.testing import check_method, toy_task
-from tombola.tickets import tensors_of
+from tombola.tickets import Seed, tensors_of
 from tombola.training import Observer, Run
 
 RECIPE = tb.Recipe(epochs=4, batch=20, lr=0.05, momentum=0.9, weight_decay=0.01, precision="float32")
@@ -177,13 +177,18 @@ def test_a_ramp_in_epochs_or_shares_ends_at_its_ceiling():
     "method",
     [
         RST(0.5, granularity=tb.Channels()),
-        RST(0.2, scope="erk", cycles=2, old="smallest", rewind="init"),
         RST(0.2, scope="smart-ratio", cycles=(0.5,), rewind="4it", pick="max", delete=True),
     ],
-    ids=["channels", "erk", "smart-ratio"],
+    ids=["channels", "smart-ratio"],
 )
 def test_the_laws_hold(method):
     check_method(method, short_network)
+
+
+def test_layers_share_weights_by_erk_and_the_ticket_may_be_rewound_to_the_initialisation():
+    ticket = tb.find(TASK, RST(0.2, scope="erk", cycles=2, old="smallest", rewind="init"))
+    assert isinstance(ticket.start, Seed)
+    assert ticket.mask.counts == tb.select(tb.scores.magnitude(TASK.build(0)), 0.2, scope="erk").counts
 
 
 @pytest.mark.parametrize("cycles", [1, 3])

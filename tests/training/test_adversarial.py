@@ -81,7 +81,7 @@ def test_training_takes_the_published_steps(steps, step):
         torch.testing.assert_close(value, tensors_of(theirs)[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("attack", [Attack(0.02, steps=3), Attack.fgsm(0.02), Attack.fast(0.02), Apgd(0.02, steps=2)])
+@pytest.mark.parametrize("attack", [Attack.fast(0.02), Apgd(0.02, steps=2)])
 def test_the_ledger_counts_every_pass_and_the_result_is_the_same_again(attack):
     counting = CountingTask(**{name: value for name, value in vars(CLEAN).items() if not name.startswith("_")})
     task = attacked_task(counting, attack, RobustCheck(("pgd", "apgd"), steps=2, samples=12))
@@ -98,7 +98,7 @@ def test_the_ledger_counts_every_pass_and_the_result_is_the_same_again(attack):
 
 
 def test_everything_that_trains_on_the_task_is_attacked():
-    """Dense, a ticket, a control and the searches of three kinds end elsewhere than on the clean task."""
+    """Dense, a ticket and two searches, of a score and of trained scores, end elsewhere than on the clean task."""
     task = attacked_task(check=FEW)
 
     def weights(trained):
@@ -107,14 +107,14 @@ def test_everything_that_trains_on_the_task_is_attacked():
     assert not torch.equal(weights(tb.train(task)), weights(tb.train(CLEAN)))
     ticket = tb.find(CLEAN, tb.OneShot(0.3))
     assert not torch.equal(weights(tb.train(task, ticket)), weights(tb.train(CLEAN, ticket)))
-    for method in (tb.OneShot(0.3), tb.Iterative(0.3, count=1), tb.GemMiner(0.3)):
+    for method in (tb.OneShot(0.3), tb.GemMiner(0.3)):
         found, clean = tb.find(task, method), tb.find(CLEAN, method)
         assert found.mask.total_kept == clean.mask.total_kept
         assert found.mask != clean.mask
 
 
 def test_a_verdict_has_robust_accuracy_beside_clean_accuracy():
-    verdict = tb.check(attacked_task(), tb.OneShot(0.3), seeds=2, controls=())
+    verdict = tb.check(attacked_task(), tb.OneShot(0.3), seeds=1, controls=())
     assert "robust-accuracy" in str(verdict)
     with pytest.raises(tb.TombolaError, match="robust-accuracy is a measure of adversarial tasks"):
         tb.check(CLEAN, tb.OneShot(0.3), also=("robust-accuracy",))
@@ -146,12 +146,12 @@ class Kill(Observer):
 
 
 def test_a_killed_training_comes_to_the_same_end(tmp_path):
-    recipe = replace(RECIPE, epochs=6)
+    recipe = replace(RECIPE, epochs=3)
     task = attacked_task(replace(CLEAN, recipe=recipe), check=RobustCheck(steps=2, samples=12, keep="best"))
     whole = tb.train(task)
     run = Run(0, tmp_path, checkpoint_seconds=0.0)
     with pytest.raises(KeyboardInterrupt):
-        run.stage("train", task, task.build(0), observers=[tb.training.RobustWatch(task), Kill(22)])
+        run.stage("train", task, task.build(0), observers=[tb.training.RobustWatch(task), Kill(10)])
     # A checkpoint knows its observers by their order.
     resumed = Run(0, tmp_path, checkpoint_seconds=0.0)
     model = task.build(0)
