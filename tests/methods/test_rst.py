@@ -287,6 +287,8 @@ def test_a_mask_of_another_network_is_refused_before_training(monkeypatch):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(tb.TombolaError, match="belongs to another architecture"):
         RST(mask=other).watch(model, optimizer, steps=5)
+    with pytest.raises(tb.TombolaError, match="a cycle of the transformation takes 6 steps; give an earlier step"):
+        tb.find(TASK, RST(rewind="7it", ramp="1ep", hold="0it"))
     with pytest.raises(tb.TombolaError, match="steps are counted, not epochs"):
         RST(ramp="1ep").watch(model, optimizer, steps=5)
     with pytest.raises(tb.TombolaError, match=r"lost in rounding|would grow"):

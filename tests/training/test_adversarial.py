@@ -175,16 +175,18 @@ def test_the_task_says_what_attacks_it_wherever_it_goes():
     assert adversary_of(without_attack(smaller)) is None
     assert adversary_of(tb.adversarial(task, "fgsm", data_range=(0, 1)).task) is None
     labels = tb.find(task, tb.OneShot(0.3)).provenance.task
-    assert labels["data-range"] == "-9 9"
+    assert labels["data-range"] == "-9.0 9.0"
     assert labels["attack-epsilon"] == "0.02"
 
 
 def test_a_tickets_file_and_a_command_line_make_the_same_task():
     options = TaskOptions("digits", attack="pgd", attack_epsilon=0.05, attack_steps=3, data_range=("-2", "3"))
     labels = dict(make_task(options).labels)
-    assert task_words(labels)[-3:] == ["--data-range", "-2", "3"]
+    assert task_words(labels)[-3:] == ["--data-range", "-2.0", "3.0"]
     again = make_task(options_from(labels, []))
     assert again.adversary == make_task(options).adversary
+    usual = make_task(TaskOptions("digits", attack="pgd"))
+    assert make_task(options_from(usual.labels, [])).adversary == usual.adversary
     assert make_task(TaskOptions("digits", attack="fast")).adversary.attack == Attack.fast()
     with pytest.raises(tb.TombolaError, match="--data-range is for an attack"):
         make_task(TaskOptions("digits", data_range=("0", "1")))
@@ -238,6 +240,13 @@ def test_apgd_ascends_at_least_as_far_as_pgd():
 def test_what_makes_no_attack_is_refused(make, says):
     with pytest.raises(tb.TombolaError, match=says):
         make()
+
+
+def test_one_input_outside_the_range_is_found_wherever_it_is():
+    inputs, targets = CLEAN.data["train"]
+    inputs = torch.cat([inputs[:-1], inputs[-1:] + 50])
+    with pytest.raises(tb.TombolaError, match="outside data_range"):
+        tb.train(attacked_task(replace(CLEAN, data={**CLEAN.data, "train": (inputs, targets)})))
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,11 @@ class RST(GrowingPenalty):
         ramp = self.ramp_in(steps, task.recipe.epochs, _dtype_of(model))
         recipe = self._recipe(task.recipe, math.ceil(ramp.steps / steps))
         snapshot = None if self.rewind in ("end", "init") else Snapshot(Step.parse(self.rewind))
+        if snapshot is not None and snapshot.at.iterations(steps) > ramp.steps:
+            raise TombolaError(
+                f"rewind is {self.rewind}, and a cycle of the transformation takes {ramp.steps} steps; give an earlier "
+                "step, or lengthen ramp or hold"
+            )
         choice = _Choice(self, task, run, model)
         before: Mask | None = None
         with run.bars.track("cycles", len(choice.levels)) as tick:

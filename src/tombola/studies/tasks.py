@@ -197,7 +197,7 @@ def make_task(options: TaskOptions) -> SupervisedTask | AdversarialTask:
         {'data': 'digits', 'model': 'lenet-300-100'}
         >>> task = make_task(replace(default_options(["--data", "digits"]), attack="fgsm"))
         >>> task.labels["data-range"], task.adversary.attack.steps
-        ('-0.812434316 1.8475188', 1)
+        ('-0.8124343156814575 1.847518801689148', 1)
     """
     task = _clean_task(options)
     if not options.attack:

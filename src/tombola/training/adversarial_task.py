@@ -115,7 +115,7 @@ class Adversary:
         attacks = {name: make(own.epsilon, own.units) for name, make in NAMED.items()}
         steps = getattr(own, "steps", 0)
         name = next((name for name, plain in attacks.items() if own in (plain, replace(plain, steps=steps))), str(own))
-        said = {"attack": name, "attack-epsilon": f"{own.epsilon:.9g}"}
+        said = {"attack": name, "attack-epsilon": repr(own.epsilon)}  # all digits, so that it is the same task again
         said |= {"attack-steps": str(steps)} if name == "pgd" and steps != Attack.steps else {}
         said |= {"attack-units": own.units} if own.units != "share" else {}
         return said | {"data-range": " ".join(map(_in_words, self.data_range))}
@@ -261,7 +261,7 @@ def with_attack(task: Task, attack: Attack | Apgd) -> Task:
 
 
 def _in_words(bound: Bound) -> str:
-    return ",".join(f"{value:.9g}" for value in (bound if isinstance(bound, tuple) else (bound,)))
+    return ",".join(map(repr, bound if isinstance(bound, tuple) else (bound,)))
 
 
 def _as_range(given: Any) -> tuple[Bound, Bound]:

@@ -112,6 +112,8 @@ class _Look:
             batch = self._first()
             if (adversary := adversary_of(self.task)) is not None:
                 adversary.check_batch(*batch)
+                if isinstance(whole := self.task.batches("train", self.seed, 0), MemoryBatches):
+                    adversary.check_inputs(whole.inputs)
             with in_mode(self.model, "eval"), autocast(self.task.recipe, self.device):
                 outputs = self._outputs(batch)
                 targets = move(batch[1], self.device)
