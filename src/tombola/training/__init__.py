@@ -22,10 +22,12 @@ from tombola.training.divergence import Diverged
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.evaluation import evaluate
+from tombola.training.finite_data import MeasureWarning
 from tombola.training.first_batch import check_first_batch
 from tombola.training.flops import flop_counter
 from tombola.training.hyperbolic import ham
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity
+from tombola.training.lasting_state import StateWarning
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of
 from tombola.training.loop import Fit, fit, length_of
@@ -64,7 +66,15 @@ from tombola.training.run import Run, seed_of
 from tombola.training.step import Step
 from tombola.training.supervised_task import SupervisedTask
 from tombola.training.task import Split, Task, TaskWrapper, metric_of, unwrap, with_recipe
-from tombola.training.ticket_training import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
+from tombola.training.ticket_training import (
+    Trained,
+    check_length,
+    epochs_spent,
+    recipe_of,
+    share_of_work,
+    start_of,
+    train,
+)
 
 __all__ = [
     "R2",
@@ -86,6 +96,7 @@ __all__ = [
     "LoadedBatches",
     "MacroF1",
     "MeanIoU",
+    "MeasureWarning",
     "Member",
     "MemoryBatches",
     "Meter",
@@ -102,6 +113,7 @@ __all__ = [
     "Snapshot",
     "Split",
     "State",
+    "StateWarning",
     "Step",
     "SummedMetric",
     "SupervisedTask",
@@ -127,6 +139,7 @@ __all__ = [
     "channels_last",
     "check_classes",
     "check_first_batch",
+    "check_length",
     "chosen_device",
     "data_digest",
     "epochs_spent",

@@ -35,6 +35,7 @@ from tombola.training.loaders import first_of, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
+from tombola.training.new_networks import check_single
 from tombola.training.observers import Observer, State
 from tombola.training.placement import bring_along, placed
 from tombola.training.progress import Bars
@@ -66,6 +67,7 @@ class Fit:
         return self.history[-1].get("validation_metric") if self.history else None
 
 
+@torch.enable_grad()
 def fit(
     task: Task,
     model: nn.Module,
@@ -132,7 +134,8 @@ def fit(
         )
         stepper.follow(handle)
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
-            cost = _restore(saved, state, stepper, observers)
+            with checkpoint.fitting():
+                cost = _restore(saved, state, stepper, observers)
         flops = SampleFlops.measure(task, model, batch)
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
@@ -253,8 +256,12 @@ def _gradients(
         if training.attack is not None:
             inputs = training.attack(inputs, targets)
         recomputation.begin()
-        with autocast(recipe, stepper.device):
-            value = training.loss(training.task.forward(training.network, inputs), targets)
+        try:
+            with autocast(recipe, stepper.device):
+                value = training.loss(training.task.forward(training.network, inputs), targets)
+        except ValueError as error:
+            check_single(batch, training.network, error)
+            raise
         if len(group) > 1:
             value = value * (batch_size(batch) / total)
         recomputation.backward(stepper.scaled(value))

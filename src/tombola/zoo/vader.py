@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tombola.zoo.data_files import Remote, damaged, locate
+from tombola.files import content_of
+from tombola.zoo.data_files import Remote, damaged, locate, unpacked
 from tombola.zoo.minilm import tokens
 from tombola.zoo.normalisation import Data
 
@@ -49,16 +48,10 @@ def vader(folder: Path | None = None) -> Data:
 
 def _sentences(path: Path) -> tuple[list[str], Tensor]:
     try:
-        lines = _member(_member(path.read_bytes(), INSIDE), SENTENCES).decode("utf-8", "replace").splitlines()
+        (inside,) = unpacked(content_of(path), [INSIDE])
+        (sentences,) = unpacked(inside, [SENTENCES])
+        lines = sentences.decode("utf-8", "replace").splitlines()
         rows = [line.split("\t", 2) for line in lines if line.strip()]
         return [text for _, _, text in rows], torch.tensor([float(rating) for _, rating, _ in rows])
-    except (OSError, EOFError, tarfile.TarError, KeyError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise damaged(path, str(error)) from error
-
-
-def _member(archive: bytes, name: str) -> bytes:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-        member = opened.extractfile(name)
-        if member is None:
-            raise KeyError(f"{name} is no file")
-        return member.read()
