@@ -15,6 +15,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import (
+    attacked,
     blocks,
     data,
     ensemble,
@@ -37,6 +38,7 @@ PARTS = {
     for module in (
         steps,
         optimizers,
+        attacked,
         data,
         scores,
         search,

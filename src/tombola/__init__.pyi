@@ -8,7 +8,7 @@ from .shrinking import load_small, shrink
 from .structure import Channels, Prunable
 from .studies import Engine, RunSpec, Store, Study, check, compare, execute, sanity
 from .tickets import Mask, Ticket, attach, select
-from .training import Recipe, Run, SupervisedTask, Task, train
+from .training import Recipe, Run, SupervisedTask, Task, adversarial, train
 
 __version__: str
 
@@ -33,6 +33,7 @@ __all__ = [
     "TombolaError",
     "Verdict",
     "Worm",
+    "adversarial",
     "attach",
     "check",
     "compare",

@@ -12,7 +12,7 @@ from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.methods import EnoughPretraining
 from tombola.papers.pretraining import enough, enough_sentences, enough_table, write_enough
-from tombola.studies import default_options, make_task
+from tombola.studies import default_options, supervised_task
 from tombola.training import half_squared_error, train_samples
 
 MODEL, RATE = "two-layer", 10.0
@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> int:
         run=RunOptions(),
     )
     parts = options.parts
-    task = make_task(options.task)
+    task = supervised_task(options.task)
     if not options.task.task_loss:
         task = replace(task, loss=half_squared_error)
     samples = train_samples(task.batches("train", 0, 0))

@@ -8,6 +8,7 @@ from tombola.connectivity.matching import Matching, match
 from tombola.connectivity.network_distances import Landscape, landscape
 from tombola.connectivity.stable_points import stability
 from tombola.connectivity.trained_rounds import Solution, Solutions, solutions
+from tombola.connectivity.training_distance import training_distances
 from tombola.connectivity.transferring import Transfer, transfer
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "overlap",
     "solutions",
     "stability",
+    "training_distances",
     "transfer",
 ]

@@ -1,5 +1,6 @@
 """Methods: each turns a task into a ticket."""
 
+from tombola.methods.boosting import Boosting
 from tombola.methods.concrete_ticket_search import ConcreteTicketSearch
 from tombola.methods.continuous_sparsification import ContinuousSparsification
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
@@ -18,6 +19,9 @@ from tombola.methods.protocol import DensityKind, Method, Watching
 from tombola.methods.rare_gems_settings import rare_gems
 from tombola.methods.rigl import RigL
 from tombola.methods.rounds import Round
+from tombola.methods.rst import RST
+from tombola.methods.rst_settings import published_rst
+from tombola.methods.rst_watch import RstWatch
 from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
 from tombola.methods.score_freezing import SearchWarning
 from tombola.methods.search import find
@@ -25,6 +29,8 @@ from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 
 __all__ = [
     "AMOUNTS",
+    "RST",
+    "Boosting",
     "ConcreteTicketSearch",
     "ContinuousSparsification",
     "CurvePoint",
@@ -47,6 +53,7 @@ __all__ = [
     "PretrainingDraws",
     "RigL",
     "Round",
+    "RstWatch",
     "Saturation",
     "SearchWarning",
     "Slimming",
@@ -60,6 +67,7 @@ __all__ = [
     "granularity_used",
     "label_of",
     "method",
+    "published_rst",
     "ranking_distance",
     "rare_gems",
     "removing",

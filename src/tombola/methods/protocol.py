@@ -20,7 +20,8 @@ def kind_at(scope: Scope) -> DensityKind:
 class Method(Protocol):
     """What every method is: a frozen dataclass that turns a task into a ticket.
 
-    A method whose masks bring removed weights back also has an attribute `regrow` that is True.
+    A method whose masks bring removed weights back also has an attribute `regrow` that is True. One whose stages go on
+    from one another's weights, whatever its ticket starts from, has `continues`.
 
     Attributes:
         density_kind: whether the ticket has exactly the density (`exact`), at most the density (`bound`), or the

@@ -69,11 +69,14 @@ def layer_rows(study: GatheredArms, method: str) -> list[Row]:
     return rows
 
 
-def curve_rows(study: GatheredArms, ticket: ArmResults) -> list[Row]:
-    """Validation accuracy in percent by epoch of a ticket, its dense network and its controls, mean over seeds."""
+def curve_rows(study: GatheredArms, ticket: ArmResults, of: str = "validation_metric") -> list[Row]:
+    """Validation accuracy in percent by epoch of a ticket, its dense network and its controls, mean over seeds.
+
+    of: which one, as the history calls it; "robust_pgd" is that under attack.
+    """
     arms = [arm for arm in study.arms if arm.method == ticket.method and arm.density == ticket.density]
     dense = study.dense(ticket)
-    return [row for arm in [*([dense] if dense else []), *arms] for row in _curve(arm)]
+    return [row for arm in [*([dense] if dense else []), *arms] for row in _curve(arm, of)]
 
 
 def cost_rows(study: GatheredArms) -> list[Row]:
@@ -132,13 +135,13 @@ def bounds(rows: Iterable[Row | None], measure: Measure = ACCURACY) -> tuple[flo
     return low - margin, high + margin
 
 
-def _curve(arm: ArmResults) -> list[Row]:
+def _curve(arm: ArmResults, of: str) -> list[Row]:
     scale = 100 if arm.measure.share else 1
     values: dict[float, list[float]] = defaultdict(list)
     for result in arm.results:
         for row in result.history:
-            if "epoch" in row and math.isfinite(row.get("validation_metric", math.nan)):
-                values[row["epoch"]].append(row["validation_metric"])
+            if "epoch" in row and math.isfinite(row.get(of, math.nan)):
+                values[row["epoch"]].append(row[of])
     return [
         {"series": arm.role, "epoch": epoch, "value": scale * math.fsum(v) / len(v), "seeds": len(v)}
         for epoch, v in sorted(values.items())

@@ -155,18 +155,28 @@ def _layers(study: GatheredArms) -> Figure:
     return Figure(panels, (*ramp, *gone) if panels else ())
 
 
+CURVES = {"": "validation_metric", ", under PGD": "robust_pgd", ", under APGD": "robust_apgd"}
+"""What is drawn by epoch, by what it is called beside validation accuracy."""
+
+
 def _training(study: GatheredArms) -> Figure:
     series = ["ticket", *study.controls]
     tickets = [arm for method in study.methods for arm in study.tickets(method)]
-    curves = [(arm, rows) for arm in tickets if (rows := chart_rows.curve_rows(study, arm))]
+    curves = [
+        (arm, kind, rows)
+        for arm in tickets
+        for kind, field in CURVES.items()
+        if (rows := chart_rows.curve_rows(study, arm, field))
+    ]
     panels = tuple(
         _panel(
             f"training-{i}",
-            f"{arm.method}, density {share(arm.density)}",
-            f"Validation accuracy by epoch of {arm.method} at density {share(arm.density)}, its controls and dense",
+            f"{arm.method}, density {share(arm.density)}{kind}",
+            f"Validation accuracy{kind} by epoch of {arm.method} at density {share(arm.density)}, "
+            "its controls and dense",
             curves_chart(rows, series, "epoch", "epoch", _axis(study, "validation")),
         )
-        for i, (arm, rows) in enumerate(curves)
+        for i, (arm, kind, rows) in enumerate(curves)
     )
     legend = [LegendEntry(name, "series", i, shape="", dashed=i > 0) for i, name in enumerate(series)]
     return Figure(panels, (*legend, LegendEntry("dense", "dense")) if panels else ())

@@ -11,7 +11,7 @@ from torch import Tensor
 from tombola.errors import TombolaError
 from tombola.scores import Loss
 from tombola.structure import in_mode
-from tombola.training import own_randomness
+from tombola.training import ascended, own_randomness
 
 Network = Callable[[Tensor], Any]
 Size = float | Tensor
@@ -92,12 +92,7 @@ def pgd(
         if random_start:
             # Drawn on the CPU, so that all devices start at the same point.
             attacked = (images + reach * (2 * torch.rand(images.shape).to(images) - 1)).clamp(lowest, highest)
-        for _ in range(steps):
-            attacked.requires_grad_()
-            # With respect to the images alone, so that the parameters' gradients stay as they were.
-            (gradient,) = torch.autograd.grad(loss(network(attacked), targets).sum(), attacked)
-            attacked = (attacked.detach() + stride * gradient.sign()).clamp(lowest, highest)
-    return attacked
+        return ascended(network, attacked, targets, loss, lowest, highest, stride, steps)
 
 
 def _like(images: Tensor, size: Size) -> Tensor:

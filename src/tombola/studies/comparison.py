@@ -20,7 +20,7 @@ from tombola.methods import Method
 from tombola.robust import Robustness
 from tombola.studies.executor import Engine, Serial
 from tombola.studies.frames import dataframe, rows_of
-from tombola.studies.measures import Better, check_direction, further
+from tombola.studies.measures import Better, also_of, check_direction, further
 from tombola.studies.plan import Plan
 from tombola.studies.result import Result
 from tombola.studies.sections import Section
@@ -181,7 +181,8 @@ def compare(
         measure: what the task's metric is; or which of its values are better, "lower" or "higher". None takes what the
             metric's entry says, and of a metric of yours what its attribute `higher_is_better` or its name says.
         also: further measures, in which the ticket may not be worse than dense either: "loss", "training-seconds",
-            "step-memory", "calibration-error", "latency", or a metric's name; or such a `Measure` with a margin.
+            "step-memory", "calibration-error", "latency", or a metric's name; or such a `Measure` with a margin. Of an
+            adversarial task "robust-accuracy" is always one.
         equal_cost: rank methods at equal cost, too: cheaper ones then train for longer.
         robustness: how all of them are tried beyond the test split, if at all.
         device: where networks train: the engine's, or without an engine CUDA if there is one, else the CPU; or one of
@@ -204,6 +205,7 @@ def compare(
         raise TombolaError(f"seeds is {seeds}; give at least 1, and at least 3 for an interval worth reading")
     if margin is not None and not 0 <= margin < math.inf:
         raise TombolaError(f"the margin is {margin}; give a number of at least 0, in the metric's unit")
+    also = also_of(task, also)
     further_measures = further(also)
     check_direction(task, measure)
     device = agreed_device(device, None if engine is None else engine.executor.device, "engine")

@@ -22,8 +22,10 @@ from tombola.scores import batch_size
 from tombola.structure import in_mode
 from tombola.studies.result import Result
 from tombola.tickets import device_of
-from tombola.training import Task, TaskWrapper, evaluate, first_of, metric_of, move
+from tombola.training import Task, TaskWrapper, adversary_of, evaluate, first_of, metric_of, move, robust_metric
 
+ROBUST = "robust-accuracy"
+NOT_ADVERSARIAL = f"{ROBUST} is a measure of adversarial tasks; make this one so by tb.adversarial(…)"
 RECORDED = {
     "loss": Measure("loss", lower=True, share=False),
     "training-seconds": Measure("training-seconds", lower=True, share=False),
@@ -33,8 +35,13 @@ RECORDED = {
 MEASURED = {
     "calibration-error": Measure("calibration-error", lower=True),
     "latency": Measure("latency", lower=True, share=False),
+    ROBUST: Measure(ROBUST),
 }
-"""Measures that are taken of the trained network where they are asked for: latency is in seconds a sample."""
+"""Measures that are taken of the trained network where they are asked for: latency is in seconds a sample, and robust
+accuracy, which an adversarial task is asked for, is that under the attacks of its check.
+"""
+ATTACKED = 2000
+"""How many samples of the test split are attacked, its first."""
 CALLS = 15
 """How often a network is called for its latency, which is the median."""
 RATES = frozenset({"cer", "rate", "wer"})
@@ -61,6 +68,20 @@ def further(names: Sequence[str | Measure]) -> tuple[Measure, ...]:
         [True, False]
     """
     return tuple(_further(own) if isinstance(own, str) else replace(own, name=_further(own.name).name) for own in names)
+
+
+def also_of(task: Task, asked: Sequence[str | Measure]) -> Sequence[str | Measure]:
+    """The further measures that were asked for, and robust accuracy where the task is adversarial.
+
+    Raises:
+        TombolaError: robust accuracy is asked for, and the task is not adversarial.
+    """
+    is_asked = ROBUST in [own if isinstance(own, str) else own.name for own in asked]
+    if adversary_of(task) is not None:
+        return asked if is_asked else (*asked, ROBUST)
+    if is_asked:
+        raise TombolaError(NOT_ADVERSARIAL)
+    return asked
 
 
 def to_measure(names: Sequence[str]) -> tuple[str, ...]:
@@ -176,9 +197,20 @@ def _is_share(name: str) -> bool:
 def _measured(task: Task, network: nn.Module, name: str) -> float:
     if name == "latency":
         return _latency(task, network)
+    if name == ROBUST:
+        return _robust_accuracy(task, network)
     if name == "calibration-error":
         return calibration_error(*_outputs(task, network))
     return evaluate(WithMetric(task, METRICS[name]), network, "test", task.recipe)[0]
+
+
+def _robust_accuracy(task: Task, network: nn.Module) -> float:
+    """The task's metric under its check's attacks, the lowest of them."""
+    adversary = adversary_of(task)
+    if adversary is None:
+        raise TombolaError(NOT_ADVERSARIAL)
+    attacks = adversary.check.attacks(adversary.attack).values()
+    return min(robust_metric(task, network, attack, samples=ATTACKED)[0] for attack in attacks)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from torch import Tensor, nn
@@ -18,7 +18,18 @@ from tombola import zoo
 from tombola.errors import TombolaError
 from tombola.files import printable_text
 from tombola.registry import DATA, LOSSES, METRICS, MODELS, imported
-from tombola.training import MemoryBatches, Recipe, SupervisedTask, binary_accuracy, binary_cross_entropy, first_of
+from tombola.training import (
+    AdversarialTask,
+    Attack,
+    MemoryBatches,
+    Recipe,
+    SupervisedTask,
+    adversarial,
+    binary_accuracy,
+    binary_cross_entropy,
+    first_of,
+)
+from tombola.training.adversarial_task import Bound
 
 RECIPES: Mapping[str, Recipe] = {
     "digits": Recipe(epochs=20, batch=64, precision="float32"),
@@ -41,6 +52,7 @@ RECIPES: Mapping[str, Recipe] = {
 """The recipe of each data set, unless the user chooses another."""
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1024)]
+Length = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 """What a width, and other numbers of a file's task, can be."""
 
@@ -61,6 +73,14 @@ class TaskOptions:
         hold_out: how many of the last classes to keep out of training and testing, to see whether they are told apart
         task_loss: what training lowers; "" for the usual one of the data
         task_metric: what is measured; "" for the one that goes with the loss
+        attack: of training inputs: steps from a random point (pgd), one step of ε (fgsm), one from a random point
+            (fast); "" leaves them clean
+        attack_epsilon: how far an attack may move each number of an input
+        attack_units: what ε counts in: the way from the lowest to the highest value of the data, or the data's own
+            numbers
+        attack_steps: how many steps pgd takes
+        data_range: the lowest and highest value of inputs, each one number or one for each channel, as 0 1 or
+            -1,-2 1,2; for named data those of the training images if nothing is given
     """
 
     data: Annotated[str, arg(help=f"{', '.join(DATA)}; or {OWN_DATA}")] = "digits"
@@ -71,6 +91,11 @@ class TaskOptions:
     hold_out: int = 0
     task_loss: Annotated[str, arg(help=f"{', '.join(LOSSES)}; or {OWN_MEASURE}")] = ""
     task_metric: Annotated[str, arg(help=f"{', '.join(METRICS)}; or {OWN_MEASURE}")] = ""
+    attack: Literal["", "pgd", "fgsm", "fast"] = ""
+    attack_epsilon: float = 8 / 255
+    attack_units: Literal["share", "data"] = "share"
+    attack_steps: int = 10
+    data_range: tuple[str, ...] = ()
     recipe: Recipe = Recipe()
 
 
@@ -123,6 +148,11 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             task_metric=said.get("task-metric", usual.task_metric),
             hold_out=msgspec.convert(said.get("hold-out", usual.hold_out), Count, strict=False),
             image_size=msgspec.convert(said.get("image-size", usual.image_size), Count | None, strict=False),
+            attack=msgspec.convert(said.get("attack", usual.attack), Literal["", "pgd", "fgsm", "fast"]),
+            attack_epsilon=msgspec.convert(said.get("attack-epsilon", usual.attack_epsilon), Length, strict=False),
+            attack_units=msgspec.convert(said.get("attack-units", usual.attack_units), Literal["share", "data"]),
+            attack_steps=msgspec.convert(said.get("attack-steps", usual.attack_steps), Count, strict=False),
+            data_range=tuple(said["data-range"].split()) if "data-range" in said else usual.data_range,
             data_dir=Path(said["data-dir"]) if "data-dir" in said else usual.data_dir,
             recipe=msgspec.convert(asdict(usual.recipe) | _recipe_fields(said), Recipe, strict=False),
         )
@@ -167,7 +197,7 @@ def _recipe_fields(said: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def make_task(options: TaskOptions) -> SupervisedTask:
+def make_task(options: TaskOptions) -> SupervisedTask | AdversarialTask:
     """The task that the options describe.
 
     Raises:
@@ -176,7 +206,50 @@ def make_task(options: TaskOptions) -> SupervisedTask:
     Examples:
         >>> make_task(default_options(["--data", "digits"])).labels
         {'data': 'digits', 'model': 'lenet-300-100'}
+        >>> task = make_task(replace(default_options(["--data", "digits"]), attack="fgsm"))
+        >>> task.labels["data-range"], task.adversary.attack.steps
+        ('-0.8124343156814575 1.847518801689148', 1)
     """
+    task = _clean_task(options)
+    if not options.attack:
+        if options.data_range:
+            raise TombolaError("--data-range is for an attack, and there is none; give --attack pgd, or leave it out")
+        return task
+    kinds = {"pgd": partial(Attack, steps=options.attack_steps), "fgsm": Attack.fgsm, "fast": Attack.fast}
+    attack = kinds[options.attack](options.attack_epsilon, options.attack_units)
+    return adversarial(task, attack, data_range=_range_of(options, task))
+
+
+def _range_of(options: TaskOptions, task: SupervisedTask) -> tuple[Bound, Bound] | None:
+    """The range of the data: as it is typed, or that of a named data set's training inputs in each channel."""
+    if options.data_range:
+        try:
+            low, high = (tuple(map(float, bound.split(","))) for bound in options.data_range)
+        except ValueError as error:
+            raise TombolaError(
+                f"--data-range is '{' '.join(options.data_range)}'; give the lowest and the highest value of the "
+                "inputs, as 0 1, each one number or one for each channel, as -1,-2 1,2"
+            ) from error
+        return (low[0] if len(low) == 1 else low), (high[0] if len(high) == 1 else high)
+    inputs, _ = _example(task.data)
+    if ":" in options.data or not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
+        return None
+    if inputs.ndim < 3:
+        return inputs.min().item(), inputs.max().item()
+    channels = inputs.transpose(0, 1).flatten(1)
+    low, high = (tuple(bound.tolist()) for bound in channels.aminmax(dim=1))
+    return (low[0], high[0]) if len(low) == 1 else (low, high)
+
+
+def supervised_task(options: TaskOptions) -> SupervisedTask:
+    """The task that the options describe, for a study that knows no attacks; TombolaError if they ask for one."""
+    if options.attack or options.data_range:
+        raise TombolaError("this study trains on clean inputs alone; leave --attack and --data-range out")
+    return _clean_task(options)
+
+
+def _clean_task(options: TaskOptions) -> SupervisedTask:
+    """The task without an attack."""
     data = _users_function(options.data, "data")() if ":" in options.data else _zoo_data(options)
     if not isinstance(data, Mapping) or not {"train", "test"} <= data.keys():
         raise TombolaError(
@@ -265,8 +338,9 @@ def task_words(labels: Mapping[str, Any]) -> list[str]:
     words = []
     for key, value in labels.items():
         text = str(value)
-        # Only options of a recipe have several values; the spaces of others, as those of a path, stay.
-        words += [f"--{key}", *(text.split() if key.startswith("recipe.") else [text] if text else [])]
+        # Few options have several values; the spaces of others, as those of a path, stay.
+        is_several = key.startswith("recipe.") or key == "data-range"
+        words += [f"--{key}", *(text.split() if is_several else [text] if text else [])]
     return words
 
 

@@ -8,7 +8,7 @@ from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, after_each_step, steppers_of
 from tombola.tickets.others_masks import ZerosWarning, mask_of_pruned, mask_of_tensors, mask_of_zeros, prune_by
 from tombola.tickets.pattern_selection import select_pattern
-from tombola.tickets.recomputation import HeldTensors, Recomputation, called_with, recomputable
+from tombola.tickets.recomputation import HeldTensors, Recomputation, called_with, gradients_taken, recomputable
 from tombola.tickets.selection import ScoresNaN, TieWarning, kth_largest, select
 from tombola.tickets.sharding import (
     batches_of_all,
@@ -71,6 +71,7 @@ __all__ = [
     "digest_of",
     "eager",
     "falls_short",
+    "gradients_taken",
     "is_spread",
     "joined",
     "kth_largest",

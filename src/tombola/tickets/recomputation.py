@@ -99,6 +99,12 @@ def called_with(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) ->
     return outputs
 
 
+def gradients_taken() -> None:
+    """Put back what `called_with` left in a module's place for the gradients of its outputs."""
+    if (swapped := _open.get()) is not None:
+        swapped.close()
+
+
 class Recomputation:
     """The steps of a training, in whose backward passes parts of the forward pass may be computed again.
 
@@ -124,8 +130,7 @@ class Recomputation:
             self._backward_from_first_buffers(value)
         else:
             value.backward()
-        if (swapped := _open.get()) is not None:
-            swapped.close()
+        gradients_taken()
 
     def _backward_from_first_buffers(self, value: Tensor) -> None:
         now = [dict(store) for store in self._stores]

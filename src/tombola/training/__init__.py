@@ -1,5 +1,18 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
+from tombola.training.adversarial_task import (
+    AdversarialTask,
+    Adversary,
+    AttackedBatches,
+    AttackWarning,
+    RobustCheck,
+    adversarial,
+    adversary_of,
+    with_attack,
+    without_attack,
+)
+from tombola.training.attacks import Attack, ascended
+from tombola.training.auto_attack import Apgd
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.checkpoint import Checkpoint, is_stage_file, remove_stages
 from tombola.training.class_metrics import BalancedAccuracy, MacroF1, MeanIoU, PixelAccuracy
@@ -48,6 +61,7 @@ from tombola.training.placement import bring_along, placed
 from tombola.training.progress import Bars, bars
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe, autocast
+from tombola.training.robust_watch import RobustWatch, robust_metric
 from tombola.training.run import Run, seed_of
 from tombola.training.step import Step
 from tombola.training.supervised_task import SupervisedTask
@@ -64,6 +78,12 @@ from tombola.training.ticket_training import (
 
 __all__ = [
     "R2",
+    "AdversarialTask",
+    "Adversary",
+    "Apgd",
+    "Attack",
+    "AttackWarning",
+    "AttackedBatches",
     "BalancedAccuracy",
     "Bars",
     "ByEpoch",
@@ -88,6 +108,8 @@ __all__ = [
     "OptimizerFactory",
     "PixelAccuracy",
     "Recipe",
+    "RobustCheck",
+    "RobustWatch",
     "Run",
     "SampleFlops",
     "Snapshot",
@@ -105,9 +127,12 @@ __all__ = [
     "Trained",
     "Until",
     "accuracy",
+    "adversarial",
+    "adversary_of",
     "agreed_device",
     "as_first_written",
     "as_outputs",
+    "ascended",
     "autocast",
     "bars",
     "binary_accuracy",
@@ -146,6 +171,7 @@ __all__ = [
     "recipe_of",
     "remove_stages",
     "reset_peak_memory",
+    "robust_metric",
     "seed_of",
     "share_of_work",
     "start_of",
@@ -157,5 +183,7 @@ __all__ = [
     "trial",
     "unwrap",
     "upgraded",
+    "with_attack",
     "with_recipe",
+    "without_attack",
 ]

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, default_collate
 from tombola.nested import leaves_of
 from tombola.scores import Batch, batch_size
 from tombola.structure import meta_twin
-from tombola.tickets import device_of, recomputable
+from tombola.tickets import device_of, gradients_taken, recomputable
+from tombola.training.adversarial_task import adversary_of, attacker
 from tombola.training.batches import MemoryBatches, move
 from tombola.training.flops import flop_counter
 from tombola.training.lengths import count_by_sampler
@@ -83,11 +84,13 @@ class SampleFlops:
 
     Args:
         forward: those of a forward pass alone.
-        training: those of a forward and a backward pass.
+        training: those of a forward and a backward pass, and of the attack on the inputs if there is one.
+        attack: those of that attack alone.
     """
 
     forward: float
     training: float
+    attack: float = 0.0
 
     @staticmethod
     def measure(task: Task, model: nn.Module, batch: Batch) -> SampleFlops:
@@ -98,7 +101,12 @@ class SampleFlops:
                 loss = task.loss(task.forward(twin, batch[0]), batch[1])
                 forward = counter.get_total_flops()
                 loss.backward()
-            return SampleFlops(forward / batch_size(batch), counter.get_total_flops() / batch_size(batch))
+                gradients_taken()
+                plain = counter.get_total_flops()
+                if (attack := attacker(task, twin, task.recipe)) is not None:
+                    attack(*batch)
+                training, size = counter.get_total_flops(), batch_size(batch)
+            return SampleFlops(forward / size, training / size, (training - plain) / size)
 
         return on_a_twin(count, task, model, batch)
 
@@ -143,7 +151,9 @@ def counted_for(task: Task) -> dict[Hashable, Any]:
     remembered as long as the task lives.
     """
     forward, loss = task.forward, task.loss
-    if not all(isinstance(part, FunctionType) and part.__closure__ is None for part in (forward, loss)):
+    if adversary_of(task) is not None or not all(
+        isinstance(part, FunctionType) and part.__closure__ is None for part in (forward, loss)
+    ):
         return remembered(task)
     known = _of_functions.setdefault(forward, WeakKeyDictionary()).setdefault(loss, {})
     if len(known) > MOST_COUNTS:

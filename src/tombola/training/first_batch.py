@@ -15,6 +15,7 @@ from tombola.nested import mapped, tensors_in
 from tombola.scores import Batch
 from tombola.structure import in_mode
 from tombola.tickets import eager
+from tombola.training.adversarial_task import adversary_of
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, expectation_of
 from tombola.training.finite_data import unfinite
@@ -94,12 +95,20 @@ class _Look:
     def check(self) -> None:
         with own_randomness(self.device, self.seed), torch.enable_grad(), eager(), trial():
             batch = self._first()
+            self._check_attack(batch)
             with autocast(self.task.recipe, self.device):
                 with in_mode(self.model, "eval"):
                     outputs, classes = self._check_calls(batch)
                 self._check_training(batch)
             self._check_whole_targets(outputs, classes)
             self._check_finite_data()
+
+    def _check_attack(self, batch: Batch) -> None:
+        """TombolaError if the task is adversarial and its inputs, or targets, cannot be attacked."""
+        if (adversary := adversary_of(self.task)) is not None:
+            adversary.check_batch(*batch)
+            if isinstance(whole := self.task.batches("train", self.seed, 0), MemoryBatches):
+                adversary.check_inputs(whole.inputs)
 
     def _check_calls(self, batch: Batch) -> tuple[Any, tuple[Tensor, int] | None]:
         """Check loss and metric; give the outputs and what `_check_loss` gives, without their graph."""

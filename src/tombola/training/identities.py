@@ -18,6 +18,7 @@ from torch import nn
 
 from tombola.registry import version_of
 from tombola.tickets import Ticket, digest_of, tensors_of
+from tombola.training.adversarial_task import adversary_of
 from tombola.training.data_identity import digest_of_splits
 from tombola.training.object_state import ARRAYS, HOLDING, SAYING, SEQUENCES, array_digest, state_of, without_addresses
 from tombola.training.own_optimizer import own
@@ -94,6 +95,8 @@ def task_identity(task: Task, seed: int, recipe: Recipe, precision: str) -> dict
         # The data's digest reads the first epoch alone, and only this code says what later epochs hold. It is read as
         # the class's: the attributes of the task itself are data, or are described already.
         functions["batches"] = source_of(MethodType(batches, kind))
+    adversary = adversary_of(task)
+    content |= {} if adversary is None else {"adversary": identity(adversary)}
     return content | functions | {"recipe": settings, "precision": precision}
 
 

@@ -22,6 +22,7 @@ from tombola.tickets import (
     device_of,
     recomputable,
 )
+from tombola.training.adversarial_task import Attacker, attacker
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples
@@ -122,11 +123,15 @@ def fit(
         stepper = WeightStepper(task, model, recipe, steps_per_epoch)
     network, optimizer = torch.compile(model) if recipe.compile else model, stepper.optimizer
     loss = told(smoothed(task.loss, recipe.label_smoothing))
-    training = Training(task, network, loss, stepper, observers, length, layout, seed, name)
+    attack = attacker(task, network, recipe)
+    passes = 1 if attack is None else 1 + attack.passes
+    training = Training(task, network, loss, stepper, observers, length, layout, seed, name, attack)
     cost, started = Cost(), now(device)
 
     with own_randomness(device, seed), attach(attached or Mask({}), model, optimizer if attached else None) as handle:
-        state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
+        state = State(
+            model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle, [], stepper.averaged
+        )
         stepper.follow(handle)
         begun = Begun()
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
@@ -149,8 +154,8 @@ def fit(
                 samples = train_samples(task.batches("train", seed, 0))
                 ended = now(device)
                 cost += Cost(
-                    samples_forward=trained + evaluated,
-                    samples_backward=trained,
+                    samples_forward=trained * passes + evaluated,
+                    samples_backward=trained * passes,
                     flops=round(trained * flops.training + evaluated * flops.forward),
                     seconds=ended - started,
                     peak_memory=peak_memory(device),
@@ -167,6 +172,8 @@ def fit(
                 if all(observer.resumable(state) is not False for observer in observers):
                     keep_state(checkpoint, state, stepper, observers, cost)
         stepper.finish()
+        for observer in observers:
+            observer.training_end(state)
     return Fit(tuple(state.history), cost)
 
 
@@ -184,6 +191,7 @@ class Training:
         layout: whether images lie channels last.
         seed: of the order of the data and of all that is random.
         name: of the training, in errors.
+        attack: what attacks the inputs, of an adversarial task.
     """
 
     task: Task
@@ -195,6 +203,7 @@ class Training:
     layout: bool
     seed: int
     name: str
+    attack: Attacker | None = None
 
 
 def _epoch(training: Training, state: State, kept: bool, begun: Begun, keep: Keep) -> tuple[Tensor, int, float]:
@@ -249,6 +258,8 @@ def _gradients(
     stepper, total, values = training.stepper, sum(map(batch_size, group)), []
     for batch in group:
         inputs, targets = move(batch, stepper.device, training.layout)
+        if training.attack is not None:
+            inputs = training.attack(inputs, targets)
         recomputation.begin()
         try:
             with autocast(recipe, stepper.device):

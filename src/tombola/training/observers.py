@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
@@ -31,6 +32,7 @@ class State:
         epoch: epochs so far, counted over the recipe's whole schedule.
         attached: the mask that training keeps to; an observer may exchange it.
         history: one row for each epoch that ended.
+        averaged: inside what this gives, the network has the averaged weights, if the recipe averages.
     """
 
     model: nn.Module
@@ -41,6 +43,7 @@ class State:
     epoch: int
     attached: Handle
     history: list[dict[str, float]] = field(default_factory=list)
+    averaged: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class Observer:
@@ -62,6 +65,8 @@ class Observer:
     """
 
     spent: Cost = Cost()
+    is_measuring: bool = False
+    """Whether it computes only to measure, as validation does, which is no training in dense epochs."""
 
     def epoch_begin(self, state: State) -> None:
         """Before the first batch of an epoch."""
@@ -84,6 +89,9 @@ class Observer:
 
         True keeps a checkpoint after this step, if one is due; False none, even where an epoch ends.
         """
+
+    def training_end(self, state: State) -> None:
+        """After the last epoch, when the network has the values with which training leaves it."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}

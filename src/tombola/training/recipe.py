@@ -57,6 +57,7 @@ class Recipe:
         ham_alpha: α of HAM's multiplicative step after each step of the optimizer (`tb.training.ham`), as 200; with
             ham_beta also 0 there is none.
         ham_beta: β of that step, a decay, as 0.001.
+        warmup_from: the learning rate from which a warm-up rises.
 
     Raises:
         TombolaError: naming the field, for a value that cannot be.
@@ -92,6 +93,7 @@ class Recipe:
     ema: float = field(default=0.0, metadata=LATER)
     ham_alpha: float = field(default=0.0, metadata=LATER)
     ham_beta: float = field(default=0.0, metadata=LATER)
+    warmup_from: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", optimizers.as_words(self.options))
@@ -117,6 +119,7 @@ class Recipe:
             "ema",
             "ham_alpha",
             "ham_beta",
+            "warmup_from",
         ):
             if getattr(self, name) < 0:
                 raise TombolaError(f"the recipe's {name} is {getattr(self, name)}; give a number of at least 0")
@@ -164,7 +167,8 @@ class Recipe:
         """
         total, warmup = self.epochs * steps_per_epoch, self.warmup * steps_per_epoch
         if step < warmup:
-            return self.lr * (step + 1) / (warmup + 1)  # + 1, so that the first step moves the weights
+            # + 1, so that the first step moves the weights
+            return self.warmup_from + (self.lr - self.warmup_from) * (step + 1) / (warmup + 1)
         progress = step / total
         if self.schedule == "cosine" or (self.schedule == "one-cycle" and warmup):
             return self.lr * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2

@@ -16,6 +16,7 @@ from tombola.files import Lease, check_no_link
 from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, check_takes, suited
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
+from tombola.training.adversarial_task import attacked_batches
 from tombola.training.checkpoint import Checkpoint, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import chosen_device, now
@@ -130,8 +131,9 @@ class Run:
                     name=name,
                 )
             result = replace(result, cost=reading.price(result.cost))
-            for spent in (observer.spent for observer in observers if observer.spent.flops):
-                share = spent.flops / self._flops_of_dense_epoch(task, model)
+            for observer in (observer for observer in observers if observer.spent.flops):
+                spent = observer.spent
+                share = 0.0 if observer.is_measuring else spent.flops / self._flops_of_dense_epoch(task, model)
                 result = replace(result, cost=result.cost + replace(spent, dense_epochs=share))
             self.keep(name, model, result, observers)
             if going is not None:  # only now: a kill in between finds the end, or the checkpoint, or both
@@ -202,7 +204,9 @@ class Run:
         def work(forward: Forward) -> Scores:
             options = View(forward=forward, seed=self.seed) | view
             check_takes(noted or score, options)
-            return (noted or score)(model, task.batches("train", self.seed, epoch), task.loss, **options)
+            batches = task.batches("train", self.seed, epoch)
+            batches = attacked_batches(task, model, batches, options.get("mask"), forward)
+            return (noted or score)(model, batches, task.loss, **options)
 
         # Counting is slow, so a score is counted once. A list and not a dictionary: a score need not be hashable.
         flops = next((flops for counted, flops in self._score_flops if counted is score), None)

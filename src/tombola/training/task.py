@@ -76,6 +76,10 @@ class TaskWrapper:
     def scheduler(self) -> SchedulerFactory | None:
         return getattr(self.task, "scheduler", None)
 
+    @property
+    def adversary(self) -> Any:
+        return getattr(self.task, "adversary", None)
+
     def build(self, seed: int) -> nn.Module:
         return self.task.build(seed)
 
@@ -138,7 +142,7 @@ def with_recipe(task: Task, recipe: Recipe) -> Task:
         recipe: how the network trains in the new one.
 
     Returns:
-        A copy of a dataclass that has the recipe as a field, a wrapper around any other task.
+        A copy of a dataclass that has the recipe as a field, also inside wrappers; a wrapper around any other task.
 
     Examples:
         >>> from tombola.testing import toy_task
@@ -148,4 +152,6 @@ def with_recipe(task: Task, recipe: Recipe) -> Task:
     # A copy where there can be one: the task's batches may depend on its recipe, and a wrapper would not change that.
     if is_dataclass(task) and any(entry.name == "recipe" and entry.init for entry in fields(task)):
         return replace(task, recipe=recipe)  # ty: ignore[invalid-argument-type]
+    if isinstance(task, TaskWrapper) and type(task).recipe is TaskWrapper.recipe:
+        return replace(task, task=with_recipe(task.task, recipe))
     return RecipeTask(task, recipe)

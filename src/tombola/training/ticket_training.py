@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,14 +13,17 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.shrinking import Plan, ShrinkWarning, smaller
 from tombola.tickets import Seed, Ticket, Values
+from tombola.training.adversarial_task import adversary_of
 from tombola.training.cost import Cost, SampleFlops
 from tombola.training.devices import agreed_device
 from tombola.training.evaluation import evaluate
 from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
+from tombola.training.loop import Fit
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
+from tombola.training.robust_watch import RobustWatch
 from tombola.training.run import Run, seed_of
 from tombola.training.task import Task
 
@@ -36,7 +40,7 @@ class Trained:
         metric: on the test split.
         loss: on the test split.
         validation: the metric on the validation split after the last epoch; NaN without such a split.
-        epochs: of the whole schedule.
+        epochs: of the whole schedule, as far as it was trained.
         history: one row an epoch.
         cost: what the training took, its dense epochs in those of the whole network.
         plan: what was cut out and what is still dead, if a ticket of whole channels trained as the smaller network.
@@ -118,14 +122,24 @@ def train(
             model = small_model
         except TombolaError as error:
             warnings.warn(f"the masked network is trained, not a smaller one: {error}", ShrinkWarning, stacklevel=2)
-    training = run.stage("train", task, model, recipe=recipe, attached=attached)
+    watches = [] if adversary_of(task) is None else [RobustWatch(task)]
+    training = run.stage("train", task, model, recipe=recipe, attached=attached, observers=watches)
     with own_randomness(run.device, seed):
         metric, loss, _ = evaluate(task, model, "test", recipe)
     # A ticket that starts at the end of the schedule trains no epoch that would have measured it.
-    last = training.validation if training.history else run.validate(task, model, recipe)
+    last = _validation(training, watches) if training.history else run.validate(task, model, recipe)
     validation = math.nan if last is None else last
     cost = replace(training.cost, dense_epochs=share * training.cost.dense_epochs)
-    return Trained(model, metric, loss, validation, recipe.epochs, training.history, cost, plan, training.together)
+    # Early stopping may have left some of the schedule's epochs out.
+    epochs = int(training.history[-1]["epoch"]) if training.history else recipe.epochs
+    return Trained(model, metric, loss, validation, epochs, training.history, cost, plan, training.together)
+
+
+def _validation(training: Fit, watches: Sequence[RobustWatch]) -> float | None:
+    """The metric on the validation split at the epoch whose weights the network has."""
+    kept = [watch.kept for watch in watches if watch.kept]
+    row = next((row for row in training.history if kept and row["epoch"] == kept[0]), training.history[-1])
+    return row.get("validation_metric")
 
 
 def share_of_work(task: Task, small: nn.Module, whole: nn.Module, seed: int) -> float:

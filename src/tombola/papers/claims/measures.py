@@ -22,6 +22,9 @@ CARBON = Unit("mg CO₂e", "mg", 1e6, 1e-8)
 RECOVERED = 0.87
 """The validation accuracy that 'epochs to recover' waits for. WORM has 90 %; dense networks end at 89 to 91 % here."""
 
+ROBUST = 0.55
+"""The robust accuracy that 'epochs to robust' waits for. LeNet-5 nearly has it after two epochs under PGD."""
+
 ROBUSTNESS = (
     "clean",
     "FGSM 1/255",
@@ -94,9 +97,19 @@ def epochs_to_regain(result: Result) -> float:
     return _epochs_to(result.whole - 0.005, result)
 
 
-def _epochs_to(accuracy: float, result: Result) -> float:
-    reached = [row["validation_metric"] >= accuracy for row in result.history]
+def _epochs_to(accuracy: float, result: Result, of: str = "validation_metric") -> float:
+    reached = [row[of] >= accuracy for row in result.history]
     return 1.0 + (reached.index(True) if any(reached) else len(reached))
+
+
+def robust(result: Result, at: float = 1.0) -> float:
+    """Accuracy on attacked validation images after this share of the epochs."""
+    return result.history[max(round(at * len(result.history)), 1) - 1]["robust_pgd"]
+
+
+def epochs_to_robust(result: Result) -> float:
+    """Epochs until accuracy on attacked validation images reaches `ROBUST`; if it never does, one more than trained."""
+    return _epochs_to(ROBUST, result, "robust_pgd")
 
 
 def robustness_of(result: Result, by: str) -> float:
@@ -121,6 +134,9 @@ MEASURES: Mapping[str, tuple[Callable[..., float], Unit]] = {
     "lost in pruning": (lost, POINTS),
     "epochs to recover": (epochs_to_recover, EPOCHS),
     "epochs to regain": (epochs_to_regain, EPOCHS),
+    "robust": (robust, POINTS),
+    "robust early": (partial(robust, at=0.2), POINTS),
+    "epochs to robust": (epochs_to_robust, EPOCHS),
     "seconds": (partial(spent, key="seconds"), SECONDS),
     "memory of a step": (partial(spent, key="step_memory"), MEGABYTES),
     "carbon": (partial(spent, key="carbon"), CARBON),

@@ -16,7 +16,7 @@ from tombola.papers.claims.batch_sizes import RIGHT_ANGLES
 from tombola.papers.claims.units import POINTS, Unit
 from tombola.scores import magnitude
 from tombola.structure import prunable
-from tombola.studies import Engine, TaskOptions, make_task
+from tombola.studies import Engine, TaskOptions, supervised_task
 from tombola.tickets import Mask, select
 from tombola.training import Recipe, Run, SupervisedTask, Task, accuracy, evaluate, mixed
 
@@ -113,7 +113,7 @@ class RepelledRounds:
     def task(self, batch: int, epochs: int, data_dir: Path | None) -> SupervisedTask:
         """What is learnt at a size of the batch."""
         recipe = Recipe(epochs, batch, lr=self.lr, weight_decay=0.0, schedule="constant", precision="float32")
-        return make_task(TaskOptions(self.data, self.model, recipe=recipe, data_dir=data_dir))
+        return supervised_task(TaskOptions(self.data, self.model, recipe=recipe, data_dir=data_dir))
 
     def _cell(self, task: SupervisedTask, strength: float, only_last: bool, run: Run) -> Iterator[tuple[str, float]]:
         """The figures of one search by name: ticket, fresh init, and angles between optima."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.tickets import Mask, buffers_of, parameters_of, put_values, tensors_of
 from tombola.tickets.torch_private import Dropout
+from tombola.training.adversarial_task import adversary_of
 from tombola.training.ensemble import feed
 from tombola.training.ensemble.chain import Chain, layers_of, loss_gradient
 from tombola.training.ensemble.ensemble_loop import Stack
@@ -41,7 +42,8 @@ def common_setting(recipe: Recipe) -> Recipe:
     """The recipe with usual values for what members may differ in; the rest must be the same for all of them."""
     usual = Recipe()
     return replace(
-        recipe, **{name: getattr(usual, name) for name in ("lr", "schedule", "milestones", "gamma", "warmup")}
+        recipe,
+        **{name: getattr(usual, name) for name in ("lr", "schedule", "milestones", "gamma", "warmup", "warmup_from")},
     )
 
 
@@ -57,6 +59,8 @@ def stacking_obstacle(task: Task, recipe: Recipe, model: nn.Module, device: torc
     Returns:
         The reason; empty if there is none.
     """
+    if adversary_of(task) is not None:
+        return "its inputs are attacked in each step"
     if why := feed.feed_obstacle(task):
         return why
     if recipe.resolved_precision(device) != "float32":
