@@ -2,6 +2,7 @@
 
 from tombola.methods.concrete_ticket_search import ConcreteTicketSearch
 from tombola.methods.continuous_sparsification import ContinuousSparsification
+from tombola.methods.early_bert import EarlyBert
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
 from tombola.methods.enough_pretraining import EnoughPretraining, EnoughWatch, PretrainingDraws
 from tombola.methods.gradual import Gradual
@@ -20,6 +21,8 @@ from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturati
 from tombola.methods.score_freezing import SearchWarning
 from tombola.methods.search import find
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
+from tombola.methods.surviving_parts import SurvivingParts
+from tombola.methods.surviving_weights import SurvivingWeights
 
 __all__ = [
     "AMOUNTS",
@@ -27,6 +30,7 @@ __all__ = [
     "ContinuousSparsification",
     "CurvePoint",
     "DensityKind",
+    "EarlyBert",
     "EarlyBird",
     "EdgePopup",
     "EnoughFormula",
@@ -48,6 +52,8 @@ __all__ = [
     "SearchWarning",
     "Slimming",
     "Supermask",
+    "SurvivingParts",
+    "SurvivingWeights",
     "Watch",
     "Watching",
     "Worm",

@@ -13,7 +13,7 @@ from tombola.fields import check_fields
 from tombola.structure.declared_parts import Kind, missing
 from tombola.structure.found_neurons import found_neurons
 from tombola.structure.graph import Probe
-from tombola.structure.part_search import found_parts, placed
+from tombola.structure.part_search import FoundParts, found_parts, placed
 from tombola.structure.placed_parts import PlacedPart
 from tombola.structure.prunable_rule import LeftOutWarning
 from tombola.structure.units import Units, check_scope, never_empty
@@ -47,21 +47,21 @@ class PartUnits:
     def units(self, model: nn.Module, probe: Probe) -> UnitsOfParts:
         """The units of a network; TombolaError if it has none of this kind that are known."""
         parameters = parameters_of(model).keys()
-        return UnitsOfParts(tuple(part.group(parameters) for part in parts_of_kind(model, probe, self.kind)))
+        return UnitsOfParts(tuple(part.group(parameters) for part in parts_of_kind(model, probe, self.kind, found_parts(model, probe))))
 
 
-def parts_of_kind(model: nn.Module, probe: Probe, kind: Kind) -> tuple[PlacedPart, ...]:
+def parts_of_kind(model: nn.Module, probe: Probe, kind: Kind, found: FoundParts) -> tuple[PlacedPart, ...]:
     """The parts of a network whose units are of a kind; a LeftOutWarning names those that cannot be cut.
 
     Args:
         model: the network; it stays as it is.
         probe: calls it on an example of its inputs.
         kind: of the units.
+        found: the network's parts.
 
     Raises:
         TombolaError: if there are none that are known.
     """
-    found = found_parts(model, probe)
     parts = found.of(kind)
     if kind == "neuron" and not parts:
         modules = modules_of(model)

@@ -13,6 +13,7 @@ from tombola.fields import check_fields
 from tombola.structure.graph import Probe
 from tombola.structure.output_head import head_parameters
 from tombola.structure.part_granularity import parts_of_kind
+from tombola.structure.part_search import found_parts
 from tombola.structure.placed_parts import PlacedPart
 from tombola.structure.units import Slice, UnitGroup, Units, check_scope, never_empty
 from tombola.tickets import Mask, Scope, joined, parameters_of, select
@@ -59,12 +60,13 @@ class TransformerParts:
     def units(self, model: nn.Module, probe: Probe) -> TransformerUnits:
         """The units of a network, without those of its head; TombolaError if it has none of a kind."""
         parameters, head = parameters_of(model), head_parameters(model)
+        found = found_parts(model, probe)
         groups: list[UnitGroup] = []
         gates: list[UnitGroup] = []
         kinds: dict[PartKind, tuple[str, ...]] = {}
         for kind in self.kinds:
-            found = parts_of_kind(model, probe, "neuron" if kind == MLP else kind)
-            parts = [part for part in found if joined(part.name, "weight") not in head]
+            of_kind = parts_of_kind(model, probe, "neuron" if kind == MLP else kind, found)
+            parts = [part for part in of_kind if joined(part.name, "weight") not in head]
             if not parts:
                 raise TombolaError(f"the network has no {kind} before its head; prune weights or blocks instead")
             own = [_whole(parts, parameters)] if kind == MLP else [part.group(parameters) for part in parts]
@@ -100,7 +102,7 @@ class TransformerUnits(Units):
         self, worth: Mapping[str, Tensor], density: float | None, scope: Scope, within: Mask | None, floor: int
     ) -> Mask:
         kept: dict[str, Tensor] = {}
-        ties = 0.0
+        ties = 0
         for kind, names in self.kinds.items():
             own = {name: worth[name] for name in names if name in worth}
             if not own:
