@@ -13,6 +13,7 @@ from tombola.methods.method_names import AMOUNTS, blocks_removed, granularity_us
 from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.neuron_selection import NeuronPicks, forward_selection
 from tombola.methods.one_shot import OneShot
+from tombola.methods.pretrained_iterative import PretrainedIterative
 from tombola.methods.protocol import DensityKind, Method, Watching
 from tombola.methods.rare_gems_settings import rare_gems
 from tombola.methods.rigl import RigL
@@ -45,6 +46,7 @@ __all__ = [
     "MovingWatch",
     "NeuronPicks",
     "OneShot",
+    "PretrainedIterative",
     "PretrainingDraws",
     "RigL",
     "Round",
