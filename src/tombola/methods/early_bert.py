@@ -10,7 +10,7 @@ from tombola.fields import check_fields
 from tombola.methods.coefficients import CoefficientModel, Record, Recorder
 from tombola.methods.masked_model import MaskedTask
 from tombola.methods.protocol import DensityKind
-from tombola.structure import Granularity, TransformerParts, TransformerUnits
+from tombola.structure import TransformerParts, TransformerUnits
 from tombola.tickets import Mask, Seed, Ticket, select, tensors_of
 from tombola.training import Recipe, Run, Task
 
@@ -25,6 +25,7 @@ class EarlyBert:
 
     Args:
         density: the share of hidden neurons to keep, of all layers together.
+        granularity: heads and hidden neurons, or one of them.
         heads: the share of each layer's heads to keep; the density if None.
         draw: after how many epochs the coefficients are read.
         record: whether those `after` the last step are read, or `before` it, which are one step older.
@@ -42,6 +43,7 @@ class EarlyBert:
     """
 
     density: float = 0.6
+    granularity: TransformerParts = TransformerParts(("head", "neuron"))
     heads: float | None = 2 / 3
     draw: float = 0.2
     record: Record = "after"
@@ -51,10 +53,14 @@ class EarlyBert:
     ticket_epochs: float = 2 / 3
 
     density_kind: ClassVar[DensityKind] = "exact"
-    granularity: ClassVar[Granularity] = TransformerParts(("head", "neuron"))
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not isinstance(self.granularity, TransformerParts) or "mlp" in self.granularity.kinds:
+            raise TombolaError(
+                f"EarlyBERT removes heads and neurons, and not {self.granularity.name}s; give head+neuron, or "
+                "tb.structure.TransformerParts(('neuron',))"
+            )
         for name in ("density", "heads"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
@@ -84,12 +90,12 @@ class EarlyBert:
         recorder = Recorder(coefficients, self.draw, self.penalty, self.record)
         run.stage("search", MaskedTask(task), coefficients, observers=[recorder])
         found = recorder.recorded
-        heads, neurons = ({name: found[name] for name in units.kinds[kind]} for kind in ("head", "neuron"))
         share = self.density if self.heads is None else self.heads
-        chosen = [
-            select(heads, share, scope="layerwise", floor=1),
-            select(neurons, self.density, floor=self.floor),
-        ]
-        kept = Mask.of({**chosen[0], **chosen[1]}, sum(own.ties for own in chosen))
+        rules: dict[str, Any] = {
+            "head": {"density": share, "scope": "layerwise", "floor": 1},
+            "neuron": {"density": self.density, "floor": self.floor},
+        }
+        chosen = [select({name: found[name] for name in names}, **rules[kind]) for kind, names in units.kinds.items()]
+        kept = Mask.of({name: own for mask in chosen for name, own in mask.items()}, sum(own.ties for own in chosen))
         mask = units.expand(kept, tensors_of(model))
         return Ticket(mask, start, recipe=self.ticket_recipe(task.recipe), removed=units.removed(kept))
