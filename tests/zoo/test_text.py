@@ -15,7 +15,7 @@ import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.structure import parts_of
-from tombola.zoo.minilm import tokens
+from tombola.zoo.word_pieces import word_pieces
 from tombola.zoo.vader import INSIDE, PACKAGE, SENTENCES
 
 ROWS = [f"{i}\t{(-1) ** i * (i + 1) / 3}\ta {'fine' if i % 2 == 0 else 'dull'} film, number {i}" for i in range(60)]
@@ -52,7 +52,7 @@ def test_the_pretrained_network_knows_sentences_apart():
     assert sum(p.numel() for p in model.parameters()) == 22_713_986
     assert [own.width for own in parts_of(model) if own.kind == "head"] == [32] * 6
     texts = ["A wonderful film.", "A marvellous movie.", "The price of steel fell."]
-    words = tokens(texts, 40)
+    words = word_pieces(texts, length=40)
     with torch.no_grad():
         states = model.encoder.eval().bert(words, attention_mask=(words != 0).long()).last_hidden_state
     mask = (words != 0).unsqueeze(-1)
@@ -62,7 +62,7 @@ def test_the_pretrained_network_knows_sentences_apart():
 
 
 def test_heads_of_the_pretrained_network_can_be_cut_out():
-    model, words = zoo.model("minilm", (40,), 2)().eval(), tokens(["A wonderful film."], 40)
+    model, words = zoo.model("minilm", (40,), 2)().eval(), word_pieces(["A wonderful film."], length=40)
     units = tb.structure.PartUnits("head").units(model, lambda own: own(words))
     kept = units.choose(tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1)
     small = tb.shrink(model, units.expand(kept, dict(model.named_parameters())), example=words)
@@ -71,7 +71,7 @@ def test_heads_of_the_pretrained_network_can_be_cut_out():
 
 def test_padding_changes_nothing():
     model = zoo.model("minilm", (40,), 2)().eval()
-    short, long = (tokens(["A wonderful film."], length) for length in (8, 40))
+    short, long = (word_pieces(["A wonderful film."], length=length) for length in (8, 40))
     with torch.no_grad():
         assert torch.allclose(model(short), model(long), atol=1e-5)
 

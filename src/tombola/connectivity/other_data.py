@@ -64,9 +64,7 @@ def carry(task: Task, ticket: Ticket, other: Task, *, seed: int | None = None) -
     labels = dict(getattr(other, "labels", {}))
     provenance = replace(ticket.provenance, settings=settings, task=labels, whole=None, before=None)
     held = tuple(name for name in ticket.held if name not in head)
-    return replace(
-        ticket, mask=mask, start=start, removed=removed, recipe=recipe, held=held, provenance=provenance
-    )
+    return replace(ticket, mask=mask, start=start, removed=removed, recipe=recipe, held=held, provenance=provenance)
 
 
 def _check_bodies(body: Mapping[str, Tensor], built: Mapping[str, Tensor]) -> None:

@@ -77,7 +77,13 @@ class Judge:
 
 
 def drawn_ticket(
-    mask: Mask, model: nn.Module, start: Seed, weights: Weights, fit: Fit, epochs: int, removed: dict[str, tuple[int, ...]]
+    mask: Mask,
+    model: nn.Module,
+    start: Seed,
+    weights: Weights,
+    fit: Fit,
+    epochs: int,
+    removed: dict[str, tuple[int, ...]],
 ) -> Ticket:
     """The ticket of a mask: on the network's first values, or on the fine-tuned ones with no training left to do.
 

@@ -86,9 +86,7 @@ class SurvivingParts:
         run.history.append({"stage": "parts", "steps": found["steps"]})
         kept = self._kept(found["kept"], units, run.seed)
         mask = units.expand(Mask.of(kept), tensors_of(model))
-        ticket = drawn_ticket(
-            mask, model, start, self.weights, fit, task.recipe.epochs, units.removed(Mask.of(kept))
-        )
+        ticket = drawn_ticket(mask, model, start, self.weights, fit, task.recipe.epochs, units.removed(Mask.of(kept)))
         before = found["metric"] if self.keep == "good" else None
         return replace(ticket, provenance=Provenance(whole=found["whole"], before=before))
 

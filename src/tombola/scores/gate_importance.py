@@ -73,9 +73,7 @@ def gate_importance(
             for inputs, targets in batches:
                 value = loss(forward(model, suited(inputs, model)), mapped(targets, lambda own: own.to(device)))
                 gradients = torch.autograd.grad(value, list(read.values()))
-                products = {
-                    name: weights[name] * gradient for name, gradient in zip(read, gradients, strict=True)
-                }
+                products = {name: weights[name] * gradient for name, gradient in zip(read, gradients, strict=True)}
                 for name, gradient in gates.reduce(products).items():
                     running = accumulate == "running" and name in total
                     total[name] = gradient + total[name] if running else gradient

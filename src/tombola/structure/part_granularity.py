@@ -47,7 +47,9 @@ class PartUnits:
     def units(self, model: nn.Module, probe: Probe) -> UnitsOfParts:
         """The units of a network; TombolaError if it has none of this kind that are known."""
         parameters = parameters_of(model).keys()
-        return UnitsOfParts(tuple(part.group(parameters) for part in parts_of_kind(model, probe, self.kind, found_parts(model, probe))))
+        return UnitsOfParts(
+            tuple(part.group(parameters) for part in parts_of_kind(model, probe, self.kind, found_parts(model, probe)))
+        )
 
 
 def parts_of_kind(model: nn.Module, probe: Probe, kind: Kind, found: FoundParts) -> tuple[PlacedPart, ...]:

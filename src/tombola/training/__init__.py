@@ -2,7 +2,7 @@
 
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.checkpoint import is_stage_file, remove_stages
-from tombola.training.class_metrics import BalancedAccuracy, MacroF1, MeanIoU, PixelAccuracy
+from tombola.training.class_metrics import BalancedAccuracy, MacroF1, Matthews, MeanIoU, PixelAccuracy
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import agreed_device, chosen_device
 from tombola.training.divergence import Diverged
@@ -31,6 +31,7 @@ from tombola.training.metrics import (
     R2,
     MicroF1,
     NegativePerplexity,
+    Pearson,
     SummedMetric,
     Tally,
     TokenAccuracy,
@@ -65,6 +66,7 @@ __all__ = [
     "GatheredScores",
     "LoadedBatches",
     "MacroF1",
+    "Matthews",
     "MeanIoU",
     "Member",
     "MemoryBatches",
@@ -73,6 +75,7 @@ __all__ = [
     "NegativePerplexity",
     "NextToken",
     "Observer",
+    "Pearson",
     "PixelAccuracy",
     "Recipe",
     "Run",
