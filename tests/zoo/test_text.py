@@ -15,8 +15,8 @@ import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.structure import parts_of
-from tombola.zoo.word_pieces import word_pieces
 from tombola.zoo.vader import INSIDE, PACKAGE, SENTENCES
+from tombola.zoo.word_pieces import word_pieces
 
 ROWS = [f"{i}\t{(-1) ** i * (i + 1) / 3}\ta {'fine' if i % 2 == 0 else 'dull'} film, number {i}" for i in range(60)]
 

@@ -78,7 +78,7 @@ def run(words: Sequence[str]) -> int:
     assert ticket is not None  # With --help, `parse` has ended the command.
     if asked.to_seed is None:
         raise TombolaError(
-            "say where the ticket goes: to another initialisation, as --to-seed 1, or to other data, as --to-data digits"
+            "say where it goes: to another initialisation, as --to-seed 1; or to other data, as --to-data digits"
         )
     if asked.seeds < 0:
         raise TombolaError(f"seeds is {asked.seeds}; give how often it is tested there, or 0")

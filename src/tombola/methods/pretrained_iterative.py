@@ -33,8 +33,8 @@ class PretrainedIterative(Iterative):
             last one meets the density. With another schedule than `linear`, the number of rounds is the same.
         head: whether the head is `rewound` with the body, as in the paper's algorithm, or `carried` from round to
             round, as in its code. The ticket begins with a new head in both.
-        decay: whether the learning rate falls to its end in each `round`, or over `all` rounds, of which each trains the
-            beginning, as in the code; its learning rate then hardly falls.
+        decay: whether the learning rate falls to its end in each `round`, or over `all` rounds, of which each trains
+            the beginning, as in the code; its learning rate then hardly falls.
 
     Raises:
         TombolaError: if a setting is out of range, or does not go with the others.
@@ -89,6 +89,6 @@ class PretrainedIterative(Iterative):
     ) -> Rounds:
         if (self.head, self.decay) != ("rewound", "round"):
             raise TombolaError(
-                f"head='{self.head}' and decay='{self.decay}' need to know the training; in your own loop leave them out"
+                f"head='{self.head}' and decay='{self.decay}' need to know the training; leave them out in your loop"
             )
         return super().rounds(model, batches, loss, forward, folder=folder)

@@ -67,7 +67,7 @@ class SurvivingParts:
         check_search(self.density, self.share, self.good)
         if not isinstance(self.granularity, TransformerParts):
             raise TombolaError(
-                f"this search removes parts of transformers, and not {self.granularity.name}s; give head, mlp, head+mlp "
+                f"this search removes parts of transformers, not {self.granularity.name}s; give head, mlp, head+mlp "
                 "or head+neuron"
             )
 

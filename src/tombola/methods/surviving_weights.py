@@ -16,7 +16,7 @@ from tombola.methods.protocol import DensityKind
 from tombola.scores import Forward
 from tombola.structure import Granularity, TransformerParts, TransformerUnits
 from tombola.structure import Weights as SingleWeights
-from tombola.tickets import Mask, Provenance, Seed, Ticket, joined, parameters_of, select
+from tombola.tickets import Provenance, Seed, Ticket, joined, parameters_of, select
 from tombola.training import Run, Task, mixed
 
 

@@ -73,7 +73,7 @@ class TaskOptions:
             test/
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
         hold_out: how many of the last classes to keep out of training and testing, to see whether they are told apart
-        tokenizer: for texts: the folder of a tokenizer's files; that of a pretrained model, or else of MiniLM, if not given
+        tokenizer: for texts: the folder of a tokenizer's files; if not given, that of a pretrained model or of MiniLM
         length: for texts: word pieces to read of each
         task_loss: what training lowers; "" for the usual one of the data
         task_metric: what is measured; "" for the one that goes with the loss
@@ -219,7 +219,7 @@ def make_task(options: TaskOptions) -> SupervisedTask:
         return SupervisedTask(model, data, recipe=options.recipe, labels=labels, **measures)
     shape, classes = _sizes(data)
     if classes == 1 and not measures:
-        measures = {"loss": "mse", "metric": "r2"}
+        measures = dict[str, Any](loss="mse", metric="r2")
     # Partials of named functions, and no closures, so that the task can be pickled.
     narrower = partial(_zoo_model, options.model, shape, classes, options.width)
     if options.model in zoo.SINGLE_OUTPUT and classes == 2 and "loss" not in measures:

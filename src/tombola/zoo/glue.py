@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,7 +86,7 @@ def _table(path: Path, layout: Layout) -> tuple[list[list[str]], torch.Tensor]:
             f"DIR/{layout.folder}/train.tsv and DIR/{layout.folder}/{layout.dev}"
         )
     with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        rows = read_table((line.rstrip("\r\n") for line in file), "\t", csv.QUOTE_NONE)
+        rows = read_table((line.rstrip("\r\n") for line in file), "\t", quoted=False)
     columns = [*layout.texts, layout.label]
     if isinstance(layout.label, str):
         header, rows = (rows[0], rows[1:]) if rows else ([], [])

@@ -79,14 +79,21 @@ def targets_of(labels: Sequence[str], where: str) -> Tensor:
     if all(number is not None for number in numbers) and any("." in label or "e" in label.lower() for label in kinds):
         return torch.tensor([[float(label)] for label in labels])
     whole = all(number is not None for number in numbers)
-    order = sorted(kinds, key=(lambda label: float(label)) if whole else None)
+    order = sorted(kinds, key=float) if whole else sorted(kinds)
     place = {label: number for number, label in enumerate(order)}
     return torch.tensor([place[label] for label in labels])
 
 
-def read_table(lines: Iterable[str], delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> list[list[str]]:
-    """The rows of a table of texts, whatever their length."""
+def read_table(lines: Iterable[str], delimiter: str, *, quoted: bool = True) -> list[list[str]]:
+    """The rows of a table of texts, whatever their length.
+
+    Args:
+        lines: of the file.
+        delimiter: what stands between two cells.
+        quoted: whether quotation marks hold a cell together.
+    """
     csv.field_size_limit(2**24)
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     return [row for row in csv.reader(lines, delimiter=delimiter, quoting=quoting) if row]
 
 
