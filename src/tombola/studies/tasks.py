@@ -74,7 +74,7 @@ class TaskOptions:
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
         hold_out: how many of the last classes to keep out of training and testing, to see whether they are told apart
         tokenizer: for texts: the folder of a tokenizer's files; if not given, that of a pretrained model or of MiniLM
-        length: for texts: word pieces to read of each
+        pieces: for texts: word pieces to read of each; those of the longest, at most 128, if not given
         task_loss: what training lowers; "" for the usual one of the data
         task_metric: what is measured; "" for the one that goes with the loss
     """
@@ -88,7 +88,7 @@ class TaskOptions:
     image_size: int | None = None
     hold_out: int = 0
     tokenizer: Path | None = None
-    length: int | None = None
+    pieces: int | None = None
     task_loss: Annotated[str, arg(help=f"{', '.join(LOSSES)}; or {OWN_MEASURE}")] = ""
     task_metric: Annotated[str, arg(help=f"{', '.join(METRICS)}; or {OWN_MEASURE}")] = ""
     recipe: Recipe = Recipe()
@@ -151,7 +151,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             image_size=msgspec.convert(said.get("image-size", usual.image_size), Count | None, strict=False),
             data_dir=Path(said["data-dir"]) if "data-dir" in said else usual.data_dir,
             tokenizer=Path(said["tokenizer"]) if "tokenizer" in said else usual.tokenizer,
-            length=msgspec.convert(said.get("length", usual.length), Count | None, strict=False),
+            pieces=msgspec.convert(said.get("pieces", usual.pieces), Count | None, strict=False),
             recipe=msgspec.convert(asdict(usual.recipe) | _recipe_fields(said), Recipe, strict=False),
         )
     except msgspec.ValidationError as error:
@@ -240,7 +240,7 @@ def _zoo_data(options: TaskOptions) -> zoo.Data:
     is_text = options.data.startswith((zoo.TEXTS, "glue-", "vader"))
     if tokenizer is None and is_text and options.model.startswith(zoo.PRETRAINED):
         tokenizer = Path(options.model.removeprefix(zoo.PRETRAINED))
-    return zoo.data(options.data, options.data_dir, options.image_size, tokenizer=tokenizer, length=options.length)
+    return zoo.data(options.data, options.data_dir, options.image_size, tokenizer=tokenizer, length=options.pieces)
 
 
 def _zoo_model(
@@ -279,7 +279,7 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     labels |= {"task-metric": options.task_metric} if options.task_metric else {}
     labels |= {"data-dir": str(options.data_dir)} if options.data_dir else {}
     labels |= {"tokenizer": str(options.tokenizer)} if options.tokenizer else {}
-    labels |= {"length": str(options.length)} if options.length else {}
+    labels |= {"pieces": str(options.pieces)} if options.pieces else {}
     labels |= {"hold-out": str(options.hold_out)} if options.hold_out else {}
     labels |= {"image-size": str(options.image_size)} if options.image_size else {}
     usual = recipe_for(options.data)

@@ -12,12 +12,12 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.registry import DATA, MODELS
-from tombola.zoo.bag_of_words import bag_of_words
+from tombola.zoo.bags import bag_of_words
 from tombola.zoo.held_out import hold_out
 from tombola.zoo.minilm import pretrained
 from tombola.zoo.normalisation import Data, one_thread
 from tombola.zoo.spiral_mlp import SPIRAL_WIDTH, spiral_block
-from tombola.zoo.text_file import text_file
+from tombola.zoo.text_tables import text_file
 from tombola.zoo.word_pieces import TextWarning
 
 TEXTS, PRETRAINED = "texts:", "pretrained:"
@@ -105,7 +105,7 @@ def data(
     options = {"tokenizer": tokenizer and Path(tokenizer), "length": length}
     takes = "tokenizer" in signature(load).parameters
     if not takes and (tokenizer is not None or length is not None):
-        raise TombolaError(f"{name} holds no texts; leave --tokenizer and --length out")
+        raise TombolaError(f"{name} holds no texts; leave --tokenizer and --pieces out")
     with one_thread():
         return load(*arguments.get(needs, ()), **(options if takes else {}))
 

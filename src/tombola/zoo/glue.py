@@ -11,7 +11,7 @@ import torch
 
 from tombola.errors import TombolaError
 from tombola.zoo.normalisation import Data
-from tombola.zoo.text_file import read_table
+from tombola.zoo.text_tables import read_table
 from tombola.zoo.word_pieces import TextWarning, word_pieces
 
 

@@ -113,6 +113,6 @@ def _check_length(name: str, input_shape: Shape, config: Any) -> None:
         positions -= config.pad_token_id + 1  # which it leaves free
     if positions and input_shape[0] > positions:
         raise TombolaError(
-            f"the texts have {input_shape[0]} word pieces and {name} has {positions} positions; give --length "
+            f"the texts have {input_shape[0]} word pieces and {name} has {positions} positions; give --pieces "
             f"{positions} or less, by which longer texts are cut"
         )

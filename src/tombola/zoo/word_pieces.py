@@ -57,7 +57,7 @@ def word_pieces(
     if cut and told:
         warnings.warn(
             f"{cut:,} of {len(numbers):,} texts have more than {length} word pieces (the longest {longest}) and are "
-            "cut; give --length to read more, as far as the network has positions",
+            "cut; give --pieces to read more, as far as the network has positions",
             TextWarning,
             stacklevel=2,
         )
