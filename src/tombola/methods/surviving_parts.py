@@ -107,6 +107,24 @@ class SurvivingParts:
         return kept
 
 
+def phases(totals: Mapping[PartKind, int], share: float) -> list[dict[PartKind, int]]:
+    """How many units of each kind a step removes: first of all kinds together, then of each kind alone.
+
+    Args:
+        totals: how many units of each kind the network has.
+        share: of them that a step removes; half of it where a kind goes alone.
+
+    Examples:
+        >>> phases({"head": 144, "mlp": 12}, 0.1)
+        [{'head': 14, 'mlp': 1}, {'head': 7}, {'mlp': 1}]
+        >>> phases({"head": 144}, 0.1)
+        [{'head': 14}]
+    """
+    first = {kind: max(1, int(share * total + 1e-9)) for kind, total in totals.items()}
+    alone = [{kind: max(1, int(share / 2 * total + 1e-9))} for kind, total in totals.items()]
+    return [first, *alone] if len(totals) > 1 else [first]
+
+
 class _Search:
     """One search on a fine-tuned network, which stays as it is."""
 
@@ -122,7 +140,8 @@ class _Search:
         kept = {name: torch.ones(size, dtype=torch.bool) for name, size in self.sizes.items()}
         importance, whole = self._measured(kept)
         metric = whole
-        for counts in self._phases():
+        totals = {kind: sum(self.sizes[name] for name in names) for kind, names in self.units.kinds.items()}
+        for counts in phases(totals, self.method.share):
             while (fewer := self._without(kept, importance, counts)) is not None:
                 # The importances of a step that is taken back serve the next phase, as in the authors' code.
                 importance, found = self._measured(fewer)
@@ -130,18 +149,6 @@ class _Search:
                     break
                 kept, metric = fewer, found
         return {"kept": kept, "whole": whole, "metric": metric, "steps": self.steps}
-
-    def _phases(self) -> list[dict[PartKind, int]]:
-        """How many units of each kind a step removes: of all kinds together, then of each kind alone."""
-
-        def count(kind: PartKind, share: float) -> int:
-            total = sum(self.sizes[name] for name in self.units.kinds[kind])
-            return max(1, int(share * total + 1e-9))
-
-        share = self.method.share
-        together = {kind: count(kind, share) for kind in self.units.kinds}
-        alone = [{kind: count(kind, share / 2)} for kind in self.units.kinds]
-        return [together, *alone] if len(together) > 1 else [together]
 
     def _without(self, kept: Kept, importance: Mapping[str, Tensor], counts: Mapping[PartKind, int]) -> Kept | None:
         """The kept units without the least important ones; None where too few would be left."""

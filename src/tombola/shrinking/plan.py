@@ -125,7 +125,12 @@ def plan(
         for group in wiring.groups
         if group.slices and not any((own.parameter, own.dim) in cut for own in group.slices)
     }
-    lost = {name: why for name, why in wiring.lost.items() if stays.get(name) and not within(name, idle)}
+    quiet = {name for part in silent for name in (*part.makes, part.takes)}
+    lost = {
+        name: why
+        for name, why in wiring.lost.items()
+        if stays.get(name) and name not in quiet and not within(name, idle)
+    }
     every = sum(dead[group.name].sum() * _size(group, parameters) for group in wiring.groups if group.slices)
     left = float(sum(stays[name] for name in lost) / every) if lost else 0.0
     uncut = tuple(
