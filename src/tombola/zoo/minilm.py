@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +85,8 @@ def pretrained(folder: Path | str, input_shape: Shape, classes: int, width: floa
         if torch.empty(0).is_meta:
             model = kind.from_config(config)
         else:
-            level = library.logging.get_verbosity()
-            library.logging.set_verbosity_error()  # that the classifier is new is said by this function's name
-            try:
+            with _quiet(library):
                 model = kind.from_pretrained(folder, config=config, local_files_only=True)
-            finally:
-                library.logging.set_verbosity(level)
     except TombolaError:
         raise
     except Exception as error:
@@ -116,3 +114,17 @@ def _check_length(name: str, input_shape: Shape, config: Any) -> None:
             f"the texts have {input_shape[0]} word pieces and {name} has {positions} positions; give --pieces "
             f"{positions} or less, by which longer texts are cut"
         )
+
+
+@contextmanager
+def _quiet(library: Any) -> Generator[None]:
+    """Without transformers' bars, and its warning that the classifier is new, as this module's functions say."""
+    level, bars = library.logging.get_verbosity(), library.utils.logging.is_progress_bar_enabled()
+    library.logging.set_verbosity_error()
+    library.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.logging.set_verbosity(level)
+        if bars:
+            library.utils.logging.enable_progress_bar()
