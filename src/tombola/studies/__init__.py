@@ -24,7 +24,15 @@ from tombola.studies.sections import Section
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
-from tombola.studies.tasks import RECIPES, TaskOptions, default_options, make_task, options_from, task_words
+from tombola.studies.tasks import (
+    RECIPES,
+    TaskOptions,
+    default_options,
+    make_task,
+    options_from,
+    recipe_for,
+    task_words,
+)
 from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
 from tombola.studies.work_order import TRACKERS, Tally, WorkOrder, tracker_named, work_as_told
@@ -94,6 +102,7 @@ __all__ = [
     "prepare",
     "prices",
     "progress_of",
+    "recipe_for",
     "remains",
     "remove",
     "rows_of",

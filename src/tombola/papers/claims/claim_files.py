@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from tombola.papers.claims.batch_sizes import BatchSizes
 from tombola.papers.claims.bounds import Bounds
+from tombola.papers.claims.carried_tickets import CarriedTickets
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Protocol
 from tombola.papers.claims.claim_outcome import Expectation, Relation
 from tombola.papers.claims.growing_data import Growing
@@ -22,8 +23,7 @@ from tombola.papers.claims.moved_tickets import MovedTickets
 from tombola.papers.claims.repelled_rounds import RepelledRounds
 from tombola.registry.registry import build
 from tombola.robust import Robustness
-from tombola.studies import RECIPES, TaskOptions
-from tombola.training import Recipe
+from tombola.studies import TaskOptions, recipe_for
 
 ORDER = (
     "lottery-ticket",
@@ -49,6 +49,10 @@ ORDER = (
     "worm-minilm",
     "worm-window",
     "worm-sweep",
+    "bert-good-and-bad",
+    "bert-imp",
+    "bert-transfer",
+    "earlybert",
     "layer-tickets",
     "layer-criterion",
     "layer-filters",
@@ -67,7 +71,8 @@ ORDER = (
 """The order in which claims are listed."""
 
 TAKEN = {
-    function.__name__: function for function in (BatchSizes, Bounds, Growing, MovedTickets, RepelledRounds, Spiral)
+    function.__name__: function
+    for function in (BatchSizes, Bounds, CarriedTickets, Growing, MovedTickets, RepelledRounds, Spiral)
 }
 """The functions that give a claim's figures where no arms are trained, by name."""
 
@@ -184,7 +189,7 @@ def _arm(
 
 def _task(data: str, recipe: Mapping[str, Any] = {}, **keys: Any) -> TaskOptions:
     """A task with the usual recipe of its data, changed where the file says so."""
-    return TaskOptions(data, recipe=replace(RECIPES.get(data, Recipe()), **recipe), **keys)
+    return TaskOptions(data, recipe=replace(recipe_for(data), **recipe), **keys)
 
 
 def _expectation(text: str) -> Expectation:
