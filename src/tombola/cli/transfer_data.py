@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from torch import Tensor
 
 from tombola.cli.compare import answer, written
 from tombola.cli.console import console, print_json, strict_line
@@ -20,7 +21,8 @@ from tombola.errors import TombolaError
 from tombola.files import held, write_atomically
 from tombola.studies import Study, TaskOptions, compare, make_task, options_from
 from tombola.tickets import Ticket
-from tombola.training import SupervisedTask
+from tombola.training import SupervisedTask, accuracy
+from tombola.zoo import bag_of_words
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def run(words: Sequence[str]) -> int:
     refuse_foreign(asked.out)
     own = {name: make_task(options.task) for name, options in parsed.items()}
     facts: dict[str, Any] = {}
+    words_alone: dict[str, float] = {}
     studies: dict[str, Study] = {}
     for data in dict.fromkeys(asked.to_data):
         there = {name: make_task(_there(options.task, data, asked, rest)) for name, options in parsed.items()}
@@ -76,14 +79,22 @@ def run(words: Sequence[str]) -> int:
         if asked.seeds:
             task = next(iter(there.values()))
             studies[data] = _tested(task, carried, asked, first.run, folder, words)
+            if is_text(task):
+                words_alone[data] = bag_of_words(dict(task.data))
     matrix = {data: {verdict.subject: _cell(verdict) for verdict in study.verdicts} for data, study in studies.items()}
     digests = [ticket.digest for ticket in tickets.values()]
-    told = {"transferred": digests[0], "tickets": digests, "carried": facts, "matrix": matrix}
+    told = {
+        "transferred": digests[0],
+        "tickets": digests,
+        "carried": facts,
+        "matrix": matrix,
+        "bag_of_words": words_alone,
+    }
     write_atomically(asked.out / "transfer.json", strict_line(told) + "\n")
     if first.run.json:
         print_json({**told, "studies": {data: answer(s, asked.out / _folder_of(data)) for data, s in studies.items()}})
     else:
-        _show(list(tickets), studies, asked)
+        _show(list(tickets), studies, words_alone, asked)
     return 0
 
 
@@ -146,7 +157,16 @@ def _cell(verdict: Any) -> dict[str, Any]:
     return {"metric": verdict.means["ticket"], "minus_dense": dense.mean, "wins": verdict.wins}
 
 
-def _show(names: Sequence[str], studies: Mapping[str, Study], asked: CarryOptions) -> None:
+def is_text(task: SupervisedTask) -> bool:
+    """Whether a task is to tell classes of texts apart, by accuracy."""
+    inputs, targets = task.data["train"] if isinstance(task.data["train"], tuple) else (None, None)
+    tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor)
+    return tensors and inputs.ndim == 2 and not inputs.is_floating_point() and task.metric is accuracy
+
+
+def _show(
+    names: Sequence[str], studies: Mapping[str, Study], words_alone: Mapping[str, float], asked: CarryOptions
+) -> None:
     terminal = console()
     if not studies:
         terminal.print(f"The tickets are in {asked.out}. Do they win there? Add --seeds 5.")
@@ -160,8 +180,15 @@ def _show(names: Sequence[str], studies: Mapping[str, Study], asked: CarryOption
         table.add_row(name, *cells)
     dense = [next(iter(study.verdicts)) for study in studies.values()]
     table.add_row("dense", *(own.measure.text(own.means["dense"]) for own in dense))
+    if words_alone:
+        table.add_row("bag of words", *(f"{100 * words_alone[d]:.2f} %" if d in words_alone else "" for d in studies))
     terminal.print(table)
+    for data, own in zip(studies, dense, strict=True):
+        if data in words_alone and own.means["dense"] <= words_alone[data]:
+            terminal.print(
+                f"On {data} the dense network is no better than a bag of words: its tickets say nothing of transformers."
+            )
     for data, study in studies.items():
-        for verdict in study.verdicts:
+        for verdict in study.verdicts if asked.controls else ():
             terminal.print(f"on {data}: {verdict.summary}")
         terminal.print(f"Report: {asked.out / _folder_of(data) / 'report.html'}")
