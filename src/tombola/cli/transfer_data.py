@@ -186,7 +186,7 @@ def _show(
     for data, own in zip(studies, dense, strict=True):
         if data in words_alone and own.means["dense"] <= words_alone[data]:
             terminal.print(
-                f"On {data} the dense network is no better than a bag of words: its tickets say nothing of transformers."
+                f"On {data} the dense network is no better than a bag of words: tickets say nothing of transformers."
             )
     for data, study in studies.items():
         for verdict in study.verdicts if asked.controls else ():
