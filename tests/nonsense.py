@@ -98,6 +98,23 @@ def segmenting() -> nn.Module:
     return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
 
 
+NORM, GENERATOR = nn.BatchNorm1d(12, affine=False), torch.Generator().manual_seed(0)
+
+
+def assigned() -> nn.Module:
+    """Begins with tensors that the last one trained."""
+    model = conv()
+    model.load_state_dict(ONE.state_dict(), assign=True)
+    return model
+
+
+def drawn() -> nn.Module:
+    """Draws on a random state that no seed reaches."""
+    model = conv()
+    nn.init.normal_(model[1].weight, generator=GENERATOR)
+    return model
+
+
 def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3))
 
@@ -130,6 +147,7 @@ EMPTY = (INPUTS[:0], CLASSES[:0])
 CASES: dict[str, Nonsense] = {
     # splits
     "empty training split": refused("'train' is empty", lambda: task(given=data(train=EMPTY))),
+    "empty validation split": works(lambda: task(given=data(validation=EMPTY))),
     "empty test split": refused("'test' is empty", lambda: task(given=data(test=EMPTY))),
     "loader of nothing": refused("'train' is empty", lambda: task(given=loaders([]) | {"train": []})),
     "one sample": refused("at least two", lambda: task(given=data(train=(INPUTS[:1], CLASSES[:1])))),
@@ -158,6 +176,19 @@ CASES: dict[str, Nonsense] = {
         lambda: task(
             lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(32, 3)), data(INPUTS.abs().floor())
         ),
+    ),
+    "inputs with a graph": works(lambda: task(given=data(INPUTS * torch.ones(8, requires_grad=True)))),
+    "inputs on the meta device": refused(
+        "on the device meta", lambda: task(given=data(train=(INPUTS.to("meta"), CLASSES)))
+    ),
+    "sparse inputs": refused("sparse, and no samples", lambda: task(given=data(train=(INPUTS.to_sparse(), CLASSES)))),
+    "nested inputs": refused(
+        "are nested tensors",
+        lambda: task(given=data(train=[(torch.nested.nested_tensor([*INPUTS[:2]], layout=torch.jagged), CLASSES[:2])])),
+    ),
+    "NaN in a later batch of the validation split": refused(
+        "'validation' is nan, and the inputs of its batch 4 hold nan at sample 2",
+        lambda: task(given=data(validation=DataLoader(TensorDataset(with_value(INPUTS, torch.nan, 50), CLASSES), 16))),
     ),
     # targets
     "a class too many": refused(
@@ -240,15 +271,25 @@ CASES: dict[str, Nonsense] = {
     "no parameters": refused("nothing in the network requires a gradient", lambda: task(lambda: nn.Flatten())),
     "only biases learn": works(lambda: task(lambda: frozen("1.bias", "8.bias"))),
     "only the head learns": works(lambda: task(lambda: frozen("8.weight", "8.bias"))),
-    "the same network each time": refused("the same parameter '1.weight' each time", lambda: task(lambda: ONE)),
+    "the same network each time": refused("the same '1.weight' each time", lambda: task(lambda: ONE)),
     "a shared backbone": refused(
-        "the same parameter '0.weight' each time",
+        "the same '0.weight' each time",
         lambda: task(lambda: nn.Sequential(BACKBONE, nn.ReLU(), nn.Linear(12, 3))),
     ),
+    "shared memory": refused("the same '1.weight' each time", lambda: task(assigned)),
+    "a shared batch norm": refused(
+        "the same '1.running_mean' each time",
+        lambda: task(lambda: nn.Sequential(nn.Linear(8, 12), NORM, nn.ReLU(), nn.Linear(12, 3))),
+    ),
+    "another network each time": refused("gives another '1.weight' the second time", lambda: task(drawn)),
+    "a network without values": refused("on the device meta", lambda: task(lambda: conv().to("meta"))),
     "bf16 weights": works(lambda: task(of_type(torch.bfloat16), data(INPUTS.bfloat16()))),
     "half weights": works(lambda: task(of_type(torch.float16), data(INPUTS.half()))),
     "double weights": works(lambda: task(of_type(torch.float64), data(INPUTS.double()))),
     "batches of one": refused("give a batch of at least two", lambda: task(normed, recipe=replace(RECIPE, batch=1))),
+    "a last batch of one": refused(
+        "drop_last=True", lambda: task(normed, loaders(TensorDataset(INPUTS[:33], CLASSES[:33])))
+    ),
     "outputs in a tuple": refused(
         "network's outputs are a tuple; give forward=", lambda: task(lambda: Wide(lambda o: (o, o)))
     ),

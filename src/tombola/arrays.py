@@ -57,7 +57,9 @@ def is_numbers(value: Any) -> bool:
 
 def _tensor_of(value: Any, double: bool | Callable[[], bool], labels: bool) -> Tensor:
     given = isinstance(value, Tensor)
-    tensor = value if given else _from_array(value)
+    # What comes from a graph, as features of another network: each backward pass would go through it again.
+    tensor = _from_array(value) if not given else value if value.is_leaf else value.detach()
+    tensor = tensor.clone() if tensor.is_inference() else tensor  # of which no graph can be made
     if tensor.dtype == torch.float64 and not (double() if callable(double) else double):
         return tensor.float()
     whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype in (torch.bool, torch.int64))

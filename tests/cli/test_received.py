@@ -508,3 +508,46 @@ def test_stored_values_of_another_kind_are_one_sentence(ticket, capsys, kind):
 def test_a_start_that_took_no_possible_time_is_one_sentence(ticket, capsys, spent):
     replace(ticket, start=tb.tickets.Values({"a": torch.ones(1)}, "1ep", spent)).save("t.safetensors")
     assert "epochs_spent" in refused(capsys, "check", "t.safetensors", "--out", "out")
+
+
+@pytest.mark.parametrize(
+    ("asked", "typed", "words"),
+    [
+        ({"recipe.compile": ""}, [], "starts a compiler here; type --recipe.compile or --recipe.no-compile"),
+        ({"recipe.epochs": "1000000"}, [], "type --recipe.epochs 1000000 if that is meant"),
+        ({"recipe.compile": ""}, ["--recipe.no-compile"], ""),
+        ({"recipe.epochs": "1000000"}, ["--recipe.epochs", "1"], ""),
+        ({"recipe.epochs": "2000"}, [], ""),
+    ],
+)
+def test_what_is_costly_is_typed_and_not_taken_from_a_file(asked, typed, words):
+    from tombola.studies import options_from
+
+    said = {"data": "digits", "model": "lenet-300-100", **asked}
+    if not words:
+        options_from(said, typed)
+        return
+    with pytest.raises(tb.TombolaError, match=words):
+        options_from(said, typed)
+    options_from(said, typed, trust=True) if "epochs" in words else None
+
+
+def test_a_ticket_asks_for_no_compiler_and_not_for_far_more_training_than_its_task(ticket, tmp_path):
+    from tombola.training import recipe_of
+
+    task = tb.testing.toy_task(epochs=1)
+    replace(ticket, recipe={"compile": True}).save(tmp_path / "t")
+    with pytest.raises(tb.TombolaError, match="'compile', which whoever trains it decides"):
+        tb.Ticket.load(tmp_path / "t")
+    with pytest.raises(tb.TombolaError, match="prescribes 1,000,000 epochs, and its task is learnt in 1"):
+        recipe_of(task, replace(ticket, recipe={"epochs": 10**6}))
+    late = tb.tickets.Values({}, "end", epochs_spent=1e6)
+    with pytest.raises(tb.TombolaError, match="starts after 1,000,000 epochs"):
+        recipe_of(task, replace(ticket, start=late))
+    assert recipe_of(task, replace(ticket, recipe={"epochs": 30})).epochs == 30
+
+
+@pytest.mark.parametrize("width", [1e4, 1e9, 1e300])
+def test_a_network_that_no_machine_holds_is_not_built(width):
+    with pytest.raises(tb.TombolaError, match="larger than this machine's memory"):
+        tb.zoo.model("lenet-300-100", (1, 8, 8), 10, width)

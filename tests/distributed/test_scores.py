@@ -156,16 +156,16 @@ def tickets(folder: str, wraps: list[str]) -> None:
 class Layer(nn.Module):
     """Attention with four heads, and hidden neurons."""
 
-    num_heads = 4
-
     def __init__(self) -> None:
         super().__init__()
+        self.num_heads = 4
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(8, 8) for _ in range(4))
         self.fc1, self.fc2 = nn.Linear(8, 11), nn.Linear(11, 8)
 
     def forward(self, x):
         q, k, v = (
-            project(x).unflatten(-1, (4, 2)).transpose(1, 2) for project in (self.q_proj, self.k_proj, self.v_proj)
+            project(x).unflatten(-1, (self.num_heads, 2)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         x = x + self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.fc2(self.fc1(x).relu())

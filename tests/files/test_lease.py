@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from tombola.errors import FileError
@@ -25,6 +27,12 @@ with held(sys.argv[1]):
 """
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Who seems silent is watched for a moment, and not for seconds."""
+    monkeypatch.setattr(lease, "NEXT", 0.05)
+
+
 @pytest.fixture
 def other(tmp_path):
     """Another process that holds the folder."""
@@ -37,7 +45,7 @@ def other(tmp_path):
 
 def leave_a_sign(folder, **said):
     """A holder's file as another process might have left it."""
-    content = {"host": HOST, "process": os.getpid(), "started": 0.0, "token": "x"} | said
+    content = {"host": HOST, "process": os.getpid(), "after_boot": 0.0, "token": "x"} | said
     (folder / ".holder-4").write_text(json.dumps(content))
     return folder / ".holder-4"
 
@@ -97,6 +105,18 @@ def test_a_paused_process_is_followed_and_then_writes_nothing(tmp_path, other, m
     other.send_signal(signal.SIGCONT)
 
 
+def test_who_lives_keeps_it_when_the_clock_is_set(tmp_path, other, monkeypatch):
+    """The start of a process counts from the machine's, and one that seems silent has the time to give a sign."""
+    monkeypatch.setattr(psutil, "boot_time", lambda own=psutil.boot_time: own() + 7200.0)
+    create = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda own: create(own) + 7200.0)
+    os.utime(tmp_path / ".holder-1", (time.time() - 7200,) * 2)
+    monkeypatch.setattr(lease, "NEXT", 0.4)
+    threading.Timer(0.1, os.utime, [tmp_path / ".holder-1"]).start()
+    with pytest.raises(FileError, match="in use"), held(tmp_path):
+        pass
+
+
 def test_who_was_followed_sees_it_before_the_next_write(tmp_path):
     with held(tmp_path) as first:
         os.utime(first.path, (0, 0))
@@ -109,7 +129,7 @@ def test_who_was_followed_sees_it_before_the_next_write(tmp_path):
 
 
 def test_a_number_that_another_process_got_since_is_not_the_holder(tmp_path):
-    leave_a_sign(tmp_path, started=1.0)
+    leave_a_sign(tmp_path, after_boot=1.0)
     assert is_alive(os.getpid())
     with held(tmp_path) as taken:
         assert taken.number == 5
@@ -124,7 +144,9 @@ def test_a_holder_on_another_host_is_waited_for_until_it_is_silent(tmp_path):
         assert taken.number == 5
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"host": 3, "process": [], "started": {}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"host": 3, "process": [], "after_boot": {}}', "[" * 100_000]
+)
 def test_a_sign_that_says_nothing_counts_until_it_is_silent(tmp_path, content):
     sign = leave_a_sign(tmp_path)
     sign.write_text(content)

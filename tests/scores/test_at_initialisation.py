@@ -301,3 +301,24 @@ def test_scores_that_are_nan_name_their_layer():
     scores = tb.scores.snip(small(), [BATCH], lambda outputs, targets: outputs.sum() * torch.nan)
     with pytest.raises(TombolaError, match=r"the scores of '0.weight' contain NaN; check the loss and the data"):
         tb.select(scores, 0.5)
+
+
+class InADict(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = small()
+
+    def forward(self, inputs):
+        return {"logits": self.body(inputs), "count": torch.tensor(len(inputs))}
+
+
+def test_grasp_cools_outputs_that_lie_in_an_object():
+    expected = tb.scores.grasp(small(), [BATCH], F.cross_entropy)
+    scores = tb.scores.grasp(InADict(), [BATCH], lambda outputs, targets: F.cross_entropy(outputs["logits"], targets))
+    assert all(torch.equal(scores[f"body.{name}"], own) for name, own in expected.items())
+
+
+@pytest.mark.parametrize("score", [tb.scores.magnitude, tb.scores.snip, tb.scores.random])
+def test_a_network_without_values_is_refused(score):
+    with pytest.raises(TombolaError, match=r"on the device meta, .* to_empty\(device=…\)"):
+        score(small().to("meta"), [BATCH], F.cross_entropy)

@@ -15,7 +15,7 @@ from tombola.methods.greedy_search import Goal
 from tombola.methods.saturation_curve import CurvePoint, saturation
 from tombola.registry import lower_is_better
 from tombola.shrinking.recalibration import AccuracyWarning, warn_of_fall
-from tombola.studies import DirectionWarning
+from tombola.studies import DirectionWarning, sanity
 from tombola.studies.measures import check_direction, measure_of
 from tombola.testing import toy_task
 
@@ -81,6 +81,14 @@ def test_a_guess_is_said_and_nothing_else_is(recwarn):
         check_direction(replace(toy_task(), metric=named("quality")), None)
     with pytest.raises(tb.TombolaError, match="the measure is 'low'; give 'lower', 'higher' or a Measure"):
         check_direction(toy_task(), "low")  # ty: ignore[invalid-argument-type]
+
+
+def test_sanity_checks_go_by_it():
+    task = replace(toy_task(epochs=1), metric=named("quality"))
+    (checked,) = sanity(task, [tb.method("random", density=0.5)], checks=["shuffle"], seeds=2, measure="lower").sanity
+    (shuffle,) = checked.checks
+    assert shuffle.comparison is not None
+    assert shuffle.comparison.measure.lower
 
 
 def test_searches_and_cuts_go_by_it_too():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import csv
+import errno
+import io
 import json
+import os
 import sys
 import threading
 import time
@@ -285,6 +289,45 @@ def _looked(order: WorkOrder):
     agenda = order.agenda()
     agenda.pieces()
     return agenda
+
+
+def test_a_finished_study_is_told_on_a_disk_that_can_only_be_read(here, capsys, without_pictures):
+    (here / "small.toml").write_text(FILE)
+    assert main(["study", "small.toml", "--out", "study"]) == 0
+    told = capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in (here / "study").rglob("*")}
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in [
+            (io, "open"),
+            (builtins, "open"),
+            (os, "open"),
+            *((os, name) for name in ("unlink", "mkdir", "utime", "link")),
+        ]:
+            patch.setattr(module, name, _read_only(getattr(module, name), here / "study"))
+        for words in (["study", "study"], ["study", "small.toml", "--out", "study"], ["report", "study"]):
+            assert main(words) == 2
+            said = capsys.readouterr()
+            assert "Read-only file system" in said.err
+            assert said.out.split("Runs:")[0].strip() in told.replace("Report: study/report.html\n", "")
+        assert main(["report", "study", "--out", "elsewhere"]) == 0
+        assert main(["results", "study", "--json"]) == 0
+    assert (here / "elsewhere" / "report.html").exists()
+    assert {path: path.stat().st_mtime_ns for path in (here / "study").rglob("*")} == before
+
+
+def _read_only(call, folder: Path):
+    """A function that changes files, or may, as it is where a folder's disk can only be read."""
+
+    def refusing(path, *rest, **named):
+        how = rest[0] if rest else named.get("mode", "r")
+        in_words = isinstance(how, str)
+        reads = how.startswith("r") if in_words else call.__name__ == "open" and not how & (os.O_WRONLY | os.O_CREAT)
+        if not reads and isinstance(path, str | Path) and Path(path).absolute().is_relative_to(folder):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return call(path, *rest, **named)
+
+    return refusing
 
 
 def test_clean_says_first_what_it_would_remove_and_leaves_what_is_not_ours(here, capsys):

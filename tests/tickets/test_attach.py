@@ -16,7 +16,9 @@ from torch import nn, optim
 
 from tombola import Mask, Ticket, TombolaError, attach
 from tombola.structure import prunable
-from tombola.tickets import AttachWarning, Seed, parameters_of
+from tombola.tickets import AttachWarning, Seed, attachment, parameters_of
+from tombola.tickets.kept_words import zero
+from tombola.tickets.step_guard import EVERY
 
 OPTIMIZERS = {
     "sgd": partial(optim.SGD, lr=0.1),
@@ -101,6 +103,78 @@ def test_dead_stays_dead(make, when):
             assert_dead(mask, model, optimizer)
         for name in mask:
             assert (model.get_parameter(name).detach() != before[name])[mask[name]].any()
+
+
+KEEPING = {
+    "sgd": partial(optim.SGD, momentum=0.9, weight_decay=0.1, nesterov=True),
+    "sgd alone": optim.SGD,
+    "fused sgd": partial(optim.SGD, momentum=0.9, dampening=0.1, weight_decay=0.1, fused=True),
+    "foreach sgd": partial(optim.SGD, momentum=0.9, weight_decay=0.1, foreach=True),
+    "adam": partial(optim.Adam, weight_decay=0.1, amsgrad=True),
+    "fused adam": partial(optim.Adam, weight_decay=0.1, fused=True),
+    "foreach adam": partial(optim.Adam, weight_decay=0.1, foreach=True),
+    "adamw": optim.AdamW,
+    "fused adamw": partial(optim.AdamW, fused=True, amsgrad=True),
+    "nadam": partial(optim.NAdam, weight_decay=0.1, decoupled_weight_decay=True),
+    "radam": partial(optim.RAdam, weight_decay=0.1),
+    "rmsprop": partial(optim.RMSprop, momentum=0.9, centered=True, weight_decay=0.1),
+    "adagrad": partial(optim.Adagrad, initial_accumulator_value=0.1, weight_decay=0.1, lr_decay=0.1),
+    "fused adagrad": partial(optim.Adagrad, fused=True),
+    "adadelta": partial(optim.Adadelta, weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize("make", KEEPING.values(), ids=KEEPING)
+def test_optimizers_that_keep_zeros_are_spared_a_pass_and_dead_stays_dead(make, monkeypatch):
+    """Law 3 by the gradient's mask alone, over more steps than lie between two looks."""
+    passes = []
+    monkeypatch.setattr(attachment, "zero", lambda pairs: passes.append(len(pairs)) or zero(pairs))
+    model = make_net()
+    optimizer, mask = make(model.parameters(), lr=0.01), mask_of(model)
+    with attach(mask, model, optimizer):
+        for seed in range(70):
+            optimizer.zero_grad()
+            loss_of(model, seed).backward()
+            optimizer.step()
+        assert_dead(mask, model, optimizer)
+    assert len(passes) == 1 + 1 + 1  # when it is attached, after the first step, and at the look
+
+
+def test_what_moves_dead_weights_is_seen_at_once_or_at_the_next_look():
+    model = make_net()
+    optimizer, mask = optim.SGD(model.parameters(), lr=0.1, momentum=0.9), mask_of(model)
+    weight, dense = model.get_parameter("0.weight"), copy.deepcopy(model.state_dict())
+    adding = torch.no_grad()(lambda tensor: tensor.add_(1.0))
+
+    def step(change=lambda: None) -> None:
+        optimizer.zero_grad()
+        loss_of(model).backward()
+        change()
+        optimizer.step()
+
+    def many() -> None:
+        for _ in range(EVERY):
+            step()
+
+    with attach(mask, model, optimizer):
+        step()
+        for before_backward in (lambda: adding(weight), lambda: model.load_state_dict(dense)):
+            before_backward()
+            step()
+            assert_dead(mask, model, optimizer)
+        for after_backward in (
+            lambda: adding(weight),
+            lambda: adding(weight.grad),
+            lambda: setattr(weight, "grad", torch.ones_like(weight)),
+            lambda: nn.utils.clip_grad_norm_(model.parameters(), math.nan),
+        ):
+            step(after_backward)
+            assert_dead(mask, model, optimizer)
+        step()
+        weight.data.add_(1.0)
+        with pytest.warns(AttachWarning, match=r"dead weights of '0.weight' were not zero any more"):
+            many()
+        assert_dead(mask, model, optimizer)
 
 
 def test_dead_stays_dead_in_lbfgs_with_its_closure():
@@ -697,3 +771,26 @@ def test_factored_optimizer_state_is_left_and_said_so(when):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         optimizer.step()
+
+
+def test_dead_weights_that_something_else_moved_are_told_at_the_end():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    mask, optimizer = mask_of(model), torch.optim.SGD(model.parameters(), 0.1)
+    dense = copy.deepcopy(model.state_dict())
+    told = "dead weights of 'weight' are not zero as the mask is detached"
+    with pytest.warns(AttachWarning, match=told), attach(mask, model, optimizer):
+        model.load_state_dict(dense)
+    with attach(mask, model, optimizer):
+        model.load_state_dict(dense)
+        model(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+    with attach(mask, model, optimizer, dead="frozen"):
+        pass
+
+
+def test_weights_of_inference_mode_are_refused():
+    with torch.inference_mode():
+        model = nn.Linear(4, 3)
+    with pytest.raises(TombolaError, match="'weight' was made in inference mode"):
+        attach(Mask.of({"weight": torch.ones(3, 4) > 0}), model)

@@ -21,7 +21,8 @@ from torch.optim.swa_utils import AveragedModel
 
 import tombola as tb
 from tombola import Mask, Ticket, TombolaError, attach
-from tombola.shrinking import timings
+from tombola.shrinking import sparse_copy
+from tombola.sparse_inference import trial
 from tombola.structure import PartUnits, prunable, residual_blocks
 from tombola.structure.declared_parts import query_key_weights
 from tombola.testing.toys import toy_task
@@ -189,17 +190,18 @@ def test_a_wrapped_network_shrinks_as_the_plain_one_or_says_why_not(wrap):
 def test_linear_layers_of_a_wrapped_network_run_sparse(wrap, monkeypatch):
     model = wrap(make())
     mask = Mask.of({"6.weight": torch.eye(3, 4) > 0})
-    assert [own.layer for own in timings(model, mask, batch=8)] == ["6"]
-    monkeypatch.setattr(tb.shrinking.LayerTiming, "best", "scipy")
-    sparse = tb.shrinking.sparse(model, mask, batch=8)
-    assert isinstance(modules_of(sparse)["6"], tb.shrinking.SparseLinear)
+    monkeypatch.setattr(trial, "MIN_GAIN", 0)
+    found = sparse_copy(model, mask, batch=8)
+    sparse = found.network
+    assert [own.layer for own in found.timings] == ["6"]
+    assert isinstance(modules_of(sparse)["6"], tb.shrinking.SparseProgram)
     attach(mask, model).detach()
     with torch.no_grad():
         assert torch.allclose(sparse(IMAGES), model.eval()(IMAGES), atol=1e-5)
 
 
 def test_a_compiled_linear_layer_runs_sparse(monkeypatch):
-    monkeypatch.setattr(tb.shrinking.LayerTiming, "best", "scipy")
+    monkeypatch.setattr(trial, "MIN_GAIN", 0)
     model, mask = nn.Linear(4, 3), Mask.of({"weight": torch.eye(3, 4) > 0})
     for wrapped in (compiled(model), nn.DataParallel(model), nn.Sequential(compiled(model))):
         own = mask if len(names_of(wrapped)) == 2 and "weight" in parameters_of(wrapped) else None

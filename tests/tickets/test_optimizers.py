@@ -178,6 +178,16 @@ def test_a_wrapper_keeps_its_closure_its_result_and_what_was_put_around_its_step
     assert scheduler.get_last_lr() == [0.05]
 
 
+def test_a_scheduler_from_before_is_not_told_that_its_optimizer_was_exchanged():
+    net = make_net()
+    given = Lookahead(sgd(net.parameters()))
+    scheduler = optim.lr_scheduler.StepLR(given, 1, 0.5)
+    with attach(mask_of(net), net, given), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(net, given)
+        scheduler.step()
+
+
 def test_a_copy_of_a_wrapper_steps_itself():
     net = make_net()
     given = Own(sgd(net.parameters()))

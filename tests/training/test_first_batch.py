@@ -11,11 +11,20 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
-from nonsense import CASES, CLASSES, INPUTS, MAPS, Nonsense, UsersError, conv, data, mlp, task
+from nonsense import CASES, CLASSES, EMPTY, INPUTS, MAPS, Nonsense, UsersError, conv, data, mlp, task
 from tombola.cli import main
 from tombola.registry import LOSSES, METHODS, METRICS
 from tombola.testing import toy_task
-from tombola.training import CrossEntropy, MeanIoU, NextToken, TaskWrapper, check_first_batch, identity
+from tombola.training import (
+    CrossEntropy,
+    MeanIoU,
+    MeasureWarning,
+    NextToken,
+    StateWarning,
+    TaskWrapper,
+    check_first_batch,
+    identity,
+)
 
 ALL_METHODS = ("snip", "imp", "synflow", "edge-popup", "gem-miner", "early-bird", "rigl", "greedy")
 
@@ -43,6 +52,8 @@ def test_nonsense_is_refused_in_a_sentence_and_the_users_errors_are_passed_on(na
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")  # one epoch is short
+@pytest.mark.filterwarnings("ignore::tombola.tickets.TieWarning")  # bf16 has few numbers
 @pytest.mark.parametrize("method", ALL_METHODS)
 @pytest.mark.parametrize("name", CASES)
 def test_nonsense_comes_to_the_same_with_every_method(name, method):
@@ -140,8 +151,133 @@ def test_what_a_network_or_loss_can_do_with_is_not_refused():
     )
 
 
+class Counting:
+    """A loss that grows with each call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, outputs, targets):
+        self.calls += 1
+        return F.cross_entropy(outputs, targets) * (1 + 0.1 * self.calls)
+
+
+class Remembering(nn.Module):
+    """A network that keeps a state in no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.state = conv(), 0.0
+
+    def forward(self, inputs):
+        self.state = self.body(inputs).detach().mean(0) + self.state
+        return self.body(inputs) + self.state
+
+
+class Warming(nn.Module):
+    """A network that counts its training steps in no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.steps = conv(), 0
+
+    def forward(self, inputs):
+        self.steps += self.training
+        return self.body(inputs) * (0.1 + self.steps)
+
+
+class Unregistered(nn.Module):
+    """A network with a weight that it does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.weight = conv(), torch.ones(8, requires_grad=True)
+
+    def forward(self, inputs):
+        return self.body(inputs * self.weight)
+
+
+class Normalising(nn.Module):
+    """A network that changes its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = conv()
+
+    def forward(self, inputs):
+        return self.body(inputs.sub_(1.0))
+
+
+def delayed():
+    """A loss that does the same at first, and counts."""
+    calls = []
+
+    def loss(outputs, targets):
+        calls.append(1)
+        return F.cross_entropy(outputs, targets) * (1 + len(calls) // 100)
+
+    return loss
+
+
+CENTRES = nn.Parameter(torch.zeros(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("says", "make"),
+    [
+        ("the loss changes as it is called", lambda: task(loss=Counting())),
+        ("the loss changes as it is called", lambda: task(loss=delayed())),
+        ("the metric changes as it is called", lambda: task(metric=Counting())),
+        ("the network gives something else", lambda: task(Remembering)),
+        ("the network gives something else", lambda: task(Warming)),
+        (r"a tensor of shape \(8,\) that requires a gradient", lambda: task(Unregistered)),
+        ("the network gives something else", lambda: task(Normalising, data(INPUTS.clone()))),
+        (
+            r"a tensor of shape \(3, 3\) that requires a gradient and is none of the network's",
+            lambda: task(loss=lambda o, t: F.cross_entropy(o, t) + (o - CENTRES[t]).square().mean()),
+        ),
+    ],
+)
+def test_what_lasts_from_call_to_call_in_no_network_is_told(says, make):
+    with pytest.warns(StateWarning, match=says):
+        check_first_batch(make())
+
+
+def test_a_teacher_that_only_looks_is_not_told_of():
+    teacher = conv().eval()
+
+    def loss(outputs, targets):
+        with torch.no_grad():
+            aims = teacher(INPUTS[: len(targets)])
+        return F.cross_entropy(outputs, targets) + F.mse_loss(outputs, aims)
+
+    check_first_batch(task(loss=loss))
+
+
+def test_a_metric_of_targets_that_are_all_alike_is_told():
+    alike = torch.ones(60, 1)
+    with pytest.warns(MeasureWarning, match="the metric of the split 'test' is nan"):
+        tb.train(task(lambda: mlp(1), data(validation=EMPTY, targets=alike), loss="mse"))
+
+
 def targets_of(targets):
     return lambda: mlp(targets.shape[1])
+
+
+def test_a_network_may_give_more_in_training_than_its_metric_takes():
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = conv()
+
+        def forward(self, inputs):
+            outputs = self.body(inputs)
+            return (outputs, outputs) if self.training else outputs
+
+    def loss(outputs, targets):
+        return F.cross_entropy(outputs[0] if isinstance(outputs, tuple) else outputs, targets)
+
+    check_first_batch(task(Auxiliary, loss=loss))
 
 
 def test_a_network_that_is_detached_in_evaluation_alone_is_trained():

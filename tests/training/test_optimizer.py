@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, optim
@@ -81,6 +83,28 @@ def test_every_optimizer_of_torch_keeps_dead_weights_dead_and_goes_on_after_a_ki
     start = task.build(0).state_dict()
     assert all((values[key] != start[key]).any() for key in start)
     assert all(math.isfinite(row["train_loss"]) for row in rows)
+
+
+class Noisy(optim.SGD):
+    """Keeps a count and random generators that its `state_dict` leaves out."""
+
+    def __init__(self, parameters) -> None:
+        super().__init__(parameters, lr=0.05, momentum=0.9)
+        self.count, self.held = 0, torch.zeros(1)
+        self.noise, self.python, self.numpy = torch.Generator(), random.Random(1), np.random.default_rng(1)
+
+    def step(self, closure=None):
+        self.count, self.held = self.count + 1, self.held + 1
+        size = 0.1 * self.numpy.random() * self.python.random() / (self.count + float(self.held))
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad.add_(torch.randn(parameter.shape, generator=self.noise), alpha=size)
+        return super().step(closure)
+
+
+def test_what_an_own_optimizer_keeps_outside_its_state_dict_goes_on_after_a_kill(tmp_path):
+    task = task_of(optimizer=lambda model: Noisy(model.parameters()), epochs=3)
+    assert_resumed_and_dead(task, tmp_path, kill=8)
 
 
 SCHEDULERS = {

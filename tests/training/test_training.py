@@ -496,3 +496,22 @@ def test_a_compiled_network_trains_like_the_plain_one():
     assert tb.train(compiled, ticket).history[-1]["train_loss"] == pytest.approx(
         tb.train(task, ticket).history[-1]["train_loss"], rel=1e-3
     )
+
+
+def test_rounds_whose_dead_weights_move_are_told():
+    model = nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    rounds = tb.Iterative(density=0.5, count=1).rounds(model)
+    for _ in range(2):
+        next(rounds)
+        model(torch.ones(2, 8)).square().sum().backward()
+        optimizer.step()
+    with pytest.warns(tb.methods.SearchWarning, match="dead weights of 'weight' moved in round 1"):
+        next(rounds, None)
+
+
+def test_a_training_has_gradients_where_the_caller_has_none():
+    task = toy_task(epochs=1)
+    with torch.no_grad():
+        result = tb.train(task)
+    assert result.loss == tb.train(task).loss

@@ -8,11 +8,12 @@ import io
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 
 from tombola.errors import TombolaError, unknown
-from tombola.files.shown_text import printable_text
+from tombola.files.shown_text import harmless, printable_text
 
 GROUPS = {
     "Start here": {
@@ -76,6 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _say("tombola: not enough memory here; type a smaller --width or --recipe.batch, or use a larger machine")
         status = 2
+    except OSError as error:
+        if error.filename is None or not _is_own(error):
+            raise
+        _say(
+            f"tombola: cannot use {error.filename}: {error.strerror}; let it be read and written, or give another path"
+        )
+        status = 2
     except KeyboardInterrupt as stop:
         _say("\ntombola: stopped; run the same command again and it goes on where it was")
         status = 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
@@ -86,6 +94,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutputError as error:
         return _output_ended(error)
     return status
+
+
+def _is_own(error: OSError) -> bool:
+    """Whether Tombola's own code met an error of a file, and not the user's code, whose traceback shows where."""
+    library, own = os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(__file__))
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    others = [file for file in files if file.startswith(own) or not file.startswith(library) or "site-packages" in file]
+    return bool(others) and others[-1].startswith(own)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -113,6 +129,9 @@ def _prepare_process() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # `nohup` ignores HUP; so do we.
             signal.signal(number, stop)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed, and what is opened next would take its number
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding, terminal = sys.stdout.encoding, sys.stdout.isatty()
         sys.stdout = Output(sys.stdout.detach(), encoding, "replace", line_buffering=terminal)
@@ -137,12 +156,12 @@ class OutputError(Exception):
 
 
 class Output(io.TextIOWrapper):
-    """Standard output whose errors are told from those of files."""
+    """Standard output whose errors are told from those of files, and on which no name controls the terminal."""
 
     def write(self, text: str, /) -> int:
         """Write a text."""
         try:
-            return super().write(text)
+            return super().write(harmless(text))
         except OSError as error:
             raise OutputError from error
 

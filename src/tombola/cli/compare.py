@@ -136,11 +136,14 @@ def publish(
     Returns:
         The exit status.
     """
-    study, page = written(study, out, title, command, labels)
-    if as_json:
-        print_json({**more, **answer(study, page)})
-    else:
-        show(study, page)
+    page = None
+    try:
+        study, page = written(study, out, title, command, labels)
+    finally:  # what was measured is told, also where no report can be written
+        if as_json:
+            print_json({**more, **answer(study, page)})
+        else:
+            show(study, page)
     return 0
 
 
@@ -162,12 +165,12 @@ def written(study: Study, out: Path, title: str, command: str, labels: dict[str,
     return study, page
 
 
-def answer(study: Study, page: Path) -> dict[str, Any]:
-    """What programs are told of a study."""
+def answer(study: Study, page: Path | None) -> dict[str, Any]:
+    """What programs are told of a study, whose page may not have been written."""
     gathered = GatheredArms.of(study.results, study.verdicts, study.sanity, study.rankings)
     robustness = robustness_rows(gathered)
     told = {
-        "report": str(page),
+        "report": str(page) if page else None,
         "runs": len(study.results),
         "verdicts": verdicts_json(study),
         "savings": [asdict(savings) for savings in gathered.saved],
@@ -178,8 +181,8 @@ def answer(study: Study, page: Path) -> dict[str, Any]:
     return told | ({"sanity": [sanity.to_json() for sanity in study.sanity]} if study.sanity else {})
 
 
-def show(study: Study, page: Path) -> None:
-    """Print a study's tables and verdicts."""
+def show(study: Study, page: Path | None) -> None:
+    """Print a study's tables and verdicts, and where its page is if there is one."""
     gathered = GatheredArms.of(study.results, study.verdicts, study.sanity, study.rankings)
     robustness = robustness_rows(gathered)
     terminal = console()
@@ -201,4 +204,5 @@ def show(study: Study, page: Path) -> None:
         terminal.print(sanity_table(gathered))
         for sanity in study.sanity:
             terminal.print(f"{sanity.summary}.")
-    terminal.print(f"\nReport: {page}")
+    if page:
+        terminal.print(f"\nReport: {page}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tombola.errors import FileError
+from tombola.files import content_of
 from tombola.report.prose import number
 from tombola.studies import Engine, Processes, Serial, Store, Study
 from tombola.training import Meter, bars, chosen_device
@@ -100,7 +101,7 @@ def refuse_foreign(root: Path) -> None:
 
 
 def _holds(path: Path, mark: bytes) -> bool:
-    return path.is_file() and mark in path.read_bytes()
+    return path.is_file() and mark in content_of(path)
 
 
 def _begins(path: Path, starts: tuple[bytes, ...]) -> bool:

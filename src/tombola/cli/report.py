@@ -20,6 +20,8 @@ class ReportOptions:
 
     folder: tyro.conf.Positional[Path]
     """folder that demo, check, compare, sanity, robustness or sparsest METHOD wrote (their --out)"""
+    out: Path | None = None
+    """folder of the page; FOLDER itself if not given"""
     json: bool = False
     """print one line of JSON and nothing else, for programs"""
     device: str = "auto"
@@ -30,5 +32,6 @@ def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
     options = tyro.cli(ReportOptions, args=words, prog="tombola report", description=prose(ReportOptions.__doc__))
     study = Study.load(options.folder)
-    refuse_foreign(options.folder)
-    return publish(study, options.folder, study.title, study.command, dict(study.task), options.json)
+    out = options.out or options.folder
+    refuse_foreign(out)
+    return publish(study, out, study.title, study.command, dict(study.task), options.json)

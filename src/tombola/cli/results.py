@@ -29,6 +29,8 @@ RELATIONS = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""How a formula begins, in wide letters too."""
 CONDITION = re.compile(r"([\w.-]+)\s*(<=|>=|!=|=|<|>)\s*(.*)", re.DOTALL)
 
 
@@ -123,7 +125,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
+        writer.writerow({key: _no_formula(key) for key in rows[0]})
         writer.writerows([{key: _no_formula(value) for key, value in row.items()} for row in rows])
     return text.getvalue()
 
@@ -161,7 +163,7 @@ def _holds(value: Any, relation: str, typed: str) -> bool:
 
 
 def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(FORMULA) else value
 
 
 def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -40,6 +40,8 @@ class SanityOptions:
     margin: float | None = None
     """difference in the metric that is too small to matter, in its own unit; if not given, 0.005 of a share such as
     accuracy (half a point), and for other metrics the spread of the dense network's over its seeds"""
+    better: Literal["", "lower", "higher"] = ""
+    """which values of the task's metric are better; if not given, of a metric of yours what its name says"""
     out: Path = Path("runs/sanity")
     """folder of the runs and the report"""
 
@@ -61,7 +63,15 @@ def run(words: Sequence[str]) -> int:
     checks, task = options.checks, make_task(options.task)
     methods = [sized for method in presets for sized in at_sizes(method, checks.densities, checks.remove)]
     with engine(options.run, checks.out) as runner:
-        study = sanity(task, methods, checks=checks.checks, seeds=checks.seeds, margin=checks.margin, engine=runner)
+        study = sanity(
+            task,
+            methods,
+            checks=checks.checks,
+            seeds=checks.seeds,
+            margin=checks.margin,
+            measure=checks.better or None,
+            engine=runner,
+        )
     title = f"What do {', '.join(names)} look at on {options.task.data}?"
     command = shlex.join(["tombola", "sanity", *words])
     return publish(study, checks.out, title, command, dict(task.labels), options.run.json)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from tombola.cli.console import console, print_json
@@ -15,11 +16,27 @@ from tombola.cli.output import RunOptions, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, options_of, ticket_at
 from tombola.files import held, remove_empty
-from tombola.scores import Batch
-from tombola.shrinking import NETWORK, WEIGHTS, Plan, check_place, save_small, smaller, to_onnx, warn_if_whole
+from tombola.nested import samples_in
+from tombola.scores import Batch, Inputs
+from tombola.shrinking import (
+    NETWORK,
+    WEIGHTS,
+    Plan,
+    SparseProgram,
+    check_place,
+    save_small,
+    save_sparse,
+    smaller,
+    sparse_copy,
+    to_onnx,
+    warn_if_whole,
+)
 from tombola.studies import RunSpec, Serial, default_options, make_task
 from tombola.studies.spec import digest
+from tombola.tickets import Mask
 from tombola.training import Run, SampleFlops, Task, bars, chosen_device, first_of, pick, remove_stages, train
+
+SPARSE = "network.sparse.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,8 +51,11 @@ class ShrinkOptions:
     """folder of the network, and of the checkpoints from which an interrupted command continues"""
     seed: int = 0
     """seed of the training's data order"""
-    to: Literal["", "onnx"] = ""
-    """onnx: write the network for ONNX Runtime too, checked against PyTorch (pip install 'tombola[export]')"""
+    to: Literal["", "onnx", "sparse"] = ""
+    """onnx: write the network for ONNX Runtime too, checked against PyTorch (pip install 'tombola[export]'); sparse:
+    write one that multiplies with its kept weights alone, if it is faster so on this processor"""
+    batch: int = 64
+    """with --to sparse, the number of samples in a call for which it is measured"""
 
 
 def run(words: Sequence[str]) -> int:
@@ -55,7 +75,7 @@ def run(words: Sequence[str]) -> int:
     assert ticket is not None  # With --help, `parse` has ended the command.
     shrink, task = options.shrink, make_task(options.task)
     device, meter = chosen_device(options.run.device), options.run.meter
-    check_place(shrink.out, *(["network.onnx"] if shrink.to == "onnx" else []))
+    check_place(shrink.out, *({"onnx": ["network.onnx"], "sparse": [SPARSE]}.get(shrink.to, [])))
     with bars(not options.run.json) as progress, held(shrink.out) as lease:
         whole = Run(shrink.seed, shrink.out, device, progress, meter=meter, lease=lease)
         # A part named by all that decides it, so that nothing goes on from the stages of another training.
@@ -80,6 +100,8 @@ def run(words: Sequence[str]) -> int:
         if shrink.to == "onnx":
             path = shrink.out / "network.onnx"
             answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, pick(batch[0], slice(8)), path)}
+        if shrink.to == "sparse":
+            answer |= _sparse(small, plan.mask, pick(batch[0], slice(shrink.batch)), shrink.out / SPARSE)
         stages = shrink.out / "stages"
         for part in stages.glob("shrink-*"):  # the checkpoints of other settings too
             remove_stages(part)
@@ -89,6 +111,16 @@ def run(words: Sequence[str]) -> int:
         return 0
     _show(answer)
     return 0
+
+
+def _sparse(small: nn.Module, mask: Mask, example: Inputs, path: Path) -> dict[str, Any]:
+    """Write the network as one that runs sparse, if it is faster so; what programs are told of it."""
+    found = sparse_copy(small, mask, example)
+    is_whole = isinstance(found.network, SparseProgram)  # else the network's own class is needed beside it
+    if is_whole:
+        save_sparse(found.network, path)
+    told = {"sparse": str(path) if is_whole else None, "samples": samples_in(example)}
+    return told | {"layers": [asdict(timing) for timing in found.timings], "seconds": dict(found.seconds)}
 
 
 def _size(task: Task, network: nn.Module, batch: Batch) -> dict[str, float]:
@@ -118,6 +150,32 @@ def _show(answer: dict[str, Any]) -> None:
         )
     if "onnx" in answer:
         terminal.print(f"For ONNX Runtime: {answer['onnx']} (differs from PyTorch by {answer['onnx_gap']:.0e})")
+    if "sparse" in answer:
+        _show_sparse(answer)
     terminal.print(
         f"Written: {answer['weights']} and {answer['network']}; tb.load_small(folder, model) builds it again."
     )
+
+
+def _show_sparse(answer: dict[str, Any]) -> None:
+    table = Table("layer", "density", "dense", "sparse", "runs")
+    for layer in answer["layers"]:
+        seconds = [_in_time(layer["seconds"][how]) if layer["seconds"] else "–" for how in ("dense", "sparse")]
+        table.add_row(Text(layer["layer"]), f"{layer['density']:.1%}", *seconds, Text(layer["why"] or "sparse"))
+    console().print(table)
+    seconds, samples = answer["seconds"], answer["samples"]
+    gain = seconds["dense"] / seconds["sparse"] if seconds else 1
+    if answer["sparse"]:
+        console().print(f"Sparse, it is {gain:.1f} × as fast as dense with {samples} samples a call.")
+        console().print(Text(f"Written: {answer['sparse']}; tb.shrinking.load_sparse(file) reads it."))
+    elif gain > 1:
+        console().print(
+            f"Parts of it are faster sparse ({gain:.1f} × in all, {samples} samples a call), and a file holds whole "
+            "networks alone; call tb.shrinking.sparse in your program."
+        )
+    else:
+        console().print(f"With {samples} samples a call it is not faster sparse, so nothing was written for it.")
+
+
+def _in_time(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms"

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,14 +24,16 @@ from tombola.cli.console import console, print_json
 from tombola.cli.output import refuse_foreign
 from tombola.cli.parse import prose, seconds_of
 from tombola.cli.study_view import watched
-from tombola.errors import TombolaError
-from tombola.files import write_atomically
+from tombola.errors import FileError, TombolaError
+from tombola.files import content_of, write_atomically
 from tombola.studies import (
     PAUSE,
     PLAN,
     STOP,
     TRACKERS,
     Agenda,
+    Failure,
+    Prepared,
     Processes,
     StudyFile,
     WorkOrder,
@@ -106,6 +109,8 @@ def run(words: Sequence[str]) -> int:
     agenda = order.agenda()
     for grid in agenda.grids:
         check_direction(grid.plan.task, grid.plan.measure)
+    for number in range(len(agenda.grids)):
+        refuse_foreign(_place(root, number, agenda))
     agenda.look_at_tasks()
     if options.dry_run:
         return _price(agenda, options)
@@ -118,6 +123,11 @@ def run(words: Sequence[str]) -> int:
         return _hand_over(options, order, agenda)
     why = _carry_out(options, order, agenda)
     return _tell(order.agenda(), options, root, why, tried_again, shlex.join(["tombola", "study", *words]))
+
+
+def _place(root: Path, number: int, agenda: Agenda) -> Path:
+    """Where the report of one of a study's grids is written."""
+    return root if len(agenda.grids) == 1 else root / f"report-{number + 1}"
 
 
 def _folder(options: StudyOptions) -> Path:
@@ -161,11 +171,18 @@ def _plan(options: StudyOptions, root: Path) -> None:
     refuse_foreign(root)
     if not options.file.is_dir():
         StudyFile.read(options.file)
-        if not options.dry_run or not (root / PLAN).exists():
-            write_atomically(root / PLAN, options.file.read_bytes())
+        plan, kept = content_of(options.file), root / PLAN
+        earlier = content_of(kept) if os.path.exists(kept) else plan
+        if earlier != plan:
+            StudyFile.read(kept)  # or it is no plan of ours
+            if not options.dry_run:
+                write_atomically(root / f"study-{blake2b(earlier, digest_size=4).hexdigest()}.toml", earlier)
+        if not os.path.exists(kept) or (earlier != plan and not options.dry_run):
+            write_atomically(kept, plan)
     if not options.dry_run:
-        for name in (STOP, PAUSE):
-            (root / name).unlink(missing_ok=True)
+        for order in (root / STOP, root / PAUSE):
+            if order.exists():
+                order.unlink()
 
 
 def _carry_out(options: StudyOptions, order: WorkOrder, agenda: Agenda) -> str:
@@ -182,11 +199,12 @@ def _carry_out(options: StudyOptions, order: WorkOrder, agenda: Agenda) -> str:
 
 def _executor(options: StudyOptions, agenda: Agenda) -> Any:
     if options.ray:
+        from tombola.integrations.ray_cluster import RayCluster
+
         try:
-            from tombola.integrations.ray_cluster import RayCluster
+            return RayCluster(options.ray, options.workers if options.workers > 1 else None, options.device)
         except ImportError as error:
             raise TombolaError("--ray needs Ray; install it with pip install 'tombola[ray]'") from error
-        return RayCluster(options.ray, options.workers if options.workers > 1 else None, options.device)
     needed = max((memory_needed(run) for run in agenda.known()), default=1)
     device = agenda.engine.executor.device
     fit = workers_that_fit(options.workers, needed, device)
@@ -254,13 +272,18 @@ def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_aga
     """Print what the study came to, and write its reports."""
     left, failures = len(agenda.pieces()), agenda.failures()
     title = StudyFile.read(root / PLAN).title or root.name
-    answers = []
+    answers: list[dict[str, Any]] = []
+    unwritten: FileError | None = None
     for number, study in enumerate(agenda.studies()):
         labels = dict(getattr(agenda.grids[number].plan.task, "labels", {}))
-        own = root if len(agenda.grids) == 1 else root / f"report-{number + 1}"
+        own = _place(root, number, agenda)
         if study.verdicts and not left:
             heading = title if len(agenda.grids) == 1 else f"{title}: {' '.join(labels.values())}"
-            study, page = written(study, own, heading, command, labels)
+            page = None
+            try:
+                study, page = written(study, own, heading, command, labels)
+            except FileError as error:  # as on a disk that can only be read: what was measured is told all the same
+                unwritten = unwritten or error
             answers.append(answer(study, page))
             if not options.json:
                 print(f"\n{heading}")
@@ -276,7 +299,14 @@ def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_aga
                 "reports": answers,
             }
         )
-        return FAILED_SOME if failures else 0
+    else:
+        _tell_what_is_left(root, left, why, failures)
+    if unwritten:
+        raise unwritten
+    return FAILED_SOME if failures else 0
+
+
+def _tell_what_is_left(root: Path, left: int, why: str, failures: Sequence[tuple[Prepared, Failure]]) -> None:
     terminal = console()
     if failures:
         table = Table("run", "why", "reason", "after", box=SIMPLE_HEAD, title=f"{len(failures)} failed")
@@ -288,4 +318,3 @@ def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_aga
         reason = {"time": "The time is up", "stop": "The study was told to stop"}.get(why, "Work ended")
         terminal.print(f"{reason}: {left} pieces of work are left. The same command goes on.")
     terminal.print(f"Runs: tombola results {shlex.quote(str(root))}")
-    return FAILED_SOME if failures else 0

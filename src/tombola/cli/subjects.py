@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from functools import reduce
@@ -96,7 +97,7 @@ def with_settings(method: Method, settings: Any) -> Method:
 def ticket_at(path: str) -> Ticket:
     """The ticket in a file, or in the folder that a run wrote."""
     location = Path(path)
-    return Ticket.load(location / "ticket.safetensors" if location.is_dir() else location)
+    return Ticket.load(location / "ticket.safetensors" if os.path.isdir(location) else location)
 
 
 def options_of(ticket: Ticket, words: Sequence[str]) -> TaskOptions:
@@ -109,7 +110,7 @@ def is_ticket(word: str) -> bool:
     return (
         word not in METHODS
         and word not in SCORES
-        and (Path(word).exists() or "/" in word or word.endswith(".safetensors"))
+        and (os.path.exists(word) or "/" in word or word.endswith(".safetensors"))
     )
 
 

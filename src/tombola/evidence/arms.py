@@ -11,7 +11,7 @@ from tombola.errors import TombolaError
 from tombola.evidence.dead_paths import effective
 from tombola.methods import Method
 from tombola.tickets import Ticket, parameters_of
-from tombola.training import Run, Step, Task, epochs_spent, own_randomness, seed_of, start_of
+from tombola.training import Run, Step, Task, check_length, epochs_spent, own_randomness, seed_of, start_of
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def budget_gap(ticket: Ticket, task: Task) -> float:
     if "start" in ticket.recipe:
         return 0.0
     epochs = task.recipe.epochs
+    check_length(ticket, task.recipe)
     return max(0.0, epochs_spent(ticket) + ticket.recipe.get("epochs", epochs) - epochs)
 
 

@@ -14,9 +14,12 @@ from pathlib import Path
 
 from tombola.errors import DamagedError, DamageWarning, FileError
 from tombola.files.processes import HOST, is_alive
+from tombola.files.reading import content_of
 
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """What a disk says that knows no links."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENFILE, errno.EMFILE)
+"""What a disk says that has no room."""
 DAMAGED = ".damaged"
 """What is added to the name of a damaged file that was set aside."""
 PART = re.compile(r"\.(?P<name>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<process>\d+)(?:-\d+)?\.part")
@@ -73,6 +76,33 @@ def write_once(path: str | Path, data: bytes | str) -> bool:
     return True
 
 
+def append(path: str | Path, text: str) -> None:
+    """Write at the end of a file, which is made if there is none: never through a link, into a pipe, or into a copy.
+
+    Raises:
+        FileError: the file cannot be written, or is none.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and path.stat().st_nlink > 1 and not path.is_symlink():
+            write_atomically(path, content_of(path))  # a backup may share it
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        with open(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise unwritable(path, error, "nothing that was there is lost") from error
+
+
+def check_no_link(folder: Path) -> None:
+    """Refuse a link in place of a folder that Tombola makes itself: what it leads to may be anything.
+
+    Raises:
+        FileError: it is one.
+    """
+    if folder.is_symlink():
+        raise FileError(f"{folder} is a link, where Tombola writes into a folder of its own; remove the link")
+
+
 @contextmanager
 def _beside(path: Path, data: bytes | str) -> Generator[Path]:
     """A file with this content beside a path, gone afterwards if it is still there."""
@@ -124,9 +154,11 @@ def set_aside(path: Path, error: DamagedError) -> None:
 
 def unwritable(path: Path, error: OSError, kept: str) -> FileError:
     """The error for a file that could not be written, saying what is kept."""
-    is_refused = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
-    mend = "let it be written to" if is_refused else "free some space"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        mend = "let it be written to or "
+    else:
+        mend = "free some space or " if error.errno in FULL else ""
     return FileError(
-        f"could not write {path}: {error.strerror or error}; {kept}, {mend} or choose another folder and run the same "
+        f"could not write {path}: {error.strerror or error}; {kept}, {mend}choose another folder and run the same "
         "command again"
     )

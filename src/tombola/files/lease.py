@@ -15,7 +15,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,15 @@ from typing import Any
 from tombola.errors import FileError
 from tombola.files.atomic_files import leftovers, part_of, unwritable, write_once
 from tombola.files.processes import HOST, is_alive, started
+from tombola.files.reading import content_of
 
-HOLDER = re.compile(r"\.holder-([0-9]{1,18})")
+HOLDER = re.compile(r"\.holder-([0-9]{1,9})")
+LONGEST = 2**16
+"""Bytes of what a holder says of itself."""
 BEAT = 5.0
 """Seconds between two signs of life of a holder."""
+NEXT = 1.2 * BEAT
+"""Seconds within which a holder that lives gives another one."""
 SILENT = 120.0
 """Seconds without a sign of life after which a holder counts as gone; long calls into other libraries may delay one."""
 
@@ -64,7 +69,7 @@ class Lease:
         Raises:
             LeaseLost: another process has taken over.
         """
-        if max(_holders(self.folder), default=0) != self.number or _said(self.path).get("token") != self.token:
+        if max(_holders(self.folder), default=0) != self.number or said_by(self.path).get("token") != self.token:
             raise LeaseLost(
                 f"another process took over {self.folder}, since this one showed no sign of life for a while; nothing "
                 "is lost: run the same command again, and it goes on from what the other one has"
@@ -105,18 +110,20 @@ def held(folder: str | Path) -> Generator[Lease]:
 def _taken(folder: Path) -> Lease:
     token = uuid.uuid4().hex
     said = json.dumps(
-        {"host": HOST, "process": os.getpid(), "started": started(), "since": time.time(), "token": token}
+        {"host": HOST, "process": os.getpid(), "after_boot": started(), "since": time.time(), "token": token}
     )
     try:
         _check_is_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         last = max(_holders(folder), default=0)
-        if last and not _is_gone(folder, folder / f".holder-{last}"):
-            raise _in_use(folder, folder / f".holder-{last}")
+        followed = folder / f".holder-{last}"
+        sign = said_by(followed)
+        if last and not _is_gone(folder, followed):
+            raise _in_use(folder, followed)
         lease = Lease(folder, last + 1, token)
         if not write_once(lease.path, said):
             raise _in_use(folder, lease.path)
-        _give_way(lease)
+        _give_way(lease, sign)
     except OSError as error:
         raise unwritable(folder, error, "nothing that was there is lost") from error
     return lease
@@ -130,10 +137,17 @@ def _check_is_folder(folder: Path) -> None:
             return
 
 
-def _give_way(lease: Lease) -> None:
-    """Let go again if a process that lives took a lower number meanwhile: the holder that this one follows let go."""
+def _give_way(lease: Lease, followed: Mapping[str, Any]) -> None:
+    """Let go again if a process that lives took a lower number meanwhile: the holder that this one follows let go.
+
+    Args:
+        lease: what was just taken.
+        followed: what the holder said that it follows, and that was found to be gone.
+    """
     for number in _holders(lease.folder, upto=lease.number - 1):
         earlier = lease.folder / f".holder-{number}"
+        if number == lease.number - 1 and said_by(earlier) == followed:
+            continue
         if not _is_gone(lease.folder, earlier):
             lease.path.unlink(missing_ok=True)
             raise _in_use(lease.folder, earlier)
@@ -144,10 +158,10 @@ def _holders(folder: Path, upto: float = math.inf) -> list[int]:
     return [number for number in numbers if number <= upto]
 
 
-def _said(path: Path) -> dict[str, Any]:
+def said_by(path: Path) -> dict[str, Any]:
     """What a holder says of itself; nothing if its file is gone, or not whole yet."""
     try:
-        said = json.loads(path.read_text())
+        said = json.loads(content_of(path, LONGEST))
     except (OSError, ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
@@ -155,8 +169,8 @@ def _said(path: Path) -> dict[str, Any]:
 
 def _is_gone(folder: Path, path: Path) -> bool:
     """Whether a holder is dead, or silent for too long by the clock of the disk, which may not be that of this host."""
-    said = _said(path)
-    process, since = said.get("process"), said.get("started")
+    said = said_by(path)
+    process, since = said.get("process"), said.get("after_boot")
     known = said.get("host") == HOST and isinstance(process, int) and isinstance(since, float | int)
     if known and not is_alive(process, since):
         return True
@@ -168,13 +182,17 @@ def _is_gone(folder: Path, path: Path) -> bool:
         clock.unlink()
     try:
         # A sign from the future is of a clock that was set back: who lives gives the next one by the new clock.
-        return abs(now - path.stat().st_mtime) > SILENT
+        last = path.stat().st_mtime
+        if abs(now - last) <= SILENT:
+            return False
+        time.sleep(NEXT)  # was it paused or is it dead, or was the clock set since its last sign?
+        return path.stat().st_mtime == last
     except FileNotFoundError:  # it has just let go
         return True
 
 
 def _in_use(folder: Path, path: Path) -> InUse:
-    said = _said(path)
+    said = said_by(path)
     where = "" if said.get("host") in (HOST, None) else " on another host"
     who = f"process {said.get('process', 'unknown')}{where}"
     return InUse(f"{folder} is in use by another process ({who}); wait for it, or stop it")

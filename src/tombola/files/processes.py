@@ -25,15 +25,18 @@ def _host() -> str:
 HOST = _host()
 
 
-def started() -> float:
-    """When this process began, in seconds; it tells apart processes that got the same number."""
-    return psutil.Process().create_time()
+def started(process: int | None = None) -> float:
+    """When a process began, this one if none is given, in seconds after the machine did: no clock that is set moves it.
+
+    It tells apart processes that got the same number.
+    """
+    return psutil.Process(process).create_time() - psutil.boot_time()
 
 
 def is_alive(process: int, since: float | None = None) -> bool:
     """Whether a process of this host lives: one of that number, that began then if that is known."""
     try:
         found = psutil.Process(process)
-        return found.status() != psutil.STATUS_ZOMBIE and (since is None or abs(found.create_time() - since) < 1)
+        return found.status() != psutil.STATUS_ZOMBIE and (since is None or abs(started(process) - since) < 1)
     except (psutil.Error, ValueError, OverflowError):  # the latter for numbers that no process can have
         return False

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tombola.errors import DamagedError, FileError
+from tombola.files.reading import content_of
 from tombola.files.shown_text import printable
 
 T = TypeVar("T")
@@ -105,7 +106,7 @@ def as_written(path: Path, parse: Callable[[str], T], mend: str) -> T | None:
         DamagedError: it does not say what it should.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(content_of(path, LARGEST).decode())
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -143,15 +143,24 @@ def mask_of_adapter(model: nn.Module, adapter: str = "default") -> Mask:
     masks: dict[str, Tensor] = {}
     for name, layer, called in _layers(model):
         if called == adapter:
-            kept = torch.zeros(layer.out_features, layer.in_features, dtype=torch.bool)
-            row, column = layer.shira_indices[adapter].long().cpu()
-            kept[row, column] = True
-            masks[name] = kept
+            masks[name] = _kept(name, layer.shira_indices[adapter], (layer.out_features, layer.in_features))
     if not masks:
         raise TombolaError(
             f"the model has no SHiRA adapter '{adapter}'; give what get_peft_model or from_pretrained gave"
         )
     return Mask.of(masks)
+
+
+def _kept(name: str, indices: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The mask of a weight of this shape; TombolaError where an adapter, which may be anybody's, means other places."""
+    if indices.ndim != 2 or len(indices) != 2:
+        raise TombolaError(f"the adapter of '{name}' does not say the rows and columns of what it trains")
+    row, column = places = indices.long().cpu()
+    if indices.numel() and (bool((places < 0).any()) or int(row.max()) >= shape[0] or int(column.max()) >= shape[1]):
+        raise TombolaError(f"the adapter of '{name}' trains places outside its {shape[0]} × {shape[1]} weights")
+    kept = torch.zeros(shape, dtype=torch.bool)
+    kept[row, column] = True
+    return kept
 
 
 def _layers(model: nn.Module) -> list[tuple[str, Any, str]]:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import ray  # ty: ignore[import-not-found]
-from ray.exceptions import WorkerCrashedError  # ty: ignore[import-not-found]
-
 from tombola.errors import TombolaError
 from tombola.studies import WorkOrder
 
 Done = TypeVar("Done")
+TOKEN = "RAY_AUTH_TOKEN"
+
+
+def imported_ray() -> Any:
+    """Ray, told to show the cluster's token: at an address it shows none by itself, and it is told on import alone."""
+    if TOKEN in os.environ or f"{TOKEN}_PATH" in os.environ or Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import ray  # ty: ignore[import-not-found]
+
+    return ray
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class RayCluster:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        ray = imported_ray()
         if not ray.is_initialized():
             try:
                 ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
@@ -47,14 +56,14 @@ class RayCluster:
     @property
     def needs_gpu(self) -> bool:
         """Whether each worker takes a GPU."""
-        there = ray.cluster_resources().get("GPU", 0)
+        there = imported_ray().cluster_resources().get("GPU", 0)
         return self.device.startswith("cuda") or (self.device == "auto" and there > 0)
 
     @property
     def workers(self) -> int:
         """How many workers there are."""
         resource = "GPU" if self.needs_gpu else "CPU"
-        return self.asked or max(1, int(ray.cluster_resources().get(resource, 1)))
+        return self.asked or max(1, int(imported_ray().cluster_resources().get(resource, 1)))
 
     def map(self, work: Callable[..., Done], *items: Sequence[Any]) -> Iterator[tuple[int, Done]]:
         """Call the work with the first items of the sequences, with the second ones, and so on, on the cluster.
@@ -65,6 +74,7 @@ class RayCluster:
         Raises:
             TombolaError: a node does not see the folder of a study.
         """
+        ray = imported_ray()
         resources: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(self.needs_gpu), "max_retries": -1}
         remote = ray.remote(**resources)(_on_a_node)
         calls = list(zip(*items, strict=True))
@@ -77,7 +87,9 @@ class RayCluster:
                 place = waiting.pop(done)
                 try:
                     yield place, ray.get(done)
-                except WorkerCrashedError:  # what it was at, another worker has taken over by now, or will
+                except (
+                    ray.exceptions.WorkerCrashedError
+                ):  # what it was at, another worker has taken over by now, or will
                     waiting[remote.remote(work, calls[place], "")] = place
 
 
@@ -93,8 +105,6 @@ def _marked(values: Sequence[Any], marks: contextlib.ExitStack) -> str:
 
 
 def _on_a_node(work: Callable[..., Done], values: Sequence[Any], mark: str) -> Done:
-    import os
-
     if mark and not Path(mark).exists() and not (Path(mark).parent / "study.toml").exists():
         raise TombolaError(
             f"the node {os.uname().nodename} does not see {Path(mark).parent}; share that folder among all"

@@ -10,6 +10,8 @@ from tombola.errors import TombolaError
 from tombola.tickets import Scope, as_density
 
 Schedule = Literal["exponential", "linear", "cubic"]
+MOST = 10_000
+"""Rounds of a search."""
 
 
 def densities(final: float, rounds: int, schedule: Schedule = "exponential") -> list[float]:
@@ -28,8 +30,8 @@ def densities(final: float, rounds: int, schedule: Schedule = "exponential") -> 
         >>> [round(d, 3) for d in densities(0.125, 3)]
         [0.5, 0.25, 0.125]
     """
-    if rounds < 1:
-        raise TombolaError(f"rounds is {rounds}; give at least 1")
+    if not 1 <= rounds <= MOST:
+        raise TombolaError(f"rounds is {rounds}; give at least 1 and at most {MOST:,}")
     final = as_density(final)
     shares = [(step + 1) / rounds for step in range(rounds)]
     if schedule == "exponential":

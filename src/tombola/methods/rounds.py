@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from tombola.errors import TombolaError
 from tombola.methods.density_schedule import scope_at
 from tombola.methods.own_loop import steps_of
 from tombola.methods.rewinding import KEEPS_WEIGHTS, step_of
+from tombola.methods.score_freezing import SearchWarning
 from tombola.scores import Batches, Forward, Loss, View, as_summed, check_takes, probe_of
 from tombola.tickets import (
     Handle,
@@ -25,6 +28,7 @@ from tombola.tickets import (
     check_network,
     check_values,
     own_part,
+    parameters_of,
     put_values,
     tensors_of,
     whole,
@@ -168,11 +172,13 @@ class Rounds(Iterator[Round]):
         self._index, self._given = 0, False
         self._file = None if folder is None else RoundsFile(Path(folder), method)
         if self._file is not None and (state := self._file.load()) is not None:
-            self.load_state_dict(state)
-            put_values(model, self._start.tensors)
+            with self._file.fitting():
+                self.load_state_dict(state)
+                put_values(model, self._start.tensors)
 
     def __next__(self) -> Round:
         if self._given:
+            self._look_back()
             if self._index + 1 == len(self._levels):
                 raise StopIteration
             self._prune()
@@ -181,6 +187,21 @@ class Rounds(Iterator[Round]):
             self._file.save(self.state_dict())
         rewinder = self._rewinder if self._index == 0 else None
         return Round(self._index, self._levels[self._index], self._mask, self._model, self._start, rewinder)
+
+    def _look_back(self) -> None:
+        """Warn if dead weights moved while the round was trained."""
+        parameters = parameters_of(self._model)
+        for name in self._mask:
+            own, start = whole(parameters[name]).detach(), self._start.tensors[name].to(parameters[name].device)
+            dead = ~self._mask[name].to(own.device)
+            if bool((dead & (own != 0) & (own != start)).any()):
+                warnings.warn(
+                    f"dead weights of '{name}' moved in round {self._index}, which therefore trained no ticket; train "
+                    "it inside `with round.attach(optimizer)`",
+                    SearchWarning,
+                    stacklevel=3,
+                )
+                return
 
     @property
     def _keeps_weights(self) -> bool:
@@ -251,11 +272,15 @@ class RoundsFile:
     def load(self) -> dict[str, Any] | None:
         """The state that was kept; None if there is none. TombolaError if it is of another method or other settings."""
         saved = self._checkpoint.load()
-        if saved is not None and saved["settings"] != self._settings:
+        if saved is not None and saved.get("settings") != self._settings:
             raise TombolaError(
                 f"{self._folder} holds rounds with other settings; give another folder, or those settings"
             )
-        return None if saved is None else saved["state"]
+        return None if saved is None else saved.get("state")
+
+    def fitting(self) -> AbstractContextManager[None]:
+        """Where a state that was loaded is put back."""
+        return self._checkpoint.fitting()
 
 
 def _only_makes_state(stepped: Any) -> bool:

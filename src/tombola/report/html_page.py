@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -106,13 +107,29 @@ def render(
 
 def environment(*folders: Path) -> Environment:
     """Reads templates from these folders, then from this package's; text is escaped, a missing name is an error."""
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.tests["one_command"] = is_one_command  # ty: ignore[invalid-assignment]
+    return made
+
+
+def is_one_command(text: str) -> bool:
+    """Whether a text, which may be anybody's, is a command of Tombola's alone, as it is typed in a shell.
+
+    Examples:
+        >>> is_one_command("tombola compare imp --out 'my runs'"), is_one_command("tombola compare imp; reboot")
+        (True, False)
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return False
+    return words[:1] == ["tombola"] and shlex.join(words) == text
 
 
 def dressed(charts: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def write_search_curve(history: Sequence[Mapping[str, Any]], path: Path) -> bool
     Returns:
         Whether there is a picture: a search whose density does not change by epoch has none.
     """
-    epochs = [row for row in history if "density" in row]
+    epochs = [row for row in history if "density" in row and all(_is_number(row.get(name, 0)) for name in PANELS)]
     if not epochs:
         return False
     panels = [_panel(epochs, field, title) for field, title in PANELS.items() if field in epochs[0]]
@@ -38,7 +38,8 @@ def write_search_curve(history: Sequence[Mapping[str, Any]], path: Path) -> bool
 
 def _panel(epochs: Sequence[Mapping[str, Any]], field: str, title: str) -> alt.Chart:
     """One curve over all epochs of the search; the density on a logarithmic axis."""
-    rows = [{"epoch": number, "value": 100 * row[field]} for number, row in enumerate(epochs, start=1)]
+    numbered = enumerate(epochs, start=1)
+    rows = [{"epoch": number, "value": 100 * row[field]} for number, row in numbered if field in row]
     scale = alt.Scale(type="log", nice=False) if field == "density" else alt.Scale(zero=False)
     mark = alt.MarkDef(type="line", strokeWidth=2.4, color=LIGHT.accent, point=len(rows) == 1)
     return alt.Chart(
@@ -47,3 +48,8 @@ def _panel(epochs: Sequence[Mapping[str, Any]], field: str, title: str) -> alt.C
         x=alt.X("epoch:Q", title="epoch of the search", axis=alt.Axis(tickMinStep=1, grid=False)),
         y=alt.Y("value:Q", title=title, scale=scale),
     )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value from a file can be drawn in percent."""
+    return isinstance(value, int | float) and abs(value) < 1e6

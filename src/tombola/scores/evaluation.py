@@ -161,6 +161,11 @@ def untouched(
     """
     model = own_network(model)
     device = device_of(model)
+    if device.type == "meta":
+        raise TombolaError(
+            "the network is on the device meta, where its weights have no values; move it with to_empty(device=…) and "
+            "load its weights first"
+        )
     with (
         own_random_state(device, seed),
         torch.enable_grad(),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tombola.errors import TombolaError
+from tombola.nested import mapped
 from tombola.scores.evaluation import Pure, batch_size, check_some_nonzero, gradients_of, loss_of, mean_gradients
 from tombola.scores.kinds import Data, GradientScore
 from tombola.scores.types import Scores
@@ -121,8 +122,8 @@ class Grasp(GradientScore):
         batches, loss = list(data.batches), data.loss
         trained = None if data.view.get("regrow") else data.view.get("mask")
 
-        def cooled(outputs: Tensor, targets: Tensor) -> Tensor:
-            return loss(outputs / self.temperature, targets)
+        def cooled(outputs: Any, targets: Any) -> Tensor:
+            return loss(mapped(outputs, lambda t: t / self.temperature if t.is_floating_point() else t), targets)
 
         with twice_differentiable(self.name):
             # With one batch, g comes out of the product itself, and one backward pass is saved.
@@ -159,7 +160,7 @@ def hessian_product(
     gradients = gradients_of(value, weights, create_graph=True)
     network.begin_again(buffers)
     # autograd would take this second derivative for 0, and not raise an error.
-    if any(node.name() == "torch::autograd::Error" for node in _nodes(gradients)):
+    if any(node.name() == "torch::autograd::Error" for node in nodes_behind(gradients)):
         raise RuntimeError("derivative of a function marked @once_differentiable")
     vectors = [g.detach() for g in gradients] if direction is None else direction
     if along is not None:
@@ -177,7 +178,7 @@ def _within(mask: Mask, name: str, vector: Tensor) -> Tensor:
     return torch.where(mask[name].to(vector.device), vector, 0.0) if name in mask else vector
 
 
-def _nodes(tensors: Sequence[Tensor]) -> set[Node]:
+def nodes_behind(tensors: Sequence[Tensor]) -> set[Node]:
     """All operations in autograd's graph that tensors were computed by."""
     visited: set[Node] = set()
     waiting = [tensor.grad_fn for tensor in tensors]

@@ -18,6 +18,7 @@ from tombola.errors import TombolaError
 from tombola.files import write_atomically
 from tombola.nested import mapped, samples_in, tensors_in
 from tombola.scores import Inputs, forward
+from tombola.sparse_inference import with_zeros
 from tombola.tickets import bare, check_whole
 
 TOLERANCE = 1e-4
@@ -52,6 +53,8 @@ class _Flat(nn.Module):
 def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
     """Write a network, in evaluation mode and for any batch size, as an ONNX file. Needs the extra `export`.
 
+    A network that runs sparse is written with its zeros: no runtime for ONNX gains from them.
+
     The file's inputs and outputs are the tensors in those of the network, in their order; where these are dicts, they
     have the names of the keys.
 
@@ -81,6 +84,7 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
     check_whole(model, "its export")
     # A copy, so that the caller's model keeps its mode and device.
     model, example = bare(copy.deepcopy(model)).cpu().eval(), mapped(example, Tensor.cpu)
+    model = with_zeros(model)
     tensors, inputs = tensors_in(example), _names_of(example, "input")
     try:
         given = forward(model, example)

@@ -11,14 +11,14 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from torch import nn
+from torch import Tensor, nn
 
 from tombola.errors import FileError, TombolaError
-from tombola.files import json_of, write_atomically
+from tombola.files import content_of, json_of, write_atomically
 from tombola.shrinking.cutting import Kept, cut
 from tombola.shrinking.plan import Plan
 from tombola.shrinking.silent_layers import Silence
-from tombola.structure import Count, Passing, Place, PlacedPart, is_count
+from tombola.structure import Count, Passing, Place, PlacedPart, Removed, is_count
 from tombola.tickets import digest_of, put_values, tensors_of
 
 WEIGHTS, NETWORK = "weights.safetensors", "network.json"
@@ -98,14 +98,17 @@ def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
     """
     content = _read_network(Path(folder) / NETWORK)
     try:
-        tensors = load_safetensors((Path(folder) / WEIGHTS).read_bytes())
-    except (OSError, SafetensorError) as error:
+        tensors = load_safetensors(content_of(Path(folder) / WEIGHTS))
+    except (OSError, ValueError, SafetensorError) as error:
         raise _unreadable(Path(folder) / WEIGHTS, error) from error
     if digest_of(tensors) != content["weights"]:
         raise TombolaError(f"the weights in {folder} are not those that {NETWORK} describes; shrink the ticket again")
+    _check_fits(content["parts"], tensors_of(model), Path(folder))
     try:
         small = cut(model, content["kept"], content["idle"], content["parts"], content["passes"], content["silent"])
-    except (KeyError, IndexError, AttributeError, RuntimeError) as error:
+    except TombolaError:
+        raise
+    except (LookupError, AttributeError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
         raise TombolaError(
             f"{folder} was cut out of another network ({error}); give a model of the class and size that was shrunk"
         ) from error
@@ -116,7 +119,7 @@ def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
 def _read_network(path: Path) -> dict[str, Any]:
     """The checked content of `network.json`, with `Kept` for each layer."""
     try:
-        content = json_of(path.read_bytes())
+        content = json_of(content_of(path))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, this version of Tombola reads {FORMAT}")
         kept = {name: _kept(channels) for name, channels in content["kept"].items()}
@@ -130,6 +133,21 @@ def _read_network(path: Path) -> dict[str, Any]:
         return read | {"weights": str(content["weights"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from error
+
+
+def _check_fits(parts: Removed, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Refuse units that lie outside a network's tensors, before any of them is looked for."""
+    sides = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    largest = max((side for shape in sides.values() for side in shape), default=0)
+    for part, units in parts:
+        for place in part.places:
+            shape = sides.get(place.tensor)
+            side = largest if shape is None else shape[place.dim] if place.dim < len(shape) else 0
+            if place.start + part.size * place.inner * place.outer > side or max(units, default=0) >= part.size:
+                raise TombolaError(
+                    f"{folder} was cut out of another network ('{place.tensor}' has no such units); give a model of "
+                    "the class and size that was shrunk"
+                )
 
 
 def _part(described: Mapping[str, Any]) -> PlacedPart:

@@ -99,6 +99,10 @@ class PatternedWeights(SingleWeights):
         return select_pattern(scores, self.m, density, within)
 
 
+WIDEST = 1024
+"""Weights of a pattern's group."""
+
+
 @dataclass(frozen=True)
 class NM:
     """n of every m weights that lie side by side along a layer's inputs, as sparse tensor cores need them (2:4).
@@ -119,8 +123,11 @@ class NM:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not 0 < self.n <= self.m:
-            raise TombolaError(f"the pattern {self.name} keeps {self.n} of every {self.m}; give n from 1 to m, as 2:4")
+        if not 0 < self.n <= self.m <= WIDEST:
+            raise TombolaError(
+                f"the pattern {self.name} keeps {self.n} of every {self.m}; give n from 1 to m, and m up to {WIDEST}, "
+                "as 2:4"
+            )
 
     @property
     def name(self) -> str:

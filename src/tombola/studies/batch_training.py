@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from tombola.errors import DamagedError, FileError, TombolaError
-from tombola.files import InUse, as_written, held, json_of, read_as, remove_empty, write_atomically
+from tombola.files import InUse, as_written, check_no_link, held, json_of, read_as, remove_empty, write_atomically
 from tombola.studies.prepared import SEARCH, Prepared
 from tombola.studies.run_folder import RunFolder
 from tombola.training import Run, SampleFlops, Task, fingerprint, first_of, own_randomness, recipe_of, remove_stages
@@ -31,6 +31,8 @@ from tombola.training.ensemble import (
 MEMBERS = "members.json"
 TOGETHER = re.compile(r"together-[0-9a-f]{12}")
 """What the folder is called in which networks train at once."""
+FOLDER = re.compile(r"[A-Za-z0-9._-]{1,200}")
+"""The name of a run's folder."""
 SMALL = 2e7
 """FLOPs of a training step up to which a network is small: below, the calls take longer than the arithmetic."""
 
@@ -118,12 +120,16 @@ def train_together(piece: Piece) -> str:
         InUse: another process has one of the runs.
     """
     first = piece.runs[0]
+    unfinished = [run for run in piece.runs if run.folder.finished(run.settings, run.folder.result) is None]
+    if not unfinished:  # then nothing need be written, nor can it be on a disk that can only be read
+        return piece.alone
     names = [run.folder.path.name for run in piece.runs]
     gate, why = first.root / f"together-{fingerprint(names)[:12]}", piece.alone
+    check_no_link(gate)
     with ExitStack() as holds:
         holds.callback(remove_empty, gate)
         holds.enter_context(held(gate))  # one worker at a time looks at the runs
-        waiting = [one for run in piece.runs if (one := _waiting(run)) is not None]
+        waiting = [one for run in unfinished if (one := _waiting(run)) is not None]
         for group in _groups(first.spec.task, waiting, first.root, gate):
             try:
                 _train(group, first, gate)
@@ -133,14 +139,12 @@ def train_together(piece: Piece) -> str:
 
 
 def _waiting(run: Prepared) -> Waiting | None:
-    """A run as a member of an ensemble; None if it is finished, trains another task, or is in no state to say.
+    """A run as a member of an ensemble; None if it has just ended, trains another task, or is in no state to say.
 
     What is wrong with a run, it says itself when it is carried out.
     """
     spec, folder = run.spec, run.folder
     try:
-        if folder.finished(run.settings, folder.result) is not None:
-            return None
         with folder.held() as lease:
             folder.begin(run.settings)
             if folder.result() is not None:
@@ -181,6 +185,7 @@ def _train(group: Sequence[Waiting], first: Prepared, gate: Path) -> None:
     """Train these at once and leave each in its run's folder, but for those that diverge: they say so themselves."""
     names = [one.folder.path.name for one in group]
     folder, how = first.root / f"together-{fingerprint({'members': names})[:12]}", first.executor
+    check_no_link(folder)
     with ExitStack() as holds:
         leases = [holds.enter_context(one.folder.held()) for one in group]
         holds.callback(remove_empty, folder)
@@ -200,7 +205,8 @@ def _train(group: Sequence[Waiting], first: Prepared, gate: Path) -> None:
 def _noted(folder: Path) -> list[str]:
     """The networks that trained at once in a folder; none if that is not known, so that they train anew."""
     try:
-        return as_written(folder / MEMBERS, lambda text: read_as(list[str], json_of(text)), "remove the folder") or []
+        names = as_written(folder / MEMBERS, lambda text: read_as(list[str], json_of(text)), "remove the folder") or []
+        return [name for name in names if FOLDER.fullmatch(name)]  # no path from a file is followed
     except DamagedError:
         return []
 

@@ -7,8 +7,11 @@ from typing import Any, Literal
 
 from tombola.errors import TombolaError
 from tombola.studies.result import Result
+from tombola.studies.spec import CONDITIONS
 
 Rows = Literal["runs", "epochs"]
+WIDEST = 1000
+"""Columns of a table of results."""
 LEDGER = ("seconds", "flops", "dense_epochs")
 """What a row says of a cost."""
 NAMES = ("run", "method", "control", "density", "seed")
@@ -20,7 +23,9 @@ def run_row(result: Result) -> dict[str, Any]:
 
     The test metric and density are shares; `search_seconds` and the like are of the search, and 0 without one.
     """
-    task = {f"task.{key}": str(value) for key, value in dict(result.settings.get("task") or {}).items()}
+    said = result.settings.get("task")
+    task = {f"task.{key}": str(value) for key, value in said.items()} if isinstance(said, Mapping) else {}
+    threads, device = (result.settings.get(name) for name in CONDITIONS)
     took = {f"training_{key}": result.training.get(key, 0) for key in (*LEDGER, "peak_memory")}
     found = {f"search_{key}": result.search.get(key, 0) for key in LEDGER}
     return {
@@ -37,8 +42,8 @@ def run_row(result: Result) -> dict[str, Any]:
         **took,
         **found,
         "together": result.together,
-        "threads": result.settings.get("threads"),
-        "device": result.settings.get("device"),
+        "threads": threads if isinstance(threads, int) else None,
+        "device": device if isinstance(device, str) else None,
         "source": result.source,
         **task,
     }
@@ -51,9 +56,15 @@ def epoch_rows(result: Result) -> Iterator[dict[str, Any]]:
 
 
 def rows_of(results: Sequence[Result], rows: Rows = "runs") -> list[dict[str, Any]]:
-    """The rows of results, all with the same columns in the same order; None where a row has no such value."""
+    """The rows of results, all with the same columns in the same order; None where a row has no such value.
+
+    Raises:
+        TombolaError: they have more columns than any results of Tombola's.
+    """
     found = [run_row(one) for one in results] if rows == "runs" else [row for one in results for row in epoch_rows(one)]
     columns = dict.fromkeys(key for row in found for key in row)
+    if len(columns) > WIDEST:
+        raise TombolaError(f"these results have {len(columns):,} columns between them; list fewer of them at once")
     return [{key: row.get(key) for key in columns} for row in found]
 
 

@@ -43,9 +43,11 @@ def remains(root: Path, unfinished: bool = False) -> list[Remain]:
             if unfinished and all(is_stage_file(own) or own.name == "members.json" for own in _files(path)):
                 found.append(Remain(path, "networks that were training at once", _size(path)))
             continue
-        if not (path / SETTINGS).exists():
+        if not os.path.exists(path / SETTINGS):
             continue
         folder = RunFolder(path)
+        if not folder.is_a_run:
+            continue
         if unfinished and not folder.is_finished:
             found.append(Remain(path, "a run that did not end", _size(path)))
             continue

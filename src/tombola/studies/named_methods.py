@@ -108,8 +108,11 @@ def with_values(method: Method, values: Mapping[str, Any]) -> Method:
         name = typed.replace("-", "_")
         if name in ("include", "exclude") and "prunable" in known:
             prunable = changed.get("prunable", known["prunable"])
-            changed["prunable"] = replace(prunable, **{name: (value,) if isinstance(value, str) else tuple(value)})
-        elif name not in known or name == "density":
+            patterns = (value,) if isinstance(value, str) else value
+            if not isinstance(patterns, list | tuple) or not all(isinstance(own, str) for own in patterns):
+                raise TombolaError(f"{typed} is {value!r}; give patterns of names, as ['conv*']")
+            changed["prunable"] = replace(prunable, **{name: tuple(patterns)})
+        elif name not in known or name in ("density", "prunable"):
             names = [own for own in known if own not in ("density", "prunable")]
             raise unknown(f"setting of {label_of(method)}", typed, [*names, "include", "exclude"])
         else:
@@ -123,6 +126,8 @@ def with_values(method: Method, values: Mapping[str, Any]) -> Method:
 def _setting(name: str, usual: Any, value: Any) -> Any:
     """A setting's value from a plain one, in the form that its usual value has."""
     if name == "granularity":
+        if not isinstance(value, str):
+            raise TombolaError(f"the granularity is {value!r}; give its name, as 'channel'")
         return granularity(value)
     if name == "score" and isinstance(value, str):
         return SCORES[value] if ":" not in value else imported(value, "the score")

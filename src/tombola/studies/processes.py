@@ -80,7 +80,9 @@ class Processes:
             while left:
                 parcels = (packed((place, values), Path(folder)) for place, values in list(left.items()))
                 try:
-                    for place, done in on_cores(self.workers or 1, partial(_called, work), parcels, here=False):
+                    for place, done in on_cores(
+                        min(self.workers or 1, len(left)), partial(_called, work), parcels, here=False
+                    ):
                         del left[place]
                         yield place, done
                 except BrokenProcessPool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tombola.files.lease import HOLDER
+from tombola.files import printable_text
+from tombola.files.lease import HOLDER, said_by
 from tombola.studies.prepared import Prepared
 from tombola.studies.run_folder import FAILED, RunFolder
 
@@ -89,12 +89,11 @@ def in_words_of_time(seconds: float) -> str:
 
 
 def _holder(folder: RunFolder) -> AtWork | None:
-    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
         names = [name for name in os.listdir(folder.path) if HOLDER.fullmatch(name)]
         if names:
-            said = json.loads((folder.path / max(names, key=lambda name: int(name.rpartition("-")[2]))).read_text())
+            said = said_by(folder.path / max(names, key=lambda name: int(name.rpartition("-")[2])))
             since = time.time() - float(said.get("since", time.time()))
-            return AtWork(
-                folder.path.name, f"process {int(said['process'])} of {str(said['host'])[:8]}", max(0.0, since)
-            )
+            who = f"process {int(said['process'])} of {printable_text(str(said['host'])[:8])}"
+            return AtWork(printable_text(folder.path.name), who, max(0.0, since))
     return None

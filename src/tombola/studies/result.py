@@ -18,6 +18,7 @@ CHECK, SEAL = "check", "seal"
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Row = Annotated[dict[str, int | float], msgspec.Meta(max_length=64)]
 """Ranges that are checked when a result is read."""
 
 
@@ -67,7 +68,7 @@ class Result:
     loss: float
     validation: float
     epochs: Count
-    history: tuple[dict[str, int | float], ...]
+    history: tuple[Row, ...]
     layers: dict[str, tuple[int, int]]
     search: dict[str, int | float]
     training: dict[str, int | float]

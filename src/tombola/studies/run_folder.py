@@ -101,7 +101,8 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """Whether there is a result, or of a search the ticket and its history."""
-        return (self.path / RESULT).exists() or (self.ticket_path.exists() and not (self.path / STAGES).exists())
+        found = os.path.exists  # which, unlike a path's own, finds nothing by a name that is too long
+        return found(self.path / RESULT) or (found(self.ticket_path) and not found(self.path / STAGES))
 
     def settings(self) -> dict[str, Any] | None:
         """What the run is, in today's form; None before it was begun."""
@@ -116,8 +117,11 @@ class RunFolder:
         return self._read(HISTORY, _history) or []
 
     def failure(self) -> Failure | None:
-        """Why the run failed; None if it did not."""
-        return self._read(FAILED, lambda text: read_as(Failure, json_of(text)))
+        """Why the run failed; None if it did not, or that cannot be read, so that the run is tried again."""
+        try:
+            return self._read(FAILED, lambda text: read_as(Failure, json_of(text)))
+        except DamagedError:
+            return None
 
     def fail(self, failure: Failure) -> None:
         """Keep why the run failed."""
@@ -129,7 +133,7 @@ class RunFolder:
 
     def ticket(self) -> Ticket | None:
         """The ticket that the run found, or trained; None before there is one."""
-        return Ticket.load(self.ticket_path) if self.ticket_path.exists() else None
+        return Ticket.load(self.ticket_path) if os.path.exists(self.ticket_path) else None
 
     def finished(self, settings: Mapping[str, Any], read: Callable[[], T | None]) -> T | None:
         """What the run of these settings came to, read without holding the folder; None if it has yet to end.
@@ -165,7 +169,7 @@ class RunFolder:
             InUse: another process holds it.
             FileError: there are files in it that Tombola did not write, or too many processes died at work in it.
         """
-        if not (self.path / SETTINGS).exists() and (foreign := self._foreign(begun=False)):
+        if not os.path.exists(self.path / SETTINGS) and (foreign := self._foreign(begun=False)):
             raise FileError(
                 f"{self.path} is no run's folder: it holds {_listed(foreign)}; give --out a folder that is empty or new"
             )
@@ -252,15 +256,18 @@ class RunFolder:
             if path.name.removesuffix(DAMAGED) in WRITTEN:
                 path.unlink()
 
-    def _check_is_a_run(self) -> None:
-        """Refuse a settings.json that may be another program's: it is ours if it reads as ours, or a result does."""
-        with contextlib.suppress(DamagedError):
-            self.settings()
-            return
-        for read in (self.result, self.ticket):
-            with contextlib.suppress(DamagedError):
+    @property
+    def is_a_run(self) -> bool:
+        """Whether its settings.json is not another program's: it is ours if it reads as ours, or a result does."""
+        for read in (self.settings, self.result, self.ticket):
+            with contextlib.suppress(FileError):
                 if read() is not None:
-                    return
+                    return True
+        return False
+
+    def _check_is_a_run(self) -> None:
+        if self.is_a_run or not os.path.exists(self.path / SETTINGS):
+            return
         raise FileError(
             f"nothing in {self.path} can be read as a run's, and --fresh removes only what Tombola wrote; remove the "
             "folder yourself, or choose another --out"
@@ -293,7 +300,7 @@ def _settings(text: str) -> dict[str, Any]:
     content = json_of(text)
     check_format(content)
     content.pop("format", None)
-    if missing := [condition for condition in CONDITIONS if condition not in content]:
+    if missing := [name for name in ("task", *CONDITIONS) if name not in content]:
         raise ValueError(f"no run's settings are without {missing[0]}")
     return upgraded_run(content)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tombola.errors import TombolaError, unknown
-from tombola.evidence import CHECKS, Checked, Sanity, control_kind, control_obstacle
+from tombola.evidence import CHECKS, Checked, Measure, Sanity, control_kind, control_obstacle
 from tombola.methods import Method
 from tombola.studies.comparison import Study, compare, labelled
 from tombola.studies.executor import Engine, Serial
+from tombola.studies.measures import Better
 from tombola.studies.store import Store
 from tombola.training import Task, agreed_device, bars
 
@@ -24,6 +26,7 @@ def sanity(
     checks: Sequence[str] = (),
     seeds: int = 3,
     margin: float | None = None,
+    measure: Measure | Better | None = None,
     device: torch.device | str = "auto",
     engine: Engine | None = None,
 ) -> Study:
@@ -35,6 +38,7 @@ def sanity(
         checks: controls that are sanity checks; all that apply to a method if none is named.
         seeds: how many seeds, from 0 on.
         margin: a smaller difference counts as none, in the metric's unit; the measure's own if None.
+        measure: what the task's metric is; or which of its values are better, "lower" or "higher"; as `compare` has it.
         device: where networks train: the engine's, or without an engine CUDA if there is one, else the CPU; or one of
             your choice, as `cuda:1`.
         engine: where results are kept and what carries runs out; here, with nothing kept, if None.
@@ -56,7 +60,7 @@ def sanity(
     if engine is None:
         with tempfile.TemporaryDirectory(prefix="tombola-") as folder, bars() as shown:
             engine = Engine(Store(Path(folder)), Serial(device, bars=shown))
-            return sanity(task, methods, checks=checks, seeds=seeds, margin=margin, engine=engine)
+            return sanity(task, methods, checks=checks, seeds=seeds, margin=margin, measure=measure, engine=engine)
     named = labelled(methods)
     for name in checks:
         if control_kind(name) not in CHECKS:
@@ -64,18 +68,17 @@ def sanity(
         obstacles = [control_obstacle(name, method) for _, method in named]
         if all(obstacles):
             raise TombolaError(f"the check '{name}' {obstacles[0]}; leave it out")
-    studies = [_checked(task, label, method, checks or CHECKS, seeds, margin, engine) for label, method in named]
+    how = {"seeds": seeds, "margin": margin, "measure": measure, "engine": engine}
+    studies = [_checked(task, label, method, checks or CHECKS, how) for label, method in named]
     results = {result.digest: result for study in studies for result in study.results}  # methods share the dense runs
     return Study(tuple(results.values()), (), sanity=tuple(outcome for study in studies for outcome in study.sanity))
 
 
-def _checked(
-    task: Task, label: str, method: Method, checks: Sequence[str], seeds: int, margin: float | None, engine: Engine
-) -> Study:
+def _checked(task: Task, label: str, method: Method, checks: Sequence[str], how: Mapping[str, Any]) -> Study:
     """One method with the checks that apply to it."""
     obstacles = {name: control_obstacle(name, method) for name in checks}
     controls = [name for name in checks if not obstacles[name]]
-    study = compare(task, {label: method}, seeds=seeds, controls=controls, margin=margin, engine=engine)
+    study = compare(task, {label: method}, controls=controls, **how)
     (verdict,) = study.verdicts
     against = {comparison.against: comparison for comparison in verdict.controls}
     outcomes = tuple(Checked(name, against.get(name), obstacles[name]) for name in checks)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
+
+import msgspec
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Section:
 
     key: str
     title: str
-    paragraphs: tuple[str, ...]
+    paragraphs: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     head: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tombola.errors import DamagedError, DamageWarning, FileError
+from tombola.files import check_no_link
 from tombola.studies.legacy import without_code
 from tombola.studies.result import Result
 from tombola.studies.run_folder import SETTINGS, RunFolder, under
@@ -69,7 +70,9 @@ class Store:
             )
         path = self.root / f"{re.sub(ODD, '-', name)[:LONGEST].strip('-')}-{own[:DIGITS]}"
         is_taken = (path / SETTINGS).exists()  # A folder without settings is of a run that was killed as it began.
-        return RunFolder(path.with_name(f"{path.name}-{fingerprint(here)[:6]}") if is_taken else path)
+        path = path.with_name(f"{path.name}-{fingerprint(here)[:6]}") if is_taken else path
+        check_no_link(path)
+        return RunFolder(path)
 
     def renews(self, folder: RunFolder) -> bool:
         """Whether what a folder holds is to be made anew; once, so that a call's later runs find it."""

@@ -12,6 +12,7 @@ import msgspec
 
 from tombola.errors import FileError, TombolaError, unknown
 from tombola.evidence import MANDATORY, control_kind
+from tombola.files import content_of, printable
 from tombola.methods import Method
 from tombola.registry import CONTROLS
 from tombola.studies.comparison import labelled
@@ -26,6 +27,10 @@ T = TypeVar("T")
 
 PLAN = "study.toml"
 """What the file is called in the folder of its study."""
+LARGEST, DOTS = 2**18, 2_000
+"""Bytes of a study file, and dots in one of its lines, each of which may nest tables further."""
+MOST = 100_000
+"""Searches and runs of a study."""
 Table = dict[str, Any]
 
 
@@ -84,6 +89,11 @@ class StudyFile:
         for name in ("methods", "tasks", "recipes"):
             if not getattr(self, name):
                 raise TombolaError(f"the study has no {name}; give at least one [[{name}]]")
+        count = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        sizes = sum(max(1, len(table.densities), len(table.remove)) for table in self.methods)
+        runs = len(self.tasks) * len(self.recipes) * count * (1 + sizes * (2 + len(self.controls)))
+        if runs > MOST:
+            raise TombolaError(f"the study has {runs:,} runs and searches; give at most {MOST:,}, and several studies")
         if not self.numbers or min(self.numbers) < 0 or len(set(self.numbers)) < len(self.numbers):
             raise TombolaError(f"seeds is {self.seeds}; give a number from 1, or different numbers from 0")
         for control in self.controls:
@@ -104,20 +114,24 @@ class StudyFile:
             TombolaError: it says what no study can have; the error names the place.
         """
         try:
-            content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            content = printable(_toml(content_of(path, LARGEST).decode()))
         except OSError as error:
             raise FileError(f"cannot read {path}: {error.strerror or error}; give the path of a study file") from error
         except ValueError as error:  # of TOML, or of UTF-8
-            raise FileError(f"{path} is no TOML ({error}); correct that place") from error
+            raise FileError(f"{path} is no TOML of a study ({error}); correct that place") from error
         try:
             return _as(StudyFile, content, "")
         except TombolaError as error:
             raise TombolaError(f"{path}: {error}") from error
 
     def named_code(self) -> list[str]:
-        """What the file names that would be imported and called, or chooses a folder."""
-        tables = [asdict(method) for method in self.methods] + list(self.tasks)
-        code = [text for table in tables for text in _texts(table) if ":" in text and _is_module(text)]
+        """What the file names that would be imported and called, or chooses a folder.
+
+        That is every text with a colon where one is looked up, whatever stands before it: Python imports files of any
+        name. Only a label is shown alone, and a granularity is one of a few words.
+        """
+        tables = [(table.method, _but(table.settings, "granularity")) for table in self.methods]
+        code = [text for table in (*tables, *self.tasks) for text in _texts(table) if ":" in text]
         return [*code, *(str(table[key]) for table in self.tasks for key in table if _plain(key) == "data_dir")]
 
     def grids(self) -> list[Grid]:
@@ -196,10 +210,15 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _is_module(text: str) -> bool:
-    """Whether a text can name an object of a module, unlike `block:3` or `2:4`."""
-    module, _, name = text.partition(":")
-    return all(part.isidentifier() for part in (*module.split("."), *name.split("."))) and module not in (
-        "channel",
-        "block",
-    )
+def _but(table: Mapping[str, Any], name: str) -> Table:
+    return {key: value for key, value in table.items() if _plain(key) != name}
+
+
+def _toml(text: str) -> Table:
+    """What a text of TOML holds; ValueError where its reader would take hours, or would not come back."""
+    if any(line.count(".") > DOTS for line in text.splitlines()):
+        raise ValueError(f"a line has more than {DOTS:,} dots")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None

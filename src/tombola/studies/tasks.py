@@ -54,7 +54,7 @@ MEASURES: Mapping[str, Mapping[str, str]] = {
 """The loss and the metric of each data set for which they are not the usual ones."""
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1024)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 """What a width, and other numbers of a file's task, can be."""
 
 OWN_TEXTS = "texts:FILE.csv with the columns text and label"
@@ -138,10 +138,15 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
     said = {key: printable_text(str(value)) for key, value in labels.items() if key not in typed}
     if not trust:
         _refuse_code_and_folders(said)
+        if "recipe.compile" in said and "recipe.no-compile" not in typed:
+            raise TombolaError(
+                "the file's task is learnt with torch.compile, which starts a compiler here; type --recipe.compile or "
+                "--recipe.no-compile"
+            )
     usual = default_options(["--data", said["data"], *words] if "data" in said else words)
     named = {name: said.get(name, getattr(usual, name)) for name in ("data", "model")}
     try:
-        return replace(
+        asked = replace(
             usual,
             **named,
             width=msgspec.convert(said.get("width", usual.width), Share, strict=False),
@@ -158,6 +163,12 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
         raise TombolaError(
             f"the file's task has a value that no task has ({error}); type the option yourself"
         ) from error
+    if asked.recipe.epochs > usual.recipe.longest and not trust:
+        raise TombolaError(
+            f"the file's task is learnt in {asked.recipe.epochs:,} epochs, and {asked.data} usually in "
+            f"{usual.recipe.epochs:,}; type --recipe.epochs {asked.recipe.epochs} if that is meant"
+        )
+    return asked
 
 
 def _refuse_code_and_folders(said: Mapping[str, str]) -> None:

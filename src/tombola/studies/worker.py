@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from tombola.errors import FileError, TombolaError
-from tombola.files import InUse, LeaseLost, unwritable
+from tombola.files import InUse, LeaseLost, append, unwritable
 from tombola.studies.agenda import Agenda
 from tombola.studies.batch_training import Piece, train_together
 from tombola.studies.execution import finish
@@ -162,10 +162,10 @@ class _Log(io.TextIOBase):
     def write(self, text: str, /) -> int:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                return file.write(text)
         except OSError as error:
             raise unwritable(self._path, error, "nothing that was there is lost") from error
+        append(self._path, text)
+        return len(text)
 
     def say(self, words: str) -> None:
         """Add a line with the time and the process."""

@@ -33,6 +33,7 @@ from tombola.tickets.tensor_names import (
 )
 from tombola.tickets.tensors import check_fits, check_values, device_of, digest_of, put_values, tensors_of
 from tombola.tickets.ticket import Dead, Provenance, Ticket, zeros_of
+from tombola.tickets.ticket_file import parts_of, write_file
 from tombola.tickets.wrappers import bare, eager, unwrapped
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "own_part",
     "parameters_of",
     "part_like",
+    "parts_of",
     "paths_of",
     "places_of",
     "prune_by",
@@ -96,5 +98,6 @@ __all__ = [
     "tensors_of",
     "unwrapped",
     "whole",
+    "write_file",
     "zeros_of",
 ]

@@ -14,6 +14,7 @@ from tombola.tickets.kept_words import KeptWords, zero
 from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, Stepper, after_each_step, state_of, steppers_of
 from tombola.tickets.sharding import check_not_flat, check_same, own_part, reshard
+from tombola.tickets.step_guard import StepGuard
 from tombola.tickets.tensor_names import parameters_of
 from tombola.tickets.tensors import check_fits
 from tombola.tickets.ticket import Dead, Ticket
@@ -31,9 +32,11 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
 
     Dead weights and their optimizer state become zero at once. Dead gradients become zero as soon as they are
     accumulated, so that clipping, closures and double-step optimizers see the sparse problem. After each
-    `optimizer.step`, weights and every state tensor of the parameter's shape are zeroed again. Held parameters keep the
-    values that they have when the ticket is attached; a position that is both dead and held is zero. Layers that are
-    frozen now may be trained later. The model's class, parameters and state_dict keys stay the same.
+    `optimizer.step`, weights and every state tensor of the parameter's shape are zeroed again; optimizers of torch that
+    keep zeros at zero are spared that pass until somebody else writes to a weight, a gradient or the state. Held
+    parameters keep the values that they have when the ticket is attached; a position that is both dead and held is
+    zero. Layers that are frozen now may be trained later. The model's class, parameters and state_dict keys stay the
+    same. A copy of the model and the optimizer is a plain one, to which the mask must be attached again.
 
     Args:
         what: the mask, or the ticket whose mask and held parameters are kept.
@@ -74,7 +77,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
     check_same(model, f"{mask.digest} {held} {dead}", "mask")
     parameters, steppers = parameters_of(model, remove_duplicate=False), steppers_of(optimizer)
     check_fits(mask, parameters)
-    _refuse_hooked(parameters)
+    _check_trainable(parameters)
     if missing := [name for name in held if name not in parameters]:
         raise TombolaError(
             f"the ticket holds '{missing[0]}', which this model does not have; use the model it was found on"
@@ -99,7 +102,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
         for parameter, words in words_of.items() if dead == "frozen" else ():  # after state, which may share its memory
             words.thaw(parameter)
 
-    def after(stepper: Stepper) -> Callable[[Any], None]:
+    def after(stepper: Stepper, guard: StepGuard | None) -> Callable[[Any], None]:
         """Settle what this optimizer holds: of what another trains, the backward pass may yet come, as in a GAN."""
         size, words_of, values = -1, {}, {}
 
@@ -109,7 +112,16 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
                 size, holds = stepper.size, stepper.parameters
                 words_of = {parameter: words for parameter, words in masked.items() if parameter in holds}
                 values = {parameter: value for parameter, value in start.items() if parameter in holds}
+            elif guard is not None:
+                verdict = guard.verdict()
+                if verdict == "look":
+                    _warn_of_moved(words_of, mask, parameters)
+                elif verdict == "untouched":
+                    guard.stepped()
+                    return
             settle(words_of, values, [stepped])
+            if guard is not None:
+                guard.settled(words_of, values)
 
         return settle_own
 
@@ -142,12 +154,25 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
                 AttachWarning,
                 stacklevel=4,
             )
+        elif dead == "zero" and (moved := [name for name in mask if masked[parameters[name]].lives(parameters[name])]):
+            warnings.warn(
+                f"dead weights of '{moved[0]}' are not zero as the mask is detached: something moved them after the "
+                "last step of the optimizers that were given, as another optimizer, a hook or load_state_dict; give "
+                "all optimizers, and attach the mask after what else changes weights",
+                AttachWarning,
+                stacklevel=4,
+            )
 
     freeze()
     settle(masked, start, levels)
     removers = [look_back, *(_on_gradient(parameter, words) for parameter, words in masked.items())]
     removers += [_on_gradient(parameter, _drop_gradient) for parameter in start]
-    removers += [after_each_step(level, after(stepper)) for stepper in steppers for level in stepper.levels]
+    for stepper in steppers:
+        guard = None
+        if dead == "zero" and len(stepper.levels) == 1 and StepGuard.serves(stepper.levels[0], (*masked, *start)):
+            guard = StepGuard(stepper.levels[0])
+            removers += guard.removers
+        removers += [after_each_step(level, after(stepper, guard)) for level in stepper.levels]
     for level in levels:
         # An optimizer makes its state in its first step, so that one without state is looked at after that.
         if any(state_of(level, parameter) for parameter in masked):
@@ -181,8 +206,10 @@ def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _refuse_hooked(parameters: dict[str, nn.Parameter]) -> None:
+def _check_trainable(parameters: dict[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
+        if parameter.is_inference():
+            raise TombolaError(f"'{name}' was made in inference mode, in which nothing can be trained; make it outside")
         hooks = gradient_hooks(parameter)
         foreign = [hook for hook in hooks if not isinstance(hook, KeptWords) and hook is not _drop_gradient]
         if foreign or steps_in_backward(parameter):
@@ -217,6 +244,19 @@ def _check_steppers(
             AttachWarning,
             stacklevel=3,
         )
+
+
+def _warn_of_moved(words_of: Words, mask: Mask, parameters: Mapping[str, nn.Parameter]) -> None:
+    """Warn of weights that died and moved between two looks, which no optimizer that keeps zeros has done."""
+    for name in mask:
+        words = words_of.get(parameters[name])
+        if words is not None and words.lives(parameters[name]):
+            warnings.warn(
+                f"dead weights of '{name}' were not zero any more: something wrote to its .data outside the optimizer; "
+                "they are zero again, and for some steps they took part in training",
+                AttachWarning,
+                stacklevel=4,
+            )
 
 
 def _after_first_step(level: Any, action: Callable[[Any], None]) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.tickets.sharding import layout_of, own_part, part_like
-from tombola.tickets.torch_private import multiply_
+from tombola.tickets.torch_private import multiply_, writes_to
 
 PLAIN = (Tensor, nn.Parameter)
 WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -26,6 +27,7 @@ class KeptWords:
     """
 
     def __init__(self, kept: Tensor) -> None:
+        self._cleaned: tuple[weakref.ref[Tensor], int] | None = None
         self.keep(kept)
         self.dense_gradients = False
         self._frozen: Tensor | None = None
@@ -34,6 +36,7 @@ class KeptWords:
     def keep(self, kept: Tensor) -> None:
         """Follow this mask from here on: True = kept."""
         self.kept = kept
+        self._cleaned = None
         self._words: dict[tuple[Any, ...], Tensor] = {}
 
     def freeze(self, parameter: Tensor) -> None:
@@ -48,6 +51,10 @@ class KeptWords:
     def zero_dead(self, tensor: Tensor) -> None:
         """Write 0.0 to each dead position of a tensor of the parameter's shape."""
         zero([self.in_words(tensor)])
+
+    def lives(self, parameter: Tensor) -> bool:
+        """Whether a dead position of the parameter is not 0; False on the meta device, where nothing has a value."""
+        return not parameter.is_meta and bool(self._dead_in(parameter).any())
 
     def in_words(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The memory of a tensor of the parameter's shape, and the mask, both as words."""
@@ -75,6 +82,14 @@ class KeptWords:
             self._check_loaded(parameter)
         if not self.dense_gradients:
             self.zero_dead(gradient)
+            self._cleaned = weakref.ref(gradient), writes_to(gradient)
+
+    def cleaned(self, gradient: Tensor) -> bool:
+        """Whether dead gradients are zero: nobody has written to this gradient since its hook ran."""
+        if self._cleaned is None or self.dense_gradients:
+            return False
+        last, writes = self._cleaned
+        return last() is gradient and writes_to(gradient) == writes
 
     def _frozen_like(self, parameter: Tensor) -> Tensor | None:
         """The frozen values as machine words, 0 where a position is kept, in the parameter's layout of now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import update_wrapper
 from types import MethodType
 from typing import Any
 
@@ -114,6 +115,8 @@ def _around_step(wrapper: Any, action: Callable[[Any], None]) -> Callable[[], No
 
     if not (hasattr(wrapper, "step") and hasattr(wrapper, "__dict__")):
         return lambda: None  # such as a wrapper of slots: what it wraps is looked at
+    if own is not None:
+        update_wrapper(step, getattr(own, "__func__", own))  # a scheduler finds the mark that it left there
     hooked = MethodType(step, wrapper)
     wrapper.step = hooked
     return remove

@@ -16,6 +16,8 @@ from tombola.tickets.sharding import check_whole
 from tombola.tickets.tensor_names import buffers_of, modules_of, parameters_of
 from tombola.tickets.tensors import check_fits
 
+LARGEST = 2**30
+"""Numbers of a mask that is expanded from fewer."""
 ORIGINAL, MASK = "_orig", "_mask"
 """What torch.nn.utils.prune appends to a parameter's name, for its values and for its mask."""
 
@@ -68,6 +70,8 @@ def mask_of_tensors(tensors: Mapping[str, Any], model: nn.Module) -> Mask:
     """
     if not isinstance(tensors, Mapping) or not tensors:
         raise TombolaError("there are no masks; give a dictionary of tensors by the names of parameters")
+    if not all(isinstance(key, str) for key in tensors):
+        raise TombolaError("the masks have keys that are no texts; give a dictionary of tensors by names of parameters")
     parameters, given = parameters_of(model, remove_duplicate=False), _pruned(tensors) or tensors
     names = _parameters_called(list(given), parameters)
     if twice := [key for key, name in names.items() if list(names.values()).count(name) > 1]:
@@ -163,6 +167,9 @@ def _checked(key: str, values: Any) -> Tensor:
         raise TombolaError(
             f"'{key}' holds a {type(values).__name__}; a mask is a tensor or an array of 0 and 1"
         ) from error
+    is_strided = mask.layout == torch.strided and not mask.is_meta
+    if mask.is_meta or (is_strided and mask.numel() > max(mask.untyped_storage().nbytes(), LARGEST)):
+        raise TombolaError(f"'{key}' has the shape {tuple(mask.shape)} and no values of its own; give a whole mask")
     mask = mask.to_dense() if mask.layout != torch.strided else mask
     kept = mask != 0
     if bool((kept & (mask != 1)).any()):

@@ -198,6 +198,8 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
         raise ValueError("its tensors are not the ones that its description names")
     if any(printable_text(name) != name for name in (*said.shapes, *values, *said.held, *said.removed)):
         raise ValueError("it names a parameter in characters that cannot be shown")
+    if "compile" in said.recipe:  # which starts a compiler here
+        raise ValueError("its recipe prescribes 'compile', which whoever trains it decides")
     if any(unit < 0 for units in said.removed.values() for unit in units):
         raise ValueError("`removed` does not list units by number")
     if values:

@@ -117,6 +117,11 @@ def multiply_(tensors: Sequence[Tensor], factors: Sequence[Tensor]) -> None:
     DOOR.part(torch, "_foreach_mul_")(tensors, factors)
 
 
+def writes_to(tensor: torch.Tensor) -> int:
+    """How often a tensor's memory was written to in place, as torch counts for autograd; `tensor.data` is not seen."""
+    return tensor._version  # asked at each step: too often for the door
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """A number that identifies a storage while it lives, also on the meta device, where every address is 0."""
     return DOOR.part(storage, "_cdata")

@@ -9,10 +9,12 @@ from tombola.training.divergence import Diverged
 from tombola.training.energy import Meter
 from tombola.training.ensemble import Member, train_together
 from tombola.training.evaluation import evaluate
+from tombola.training.finite_data import MeasureWarning
 from tombola.training.first_batch import check_first_batch
 from tombola.training.flops import flop_counter
 from tombola.training.hyperbolic import ham
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity
+from tombola.training.lasting_state import StateWarning
 from tombola.training.legacy import as_first_written, upgraded
 from tombola.training.loaders import DataWarning, LoadedBatches, first_of, pairs_of
 from tombola.training.loop import Fit, fit, length_of
@@ -51,7 +53,15 @@ from tombola.training.run import Run, seed_of
 from tombola.training.step import Step
 from tombola.training.supervised_task import SupervisedTask
 from tombola.training.task import Split, Task, TaskWrapper, metric_of, unwrap, with_recipe
-from tombola.training.ticket_training import Trained, epochs_spent, recipe_of, share_of_work, start_of, train
+from tombola.training.ticket_training import (
+    Trained,
+    check_length,
+    epochs_spent,
+    recipe_of,
+    share_of_work,
+    start_of,
+    train,
+)
 
 __all__ = [
     "R2",
@@ -68,6 +78,7 @@ __all__ = [
     "MacroF1",
     "Matthews",
     "MeanIoU",
+    "MeasureWarning",
     "Member",
     "MemoryBatches",
     "Meter",
@@ -83,6 +94,7 @@ __all__ = [
     "Snapshot",
     "Split",
     "State",
+    "StateWarning",
     "Step",
     "SummedMetric",
     "SupervisedTask",
@@ -105,6 +117,7 @@ __all__ = [
     "channels_last",
     "check_classes",
     "check_first_batch",
+    "check_length",
     "chosen_device",
     "data_digest",
     "epochs_spent",

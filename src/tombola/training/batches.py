@@ -172,6 +172,31 @@ def pick(values: Any, index: Tensor | slice) -> Any:
     return mapped(values, taken, lambda value: isinstance(value, Tensor | PackedSequence))
 
 
+def check_usable(split: str, values: Any, picked: bool = False) -> None:
+    """Check that tensors can be trained on.
+
+    Args:
+        split: whose they are, for the error.
+        values: a nest of tensors.
+        picked: whether single samples are taken out of them.
+
+    Raises:
+        TombolaError: for tensors without values, nested ones, and sparse ones out of which samples are taken.
+    """
+    for tensor in tensors_in(values):
+        if tensor.is_meta:
+            raise TombolaError(f"the data of '{split}' are on the device meta, where there are no values; give values")
+        if tensor.is_nested:
+            raise TombolaError(
+                f"the data of '{split}' are nested tensors; give padded tensors and their lengths, or packed sequences"
+            )
+        if picked and tensor.layout != torch.strided:
+            raise TombolaError(
+                f"the data of '{split}' are sparse, and no samples can be taken out of them; give tensor.to_dense(), "
+                "or batches"
+            )
+
+
 def move(values: Any, device: torch.device, channels_last: bool = False) -> Any:
     """Bring a batch to a device.
 

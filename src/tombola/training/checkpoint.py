@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
+import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tombola.errors import DamagedError
-from tombola.files import DAMAGED, Lease, remove_empty, set_aside, write_atomically
+from tombola.errors import DamagedError, TombolaError
+from tombola.files import DAMAGED, Lease, content_of, remove_empty, set_aside, write_atomically
 from tombola.files.atomic_files import PART
 
 MAGIC = b"tombola checkpoint 1\n"
@@ -38,12 +42,25 @@ def is_stage_file(path: Path) -> bool:
 
 def remove_stages(folder: Path) -> None:
     """Remove the checkpoints of a run's stages, and the folders that are empty then; what is not ours stays."""
+    if folder.is_symlink():  # nothing of this run's
+        return
     for path in sorted(folder.rglob("*"), reverse=True):  # What is in a folder comes before it.
         if is_stage_file(path):
             path.unlink(missing_ok=True)
         elif path.is_dir() and not path.is_symlink():
             remove_empty(path)
     remove_empty(folder)
+
+
+def _is_plain(content: bytes) -> bool:
+    """Whether an archive is as torch writes it, and does not grow when it is read."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            kept = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return False
+    is_packed = any(own.compress_type != zipfile.ZIP_STORED for own in kept)
+    return not is_packed and sum(own.file_size for own in kept) <= len(content)
 
 
 class Checkpoint:
@@ -82,8 +99,11 @@ class Checkpoint:
     def load(self) -> dict[str, Any] | None:
         """The saved state, on the CPU; None if there is none, or it is damaged: that is then set aside with a note."""
         try:
-            data = self.path.read_bytes()
+            data = content_of(self.path)
         except FileNotFoundError:
+            return None
+        except TombolaError as error:  # it is no file, or larger than the memory
+            set_aside(self.path, DamagedError(str(error)))
             return None
         try:
             return self._state(data)
@@ -91,15 +111,40 @@ class Checkpoint:
             set_aside(self.path, error)
             return None
 
+    @contextmanager
+    def fitting(self) -> Generator[None]:
+        """Put back a state that was loaded; one that is whole, but holds something else, is set aside.
+
+        Raises:
+            DamagedError: it is so. What the block has put back until then is no state to go on from.
+        """
+        try:
+            yield
+        except TombolaError:  # as of a network of another architecture, which the user can correct
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            aside = self.path.with_name(f"{self.path.name}{DAMAGED}")
+            os.replace(self.path, aside)
+            why = str(error).partition("\n")[0]
+            raise DamagedError(
+                f"the checkpoint {self.path} is not of what is trained here ({type(error).__name__}: {why}); it stands "
+                f"aside as {aside.name}: run the same command again, and the stage is done again"
+            ) from error
+
     def _state(self, data: bytes) -> dict[str, Any]:
         digest, content = data[len(MAGIC) : len(MAGIC) + DIGEST], data[len(MAGIC) + DIGEST :]
         damaged = DamagedError(f"the checkpoint {self.path} is damaged, or of another version")
         if not data.startswith(MAGIC) or hashlib.blake2b(content, digest_size=DIGEST).digest() != digest:
             raise damaged
+        if not _is_plain(content):
+            raise damaged
         try:
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception as error:  # Torch's readers raise all kinds, of a file whose digest someone has made right.
             raise damaged from error
+        if not isinstance(state, dict):
+            raise damaged
+        return state
 
     def remove(self) -> None:
         """Forget the state."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -9,6 +11,7 @@ from tombola.scores import batch_size
 from tombola.structure import in_mode
 from tombola.tickets import device_of, recomputable
 from tombola.training.batches import move
+from tombola.training.finite_data import say_unfinite
 from tombola.training.loaders import pairs_of
 from tombola.training.memory_format import channels_last
 from tombola.training.metrics import Tally
@@ -30,6 +33,9 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
 
     Returns:
         Mean metric, mean loss and number of samples; zeros for an empty split.
+
+    Raises:
+        TombolaError: if metric or loss are no finite numbers, and the data hold NaN.
     """
     device = device_of(model)
     bring_along(task, device)
@@ -46,4 +52,7 @@ def evaluate(task: Task, model: nn.Module, split: Split, recipe: Recipe) -> tupl
                 loss = loss + told(task.loss)(outputs, targets).float() * size
                 tally.add(outputs, targets, size)
             count += size
-    return tally.value(count), float(loss) / max(count, 1), count
+    measured = tally.value(count), float(loss) / max(count, 1)
+    if not all(map(math.isfinite, measured)):
+        say_unfinite(task.batches(split, 0, 0), split, *measured)
+    return *measured, count

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from tombola.errors import TombolaError
 from tombola.nested import tensors_in
+from tombola.training.loaders import pairs_of
+
+
+class MeasureWarning(UserWarning):
+    """A loss or a metric of a split is no finite number."""
 
 
 class Unfinite(NamedTuple):
@@ -41,6 +49,34 @@ def unfinite(inputs: Any, targets: Any) -> Iterator[Unfinite]:
             if (sample := _first_unfinite(tensor)) is not None:
                 own = tensor[sample]
                 yield Unfinite(what, sample, own[~own.isfinite()].flatten()[0].item())
+
+
+def say_unfinite(batches: Iterable[Any], split: str, metric: float, loss: float) -> None:
+    """Say why a metric or a loss is no finite number.
+
+    Args:
+        batches: of which they are.
+        split: its name.
+        metric: over all batches.
+        loss: their mean loss.
+
+    Raises:
+        TombolaError: if there is NaN in the data; without any, it is a warning.
+    """
+    what, value = ("loss", loss) if not math.isfinite(loss) else ("metric", metric)
+    for number, batch in enumerate(pairs_of(batches), start=1):
+        for found in unfinite(*batch):
+            if math.isnan(found.value):
+                raise TombolaError(
+                    f"the {what} of the split '{split}' is {value}, and the {found.what} of its batch {number} hold "
+                    f"{found.value} at sample {found.sample}; give numbers there, or leave that sample out"
+                )
+    warnings.warn(
+        f"the {what} of the split '{split}' is {value}, though its data hold no NaN; look at what the network and the "
+        f"{what} make of them, as where they are all alike",
+        MeasureWarning,
+        stacklevel=3,
+    )
 
 
 def _first_unfinite(tensor: Tensor) -> int | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Number
 from typing import Any, get_args
 
@@ -13,16 +12,24 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.nested import mapped, tensors_in
-from tombola.scores import Batch, batch_size
-from tombola.scores.types import suited
+from tombola.scores import Batch
 from tombola.structure import in_mode
 from tombola.tickets import eager
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.expectations import EXPECTATIONS, check_fits, entry_of, expectation_of
 from tombola.training.finite_data import unfinite
+from tombola.training.identities import fingerprint, identity
+from tombola.training.lasting_state import (
+    Called,
+    buffers_kept,
+    leaves_behind,
+    warn_of_changes,
+    warn_of_untrained,
+)
 from tombola.training.loaders import first_of
 from tombola.training.losses import smoothed
 from tombola.training.memory_format import trial
+from tombola.training.new_networks import check_can_learn, check_new, check_single
 from tombola.training.placement import bring_along
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import autocast
@@ -32,7 +39,6 @@ from tombola.training.torch_losses import Watched
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 WORDS: Mapping[str, str] = {"train": "training", "validation": "validation", "test": "test"}
-BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _looked_at: set[int] = set()
 
 
@@ -61,34 +67,13 @@ def check_first_batch(task: Task, seed: int = 0, device: torch.device | str = "c
         return
     device = torch.device(device)
     bring_along(task, device)
-    model = task.build(seed).to(device)
+    check_can_learn(model := task.build(seed))
+    model.to(device)
     bring_along(task, device)
-    _check_network(model)
-    parts = [weakref.ref(parameter) for parameter in model.parameters()]
     _Look(task, model, device, seed).check()
-    del model
-    _check_new(task.build(seed), parts)
+    check_new(task.build(seed), model)
     _looked_at.add(id(task))
     weakref.finalize(task, _looked_at.discard, id(task))  # the next object may get its id
-
-
-def _check_network(model: nn.Module) -> None:
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise TombolaError(
-            "nothing in the network requires a gradient, so that nothing can be trained; call "
-            "requires_grad_(True) on what shall learn, in the function that makes the network"
-        )
-
-
-def _check_new(model: nn.Module, before: list[weakref.ref[nn.Parameter]]) -> None:
-    """TombolaError if a network shares parameters with one that was built before."""
-    old = {id(parameter) for reference in before if (parameter := reference()) is not None}
-    for name, parameter in model.named_parameters():
-        if id(parameter) in old:
-            raise TombolaError(
-                f"the task's model gives the same parameter '{name}' each time, so that what one run trains, the next "
-                "begins with; make everything anew in that function, or give copy.deepcopy(…) of what it keeps"
-            )
 
 
 class _Look:
@@ -109,15 +94,49 @@ class _Look:
     def check(self) -> None:
         with own_randomness(self.device, self.seed), torch.enable_grad(), eager(), trial():
             batch = self._first()
-            with in_mode(self.model, "eval"), autocast(self.task.recipe, self.device):
-                outputs = self._outputs(batch)
-                targets = move(batch[1], self.device)
-                classes = self._check_loss(batch, outputs, targets)
-                with torch.no_grad():
-                    self._check_metric(outputs, targets, classes)
+            with autocast(self.task.recipe, self.device):
+                with in_mode(self.model, "eval"):
+                    outputs, classes = self._check_calls(batch)
+                self._check_training(batch)
             self._check_whole_targets(outputs, classes)
             self._check_finite_data()
-            self._check_single(batch)
+
+    def _check_calls(self, batch: Batch) -> tuple[Any, tuple[Tensor, int] | None]:
+        """Check loss and metric; give the outputs and what `_check_loss` gives, without their graph."""
+        outputs = self._outputs(batch)
+        targets = move(batch[1], self.device)
+        classes = self._check_loss(batch, outputs, targets)
+        with torch.no_grad():
+            self._check_metric(outputs, targets, classes)
+            self._check_repeated("metric", self.metric, lambda: Called({"metric": self.metric(outputs, targets)}, []))
+        return mapped((outputs, classes), Tensor.detach)
+
+    def _check_repeated(self, name: str, function: Any, call: Callable[[], Called]) -> tuple[Called, Called]:
+        """Call something twice, and warn if it comes to something else, or a call changes what a function holds."""
+        with own_randomness(self.device, self.seed):
+            first = call()
+        before = fingerprint(identity(function))
+        with own_randomness(self.device, self.seed):
+            second = call()
+        changed = (name,) if before != fingerprint(identity(function)) else ()
+        warn_of_changes(first.values, second.values, changed)
+        return first, second
+
+    def _check_training(self, batch: Batch) -> None:
+        """Warn of what lasts from call to call in training mode, and refuse a batch of one where it cannot train."""
+        try:
+            calls = self._check_repeated("loss", unwrap(self.task, "loss"), lambda: self._trained_on(batch))
+        except ValueError as error:
+            check_single(batch, self.model, error)
+            raise
+        warn_of_untrained(*calls, (*self.model.parameters(), *tensors_in(batch)))
+
+    def _trained_on(self, batch: Batch) -> Called:
+        """What network and loss give in training; one graph at a time is in memory."""
+        with buffers_kept(self.model), in_mode(self.model, "train"):
+            outputs = self._outputs(batch)
+            loss = self.loss(outputs, move(batch[1], self.device))
+        return Called(mapped({"network": outputs, "loss": loss}, Tensor.detach), leaves_behind(loss))
 
     def _first(self) -> Batch:
         batches = self.task.batches("train", self.seed, 0)
@@ -162,7 +181,7 @@ class _Look:
         self._check_one_number(value, batch)
         if not value.requires_grad:
             # A network may give detached outputs in evaluation mode alone.
-            with in_mode(self.model, "train"):
+            with buffers_kept(self.model), in_mode(self.model, "train"):
                 value = self.loss(self._outputs(batch), targets)
             if not value.requires_grad:
                 raise TombolaError(
@@ -241,7 +260,7 @@ class _Look:
         ready = isinstance(getattr(unwrap(self.task, "batches"), "__self__", None), SupervisedTask)
         for split in SPLITS if ready else SPLITS[:2]:
             batches = self.task.batches(split, self.seed, 0)
-            if isinstance(batches, MemoryBatches):
+            if isinstance(batches, MemoryBatches) and batches.count:
                 yield split, batches
 
     def _check_finite_data(self) -> None:
@@ -269,18 +288,6 @@ class _Look:
             learnt = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(value, learnt, allow_unused=True)
         return bool(value.isfinite()) and all(bool(g.isfinite().all()) for g in gradients if g is not None)
-
-    def _check_single(self, batch: Batch) -> None:
-        """TombolaError where batches of one sample meet a batch norm that cannot train on them."""
-        if batch_size(batch) > 1 or not any(isinstance(module, BATCH_NORM) for module in self.model.modules()):
-            return
-        with torch.no_grad(), in_mode(twin := copy.deepcopy(self.model), "train"):
-            try:
-                self.task.forward(twin, suited(batch[0], twin))
-            except ValueError as error:
-                raise TombolaError(
-                    f"batches hold one sample, on which batch norm cannot train ({error}); give a batch of at least two"
-                ) from error
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -18,7 +18,7 @@ from tombola.arrays import as_tensors
 from tombola.errors import TombolaError
 from tombola.nested import tensors_in
 from tombola.scores import Batch, Target, batch_size, checked_batch, paired
-from tombola.training.batches import MemoryBatches, augmented
+from tombola.training.batches import MemoryBatches, augmented, check_usable
 from tombola.training.lengths import count_by_sampler, length_or_none
 from tombola.training.random_generators import RandomStates, generators_in, seed_draws
 from tombola.training.randomness import mixed
@@ -183,6 +183,7 @@ class LoadedBatches:
         inputs, targets = paired(batch, self.target)
         inputs = as_tensors(inputs, double=self.double)
         if number == 0:
+            check_usable(self.split, (inputs, targets))
             if not tensors_in(inputs):
                 kind = type(inputs).__name__
                 raise TombolaError(

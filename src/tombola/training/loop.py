@@ -34,6 +34,7 @@ from tombola.training.loaders import first_of, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
+from tombola.training.new_networks import check_single
 from tombola.training.observers import Observer, State
 from tombola.training.placement import bring_along, placed
 from tombola.training.progress import Bars
@@ -65,6 +66,7 @@ class Fit:
         return self.history[-1].get("validation_metric") if self.history else None
 
 
+@torch.enable_grad()
 def fit(
     task: Task,
     model: nn.Module,
@@ -127,7 +129,8 @@ def fit(
         state = State(model, optimizer, recipe, steps_per_epoch, begin, begin // steps_per_epoch, handle)
         stepper.follow(handle)
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
-            cost = _restore(saved, state, stepper, observers)
+            with checkpoint.fitting():
+                cost = _restore(saved, state, stepper, observers)
         flops = SampleFlops.measure(task, model, batch)
         with (bars or Bars()).track(name, recipe.epochs, state.epoch) as tick:
             while state.epoch < recipe.epochs:
@@ -245,8 +248,12 @@ def _gradients(
     for batch in group:
         inputs, targets = move(batch, stepper.device, training.layout)
         recomputation.begin()
-        with autocast(recipe, stepper.device):
-            value = training.loss(training.task.forward(training.network, inputs), targets)
+        try:
+            with autocast(recipe, stepper.device):
+                value = training.loss(training.task.forward(training.network, inputs), targets)
+        except ValueError as error:
+            check_single(batch, training.network, error)
+            raise
         if len(group) > 1:
             value = value * (batch_size(batch) / total)
         recomputation.backward(stepper.scaled(value))

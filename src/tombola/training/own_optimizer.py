@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +15,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tombola.errors import TombolaError
+from tombola.nested import leaves_of
+from tombola.training.random_generators import GENERATORS, generator_state, put_generator_state
+from tombola.training.source_code import package_of
 
 OptimizerFactory = Callable[[nn.Module], Optimizer]
 """Makes the optimizer of a network."""
@@ -128,6 +131,37 @@ def make_own_scheduler(factory: SchedulerFactory, optimizer: Optimizer, steps: i
         raise TombolaError("the task's scheduler is another optimizer's; make it of the one that the function is given")
     check_kept("scheduler", scheduler.state_dict())
     return scheduler
+
+
+def beside_state_dict(optimizer: Optimizer) -> dict[str, Any]:
+    """What an optimizer of a user's class keeps in attributes of its own and not in `state_dict()`.
+
+    Returns:
+        Numbers, texts, tensors and nests of these by the attribute's name, and the states of its random generators.
+
+    Raises:
+        TombolaError: if a generator's state cannot be kept.
+    """
+    if package_of(type(optimizer)) == "torch":
+        return {}
+    own = {name: value for name, value in vars(optimizer).items() if name not in ("state", "param_groups", "defaults")}
+    generators = {name: generator_state(value) for name, value in own.items() if isinstance(value, GENERATORS)}
+    check_kept("optimizer", generators)
+    values = {name: value for name, value in own.items() if _is_value(value)}
+    return {"generators": generators, "values": values}
+
+
+def put_beside(optimizer: Optimizer, kept: Mapping[str, Any]) -> None:
+    """Give an optimizer what `beside_state_dict` gave."""
+    for name, state in kept.get("generators", {}).items():
+        put_generator_state(getattr(optimizer, name), state)
+    for name, value in kept.get("values", {}).items():
+        setattr(optimizer, name, value)
+
+
+def _is_value(value: Any) -> bool:
+    trained = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves_of(value))
+    return not trained and _stranger(value) is None
 
 
 def check_kept(name: str, state: Any) -> None:

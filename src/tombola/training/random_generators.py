@@ -131,15 +131,16 @@ def _use(numpy: Any) -> None:
 @contextmanager
 def generators_kept(generators: Sequence[Any]) -> Generator[None]:
     """Put the states of some generators back after a block."""
-    held = [_state_of(generator) for generator in generators]
+    held = [generator_state(generator) for generator in generators]
     try:
         yield
     finally:
         for generator, state in zip(generators, held, strict=True):
-            _put_state(generator, state)
+            put_generator_state(generator, state)
 
 
-def _state_of(generator: Any) -> Any:
+def generator_state(generator: Any) -> Any:
+    """The state of a generator of any of `GENERATORS`."""
     if isinstance(generator, np.random.Generator):
         return generator.bit_generator.state
     if isinstance(generator, random.Random):
@@ -147,7 +148,8 @@ def _state_of(generator: Any) -> Any:
     return generator.get_state()
 
 
-def _put_state(generator: Any, state: Any) -> None:
+def put_generator_state(generator: Any, state: Any) -> None:
+    """Bring a generator to a state that `generator_state` gave."""
     if isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
     elif isinstance(generator, random.Random):

@@ -17,6 +17,8 @@ from tombola.training import optimizers
 from tombola.training.hyperbolic import ham
 from tombola.training.step import Step
 
+FAR = 100
+"""How many times as long as usual a file may let a network train."""
 LARGEST = 10**9
 """Epochs, or samples a step, of a recipe."""
 
@@ -135,6 +137,11 @@ class Recipe:
         if self.nesterov and not self.momentum:
             raise TombolaError("the recipe asks for nesterov without momentum; set momentum, as 0.9")
         Step.parse(self.start)
+
+    @property
+    def longest(self) -> int:
+        """The most epochs that a file may ask for where this is the usual recipe."""
+        return FAR * max(10, self.epochs)
 
     @staticmethod
     def check_fields(names: Iterable[str]) -> None:

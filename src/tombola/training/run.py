@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.files import Lease
+from tombola.files import Lease, check_no_link
 from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, check_takes, suited
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
@@ -108,11 +108,12 @@ class Run:
         """
         end = self.file(f"{name}.end")
         if end is not None and (saved := end.load()) is not None:
-            put_values(model, saved["values"])
-            for observer, observed in zip(observers, saved["observers"], strict=True):
-                observer.load_state_dict(observed)
-            # Older files do not say how many networks trained together.
-            result = Fit(tuple(saved["history"]), Cost(**saved["cost"]), saved.get("together", 1))
+            with end.fitting():
+                put_values(model, saved["values"])
+                for observer, observed in zip(observers, saved["observers"], strict=True):
+                    observer.load_state_dict(observed)
+                # Older files do not say how many networks trained together.
+                result = Fit(tuple(saved["history"]), Cost(**saved["cost"]), saved.get("together", 1))
         else:
             going = self.file(f"{name}.going")
             reset_peak_memory(self.device)
@@ -227,8 +228,10 @@ class Run:
         """
         end = self.file(f"{name}.end")
         if end is not None and (saved := end.load()) is not None:
-            self.cost += Cost(**saved["cost"])
-            return saved["done"]
+            with end.fitting():
+                done, cost = saved["done"], Cost(**saved["cost"])
+            self.cost += cost
+            return done
         result, cost = self._priced(task, model, work)
         if end is not None:
             end.save({"done": result, "cost": asdict(cost)})
@@ -314,6 +317,9 @@ class Run:
             seed: the part's.
         """
         folder = None if self.folder is None else self.folder / "stages" / name
+        if folder is not None:
+            check_no_link(folder.parent)
+            check_no_link(folder)
         return Run(seed, folder, self.device, self.bars, self._checkpoint_seconds, self.meter, self.lease)
 
     def clear(self) -> None:
@@ -325,7 +331,9 @@ class Run:
         """The file in which a stage keeps something; None without a folder."""
         if self.folder is None:
             return None
-        return Checkpoint(self.folder / "stages" / f"{name}.pt", self._checkpoint_seconds, self.lease)
+        stages = self.folder / "stages"
+        check_no_link(stages)
+        return Checkpoint(stages / f"{name}.pt", self._checkpoint_seconds, self.lease)
 
 
 def seed_of(seed: int | None, run: Run | None) -> int:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset,
 
 from tombola.arrays import as_tensors, is_array, is_numbers
 from tombola.errors import TombolaError
-from tombola.nested import samples_in
+from tombola.nested import mapped, samples_in
 from tombola.scores import Target, is_dataset, paired
 from tombola.training.batches import MemoryBatches, pick
 from tombola.training.lengths import length_or_none
@@ -40,7 +40,7 @@ class InMemory:
     def tensors(self, double: bool | Callable[[], bool]) -> tuple[Any, Any]:
         """Inputs and targets as tensors; double: as of `as_tensors`."""
         inputs = as_tensors(_stacked(self.inputs, samples_of(self.targets)), double=double)
-        return inputs, as_tensors(self.targets, double=double, labels=True)
+        return mapped((inputs, as_tensors(self.targets, double=double, labels=True)), Tensor.detach)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,15 @@ from tombola.nested import leaves_of
 from tombola.tickets import Handle, device_of
 from tombola.training.averaging import Average
 from tombola.training.memory import states_known
-from tombola.training.own_optimizer import ByEpoch, check_kept, make_own_optimizer, make_own_scheduler, own
+from tombola.training.own_optimizer import (
+    ByEpoch,
+    beside_state_dict,
+    check_kept,
+    make_own_optimizer,
+    make_own_scheduler,
+    own,
+    put_beside,
+)
 from tombola.training.recipe import Recipe
 from tombola.training.task import Task
 
@@ -125,15 +133,18 @@ class WeightStepper:
     def state_dict(self) -> dict[str, Any]:
         """All that a killed training needs to go on, beside the optimizer's own state."""
         parts = {"scheduler": self._scheduler, "scaler": self._scaler, "average": self._average}
+        kept: dict[str, Any] = {name: part.state_dict() for name, part in parts.items() if part is not None}
         if own(self._task, "optimizer") is not None:
             check_kept("optimizer", self.optimizer.state_dict())
-        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+            kept["beside"] = beside_state_dict(self.optimizer)
+        return kept
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         parts = {"scheduler": self._scheduler, "scaler": self._scaler, "average": self._average}
         for name, part in parts.items():
             if part is not None:
                 part.load_state_dict(state[name])
+        put_beside(self.optimizer, state.get("beside", {}))
 
     def _own_scheduler(self) -> tuple[LRScheduler | None, bool]:
         """The task's scheduler at the step where training begins, and whether it moves on by epochs."""

@@ -22,7 +22,7 @@ from tombola.nested import samples_in, tensors_in
 from tombola.registry import LOSSES, METRICS, Registry
 from tombola.scores import Batch, Target, forward
 from tombola.structure import in_mode
-from tombola.training.batches import MemoryBatches, pick, split_off
+from tombola.training.batches import MemoryBatches, check_usable, pick, split_off
 from tombola.training.data_identity import digest_of_splits, is_indexed
 from tombola.training.lengths import length_or_none
 from tombola.training.loaders import LoadedBatches, first_of
@@ -200,6 +200,7 @@ class SupervisedTask:
         if not isinstance(part, InMemory):
             return part
         tensors = part.tensors(self._is_double)
+        check_usable(split, tensors, picked=True)
         _check_lengths(split, tensors)
         return InMemory(*tensors)
 

@@ -23,6 +23,9 @@ from tombola.training.recipe import Recipe
 from tombola.training.run import Run, seed_of
 from tombola.training.task import Task
 
+ROUNDS = 10
+"""How many times as long as it trains itself a ticket may have been searched, of what is absurd for one training."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -152,8 +155,29 @@ def recipe_of(task: Task, ticket: Ticket | None, extra_epochs: float = 0.0) -> R
     """
     prescribed = dict(ticket.recipe) if ticket else {}
     Recipe.check_fields(prescribed)
+    if ticket:
+        check_length(ticket, task.recipe)
     recipe = replace(task.recipe, **prescribed)
     return replace(recipe, epochs=recipe.epochs + math.ceil(extra_epochs))
+
+
+def check_length(ticket: Ticket, recipe: Recipe) -> None:
+    """Refuse a ticket that asks for far more training than its task: it may be anybody's.
+
+    Args:
+        ticket: prescribes epochs, or says how many its start had, which dense and the controls get too.
+        recipe: of the task, as its user chose it.
+
+    Raises:
+        TombolaError: they prescribe more than `Recipe.longest` of it, or had more than ten times that.
+    """
+    asked = (("prescribes", ticket.recipe.get("epochs", 0), 1), ("starts after", epochs_spent(ticket), ROUNDS))
+    for what, epochs, times in asked:
+        if isinstance(epochs, int | float) and epochs > times * recipe.longest:
+            raise TombolaError(
+                f"the ticket {what} {epochs:,.10g} epochs, and its task is learnt in {recipe.epochs:,}; if that is "
+                f"meant, let the task's recipe have {math.ceil(epochs * recipe.epochs / (times * recipe.longest)):,}"
+            )
 
 
 def start_of(task: Task, ticket: Ticket | None, seed: int) -> nn.Module:

@@ -7,6 +7,7 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 
@@ -49,9 +50,20 @@ def model(name: str, input_shape: tuple[int, ...], classes: int, width: float = 
     known = partial(pretrained, name.removeprefix(PRETRAINED)) if name.startswith(PRETRAINED) else MODELS[name]
     factory = partial(known, input_shape, classes, width)
     # One is built here without memory or randomness, so that unfit inputs are refused at once.
-    with torch.device("meta"):
-        factory()
+    try:
+        with torch.device("meta"):
+            network = factory()
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        if isinstance(error, RuntimeError | TypeError) and "overflow" not in str(error).lower():
+            raise
+        raise _too_large(name, width) from error
+    if 2 * sum(parameter.nbytes for parameter in network.parameters()) > psutil.virtual_memory().total:
+        raise _too_large(name, width)
     return factory
+
+
+def _too_large(name: str, width: float) -> TombolaError:
+    return TombolaError(f"{name} at width {width:g} is larger than this machine's memory; give a smaller --width")
 
 
 def data(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.zoo.data_files import Remote, damaged, locate
+from tombola.files import content_of
+from tombola.zoo.data_files import Remote, damaged, locate, unpacked
 from tombola.zoo.normalisation import Data, normalised
 
 ROOT = "https://www.cs.toronto.edu/~kriz/"
@@ -45,19 +45,19 @@ def _cifar(
     train: Sequence[str],
     test: Sequence[str],
     labels: int,
-    folder: Path | None,
+    given: Path | None,
 ) -> Data:
     files = [*train, *test]
     hint = f"give the folder of {archive.name}, or of the .bin files in it, as --data-dir"
-    folders = [folder, folder / directory] if folder else []
-    unpacked = next((path for path in folders if (path / files[0]).exists()), None)
-    if unpacked is not None:
-        missing = [file for file in files if not (unpacked / file).exists()]
+    folders = [given, given / directory] if given else []
+    folder = next((path for path in folders if (path / files[0]).exists()), None)
+    if folder is not None:
+        missing = [file for file in files if not (folder / file).exists()]
         if missing:
-            raise TombolaError(f"{unpacked} has no {', '.join(missing)} of {name}; {hint}")
-        records = {file: _records(unpacked / file, (unpacked / file).read_bytes(), labels) for file in files}
+            raise TombolaError(f"{folder} has no {', '.join(missing)} of {name}; {hint}")
+        records = {file: _records(folder / file, content_of(folder / file), labels) for file in files}
     else:
-        (packed,) = locate(name, [archive], folder, (), hint)
+        (packed,) = locate(name, [archive], given, (), hint)
         records = _unpacked(packed, directory, files, labels)
     return normalised(
         {"train": _images([records[f] for f in train], labels), "test": _images([records[f] for f in test], labels)}
@@ -65,12 +65,12 @@ def _cifar(
 
 
 def _unpacked(packed: Path, directory: str, files: Sequence[str], labels: int) -> dict[str, np.ndarray]:
+    archive = content_of(packed)
     try:
-        with tarfile.open(packed) as archive:
-            members = {file: archive.extractfile(f"{directory}/{file}") for file in files}
-            return {file: _records(packed, member.read(), labels) for file, member in members.items() if member}
-    except (tarfile.TarError, EOFError, OSError, KeyError) as error:
+        contents = unpacked(archive, [f"{directory}/{file}" for file in files])
+    except ValueError as error:
         raise damaged(packed, str(error)) from error
+    return {file: _records(packed, content, labels) for file, content in zip(files, contents, strict=True)}
 
 
 def _records(path: Path, content: bytes, labels: int) -> np.ndarray:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
+import lzma
+import tarfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tombola.errors import TombolaError
+from tombola.files import content_of
+
+LARGEST = 2**28
+"""Bytes of a file of data, unpacked."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,40 @@ def unzipped(path: Path) -> bytes:
         TombolaError: if the file is cut short or damaged.
     """
     try:
-        return gzip.decompress(path.read_bytes())
+        with gzip.open(io.BytesIO(content_of(path))) as file:
+            content = file.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(path, str(error)) from error
+    if len(content) > LARGEST:
+        raise damaged(path, f"it unpacks to more than {LARGEST:,} bytes")
+    return content
+
+
+def unpacked(archive: bytes, names: Sequence[str]) -> list[bytes]:
+    """The contents of files in an archive.
+
+    Args:
+        archive: the content of a .tar, .tar.gz or the like.
+        names: of the files in it.
+
+    Raises:
+        ValueError: the archive is damaged, or a file is missing or larger than any.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+            return [_member(opened, name) for name in names]
+    except (tarfile.TarError, EOFError, OSError, KeyError, RecursionError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    member = archive.extractfile(name)
+    if member is None:
+        raise ValueError(f"{name} is no file")
+    content = member.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"{name} has more than {LARGEST:,} bytes")
+    return content
 
 
 def damaged(path: Path, why: str) -> TombolaError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 
@@ -84,10 +85,12 @@ def read_idx(path: Path) -> np.ndarray:
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise damaged(path, "it is not an IDX file of bytes")
     dimensions = content[3]
+    if not 1 <= dimensions <= 4:
+        raise damaged(path, f"it says that it has {dimensions} dimensions")
     header = 4 + 4 * dimensions
     if len(content) < header:
         raise damaged(path, "its header is cut short")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
-    if len(content) - header != np.prod(shape, dtype=np.int64):
+    if len(content) - header != math.prod(shape):
         raise damaged(path, f"it should hold {' × '.join(map(str, shape))} bytes and holds {len(content) - header:,}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from tombola.errors import TombolaError
+from tombola.files import content_of
 from tombola.zoo.normalisation import Data
 from tombola.zoo.text_tables import read_table
 from tombola.zoo.word_pieces import TextWarning, word_pieces
@@ -85,8 +86,8 @@ def _table(path: Path, layout: Layout) -> tuple[list[list[str]], torch.Tensor]:
             f"there is no file {path}; give --data-dir DIR with GLUE's files as they are distributed, "
             f"DIR/{layout.folder}/train.tsv and DIR/{layout.folder}/{layout.dev}"
         )
-    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        rows = read_table((line.rstrip("\r\n") for line in file), "\t", quoted=False)
+    lines = content_of(path).decode("utf-8-sig", "replace").split("\n")
+    rows = read_table((line.rstrip("\r") for line in lines), "\t", quoted=False)
     columns = [*layout.texts, layout.label]
     if isinstance(layout.label, str):
         header, rows = (rows[0], rows[1:]) if rows else ([], [])

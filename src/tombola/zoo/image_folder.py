@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.files import content_of
 from tombola.zoo.normalisation import Data, normalised
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -69,13 +71,16 @@ def _split(folder: Path, classes: Sequence[str], size: int | None) -> tuple[Tens
 
 def _image(path: Path, size: int | None) -> Tensor:
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise TombolaError("reading image folders needs Pillow; install it: pip install 'tombola[images]'") from error
+    content = content_of(path)
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(content)) as opened:
             image = opened.convert("RGB")
-    except OSError as error:
+    except UnidentifiedImageError as error:
+        raise TombolaError(f"{path} is no image that Pillow reads; repair or remove it") from error
+    except Exception as error:  # Pillow's readers raise all kinds
         raise TombolaError(f"{path} cannot be read as an image ({error}); repair or remove it") from error
     if size is not None:
         image = ImageOps.fit(image, (size, size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tombola.errors import TombolaError
+from tombola.files import content_of
 from tombola.zoo.normalisation import Data
 from tombola.zoo.word_pieces import word_pieces
 
@@ -101,8 +103,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise TombolaError(f"there is no file {path}; give texts:PATH with a CSV file of the columns text and label")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = read_table(file, "\t" if path.suffix.lower() == ".tsv" else ",")
+        lines = io.StringIO(content_of(path).decode("utf-8-sig"), newline="")
+        table = read_table(lines, "\t" if path.suffix.lower() == ".tsv" else ",")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TombolaError(f"{path} cannot be read as a table in UTF-8 ({error}); save it as CSV") from error
     if len(table) < 2:

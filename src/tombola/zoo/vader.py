@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tombola.zoo.data_files import Remote, damaged, locate
+from tombola.files import content_of
+from tombola.zoo.data_files import Remote, damaged, locate, unpacked
 from tombola.zoo.normalisation import Data
 from tombola.zoo.word_pieces import word_pieces
 
@@ -61,16 +60,10 @@ def vader(
 
 def _sentences(path: Path, file: str) -> tuple[list[str], Tensor]:
     try:
-        lines = _member(_member(path.read_bytes(), INSIDE), file).decode("utf-8", "replace").splitlines()
+        (inside,) = unpacked(content_of(path), [INSIDE])
+        (sentences,) = unpacked(inside, [file])
+        lines = sentences.decode("utf-8", "replace").splitlines()
         rows = [line.split("\t", 2) for line in lines if line.strip()]
         return [text for _, _, text in rows], torch.tensor([float(rating) for _, rating, _ in rows])
-    except (OSError, EOFError, tarfile.TarError, KeyError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise damaged(path, str(error)) from error
-
-
-def _member(archive: bytes, name: str) -> bytes:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-        member = opened.extractfile(name)
-        if member is None:
-            raise KeyError(f"{name} is no file")
-        return member.read()

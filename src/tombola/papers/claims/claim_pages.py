@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tombola.errors import FileError
 from tombola.evidence import interval
-from tombola.files import write_atomically
+from tombola.files import content_of, write_atomically
 from tombola.papers.claims.claim import Claim, Level
 from tombola.papers.claims.claim_outcome import ClaimReport
 from tombola.papers.claims.measurement import MeasuredFigure, MeasuredRow, Measurement
@@ -66,8 +66,8 @@ def check_claim_place(claim: Claim, folder: Path) -> None:
     """
     page, chart, records = (folder / f"{claim.id}.{kind}" for kind in ("md", "svg", "jsonl"))
     command, settings = f"tombola claims {claim.id}".encode(), b'"settings"'
-    ours = page.is_file() and command in page.read_bytes()
-    measured = records.is_file() and (settings in records.read_bytes() or not records.stat().st_size)
+    ours = page.is_file() and command in content_of(page)
+    measured = records.is_file() and (settings in content_of(records) or not records.stat().st_size)
     for path, own in ((page, ours), (chart, ours), (records, measured)):
         if path.exists() and not own:
             raise FileError(f"{path} was not written by Tombola; choose another folder, so that it stays")

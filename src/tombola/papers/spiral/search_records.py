@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Generator, Hashable, Iterable
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Iterable
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from tombola.errors import TombolaError
-from tombola.files import parsed, read_as, text_of, unwritable
+from tombola.errors import FileError, TombolaError
+from tombola.files import append, parsed, read_as, text_of, write_atomically
 from tombola.papers.spiral.spiral_runs import Values
 from tombola.papers.spiral.structures import INPUTS, LAYERS, Structure
 
@@ -78,21 +76,18 @@ class Records(Generic[L]):
         whole, _, half = text_of(path).rpartition("\n")
         for row in parsed(path, whole, lambda content: read_as(kind, content)):
             self.rows[row.key] = row
-        if half:  # a kill in the middle of a line
-            with self._writing():
-                os.truncate(path, path.stat().st_size - len(half.encode()))
+        if half:
+            self._forget(whole, half, f'{{"{fields(kind)[0].name}": ')
 
     def add(self, rows: Iterable[L]) -> None:
         """Write a finished group; a kill after that loses nothing of it."""
         new = {row.key: row for row in rows}
         lines = [json.dumps({k: v for k, v in asdict(row).items() if v is not None}) for row in new.values()]
-        with self._writing(), self.path.open("a") as file:
-            file.write("".join(line + "\n" for line in lines))
+        append(self.path, "".join(line + "\n" for line in lines))
         self.rows |= new
 
-    @contextmanager
-    def _writing(self) -> Generator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise unwritable(self.path, error, "what was written before is not lost") from error
+    def _forget(self, whole: str, half: str, begins: str) -> None:
+        """Leave out the line in whose middle a kill came; what begins otherwise is not Tombola's."""
+        if not half.startswith(begins[: len(half)]):
+            raise FileError(f"{self.path} ends in what no search wrote; move it away, to begin anew")
+        write_atomically(self.path, whole + "\n" if whole else "")

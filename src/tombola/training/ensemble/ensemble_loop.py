@@ -127,8 +127,9 @@ def fit_together(
     epochs, members, steps = stack.recipes[0].epochs, stack.members, stack.feed.steps
     ledger = Ledger(stack.begin, [[] for _ in range(members)], [""] * members, Cost())
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
-        stack.put(saved)
-        ledger = Ledger(**(saved["ledger"] | {"cost": Cost(**saved["ledger"]["cost"])}))
+        with checkpoint.fitting():
+            stack.put(saved)
+            ledger = Ledger(**(saved["ledger"] | {"cost": Cost(**saved["ledger"]["cost"])}))
     started = now(stack.device)
     with bars.track(name, epochs, ledger.step // steps) as tick:
         for epoch in range(ledger.step // steps, epochs):

@@ -201,9 +201,10 @@ def fit_members(
     reset_peak_memory(run.device)
     end, going = run.file(f"{name}.end"), run.file(f"{name}.going")
     saved = end.load() if end is not None else None
-    if saved is not None:
-        stack.put(saved)
-        fits, diverged = [Fit(tuple(h), Cost(**c), len(members)) for h, c in saved["fits"]], saved["diverged"]
+    if end is not None and saved is not None:
+        with end.fitting():
+            stack.put(saved)
+            fits, diverged = [Fit(tuple(h), Cost(**c), len(members)) for h, c in saved["fits"]], saved["diverged"]
     else:
         with run.reading() as reading:
             fits, diverged = fit_together(stack, PerSample(flops, step_bytes), going, run.bars, name)
@@ -269,7 +270,8 @@ def _chunk_size(task: Task, members: Sequence[Member], run: Run) -> int:
     """
     file = _part(task, members, run).file("chunk")
     if file is not None and (saved := file.load()) is not None:
-        return saved["size"]
+        with file.fitting():
+            return max(1, min(int(saved["size"]), len(members)))
     size = chunk_size(task, members[0], run.device)
     if file is not None:
         file.save({"size": size})
