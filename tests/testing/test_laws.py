@@ -66,7 +66,8 @@ def test_every_method_keeps_the_laws(name):
     networks = {"layer-": short_resnet, "filter-": short_resnet, "-transformer": short_transformer}
     networks |= {"bert": partial(short_transformer, 1), "greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
     network = next((own for part, own in networks.items() if part in name), short_network)
-    check_method(tb.method(name, density=0.3), network)
+    rounds = {"count": 2} if name == "bert-imp" else {}
+    check_method(tb.method(name, density=0.3, **rounds), network)
 
 
 AT_SCOPES = [(tb.scores.Snip(), scope) for scope in SCOPES]
