@@ -229,8 +229,8 @@ def make_task(options: TaskOptions) -> SupervisedTask:
         model = _users_function(options.model, "model")
         return SupervisedTask(model, data, recipe=options.recipe, labels=labels, **measures)
     shape, classes = _sizes(data)
-    if classes == 1 and not measures:
-        measures = dict[str, Any](loss="mse", metric="r2")
+    if _example(data)[1].is_floating_point():  # numbers that are told of texts
+        measures = dict[str, Any](loss="mse", metric="r2") | measures
     # Partials of named functions, and no closures, so that the task can be pickled.
     narrower = partial(_zoo_model, options.model, shape, classes, options.width)
     if options.model in zoo.SINGLE_OUTPUT and classes == 2 and "loss" not in measures:
@@ -264,7 +264,7 @@ def _sizes(data: Any) -> tuple[tuple[int, ...], int]:
     inputs, targets = _example(data)
     tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor)
     if tensors and targets.is_floating_point() and targets.ndim == 2 and not inputs.is_floating_point():
-        return tuple(inputs.shape[1:]), targets.shape[1]  # numbers that are told of texts
+        return tuple(inputs.shape[1:]), targets.shape[1]
     if not tensors or targets.is_floating_point():
         raise TombolaError(
             "a named model needs one input tensor and class numbers; give your own model as package.module:function"
