@@ -51,6 +51,33 @@ def test_to_its_own_seed_a_ticket_stays_and_to_another_each_layer_keeps_as_many(
     assert tb.train(TASK, moved).epochs == 3
 
 
+def test_tickets_are_carried_to_other_data_and_a_matrix_says_how_they_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "others.py").write_text(
+        "import torch\n\n\ndef pieces():\n    rows = torch.arange(240).reshape(40, 6) % 7\n"
+        '    return dict.fromkeys(("train", "test"), (rows, torch.arange(40) % 2))\n\n\n'
+        "def threes():\n    rows = torch.arange(240).reshape(40, 6) % 5\n"
+        '    return dict.fromkeys(("train", "test"), (rows, torch.arange(40) % 3))\n\n\n'
+        "class Net(torch.nn.Sequential):\n    def __init__(self):\n        super().__init__(torch.nn.Embedding(7, 4), "
+        "torch.nn.Flatten(), torch.nn.Linear(24, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))\n"
+    )
+    words = ["--model", "others:Net", "--recipe.epochs", "1", "--recipe.precision", "float32"]
+    assert main(["find", "bert-imp", "--data", "others:pieces", *words, "--count", "1", "--out", "t", "--json"]) == 0
+    capsys.readouterr()
+    told = ["transfer", "t", "--to-data", "others:threes", "others:pieces", *words]
+    assert main([*told, "--trust", "--seeds", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["matrix"].keys() == found["bag_of_words"].keys() == {"others:threes", "others:pieces"}
+    (cell,) = found["matrix"]["others:threes"].values()
+    assert cell.keys() == {"metric", "minus_dense", "wins"}
+    assert set(tb.Ticket.load(found["carried"]["others:threes"]["of others:pieces"]).mask) == {"2.weight"}
+    assert main(told) == 2
+    assert "code that would be imported" in capsys.readouterr().err
+    assert main([*told[:2], "nothing", *told[2:], "--trust"]) == 2
+    assert "'nothing' is no ticket" in capsys.readouterr().err
+
+
 def test_a_step_is_the_step_of_the_other_dense_training():
     ticket = tb.find(TASK, METHODS["a step"], seed=3)
     there = tb.find(TASK, METHODS["a step"], seed=4)

@@ -30,6 +30,7 @@ RECORDS = Path(__file__).parents[2] / "docs" / "claims"
 SHORT: dict[str, dict[str, Any]] = {
     "imp": {"count": 2},
     "imp-warm": {"count": 2},
+    "bert-imp": {"count": 2},
     "lrr": {"count": 2},
     "gem-miner-long": {"length": 2.0, "periods": 4},
     "continuous-sparsification": {"rounds": 2},

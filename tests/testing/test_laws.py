@@ -64,9 +64,11 @@ tiny_two_layer = partial(zoo.MODELS["two-layer"], (1, 8, 8), 5, 0.05)
 @pytest.mark.filterwarnings("ignore::tombola.methods.SearchWarning")
 def test_every_method_keeps_the_laws(name):
     networks = {"layer-": short_resnet, "filter-": short_resnet, "-transformer": short_transformer}
-    networks |= {"loft": uneven_resnet, "greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
+    networks |= {"loft": uneven_resnet, "bert": partial(short_transformer, 1)}
+    networks |= {"greedy-neurons": tiny_two_layer, "grasp-it": toy_network}
     network = next((own for part, own in networks.items() if part in name), short_network)
-    check_method(tb.method(name, density=0.3), network)
+    rounds = {"count": 2} if name == "bert-imp" else {}
+    check_method(tb.method(name, density=0.3, **rounds), network)
 
 
 AT_SCOPES = [(tb.scores.Snip(), scope) for scope in SCOPES]

@@ -60,6 +60,7 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         "sparsest",
         "stability",
         "transfer",
+        "transfer_data",
     ):
         module = importlib.import_module(f"tombola.cli.{command}")
         monkeypatch.setattr(module, "supervised_task" if command == "enough" else "make_task", understood)

@@ -24,7 +24,7 @@ GROUPS = {
         "find": ("METHOD", "search for a ticket and save it"),
         "check": ("TICKET|METHOD", "test whether a ticket wins"),
         "stability": ("METHOD|TICKET|dense", "measure from which point training is stable, where a ticket can win"),
-        "transfer": ("TICKET", "move a ticket to another initialisation by matching units"),
+        "transfer": ("TICKET", "move a ticket to another initialisation by matching units, or to other data"),
         "train": ("TICKET|METHOD|dense", "train a ticket or the dense network once"),
         "shrink": ("TICKET", "train a ticket and save it as a smaller, faster network"),
     },

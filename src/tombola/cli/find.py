@@ -90,7 +90,8 @@ def run(words: Sequence[str]) -> int:
     if ticket.removed and (used := granularity_used(ticket.provenance.settings)):
         unit, run = used.name.partition(":")[0], Run(options.find.seed)
         units = used.units(task.build(run.seed), run.probe(task)).kept(ticket.removed)
-        asked = "" if blocks_removed(method) is not None else f", as density {method.density:g} asks"
+        counted_or_found = blocks_removed(method) is not None or method.density_kind == "outcome"
+        asked = "" if counted_or_found else f", as density {method.density:g} asks"
         gone = units.size - units.total_kept
         out.print(
             f"{gone:,} of {counted(units.size, unit)} removed{asked}; {ticket.density:.1%} of the weights are left."

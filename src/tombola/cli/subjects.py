@@ -87,7 +87,8 @@ def with_settings(method: Method, settings: Any) -> Method:
     """
     values = {setting.name: getattr(settings, setting.name) for setting in fields(settings)}
     if "include" in values:
-        values["prunable"] = Prunable(**{name: values.pop(name) for name in ("include", "exclude", "biases")})
+        chosen = {name: values.pop(name) for name in ("include", "exclude", "biases")}
+        values["prunable"] = replace(method.prunable, **chosen)  # ty: ignore[missing-attribute]
     if "granularity" in values:
         values["granularity"] = granularity(values["granularity"])
     return replace(method, **values)  # ty: ignore[invalid-argument-type]

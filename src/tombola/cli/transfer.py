@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from tombola.cli import transfer_data
 from tombola.cli.compare import answer, show, written
 from tombola.cli.console import console, print_json, strict_line
 from tombola.cli.output import RunOptions, dense_epochs, engine, refuse_foreign, work
@@ -33,6 +34,9 @@ class TransferOptions:
     moves with them. The moved ticket starts from the other initialisation, or from the step of its dense training to
     which the ticket rewinds. With --seeds it is trained beside the mask that did not move, dense and the controls.
     Stopped or killed, the same command goes on where it was.
+
+    With --to-data NAME… instead, tickets are carried to other tasks, with a new head (tombola transfer TICKET…
+    --to-data digits --help).
     """
 
     to_seed: int | None = None
@@ -51,7 +55,9 @@ class TransferOptions:
 
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
-    name, rest = first_word(words, "tombola transfer TICKET --to-seed N")
+    if any(word.partition("=")[0] in ("--to-data", "--to_data") for word in words):
+        return transfer_data.run(words)
+    name, rest = first_word(words, "tombola transfer TICKET --to-seed N, or TICKET… --to-data NAME…")
     ticket, task_options = None, default_options(rest)
     if name == "--help":
         rest = ["--help"]
@@ -71,7 +77,9 @@ def run(words: Sequence[str]) -> int:
     asked: TransferOptions = options.transfer
     assert ticket is not None  # With --help, `parse` has ended the command.
     if asked.to_seed is None:
-        raise TombolaError("say to which initialisation the ticket goes, as --to-seed 1")
+        raise TombolaError(
+            "say where it goes: to another initialisation, as --to-seed 1; or to other data, as --to-data digits"
+        )
     if asked.seeds < 0:
         raise TombolaError(f"seeds is {asked.seeds}; give how often it is tested there, or 0")
     task = make_task(options.task)

@@ -6,6 +6,7 @@ from tombola.connectivity.lines import Ends, Line, Statistics, barrier
 from tombola.connectivity.mask_overlap import Overlap, distance_matrix, overlap
 from tombola.connectivity.matching import Matching, match
 from tombola.connectivity.network_distances import Landscape, landscape
+from tombola.connectivity.other_data import carry
 from tombola.connectivity.stable_points import stability
 from tombola.connectivity.trained_rounds import Solution, Solutions, solutions
 from tombola.connectivity.training_distance import training_distances
@@ -26,6 +27,7 @@ __all__ = [
     "Statistics",
     "Transfer",
     "barrier",
+    "carry",
     "distance_matrix",
     "find_copies",
     "landscape",

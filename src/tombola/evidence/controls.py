@@ -17,7 +17,7 @@ from tombola.registry import CONTROLS
 from tombola.scores import Batches, Loss, Score, Scores, needs_training
 from tombola.shrinking import smaller
 from tombola.structure import Prunable, UnitMap, Weights
-from tombola.tickets import Mask, Scope, Seed, Ticket, Values, tensors_of
+from tombola.tickets import Mask, Scope, Seed, Ticket, Values, parameters_of, tensors_of
 from tombola.training import Run, identity, mixed, share_of_work, start_of
 
 
@@ -70,7 +70,10 @@ def shuffle(against: Against) -> Arm:
 
 
 def fresh_init(against: Against) -> Arm:
-    """The same mask on weights drawn anew from the same distribution (Frankle & Carbin, ICLR 2019)."""
+    """The same mask on weights drawn anew from the same distribution (Frankle & Carbin, ICLR 2019).
+
+    A pretrained network's weights change places within each layer instead, kept and removed ones.
+    """
     return _from_init(against, against.ticket, mixed(against.seed, 12))
 
 
@@ -236,11 +239,29 @@ def _negated(scores: Scores) -> Scores:
 
 
 def _from_init(against: Against, ticket: Ticket, seed: int) -> Arm:
-    """An arm on an initialisation of the ticket's kind; what was prescribed for trained weights does not apply."""
+    """An arm on an initialisation of the ticket's kind; what was prescribed for trained weights does not apply.
+
+    Pretrained weights, which each seed gives, are drawn anew by changing places within each layer.
+    """
     weights = ticket.start.weights if isinstance(ticket.start, Seed) else "own"
-    start = Seed.of(against.task.build(seed), seed, weights, ticket.mask, ticket.held)
+    model = against.task.build(seed)
+    start: Seed | Values = Seed.of(model, seed, weights, ticket.mask, ticket.held)
+    if weights == "own" and seed != against.seed and (shuffled := _pretrained_shuffled(against, model, seed)):
+        start = Values(tensors_of(model) | shuffled, "init")
     begun_anew = replace(ticket, start=start, recipe=_recipe_from_init(ticket))
     return Arm(against.task, begun_anew, catching_up(begun_anew, against))
+
+
+def _pretrained_shuffled(against: Against, model: nn.Module, seed: int) -> dict[str, Tensor]:
+    """The weights that do not depend on the seed, each in another order; none of a network that is drawn by it."""
+    own, generator = parameters_of(against.task.build(against.seed)), torch.Generator().manual_seed(mixed(seed, 16))
+    shuffled = {}
+    for name, parameter in parameters_of(model).items():
+        values = parameter.detach()
+        if values.ndim > 1 and torch.equal(values, own[name].detach()) and values.min() < values.max():
+            order = torch.randperm(values.numel(), generator=generator)
+            shuffled[name] = values.flatten()[order].reshape(values.shape)
+    return shuffled
 
 
 def _at_init(against: Against, name: str) -> Arm:

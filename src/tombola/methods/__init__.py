@@ -3,6 +3,7 @@
 from tombola.methods.boosting import Boosting
 from tombola.methods.concrete_ticket_search import ConcreteTicketSearch
 from tombola.methods.continuous_sparsification import ContinuousSparsification
+from tombola.methods.early_bert import EarlyBert
 from tombola.methods.early_bird import EarlyBird, Slimming, Watch, Worm
 from tombola.methods.enough_pretraining import EnoughPretraining, EnoughWatch, PretrainingDraws
 from tombola.methods.filter_rankings import ranking_distance
@@ -15,6 +16,7 @@ from tombola.methods.method_names import AMOUNTS, blocks_removed, granularity_us
 from tombola.methods.moving_watch import MovingWatch
 from tombola.methods.neuron_selection import NeuronPicks, forward_selection
 from tombola.methods.one_shot import OneShot
+from tombola.methods.pretrained_iterative import PretrainedIterative
 from tombola.methods.protocol import DensityKind, Method, Watching
 from tombola.methods.rare_gems_settings import rare_gems
 from tombola.methods.rigl import RigL
@@ -26,6 +28,8 @@ from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturati
 from tombola.methods.score_freezing import SearchWarning
 from tombola.methods.search import find
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
+from tombola.methods.surviving_parts import SurvivingParts
+from tombola.methods.surviving_weights import SurvivingWeights
 
 __all__ = [
     "AMOUNTS",
@@ -35,6 +39,7 @@ __all__ = [
     "ContinuousSparsification",
     "CurvePoint",
     "DensityKind",
+    "EarlyBert",
     "EarlyBird",
     "EdgePopup",
     "EnoughFormula",
@@ -50,6 +55,7 @@ __all__ = [
     "MovingWatch",
     "NeuronPicks",
     "OneShot",
+    "PretrainedIterative",
     "PretrainingDraws",
     "RigL",
     "Round",
@@ -58,6 +64,8 @@ __all__ = [
     "SearchWarning",
     "Slimming",
     "Supermask",
+    "SurvivingParts",
+    "SurvivingWeights",
     "Watch",
     "Watching",
     "Worm",

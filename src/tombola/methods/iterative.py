@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.fields import check_fields
@@ -26,7 +27,7 @@ from tombola.scores import (
 )
 from tombola.structure import Granularity, Prunable, UnitMap, Weights, check_granularity, kept_share
 from tombola.tickets import Mask, Scope, Seed, Ticket, Values, digest_of, put_values, tensors_of
-from tombola.training import Run, Snapshot, Task, gather_scores, mixed
+from tombola.training import Observer, Recipe, Run, Snapshot, Task, gather_scores, mixed
 
 
 @dataclass(frozen=True)
@@ -105,23 +106,31 @@ class Iterative:
         with run.bars.track("rounds", len(levels)) as tick:
             for index, density in enumerate(levels):
                 gathered = gather_scores(score, self.prunable(model))
+                recipe, ends = self.training_of_round(later if index else first, len(levels))
                 observers = [
-                    observer for observer in (snapshot if index == 0 else None, gathered) if observer is not None
+                    observer for observer in (snapshot if index == 0 else None, gathered, ends) if observer is not None
                 ]
-                stage = f"round-{index:02d}"
-                run.stage(stage, task, model, recipe=later if index else first, attached=mask, observers=observers)
+                run.stage(f"round-{index:02d}", task, model, recipe=recipe, attached=mask, observers=observers)
                 scores = run.score(score, task, model, gathered, mask=mask, prunable=self.prunable)
                 scope, share = scope_at(self.scope, density, levels[-1])
                 kept_units = units.choose(scores, share, scope=scope, within=kept_units, floor=self.floor)
                 mask = units.expand(kept_units, tensors_of(model))
                 if self.rewind not in KEEPS_WEIGHTS:
-                    put_values(model, snapshot.taken)
+                    self.put_back(model, snapshot.taken)
                 tick(f"density {density:.3g}")
         assert kept_units is not None
         assert mask is not None
         spent = float(len(levels) * task.recipe.epochs)
         start = self._start(task, model, run.seed, initial, snapshot, spent)
         return Ticket(mask, start, recipe=prescribed(self.rewind, task.recipe), removed=units.removed(kept_units))
+
+    def training_of_round(self, recipe: Recipe, rounds: int) -> tuple[Recipe, Observer | None]:
+        """The recipe by which each of so many rounds trains, and what ends the round before the recipe does."""
+        return recipe, None
+
+    def put_back(self, model: nn.Module, values: Mapping[str, Tensor]) -> None:
+        """Rewind a network to these values, after a round."""
+        put_values(model, values)
 
     def rounds(
         self,

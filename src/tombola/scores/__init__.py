@@ -5,6 +5,7 @@ from tombola.scores.block_scores import RELUS, FeatureSimilarity, FrontToBack, O
 from tombola.scores.data_free_scores import BatchNormScale, Magnitude, Random, SynFlow
 from tombola.scores.evaluation import UnusedWarning, batch_size, check_real, untouched
 from tombola.scores.feature_scores import ExpectedActivation, FeatureRank, ProjectedImportance
+from tombola.scores.gates import Accumulate, gate_importance
 from tombola.scores.gradient_scores import Grasp, GraspFirstOrder, Snip, SquaredGradient, Taylor
 from tombola.scores.kinds import BlockScore, GatheredScore, GradientScore, UnitScore, WeightScore, check_goes_with
 from tombola.scores.movement_score import Movement
@@ -47,6 +48,7 @@ weight_gradient = WeightGradient()
 __all__ = [
     "RELUS",
     "SCORES",
+    "Accumulate",
     "Batch",
     "BatchNormScale",
     "Batches",
@@ -92,6 +94,7 @@ __all__ = [
     "checked_batch",
     "cka",
     "forward",
+    "gate_importance",
     "grasp",
     "grasp_first_order",
     "is_dataset",

@@ -17,7 +17,17 @@ from tombola.errors import TombolaError
 from tombola.fields import check_fields
 from tombola.scores.evaluation import Pure, check_real, first_batches, mean_gradients, required_loss, untouched
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
-from tombola.structure import NM, Filters, Granularity, Mode, PartUnits, QueryKey, SeparateChannels, Weights
+from tombola.structure import (
+    NM,
+    Filters,
+    Granularity,
+    Mode,
+    PartUnits,
+    QueryKey,
+    SeparateChannels,
+    TransformerParts,
+    Weights,
+)
 from tombola.tickets import batches_of_all, check_network, own_network, same_on_all
 
 Kind = Literal["weight", "unit", "block"]
@@ -53,7 +63,8 @@ def check_goes_with(score: Any, granularity: Granularity) -> None:
         raise TombolaError(
             f"the score '{score.name}' ranks whole filters and neurons, not single weights; use tb.Channels()"
         )
-    if kind == "block" and isinstance(granularity, Weights | NM | QueryKey | SeparateChannels | PartUnits | Filters):
+    inner = Weights | NM | QueryKey | SeparateChannels | PartUnits | TransformerParts | Filters
+    if kind == "block" and isinstance(granularity, inner):
         raise TombolaError(
             f"the score '{score.name}' ranks residual blocks, and does not go with {granularity.name}s; "
             "use tb.structure.Blocks()"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tombola.errors import TombolaError
+from tombola.shrinking.silent_layers import Silence, silent_layer
 from tombola.structure import (
     NORMS,
     TRANSPOSED,
@@ -95,6 +96,7 @@ def cut(
     idle: Collection[str] = (),
     parts: Removed = (),
     passes: Mapping[str, Passing] = NONE,
+    silent: Collection[Silence] = (),
 ) -> nn.Module:
     """A copy of a model with fewer channels; its layers keep their classes, but for `torch.nn.MultiheadAttention`.
 
@@ -104,6 +106,7 @@ def cut(
         idle: names of residual blocks that become identities.
         parts: heads and other units of parts that go.
         passes: how idle blocks are called that take or give more than one tensor.
+        silent: feed-forward parts that go whole.
 
     Returns:
         The smaller network.
@@ -143,6 +146,10 @@ def cut(
             setattr(module, part, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
         _resize(module, channels)
     narrow_parts(small, parts)
+    modules = modules_of(small)
+    for part in silent:
+        for name in (*part.makes, part.takes):
+            replace(small, modules[name], silent_layer(modules[name], part, name))
     return small
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tombola.doors import DoorError
 from tombola.errors import TombolaError
 from tombola.shrinking.cutting import Kept, axes_of, within
+from tombola.shrinking.silent_layers import Silence, silences
 from tombola.structure import (
     EMPTY,
     INPUTS,
@@ -48,6 +49,7 @@ class Plan:
         parts: all parts of the network, each with its heads or other units that are cut out.
         passes: how idle blocks are called that take or give more than one tensor.
         uncut: heads or other units that are removed but cannot be cut out, and why.
+        silent: feed-forward parts of which no hidden neuron is left, and which are cut out whole.
     """
 
     kept: Mapping[str, Kept]
@@ -58,11 +60,12 @@ class Plan:
     parts: Removed = ()
     uncut: tuple[str, ...] = ()
     passes: Mapping[str, Passing] = field(default_factory=dict)
+    silent: tuple[Silence, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is cut out."""
-        return not (self.kept or self.idle or any(units for _, units in self.parts))
+        return not (self.kept or self.idle or self.silent or any(units for _, units in self.parts))
 
     def axes(self, model: nn.Module) -> dict[str, Axes]:
         """The positions that stay in each tensor that becomes smaller; model: the whole network."""
@@ -82,7 +85,7 @@ def plan(
         probe: calls the model on an example.
         find: finds heads, hidden neurons and declared channels, which can be cut even where the trace does not reach;
             only called if something dead is left after what the trace cuts.
-        bypass: whether to cut out residual blocks whose branch is dead.
+        bypass: whether to cut out residual blocks whose branch is dead, and feed-forward parts without neurons.
 
     Returns:
         The plan.
@@ -99,23 +102,32 @@ def plan(
     alive = {name: weights for name, weights in alive.items() if not within(name, idle)}
     masks, found = _left(alive, axes_of(model, kept)), NONE
     parts: Removed = ()
+    silent: tuple[Silence, ...] = ()
     if masks:
         found = find()
+        silent = silences(model, found.parts, alive, idle) if bypass else ()
         parts = _removed_units(model, kept, alive, found, idle)
         masks = _left(alive, axes_of(model, kept, parts))
+        gone = {name for part in silent for name in part.tensors}
+        masks = {name: weights for name, weights in masks.items() if name not in gone}
     cut = {(place.tensor, place.dim) for part, units in parts if units for place in part.places}
     stays = {
         group.name: (dead[group.name] & ~removed[group.name]).sum() * _size(group, parameters)
         for group in wiring.groups
         if group.slices and not any((own.parameter, own.dim) in cut for own in group.slices)
     }
-    lost = {name: why for name, why in wiring.lost.items() if stays.get(name) and not within(name, idle)}
+    quiet = {name for part in silent for name in (*part.makes, part.takes)}
+    lost = {
+        name: why
+        for name, why in wiring.lost.items()
+        if stays.get(name) and name not in quiet and not within(name, idle)
+    }
     every = sum(dead[group.name].sum() * _size(group, parameters) for group in wiring.groups if group.slices)
     left = float(sum(stays[name] for name in lost) / every) if lost else 0.0
     uncut = tuple(
         f"{part.kind}s {why}" for part, why in found.refused if part.dead(alive) and not within(part.name, idle)
     )
-    return Plan(kept, idle, Mask.of(masks), lost, left, parts, uncut, passings(model, probe, idle))
+    return Plan(kept, idle, Mask.of(masks), lost, left, parts, uncut, passings(model, probe, idle), silent)
 
 
 def kept_channels(wiring: Wiring, removed: Mapping[str, Tensor]) -> dict[str, Kept]:

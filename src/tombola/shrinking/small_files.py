@@ -17,6 +17,7 @@ from tombola.errors import FileError, TombolaError
 from tombola.files import content_of, json_of, write_atomically
 from tombola.shrinking.cutting import Kept, cut
 from tombola.shrinking.plan import Plan
+from tombola.shrinking.silent_layers import Silence
 from tombola.structure import Count, Passing, Place, PlacedPart, Removed, is_count
 from tombola.tickets import digest_of, put_values, tensors_of
 
@@ -40,6 +41,7 @@ def save_small(folder: str | Path, small: nn.Module, plan: Plan, facts: Mapping[
         "kept": {name: {"inputs": kept.inputs, "outputs": kept.outputs} for name, kept in plan.kept.items()},
         "idle": list(plan.idle),
         "passes": {name: asdict(passing) for name, passing in plan.passes.items()},
+        "silent": [asdict(part) for part in plan.silent],
         "parts": [{"part": asdict(part), "removed": list(units)} for part, units in plan.parts],
         "weights": digest_of(tensors),
     }
@@ -103,7 +105,7 @@ def load_small(folder: str | Path, model: nn.Module) -> nn.Module:
         raise TombolaError(f"the weights in {folder} are not those that {NETWORK} describes; shrink the ticket again")
     _check_fits(content["parts"], tensors_of(model), Path(folder))
     try:
-        small = cut(model, content["kept"], content["idle"], content["parts"], content["passes"])
+        small = cut(model, content["kept"], content["idle"], content["parts"], content["passes"], content["silent"])
     except TombolaError:
         raise
     except (LookupError, AttributeError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
@@ -126,7 +128,9 @@ def _read_network(path: Path) -> dict[str, Any]:
             raise ValueError("it does not list idle blocks by name")
         parts = [(_part(own["part"]), tuple(map(_number, own["removed"]))) for own in content.get("parts", [])]
         passes = {name: _passing(own) for name, own in content.get("passes", {}).items()}
-        return {"kept": kept, "idle": idle, "parts": parts, "passes": passes, "weights": str(content["weights"])}
+        silent = [_silence(own) for own in content.get("silent", [])]
+        read = {"kept": kept, "idle": idle, "parts": parts, "passes": passes, "silent": silent}
+        return read | {"weights": str(content["weights"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from error
 
@@ -169,6 +173,13 @@ def _passing(described: Mapping[str, Any]) -> Passing:
     if not all(isinstance(text, str) for text in [*names, *texts]):
         raise ValueError("it does not name the arguments of blocks")
     return Passing(tuple(names), returns if isinstance(returns, str) else tuple(returns))
+
+
+def _silence(described: Mapping[str, Any]) -> Silence:
+    makes, takes, bias = tuple(described["makes"]), described["takes"], described["bias"]
+    if not all(isinstance(name, str) for name in (*makes, takes)) or not isinstance(bias, bool):
+        raise ValueError("it does not name the layers of feed-forward parts")
+    return Silence(makes, takes, bias)
 
 
 def _number(value: Any) -> int:

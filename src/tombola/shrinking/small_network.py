@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import warnings
@@ -157,7 +158,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     find = functools.cache(lambda: found_parts(masked, probe))
 
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
-        small = cut(masked, cuts.kept, cuts.idle, cuts.parts, cuts.passes)
+        small = cut(masked, cuts.kept, cuts.idle, cuts.parts, cuts.passes, cuts.silent)
         check_equal(masked, small, probe)
         if cuts.left >= TOLD:
             _warn_of_lost(cuts)
@@ -169,8 +170,11 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
     try:
         return checked(cuts)
     except TombolaError as error:
-        if not (cuts.parts or cuts.idle):
+        if not (cuts.parts or cuts.idle or cuts.silent):
             raise
+        if cuts.silent:  # its module's code may need the layers of a part that computes nothing
+            with contextlib.suppress(TombolaError):
+                return checked(plan(masked, mask, probe, find, bypass=False))
         # Names and declarations may be wrong where the trace is right.
         try:
             larger = checked(plan(masked, mask, probe, bypass=False))

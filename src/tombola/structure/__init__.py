@@ -19,8 +19,9 @@ from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, scale_axis, shared
 from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
-from tombola.structure.narrowing import narrow_parts, narrowed
+from tombola.structure.narrowing import is_transposed_linear, narrow_parts, narrowed
 from tombola.structure.norm_channels import norm_units
+from tombola.structure.output_head import head_parameters
 from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
 from tombola.structure.part_search import FoundParts, found_parts, is_count
@@ -34,6 +35,7 @@ from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
 from tombola.structure.symmetries import Orders, Seat, Strand, Symmetries, Symmetry
 from tombola.structure.symmetry_search import symmetries_of
 from tombola.structure.trace import wiring_of
+from tombola.structure.transformer_parts import PartKind, TransformerParts, TransformerUnits
 from tombola.structure.two_layer_networks import Neurons, NeuronUnits, TwoLayerNetwork, two_layers
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
 from tombola.structure.weight_granularity import NM, QueryKey, Weights
@@ -67,6 +69,7 @@ __all__ = [
     "Neurons",
     "Orders",
     "Part",
+    "PartKind",
     "PartUnits",
     "PassThrough",
     "Passing",
@@ -83,6 +86,8 @@ __all__ = [
     "Strand",
     "Symmetries",
     "Symmetry",
+    "TransformerParts",
+    "TransformerUnits",
     "TwoLayerNetwork",
     "UnitGroup",
     "UnitMap",
@@ -96,10 +101,12 @@ __all__ = [
     "found_parts",
     "granularity",
     "granularity_of",
+    "head_parameters",
     "in_mode",
     "is_count",
     "is_depthwise",
     "is_producer",
+    "is_transposed_linear",
     "kept_share",
     "meta_twin",
     "moves_channels",

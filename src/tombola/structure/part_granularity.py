@@ -13,7 +13,8 @@ from tombola.fields import check_fields
 from tombola.structure.declared_parts import Kind, missing
 from tombola.structure.found_neurons import found_neurons
 from tombola.structure.graph import Probe
-from tombola.structure.part_search import found_parts, placed
+from tombola.structure.part_search import FoundParts, found_parts, placed
+from tombola.structure.placed_parts import PlacedPart
 from tombola.structure.prunable_rule import LeftOutWarning
 from tombola.structure.units import Units, check_scope, never_empty
 from tombola.tickets import Mask, Scope, modules_of, parameters_of
@@ -45,22 +46,37 @@ class PartUnits:
 
     def units(self, model: nn.Module, probe: Probe) -> UnitsOfParts:
         """The units of a network; TombolaError if it has none of this kind that are known."""
-        found, parameters = found_parts(model, probe), parameters_of(model).keys()
-        groups = tuple(part.group(parameters) for part in found.of(self.kind))
-        if self.kind == "neuron" and not groups:
-            modules = modules_of(model)
-            groups = tuple(placed(part, "", modules).group(parameters) for part in found_neurons(model, probe))
-        refused = [why for part, why in found.refused if part.kind == self.kind]
-        if not groups and refused:
-            raise TombolaError(f"the {self.kind}s {refused[0]}; prune weights or blocks instead")
-        if not groups:
-            raise missing(self.kind, f"{self.kind}s")
-        if refused:
-            others = f", and of {len(refused) - 1} other modules" if len(refused) > 1 else ""
-            warnings.warn(
-                f"{self.kind}s that cannot be cut out stay whole: those {refused[0]}{others}", LeftOutWarning, 2
-            )
-        return UnitsOfParts(groups)
+        parameters = parameters_of(model).keys()
+        return UnitsOfParts(
+            tuple(part.group(parameters) for part in parts_of_kind(model, probe, self.kind, found_parts(model, probe)))
+        )
+
+
+def parts_of_kind(model: nn.Module, probe: Probe, kind: Kind, found: FoundParts) -> tuple[PlacedPart, ...]:
+    """The parts of a network whose units are of a kind; a LeftOutWarning names those that cannot be cut.
+
+    Args:
+        model: the network; it stays as it is.
+        probe: calls it on an example of its inputs.
+        kind: of the units.
+        found: the network's parts.
+
+    Raises:
+        TombolaError: if there are none that are known.
+    """
+    parts = found.of(kind)
+    if kind == "neuron" and not parts:
+        modules = modules_of(model)
+        parts = tuple(placed(part, "", modules) for part in found_neurons(model, probe))
+    refused = [why for part, why in found.refused if part.kind == kind]
+    if not parts and refused:
+        raise TombolaError(f"the {kind}s {refused[0]}; prune weights or blocks instead")
+    if not parts:
+        raise missing(kind, f"{kind}s")
+    if refused:
+        others = f", and of {len(refused) - 1} other modules" if len(refused) > 1 else ""
+        warnings.warn(f"{kind}s that cannot be cut out stay whole: those {refused[0]}{others}", LeftOutWarning, 3)
+    return parts
 
 
 class UnitsOfParts(Units):

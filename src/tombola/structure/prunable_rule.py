@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from tombola.errors import TombolaError
 from tombola.fields import LATER
+from tombola.structure.output_head import head_parameters
 from tombola.structure.parameter_roles import EMBEDDINGS, WEIGHTED, roles_of
 from tombola.tickets import parameters_of
 
@@ -52,6 +53,7 @@ class Prunable:
     exclude: tuple[str, ...] = ()
     types: tuple[type[nn.Module], ...] = WEIGHTED
     biases: bool = field(default=False, metadata=LATER)
+    head: bool = field(default=True, metadata=LATER)
 
     def __call__(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """The prunable parameters by name, in the network's order; a tied one is listed once.
@@ -64,7 +66,8 @@ class Prunable:
         found = parameters_of(model)
         usual = self.types == WEIGHTED and self.include == ("*",)
         roles = roles_of(model)
-        named = {name: p for name, p in found.items() if self._matches(name)}
+        without = () if self.head else head_parameters(model)
+        named = {name: p for name, p in found.items() if self._matches(name) and name not in without}
         if usual:
             chosen = {name: p for name, p in named.items() if roles.get(id(p)) in ("weight", "original")}
         else:
@@ -86,7 +89,10 @@ class Prunable:
             )
         if usual and not self.exclude:
             _warn_of_left_out(model, found, chosen)
-        return self._with_biases(model, found, chosen) if self.biases else chosen
+        if not self.biases:
+            return chosen
+        biased = self._with_biases(model, found, chosen)
+        return {name: p for name, p in biased.items() if name not in without}
 
     def _with_biases(
         self, model: nn.Module, found: Mapping[str, nn.Parameter], chosen: Mapping[str, nn.Parameter]

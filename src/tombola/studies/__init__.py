@@ -30,6 +30,7 @@ from tombola.studies.tasks import (
     default_options,
     make_task,
     options_from,
+    recipe_for,
     supervised_task,
     task_words,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "prepare",
     "prices",
     "progress_of",
+    "recipe_for",
     "remains",
     "remove",
     "rows_of",

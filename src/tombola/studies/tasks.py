@@ -31,6 +31,10 @@ from tombola.training import (
 )
 from tombola.training.adversarial_task import Bound
 
+FILM_RECIPE = Recipe(epochs=6, batch=32, optimizer="adamw", lr=5e-5, weight_decay=0.01, warmup=0.5)
+TEXT_RECIPE = Recipe(epochs=3, batch=32, optimizer="adamw", lr=2e-5, weight_decay=0.0, schedule="linear", clip=1.0)
+"""How GLUE's tasks are fine-tuned (Devlin et al., NAACL 2019), and texts of one's own."""
+
 RECIPES: Mapping[str, Recipe] = {
     "digits": Recipe(epochs=20, batch=64, precision="float32"),
     "mnist1d": Recipe(epochs=20, batch=64, precision="float32"),
@@ -46,16 +50,26 @@ RECIPES: Mapping[str, Recipe] = {
     "fashion-mnist-14": Recipe(epochs=30),
     "cifar10": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
     "cifar100": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
-    "vader": Recipe(epochs=6, batch=32, optimizer="adamw", lr=5e-5, weight_decay=0.01, warmup=0.5),
+    "vader": FILM_RECIPE,
+    "vader-news": FILM_RECIPE,
+    "vader-products": FILM_RECIPE,
+    "vader-tweets": FILM_RECIPE,
     "images": Recipe(epochs=30, augment=("flip",)),
 }
 """The recipe of each data set, unless the user chooses another."""
+
+MEASURES: Mapping[str, Mapping[str, str]] = {
+    "glue-cola": {"metric": "matthews"},
+    "glue-sts-b": {"loss": "mse", "metric": "pearson"},
+}
+"""The loss and the metric of each data set for which they are not the usual ones."""
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1024)]
 Length = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 """What a width, and other numbers of a file's task, can be."""
 
+OWN_TEXTS = "texts:FILE.csv with the columns text and label"
 OWN_DATA = 'package.module:function that returns {"train": (inputs, targets), "test": …}'
 OWN_MEASURE = "package.module:function of outputs and targets"
 OWN_MODEL = "package.module:function that returns a freshly initialised nn.Module"
@@ -71,6 +85,8 @@ class TaskOptions:
             test/
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
         hold_out: how many of the last classes to keep out of training and testing, to see whether they are told apart
+        tokenizer: for texts: the folder of a tokenizer's files; if not given, that of a pretrained model or of MiniLM
+        pieces: for texts: word pieces to read of each; those of the longest, at most 128, if not given
         task_loss: what training lowers; "" for the usual one of the data
         task_metric: what is measured; "" for the one that goes with the loss
         attack: of training inputs: steps from a random point (pgd), one step of ε (fgsm), one from a random point
@@ -83,12 +99,16 @@ class TaskOptions:
             -1,-2 1,2; for named data those of the training images if nothing is given
     """
 
-    data: Annotated[str, arg(help=f"{', '.join(DATA)}; or {OWN_DATA}")] = "digits"
-    model: Annotated[str, arg(help=f"{', '.join(MODELS)}; or {OWN_MODEL}")] = "lenet-300-100"
+    data: Annotated[str, arg(help=f"{', '.join(DATA)}; {OWN_TEXTS}; or {OWN_DATA}")] = "digits"
+    model: Annotated[
+        str, arg(help=f"{', '.join(MODELS)}; pretrained:DIR with a network of transformers; or {OWN_MODEL}")
+    ] = "lenet-300-100"
     width: float = 1.0
     data_dir: Path | None = None
     image_size: int | None = None
     hold_out: int = 0
+    tokenizer: Path | None = None
+    pieces: int | None = None
     task_loss: Annotated[str, arg(help=f"{', '.join(LOSSES)}; or {OWN_MEASURE}")] = ""
     task_metric: Annotated[str, arg(help=f"{', '.join(METRICS)}; or {OWN_MEASURE}")] = ""
     attack: Literal["", "pgd", "fgsm", "fast"] = ""
@@ -112,7 +132,18 @@ def default_options(words: Sequence[str]) -> TaskOptions:
     named = [value for word, value in pairwise(words) if word == "--data"]
     named += [word.removeprefix("--data=") for word in words if word.startswith("--data=")]
     data = named[-1] if named else TaskOptions.data
-    return TaskOptions(data=data, recipe=RECIPES.get(data, Recipe()))
+    return TaskOptions(data=data, recipe=recipe_for(data))
+
+
+def recipe_for(data: str) -> Recipe:
+    """The recipe of a data set, unless the user chooses another.
+
+    Examples:
+        >>> recipe_for("glue-rte").schedule, recipe_for("mine:data") == Recipe()
+        ('linear', True)
+    """
+    is_text = data.startswith((zoo.TEXTS, "glue-"))
+    return TEXT_RECIPE if is_text else RECIPES.get(data, Recipe())
 
 
 def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = False) -> TaskOptions:
@@ -154,6 +185,8 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             attack_steps=msgspec.convert(said.get("attack-steps", usual.attack_steps), Count, strict=False),
             data_range=tuple(said["data-range"].split()) if "data-range" in said else usual.data_range,
             data_dir=Path(said["data-dir"]) if "data-dir" in said else usual.data_dir,
+            tokenizer=Path(said["tokenizer"]) if "tokenizer" in said else usual.tokenizer,
+            pieces=msgspec.convert(said.get("pieces", usual.pieces), Count | None, strict=False),
             recipe=msgspec.convert(asdict(usual.recipe) | _recipe_fields(said), Recipe, strict=False),
         )
     except msgspec.ValidationError as error:
@@ -170,16 +203,22 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
 
 def _refuse_code_and_folders(said: Mapping[str, str]) -> None:
     for key in ("data", "model", "task-loss", "task-metric"):
+        if said.get(key, "").startswith((zoo.TEXTS, zoo.PRETRAINED)):
+            raise TombolaError(
+                f"the file's task has the {key} '{said[key]}', and a file chooses no path here; type --{key} "
+                f"{shlex.quote(said[key])} with your copy, or --trust for all that the file names"
+            )
         if ":" in said.get(key, ""):
             raise TombolaError(
                 f"the file's task has the {key} '{said[key]}', which is code that would be imported and called; if you "
                 f"know it, type --{key} {shlex.quote(said[key])}, or --trust for all that the file names"
             )
-    if "data-dir" in said:
-        raise TombolaError(
-            f"the file's task has its data in '{said['data-dir']}', and a file chooses no folder here; type --data-dir "
-            "with the folder of your copy, or --trust for all that the file names"
-        )
+    for key, what in (("data-dir", "data"), ("tokenizer", "tokenizer")):
+        if key in said:
+            raise TombolaError(
+                f"the file's task has its {what} in '{said[key]}', and a file chooses no folder here; type --{key} "
+                "with the folder of your copy, or --trust for all that the file names"
+            )
 
 
 def _recipe_fields(said: Mapping[str, str]) -> dict[str, Any]:
@@ -250,7 +289,8 @@ def supervised_task(options: TaskOptions) -> SupervisedTask:
 
 def _clean_task(options: TaskOptions) -> SupervisedTask:
     """The task without an attack."""
-    data = _users_function(options.data, "data")() if ":" in options.data else _zoo_data(options)
+    is_own = ":" in options.data and not options.data.startswith(zoo.TEXTS)
+    data = _users_function(options.data, "data")() if is_own else _zoo_data(options)
     if not isinstance(data, Mapping) or not {"train", "test"} <= data.keys():
         raise TombolaError(
             f"the data '{options.data}' gave a {type(data).__name__}; give {OWN_DATA.partition(' that ')[2]}"
@@ -258,10 +298,12 @@ def _clean_task(options: TaskOptions) -> SupervisedTask:
     if options.hold_out:
         data = zoo.hold_out(data, options.hold_out)
     labels, measures = _labels(options), _measures(options)
-    if ":" in options.model:
+    if ":" in options.model and not options.model.startswith(zoo.PRETRAINED):
         model = _users_function(options.model, "model")
         return SupervisedTask(model, data, recipe=options.recipe, labels=labels, **measures)
     shape, classes = _sizes(data)
+    if _example(data)[1].is_floating_point():  # numbers that are told of texts
+        measures = dict[str, Any](loss="mse", metric="r2") | measures
     # Partials of named functions, and no closures, so that the task can be pickled.
     narrower = partial(_zoo_model, options.model, shape, classes, options.width)
     if options.model in zoo.SINGLE_OUTPUT and classes == 2 and "loss" not in measures:
@@ -272,11 +314,17 @@ def _clean_task(options: TaskOptions) -> SupervisedTask:
 def _measures(options: TaskOptions) -> dict[str, Any]:
     """The loss and the metric that are asked for, if any: names of the registry, and the user's functions."""
     asked = {"loss": options.task_loss, "metric": options.task_metric}
-    return {slot: _users_function(name, slot) if ":" in name else name for slot, name in asked.items() if name}
+    usual = MEASURES.get(options.data, {})
+    chosen = {slot: name or usual.get(slot, "") for slot, name in asked.items()}
+    return {slot: _users_function(name, slot) if ":" in name else name for slot, name in chosen.items() if name}
 
 
 def _zoo_data(options: TaskOptions) -> zoo.Data:
-    return zoo.data(options.data, options.data_dir, options.image_size)
+    tokenizer = options.tokenizer
+    is_text = options.data.startswith((zoo.TEXTS, "glue-", "vader"))
+    if tokenizer is None and is_text and options.model.startswith(zoo.PRETRAINED):
+        tokenizer = Path(options.model.removeprefix(zoo.PRETRAINED))
+    return zoo.data(options.data, options.data_dir, options.image_size, tokenizer=tokenizer, length=options.pieces)
 
 
 def _zoo_model(
@@ -287,7 +335,10 @@ def _zoo_model(
 
 def _sizes(data: Any) -> tuple[tuple[int, ...], int]:
     inputs, targets = _example(data)
-    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor) and not targets.is_floating_point()):
+    tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor)
+    if tensors and targets.is_floating_point() and targets.ndim == 2 and not inputs.is_floating_point():
+        return tuple(inputs.shape[1:]), targets.shape[1]
+    if not tensors or targets.is_floating_point():
         raise TombolaError(
             "a named model needs one input tensor and class numbers; give your own model as package.module:function"
         )
@@ -311,9 +362,11 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     labels |= {"task-loss": options.task_loss} if options.task_loss else {}
     labels |= {"task-metric": options.task_metric} if options.task_metric else {}
     labels |= {"data-dir": str(options.data_dir)} if options.data_dir else {}
+    labels |= {"tokenizer": str(options.tokenizer)} if options.tokenizer else {}
+    labels |= {"pieces": str(options.pieces)} if options.pieces else {}
     labels |= {"hold-out": str(options.hold_out)} if options.hold_out else {}
     labels |= {"image-size": str(options.image_size)} if options.image_size else {}
-    usual = RECIPES.get(options.data, Recipe())
+    usual = recipe_for(options.data)
     for field in fields(Recipe):
         value = getattr(options.recipe, field.name)
         if value != getattr(usual, field.name):

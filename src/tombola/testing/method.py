@@ -197,7 +197,8 @@ def _ledger(run: Run, task: CountingTask, direction: str) -> str:
 
 def _check_density(method: Method, ticket: Ticket, task: Task) -> None:
     parameters = parameters_of(task.build(0))
-    names = ticket.mask if isinstance(method.granularity, QueryKey) else prunable(task.build(0))
+    chosen = getattr(method, "prunable", prunable)
+    names = ticket.mask if isinstance(method.granularity, QueryKey) else chosen(task.build(0))
     size = sum(parameters[name].numel() for name in names)
     asked, kept = round(method.density * size), ticket.mask.total_kept
     if method.density_kind == "exact" and not ticket.removed:

@@ -15,7 +15,7 @@ from tombola.training.attacks import Attack, ascended
 from tombola.training.auto_attack import Apgd
 from tombola.training.batches import MemoryBatches, move, pick
 from tombola.training.checkpoint import Checkpoint, is_stage_file, remove_stages
-from tombola.training.class_metrics import BalancedAccuracy, MacroF1, MeanIoU, PixelAccuracy
+from tombola.training.class_metrics import BalancedAccuracy, MacroF1, Matthews, MeanIoU, PixelAccuracy
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import agreed_device, chosen_device
 from tombola.training.divergence import Diverged
@@ -46,6 +46,7 @@ from tombola.training.metrics import (
     R2,
     MicroF1,
     NegativePerplexity,
+    Pearson,
     SummedMetric,
     Tally,
     TokenAccuracy,
@@ -96,6 +97,7 @@ __all__ = [
     "GatheredScores",
     "LoadedBatches",
     "MacroF1",
+    "Matthews",
     "MeanIoU",
     "MeasureWarning",
     "Member",
@@ -106,6 +108,7 @@ __all__ = [
     "NextToken",
     "Observer",
     "OptimizerFactory",
+    "Pearson",
     "PixelAccuracy",
     "Recipe",
     "RobustCheck",

@@ -76,6 +76,27 @@ class MacroF1(BalancedAccuracy):
 
 
 @dataclass(frozen=True)
+class Matthews(BalancedAccuracy):
+    """Matthews's correlation of the classes said and true, from −1 to 1; 0 where all are said to be of one class.
+
+    Args:
+        ignore_index: the target that is left out.
+
+    Examples:
+        >>> outputs, targets = torch.tensor([[2.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), torch.tensor([0, 1, 0])
+        >>> Matthews()(outputs, targets)
+        tensor(1.)
+    """
+
+    def of(self, sums: Tensor) -> Tensor:
+        counts = sums.double()
+        true, said, total = counts.sum(1), counts.sum(0), counts.sum()
+        together = counts.diagonal().sum() * total - (true * said).sum()
+        spread = (total.square() - true.square().sum()) * (total.square() - said.square().sum())
+        return (together / spread.clamp(min=1).sqrt()).float()
+
+
+@dataclass(frozen=True)
 class PixelAccuracy(SummedMetric):
     """Share of positions whose largest output is that of the target class.
 

@@ -45,6 +45,8 @@ class Expectation:
         Raises:
             TombolaError: a target is none that there can be.
         """
+        if not targets.numel():  # of a split that is empty, which says that there is none
+            return
         if self.classes is not None:
             counted = targets if ignored is None else targets[targets != ignored]
             if not counted.numel():

@@ -143,7 +143,7 @@ def fit(
                 keep = partial(keep_state, checkpoint, state, stepper, observers, cost)
                 kept = checkpoint is not None and checkpoint.path.exists()
                 with recomputable():
-                    losses, trained, lr = _epoch(training, state, kept, begun, keep)
+                    losses, trained, lr, ended_early = _epoch(training, state, kept, begun, keep)
                 begun = Begun()
                 row = {"epoch": state.epoch, "lr": float(lr), "train_loss": float(losses.mean())}
                 with stepper.averaged():
@@ -165,7 +165,7 @@ def fit(
                 started = ended
                 state.history.append(row | {"seconds": cost.seconds})
                 # A list and not a generator: each observer is told, also after one that asks to stop.
-                stop = any([observer.epoch_end(state) for observer in observers])
+                stop = any([observer.epoch_end(state) for observer in observers]) or ended_early
                 tick(_summary(state.history[-1]))
                 if stop:
                     break
@@ -206,10 +206,11 @@ class Training:
     attack: Attacker | None = None
 
 
-def _epoch(training: Training, state: State, kept: bool, begun: Begun, keep: Keep) -> tuple[Tensor, int, float]:
-    """Train for one pass, or the rest of one; the loss of each step, the number of samples, the last learning rate.
+def _epoch(training: Training, state: State, kept: bool, begun: Begun, keep: Keep) -> tuple[Tensor, int, float, bool]:
+    """Train for one pass, or the rest of one, or until an observer ends it.
 
     kept: whether there is an earlier checkpoint; begun: what was done of this epoch before it; keep: keeps the state.
+    Returns the loss of each step, the number of samples, the last learning rate, and whether an observer ended it.
     """
     stepper, observers, size = training.stepper, training.observers, state.recipe.accumulate
     seed_everything(training.seed, state.epoch)  # an epoch draws the same after a kill, whatever was drawn before it
@@ -217,7 +218,7 @@ def _epoch(training: Training, state: State, kept: bool, begun: Begun, keep: Kee
     for observer in observers:
         observer.epoch_begin(state)
     losses = [loss.to(stepper.device) for loss in begun.losses]
-    samples, first, lr = begun.samples, state.step - len(losses), 0.0
+    samples, first, lr, ended = begun.samples, state.step - len(losses), 0.0, False
     recomputation = Recomputation(state.model)
     batches = placed(pairs_of(training.task.batches("train", training.seed, state.epoch)), stepper.device)
     # A ticket rewound to a step within an epoch begins with that epoch's later batches.
@@ -233,22 +234,24 @@ def _epoch(training: Training, state: State, kept: bool, begun: Begun, keep: Kee
         lr = stepper.step(state.step)
         state.step += 1
         for observer in observers:
-            observer.after_step(state)
+            ended |= bool(observer.after_step(state))
         losses.append(value)
         samples, given = samples + count, given + len(group)
         if state.step % state.steps_per_epoch and any(observer.resumable(state) for observer in observers):
             keep(Begun(losses, samples))
         if len(losses) % WATCH_EVERY == 0:
             check_finite(losses[-WATCH_EVERY:], state.step - WATCH_EVERY, training.name, kept)
+        if ended:
+            break
     checked = len(losses) // WATCH_EVERY * WATCH_EVERY
     check_finite(losses[checked:], first + checked, training.name, kept)
-    if given != training.length:
+    if given != training.length and not ended:
         raise TombolaError(
             f"the training data gave {given} and not {training.length} batches, as its length says, in epoch "
             f"{state.epoch + 1} of {training.name}; correct its length, or give steps_per_epoch={given}"
         )
     state.epoch += 1
-    return torch.stack(losses).float(), samples, lr
+    return torch.stack(losses).float(), samples, lr, ended
 
 
 def _gradients(

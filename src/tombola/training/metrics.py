@@ -154,6 +154,30 @@ class R2(SummedMetric):
         return (1 - errors / spread)[spread > 0].mean().float()
 
 
+@dataclass(frozen=True)
+class Pearson(SummedMetric):
+    """Pearson's correlation of outputs and targets, from −1 to 1, mean over the outputs that vary.
+
+    Examples:
+        >>> Pearson()(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([[3.0], [5.0], [9.0]]))
+        tensor(1.)
+    """
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Numbers, sums, squares and products, in float64; outputs and targets: (samples, …)."""
+        said, true = outputs.double(), targets.double()
+        parts = (said, true, said.square(), true.square(), said * true)
+        return torch.stack([torch.full_like(true[0], len(true)), *(part.sum(0) for part in parts)])
+
+    def of(self, sums: Tensor) -> Tensor:
+        count, said, true, said_squares, true_squares, products = sums.unbind()
+        spreads = [(said_squares - said.square() / count), (true_squares - true.square() / count)]
+        varies = (spreads[0] > 0) & (spreads[1] > 0)
+        together = (products - said * true / count)[varies]
+        found = together / (spreads[0] * spreads[1])[varies].sqrt()
+        return found.mean().float() if varies.any() else torch.zeros(())
+
+
 def negative_mae(outputs: Tensor, targets: Tensor) -> Tensor:
     """Minus the mean absolute error.
 

@@ -78,8 +78,10 @@ class Observer:
     def before_step(self, state: State) -> None:
         """After backward, before the optimizer's step."""
 
-    def after_step(self, state: State) -> None:
-        """After the optimizer's step, which `state.step` already counts."""
+    def after_step(self, state: State) -> bool | None:
+        """After the optimizer's step, which `state.step` already counts; True ends the training there, once all
+        observers were told.
+        """
 
     def epoch_end(self, state: State) -> bool | None:
         """After an epoch and its validation; True asks the loop to stop, once all observers were told."""

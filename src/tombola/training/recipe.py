@@ -35,11 +35,12 @@ class Recipe:
         momentum: of sgd; the other optimizers have theirs among the options.
         nesterov: use Nesterov's momentum in sgd.
         weight_decay: added to the gradient; adamw, adafactor and muon shrink the weights instead.
-        schedule: of the learning rate, which changes with each step, and in `cosine-by-epoch` with each epoch.
+        schedule: of the learning rate, which changes with each step, and in `cosine-by-epoch` with each epoch;
+            `linear` falls in a line to 0, as transformers are fine-tuned.
         milestones: for `multistep`, the shares of all epochs at which the learning rate is multiplied by gamma.
         gamma: factor of `multistep` at each milestone.
-        warmup: epochs in which the learning rate rises linearly before a cosine falls. In `one-cycle` they replace its
-            own rise, which takes three tenths of all epochs.
+        warmup: epochs in which the learning rate rises linearly before a cosine or a line falls. In `one-cycle` they
+            replace its own rise, which takes three tenths of all epochs.
         label_smoothing: from 0 to 1; the task's loss must take it as an argument if it is not 0.
         augment: `crop` (4 pixels of padding) and `flip`, as batched tensor operations.
         precision: `auto` is bf16 autocast where the processor has it; `fp16` scales the loss, and needs a GPU.
@@ -75,7 +76,7 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
-    schedule: Literal["cosine", "multistep", "constant", "one-cycle", "cosine-by-epoch"] = "cosine"
+    schedule: Literal["cosine", "multistep", "constant", "one-cycle", "cosine-by-epoch", "linear"] = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
     warmup: float = 0.0
@@ -172,6 +173,8 @@ class Recipe:
         progress = step / total
         if self.schedule == "cosine" or (self.schedule == "one-cycle" and warmup):
             return self.lr * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
+        if self.schedule == "linear":
+            return self.lr * (total - step) / max(total - warmup, 1)
         if self.schedule == "cosine-by-epoch":
             fallen = max(step // steps_per_epoch - self.warmup, 0) / max(self.epochs - self.warmup, 1)
             return self.lr * (1 + math.cos(math.pi * fallen)) / 2

@@ -1,4 +1,4 @@
-"""Sentences from film reviews, rated by twenty readers (Hutto & Gilbert, VADER, ICWSM 2014)."""
+"""Sentences of four kinds, rated by twenty readers (Hutto & Gilbert, VADER, ICWSM 2014)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tombola.files import content_of
 from tombola.zoo.data_files import Remote, damaged, locate, unpacked
-from tombola.zoo.minilm import tokens
 from tombola.zoo.normalisation import Data
+from tombola.zoo.word_pieces import word_pieces
 
 PACKAGE = Remote(
     "vaderSentiment-3.3.2.tar.gz",
@@ -19,6 +19,12 @@ PACKAGE = Remote(
 )
 INSIDE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 SENTENCES = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+FILES = {
+    "films": SENTENCES,
+    "news": "hutto_ICWSM_2014/nytEditorialSnippets_GroundTruth.txt",
+    "products": "hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt",
+    "tweets": "hutto_ICWSM_2014/tweets_GroundTruth.txt",
+}
 HINT = (
     "pip download --no-deps --no-binary :all: -d DIR vaderSentiment==3.3.2 fetches vaderSentiment-3.3.2.tar.gz; "
     "give that folder as --data-dir"
@@ -27,29 +33,35 @@ LENGTH = 40
 TEST_EVERY = 5
 
 
-def vader(folder: Path | None = None) -> Data:
-    """10,605 sentences as word pieces of MiniLM's tokenizer, with the class 1 where the mean rating is positive.
+def vader(
+    kind: str = "films", folder: Path | None = None, *, tokenizer: Path | None = None, length: int | None = None
+) -> Data:
+    """Sentences as word pieces, with the class 1 where the mean rating is positive. Needs the extra `text`.
 
-    Each sentence is 40 pieces long, cut or padded with 0. Every fifth one is in the test split. Needs the extra `text`
-    and the package that carries the tokenizer.
+    Every fifth sentence is in the test split.
 
     Args:
+        kind: 10,605 sentences of film reviews (`films`), 5,190 of editorials (`news`), 3,708 of reviews of products
+            (`products`) or 4,200 tweets (`tweets`).
         folder: of vaderSentiment-3.3.2.tar.gz; if None, the file is downloaded.
+        tokenizer: a folder with a tokenizer's files; that of MiniLM if None.
+        length: word pieces of each sentence, cut or padded; 40 if None.
 
     Raises:
         TombolaError: if the file is missing or damaged, or cannot be downloaded.
     """
     (path,) = locate("vader", [PACKAGE], folder, (), HINT)
-    texts, ratings = _sentences(path)
-    pieces, labels = tokens(texts, LENGTH), (ratings > 0).long()
+    texts, ratings = _sentences(path, FILES[kind])
+    pieces = word_pieces(texts, tokenizer=tokenizer, length=length or LENGTH, told=length is not None)
+    labels = (ratings > 0).long()
     test = torch.arange(len(labels)) % TEST_EVERY == 0
     return {"train": (pieces[~test], labels[~test]), "test": (pieces[test], labels[test])}
 
 
-def _sentences(path: Path) -> tuple[list[str], Tensor]:
+def _sentences(path: Path, file: str) -> tuple[list[str], Tensor]:
     try:
         (inside,) = unpacked(content_of(path), [INSIDE])
-        (sentences,) = unpacked(inside, [SENTENCES])
+        (sentences,) = unpacked(inside, [file])
         lines = sentences.decode("utf-8", "replace").splitlines()
         rows = [line.split("\t", 2) for line in lines if line.strip()]
         return [text for _, _, text in rows], torch.tensor([float(rating) for _, rating, _ in rows])

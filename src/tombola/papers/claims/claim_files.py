@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from tombola.papers.claims.batch_sizes import BatchSizes
 from tombola.papers.claims.bounds import Bounds
+from tombola.papers.claims.carried_tickets import CarriedTickets
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Protocol
 from tombola.papers.claims.claim_outcome import Expectation, Relation
 from tombola.papers.claims.filter_training import CountedBytes, FilterRankings
@@ -23,8 +24,7 @@ from tombola.papers.claims.moved_tickets import MovedTickets
 from tombola.papers.claims.repelled_rounds import RepelledRounds
 from tombola.registry.registry import build
 from tombola.robust import Robustness
-from tombola.studies import RECIPES, TaskOptions
-from tombola.training import Recipe
+from tombola.studies import TaskOptions, recipe_for
 
 ORDER = (
     "lottery-ticket",
@@ -53,6 +53,10 @@ ORDER = (
     "worm-minilm",
     "worm-window",
     "worm-sweep",
+    "bert-good-and-bad",
+    "bert-imp",
+    "bert-transfer",
+    "earlybert",
     "layer-tickets",
     "layer-criterion",
     "layer-filters",
@@ -77,6 +81,7 @@ TAKEN = {
     for function in (
         BatchSizes,
         Bounds,
+        CarriedTickets,
         CountedBytes,
         FilterRankings,
         Growing,
@@ -200,7 +205,7 @@ def _arm(
 
 def _task(data: str, recipe: Mapping[str, Any] = {}, **keys: Any) -> TaskOptions:
     """A task with the usual recipe of its data, changed where the file says so."""
-    return TaskOptions(data, recipe=replace(RECIPES.get(data, Recipe()), **recipe), **keys)
+    return TaskOptions(data, recipe=replace(recipe_for(data), **recipe), **keys)
 
 
 def _expectation(text: str) -> Expectation:
