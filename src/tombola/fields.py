@@ -117,7 +117,7 @@ def _called(annotation: Any) -> str:
     said = []
     for member in _members(annotation):
         if get_origin(member) is Literal:
-            said += [f"'{word}'" for word in get_args(member)]
+            said += [repr(word) for word in get_args(member)]
         elif get_origin(member) is tuple:
             said.append(f"a tuple, each {_called(get_args(member)[0])}")
         else:

@@ -209,6 +209,7 @@ def test_a_shuffled_mask_has_weights_to_keep():
         assert shuffled.start.tensors[name][bits].all()
 
 
+@pytest.mark.filterwarnings("ignore::tombola.training.StateWarning")  # of what this test notes in its loss
 def test_candidates_are_told_apart_in_single_precision_where_training_is_in_bf16():
     told = []
 

@@ -235,7 +235,7 @@ def test_images_that_cannot_be_used_are_named(image_folder):
     with pytest.raises(TombolaError, match=r"0.png is 5×5 and .* is 12×9; give --image-size"):
         data("images", image_folder)
     odd.write_bytes(b"nothing")
-    with pytest.raises(TombolaError, match=r"0\.png cannot be read as an image"):
+    with pytest.raises(TombolaError, match=r"0\.png is no image that Pillow reads"):
         data("images", image_folder, 8)
     (image_folder / "test" / "wasps").mkdir()
     with pytest.raises(TombolaError, match="wasps is a class that the training folder lacks"):
