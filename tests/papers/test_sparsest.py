@@ -326,8 +326,8 @@ def test_where_nothing_can_be_written_one_sentence_says_so_and_nothing_is_lost(t
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("os.truncate", full)
-        with pytest.raises(TombolaError, match="No space left on device; what was written before is not lost"):
+        patch.setattr("os.replace", full)
+        with pytest.raises(TombolaError, match="No space left on device; nothing that was there is lost"):
             Records(path, Row)
     assert path.read_text() == content
     assert list(Records(path, Row).rows.values()) == [row]
