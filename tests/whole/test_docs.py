@@ -63,7 +63,9 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         "transfer_data",
     ):
         module = importlib.import_module(f"tombola.cli.{command}")
-        monkeypatch.setattr(module, "supervised_task" if command == "enough" else "make_task", understood)
+        monkeypatch.setattr(
+            module, "supervised_task" if command in ("enough", "transfer_data") else "make_task", understood
+        )
         if hasattr(module, "ticket_at"):
             monkeypatch.setattr(module, "ticket_at", understood)
     for name in ("sparsest", "whole_search"):

@@ -42,6 +42,7 @@ class SilentLinear(nn.Module):
         bias: what it gives; zeros if None.
 
     Examples:
+        >>> import torch
         >>> SilentLinear(3)(torch.ones(2, 5)).tolist()
         [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
         >>> SilentLinear(0)(torch.ones(2, 5)).shape
