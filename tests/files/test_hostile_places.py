@@ -82,7 +82,8 @@ def test_what_never_ends_is_refused_at_once(endless):
         assert Checkpoint(endless).load() is None
 
 
-def test_a_holder_that_is_a_pipe_keeps_nobody_waiting(tmp_path):
+def test_a_holder_that_is_a_pipe_keeps_nobody_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.files.lease.NEXT", 0.05)
     os.mkfifo(tmp_path / ".holder-1")
     os.utime(tmp_path / ".holder-1", (0, 0))
     with held(tmp_path) as lease:
