@@ -3,6 +3,7 @@
 from tombola.studies.agenda import Agenda
 from tombola.studies.batch_training import Piece, pieces_of
 from tombola.studies.comparison import Study, check, compare
+from tombola.studies.data_recipes import RECIPES, recipe_for
 from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
 from tombola.studies.frames import columns_of, dataframe, rows_of
@@ -25,12 +26,10 @@ from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, t
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
 from tombola.studies.tasks import (
-    RECIPES,
     TaskOptions,
     default_options,
     make_task,
     options_from,
-    recipe_for,
     supervised_task,
     task_words,
 )

@@ -18,6 +18,8 @@ from tombola import zoo
 from tombola.errors import TombolaError
 from tombola.files import printable_text
 from tombola.registry import DATA, LOSSES, METRICS, MODELS, imported
+from tombola.studies.data_range import data_range, range_of
+from tombola.studies.data_recipes import MEASURES, recipe_for
 from tombola.training import (
     AdversarialTask,
     Attack,
@@ -29,40 +31,6 @@ from tombola.training import (
     binary_cross_entropy,
     first_of,
 )
-from tombola.training.adversarial_task import Bound
-
-FILM_RECIPE = Recipe(epochs=6, batch=32, optimizer="adamw", lr=5e-5, weight_decay=0.01, warmup=0.5)
-TEXT_RECIPE = Recipe(epochs=3, batch=32, optimizer="adamw", lr=2e-5, weight_decay=0.0, schedule="linear", clip=1.0)
-"""How GLUE's tasks are fine-tuned (Devlin et al., NAACL 2019), and texts of one's own."""
-
-RECIPES: Mapping[str, Recipe] = {
-    "digits": Recipe(epochs=20, batch=64, precision="float32"),
-    "mnist1d": Recipe(epochs=20, batch=64, precision="float32"),
-    "cubist-spiral": Recipe(
-        epochs=50,
-        weight_decay=5e-4,
-        schedule="cosine-by-epoch",
-        milestones=(0.3, 0.6),
-        precision="float32",
-        drop_last=True,
-    ),
-    "fashion-mnist": Recipe(epochs=5),
-    "fashion-mnist-14": Recipe(epochs=30),
-    "cifar10": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
-    "cifar100": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
-    "vader": FILM_RECIPE,
-    "vader-news": FILM_RECIPE,
-    "vader-products": FILM_RECIPE,
-    "vader-tweets": FILM_RECIPE,
-    "images": Recipe(epochs=30, augment=("flip",)),
-}
-"""The recipe of each data set, unless the user chooses another."""
-
-MEASURES: Mapping[str, Mapping[str, str]] = {
-    "glue-cola": {"metric": "matthews"},
-    "glue-sts-b": {"loss": "mse", "metric": "pearson"},
-}
-"""The loss and the metric of each data set for which they are not the usual ones."""
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1024)]
 Length = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
@@ -133,17 +101,6 @@ def default_options(words: Sequence[str]) -> TaskOptions:
     named += [word.removeprefix("--data=") for word in words if word.startswith("--data=")]
     data = named[-1] if named else TaskOptions.data
     return TaskOptions(data=data, recipe=recipe_for(data))
-
-
-def recipe_for(data: str) -> Recipe:
-    """The recipe of a data set, unless the user chooses another.
-
-    Examples:
-        >>> recipe_for("glue-rte").schedule, recipe_for("mine:data") == Recipe()
-        ('linear', True)
-    """
-    is_text = data.startswith((zoo.TEXTS, "glue-"))
-    return TEXT_RECIPE if is_text else RECIPES.get(data, Recipe())
 
 
 def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = False) -> TaskOptions:
@@ -256,28 +213,9 @@ def make_task(options: TaskOptions) -> SupervisedTask | AdversarialTask:
         return task
     kinds = {"pgd": partial(Attack, steps=options.attack_steps), "fgsm": Attack.fgsm, "fast": Attack.fast}
     attack = kinds[options.attack](options.attack_epsilon, options.attack_units)
-    return adversarial(task, attack, data_range=_range_of(options, task))
-
-
-def _range_of(options: TaskOptions, task: SupervisedTask) -> tuple[Bound, Bound] | None:
-    """The range of the data: as it is typed, or that of a named data set's training inputs in each channel."""
-    if options.data_range:
-        try:
-            low, high = (tuple(map(float, bound.split(","))) for bound in options.data_range)
-        except ValueError as error:
-            raise TombolaError(
-                f"--data-range is '{' '.join(options.data_range)}'; give the lowest and the highest value of the "
-                "inputs, as 0 1, each one number or one for each channel, as -1,-2 1,2"
-            ) from error
-        return (low[0] if len(low) == 1 else low), (high[0] if len(high) == 1 else high)
-    inputs, _ = _example(task.data)
-    if ":" in options.data or not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
-        return None
-    if inputs.ndim < 3:
-        return inputs.min().item(), inputs.max().item()
-    channels = inputs.transpose(0, 1).flatten(1)
-    low, high = (tuple(bound.tolist()) for bound in channels.aminmax(dim=1))
-    return (low[0], high[0]) if len(low) == 1 else (low, high)
+    typed = data_range(options.data_range) if options.data_range else None
+    named = None if ":" in options.data else range_of(_example(task.data)[0])
+    return adversarial(task, attack, data_range=typed or named)
 
 
 def supervised_task(options: TaskOptions) -> SupervisedTask:

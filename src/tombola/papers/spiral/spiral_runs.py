@@ -13,7 +13,7 @@ from torch import Tensor
 from tombola import zoo
 from tombola.errors import TombolaError
 from tombola.papers.spiral.structures import Structure, Widths
-from tombola.studies.tasks import RECIPES
+from tombola.studies.data_recipes import RECIPES
 from tombola.training import Member, Recipe, SupervisedTask, Trained, binary_accuracy, binary_cross_entropy
 
 Schedule = Literal["cosine-by-epoch", "multistep", "constant"]
