@@ -13,7 +13,7 @@ from torch import nn
 
 import tombola as tb
 from tombola import zoo
-from tombola.sparse_inference import SparseProgram, numba_kernels
+from tombola.sparse_inference import SparseProgram, execution, numba_kernels
 from tombola.sparse_inference.program import TILES
 from tombola.sparse_inference.program_check import check_program
 from tombola.sparse_inference.segments import segments_of, traced
@@ -108,7 +108,8 @@ def test_numba_computes_the_same(name):
 
 
 @torch.no_grad()
-def test_threads_share_the_samples():
+def test_threads_share_the_samples(monkeypatch):
+    monkeypatch.setattr(execution, "WORTH_A_THREAD", 1000)
     network = sparse_weights(nn.Sequential(nn.Linear(900, 700), nn.ReLU(), nn.Linear(700, 5)), 0.5)
     x = torch.randn(70, 900)
     program, before = program_of(network, x, tile=8), torch.get_num_threads()

@@ -14,8 +14,8 @@ from tombola.sparse_inference.dense_twin import DenseTwin
 from tombola.sparse_inference.program import TILES, Floats, Lowered, Program
 from tombola.sparse_inference.program_check import check_program
 
-WORTH_A_THREAD = 500_000
-"""Multiplications that a thread must have to do, so that it pays to start it."""
+WORTH_A_THREAD = 8_000_000
+"""Multiplications that each thread must have to do, about 0.4 ms: on virtual machines one takes that long to wake."""
 
 
 class SparseProgram(nn.Module):
