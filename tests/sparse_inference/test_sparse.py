@@ -15,7 +15,7 @@ from torch import nn
 import tombola as tb
 from tombola.cli import main
 from tombola.shrinking import SparseProgram, SparsityWarning, load_sparse, save_sparse, sparse, sparse_copy, to_onnx
-from tombola.sparse_inference import compiler, sparse_network, trial
+from tombola.sparse_inference import compiler, execution, sparse_network, trial
 
 
 def network() -> nn.Module:
@@ -33,8 +33,14 @@ def masked(density: float = 0.1, make=network) -> tuple[nn.Module, tb.Mask]:
 def clock(monkeypatch):
     """What takes how long, by the words of the measurement; sparse takes 1 second if nothing else is said."""
     seconds = {"dense": 2.0, "channels last": 2.0}
+
+    def interleaved(calls):
+        for call in calls.values():
+            call()
+        return {name: seconds.get(name, 1.0) for name in calls}
+
     for module in (trial, sparse_network):
-        monkeypatch.setattr(module, "interleaved", lambda calls: {name: seconds.get(name, 1.0) for name in calls})
+        monkeypatch.setattr(module, "interleaved", interleaved)
     return seconds
 
 
@@ -119,6 +125,21 @@ def test_without_a_compiler_numba_runs_or_the_network_stays_dense(monkeypatch, t
     finally:
         monkeypatch.undo()
         _forget()
+
+
+def test_without_a_compiler_a_network_of_several_layers_runs_by_numba(clock, monkeypatch):
+    for module in (sparse_network, trial, execution):
+        monkeypatch.setattr(module, "why_not_compiled", lambda: "there is no C compiler")
+    monkeypatch.delattr(execution, "kernels")
+    monkeypatch.setattr(
+        execution.numba_kernels,
+        "run",
+        lambda program, x: execution.DenseTwin(program, (6,))(torch.from_numpy(x)).numpy(),
+    )
+    model, mask = masked(make=lambda: nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 6)))
+    found = sparse_copy(model, mask, torch.randn(4, 9))
+    assert [timing.seconds for timing in found.timings] == [{"dense": 2.0, "sparse": 1.0}] * 2
+    assert isinstance(found.network, SparseProgram)
 
 
 def _forget() -> None:

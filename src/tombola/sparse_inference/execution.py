@@ -53,7 +53,7 @@ class SparseProgram(nn.Module):
             first: the first step.
             last: the step after the last one.
         """
-        work = sum(self.program.multiplications) * len(x)
+        work = self.program.work * len(x)
         threads = max(1, min(torch.get_num_threads(), work // WORTH_A_THREAD, len(x) // TILES[0]))
         tile = min(self.tile, next((tile for tile in TILES if tile * threads >= len(x)), TILES[-1]))
         if tile not in self._lowered:

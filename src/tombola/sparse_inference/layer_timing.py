@@ -21,7 +21,8 @@ class LayerTiming:
     Args:
         layer: its name.
         density: the kept share of its weights.
-        seconds: "dense", in the faster layout, and "sparse", as one step among others; nothing if it was not tried.
+        seconds: "dense", in the faster layout, and "sparse", as one step among others; with numba those of
+            the part that it runs in; nothing if it was not tried.
         chosen: what the network runs it as: "dense" or "sparse". A layer that is slower sparse runs so all the same
             where its neighbours would lose more by a change of layout.
         why: the reason, if it stays dense.

@@ -153,12 +153,10 @@ class Program:
         return tuple(seats), end
 
     @cached_property
-    def multiplications(self) -> tuple[int, ...]:
-        """Of each step, for one sample."""
-        return tuple(
-            0 if step.kept is None else len(step.kept.values) * shape.height * shape.width
-            for step, shape in ((step, self.shapes[step.target]) for step in self.steps)
-        )
+    def work(self) -> int:
+        """Multiplications for one sample."""
+        weighted = [(step.kept, self.shapes[step.target]) for step in self.steps if step.kept is not None]
+        return sum(len(kept.values) * shape.height * shape.width for kept, shape in weighted)
 
     def distances(self, step: Step) -> Ints:
         """How far what each kept weight multiplies lies from the kernel's first place, in the step's source."""

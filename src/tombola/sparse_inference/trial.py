@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tombola.sparse_inference.compiler import why_not_compiled
 from tombola.sparse_inference.execution import SparseProgram
 from tombola.sparse_inference.layer_timing import MIN_GAIN, LayerTiming, interleaved
 from tombola.sparse_inference.program import TILES
@@ -62,21 +63,20 @@ def faster_part(
         str(tile): SparseProgram(part.program, inputs, outputs, tile).eval() for tile in TILES if tile < 2 * len(x)
     }
     programs = programs or {str(TILES[0]): SparseProgram(part.program, inputs, outputs, TILES[0]).eval()}
-    steps = [number for number, step in enumerate(part.program.steps) if step.layer]
+    steps = {(step.layer if name is None else name): at for at, step in enumerate(part.program.steps) if step.layer}
     if not agree(next(iter(programs.values()))(x), dense(x)):
-        for number in steps:
-            layer = part.program.steps[number].layer if name is None else name
+        for layer in steps:
             tried.note(layer, {}, "dense", "called, it computes something else than its layers")
         return None
     seconds = interleaved(in_both_layouts(dense, x) | {tile: partial(own, x) for tile, own in programs.items()})
     best = min(programs, key=lambda tile: seconds[tile])
     own_dense = min(value for how, value in seconds.items() if how not in programs)
     pays = own_dense > MIN_GAIN * seconds[best]
-    for number in steps:
-        alone = {"dense": own_dense, "sparse": seconds[best]}
-        pair = alone if len(steps) == 1 else _of_step(programs[best], number, len(x))
-        why = "" if pays else "slower sparse, or hardly faster"
-        tried.note(part.program.steps[number].layer if name is None else name, pair, "sparse" if pays else "dense", why)
+    whole = {"dense": own_dense, "sparse": seconds[best]}
+    is_whole = len(steps) == 1 or why_not_compiled()  # numba runs no step by itself
+    chosen, why = ("sparse", "") if pays else ("dense", "slower sparse, or hardly faster")
+    for layer, number in steps.items():
+        tried.note(layer, whole if is_whole else _of_step(programs[best], number, len(x)), chosen, why)
     return programs[best] if pays else None
 
 
