@@ -15,7 +15,7 @@ from tombola.sparse_inference.program import TILES, Floats, Lowered, Program
 from tombola.sparse_inference.program_check import check_program
 
 WORTH_A_THREAD = 8_000_000
-"""Multiplications that each thread must have to do, about 0.4 ms: on virtual machines one takes that long to wake."""
+"""Multiplications that each thread must have to do, about 0.4 ms: with less, a second one cost more than it saved."""
 
 
 class SparseProgram(nn.Module):
