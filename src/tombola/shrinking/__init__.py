@@ -2,10 +2,13 @@
 
 from tombola.shrinking.cutting import Kept, axes_of, cut, within
 from tombola.shrinking.export import to_onnx
+from tombola.shrinking.flops import flop_counter
 from tombola.shrinking.plan import Plan, kept_channels
 from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
 from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_small, save_small
 from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
+from tombola.shrinking.small_sizes import Size, SmallSizes
+from tombola.shrinking.targets import NAMES, Reached, Target, Targets, reach
 from tombola.sparse_inference import (
     LayerTiming,
     SparseCopy,
@@ -18,24 +21,32 @@ from tombola.sparse_inference import (
 )
 
 __all__ = [
+    "NAMES",
     "NETWORK",
     "WEIGHTS",
     "AccuracyWarning",
     "Kept",
     "LayerTiming",
     "Plan",
+    "Reached",
     "ShrinkWarning",
+    "Size",
+    "SmallSizes",
     "SparseCopy",
     "SparseProgram",
     "SparsityWarning",
+    "Target",
+    "Targets",
     "axes_of",
     "check_equal",
     "check_place",
     "cut",
+    "flop_counter",
     "kept_channels",
     "load_small",
     "load_sparse",
     "preview",
+    "reach",
     "recalibrate",
     "save_small",
     "save_sparse",

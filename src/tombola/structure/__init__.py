@@ -1,6 +1,6 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
-from tombola.structure.block_granularity import Blocks
+from tombola.structure.block_granularity import Blocks, BlockUnits
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap, moves_channels
 from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
@@ -11,6 +11,7 @@ from tombola.structure.granularity_protocol import (
     Granularity,
     UnitMap,
     check_granularity,
+    check_plain,
     granularity,
     granularity_of,
     kept_share,
@@ -53,6 +54,7 @@ __all__ = [
     "TRANSPOSED",
     "Axes",
     "Block",
+    "BlockUnits",
     "Blocks",
     "ChannelMap",
     "ChannelUnits",
@@ -96,6 +98,7 @@ __all__ = [
     "Wiring",
     "axes_of_parts",
     "check_granularity",
+    "check_plain",
     "declare_blocks",
     "fold",
     "found_parts",

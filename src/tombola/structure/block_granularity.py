@@ -69,7 +69,11 @@ class Blocks:
         free = tuple(block for block in blocks if block.gives and block is not first[block.stage])
         free = tuple(block for block in free if not is_named(block.name, self.protect))
         if not free:
-            why = f"each is {'protected or ' if self.protect else ''}the first of its stage" if blocks else "none gives its input without a branch"
+            why = (
+                f"each is {'protected or ' if self.protect else ''}the first of its stage"
+                if blocks
+                else "none gives its input without a branch"
+            )
             raise TombolaError(
                 f"the network has no residual block that could be removed: {why}; use one with shortcuts, as resnet32 "
                 "or vit-tiny, or say what your blocks add: tb.structure.declare_blocks(model, {'layer1.1': ('bn2',)})"

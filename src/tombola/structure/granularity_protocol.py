@@ -113,6 +113,18 @@ def check_granularity(chosen: Granularity, density: float, scope: Scope) -> None
     chosen.check(density, scope)
 
 
+def check_plain(chosen: Granularity, what: str) -> None:
+    """TombolaError if a granularity rounds widths or protects layers, where a method chooses by a rule of its own.
+
+    Args:
+        chosen: the granularity.
+        what: what the method does.
+    """
+    for name, plain in (("round_to", 1), ("protect", ())):
+        if getattr(chosen, name, plain) != plain:
+            raise TombolaError(f"{what} takes no {name}; leave it out, or give another method, as iterative pruning")
+
+
 def granularity(name: str) -> Granularity:
     """The granularity of this name.
 

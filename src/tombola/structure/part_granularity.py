@@ -112,9 +112,7 @@ class UnitsOfParts(Units):
         Raises:
             TombolaError: if a part would keep none.
         """
-        return best_of_groups(
-            self.reduce(scores), self.groups, self, density, scope=scope, within=within, floor=floor
-        )
+        return best_of_groups(self.reduce(scores), self.groups, self, density, scope=scope, within=within, floor=floor)
 
 
 def best_of_groups(

@@ -83,13 +83,15 @@ def _multiples(
     least = np.minimum(least, room)
     # A group stays whole where that is what its scores say, whether its size is a multiple or not.
     chosen = np.where(counts == room, room, np.clip(counts // step * step, least, room))
-    spare = int(counts.sum() - chosen.sum())
-    if spare < 0:
-        raise TombolaError(
-            f"the widths that are multiples keep {chosen.sum():,} units at least, and the density leaves "
-            f"{counts.sum():,}; give a higher density, or a smaller round_to"
-        )
-    for at in np.argsort(-(counts - chosen) / step, kind="stable"):
+    while (spare := int(counts.sum() - chosen.sum())) < 0:
+        less = np.where(chosen - step >= least, (chosen - counts) / step, -np.inf)
+        if np.isneginf(less).all():
+            raise TombolaError(
+                f"the widths that are multiples keep {chosen.sum():,} units at least, and the density leaves "
+                f"{counts.sum():,}; give a higher density, or a smaller round_to"
+            )
+        chosen[less.argmax()] -= step[less.argmax()]
+    for at in np.argsort((chosen - counts) / step, kind="stable"):
         more = int(min(step[at], room[at] - chosen[at]))
         if counts[at] > chosen[at] and more <= spare:
             chosen[at] += more

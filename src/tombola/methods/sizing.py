@@ -1,0 +1,276 @@
+"""A method at the density that reaches a target, as half of the FLOPs."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from torch import nn
+
+from tombola.errors import TombolaError
+from tombola.methods.method_names import blocks_removed, label_of, removing
+from tombola.methods.one_shot import OneShot
+from tombola.methods.protocol import Method
+from tombola.scores import BlockScore, Magnitude, Scores, as_summed, suited
+from tombola.shrinking import SmallSizes, Target, reach
+from tombola.structure import (
+    NM,
+    Blocks,
+    BlockUnits,
+    CoupledUnits,
+    Filters,
+    FloorWarning,
+    Probe,
+    Prunable,
+    QueryKey,
+    UnitMap,
+    Weights,
+    kept_share,
+)
+from tombola.tickets import Mask, Ticket, TieWarning, digest_of, parameters_of, tensors_of
+from tombola.training import Run, Task, first_of, pick
+
+COUNTED_ON = 2
+"""Samples of the batch on which FLOPs are counted."""
+
+
+@runtime_checkable
+class Rehearsing(Protocol):
+    """A method that can say which mask it would draw of a network as it is now."""
+
+    def rehearse(self, model: nn.Module, units: UnitMap, probe: Probe) -> Mask: ...
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A method at the density that reaches a target.
+
+    Args:
+        method: with this density; its scope is layerwise where its scores are only known once it has searched, so that
+            the widths are those that were counted.
+        asked: the target, by name.
+        counted: FLOPs and parameters of what remains, as shares of the whole network's.
+        measured: seconds of a call of the whole and of the smaller network, where a clock decides.
+    """
+
+    method: Method
+    asked: Mapping[str, float]
+    counted: Mapping[str, float]
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def density(self) -> float:
+        """What was solved for, and says what a run is."""
+        return self.method.density
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        removed = blocks_removed(self.method)
+        solved = {"density": self.density} if removed is None else {"remove": removed}
+        told = {"asked": dict(self.asked), **solved, "scope": str(getattr(self.method, "scope", ""))}
+        return told | {"counted": dict(self.counted), "measured": dict(self.measured)}
+
+    def __str__(self) -> str:
+        asked = ", ".join(f"{name}={value:g}" for name, value in self.asked.items())
+        removed = blocks_removed(self.method)
+        solved = f"density {self.density:.4g}" if removed is None else f"{removed} blocks fewer"
+        counted = (
+            f"{self.counted['flops']:.1%} of the FLOPs and {self.counted['parameters']:.1%} of the parameters stay"
+        )
+        measured = ""
+        if self.measured:
+            gain = self.measured["whole"] / self.measured["small"]
+            measured = f", {gain:.2f} times as fast ({1e3 * self.measured['small']:.3g} ms a call)"
+        return f"{label_of(self.method)} to {asked}: {solved}; counted, {counted}{measured}"
+
+
+def fitted(method: Method, round_to: int = 1, protect: tuple[str, ...] = ()) -> Method:
+    """The method whose units keep widths that are multiples of a number, and remove nothing of some layers.
+
+    Args:
+        method: the method.
+        round_to: what widths are multiples of.
+        protect: names of layers, or patterns.
+
+    Raises:
+        TombolaError: if its units have no widths, or it has no rule for what it may prune.
+
+    Examples:
+        >>> fitted(OneShot(), protect=("fc",)).prunable.exclude
+        ('fc', 'fc.*')
+    """
+    protect = (protect,) if isinstance(protect, str) else tuple(protect)
+    if round_to == 1 and not protect:
+        return method
+    granularity, changed = method.granularity, dict[str, Any]()
+    settable = is_dataclass(granularity) and "granularity" in {own.name for own in fields(method)}  # ty: ignore
+    known = {own.name for own in fields(granularity)} if settable else set()  # ty: ignore[invalid-argument-type]
+    if round_to != 1:
+        if "round_to" not in known:
+            raise _no_rule(method, "round_to", "widths")
+        changed["round_to"] = round_to
+    if protect and "protect" in known:
+        changed["protect"] = protect
+    elif protect:
+        rule = getattr(method, "prunable", None)
+        if not (isinstance(granularity, Weights) and isinstance(rule, Prunable)):
+            raise _no_rule(method, "protect", "layers")
+        patterns = tuple(pattern for own in protect for pattern in (own, f"{own}.*"))
+        method = replace(method, prunable=replace(rule, exclude=(*rule.exclude, *patterns)))  # ty: ignore
+    return replace(method, granularity=replace(granularity, **changed)) if changed else method  # ty: ignore
+
+
+def _no_rule(method: Method, what: str, of: str) -> TombolaError:
+    return TombolaError(
+        f"'{label_of(method)}' takes no {what}: it chooses {of} of its {method.granularity.name}s by a rule of its own; "
+        "give another granularity, as tb.Channels() (--granularity channel)"
+    )
+
+
+def sized(task: Task, method: Method, target: Target, *, run: Run | None = None, seeds: int = 1) -> Sized:
+    """The method at the largest density whose smaller network reaches a target on a task's network.
+
+    The FLOPs and parameters are counted of what `tombola.shrink` would leave. Where the method scores the network that
+    it begins with, its own choice is counted. Where its scores are only known once it has searched, layers share the
+    density evenly (`scope="layerwise"`), which decides the widths whatever the scores come to.
+
+    Args:
+        task: gives the network, and a batch to call it on.
+        method: whose density does not matter.
+        target: what is asked for.
+        run: the seed of the network, and the device where a clock measures it.
+        seeds: how many seeds it will be searched with; with more than one, scores of one network say nothing of another.
+
+    Raises:
+        TombolaError: if no density reaches the target; it says which comes nearest. If the method asks for no density.
+
+    Examples:
+        >>> import tombola as tb
+        >>> from tombola.testing import toy_task
+        >>> found = sized(toy_task(), tb.OneShot(granularity=tb.Channels()), Target(flops=0.5))
+        >>> found.counted["flops"] <= 0.5, found.method.density < 1
+        (True, True)
+    """
+    if not target.asked:
+        raise TombolaError("there is no target; give one, as flops=0.5, parameters=, speedup= or latency=")
+    if method.density_kind == "outcome":
+        raise TombolaError(
+            f"'{label_of(method)}' finds how many units stay, and cannot be given a target; give another"
+        )
+    run = run or Run()
+    model = task.build(run.seed)
+    if isinstance(method.granularity, Weights):
+        return _weights(method, target, model)
+    if isinstance(method.granularity, NM | QueryKey | Filters):
+        raise TombolaError(
+            f"units of kind {method.granularity.name} take no target; give --granularity channel, head, neuron or block"
+        )
+    inputs, _ = first_of(task.batches("train", run.seed, 0))
+    model.to(run.device)
+    sizes = SmallSizes(model, pick(inputs, slice(COUNTED_ON)), task.forward)
+    with run.bars.track("target", 1) as tick, warnings.catch_warnings():
+        for category in (TieWarning, FloorWarning):  # of choices that are only counted
+            warnings.simplefilter("ignore", category)
+        tick(str(target), 0)
+        method = _settled(method, task, seeds)
+        units = run.units(method.granularity, task, model)
+        count, at = _amounts(method, units)
+        timed = pick(inputs, slice(target.samples))
+
+        def calls(network: nn.Module) -> object:
+            return task.forward(network, suited(timed, network))
+
+        mask_of = _choice(method, task, model, units, run)
+        found = reach(target, lambda density: mask_of(at(density)), count, sizes, model, calls)
+        tick(str(target))
+    return Sized(at(found.density), target.asked, found.counted, found.measured)
+
+
+def _settled(method: Method, task: Task, seeds: int) -> Method:
+    """The method with widths that its density decides, whatever scores it comes to."""
+    known = isinstance(method, OneShot) and not method.after and method.rounds == 1
+    known &= seeds == 1 or digest_of(tensors_of(task.build(0))) == digest_of(tensors_of(task.build(1)))
+    by_score = getattr(method, "scope", "") == "global" and not isinstance(method.granularity, Blocks)
+    return method if known or not by_score else replace(method, scope="layerwise")  # ty: ignore[invalid-argument-type]
+
+
+def _amounts(method: Method, units: UnitMap) -> tuple[int, Callable[[float], Method]]:
+    """How many units there are, and the method that keeps a share of them."""
+    if isinstance(units, BlockUnits):
+        total = len(units.blocks)
+        if blocks_removed(method) is not None:
+            return total - 1, lambda share: removing(method, total - round(share * (total - 1)))
+        return total, lambda share: replace(method, density=share)  # ty: ignore[invalid-argument-type]
+    sizes = units.families.sizes.values() if isinstance(units, CoupledUnits) else [own.size for own in units.groups]  # ty: ignore[unresolved-attribute]
+    return sum(sizes), lambda share: replace(method, density=share)  # ty: ignore[invalid-argument-type]
+
+
+def _choice(method: Method, task: Task, model: nn.Module, units: UnitMap, run: Run) -> Callable[[Method], Mask]:
+    """What gives the mask that the method at a density would draw of the network as it is."""
+    if isinstance(method, Rehearsing):
+        probe = run.probe(task)
+        return lambda at_density: at_density.rehearse(model, units, probe)  # ty: ignore[unresolved-attribute]
+    scores = _scores(method, task, model, run)
+    parameters = parameters_of(model)
+
+    def choose(at_density: Method) -> Mask:
+        scope, floor = getattr(method, "scope", "layerwise"), getattr(method, "floor", 0)
+        share = kept_share(units, at_density.density if blocks_removed(at_density) is None else 1.0)
+        if isinstance(units, BlockUnits):
+            share = replace(units, own=at_density.granularity).share(at_density.density)  # ty: ignore
+        return units.expand(units.choose(scores, share, scope=scope, within=None, floor=floor), parameters)
+
+    return choose
+
+
+def _scores(method: Method, task: Task, model: nn.Module, run: Run) -> Scores:
+    """The scores by which the method chooses, if it scores the network that it begins with; else magnitudes."""
+    rule = getattr(method, "prunable", Prunable())
+    if isinstance(method, OneShot):
+        score = as_summed(method.score, method.granularity, model, run.probe(task))
+        return run.score(score, task, model, prunable=rule)
+    score = getattr(method, "score", None) if isinstance(method.granularity, Blocks) else None
+    if isinstance(score, BlockScore):  # that of a network as it begins, since what it comes to is not known
+        return run.score(score, task, model, prunable=rule)
+    return Magnitude()(model, prunable=rule)
+
+
+def _weights(method: Method, target: Target, model: nn.Module) -> Sized:
+    """The method of single weights whose kept weights, with all that cannot be pruned, are so many parameters."""
+    if target.asked.keys() != {"parameters"}:
+        raise TombolaError(
+            f"'{label_of(method)}' removes single weights, which a network computes with all the same; give parameters=, "
+            "or units that can be cut out, as granularity=tb.Channels() (--granularity channel)"
+        )
+    assert target.parameters is not None
+    every = sum(parameter.numel() for parameter in parameters_of(model).values())
+    rule = getattr(method, "prunable", Prunable())
+    free = sum(parameter.numel() for parameter in rule(model).values())
+    most = math.floor(target.parameters * every if target.parameters <= 1 else target.parameters)
+    kept = min(most - (every - free), free)
+    if kept < 1:
+        raise TombolaError(
+            f"{target} cannot be reached: {every - free:,} of {every:,} parameters cannot be pruned; ask for more than "
+            f"parameters={(every - free) / every:.4g}"
+        )
+    at_density = replace(method, density=kept / free)  # ty: ignore[invalid-argument-type]
+    return Sized(at_density, target.asked, {"flops": 1.0, "parameters": (every - free + kept) / every})
+
+
+def counted(task: Task, ticket: Ticket, run: Run) -> dict[str, float]:
+    """FLOPs and parameters that a ticket leaves, as shares of the whole network's: what `tombola.shrink` cuts out counts.
+
+    Args:
+        task: gives the network, and a batch to call it on.
+        ticket: the ticket.
+        run: the seed of the network.
+    """
+    model = task.build(run.seed)
+    if not ticket.removed:
+        return {"flops": 1.0, "parameters": ticket.mask.density_of(parameters_of(model))}
+    inputs, _ = first_of(task.batches("train", run.seed, 0))
+    sizes = SmallSizes(model, pick(inputs, slice(COUNTED_ON)), task.forward)
+    return sizes.of(ticket.mask).share_of(sizes.whole)
