@@ -4,10 +4,10 @@ from .errors import TombolaError
 from .evidence import Verdict
 from .methods import EarlyBird, GemMiner, Iterative, OneShot, Worm, find, method
 from .registry import METHODS
-from .shrinking import load_small, shrink
+from .shrinking import load_small, select, shrink
 from .structure import Channels, Prunable
 from .studies import Engine, RunSpec, Store, Study, check, compare, execute, sanity
-from .tickets import Mask, Ticket, attach, select
+from .tickets import Mask, Ticket, attach
 from .training import Recipe, Run, SupervisedTask, Task, adversarial, train
 
 __version__: str

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
-from tombola.errors import TombolaError
+from tombola.errors import TombolaError, unknown
 from tombola.methods.method_names import blocks_removed, label_of, removing
 from tombola.methods.one_shot import OneShot
 from tombola.methods.protocol import Method
@@ -20,7 +20,6 @@ from tombola.structure import (
     NM,
     Blocks,
     BlockUnits,
-    CoupledUnits,
     Filters,
     FloorWarning,
     Probe,
@@ -29,6 +28,8 @@ from tombola.structure import (
     UnitMap,
     Weights,
     kept_share,
+    sizes_of,
+    with_widths,
 )
 from tombola.tickets import Mask, Ticket, TieWarning, digest_of, parameters_of, tensors_of
 from tombola.training import Run, Task, first_of, pick
@@ -73,6 +74,16 @@ class Sized:
         told = {"asked": dict(self.asked), **solved, "scope": str(getattr(self.method, "scope", ""))}
         return told | {"counted": dict(self.counted), "measured": dict(self.measured)}
 
+    @staticmethod
+    def again(method: Method, told: Mapping[str, Any]) -> Sized:
+        """What `to_json` told, for the method that was solved for: so that no clock decides twice what a run is."""
+        scope = {"scope": told["scope"]} if told["scope"] == "layerwise" else {}
+        if "remove" in told:
+            method = removing(method, told["remove"])
+        else:
+            method = replace(method, density=told["density"], **scope)  # ty: ignore[invalid-argument-type]
+        return Sized(method, told["asked"], told["counted"], told["measured"])
+
     def __str__(self) -> str:
         asked = ", ".join(f"{name}={value:g}" for name, value in self.asked.items())
         removed = blocks_removed(self.method)
@@ -103,31 +114,38 @@ def fitted(method: Method, round_to: int = 1, protect: tuple[str, ...] = ()) -> 
         ('fc', 'fc.*')
     """
     protect = (protect,) if isinstance(protect, str) else tuple(protect)
-    if round_to == 1 and not protect:
-        return method
-    granularity, changed = method.granularity, dict[str, Any]()
-    settable = is_dataclass(granularity) and "granularity" in {own.name for own in fields(method)}  # ty: ignore
-    known = {own.name for own in fields(granularity)} if settable else set()  # ty: ignore[invalid-argument-type]
-    if round_to != 1:
-        if "round_to" not in known:
-            raise _no_rule(method, "round_to", "widths")
-        changed["round_to"] = round_to
-    if protect and "protect" in known:
-        changed["protect"] = protect
-    elif protect:
-        rule = getattr(method, "prunable", None)
-        if not (isinstance(granularity, Weights) and isinstance(rule, Prunable)):
-            raise _no_rule(method, "protect", "layers")
+    rule, is_set = getattr(method, "prunable", None), "granularity" in {own.name for own in fields(method)}  # ty: ignore
+    if protect and isinstance(method.granularity, Weights) and isinstance(rule, Prunable):
         patterns = tuple(pattern for own in protect for pattern in (own, f"{own}.*"))
         method = replace(method, prunable=replace(rule, exclude=(*rule.exclude, *patterns)))  # ty: ignore
-    return replace(method, granularity=replace(granularity, **changed)) if changed else method  # ty: ignore
+        protect = ()
+    if round_to == 1 and not protect:
+        return method
+    if not is_set:
+        raise TombolaError(
+            f"'{label_of(method)}' takes no round_to and protect, since it chooses by a rule of its own; give another "
+            "method"
+        )
+    granularity = with_widths(method.granularity, round_to, protect)
+    return replace(method, granularity=granularity)  # ty: ignore[invalid-argument-type]
 
 
-def _no_rule(method: Method, what: str, of: str) -> TombolaError:
-    return TombolaError(
-        f"'{label_of(method)}' takes no {what}: it chooses {of} of its {method.granularity.name}s by a rule of its own; "
-        "give another granularity, as tb.Channels() (--granularity channel)"
-    )
+def target_of(targets: Mapping[str, Any]) -> Target:
+    """The target among keyword arguments, which may also round widths and protect layers.
+
+    Raises:
+        TombolaError: if an argument is unknown, or out of range.
+    """
+    known = [*(own.name for own in fields(Target)), "round_to", "protect"]
+    for name in targets:
+        if name not in known:
+            raise unknown("target", name, known)
+    return Target(**{name: value for name, value in targets.items() if name not in ("round_to", "protect")})
+
+
+def shaped_as(method: Method, targets: Mapping[str, Any]) -> Method:
+    """The method with the `round_to` and `protect` of some keyword arguments."""
+    return fitted(method, targets.get("round_to", 1), targets.get("protect", ()))
 
 
 def sized(task: Task, method: Method, target: Target, *, run: Run | None = None, seeds: int = 1) -> Sized:
@@ -142,7 +160,7 @@ def sized(task: Task, method: Method, target: Target, *, run: Run | None = None,
         method: whose density does not matter.
         target: what is asked for.
         run: the seed of the network, and the device where a clock measures it.
-        seeds: how many seeds it will be searched with; with more than one, scores of one network say nothing of another.
+        seeds: how many seeds it will be searched with; with more, scores of one network say nothing of another.
 
     Raises:
         TombolaError: if no density reaches the target; it says which comes nearest. If the method asks for no density.
@@ -204,15 +222,14 @@ def _amounts(method: Method, units: UnitMap) -> tuple[int, Callable[[float], Met
         if blocks_removed(method) is not None:
             return total - 1, lambda share: removing(method, total - round(share * (total - 1)))
         return total, lambda share: replace(method, density=share)  # ty: ignore[invalid-argument-type]
-    sizes = units.families.sizes.values() if isinstance(units, CoupledUnits) else [own.size for own in units.groups]  # ty: ignore[unresolved-attribute]
-    return sum(sizes), lambda share: replace(method, density=share)  # ty: ignore[invalid-argument-type]
+    return sum(sizes_of(units).values()), lambda share: replace(method, density=share)  # ty: ignore
 
 
 def _choice(method: Method, task: Task, model: nn.Module, units: UnitMap, run: Run) -> Callable[[Method], Mask]:
     """What gives the mask that the method at a density would draw of the network as it is."""
     if isinstance(method, Rehearsing):
         probe = run.probe(task)
-        return lambda at_density: at_density.rehearse(model, units, probe)  # ty: ignore[unresolved-attribute]
+        return lambda at_density: at_density.rehearse(model, units, probe)  # ty: ignore[missing-attribute]
     scores = _scores(method, task, model, run)
     parameters = parameters_of(model)
 
@@ -220,7 +237,7 @@ def _choice(method: Method, task: Task, model: nn.Module, units: UnitMap, run: R
         scope, floor = getattr(method, "scope", "layerwise"), getattr(method, "floor", 0)
         share = kept_share(units, at_density.density if blocks_removed(at_density) is None else 1.0)
         if isinstance(units, BlockUnits):
-            share = replace(units, own=at_density.granularity).share(at_density.density)  # ty: ignore
+            share = replace(units, own=at_density.granularity).share(at_density.density)
         return units.expand(units.choose(scores, share, scope=scope, within=None, floor=floor), parameters)
 
     return choose
@@ -242,8 +259,8 @@ def _weights(method: Method, target: Target, model: nn.Module) -> Sized:
     """The method of single weights whose kept weights, with all that cannot be pruned, are so many parameters."""
     if target.asked.keys() != {"parameters"}:
         raise TombolaError(
-            f"'{label_of(method)}' removes single weights, which a network computes with all the same; give parameters=, "
-            "or units that can be cut out, as granularity=tb.Channels() (--granularity channel)"
+            f"'{label_of(method)}' removes single weights, and a network computes with their zeros; give parameters= "
+            "alone, or units that can be cut out, as granularity=tb.Channels() (--granularity channel)"
         )
     assert target.parameters is not None
     every = sum(parameter.numel() for parameter in parameters_of(model).values())
@@ -261,7 +278,7 @@ def _weights(method: Method, target: Target, model: nn.Module) -> Sized:
 
 
 def counted(task: Task, ticket: Ticket, run: Run) -> dict[str, float]:
-    """FLOPs and parameters that a ticket leaves, as shares of the whole network's: what `tombola.shrink` cuts out counts.
+    """FLOPs and parameters that a ticket leaves after `tombola.shrink`, as shares of the whole network's.
 
     Args:
         task: gives the network, and a batch to call it on.

@@ -9,6 +9,7 @@ from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_sm
 from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
 from tombola.shrinking.small_sizes import Size, SmallSizes
 from tombola.shrinking.targets import NAMES, Reached, Target, Targets, reach
+from tombola.shrinking.unit_selection import select
 from tombola.sparse_inference import (
     LayerTiming,
     SparseCopy,
@@ -50,6 +51,7 @@ __all__ = [
     "recalibrate",
     "save_small",
     "save_sparse",
+    "select",
     "shrink",
     "smaller",
     "sparse",

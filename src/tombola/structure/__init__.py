@@ -15,6 +15,8 @@ from tombola.structure.granularity_protocol import (
     granularity,
     granularity_of,
     kept_share,
+    sizes_of,
+    with_widths,
 )
 from tombola.structure.graph import Probe
 from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, scale_axis, shared
@@ -132,7 +134,9 @@ __all__ = [
     "shared",
     "silenced_sites",
     "sites_of",
+    "sizes_of",
     "symmetries_of",
     "two_layers",
     "wiring_of",
+    "with_widths",
 ]

@@ -140,7 +140,8 @@ class TransformerUnits(Units):
             for unit in range(group.size)
         ]
         own = worth[MLP].masked_fill(torch.tensor(stays, device=worth[MLP].device), float("inf"))
-        return select({MLP: own}, density, **how | {"floor": max(how["floor"], sum(stays))})
+        how["floor"] = max(how["floor"], sum(stays))
+        return select({MLP: own}, density, **how)
 
 
 def _parts(parts: Sequence[PlacedPart], parameters: Mapping[str, Tensor], own: str) -> Iterator[tuple[int, str]]:

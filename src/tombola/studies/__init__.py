@@ -25,6 +25,7 @@ from tombola.studies.sections import Section
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
+from tombola.studies.targets import aimed, target_section
 from tombola.studies.tasks import (
     TaskOptions,
     default_options,
@@ -77,6 +78,7 @@ __all__ = [
     "Watchdog",
     "WorkOrder",
     "Worker",
+    "aimed",
     "at_size",
     "at_sizes",
     "carry_out",
@@ -112,6 +114,7 @@ __all__ = [
     "source_digest",
     "subject_kind",
     "supervised_task",
+    "target_section",
     "task_settings",
     "task_words",
     "tracker_named",
