@@ -6,7 +6,7 @@ from .methods import EarlyBird, GemMiner, Iterative, OneShot, Worm, find, method
 from .registry import METHODS
 from .shrinking import load_small, select, shrink
 from .structure import Channels, Prunable
-from .studies import Engine, RunSpec, Store, Study, check, compare, execute, sanity
+from .studies import Engine, RunSpec, Store, Study, check, compare, execute, sanity, sensitivity
 from .tickets import Mask, Ticket, attach
 from .training import Recipe, Run, SupervisedTask, Task, adversarial, train
 
@@ -47,6 +47,7 @@ __all__ = [
     "sanity",
     "scores",
     "select",
+    "sensitivity",
     "shrink",
     "shrinking",
     "stability",

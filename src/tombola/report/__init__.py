@@ -11,6 +11,7 @@ from tombola.report.results_table import results_table_for, savings_table
 from tombola.report.robustness_tables import RobustnessRow, robustness_rows, robustness_table
 from tombola.report.sanity_tables import sanity_table
 from tombola.report.search_curve import write_search_curve
+from tombola.report.sensitivity_picture import sensitivity_picture
 
 __all__ = [
     "GatheredArms",
@@ -24,6 +25,7 @@ __all__ = [
     "robustness_table",
     "sanity_table",
     "savings_table",
+    "sensitivity_picture",
     "stability_section",
     "write_matrix",
     "write_report",

@@ -249,8 +249,8 @@ def _fast_enough(search: _Search, most: int, model: nn.Module, calls: Any) -> Re
         if target.gap(seconds) > 1:
             speedup, where = seconds["whole"] / seconds["small"], device_of(model).type
             raise TombolaError(
-                f"{target} cannot be reached here: the fastest smaller network that was measured is {speedup:.2f} "
-                f"times as fast as the whole one ({1e3 * seconds['small']:.3g} ms), with {target.samples} samples a call "
+                f"{target} cannot be reached here: the fastest smaller network that was measured is {speedup:.2f} × "
+                f"as fast as the whole one ({1e3 * seconds['small']:.3g} ms, {target.samples} samples a call) "
                 f"on {where} with {torch.get_num_threads()} threads; ask for less, or give more samples a call"
             )
         best = units, seconds

@@ -122,7 +122,8 @@ class TransformerUnits(Units):
             if not own:
                 continue
             inside = None if within is None else Mask.of({name: within[name] for name in own})
-            how: dict[str, Any] = {"scope": scope, "within": inside, "floor": floor}
+            shares = {name: scope[name] for name in own} if isinstance(scope, Mapping) else scope
+            how: dict[str, Any] = {"scope": shares, "within": inside, "floor": floor}
             chosen = (
                 self._whole_parts(own, density, **how)
                 if kind == MLP

@@ -8,6 +8,7 @@ from tombola.studies.execution import ElsewhereWarning, carry_out, execute, sear
 from tombola.studies.executor import Engine, Executor, Serial
 from tombola.studies.frames import columns_of, dataframe, rows_of
 from tombola.studies.grid import Grid
+from tombola.studies.group_cuts import GroupCut, Sensitivity, sensitivity
 from tombola.studies.leftovers import Remain, remains, remove
 from tombola.studies.measures import DirectionWarning, check_direction
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
@@ -22,6 +23,7 @@ from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, Failure, RunFolder, in_words, under
 from tombola.studies.sanity_checks import sanity
 from tombola.studies.sections import Section
+from tombola.studies.smaller_networks import Smaller, make_smaller, spread
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
@@ -54,6 +56,7 @@ __all__ = [
     "Executor",
     "Failure",
     "Grid",
+    "GroupCut",
     "MethodTable",
     "Narrowed",
     "Piece",
@@ -67,7 +70,9 @@ __all__ = [
     "RunFolder",
     "RunSpec",
     "Section",
+    "Sensitivity",
     "Serial",
+    "Smaller",
     "StaleWarning",
     "Store",
     "Study",
@@ -95,6 +100,7 @@ __all__ = [
     "found",
     "in_words",
     "in_words_of_time",
+    "make_smaller",
     "make_task",
     "memory_needed",
     "method_named",
@@ -111,7 +117,9 @@ __all__ = [
     "sanity",
     "search",
     "search_all",
+    "sensitivity",
     "source_digest",
+    "spread",
     "subject_kind",
     "supervised_task",
     "target_section",

@@ -31,6 +31,8 @@ LARGEST, DOTS = 2**18, 2_000
 """Bytes of a study file, and dots in one of its lines, each of which may nest tables further."""
 MOST = 100_000
 """Searches and runs of a study."""
+PATHS = ("data_dir", "weights")
+"""Options of a task that choose a folder or a file."""
 Table = dict[str, Any]
 
 
@@ -146,7 +148,7 @@ class StudyFile:
         """
         tables = [(table.method, _but(table.settings, "granularity")) for table in self.methods]
         code = [text for table in (*tables, *self.tasks) for text in _texts(table) if ":" in text]
-        return [*code, *(str(table[key]) for table in self.tasks for key in table if _plain(key) == "data_dir")]
+        return [*code, *(str(table[key]) for table in self.tasks for key in table if _plain(key) in PATHS)]
 
     def grids(self) -> list[Grid]:
         """What is compared, for each task and recipe."""
@@ -190,9 +192,9 @@ def _options(task: Mapping[str, Any], recipe: Mapping[str, Any], where: str, oth
     whole = _as(Recipe, asdict(whole) | _known(Recipe, recipe, other), other)
     values = {f.name: getattr(usual, f.name) for f in fields(TaskOptions) if f.name != "recipe"}
     values |= _known(TaskOptions, said, where)
-    values["data_dir"] = Path(values["data_dir"]) if values["data_dir"] else None
-    checked = _as(TaskOptions, {**values, "data_dir": None, "recipe": asdict(whole)}, where)
-    return replace(checked, data_dir=values["data_dir"])
+    paths = {name: Path(values[name]) if values[name] else None for name in PATHS}
+    checked = _as(TaskOptions, {**values, **dict.fromkeys(PATHS), "recipe": asdict(whole)}, where)
+    return replace(checked, **paths)
 
 
 def _as(kind: type[T], content: Mapping[str, Any], where: str) -> T:

@@ -252,8 +252,8 @@ def _clean_task(options: TaskOptions) -> SupervisedTask:
     narrower = partial(_zoo_model, options.model, shape, classes, options.width)
     if options.model in zoo.SINGLE_OUTPUT and classes == 2 and "loss" not in measures:
         measures = dict[str, Any](loss=binary_cross_entropy, metric=binary_accuracy) | measures
-    whole, how = _with_weights(narrower(1.0), options, values), {"recipe": options.recipe, "labels": labels}
-    return SupervisedTask(whole, data, **how, narrower=narrower, **measures)
+    whole, recipe = _with_weights(narrower(1.0), options, values), options.recipe
+    return SupervisedTask(whole, data, recipe=recipe, narrower=narrower, labels=labels, **measures)
 
 
 def _with_weights(
