@@ -11,8 +11,8 @@ import torch
 
 from tombola.methods.method_names import label_of
 from tombola.methods.protocol import Method
-from tombola.methods.sizing import Sized, counted, shaped_as, sized, target_of
-from tombola.shrinking import Targets
+from tombola.methods.sizing import Sized, counted, shaped_as, sized
+from tombola.shrinking import Targets, target_of
 from tombola.tickets import Ticket
 from tombola.training import (
     Run,

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
-from tombola.errors import TombolaError, unknown
+from tombola.errors import TombolaError
 from tombola.methods.method_names import blocks_removed, label_of, removing
 from tombola.methods.one_shot import OneShot
 from tombola.methods.protocol import Method
@@ -128,19 +128,6 @@ def fitted(method: Method, round_to: int = 1, protect: tuple[str, ...] = ()) -> 
         )
     granularity = with_widths(method.granularity, round_to, protect)
     return replace(method, granularity=granularity)  # ty: ignore[invalid-argument-type]
-
-
-def target_of(targets: Mapping[str, Any]) -> Target:
-    """The target among keyword arguments, which may also round widths and protect layers.
-
-    Raises:
-        TombolaError: if an argument is unknown, or out of range.
-    """
-    known = [*(own.name for own in fields(Target)), "round_to", "protect"]
-    for name in targets:
-        if name not in known:
-            raise unknown("target", name, known)
-    return Target(**{name: value for name, value in targets.items() if name not in ("round_to", "protect")})
 
 
 def shaped_as(method: Method, targets: Mapping[str, Any]) -> Method:

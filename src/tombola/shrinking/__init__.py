@@ -8,7 +8,7 @@ from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
 from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_small, save_small
 from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
 from tombola.shrinking.small_sizes import Size, SmallSizes
-from tombola.shrinking.targets import NAMES, Reached, Target, Targets, reach
+from tombola.shrinking.targets import Reached, Target, Targets, reach, target_of
 from tombola.shrinking.unit_selection import select
 from tombola.sparse_inference import (
     LayerTiming,
@@ -23,7 +23,6 @@ from tombola.sparse_inference import (
 )
 
 __all__ = [
-    "NAMES",
     "NETWORK",
     "WEIGHTS",
     "AccuracyWarning",
@@ -58,6 +57,7 @@ __all__ = [
     "smaller",
     "sparse",
     "sparse_copy",
+    "target_of",
     "to_onnx",
     "warn_if_whole",
     "within",

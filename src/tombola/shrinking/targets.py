@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import torch
 from torch import nn
 
-from tombola.errors import TombolaError
+from tombola.errors import TombolaError, unknown
 from tombola.fields import check_fields
 from tombola.shrinking.small_network import smaller
 from tombola.shrinking.small_sizes import Size, SmallSizes
@@ -104,6 +104,19 @@ class Target:
         return " and ".join(f"{name}={value:g}" for name, value in self.asked.items())
 
 
+def target_of(targets: Mapping[str, Any]) -> Target:
+    """The target among keyword arguments, which may also round widths and protect layers.
+
+    Raises:
+        TombolaError: if an argument is unknown, or out of range.
+    """
+    known = [*(own.name for own in fields(Target)), "round_to", "protect"]
+    for name in targets:
+        if name not in known:
+            raise unknown("target", name, known)
+    return Target(**{name: value for name, value in targets.items() if name not in ("round_to", "protect")})
+
+
 NAMES = ("flops", "parameters", "speedup", "latency")
 
 
@@ -138,6 +151,8 @@ def reach(target: Target, choose: Choice, count: int, sizes: SmallSizes, model: 
     Raises:
         TombolaError: if no choice is small or fast enough; it says which comes nearest.
     """
+    if count < 1:
+        raise TombolaError("all that could be removed is protected; protect fewer layers")
     search = _Search(target, choose, count, sizes)
     units = search.densest()
     if not target.is_measured:

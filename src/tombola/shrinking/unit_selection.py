@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.scores import Forward, Inputs, forward
 from tombola.shrinking.small_sizes import SmallSizes
-from tombola.shrinking.targets import Target, Targets, reach
+from tombola.shrinking.targets import Targets, reach, target_of
 from tombola.structure import (
     CoupledUnits,
     FloorWarning,
@@ -85,10 +85,11 @@ def select(
         raise TombolaError("units are found by calling the network; give model= and example=, inputs that it takes")
     if not isinstance(floor, int):
         raise TombolaError("the floor of units is one number; give that, or protect=")
-    asked: dict[str, Any] = dict(targets)
-    chosen = with_widths(granularity, asked.pop("round_to", 1), asked.pop("protect", ()))
+    chosen, target = (
+        with_widths(granularity, targets.get("round_to", 1), targets.get("protect", ())),
+        target_of(targets),
+    )
     check_granularity(chosen, 1.0 if density is None else density, scope)
-    target = Target(**asked)
     if target.asked and density is not None:
         raise TombolaError(f"density and {target} both say how much stays; leave one out")
     sizes = SmallSizes(model, example, forward)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -130,11 +131,11 @@ class Sensitivity:
         cuts = [asdict(own) | {"density": own.density, "loss": self.loss(own)} for own in self.cuts]
         return {"metric": self.metric, "seconds": self.seconds, "samples": self.samples, "cuts": cuts}
 
-    def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    def rows(self) -> tuple[list[str], list[list[str]]]:
         """The head and the rows of the table: by group and density, points of the metric, FLOPs and time."""
-        head = ("group", "layers", "units", "kept", "metric", "change", "FLOPs", "parameters", "a call")
+        head = ["group", "layers", "units", "kept", "metric", "change", "FLOPs", "parameters", "a call"]
         rows = [
-            (
+            [
                 own.group,
                 str(len(own.layers)),
                 f"{own.units:,}",
@@ -144,7 +145,7 @@ class Sensitivity:
                 f"{own.flops:.1%}",
                 f"{own.parameters:.1%}",
                 f"{1e3 * own.seconds:.3g} ms",
-            )
+            ]
             for cuts in self.groups.values()
             for own in cuts
         ]
@@ -223,7 +224,7 @@ def sensitivity(
     metric, _, count = evaluate(task, model, "validation", task.recipe)
     if not count:
         raise TombolaError(
-            "the task has no validation samples to measure by; give some: the test split must not choose"
+            "the task has no validation samples to measure by; give some, since the test split must not choose"
         )
     inputs, _ = first_of(task.batches("train", run.seed, 0))
     timed = pick(inputs, slice(samples))
@@ -262,7 +263,7 @@ def sensitivity(
                 cuts.append(GroupCut(name, layers[name], size, kept, own, shares["flops"], shares["parameters"], times))
             tick(name)
     usual = sorted(whole)[len(whole) // 2] if whole else 0.0
-    made = tuple(GroupCut(**(vars(own) | {"seconds": own.seconds * usual})) for own in cuts)
+    made = tuple(replace(own, seconds=own.seconds * usual) for own in cuts)
 
     def share(scope: Mapping[str, float]) -> float:
         return sizes.of(mask_of(scope)).share_of(sizes.whole)["flops"]
@@ -283,7 +284,7 @@ def _layers(units: UnitMap) -> dict[str, tuple[str, ...]]:
 def _lowest(points: Sequence[tuple[float, float]], tolerance: float, units: int) -> float:
     """The lowest density at which a group costs at most the tolerance, by lines between points from the densest on."""
     lowest = 1.0
-    for (dense, before), (sparse, after) in zip(points, points[1:], strict=False):
+    for (dense, before), (sparse, after) in itertools.pairwise(points):
         if after <= tolerance:
             lowest = sparse
             continue

@@ -48,7 +48,7 @@ class Smaller:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         metrics = {name: list(values) for name, values in self.metrics.items()}
-        told = {"ticket": str(self.folder.ticket_path), "given": self.given, "metrics": metrics}
+        told: dict[str, Any] = {"ticket": str(self.folder.ticket_path), "given": self.given, "metrics": metrics}
         told |= {"counted": dict(self.counted), "wins": self.verdict.wins, "sentence": self.verdict.sentence}
         return told | ({} if self.aim is None else {"target": self.aim.to_json()})
 

@@ -13,8 +13,9 @@ import msgspec
 from tombola.errors import FileError, TombolaError, unknown
 from tombola.evidence import MANDATORY, control_kind
 from tombola.files import content_of, printable
-from tombola.methods import Method, shaped_as, sized, target_of
+from tombola.methods import Method, shaped_as, sized
 from tombola.registry import CONTROLS
+from tombola.shrinking import target_of
 from tombola.studies.comparison import labelled
 from tombola.studies.grid import Grid
 from tombola.studies.measures import Better, further

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from tombola.files import as_written, json_of, write_atomically
-from tombola.methods import Method, Sized, shaped_as, sized, target_of
+from tombola.methods import Method, Sized, shaped_as, sized
+from tombola.shrinking import target_of
 from tombola.studies.executor import Executor
 from tombola.studies.sections import Section
 from tombola.studies.spec import task_settings
