@@ -26,7 +26,7 @@ class SensitivityOptions:
     """Cut each group of units alone, and measure accuracy on the validation split, FLOPs and time without it.
 
     A group is what can only be cut together, as the channels of a residual stream. Nothing is trained after the cut.
-    Without --weights the network is trained first.
+    Without --checkpoint the network is trained first.
     """
 
     densities: tuple[float, ...] = (0.75, 0.5, 0.25)
@@ -71,7 +71,7 @@ def run(words: Sequence[str]) -> int:
             job.clear()
         found = sensitivity(
             task,
-            None if options.task.weights is None else task.build(own.seed),
+            None if options.task.checkpoint is None else task.build(own.seed),
             granularity=kind,
             densities=own.densities,
             score=scored.score,

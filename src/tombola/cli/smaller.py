@@ -82,8 +82,8 @@ def run(words: Sequence[str]) -> int:
         scope=own.scope,
     )
     task = make_task(options.task)
-    scratch = own.scratch and options.task.weights is not None
-    untrained = make_task(changed(options.task, weights=None)) if scratch else None
+    scratch = own.scratch and options.task.checkpoint is not None
+    untrained = make_task(changed(options.task, checkpoint=None)) if scratch else None
     with engine(options.run, own.out / "runs") as runner:
         made = make_smaller(
             task, method, runner, untrained=untrained, seeds=own.seeds, spent=own.spent, targets=targets

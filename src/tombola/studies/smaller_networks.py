@@ -82,7 +82,7 @@ def make_smaller(
     if seeds < 1 or spent < 0:
         raise TombolaError(f"seeds is {seeds} and the epochs that were spent are {spent:g}; give at least 1 and 0")
     if digest_of(tensors_of(task.build(0))) != digest_of(tensors_of(task.build(1))):
-        raise TombolaError("the network begins untrained; give --weights FILE, with its trained weights")
+        raise TombolaError("the network begins untrained; give --checkpoint FILE, with its trained weights")
     method, aim = aimed(task, method, targets, engine.store, engine.executor)
     ticket, folder = search(task, method, 0, engine.store, engine.executor)
     run = Run(0, device=engine.executor.device)

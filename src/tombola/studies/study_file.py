@@ -32,7 +32,7 @@ LARGEST, DOTS = 2**18, 2_000
 """Bytes of a study file, and dots in one of its lines, each of which may nest tables further."""
 MOST = 100_000
 """Searches and runs of a study."""
-PATHS = ("data_dir", "weights")
+PATHS = ("data_dir", "checkpoint")
 """Options of a task that choose a folder or a file."""
 Table = dict[str, Any]
 

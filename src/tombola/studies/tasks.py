@@ -53,7 +53,7 @@ class TaskOptions:
         data_dir: the folder of a named data set's files, if they are not in the usual place; for images, of train/ and
             test/
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
-        weights: a file of trained weights that the network begins with: a state_dict that torch.save wrote, or
+        checkpoint: a file of trained weights that the network begins with: a state_dict that torch.save wrote, or
             safetensors
         hold_out: how many of the last classes to keep out of training and testing, to see whether they are told apart
         tokenizer: for texts: the folder of a tokenizer's files; if not given, that of a pretrained model or of MiniLM
@@ -75,7 +75,7 @@ class TaskOptions:
         str, arg(help=f"{', '.join(MODELS)}; pretrained:DIR with a network of transformers; or {OWN_MODEL}")
     ] = "lenet-300-100"
     width: float = 1.0
-    weights: Path | None = None
+    checkpoint: Path | None = None
     data_dir: Path | None = None
     image_size: int | None = None
     hold_out: int = 0
@@ -145,7 +145,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             attack_units=msgspec.convert(said.get("attack-units", usual.attack_units), Literal["share", "data"]),
             attack_steps=msgspec.convert(said.get("attack-steps", usual.attack_steps), Count, strict=False),
             data_range=tuple(said["data-range"].split()) if "data-range" in said else usual.data_range,
-            weights=Path(said["weights"]) if "weights" in said else usual.weights,
+            checkpoint=Path(said["checkpoint"]) if "checkpoint" in said else usual.checkpoint,
             data_dir=Path(said["data-dir"]) if "data-dir" in said else usual.data_dir,
             tokenizer=Path(said["tokenizer"]) if "tokenizer" in said else usual.tokenizer,
             pieces=msgspec.convert(said.get("pieces", usual.pieces), Count | None, strict=False),
@@ -175,7 +175,7 @@ def _refuse_code_and_folders(said: Mapping[str, str]) -> None:
                 f"the file's task has the {key} '{said[key]}', which is code that would be imported and called; if you "
                 f"know it, type --{key} {shlex.quote(said[key])}, or --trust for all that the file names"
             )
-    for key, what in (("data-dir", "data"), ("tokenizer", "tokenizer"), ("weights", "weights")):
+    for key, what in (("data-dir", "data"), ("tokenizer", "tokenizer"), ("checkpoint", "trained weights")):
         if key in said:
             raise TombolaError(
                 f"the file's task has its {what} in '{said[key]}', and a file chooses no path here; type --{key} "
@@ -241,7 +241,7 @@ def _clean_task(options: TaskOptions) -> SupervisedTask:
     if options.hold_out:
         data = zoo.hold_out(data, options.hold_out)
     labels, measures = _labels(options), _measures(options)
-    values = None if options.weights is None else read_weights(options.weights)
+    values = None if options.checkpoint is None else read_weights(options.checkpoint)
     if ":" in options.model and not options.model.startswith(zoo.PRETRAINED):
         model = _with_weights(_users_function(options.model, "model"), options, values)
         return SupervisedTask(model, data, recipe=options.recipe, labels=labels, **measures)
@@ -262,8 +262,8 @@ def _with_weights(
     """The factory, of networks that begin with the values that were asked for."""
     if values is None:
         return factory
-    WithWeights(factory, str(options.weights), values)()  # says now whether they fit
-    return WithWeights(factory, str(options.weights), values)
+    WithWeights(factory, str(options.checkpoint), values)()  # says now whether they fit
+    return WithWeights(factory, str(options.checkpoint), values)
 
 
 def _measures(options: TaskOptions) -> dict[str, Any]:
@@ -316,7 +316,7 @@ def _labels(options: TaskOptions) -> dict[str, str]:
         labels["width"] = f"{options.width:g}"
     labels |= {"task-loss": options.task_loss} if options.task_loss else {}
     labels |= {"task-metric": options.task_metric} if options.task_metric else {}
-    labels |= {"weights": str(options.weights)} if options.weights else {}
+    labels |= {"checkpoint": str(options.checkpoint)} if options.checkpoint else {}
     labels |= {"data-dir": str(options.data_dir)} if options.data_dir else {}
     labels |= {"tokenizer": str(options.tokenizer)} if options.tokenizer else {}
     labels |= {"pieces": str(options.pieces)} if options.pieces else {}
