@@ -13,6 +13,7 @@ from tombola.studies.leftovers import Remain, remains, remove
 from tombola.studies.measures import DirectionWarning, check_direction
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
+from tombola.studies.own_weights import read_weights
 from tombola.studies.plan import Plan
 from tombola.studies.prepared import Prepared, found, prepare
 from tombola.studies.price_list import Price, prices
@@ -110,6 +111,7 @@ __all__ = [
     "prepare",
     "prices",
     "progress_of",
+    "read_weights",
     "recipe_for",
     "remains",
     "remove",

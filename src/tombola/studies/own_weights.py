@@ -39,7 +39,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # of pickle, zip files and safetensors
         raise FileError(
-            f"{path} holds no tensors that can be read ({str(error).splitlines()[0][:120]}); write them with "
+            f"{path} holds no tensors that can be read ({(str(error).splitlines() or [type(error).__name__])[0][:120]}); write them with "
             "torch.save(network.state_dict(), file)"
         ) from error
     while not _is_state(found):
