@@ -89,7 +89,7 @@ def run(words: Sequence[str]) -> int:
         print_json(content)
         return 0
     head, rows = found.rows()
-    table = Table(*head, title=f"Each group alone; whole: {found.metric:.2%}, {1e3 * found.seconds:.3g} ms a call")
+    table = Table(*head, title=f"Each group alone; {found.whole}")
     for row in rows:
         table.add_row(*row)
     terminal = console()

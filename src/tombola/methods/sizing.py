@@ -84,7 +84,9 @@ class Sized:
             method = replace(method, density=told["density"], **scope)  # ty: ignore[invalid-argument-type]
         return Sized(method, told["asked"], told["counted"], told["measured"])
 
-    def __str__(self) -> str:
+    @property
+    def said(self) -> str:
+        """What was asked, solved for, counted and measured, in words."""
         asked = ", ".join(f"{name}={value:g}" for name, value in self.asked.items())
         removed = blocks_removed(self.method)
         solved = f"density {self.density:.4g}" if removed is None else f"{removed} blocks fewer"
@@ -95,7 +97,10 @@ class Sized:
         if self.measured:
             gain = self.measured["whole"] / self.measured["small"]
             measured = f", {gain:.2f} times as fast ({1e3 * self.measured['small']:.3g} ms a call)"
-        return f"{label_of(self.method)} to {asked}: {solved}; counted, {counted}{measured}"
+        return f"{asked}: {solved}; counted, {counted}{measured}"
+
+    def __str__(self) -> str:
+        return f"{label_of(self.method)} to {self.said}"
 
 
 def fitted(method: Method, round_to: int = 1, protect: tuple[str, ...] = ()) -> Method:

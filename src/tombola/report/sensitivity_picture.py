@@ -16,14 +16,15 @@ def sensitivity_picture(found: Sensitivity) -> str:
     Args:
         found: the groups at their densities.
     """
+    scale, unit = (100, ", %") if found.measure.share else (1, "")
     rows = []
     for name, cuts in found.groups.items():
-        rows.append({"group": name, "kept": 100.0, "metric": 100 * found.metric})
-        rows += [{"group": name, "kept": 100 * own.density, "metric": 100 * own.metric} for own in cuts]
+        rows.append({"group": name, "kept": 100.0, "metric": scale * found.metric})
+        rows += [{"group": name, "kept": 100 * own.density, "metric": scale * own.metric} for own in cuts]
     mark = alt.MarkDef(type="line", strokeWidth=2, point=True)
     chart = alt.Chart(alt.Data(values=rows), mark=mark, width=520, height=300).encode(
         x=alt.X("kept:Q", title="units of the group that stay, %", scale=alt.Scale(reverse=True)),
-        y=alt.Y("metric:Q", title="metric on the validation split, %", scale=alt.Scale(zero=False)),
+        y=alt.Y("metric:Q", title=f"{found.measure.name} on the validation split{unit}", scale=alt.Scale(zero=False)),
         color=alt.Color("group:N", title="group cut alone", sort=list(found.groups), legend=alt.Legend(symbolLimit=60)),
         tooltip=["group:N", "kept:Q", "metric:Q"],
     )

@@ -24,7 +24,7 @@ from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, Failure, RunFolder, in_words, under
 from tombola.studies.sanity_checks import sanity
 from tombola.studies.sections import Section
-from tombola.studies.smaller_networks import Smaller, make_smaller, spread
+from tombola.studies.smaller_networks import Smaller, make_smaller
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
@@ -121,7 +121,6 @@ __all__ = [
     "search_all",
     "sensitivity",
     "source_digest",
-    "spread",
     "subject_kind",
     "supervised_task",
     "target_section",

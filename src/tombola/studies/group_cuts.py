@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.registry import lower_is_better
+from tombola.evidence import Measure
 from tombola.scores import Magnitude, Score, as_summed, suited
 from tombola.shrinking import SmallSizes, Target, interleaved, smaller
 from tombola.structure import INPUTS, Channels, CoupledUnits, FloorWarning, Granularity, UnitMap, in_mode, sizes_of
+from tombola.studies.measures import measure_of
 from tombola.tickets import Mask, TieWarning, tensors_of
-from tombola.training import Run, Task, agreed_device, bars, evaluate, first_of, metric_of, pick, train
+from tombola.training import Run, Task, agreed_device, bars, evaluate, first_of, pick, train
 
 DENSITIES = (0.75, 0.5, 0.25)
 STEPS = 20
@@ -63,14 +64,14 @@ class Sensitivity:
         metric: of the whole network on the validation split.
         seconds: of a call of the whole network.
         samples: of a call.
-        lower: whether a lower metric is better.
+        measure: what the metric is.
         cuts: each group at each density.
     """
 
     metric: float
     seconds: float
     samples: int
-    lower: bool
+    measure: Measure
     cuts: tuple[GroupCut, ...]
     _share: Callable[[Mapping[str, float]], float] = field(repr=False, compare=False)
 
@@ -84,7 +85,7 @@ class Sensitivity:
 
     def loss(self, cut: GroupCut) -> float:
         """How much worse the metric is than the whole network's."""
-        return (cut.metric - self.metric) * (1 if self.lower else -1)
+        return (cut.metric - self.metric) * -self.measure.sign
 
     def scope(self, *, tolerance: float | None = None, flops: float | None = None) -> dict[str, float]:
         """A density for each group, as `tombola.select` and methods take it as `scope`.
@@ -140,8 +141,8 @@ class Sensitivity:
                 str(len(own.layers)),
                 f"{own.units:,}",
                 f"{own.kept:,} ({own.density:.0%})",
-                f"{100 * own.metric:.2f}",
-                f"{100 * (own.metric - self.metric):+.2f}",
+                self.measure.text(own.metric),
+                self.measure.signed(own.metric - self.metric),
                 f"{own.flops:.1%}",
                 f"{own.parameters:.1%}",
                 f"{1e3 * own.seconds:.3g} ms",
@@ -151,14 +152,19 @@ class Sensitivity:
         ]
         return head, rows
 
+    @property
+    def whole(self) -> str:
+        """What the whole network does, in words."""
+        metric = self.measure.text(self.metric)
+        return f"whole: {metric} on the validation split, {1e3 * self.seconds:.3g} ms a call of {self.samples} samples"
+
     def __str__(self) -> str:
         head, rows = self.rows()
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         lines = [
             "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]
         ]
-        whole = f"whole: {100 * self.metric:.2f} on the validation split, {1e3 * self.seconds:.3g} ms a call of "
-        return "\n".join([*map(str.rstrip, lines), f"{whole}{self.samples} samples"])
+        return "\n".join([*map(str.rstrip, lines), self.whole])
 
     __repr__ = __str__
 
@@ -268,7 +274,7 @@ def sensitivity(
     def share(scope: Mapping[str, float]) -> float:
         return sizes.of(mask_of(scope)).share_of(sizes.whole)["flops"]
 
-    return Sensitivity(metric, usual, samples, bool(lower_is_better(metric_of(task))), made, share)
+    return Sensitivity(metric, usual, samples, measure_of(task, [metric, *(own.metric for own in made)]), made, share)
 
 
 def _layers(units: UnitMap) -> dict[str, tuple[str, ...]]:

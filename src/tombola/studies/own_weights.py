@@ -38,9 +38,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"cannot read {path}: {error.strerror or error}; give the file of your network's weights"
         ) from error
     except Exception as error:  # of pickle, zip files and safetensors
+        why = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise FileError(
-            f"{path} holds no tensors that can be read ({(str(error).splitlines() or [type(error).__name__])[0][:120]}); write them with "
-            "torch.save(network.state_dict(), file)"
+            f"{path} holds no tensors that can be read ({why}); write them with torch.save(network.state_dict(), file)"
         ) from error
     while not _is_state(found):
         inner = next((found[name] for name in INSIDE if isinstance(found, Mapping) and name in found), None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from tombola.errors import TombolaError
-from tombola.evidence import Verdict, judge
+from tombola.evidence import Comparison, Measure, paired_comparison
 from tombola.methods import Method, Sized, counted
 from tombola.studies.execution import execute, search
 from tombola.studies.executor import Engine
@@ -18,6 +19,8 @@ from tombola.studies.targets import aimed
 from tombola.tickets import Seed, Ticket, digest_of, tensors_of
 from tombola.training import Run, Task, evaluate, mixed
 
+FEWEST = 3
+"""Seeds from which on an interval says something."""
 SAME_SIZE = "same-size"
 """What the dense network of the smaller one's size is called, which trains from scratch."""
 
@@ -34,7 +37,8 @@ class Smaller:
         given: the test metric of the trained network as it was given.
         metrics: by arm, the test metric of each seed: "ticket", the smaller network after fine-tuning; "dense", the
             given network trained on for as long; "same-size", a network of the smaller one's shape from scratch.
-        verdict: on the smaller network against both.
+        measure: what the metric is.
+        comparisons: of the smaller network with each other arm, where there are seeds enough for an interval.
     """
 
     ticket: Ticket
@@ -43,14 +47,39 @@ class Smaller:
     counted: Mapping[str, float]
     given: float
     metrics: Mapping[str, tuple[float, ...]]
-    verdict: Verdict
+    measure: Measure
+    comparisons: tuple[Comparison, ...]
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         metrics = {name: list(values) for name, values in self.metrics.items()}
         told: dict[str, Any] = {"ticket": str(self.folder.ticket_path), "given": self.given, "metrics": metrics}
-        told |= {"counted": dict(self.counted), "wins": self.verdict.wins, "sentence": self.verdict.sentence}
+        told |= {"counted": dict(self.counted), "sentences": self.sentences}
+        told |= {"comparisons": [asdict(own) for own in self.comparisons]}
         return told | ({} if self.aim is None else {"target": self.aim.to_json()})
+
+    def spread(self, values: Sequence[float]) -> str:
+        """A mean, with the lowest and highest where there are several."""
+        mean, *ends = (self.measure.text(own) for own in (fmean(values), min(values), max(values)))
+        return mean if len(values) == 1 else f"{mean} ({ends[0]} to {ends[1]})"
+
+    @property
+    def sentences(self) -> list[str]:
+        """How the smaller network compares with each other arm, and with the network as it was given."""
+        ticket = self.metrics["ticket"]
+        outcome = {own.against: f": {own.outcome}" for own in self.comparisons}
+        others = {name: values for name, values in self.metrics.items() if name != "ticket"}
+        gaps = {ARMS[name]: (values, outcome.get(name, "")) for name, values in others.items()}
+        gaps = {"the network as it was given": ((self.given,) * len(ticket), ""), **gaps}
+        said = []
+        for name, (values, word) in gaps.items():
+            gap = fmean(own - other for own, other in zip(ticket, values, strict=True))
+            said.append(f"Against {name}: {self.measure.signed(gap)} {self.measure.unit}".rstrip() + f"{word}.")
+        return said if self.comparisons else [*said, "With --seeds 3 or more, an interval says what of that is chance."]
+
+
+ARMS = {"dense": "the whole network, trained on for as long", SAME_SIZE: "a dense network of its size, from scratch"}
+"""What the other arms are called in sentences."""
 
 
 def make_smaller(
@@ -61,7 +90,6 @@ def make_smaller(
     untrained: Task | None = None,
     seeds: int = 1,
     spent: float = 0.0,
-    margin: float | None = None,
     targets: Mapping[str, Any] = {},
 ) -> Smaller:
     """Cut a trained network, fine-tune it by the task's recipe, and compare it over seeds.
@@ -73,7 +101,6 @@ def make_smaller(
         untrained: the same task with the network untrained, for one of the same size from scratch; None leaves it out.
         seeds: how many data orders each arm is trained with.
         spent: epochs that the trained network has had, which the one from scratch gets, too.
-        margin: a smaller difference counts as none, in the metric's unit; the measure's own if None.
         targets: fields of `tombola.shrinking.Targets`.
 
     Raises:
@@ -96,9 +123,13 @@ def make_smaller(
     made = execute([spec for own in specs.values() for spec in own], engine.store, engine.executor)
     values = iter(result.metric for result in made)
     metrics = {name: tuple(next(values) for _ in own) for name, own in specs.items()}
-    measure = measure_of(task, [value for own in metrics.values() for value in own])
-    verdict = judge("the smaller network", ticket.density, metrics, range(seeds), margin, measure=measure)
-    return Smaller(ticket, folder, aim, counted(task, ticket, run), given, metrics, verdict)
+    measure = measure_of(task, [given, *(value for own in metrics.values() for value in own)])
+    comparisons = [
+        paired_comparison(metrics["ticket"], own, name, measure=measure)
+        for name, own in metrics.items()
+        if name != "ticket" and seeds >= FEWEST
+    ]
+    return Smaller(ticket, folder, aim, counted(task, ticket, run), given, metrics, measure, tuple(comparisons))
 
 
 def _from_scratch(task: Task, ticket: Ticket, seed: int, spent: float) -> RunSpec:
@@ -106,14 +137,3 @@ def _from_scratch(task: Task, ticket: Ticket, seed: int, spent: float) -> RunSpe
     own = mixed(seed, 12)
     start = Seed(own, digest_of(tensors_of(task.build(own))))
     return RunSpec(task, replace(ticket, start=start, recipe={}), seed=seed, extra_epochs=spent, label=SAME_SIZE)
-
-
-def spread(values: Sequence[float]) -> str:
-    """A mean in percent, with the lowest and highest where there are several.
-
-    Examples:
-        >>> spread([0.9]), spread([0.9, 0.92])
-        ('90.00 %', '91.00 % (90.00 to 92.00)')
-    """
-    mean = f"{100 * sum(values) / len(values):.2f} %"
-    return mean if len(values) == 1 else f"{mean} ({100 * min(values):.2f} to {100 * max(values):.2f})"
