@@ -22,9 +22,11 @@ from tombola.structure import (
     BlockUnits,
     Filters,
     FloorWarning,
+    PartUnits,
     Probe,
     Prunable,
     QueryKey,
+    TransformerParts,
     UnitMap,
     Weights,
     kept_share,
@@ -72,12 +74,14 @@ class Sized:
         removed = blocks_removed(self.method)
         solved = {"density": self.density} if removed is None else {"remove": removed}
         told = {"asked": dict(self.asked), **solved, "scope": str(getattr(self.method, "scope", ""))}
+        told |= {"floor": self.method.floor} if hasattr(self.method, "floor") else {}
         return told | {"counted": dict(self.counted), "measured": dict(self.measured)}
 
     @staticmethod
     def again(method: Method, told: Mapping[str, Any]) -> Sized:
         """What `to_json` told, for the method that was solved for: so that no clock decides twice what a run is."""
         scope = {"scope": told["scope"]} if told["scope"] == "layerwise" else {}
+        scope |= {"floor": told["floor"]} if "floor" in told else {}
         if "remove" in told:
             method = removing(method, told["remove"])
         else:
@@ -204,7 +208,10 @@ def _settled(method: Method, task: Task, seeds: int) -> Method:
     known = isinstance(method, OneShot) and not method.after and method.rounds == 1
     known &= seeds == 1 or digest_of(tensors_of(task.build(0))) == digest_of(tensors_of(task.build(1)))
     by_score = getattr(method, "scope", "") == "global" and not isinstance(method.granularity, Blocks)
-    return method if known or not by_score else replace(method, scope="layerwise")  # ty: ignore[invalid-argument-type]
+    changed: dict[str, Any] = {} if known or not by_score else {"scope": "layerwise"}
+    if isinstance(method.granularity, PartUnits | TransformerParts) and getattr(method, "floor", 1) == 0:
+        changed["floor"] = 1  # else the fewest units that a density can ask for leave some part none
+    return replace(method, **changed) if changed else method  # ty: ignore[invalid-argument-type]
 
 
 def _amounts(method: Method, units: UnitMap) -> tuple[int, Callable[[float], Method]]:

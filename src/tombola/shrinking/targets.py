@@ -152,6 +152,7 @@ def reach(target: Target, choose: Choice, count: int, sizes: SmallSizes, model: 
         TombolaError: if no choice is small or fast enough; it says which comes nearest.
     """
     if count < 1:
+        choose(1.0)  # may say why nothing can be cut out
         raise TombolaError("all that could be removed is protected; protect fewer layers")
     search = _Search(target, choose, count, sizes)
     units = search.densest()

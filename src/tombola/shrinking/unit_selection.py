@@ -13,10 +13,16 @@ from tombola.scores import Forward, Inputs, forward
 from tombola.shrinking.small_sizes import SmallSizes
 from tombola.shrinking.targets import Targets, reach, target_of
 from tombola.structure import (
+    NM,
     CoupledUnits,
+    Filters,
     FloorWarning,
     Granularity,
+    PartUnits,
+    QueryKey,
+    TransformerParts,
     UnitMap,
+    Weights,
     check_granularity,
     kept_share,
     sizes_of,
@@ -85,15 +91,20 @@ def select(
         raise TombolaError("units are found by calling the network; give model= and example=, inputs that it takes")
     if not isinstance(floor, int):
         raise TombolaError("the floor of units is one number; give that, or protect=")
-    chosen, target = (
-        with_widths(granularity, targets.get("round_to", 1), targets.get("protect", ())),
-        target_of(targets),
-    )
+    target = target_of(targets)
+    if target.asked and isinstance(granularity, Weights | NM | QueryKey | Filters):
+        raise TombolaError(
+            f"units of kind {granularity.name} take no target here; give a density, or tb.Channels(), heads, neurons "
+            "or blocks"
+        )
+    chosen = with_widths(granularity, targets.get("round_to", 1), targets.get("protect", ()))
     check_granularity(chosen, 1.0 if density is None else density, scope)
     if target.asked and density is not None:
         raise TombolaError(f"density and {target} both say how much stays; leave one out")
     sizes = SmallSizes(model, example, forward)
     units, parameters = chosen.units(model, sizes.probe), tensors_of(model)
+    if target.asked and isinstance(chosen, PartUnits | TransformerParts):
+        floor = max(floor, 1)  # else the fewest units that a density can ask for leave some part none
     inside = None if within is None else _kept_in(units, scores, within)
 
     def choose(share: float | None) -> Mask:

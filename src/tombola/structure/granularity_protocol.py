@@ -15,6 +15,7 @@ from tombola.structure.block_granularity import Blocks, BlockUnits
 from tombola.structure.coupled_channels import CoupledUnits
 from tombola.structure.filter_granularity import Filters, FilterUnits
 from tombola.structure.graph import Probe
+from tombola.structure.part_granularity import is_protected
 from tombola.structure.weight_granularity import NM
 from tombola.tickets import Mask, Scope
 
@@ -148,7 +149,8 @@ def sizes_of(units: UnitMap) -> dict[str, int]:
     if isinstance(units, BlockUnits):
         return {stage: len(blocks) for stage, blocks in units.stages.items()}
     groups = units.every.groups if isinstance(units, FilterUnits) else getattr(units, "groups", ())
-    return {group.name: group.size for group in groups if any(own.scored for own in group.slices)}
+    free = (group for group in groups if not is_protected(group, getattr(units, "protect", ())))
+    return {group.name: group.size for group in free if any(own.scored for own in group.slices)}
 
 
 def check_plain(chosen: Granularity, what: str) -> None:

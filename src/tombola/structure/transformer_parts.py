@@ -13,7 +13,7 @@ from tombola.errors import TombolaError
 from tombola.fields import LATER, check_fields
 from tombola.structure.graph import Probe
 from tombola.structure.output_head import head_parameters
-from tombola.structure.part_granularity import best_of_groups, parts_of_kind
+from tombola.structure.part_granularity import best_of_groups, is_protected, parts_of_kind
 from tombola.structure.part_search import found_parts
 from tombola.structure.placed_parts import PlacedPart
 from tombola.structure.units import Slice, UnitGroup, Units, check_scope
@@ -117,9 +117,10 @@ class TransformerUnits(Units):
     ) -> Mask:
         kept: dict[str, Tensor] = {}
         ties = 0
+        protected = {group.name for group in self.groups if is_protected(group, self.protect)}
         for kind, names in self.kinds.items():
             own = {name: worth[name] for name in names if name in worth}
-            if not own:
+            if not own or (kind != MLP and own.keys() <= protected):
                 continue
             inside = None if within is None else Mask.of({name: within[name] for name in own})
             shares = {name: scope[name] for name in own} if isinstance(scope, Mapping) else scope
@@ -131,6 +132,8 @@ class TransformerUnits(Units):
             )
             kept |= dict(chosen)
             ties += chosen.ties
+        if not kept:
+            raise TombolaError("all that could be removed is protected; protect fewer layers")
         return Mask.of(kept, ties)
 
     def _whole_parts(self, worth: Mapping[str, Tensor], density: float | None, **how: Any) -> Mask:
