@@ -32,6 +32,7 @@ from tombola.structure import (
     SeparateChannels,
     UnitMap,
     Weights,
+    check_is_granularity,
     check_plain,
 )
 from tombola.tickets import InitialWeights, Mask, Provenance, Seed, Ticket, parameters_of, tensors_of
@@ -78,6 +79,7 @@ class Supermask(DensityDecay):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_length(self.length)
+        check_is_granularity(self.granularity)
         check_plain(self.granularity, "a search of channels' scores")
         if isinstance(self.granularity, Weights):
             return

@@ -21,7 +21,8 @@ from tombola.scores import Batch, batch_size
 from tombola.shrinking import flop_counter
 from tombola.structure import meta_twin
 from tombola.tickets import device_of, gradients_taken, recomputable
-from tombola.training.adversarial_task import adversary_of, attacker
+from tombola.training.adversarial_task import adversary_of
+from tombola.training.attacked_batches import attacker
 from tombola.training.batches import MemoryBatches, move
 from tombola.training.lengths import count_by_sampler
 from tombola.training.loaders import LoadedBatches
