@@ -36,7 +36,23 @@ def widths(model: nn.Module) -> list[int]:
     return [len(own.weight) for own in model.modules() if isinstance(own, nn.Conv2d | nn.Linear)]
 
 
-TASK = toy_task(partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.125), epochs=1)
+class Residual(nn.Module):
+    """A stem and a block with a shortcut, so that the stem's channels and the block's last ones go together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.one = nn.Sequential(nn.Conv2d(8, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU())
+        self.two = nn.Sequential(nn.Conv2d(12, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.end = nn.Linear(8, 5)
+
+    def forward(self, images):
+        stream = self.stem(images)
+        return self.end((stream + self.two(self.one(stream))).relu().mean((2, 3)))
+
+
+TASK = toy_task(Residual, epochs=1)
+RESNET = toy_task(partial(zoo.MODELS["resnet20"], (1, 8, 8), 5, 0.125), epochs=1)
 
 
 def test_what_is_counted_is_what_shrinking_leaves_and_one_unit_more_is_too_much():
@@ -49,9 +65,9 @@ def test_what_is_counted_is_what_shrinking_leaves_and_one_unit_more_is_too_much(
     assert alone.parameters == sum(p.numel() for p in small.parameters())
     assert alone.flops <= 0.5 * sizes.whole.flops
     total = sum(units.families.sizes.values())
-    left = {own: sizes.of(chosen(model, density=own / total)).flops / sizes.whole.flops for own in range(10, total + 1)}
-    densest = max(own for own, flops in left.items() if flops <= 0.5)
-    assert mask == chosen(model, density=densest / total)
+    kept = sum(own.out_channels for own in small if isinstance(own, nn.Conv2d)) + small[-3].out_features
+    assert mask == chosen(model, density=kept / total)
+    assert sizes.of(chosen(model, density=(kept + 1) / total)).flops > 0.5 * sizes.whole.flops
 
 
 def test_several_targets_hold_together_and_numbers_are_numbers():
@@ -112,16 +128,20 @@ METHODS = {
     "early-bird": tb.EarlyBird(granularity=tb.Channels()),
     "loft": tb.method("loft"),
 }
+SLOW = {"loft": pytest.mark.slow}
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(own, id=name, marks=SLOW.get(name, ())) for name, own in METHODS.items()]
+)
 def test_a_search_comes_to_what_was_counted_before_it(method):
-    # LoFT removes only what is inside blocks.
-    target = Target(flops=0.9 if isinstance(method, tb.methods.LoFT) else 0.5)
-    found = sized(TASK, method, target)
-    ticket = tb.find(TASK, found.method, progress=False)
-    assert counted(TASK, ticket, tb.Run()) == found.counted
+    # LoFT removes only what is inside blocks of a ResNet.
+    task, flops = (RESNET, 0.9) if isinstance(method, tb.methods.LoFT) else (TASK, 0.5)
+    target = Target(flops=flops)
+    found = sized(task, method, target)
+    ticket = tb.find(task, found.method, progress=False)
+    assert counted(task, ticket, tb.Run()) == found.counted
     assert found.counted["flops"] <= target.flops
 
 
@@ -141,6 +161,16 @@ def test_a_ticket_file_keeps_its_target(tmp_path):
     told = tb.Ticket.load(tmp_path / "t").provenance.target
     assert told["asked"] == {"flops": 0.5}
     assert told["counted"]["flops"] <= 0.5
+
+
+def test_a_comparison_says_what_was_asked_and_counted():
+    study = tb.compare(TASK, {"mine": METHODS["snip"]}, flops=0.5, seeds=1, controls=())
+    assert study.verdicts[0].subject == "mine"
+    ((_, asked, density, flops, *_),) = study.sections[0].rows
+    assert (asked, float(density)) == ("flops 0.5", pytest.approx(study.verdicts[0].density, abs=1e-4))
+    assert float(flops.rstrip("%")) <= 50
+    with pytest.raises(tb.TombolaError, match="a ticket has its size"):
+        tb.compare(TASK, [tb.find(TASK, METHODS["snip"], progress=False)], flops=0.5, seeds=1)
 
 
 def test_a_clock_is_read_once_in_the_life_of_a_store(tmp_path, monkeypatch):
@@ -164,14 +194,14 @@ def test_a_study_file_takes_what_is_counted_and_refuses_what_a_clock_decides(tmp
     (tmp_path / "s.toml").write_text('[[methods]]\nmethod = "early-bird"\ntarget = { speedup = 2.0 }\n')
     with pytest.raises(tb.TombolaError, match="measured by a clock"):
         StudyFile.read(tmp_path / "s.toml")
-    (tmp_path / "s.toml").write_text('[[methods]]\nmethod = "imp"\ntarget = { parameters = 0.1 }\n')
+    (tmp_path / "s.toml").write_text('seeds = 1\n[[methods]]\nmethod = "imp"\ntarget = { parameters = 0.1 }\n')
     ((_, method),) = StudyFile.read(tmp_path / "s.toml").grids()[0].subjects
     assert method.density == pytest.approx(0.0926, abs=1e-3)
 
 
 def test_sensitivity_cuts_coupled_channels_together_and_gives_a_scope():
     found = tb.sensitivity(TASK, TASK.build(0), densities=(0.5,))
-    assert len(found.groups["conv1"][0].layers) > 3  # the stream of the first stage
+    assert found.groups["stem.0"][0].layers == ("stem.0", "two.0")
     assert all(own.flops < 1 and own.kept == own.units // 2 for own in found.cuts)
     scope = found.scope(flops=0.8)
     model = TASK.build(0)

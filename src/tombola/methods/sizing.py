@@ -73,7 +73,7 @@ class Sized:
         """As plain values."""
         removed = blocks_removed(self.method)
         solved = {"density": self.density} if removed is None else {"remove": removed}
-        told = {"asked": dict(self.asked), **solved, "scope": str(getattr(self.method, "scope", ""))}
+        told: dict[str, Any] = {"asked": dict(self.asked), **solved, "scope": str(getattr(self.method, "scope", ""))}
         told |= {"floor": self.method.floor} if hasattr(self.method, "floor") else {}
         return told | {"counted": dict(self.counted), "measured": dict(self.measured)}
 
