@@ -3,6 +3,7 @@
 from tombola.report.arms import GatheredArms
 from tombola.report.connectivity_sections import landscape_section, stability_section
 from tombola.report.distance_matrix import write_matrix
+from tombola.report.group_cut_picture import sensitivity_picture
 from tombola.report.html_page import write_report
 from tombola.report.line_curves import lines_picture
 from tombola.report.prose import estimate
@@ -11,7 +12,6 @@ from tombola.report.results_table import results_table_for, savings_table
 from tombola.report.robustness_tables import RobustnessRow, robustness_rows, robustness_table
 from tombola.report.sanity_tables import sanity_table
 from tombola.report.search_curve import write_search_curve
-from tombola.report.sensitivity_picture import sensitivity_picture
 
 __all__ = [
     "GatheredArms",
