@@ -21,6 +21,7 @@ from tombola.cli.parse import parse
 from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
 from tombola.methods import OneShot
+from tombola.shrinking import check_place
 from tombola.structure import granularity
 from tombola.studies import default_options, make_smaller, make_task, method_named, task_words
 
@@ -72,6 +73,7 @@ def run(words: Sequence[str]) -> int:
         raise TombolaError("onnxruntime is not installed; pip install 'tombola[export]', or give --to ''")
     if own.density is None and not targets.keys() & {"flops", "parameters", "speedup", "latency"}:
         targets["flops"] = 0.5
+    check_place(own.out, *(["network.onnx"] if own.to else []))  # before anything trains
     kind = granularity(own.granularity)
     if not hasattr(kind, "round_to") and not any(word.startswith("--round-to") for word in rest):
         targets.pop("round_to", None)
