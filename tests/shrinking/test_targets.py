@@ -151,6 +151,8 @@ def test_single_weights_are_counted_in_parameters_alone():
     left = ticket.mask.density_of(dict(TASK.build(0).named_parameters())) * whole
     assert 0.2 * whole - 1 < left <= 0.2 * whole
     assert ticket.provenance.target["asked"] == {"parameters": 0.2}
+    with pytest.raises(tb.TombolaError, match="no layer to protect 'edn'"):
+        tb.find(TASK, tb.OneShot(), protect=("edn",))
     with pytest.raises(tb.TombolaError, match="computes with their zeros"):
         tb.find(TASK, tb.OneShot(), flops=0.5)
 

@@ -91,7 +91,7 @@ def find(
 
 def _aimed(task: Task, method: Method, targets: Mapping[str, Any], run: Run) -> tuple[Method, Sized | None]:
     """The method at what keyword arguments ask for; what a clock decided once holds as long as the run's folder."""
-    target, method = target_of(targets), shaped_as(method, targets)
+    target, method = target_of(targets), shaped_as(task, method, targets)
     if not target.asked:
         return method, None
     kept, key = run.file("target.end"), fingerprint([identity(method), identity(target)])

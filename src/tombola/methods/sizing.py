@@ -14,6 +14,7 @@ from tombola.errors import TombolaError
 from tombola.methods.method_names import blocks_removed, label_of, removing
 from tombola.methods.one_shot import OneShot
 from tombola.methods.protocol import Method
+from tombola.nested import samples_in
 from tombola.scores import BlockScore, Magnitude, Scores, as_summed, suited
 from tombola.shrinking import SmallSizes, Target, reach
 from tombola.structure import (
@@ -29,6 +30,7 @@ from tombola.structure import (
     TransformerParts,
     UnitMap,
     Weights,
+    check_names,
     kept_share,
     sizes_of,
     with_widths,
@@ -139,9 +141,12 @@ def fitted(method: Method, round_to: int = 1, protect: tuple[str, ...] = ()) -> 
     return replace(method, granularity=granularity)  # ty: ignore[invalid-argument-type]
 
 
-def shaped_as(method: Method, targets: Mapping[str, Any]) -> Method:
-    """The method with the `round_to` and `protect` of some keyword arguments."""
-    return fitted(method, targets.get("round_to", 1), targets.get("protect", ()))
+def shaped_as(task: Task, method: Method, targets: Mapping[str, Any]) -> Method:
+    """The method with the `round_to` and `protect` of some keyword arguments; TombolaError if these name no layer."""
+    protect = targets.get("protect", ())
+    if protect:
+        check_names((protect,) if isinstance(protect, str) else protect, task.build(0))
+    return fitted(method, targets.get("round_to", 1), protect)
 
 
 def sized(task: Task, method: Method, target: Target, *, run: Run | None = None, seeds: int = 1) -> Sized:
@@ -183,6 +188,7 @@ def sized(task: Task, method: Method, target: Target, *, run: Run | None = None,
             f"units of kind {method.granularity.name} take no target; give --granularity channel, head, neuron or block"
         )
     inputs, _ = first_of(task.batches("train", run.seed, 0))
+    target = replace(target, samples=min(target.samples, samples_in(inputs) or target.samples))
     model.to(run.device)
     sizes = SmallSizes(model, pick(inputs, slice(COUNTED_ON)), task.forward)
     with run.bars.track("target", 1) as tick, warnings.catch_warnings():

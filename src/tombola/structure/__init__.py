@@ -53,6 +53,7 @@ from tombola.structure.transformer_parts import PartKind, TransformerParts, Tran
 from tombola.structure.two_layer_networks import Neurons, NeuronUnits, TwoLayerNetwork, two_layers
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
 from tombola.structure.weight_granularity import NM, QueryKey, Weights
+from tombola.structure.widths import check_names
 from tombola.structure.wiring import EMPTY, INPUTS, NOBODY, PINNED, Wiring
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "axes_of_parts",
     "check_granularity",
     "check_is_granularity",
+    "check_names",
     "check_plain",
     "declare_blocks",
     "fold",

@@ -185,7 +185,7 @@ class StudyFile:
 
     def _subjects(self, task: Task) -> tuple[tuple[str, Method], ...]:
         named = [
-            (table.label, _at_target(task, shaped_as(method, table.target), table.target, self._count()))
+            (table.label, _at_target(task, shaped_as(task, method, table.target), table.target, self._count()))
             for table in self.methods
             for method in table.methods()
         ]

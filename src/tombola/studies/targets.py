@@ -44,7 +44,7 @@ def aimed(
     Raises:
         TombolaError: if no density reaches the target.
     """
-    target, method = target_of(targets), shaped_as(method, targets)
+    target, method = target_of(targets), shaped_as(task, method, targets)
     if not target.asked:
         return method, None
     here = [torch.get_num_threads(), str(executor.device)] if target.is_measured else []
