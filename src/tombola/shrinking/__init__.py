@@ -2,9 +2,11 @@
 
 from tombola.shrinking.cutting import Kept, axes_of, cut, within
 from tombola.shrinking.export import to_onnx
+from tombola.shrinking.network_description import PRETRAINED, WEIGHTS
+from tombola.shrinking.origin import Origin
 from tombola.shrinking.plan import Plan, kept_channels
 from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
-from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_small, save_small
+from tombola.shrinking.small_files import NETWORK, Saved, check_place, load_small, save_small
 from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
 from tombola.sparse_inference import (
     LayerTiming,
@@ -19,11 +21,14 @@ from tombola.sparse_inference import (
 
 __all__ = [
     "NETWORK",
+    "PRETRAINED",
     "WEIGHTS",
     "AccuracyWarning",
     "Kept",
     "LayerTiming",
+    "Origin",
     "Plan",
+    "Saved",
     "ShrinkWarning",
     "SparseCopy",
     "SparseProgram",
