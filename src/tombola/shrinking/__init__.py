@@ -2,7 +2,9 @@
 
 from tombola.shrinking.cutting import Kept, axes_of, cut, within
 from tombola.shrinking.export import to_onnx
+from tombola.shrinking.int8 import Int8, to_int8
 from tombola.shrinking.network_description import PRETRAINED, WEIGHTS
+from tombola.shrinking.onnx_network import OnnxNetwork
 from tombola.shrinking.origin import Origin
 from tombola.shrinking.plan import Plan, kept_channels
 from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
@@ -24,8 +26,10 @@ __all__ = [
     "PRETRAINED",
     "WEIGHTS",
     "AccuracyWarning",
+    "Int8",
     "Kept",
     "LayerTiming",
+    "OnnxNetwork",
     "Origin",
     "Plan",
     "Saved",
@@ -48,6 +52,7 @@ __all__ = [
     "smaller",
     "sparse",
     "sparse_copy",
+    "to_int8",
     "to_onnx",
     "warn_if_whole",
     "within",

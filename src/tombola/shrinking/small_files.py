@@ -60,6 +60,11 @@ class Saved:
     zeros: int = 0
 
     @property
+    def weights(self) -> Path:
+        """The file of the weights."""
+        return self.folder / (PRETRAINED if self.opener == "transformers" else WEIGHTS)
+
+    @property
     def code(self) -> str:
         """The line of Python that opens it."""
         if self.opener == "transformers":
