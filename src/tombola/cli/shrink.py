@@ -44,8 +44,8 @@ from tombola.studies import (
     zoo_origin,
 )
 from tombola.studies.spec import digest
-from tombola.tickets import Mask
-from tombola.training import Run, Task, bars, chosen_device, first_of, pick, remove_stages, train
+from tombola.tickets import Mask, Ticket
+from tombola.training import Run, Task, Trained, bars, chosen_device, epochs_spent, first_of, pick, remove_stages, train
 
 ONNX, INT8, SPARSE = "network.onnx", "network.int8.onnx", "network.sparse.safetensors"
 WRITTEN = {"onnx": (ONNX,), "onnx-int8": (ONNX, INT8), "sparse": (SPARSE,)}
@@ -68,6 +68,9 @@ class ShrinkOptions:
     """onnx: write the network for ONNX Runtime too, checked against PyTorch (pip install 'tombola[export]');
     onnx-int8: and with eight bits a weight, if that is faster; sparse: write one that multiplies with its kept weights
     alone, if it is faster so on this processor"""
+    dense: bool = False
+    """train the dense network too, for as many epochs as the ticket and its start had, so that the table has its
+    accuracy"""
     batch: int = 64
     """with --to sparse, the number of samples in a call for which it is measured"""
 
@@ -98,14 +101,20 @@ def run(words: Sequence[str]) -> int:
         if options.run.fresh:
             job.clear()
         trained = train(task, ticket, seed=shrink.seed, run=job)
+        beside = (
+            _dense(task, ticket, whole.part(f"shrink-dense-{digest(settings)[:12]}", shrink.seed))
+            if shrink.dense
+            else None
+        )
         small, plan = trained.model, trained.plan
         if plan is None:  # `train` has trained the whole network with its mask, so it is cut out only now.
             small, plan = smaller(small, ticket, job.probe(task))
         warn_if_whole(ticket, plan)
-        small, dense = small.cpu().eval(), task.build(shrink.seed).cpu().eval()
+        small = small.cpu().eval()
+        dense = (task.build(shrink.seed) if beside is None else beside.model).cpu().eval()
         inputs = first_of(task.batches("test", 0, 0))[0]
         forms = [
-            form_of("dense", dense, task),
+            form_of("dense", dense, task, None if beside is None else beside.metric),
             form_of("masked", masked_copy(dense, ticket.mask), task, trained.metric),
             form_of("small", small, task, trained.metric),
         ]
@@ -148,6 +157,11 @@ def run(words: Sequence[str]) -> int:
         return 0
     show(answer)
     return 0
+
+
+def _dense(task: Task, ticket: Ticket, run: Run) -> Trained:
+    """The dense network, trained as long as the ticket and its start."""
+    return train(task, None, seed=run.seed, extra_epochs=epochs_spent(ticket), run=run)
 
 
 def _eight_bits(task: Task, floating: Form, inputs: Inputs, out: Path) -> tuple[tuple[Form, ...], dict[str, Any]]:

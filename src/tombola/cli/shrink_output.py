@@ -56,7 +56,7 @@ def _forms(answer: Mapping[str, Any]) -> Table:
         )
     table.caption = (
         "Parameters that are not zero; median seconds of a call on this processor. Masked and dense have the same "
-        "FLOPs. `tombola check` trains the dense network and measures it."
+        "FLOPs. With --dense, the dense network is trained and measured too."
     )
     return table
 
