@@ -22,6 +22,7 @@ from tombola.shrinking import (
     NETWORK,
     Plan,
     SparseProgram,
+    add_facts,
     check_place,
     save_small,
     save_sparse,
@@ -148,6 +149,7 @@ def run(words: Sequence[str]) -> int:
             found, told = _sparse(small, plan.mask, pick(inputs, slice(shrink.batch)), shrink.out / SPARSE, forms[2])
             forms, answer = [*forms, *found], answer | told
         answer["forms"] = [form.to_json() for form in timed(forms, task, inputs)]
+        add_facts(shrink.out, {"forms": answer["forms"]})
         stages = shrink.out / "stages"
         for part in stages.glob("shrink-*"):  # the checkpoints of other settings too
             remove_stages(part)

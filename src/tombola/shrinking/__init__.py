@@ -8,7 +8,17 @@ from tombola.shrinking.onnx_network import OnnxNetwork
 from tombola.shrinking.origin import Origin
 from tombola.shrinking.plan import Plan, kept_channels
 from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
-from tombola.shrinking.small_files import NETWORK, Saved, check_place, load_small, save_small
+from tombola.shrinking.small_files import (
+    FILES,
+    NETWORK,
+    Saved,
+    add_facts,
+    check_files,
+    check_place,
+    load_small,
+    opener_of,
+    save_small,
+)
 from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
 from tombola.sparse_inference import (
     LayerTiming,
@@ -22,6 +32,7 @@ from tombola.sparse_inference import (
 )
 
 __all__ = [
+    "FILES",
     "NETWORK",
     "PRETRAINED",
     "WEIGHTS",
@@ -37,13 +48,16 @@ __all__ = [
     "SparseCopy",
     "SparseProgram",
     "SparsityWarning",
+    "add_facts",
     "axes_of",
     "check_equal",
+    "check_files",
     "check_place",
     "cut",
     "kept_channels",
     "load_small",
     "load_sparse",
+    "opener_of",
     "preview",
     "recalibrate",
     "save_small",

@@ -186,13 +186,7 @@ def load_small(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | 
         class Linear(in_features=4, out_features=2, bias=True)
     """
     folder, model = Path(folder), _network(model)
-    said = read_description(folder / NETWORK)
-    try:
-        tensors = load_safetensors(content_of(folder / said.file))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise unreadable(folder / said.file, error) from error
-    if digest_of(tensors) != said.weights:
-        raise TombolaError(f"the weights in {folder} are not those that {NETWORK} describes; shrink the ticket again")
+    said, tensors = _read(folder)
     origin = _origin_in(folder, said)
     if said.file == PRETRAINED:
         assert origin is not None
@@ -208,6 +202,58 @@ def load_small(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | 
         return _cut_anew(origin.build().eval(), said, tensors, folder)
     inner = modules_of(model).get(said.inside, model) if said.inside else model
     return _around(model, said, _cut_anew(inner, said, tensors, folder))
+
+
+def check_files(folder: Path) -> Description:
+    """Check what a folder of a smaller network holds, without building anything.
+
+    Args:
+        folder: what was received.
+
+    Returns:
+        What it says of itself.
+
+    Raises:
+        TombolaError: a file is missing, altered, or chooses what a file may not choose.
+    """
+    said, _ = _read(folder)
+    _origin_in(folder, said)
+    return said
+
+
+def opener_of(said: Description, folder: str | Path) -> Saved:
+    """What opens a folder.
+
+    Args:
+        said: what the folder says of itself.
+        folder: its path, or its name on the Hub.
+    """
+    if said.file == PRETRAINED:
+        return Saved(Path(folder), "transformers", "" if said.origin is None else said.origin.name)
+    return Saved(Path(folder), "class" if said.origin is None else "name", said.origin.name if said.origin else "")
+
+
+def add_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
+    """Keep further facts in the `network.json` of a smaller network.
+
+    Args:
+        folder: the network's.
+        facts: any JSON, by name.
+    """
+    said = read_description(Path(folder) / NETWORK)
+    _write_description(Path(folder), replace(said, facts={**said.facts, **facts}))
+
+
+def _read(folder: Path) -> tuple[Description, dict[str, Tensor]]:
+    """What a folder says, and its tensors."""
+    said = read_description(folder / NETWORK)
+    try:
+        tensors = load_safetensors(content_of(folder / said.file))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise unreadable(folder / said.file, error) from error
+    if digest_of(tensors) != said.weights:
+        raise TombolaError(f"the weights in {folder} are not those that {NETWORK} describes; shrink the ticket again")
+    return said, tensors
 
 
 def _network(model: nn.Module | Callable[[], nn.Module] | None) -> nn.Module | None:
