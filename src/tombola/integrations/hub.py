@@ -181,7 +181,8 @@ def _refusals(repo: str) -> Generator[None]:
         raise
     except Exception as error:  # errors of its client, of HTTP and of files, of many types
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = " ".join(lines[:2]) or type(error).__name__
         raise TombolaError(
-            f"the Hub did not take or give '{repo}': {lines[0] if lines else type(error).__name__}; see that the name "
+            f"the Hub did not take or give '{repo}': {said}; see that the name "
             "is user/name, that you are logged in (hf auth login), and that the Hub can be reached"
         ) from error

@@ -92,14 +92,20 @@ def check_opens(folder: Path, kind: str, called: dict[str, Any], outputs: Any) -
             raise TombolaError(f"transformers opens it with {what.replace('_', ' ')}, as '{names[0]}'")
         found = load_file(Path(place, OUTPUTS))
     expected = [own.detach().cpu() for own in tensors_in(outputs)]
-    gaps = [_gap(own, found.get(str(number))) for number, own in enumerate(expected)]
+    gaps = [gap_between(own, found.get(str(number))) for number, own in enumerate(expected)]
     if len(found) != len(expected) or not max(gaps, default=0.0) <= TOLERANCE:
         raise TombolaError(
             f"what transformers opens gives other outputs, by {max(gaps, default=1.0):.0e} of their size"
         )
 
 
-def _gap(expected: Tensor, found: Tensor | None) -> float:
+def gap_between(expected: Tensor, found: Tensor | None) -> float:
+    """How far a tensor lies from another, relative to the largest number; infinite where there is none alike.
+
+    Args:
+        expected: what it should be.
+        found: what it is.
+    """
     if found is None or found.shape != expected.shape:
         return float("inf")
     scale = float(expected.double().abs().max()) if expected.numel() else 0.0

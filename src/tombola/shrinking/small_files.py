@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 
 from tombola.errors import FileError, TombolaError
 from tombola.files import content_of, json_of, write_atomically
+from tombola.nested import tensors_in
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut
 from tombola.shrinking.cutting import replace as put_module
-from tombola.shrinking.fresh_opening import call_of, check_opens
+from tombola.shrinking.fresh_opening import TOLERANCE, call_of, check_opens, gap_between
 from tombola.shrinking.network_description import (
     PRETRAINED,
     WEIGHTS,
@@ -33,6 +35,7 @@ from tombola.shrinking.network_description import (
 from tombola.shrinking.origin import Origin, origin_of, plain_config, transformers_class, transformers_network
 from tombola.shrinking.plan import Plan
 from tombola.shrinking.pretrained_form import PretrainedForm, pretrained_form, whole_config
+from tombola.shrinking.rebuilding import rebuilds
 from tombola.tickets import copied, digest_of, modules_of, put_values, tensors_of
 
 NETWORK, CONFIG, GENERATION = "network.json", "config.json", "generation_config.json"
@@ -105,36 +108,43 @@ def save_small(
     Raises:
         TombolaError: the origin builds another network.
     """
-    folder, facts = Path(folder), dict(facts or {})
+    folder, facts, outer = Path(folder), dict(facts or {}), small
     inside = transformers_network(small) if origin is None else None
-    why = ""
+    why, asked = "", origin is not None
     if inside is not None:
-        network = modules_of(small)[inside]
+        small, plan = modules_of(outer)[inside], inside_of(plan, inside)
         try:
-            form = _checked_form(small, network, inside_of(plan, inside), example, forward)
+            form = _checked_form(outer, small, plan, example, forward)
         except TombolaError as error:
             why = str(error)
         else:
             _write_pretrained(folder, form, inside, facts)
-            return Saved(folder, "transformers", type(network).__name__, zeros=form.zeros)
-        whole = Origin(
-            "transformers", type(network).__name__, plain_config(whole_config(network, inside_of(plan, inside)))
-        )
-        origin = whole if _rebuilds(whole, network, inside_of(plan, inside)) else None
-        small, plan = (small, plan) if origin is None else (network, inside_of(plan, inside))
+            return Saved(folder, "transformers", type(small).__name__, zeros=form.zeros)
+        origin = Origin("transformers", type(small).__name__, plain_config(whole_config(small, plan)))
+        origin = origin if rebuilds(origin, small, plan) else None
     elif origin is None:
-        origin = origin_of(small, lambda own: _rebuilds(own, small, plan, alike=True))
-    elif not _rebuilds(origin, small, plan):
-        raise TombolaError(
-            f"{origin.library}'s '{origin.name}' with these arguments is another network than the one that was "
-            "shrunk; name the one that it was"
-        )
+        origin = origin_of(small, lambda own: rebuilds(own, small, plan))
+    elif not rebuilds(origin, small, plan):
+        raise _other(origin)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors_of(small).items()}
-    said = Description(plan, digest_of(tensors), origin=origin, inside=(inside or "") if origin else "", facts=facts)
+    said = Description(plan, digest_of(tensors), origin=origin, inside=inside or "", facts=facts)
+    if origin is not None and example is not None:
+        again = _around(outer, said, _cut_anew(origin.build(), said, tensors, folder))
+        if not _give_the_same(outer, again, example, forward):
+            if asked:
+                raise _other(origin)
+            origin, said = None, replace(said, origin=None)
     # The description first: after a kill in between, it says that the folder is ours to write again.
     _write_description(folder, said)
     write_atomically(folder / WEIGHTS, save_safetensors(tensors))
     return Saved(folder, "class" if origin is None else "name", "" if origin is None else origin.name, why)
+
+
+def _other(origin: Origin) -> TombolaError:
+    return TombolaError(
+        f"{origin.library}'s '{origin.name}' with these arguments is another network than the one that was shrunk; "
+        "name the one that it was"
+    )
 
 
 def check_place(folder: str | Path, *more: str) -> None:
@@ -370,22 +380,12 @@ def _write_description(folder: Path, said: Description) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _rebuilds(origin: Origin, small: nn.Module, plan: Plan, *, alike: bool = False) -> bool:
-    """Whether the smaller network is what a plan cuts out of the network that an origin builds.
-
-    Args:
-        origin: how the whole network is built.
-        small: the smaller network.
-        plan: what was cut out.
-        alike: whether both must also look the same, layer by layer.
-    """
-    for device in ("meta", "cpu"):
-        try:
-            again = cut(origin.build(device), plan.kept, plan.idle, plan.parts, plan.passes, plan.silent)
-            break
-        except Exception:  # some constructors compute with values, and others build what the plan does not fit
-            continue
-    else:
-        return False
-    shapes, own = ({name: t.shape for name, t in tensors_of(net).items()} for net in (again, small))
-    return shapes == own and (not alike or repr(again) == repr(small))
+@torch.no_grad()
+def _give_the_same(one: nn.Module, other: nn.Module, example: Inputs, forward: Forward) -> bool:
+    """Whether two networks give the same outputs in evaluation mode."""
+    outputs = []
+    for network in (copied(one).cpu().eval(), copied(other).cpu().eval()):
+        outputs.append(tensors_in(forward(network, suited(example, network))))
+    return len(outputs[0]) == len(outputs[1]) and all(
+        gap_between(*pair) <= TOLERANCE for pair in zip(*outputs, strict=True)
+    )
