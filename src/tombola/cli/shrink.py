@@ -41,15 +41,17 @@ from tombola.studies import (
     form_of,
     make_task,
     masked_copy,
+    some_of,
     timed,
     zoo_origin,
 )
 from tombola.studies.spec import digest
 from tombola.tickets import Mask, Ticket
-from tombola.training import Run, Task, Trained, bars, chosen_device, epochs_spent, first_of, pick, remove_stages, train
+from tombola.training import Run, Task, Trained, bars, chosen_device, epochs_spent, first_of, remove_stages, train
 
 ONNX, INT8, SPARSE = "network.onnx", "network.int8.onnx", "network.sparse.safetensors"
-WRITTEN = {"onnx": (ONNX,), "onnx-int8": (ONNX, INT8), "sparse": (SPARSE,)}
+EXPORTS = {"onnx": ONNX, "int8": INT8, "sparse": SPARSE}
+"""The files beside the network, by what the answer calls them."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def run(words: Sequence[str]) -> int:
     assert ticket is not None  # With --help, `parse` has ended the command.
     shrink, task = options.shrink, make_task(options.task)
     device, meter = chosen_device(options.run.device), options.run.meter
-    check_place(shrink.out, *WRITTEN.get(shrink.to, ()))
+    check_place(shrink.out, *EXPORTS.values())
     with bars(not options.run.json) as progress, held(shrink.out) as lease:
         whole = Run(shrink.seed, shrink.out, device, progress, meter=meter, lease=lease)
         # A part named by all that decides it, so that nothing goes on from the stages of another training.
@@ -132,7 +134,7 @@ def run(words: Sequence[str]) -> int:
             plan,
             kept,
             origin=zoo_origin(options.task, task),
-            example=pick(inputs, slice(8)),
+            example=some_of(inputs, 8),
             forward=task.forward,
         )
         answer: dict[str, Any] = {"network": str(shrink.out / NETWORK), "weights": str(saved.weights), **facts}
@@ -140,16 +142,19 @@ def run(words: Sequence[str]) -> int:
         answer["cost"] = asdict(trained.cost)
         if shrink.to in ("onnx", "onnx-int8"):
             path = shrink.out / ONNX
-            answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, pick(inputs, slice(8)), path)}
+            answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, some_of(inputs, 8), path)}
             forms.append(exported(path, forms[2], task))
         if shrink.to == "onnx-int8":
             found, told = _eight_bits(task, forms[-1], inputs, shrink.out)
             forms, answer = [*forms, *found], answer | told
         if shrink.to == "sparse":
-            found, told = _sparse(small, plan.mask, pick(inputs, slice(shrink.batch)), shrink.out / SPARSE, forms[2])
+            found, told = _sparse(small, plan.mask, some_of(inputs, shrink.batch), shrink.out / SPARSE, forms[2])
             forms, answer = [*forms, *found], answer | told
         answer["forms"] = [form.to_json() for form in timed(forms, task, inputs)]
         add_facts(shrink.out, {"forms": answer["forms"]})
+        for key, name in EXPORTS.items():
+            if not answer.get(key):
+                (shrink.out / name).unlink(missing_ok=True)  # of the network that was here before
         stages = shrink.out / "stages"
         for part in stages.glob("shrink-*"):  # the checkpoints of other settings too
             remove_stages(part)

@@ -51,7 +51,7 @@ def _forms(answer: Mapping[str, Any]) -> Table:
             f"{form['parameters']:,}",
             f"{form['bytes']:,}",
             "–" if form["flops"] is None else f"{form['flops']:,.0f}",
-            *(in_time(form["latency"][samples]) for samples in ("1", "16")),
+            *(in_time(form["latency"][n]) if n in form["latency"] else "–" for n in ("1", "16")),
             "–" if form["metric"] is None else f"{form['metric']:.2%}",
         )
     table.caption = (

@@ -112,16 +112,19 @@ def save_small(
     inside = transformers_network(small) if origin is None else None
     why, asked = "", origin is not None
     if inside is not None:
-        small, plan = modules_of(outer)[inside], inside_of(plan, inside)
-        try:
-            form = _checked_form(outer, small, plan, example, forward)
-        except TombolaError as error:
-            why = str(error)
+        network, cuts = modules_of(outer)[inside], inside_of(plan, inside)
+        origin = _of_transformers(network, cuts)
+        if origin is not None:
+            small, plan = network, cuts
+            try:
+                form = _checked_form(outer, small, plan, example, forward)
+            except TombolaError as error:
+                why = str(error)
+            else:
+                _write_pretrained(folder, form, inside, facts)
+                return Saved(folder, "transformers", type(small).__name__, zeros=form.zeros)
         else:
-            _write_pretrained(folder, form, inside, facts)
-            return Saved(folder, "transformers", type(small).__name__, zeros=form.zeros)
-        origin = Origin("transformers", type(small).__name__, plain_config(whole_config(small, plan)))
-        origin = origin if rebuilds(origin, small, plan) else None
+            inside, why = None, f"it is not as its {type(network.config).__name__} says"
     elif origin is None:
         origin = origin_of(small, lambda own: rebuilds(own, small, plan))
     elif not rebuilds(origin, small, plan):
@@ -138,6 +141,15 @@ def save_small(
     _write_description(folder, said)
     write_atomically(folder / WEIGHTS, save_safetensors(tensors))
     return Saved(folder, "class" if origin is None else "name", "" if origin is None else origin.name, why)
+
+
+def _of_transformers(network: Any, cuts: Plan) -> Origin | None:
+    """The origin of a network of transformers; None if it was changed by hand or a file may not say how."""
+    try:
+        origin = Origin("transformers", type(network).__name__, plain_config(whole_config(network, cuts)))
+    except (TombolaError, TypeError, ValueError, AttributeError):
+        return None
+    return origin if rebuilds(origin, network, cuts) else None
 
 
 def _other(origin: Origin) -> TombolaError:
@@ -273,12 +285,20 @@ def _network(model: nn.Module | Callable[[], nn.Module] | None) -> nn.Module | N
     made = model() if callable(model) else model
     if not isinstance(made, nn.Module):
         raise TombolaError(f"model gave a {type(made).__name__}; give a network, or a class that makes one when called")
-    return made
+    return made.eval()
 
 
 def _around(model: nn.Module | None, said: Description, network: nn.Module) -> nn.Module:
     """The network in the place of the one that a given model holds; the network itself if none is given."""
-    if model is None or not said.inside or said.inside not in modules_of(model):
+    if model is None:
+        return network
+    held = modules_of(model).get(said.inside, model)
+    if type(held) is not type(network):
+        raise TombolaError(
+            f"the folder holds a {type(network).__name__}, and a {type(held).__name__} was given; give a model of the "
+            "class that was shrunk, or none"
+        )
+    if held is model:
         return network
     outer = copied(model)
     put_module(outer, modules_of(outer)[said.inside], network.train(model.training))

@@ -6,7 +6,7 @@ from tombola.studies.comparison import Study, check, compare
 from tombola.studies.data_recipes import RECIPES, recipe_for
 from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
-from tombola.studies.forms import Eight, Form, eight_bits, exported, form_of, masked_copy, timed
+from tombola.studies.forms import Eight, Form, eight_bits, exported, form_of, masked_copy, some_of, timed
 from tombola.studies.frames import columns_of, dataframe, rows_of
 from tombola.studies.grid import Grid
 from tombola.studies.leftovers import Remain, remains, remove
@@ -117,6 +117,7 @@ __all__ = [
     "sanity",
     "search",
     "search_all",
+    "some_of",
     "source_digest",
     "subject_kind",
     "supervised_task",

@@ -14,11 +14,12 @@ from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.nested import samples_in
+from tombola.registry import lower_is_better
 from tombola.scores import Inputs
 from tombola.shrinking import Int8, OnnxNetwork, to_int8
 from tombola.sparse_inference import interleaved
 from tombola.tickets import Mask, parameters_of
-from tombola.training import SampleFlops, Split, Task, evaluate, first_of, pairs_of, pick
+from tombola.training import SampleFlops, Split, Task, evaluate, first_of, metric_of, pairs_of, pick
 
 BATCHES = (1, 16)
 """The numbers of samples in a call for which latency is measured."""
@@ -141,13 +142,27 @@ def eight_bits(path: Path, floating: Form, task: Task, folder: Path, batch: Inpu
         raise TombolaError(errors[0])
     plain, *eights = timed(forms, task, batch)
     gains = {form.name: [plain.seconds[n] / form.seconds[n] for n in plain.seconds] for form in eights}
-    faster = [form for form in eights if max(gains[form.name]) > 1]
-    chosen = max(faster, key=lambda own: (validation[own.name], max(gains[own.name])), default=None)
+    faster = [form for form in eights if max(gains[form.name], default=0) > 1]
+    sign = -1 if lower_is_better(metric_of(task)) else 1
+    chosen = max(faster, key=lambda own: (sign * validation[own.name], max(gains[own.name])), default=None)
     why = "; ".join(
         f"{name} takes " + " and ".join(f"{1 / gain:.1f} × the float file's time" for gain in own)
         for name, own in gains.items()
     )
     return Eight(tuple(eights), chosen, validation, "" if chosen is not None else why)
+
+
+def some_of(inputs: Inputs, samples: int) -> Inputs:
+    """So many samples of a batch, repeated if it has fewer; the batch as it is where none can be taken out of it.
+
+    Args:
+        inputs: the batch.
+        samples: how many to take.
+    """
+    try:
+        return pick(inputs, torch.arange(samples) % max(1, samples_in(inputs) or 1))
+    except TombolaError:  # a PackedSequence
+        return inputs
 
 
 def timed(forms: Sequence[Form], task: Task, inputs: Inputs) -> tuple[Form, ...]:
@@ -156,11 +171,14 @@ def timed(forms: Sequence[Form], task: Task, inputs: Inputs) -> tuple[Form, ...]
     Args:
         forms: the forms, on the CPU.
         task: calls a network.
-        inputs: a batch; if it is smaller than a call, its samples are repeated.
+        inputs: a batch; if it is smaller than a call, its samples are repeated; of a PackedSequence, only
+            calls with all samples can be timed.
     """
     seconds: list[dict[int, float]] = [{} for _ in forms]
     for samples in BATCHES:
-        given = pick(inputs, torch.arange(samples) % max(1, samples_in(inputs) or 1))
+        given = some_of(inputs, samples)
+        if (samples_in(given) or samples) != samples:
+            continue
         calls = {str(at): partial(_call, task, form.network.eval(), given) for at, form in enumerate(forms)}
         for at, taken in interleaved(calls).items():
             seconds[int(at)][samples] = taken
