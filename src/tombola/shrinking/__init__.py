@@ -2,9 +2,23 @@
 
 from tombola.shrinking.cutting import Kept, axes_of, cut, within
 from tombola.shrinking.export import to_onnx
+from tombola.shrinking.int8 import Int8, to_int8
+from tombola.shrinking.network_description import PRETRAINED, WEIGHTS
+from tombola.shrinking.onnx_network import OnnxNetwork
+from tombola.shrinking.origin import Origin
 from tombola.shrinking.plan import Plan, kept_channels
 from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
-from tombola.shrinking.small_files import NETWORK, WEIGHTS, check_place, load_small, save_small
+from tombola.shrinking.small_files import (
+    FILES,
+    NETWORK,
+    Saved,
+    add_facts,
+    check_files,
+    check_place,
+    load_small,
+    opener_of,
+    save_small,
+)
 from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
 from tombola.sparse_inference import (
     LayerTiming,
@@ -18,23 +32,32 @@ from tombola.sparse_inference import (
 )
 
 __all__ = [
+    "FILES",
     "NETWORK",
+    "PRETRAINED",
     "WEIGHTS",
     "AccuracyWarning",
+    "Int8",
     "Kept",
     "LayerTiming",
+    "OnnxNetwork",
+    "Origin",
     "Plan",
+    "Saved",
     "ShrinkWarning",
     "SparseCopy",
     "SparseProgram",
     "SparsityWarning",
+    "add_facts",
     "axes_of",
     "check_equal",
+    "check_files",
     "check_place",
     "cut",
     "kept_channels",
     "load_small",
     "load_sparse",
+    "opener_of",
     "preview",
     "recalibrate",
     "save_small",
@@ -43,6 +66,7 @@ __all__ = [
     "smaller",
     "sparse",
     "sparse_copy",
+    "to_int8",
     "to_onnx",
     "warn_if_whole",
     "within",

@@ -239,7 +239,7 @@ def _clean_task(options: TaskOptions) -> SupervisedTask:
     if ":" in options.model and not options.model.startswith(zoo.PRETRAINED):
         model = _users_function(options.model, "model")
         return SupervisedTask(model, data, recipe=options.recipe, labels=labels, **measures)
-    shape, classes = _sizes(data)
+    shape, classes = sizes_of(data)
     if _example(data)[1].is_floating_point():  # numbers that are told of texts
         measures = dict[str, Any](loss="mse", metric="r2") | measures
     # Partials of named functions, and no closures, so that the task can be pickled.
@@ -271,7 +271,12 @@ def _zoo_model(
     return zoo.model(name, shape, classes, width * relative)
 
 
-def _sizes(data: Any) -> tuple[tuple[int, ...], int]:
+def sizes_of(data: Any) -> tuple[tuple[int, ...], int]:
+    """The shape of an input, and how many classes there are; TombolaError for data that no named model takes.
+
+    Args:
+        data: by split.
+    """
     inputs, targets = _example(data)
     tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor)
     if tensors and targets.is_floating_point() and targets.ndim == 2 and not inputs.is_floating_point():
