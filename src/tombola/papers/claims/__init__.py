@@ -1,8 +1,8 @@
 """Claims: what papers state, re-measured on data that is here."""
 
-from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Level, Protocol
+from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Damage, Level, PaperProtocol, Protocol
 from tombola.papers.claims.claim_files import claims
-from tombola.papers.claims.claim_outcome import ClaimReport, Expectation, Finding, Relation, judge_claim
+from tombola.papers.claims.claim_outcome import ClaimReport, Expectation, Finding, Judged, Relation, judge_claim
 from tombola.papers.claims.claim_pages import check_claim_place, claim_table, write_claim
 from tombola.papers.claims.claim_records import load_records, save_records
 from tombola.papers.claims.measurement import MeasuredFigure, MeasuredRow, Measurement, load_taken
@@ -19,12 +19,15 @@ __all__ = [
     "Claim",
     "ClaimArm",
     "ClaimReport",
+    "Damage",
     "Expectation",
     "Finding",
+    "Judged",
     "Level",
     "MeasuredFigure",
     "MeasuredRow",
     "Measurement",
+    "PaperProtocol",
     "Protocol",
     "Relation",
     "Unit",

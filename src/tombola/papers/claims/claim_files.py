@@ -13,17 +13,19 @@ from typing import Any, get_args
 from tombola.papers.claims.batch_sizes import BatchSizes
 from tombola.papers.claims.bounds import Bounds
 from tombola.papers.claims.carried_tickets import CarriedTickets
-from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Protocol
+from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Damage, PaperProtocol, Protocol
 from tombola.papers.claims.claim_outcome import Expectation, Relation
 from tombola.papers.claims.filter_training import CountedBytes, FilterRankings
 from tombola.papers.claims.growing_data import Growing
-from tombola.papers.claims.hit_rates import Spiral
+from tombola.papers.claims.hit_rates import Spiral, SpiralChances
 from tombola.papers.claims.measurement import Measurement
 from tombola.papers.claims.measures import measure_of
 from tombola.papers.claims.moved_tickets import MovedTickets
 from tombola.papers.claims.repelled_rounds import RepelledRounds
+from tombola.papers.claims.side_by_side import FACTS
 from tombola.registry.registry import build
 from tombola.robust import Robustness
+from tombola.structure import Prunable
 from tombola.studies import TaskOptions, recipe_for
 
 ORDER = (
@@ -88,6 +90,7 @@ TAKEN = {
         MovedTickets,
         RepelledRounds,
         Spiral,
+        SpiralChances,
     )
 }
 """The functions that give a claim's figures where no arms are trained, by name."""
@@ -130,8 +133,19 @@ def claim_of(name: str, content: Mapping[str, Any]) -> Claim:
     levels = {level: _merged(content["standard"], content.get(level, {})) for level in LEVELS}
     protocols = {level: _protocol(**_numbers(table)) for level, table in levels.items()}
     expected = tuple(map(_expectation, content["expected"]))
-    texts = {key: " ".join(text.split()) for key, text in content.items() if key not in (*LEVELS, "expected")}
-    return Claim(name, **texts, protocols=protocols, expected=expected)
+    paper = _paper(**content.get("paper", {}))
+    texts = {
+        key: " ".join(text.split()) for key, text in content.items() if key not in (*LEVELS, "expected", "paper")
+    }
+    return Claim(name, **texts, protocols=protocols, expected=expected, paper=paper)
+
+
+def _paper(table: str = "", says: str = "", damage: Mapping[str, Any] | None = None, **facts: Any) -> PaperProtocol:
+    """How the paper did it; TypeError for a fact that no page shows."""
+    if strange := facts.keys() - {*FACTS, "seeds"}:
+        raise TypeError(f"a paper's protocol has no {', '.join(sorted(strange))}")
+    of = None if damage is None else Damage(tuple(damage["of"]), damage["paper"])
+    return PaperProtocol(table, facts, of, says)
 
 
 def _numbers(value: Any) -> Any:
@@ -197,7 +211,10 @@ def _arm(
     """An arm from its table: an arm's own settings come before those of its method, these before the common ones."""
     if settings and not method:
         raise TypeError(f"an arm without a method has no {', '.join(settings)}")
-    built = build({"method": method, **common, **methods.get(method, {}), **settings}) if method else None
+    own = {**common, **methods.get(method, {}), **settings}
+    if "prunable" in own:
+        own["prunable"] = Prunable(**{key: tuple(names) for key, names in own["prunable"].items()})
+    built = build({"method": method, **own}) if method else None
     measure, unit = measure_of(measured)
     rates = tuple(None if rate == "recipe" else float(rate) for rate in lrs)
     return ClaimArm(built, control, measure, unit, rates, extra_epochs, recipe)
@@ -208,9 +225,10 @@ def _task(data: str, recipe: Mapping[str, Any] = {}, **keys: Any) -> TaskOptions
     return TaskOptions(data, recipe=replace(recipe_for(data), **recipe), **keys)
 
 
-def _expectation(text: str) -> Expectation:
-    """Parse "A > B", "A ≥ B" or, with a margin that is not the unit's, "A ≥ B within 0.01"."""
-    comparison, _, margin = text.partition(" within ")
+def _expectation(entry: str | Mapping[str, Any]) -> Expectation:
+    """Parse "A > B", "A ≥ B" or, with a margin that is not the unit's, "A ≥ B within 0.01"; or a table with more."""
+    said = {"that": entry} if isinstance(entry, str) else dict(entry)
+    comparison, _, margin = said.pop("that").partition(" within ")
     relation: Relation = next(sign for sign in get_args(Relation) if f" {sign} " in comparison)
     left, _, right = comparison.partition(f" {relation} ")
-    return Expectation(left, relation, right, float(margin) if margin else None)
+    return Expectation(left, relation, right, float(margin) if margin else None, **said)
