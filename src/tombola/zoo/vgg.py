@@ -13,9 +13,7 @@ STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
 }
 
 
-def vgg(
-    depth: int, input_shape: Shape, classes: int, width: float = 1.0, start: Start = "fan-in"
-) -> nn.Module:
+def vgg(depth: int, input_shape: Shape, classes: int, width: float = 1.0, start: Start = "fan-in") -> nn.Module:
     """3×3 convolutions with bias and batch norm in five stages, a max-pool between them, a global average at the end.
 
     Small images skip the pools that would leave nothing of them. On RGB images and ten classes, VGG-16 has 14.7 M

@@ -2,11 +2,16 @@
 
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Damage, Level, PaperProtocol, Protocol
 from tombola.papers.claims.claim_files import claims
+from tombola.papers.claims.claim_checks import obstacles
+from tombola.papers.claims.claim_index import write_index
 from tombola.papers.claims.claim_outcome import ClaimReport, Expectation, Finding, Judged, Relation, judge_claim
 from tombola.papers.claims.claim_pages import check_claim_place, claim_table, write_claim
+from tombola.papers.claims.claim_prices import Quote, price_list, quote
 from tombola.papers.claims.claim_records import load_records, save_records
+from tombola.papers.claims.claim_words import answer_of
 from tombola.papers.claims.measurement import MeasuredFigure, MeasuredRow, Measurement, load_taken
-from tombola.papers.claims.measuring import arms_of, measure
+
+from tombola.papers.claims.measuring import arms_of, measure, on_record
 from tombola.papers.claims.units import POINTS, Unit
 
 CLAIMS: dict[str, Claim] = claims()
@@ -29,8 +34,10 @@ __all__ = [
     "Measurement",
     "PaperProtocol",
     "Protocol",
+    "Quote",
     "Relation",
     "Unit",
+    "answer_of",
     "arms_of",
     "check_claim_place",
     "claim_table",
@@ -38,6 +45,11 @@ __all__ = [
     "load_records",
     "load_taken",
     "measure",
+    "obstacles",
+    "on_record",
+    "price_list",
+    "quote",
     "save_records",
     "write_claim",
+    "write_index",
 ]

@@ -23,60 +23,62 @@ from tombola.papers.claims.measures import measure_of
 from tombola.papers.claims.moved_tickets import MovedTickets
 from tombola.papers.claims.repelled_rounds import RepelledRounds
 from tombola.papers.claims.side_by_side import FACTS
+from tombola.papers.claims.truncated_searches import TruncatedSearches
 from tombola.registry.registry import build
 from tombola.robust import Robustness
 from tombola.structure import Prunable
 from tombola.studies import TaskOptions, recipe_for
 
 ORDER = (
-    "lottery-ticket",
     "missing-the-mark",
+    "lottery-ticket",
+    "concrete-ticket-search",
+    "early-bird-vgg11",
+    "layer-tickets",
+    "sanity-checks",
+    "rare-gems",
+    "rare-gems-sanity",
+    "rare-gems-shape",
+    "rare-gems-ladder",
+    "rare-gems-conv4",
+    "continuous-sparsification",
+    "layer-collapse",
+    "weight-gradient-vgg11",
+    "weight-gradient-resnet20",
+    "dual-tickets",
+    "ham-random-tickets",
+    "early-bird",
+    "worm-vgg11",
+    "worm-sweep",
+    "worm-window",
+    "worm-vit",
+    "worm",
+    "earlybert",
+    "worm-minilm",
+    "loft-distance",
+    "loft-communication",
     "rewinding",
+    "weight-gradient-iterative",
     "stable-tickets",
     "regurgitating-tickets",
     "matched-transfer",
-    "sanity-checks",
-    "rare-gems-ladder",
-    "rare-gems",
-    "rare-gems-conv4",
-    "rare-gems-sanity",
-    "rare-gems-shape",
-    "concrete-ticket-search",
-    "continuous-sparsification",
-    "ham-random-tickets",
-    "dual-tickets",
     "boosting-tickets",
     "boosting-capacity",
-    "early-bird",
-    "early-bird-vgg11",
-    "worm",
-    "worm-vgg11",
-    "worm-vit",
-    "worm-minilm",
-    "worm-window",
-    "worm-sweep",
-    "bert-good-and-bad",
-    "bert-imp",
-    "bert-transfer",
-    "earlybert",
-    "layer-tickets",
-    "layer-criterion",
+    "layer-savings",
     "layer-filters",
     "layer-robustness",
-    "layer-savings",
-    "loft-distance",
-    "loft-communication",
-    "weight-gradient-vgg11",
-    "weight-gradient-resnet20",
-    "weight-gradient-iterative",
-    "layer-collapse",
-    "sparsest-spiral",
-    "greedy-bounds",
-    "enough-pretraining",
-    "greedy-pretraining",
+    "layer-criterion",
     "greedy-pretraining-vgg11",
+    "greedy-pretraining",
+    "enough-pretraining",
+    "greedy-bounds",
+    "bert-imp",
+    "bert-good-and-bad",
+    "bert-transfer",
+    "sparsest-spiral",
 )
-"""The order in which claims are listed."""
+"""The order in which claims are listed: what most users ask first; then pruning before training, early, after it, of
+whole units, of transformers; the sparsest network there is."""
 
 TAKEN = {
     function.__name__: function
@@ -91,6 +93,7 @@ TAKEN = {
         RepelledRounds,
         Spiral,
         SpiralChances,
+        TruncatedSearches,
     )
 }
 """The functions that give a claim's figures where no arms are trained, by name."""
@@ -134,9 +137,7 @@ def claim_of(name: str, content: Mapping[str, Any]) -> Claim:
     protocols = {level: _protocol(**_numbers(table)) for level, table in levels.items()}
     expected = tuple(map(_expectation, content["expected"]))
     paper = _paper(**content.get("paper", {}))
-    texts = {
-        key: " ".join(text.split()) for key, text in content.items() if key not in (*LEVELS, "expected", "paper")
-    }
+    texts = {key: " ".join(text.split()) for key, text in content.items() if key not in (*LEVELS, "expected", "paper")}
     return Claim(name, **texts, protocols=protocols, expected=expected, paper=paper)
 
 

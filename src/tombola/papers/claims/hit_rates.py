@@ -148,7 +148,9 @@ class SpiralChances:
         grid = Pruning(self.methods, (block.weights,), lrs=search.lrs, repeats=self.each, recipe=recipe)
         tickets = {row.method: [cell.accuracy for cell in row.cells] for row in pruned(grid, engine)}
         runs = {self.block: tried.accuracies, **{f"tickets of {name}": tickets[name] for name in self.methods}}
-        return {name: sum(run >= ACCURACY for run in own[seed::SEEDS]) / len(own[seed::SEEDS]) for name, own in runs.items()}
+        return {
+            name: sum(run >= ACCURACY for run in own[seed::SEEDS]) / len(own[seed::SEEDS]) for name, own in runs.items()
+        }
 
     @property
     def block(self) -> str:

@@ -80,6 +80,16 @@ def share_of_training(result: Result) -> float:
     return result.epochs_spent / result.epochs
 
 
+def fixed(result: Result, at: float) -> float:
+    """A number to compare with."""
+    return at
+
+
+def robust_share(result: Result, by: str) -> float:
+    """How much of its clean accuracy a network keeps on changed images."""
+    return result.robustness[by] / result.robustness["clean"]
+
+
 def logarithm(result: Result, of: str) -> float:
     """The logarithm of an entry of the training's cost ledger, so that a difference is that of a ratio."""
     return math.log(result.training[of])
@@ -156,6 +166,8 @@ MEASURES: Mapping[str, tuple[Callable[..., float], Unit]] = {
     "on a path": (on_a_path, POINTS),
     "trains": (trains, RUNS),
     "share of training": (share_of_training, SHARE),
+    "share of training, at most": (fixed, SHARE),
+    "kept on corruptions": (partial(robust_share, by="corruptions"), POINTS),
     "ln seconds": (partial(logarithm, of="seconds"), RATIO),
     "ln memory of a step": (partial(logarithm, of="step_memory"), RATIO),
     "ticket epoch": (ticket_epoch, EPOCHS),

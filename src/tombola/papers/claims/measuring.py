@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from tombola.errors import TombolaError
+from tombola.evidence.looks import FIRST
 from tombola.papers.claims.claim import Claim, Level, Protocol
 from tombola.papers.claims.claim_outcome import ClaimReport, judge_claim
 from tombola.papers.claims.claim_records import load_records, save_records
-from tombola.papers.claims.measurement import Measurement
+from tombola.papers.claims.measurement import Measurement, load_taken
 from tombola.studies import Engine, Result, RunSpec, execute
 from tombola.training import with_recipe
 
@@ -37,15 +38,40 @@ def measure(
         return judge_claim(claim.expected_of(level), protocol.figures(rows), protocol.units)
     if protocol.metered and engine.executor.meter is None and not (records is not None and records.exists()):
         raise TombolaError(f"the claim {claim.id} is about energy too; say on which country's grid, as --country DEU")
-    specs = specs_of(protocol, data_dir)
-    if records is not None and not engine.store.fresh:
-        on_record = load_records(records)
-        engine.store.adopt(on_record)
-        specs = as_on_record(specs, on_record)
-    results = execute(specs, engine.store, engine.executor)
-    if records is not None:
-        save_records(records, results)
-    return judge_claim(claim.expected_of(level), arms_of(protocol, results), protocol.units)
+    on_record = load_records(records) if records is not None and not engine.store.fresh else []
+    engine.store.adopt(on_record)
+    specs = as_on_record(specs_of(protocol, data_dir), on_record)
+    first = min(FIRST, protocol.seeds) if protocol.sequential else protocol.seeds
+    for seeds in range(first, protocol.seeds + 1):
+        results = execute(specs[: seeds * len(specs) // protocol.seeds], engine.store, engine.executor)
+        if records is not None:
+            save_records(records, results)
+        report = judge_claim(claim.expected_of(level), arms_of(protocol, results), protocol.units, protocol.looks)
+        if report.outcome != "too few seeds":
+            break
+    return report
+
+
+def on_record(claim: Claim, records: Path) -> ClaimReport | None:
+    """What a claim's records come to, without running anything; None if there are none.
+
+    Args:
+        claim: whose standard protocol the records are of.
+        records: their file.
+
+    Raises:
+        TombolaError: if the file is damaged, or has other runs than the protocol asks for.
+    """
+    protocol = claim.protocols["standard"]
+    if not records.exists():
+        return None
+    if isinstance(protocol, Measurement):
+        figures = protocol.figures(load_taken(records))
+        return judge_claim(claim.expected, figures, protocol.units)
+    results = load_records(records)
+    if len(results) % sum(len(arm.lrs) for arm in protocol.arms.values()):
+        raise TombolaError(f"{records} has {len(results)} runs, which are not those of the protocol; measure it again")
+    return judge_claim(claim.expected, arms_of(protocol, results), protocol.units, protocol.looks)
 
 
 def specs_of(protocol: Protocol, data_dir: Path | None = None) -> list[RunSpec]:

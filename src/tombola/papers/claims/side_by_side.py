@@ -25,6 +25,8 @@ IMAGES = {
 """Training images of each data set, without those that validate."""
 STARTS = {"fan-in": "kaiming-normal in all layers", "fan-out": "kaiming-normal by fan-out, a narrow classifier"}
 NOT_SAID = "not said"
+ALWAYS = ("data", "network", "start", "epochs", "density", "search")
+"""What is told of our protocol even where the paper does not say it."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,11 @@ def side_by_side(claim: Claim, level: Level = "standard", report: ClaimReport | 
     protocol = claim.protocols[level]
     here = _of_runs(protocol, report) if isinstance(protocol, Protocol) else _of_settings(protocol)
     facts = claim.paper.facts
-    asked = [key for key in FACTS if key in facts or key in here]
+    asked = [key for key in FACTS if key in facts or (key in ALWAYS and key in here)]
     rows = [
-        Beside(FACTS[key][0], _shown(facts.get(key)), _shown(here.get(key)), FACTS[key][1](facts.get(key), here.get(key)))
+        Beside(
+            FACTS[key][0], _shown(facts.get(key)), _shown(here.get(key)), FACTS[key][1](facts.get(key), here.get(key))
+        )
         for key in asked
     ]
     if claim.paper.damage is not None:
@@ -84,7 +88,9 @@ def _share(paper: str | float | None, here: str | float | None) -> str:
     if not isinstance(paper, int | float) or not isinstance(here, int | float) or not paper:
         return _same(paper, here)
     share = here / paper
-    return "as many" if 0.8 <= share <= 1.25 else f"{share:.2g} times as many"
+    if 0.8 <= share <= 1.25:
+        return "as many"
+    return f"{share:.2g} times as many" if share > 1 else f"{100 * share:.2g} % of them"
 
 
 def _level(paper: str | float | None, here: str | float | None) -> str:
@@ -161,7 +167,14 @@ def _measured(report: ClaimReport) -> dict[str, str | float]:
 
 def _of_settings(protocol: Measurement) -> dict[str, str | float]:
     """What a function that gives figures is set to, as far as a paper's protocol has the same."""
-    named = {"data": "data", "model": "network", "epochs": "epochs", "lr": "rate", "batch": "batch", "density": "density"}
+    named = {
+        "data": "data",
+        "model": "network",
+        "epochs": "epochs",
+        "lr": "rate",
+        "batch": "batch",
+        "density": "density",
+    }
     said = {own.name: getattr(protocol.take, own.name) for own in fields(protocol.take)}
     here = {fact: said[name] for name, fact in named.items() if name in said}
     return {key: value if isinstance(value, int | float) else str(value) for key, value in here.items()}
@@ -187,7 +200,7 @@ def _damage(of: tuple[str, str], report: ClaimReport) -> float:
 
 
 def _as_hard(paper: float, here: float) -> str:
-    return "yes" if here >= paper / 2 else f"hardly: it is {max(here, 0) / paper:.0%} as hard here"
+    return "yes" if here >= paper / 2 else f"hardly: {100 * max(here, 0) / paper:.0f} % of it here"
 
 
 def _of_seeds(claim: Claim, protocol: Protocol | Measurement, report: ClaimReport | None) -> Beside:
@@ -195,17 +208,18 @@ def _of_seeds(claim: Claim, protocol: Protocol | Measurement, report: ClaimRepor
     most = getattr(protocol, "sequential", False)
     if report is None:
         return Beside("seeds", paper, f"{'at most ' if most else ''}{protocol.seeds}", "not yet run")
-    counted = [row for row in report.counted if row.finding != "tie"]
-    weak = [row for row in counted if not row.can_show]
     here = f"{report.seeds}{f' of at most {protocol.seeds}' if most and report.seeds < protocol.seeds else ''}"
+    weak = [row for row in report.counted if row.finding in ("undecided", "tie")]
     if not weak:
-        return Beside("seeds", paper, here, "yes: they can show the effects that are asked for")
+        return Beside("seeds", paper, here, "yes: all is decided")
     worst = max(weak, key=lambda row: row.detectable / row.needed if row.needed else math.inf)
     if not math.isfinite(worst.detectable):
         return Beside("seeds", paper, here, "no: one shows nothing")
     unit = worst.unit
     says = f"of {unit.size(worst.needed)} they could show {unit.size(worst.detectable)} and more"
-    return Beside("seeds", paper, here, f"{'no' if len(weak) == len(counted) else 'in part'}: {says}")
+    if worst.can_show:
+        says = f"they could show {unit.size(worst.needed)}, and the truth lies near what divides the two answers"
+    return Beside("seeds", paper, here, f"{'no' if len(weak) == len(report.counted) else 'in part'}: {says}")
 
 
 def _shown(value: str | float | None) -> str:
