@@ -49,8 +49,8 @@ class TaskOptions:
 
     Args:
         width: hidden units of a named model, as a multiple of its own
-        start: how weights of VGG and ResNet start: kaiming-normal by fan-in in all layers, as in the papers' code; or by
-            fan-out in convolutions alone, with narrow linear layers, as before version 2 of these models
+        start: how weights of VGG and ResNet start: kaiming-normal by fan-in in all layers, as in the papers' code; or
+            by fan-out in convolutions alone, with narrow linear layers, as before version 2 of these models
         data_dir: the folder of a named data set's files, if they are not in the usual place; for images, of train/ and
             test/
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels

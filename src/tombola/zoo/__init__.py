@@ -51,12 +51,14 @@ def model(
         >>> build()(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 10])
     """
-    known = partial(pretrained, name.removeprefix(PRETRAINED)) if name.startswith(PRETRAINED) else MODELS[name]
+    known: Callable[..., nn.Module] = (
+        partial(pretrained, name.removeprefix(PRETRAINED)) if name.startswith(PRETRAINED) else MODELS[name]
+    )
     factory = partial(known, input_shape, classes, width)
     if start != "fan-in":
         if "start" not in signature(known).parameters:
             raise TombolaError(f"{name} has one start alone; leave out --start {start}, which is for VGG and ResNet")
-        factory = partial(factory, start=start)
+        factory = partial(known, input_shape, classes, width, start=start)
     # One is built here without memory or randomness, so that unfit inputs are refused at once.
     try:
         with torch.device("meta"):

@@ -1,8 +1,8 @@
 """Claims: what papers state, re-measured on data that is here."""
 
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Damage, Level, PaperProtocol, Protocol
-from tombola.papers.claims.claim_files import claims
 from tombola.papers.claims.claim_checks import obstacles
+from tombola.papers.claims.claim_files import claims
 from tombola.papers.claims.claim_index import write_index
 from tombola.papers.claims.claim_outcome import ClaimReport, Expectation, Finding, Judged, Relation, judge_claim
 from tombola.papers.claims.claim_pages import check_claim_place, claim_table, write_claim
@@ -10,7 +10,6 @@ from tombola.papers.claims.claim_prices import Quote, price_list, quote
 from tombola.papers.claims.claim_records import load_records, save_records
 from tombola.papers.claims.claim_words import answer_of
 from tombola.papers.claims.measurement import MeasuredFigure, MeasuredRow, Measurement, load_taken
-
 from tombola.papers.claims.measuring import arms_of, measure, on_record
 from tombola.papers.claims.units import POINTS, Unit
 

@@ -212,9 +212,9 @@ def _arm(
     """An arm from its table: an arm's own settings come before those of its method, these before the common ones."""
     if settings and not method:
         raise TypeError(f"an arm without a method has no {', '.join(settings)}")
-    own = {**common, **methods.get(method, {}), **settings}
+    own: dict[str, Any] = {**common, **methods.get(method, {}), **settings}
     if "prunable" in own:
-        own["prunable"] = Prunable(**{key: tuple(names) for key, names in own["prunable"].items()})
+        own["prunable"] = Prunable(exclude=tuple(own["prunable"]["exclude"]))
     built = build({"method": method, **own}) if method else None
     measure, unit = measure_of(measured)
     rates = tuple(None if rate == "recipe" else float(rate) for rate in lrs)

@@ -37,15 +37,15 @@ def write_index(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport |
 def index_page(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport | None]) -> str:
     """The page as Markdown: one table, a row for each claim."""
     rows = "\n".join(
-        f"| [{claim.question}]({name}.md) | {answer_of(claim, reports[name])} | {claim.topic} | {cost(claim, reports[name])} |"
-        for name, claim in claims.items()
+        f"| [{own.question}]({name}.md) | {answer_of(own, reports[name])} | {own.topic} | {cost(own, reports[name])} |"
+        for name, own in claims.items()
     )
     words = "\n".join(f"- *{word}*: {meaning}." for word, meaning in WORDS.items())
     return f"""# Claims
 
-What papers state, measured again on data that anyone can get. Each question is put so that the paper's answer is yes; the
-first {FIRST} are what most people ask. The pages, their numbers and this table are made from the records of the runs
-beside them: `tombola claims --pages`.
+What papers state, measured again on data that anyone can get. Each question is put so that the paper's answer is yes;
+the first {FIRST} are what most people ask. The pages, their numbers and this table are made from the records of the
+runs beside them: `tombola claims --pages`.
 
 {words}
 
@@ -72,8 +72,8 @@ def full_size_page(claims: Mapping[str, Claim], reports: Mapping[str, ClaimRepor
     return f"""# What this machine cannot decide
 
 Each claim's `--full` protocol has the paper's own data, network and length. None of them has run. A dry run lists and
-prices them without their data: `tombola claims all --full --dry-run`. Hours on two cores are by what ResNet-20's records
-took ({CORES / 1e9:g} GFLOP/s), those on one GPU suppose {GPU / 1e12:g} TFLOP/s.
+prices them without their data: `tombola claims all --full --dry-run`. Hours on two cores are by what ResNet-20's
+records took ({CORES / 1e9:g} GFLOP/s), those on one GPU suppose {GPU / 1e12:g} TFLOP/s.
 
 | claim | here | trainings | hours on two cores | hours on one GPU |
 | --- | --- | --- | --- | --- |
@@ -89,7 +89,8 @@ def _rank(answer: str) -> int:
 def _priced(claim: Claim, answer: str) -> str:
     own = quote(claim, "full")
     trainings = "–" if own.trainings is None else f"{own.trainings:,.0f}"
-    hours = [own.words if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1g}" for value in own.hours]
+    known = [f"{value:,.0f}" if value >= 10 else f"{value:.1g}" for value in own.hours if value is not None]
+    hours = known or ["–", own.words]
     return f"| [{claim.title}]({claim.id}.md) | {answer} | {trainings} | {hours[0]} | {hours[1]} |"
 
 

@@ -115,6 +115,13 @@ class Judged:
         return self.detectable <= self.needed
 
     @property
+    def in_words(self) -> str:
+        """The difference and its 95 % interval, with their unit; one seed has no interval."""
+        ends = f"{self.unit.signed(self.difference.low)} … {self.unit.signed(self.difference.high)}"
+        told = ends if math.isfinite(self.detectable) else "one seed"
+        return f"{self.unit.signed(self.difference.mean)} ({told}) {self.unit.name}"
+
+    @property
     def excludes_paper(self) -> bool:
         """Whether the 95 % interval leaves the paper's effect out."""
         return self.paper is not None and not self.difference.low <= self.paper <= self.difference.high
@@ -194,8 +201,8 @@ def judge_claim(
 ) -> ClaimReport:
     """Test each expectation on the paired differences of its arms.
 
-    A > B holds if the 95 % interval of A − B lies above 0, and is contradicted if A is shown not to be better by as much
-    as the margin. A ≥ B holds if A is shown not to be worse by as much as the margin (one-sided, 5 %), and is
+    A > B holds if the 95 % interval of A − B lies above 0, and is contradicted if A is shown not to be better by as
+    much as the margin. A ≥ B holds if A is shown not to be worse by as much as the margin (one-sided, 5 %), and is
     contradicted if A is shown to be worse by as much.
 
     The claim agrees only if all expectations hold: an intersection, whose parts need no correction. It disagrees if any

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-
 
 import vl_convert
 from rich.box import SIMPLE_HEAD
@@ -148,19 +148,22 @@ def _expectations(report: ClaimReport) -> str:
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-*A > B* holds if the difference lies above 0, and is contradicted if it is shown to be below the margin; *A ≥ B* holds if
-it lies above minus the margin, and is contradicted if it is shown to be below that. All must hold, which needs no
+*A > B* holds if the difference lies above 0, and is contradicted if it is shown to be below the margin; *A ≥ B* holds
+if it lies above minus the margin, and is contradicted if it is shown to be below that. All must hold, which needs no
 correction; contradictions are corrected for their number. Margins: {"; ".join(reasons)}."""
 
 
 def _numbers(row: Judged) -> tuple[str, str, str, str]:
     """Difference, the bound that decides with its limit, what could be shown, and the paper's value; as texts."""
-    unit, difference = row.unit, row.difference
+    unit = row.unit
     side = "at most" if row.finding == "contradicted" else "at least"
+    known = math.isfinite(row.detectable)
     return (
-        f"{unit.signed(difference.mean)} ({unit.signed(difference.low)} … {unit.signed(difference.high)}) {unit.name}",
-        f"{side} {unit.signed(row.bound)} ({100 * row.chance:.3g} %) against {unit.signed(row.limit)}",
-        unit.size(row.detectable),
+        row.in_words,
+        f"{side} {unit.signed(row.bound)} ({100 * row.chance:.3g} %) against {unit.signed(row.limit)}"
+        if known
+        else "–",
+        unit.size(row.detectable) if known else "nothing",
         "–" if row.paper is None else unit.signed(row.paper),
     )
 
@@ -179,8 +182,8 @@ def _of_runs(report: ClaimReport) -> list[str]:
 
 The test split is read once, after training.""",
         f"{counted(len(results), 'run')} in {first.settings['precision']} on {first.settings['device']} with "
-        f"{counted(first.settings['threads'], 'thread')}: {_time(results)} of searching and training, beside other work "
-        f"on the same machine. Made by {_sources(results)}.",
+        f"{counted(first.settings['threads'], 'thread')}: {_time(results)} of searching and training, beside other "
+        f"work on the same machine. Made by {_sources(results)}.",
     ]
 
 
@@ -196,8 +199,9 @@ def _of_figures(report: ClaimReport) -> list[str]:
     )
     return [
         f"| figure | mean (95 % interval) | each seed |\n| --- | --- | --- |\n{rows}",
-        f"On {first['device']} with {counted(first['threads'], 'thread')}: {_minutes(sum(row.seconds for row in taken))}, "
-        f"beside other work on the same machine. Made by {_sources(taken)}.",
+        f"On {first['device']} with {counted(first['threads'], 'thread')}: "
+        f"{_minutes(sum(row.seconds for row in taken))}, beside other work on the same machine. "
+        f"Made by {_sources(taken)}.",
     ]
 
 

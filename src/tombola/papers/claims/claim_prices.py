@@ -11,6 +11,7 @@ from tombola import zoo
 from tombola.methods import Iterative, Method, label_of
 from tombola.methods.density_schedule import rounds_for
 from tombola.papers.claims.claim import Claim, ClaimArm, Level, Protocol
+from tombola.papers.claims.measurement import Measurement
 from tombola.papers.claims.side_by_side import IMAGES
 from tombola.registry import METHODS
 from tombola.studies import TaskOptions
@@ -58,7 +59,7 @@ def quote(claim: Claim, level: Level) -> Quote:
     """The price of a protocol; nothing is trained and no data is read."""
     protocol = claim.protocols[level]
     if not isinstance(protocol, Protocol):
-        return Quote(claim.id, level, None, None, protocol.minutes)
+        return _of_figures(claim.id, level, protocol)
     epochs = sum(_epochs(protocol.task.recipe.epochs, arm) * len(arm.lrs) for arm in _kinds(protocol.arms.values()))
     searched = {id_of(arm): _searches(arm.method) for arm in protocol.arms.values() if arm.method is not None}
     trainings = protocol.seeds * (epochs / protocol.task.recipe.epochs + sum(searched.values()))
@@ -66,6 +67,18 @@ def quote(claim: Claim, level: Level) -> Quote:
     images = IMAGES.get(protocol.task.data)
     known = None if sample is None or images is None else trainings * protocol.task.recipe.epochs * images * sample
     return Quote(claim.id, level, trainings, known, protocol.minutes)
+
+
+def _of_figures(name: str, level: Level, protocol: Measurement) -> Quote:
+    """The price of figures: by the epochs that their function says it trains, if it does."""
+    take, epochs = protocol.take, getattr(protocol.take, "epochs_of_training", None)
+    data, model = (getattr(take, own, "") for own in ("data", "model"))
+    if epochs is None or data not in SHAPES or data not in IMAGES:
+        return Quote(name, level, None, None, protocol.minutes)
+    sample, whole = _sample_flops(TaskOptions(data, model, getattr(take, "width", 1.0))), getattr(take, "epochs", None)
+    trainings = protocol.seeds * epochs / whole if isinstance(whole, int) else None
+    flops = None if sample is None else protocol.seeds * epochs * IMAGES[data] * sample
+    return Quote(name, level, trainings, flops, protocol.minutes)
 
 
 def price_list(claims: Iterable[Claim], level: Level = "full") -> list[Quote]:

@@ -32,7 +32,9 @@ def answer_of(claim: Claim, report: ClaimReport | None) -> str:
     if claim.kind == "ours":
         return "our question"
     if claim.kind == "a theorem":
-        kept = (row.finding == "holds" or (row.finding == "tie" and row.expected.relation == "≥") for row in report.rows)
+        kept = (
+            row.finding == "holds" or (row.finding == "tie" and row.expected.relation == "≥") for row in report.rows
+        )
         return "checked" if all(kept) else "fails"
     return report.answer
 
@@ -53,7 +55,7 @@ def verdict_line(claim: Claim, report: ClaimReport | None) -> str:
 
 
 def beside_it(claim: Claim, report: ClaimReport | None) -> list[str]:
-    """What must be known before the verdict is quoted: what was added or stopped, what is mixed, where the paper errs."""
+    """What must be known before the verdict is quoted: what was added, stopped or mixed."""
     said = []
     if report is not None:
         sources = {own.taken.source if isinstance(own, MeasuredFigure) else own.source for own in _all(report)}
@@ -81,18 +83,14 @@ def _most_telling(report: ClaimReport, most: int = 3) -> Sequence[Judged]:
 
 
 def _told(row: Judged) -> str:
-    unit, difference = row.unit, row.difference
-    interval = (
-        f"{unit.signed(difference.mean)} ({unit.signed(difference.low)} … {unit.signed(difference.high)}) {unit.name}"
-    )
-    paper = "" if row.paper is None else f" (paper {unit.signed(row.paper)})"
+    paper = "" if row.paper is None else f" (paper {row.unit.signed(row.paper)})"
     words = {
         "holds": "",
         "contradicted": ", contradicted",
         "undecided": ", undecided",
         "tie": ", a tie by construction",
     }
-    return f"{row.expected}{paper} {interval}{words[row.finding]}"
+    return f"{row.expected}{paper} {row.in_words}{words[row.finding]}"
 
 
 def _all(report: ClaimReport) -> list[Result | MeasuredFigure]:

@@ -76,7 +76,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class SharesDifference:
-    """The difference of two shares of runs; Newcombe's interval (Statistics in Medicine, 1998), and Fisher's exact test.
+    """The difference of two shares of runs: Newcombe's interval (Statistics in Medicine, 1998), Fisher's exact test.
 
     Newcombe's interval joins those of Wilson. Where it shows a difference from 0 that Fisher's test does not, its end
     is 0: what is claimed, the exact test must show.

@@ -1,4 +1,4 @@
-"""A claim's forest plot: our interval, the paper's value as a diamond, the margin shaded, the detectable effect ticked."""
+"""A claim's forest plot: our interval, the paper's value as a diamond, the margin shaded, a tick at what is shown."""
 
 from __future__ import annotations
 

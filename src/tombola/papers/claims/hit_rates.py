@@ -166,10 +166,10 @@ class SpiralChances:
         """What was done, in words."""
         weights = Structure.parse(self.structure).weights
         return (
-            f"{6 * self.each} runs of the dense block {self.structure} of the 2-16-16-16-1 network, and as many tickets "
-            f"of {weights} weights of each method ({', '.join(self.methods)}), at two learning rates and three schedules "
-            f"of {self.epochs} epochs. What counts is how many runs reach 95 %. A seed stands for a third of the runs; "
-            "all runs are held against each other by Fisher's exact test."
+            f"{6 * self.each} runs of the dense block {self.structure} of the 2-16-16-16-1 network, and as many "
+            f"tickets of {weights} weights of each method ({', '.join(self.methods)}), at two learning rates and three "
+            f"schedules of {self.epochs} epochs. What counts is how many runs reach 95 %. A seed stands for a third of the "
+            "runs; all runs are held against each other by Fisher's exact test."
         )
 
 

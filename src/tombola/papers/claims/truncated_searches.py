@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from tombola import zoo
 from tombola.methods import Worm, find
 from tombola.papers.claims.measures import EPOCHS
 from tombola.papers.claims.units import POINTS, Unit
-from tombola.studies import Engine, TaskOptions, make_task
+from tombola.studies import Engine, TaskOptions, supervised_task
 from tombola.tickets import Ticket, tensors_of
 from tombola.training import Recipe, Run, SupervisedTask, Task, TaskWrapper, train, with_recipe
 from tombola.training.task import Batch, Split
@@ -73,7 +74,7 @@ class TruncatedSearches:
     width: float = 0.25
     density: float = 0.5
     truncations: tuple[float, ...] = (1.0, 3e-3)
-    truncate: str = "settled"
+    truncate: Literal["settled", "always", "distance"] = "settled"
     first_masks: tuple[bool, ...] = (True,)
     pretraining: int = 5
     epochs: int = 20
@@ -83,7 +84,7 @@ class TruncatedSearches:
 
     def __call__(self, seed: int, engine: Engine, data_dir: Path | None) -> Mapping[str, float]:
         recipe = Recipe(self.epochs * self.parts, lr=self.lr, schedule="constant", weight_decay=0.0)
-        task = make_task(TaskOptions(self.data, self.model, self.width, recipe=recipe, data_dir=data_dir))
+        task = supervised_task(TaskOptions(self.data, self.model, self.width, recipe=recipe, data_dir=data_dir))
         run = Run(seed, device=engine.executor.device, bars=engine.executor.bars)
         start = self._pretrained(task, seed, run)
         figures: dict[str, float] = {}
@@ -103,9 +104,7 @@ class TruncatedSearches:
     def _cells(self) -> list[tuple[float, bool]]:
         return list(product(self.truncations, self.first_masks))
 
-    def _told(
-        self, task: Task, start: Mapping[str, Tensor], ticket: Ticket, name: str, run: Run
-    ) -> dict[str, float]:
+    def _told(self, task: Task, start: Mapping[str, Tensor], ticket: Ticket, name: str, run: Run) -> dict[str, float]:
         provenance = ticket.provenance
         assert provenance.whole is not None
         assert provenance.before is not None
@@ -133,6 +132,11 @@ class TruncatedSearches:
         return {name: tensor for name, tensor in values.items() if own[name].shape == tensor.shape}
 
     @property
+    def epochs_of_training(self) -> float:
+        """How many epochs of training a seed takes, about."""
+        return self.pretraining + len(self._cells) * (self.epochs + self.retraining)
+
+    @property
     def units(self) -> dict[str, Unit]:
         each = replace(EPOCHS, step=1 / self.parts)
         found: dict[str, Unit] = {"none": TREND}
@@ -153,9 +157,9 @@ class TruncatedSearches:
             else ""
         )
         return (
-            f"{self.model} of {self.width:g} of its width on {self.data}. All searches of a seed start from one network "
-            f"that told four rotations of the training images apart for {self.pretraining} epochs. They take at most "
-            f"{self.epochs} epochs of SGD (constant rate {self.lr:g}, momentum 0.9, no decay), with "
+            f"{self.model} of {self.width:g} of its width on {self.data}. All searches of a seed start from one "
+            f"network that told four rotations of the training images apart for {self.pretraining} epochs. They take "
+            f"at most {self.epochs} epochs of SGD (constant rate {self.lr:g}, momentum 0.9, no decay), with "
             f"{self.parts} mask{'s' * (self.parts > 1)} an epoch.{retrained}"
         )
 

@@ -200,9 +200,7 @@ def enough(
     return EnoughStudy(layers.inputs, pretraining, tuple(runs))
 
 
-def part(
-    task: SupervisedTask, examples: int, seed: int, steps: int, judged: int = JUDGED
-) -> SupervisedTask:
+def part(task: SupervisedTask, examples: int, seed: int, steps: int, judged: int = JUDGED) -> SupervisedTask:
     """The same task on a part of its training data.
 
     Args:
