@@ -83,9 +83,9 @@ class Growing:
             f"(learning rate {self.lr:g}, momentum 0.9, half squared error to one-hot classes); greedy tickets of "
             f"{self.enough.picks} picks on {self.enough.examples:,} training images after each "
             f"{self.enough.growth:g} times as many steps, judged on {self.judged:,} validation images, without "
-            f"fine-tuning. Enough is the first ticket within {100 * self.enough.tolerance:g} point of the best, by medians of "
-            "three neighbours. Misfits are root mean squares of ln(measured ÷ fitted) over the sizes of one seed. The test "
-            "split is not read."
+            f"fine-tuning. Enough is the first ticket within {100 * self.enough.tolerance:g} point of the best, by "
+            "medians of three neighbours. Misfits are root mean squares of ln(measured ÷ fitted) over the sizes of one "
+            "seed. The test split is not read."
         )
 
 

@@ -168,8 +168,8 @@ class SpiralChances:
         return (
             f"{6 * self.each} runs of the dense block {self.structure} of the 2-16-16-16-1 network, and as many "
             f"tickets of {weights} weights of each method ({', '.join(self.methods)}), at two learning rates and three "
-            f"schedules of {self.epochs} epochs. What counts is how many runs reach 95 %. A seed stands for a third of the "
-            "runs; all runs are held against each other by Fisher's exact test."
+            f"schedules of {self.epochs} epochs. What counts is how many runs reach 95 %. A seed stands for a third of "
+            "the runs; all runs are held against each other by Fisher's exact test."
         )
 
 
