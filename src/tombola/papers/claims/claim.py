@@ -14,7 +14,7 @@ from tombola.papers.claims.measurement import Measurement
 from tombola.papers.claims.units import POINTS, Unit
 from tombola.robust import Robustness
 from tombola.studies import Result, RunSpec, TaskOptions, make_task
-from tombola.training import with_recipe
+from tombola.training import Task, with_recipe
 
 Level = Literal["quick", "standard", "full"]
 LEVELS: tuple[Level, ...] = ("quick", "standard", "full")
@@ -39,6 +39,7 @@ class ClaimArm:
             best mean accuracy on the validation split counts.
         extra_epochs: how many epochs a dense network trains beyond the recipe.
         recipe: what differs from the task's recipe, for the arm's searches and trainings.
+        best_of: further differences to try in turn, of which the best counts as of rates.
 
     Examples:
         >>> import tombola as tb
@@ -53,6 +54,12 @@ class ClaimArm:
     lrs: tuple[float | None, ...] = (None,)
     extra_epochs: float = 0.0
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    best_of: tuple[Mapping[str, Any], ...] = ({},)
+
+    @property
+    def variants(self) -> list[tuple[float | None, Mapping[str, Any]]]:
+        """What is tried: a learning rate and what differs from the task's recipe."""
+        return [(lr, {**self.recipe, **more}) for lr in self.lrs for more in self.best_of]
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Protocol:
         return EachSeed(self.seeds) if self.sequential else ONE_LOOK
 
     def specs(self, data_dir: Path | None = None) -> dict[str, list[list[RunSpec]]]:
-        """List each arm's runs: for each of its learning rates one run a seed.
+        """List each arm's runs: for each of its variants one run a seed.
 
         Args:
             data_dir: the folder of the data; None for the usual places.
@@ -101,15 +108,16 @@ class Protocol:
             TombolaError: if the data is missing; it is read here.
         """
         task = make_task(replace(self.task, data_dir=data_dir))
-        tasks = {
-            name: with_recipe(task, replace(task.recipe, **arm.recipe)) if arm.recipe else task
-            for name, arm in self.arms.items()
-        }
+
+        def with_differences(recipe: Mapping[str, Any]) -> Task:
+            return with_recipe(task, replace(task.recipe, **recipe)) if recipe else task
+
+        tasks = {name: [with_differences(recipe) for _, recipe in arm.variants] for name, arm in self.arms.items()}
         return {
             name: [
                 [
                     RunSpec(
-                        tasks[name],
+                        own,
                         arm.method,
                         arm.control,
                         seed,
@@ -119,7 +127,7 @@ class Protocol:
                     )
                     for seed in range(self.seeds)
                 ]
-                for lr in arm.lrs
+                for own, (lr, _) in zip(tasks[name], arm.variants, strict=True)
             ]
             for name, arm in self.arms.items()
         }

@@ -45,7 +45,7 @@ def _obstacle(expected: Expectation, protocol: Protocol) -> str:
 
 def _same(left: ClaimArm, right: ClaimArm) -> bool:
     def what(arm: ClaimArm) -> tuple[str, ...]:
-        return tuple(map(repr, (arm.method, arm.control, arm.lrs, arm.extra_epochs, dict(arm.recipe), arm.measured)))
+        return tuple(map(repr, (arm.method, arm.control, arm.variants, arm.extra_epochs, arm.measured)))
 
     return what(left) == what(right)
 

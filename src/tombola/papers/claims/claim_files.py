@@ -207,6 +207,7 @@ def _arm(
     lrs: Sequence[float | str] = ("recipe",),
     extra_epochs: float = 0.0,
     recipe: Mapping[str, Any] = {},
+    best_of: Sequence[Mapping[str, Any]] = ({},),
     **settings: Any,
 ) -> ClaimArm:
     """An arm from its table: an arm's own settings come before those of its method, these before the common ones."""
@@ -218,7 +219,7 @@ def _arm(
     built = build({"method": method, **own}) if method else None
     measure, unit = measure_of(measured)
     rates = tuple(None if rate == "recipe" else float(rate) for rate in lrs)
-    return ClaimArm(built, control, measure, unit, rates, extra_epochs, recipe)
+    return ClaimArm(built, control, measure, unit, rates, extra_epochs, recipe, tuple(best_of))
 
 
 def _task(data: str, recipe: Mapping[str, Any] = {}, **keys: Any) -> TaskOptions:

@@ -60,7 +60,9 @@ def quote(claim: Claim, level: Level) -> Quote:
     protocol = claim.protocols[level]
     if not isinstance(protocol, Protocol):
         return _of_figures(claim.id, level, protocol)
-    epochs = sum(_epochs(protocol.task.recipe.epochs, arm) * len(arm.lrs) for arm in _kinds(protocol.arms.values()))
+    epochs = sum(
+        _epochs(protocol.task.recipe.epochs, arm) * len(arm.variants) for arm in _kinds(protocol.arms.values())
+    )
     searched = {id_of(arm): _searches(arm.method) for arm in protocol.arms.values() if arm.method is not None}
     trainings = protocol.seeds * (epochs / protocol.task.recipe.epochs + sum(searched.values()))
     sample = _sample_flops(protocol.task)
@@ -93,7 +95,7 @@ def id_of(arm: ClaimArm) -> tuple[str, str]:
 
 def _kinds(arms: Iterable[ClaimArm]) -> list[ClaimArm]:
     """Arms that are not the same runs measured in another way."""
-    return list({(*id_of(arm), arm.control, arm.lrs, arm.extra_epochs): arm for arm in arms}.values())
+    return list({(*id_of(arm), arm.control, repr(arm.variants), arm.extra_epochs): arm for arm in arms}.values())
 
 
 def _epochs(usual: int, arm: ClaimArm) -> float:

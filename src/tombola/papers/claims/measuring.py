@@ -69,7 +69,7 @@ def on_record(claim: Claim, records: Path) -> ClaimReport | None:
         figures = protocol.figures(load_taken(records))
         return judge_claim(claim.expected, figures, protocol.units)
     results = load_records(records)
-    if len(results) % sum(len(arm.lrs) for arm in protocol.arms.values()):
+    if len(results) % sum(len(arm.variants) for arm in protocol.arms.values()):
         raise TombolaError(f"{records} has {len(results)} runs, which are not those of the protocol; measure it again")
     return judge_claim(claim.expected, arms_of(protocol, results), protocol.units, protocol.looks)
 
@@ -99,9 +99,9 @@ def arms_of(protocol: Protocol, results: Sequence[Result]) -> dict[str, list[Res
         results: all runs of the protocol, in the order of `specs_of`.
 
     Returns:
-        Each arm's runs by seed, at its best learning rate. Their metric is what the arm measures.
+        Each arm's runs by seed, in its best variant. Their metric is what the arm measures.
     """
-    names = [name for name, arm in protocol.arms.items() for _ in arm.lrs]
+    names = [name for name, arm in protocol.arms.items() for _ in arm.variants]
     by_rate = [results[place :: len(names)] for place in range(len(names))]
     return {
         name: [
@@ -113,5 +113,5 @@ def arms_of(protocol: Protocol, results: Sequence[Result]) -> dict[str, list[Res
 
 
 def _best(by_rate: Sequence[Sequence[Result]]) -> Sequence[Result]:
-    """The runs at the learning rate with the best mean accuracy on the validation split."""
+    """The runs of the variant with the best mean accuracy on the validation split."""
     return max(by_rate, key=lambda runs: sum(result.validation for result in runs))

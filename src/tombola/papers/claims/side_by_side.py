@@ -148,8 +148,8 @@ def _pruned(methods: list) -> str:
 
 
 def _tuning(protocol: Protocol) -> str:
-    rates = max(len(arm.lrs) for arm in protocol.arms.values())
-    return f"each arm's best of {rates} rates" if rates > 1 else "none"
+    tried = max(len(arm.variants) for arm in protocol.arms.values())
+    return f"each arm's best of up to {tried}, on validation images" if tried > 1 else "none"
 
 
 def _measured(report: ClaimReport) -> dict[str, str | float]:
