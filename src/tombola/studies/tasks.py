@@ -135,7 +135,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             usual,
             **named,
             width=msgspec.convert(said.get("width", usual.width), Share, strict=False),
-            start=msgspec.convert(said.get("start", usual.start), zoo.Start),
+            start=msgspec.convert(said.get("start", _start_then(said, usual)), zoo.Start),
             task_loss=said.get("task-loss", usual.task_loss),
             task_metric=said.get("task-metric", usual.task_metric),
             hold_out=msgspec.convert(said.get("hold-out", usual.hold_out), Count, strict=False),
@@ -160,6 +160,11 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             f"{usual.recipe.epochs:,}; type --recipe.epochs {asked.recipe.epochs} if that is meant"
         )
     return asked
+
+
+def _start_then(said: Mapping[str, str], usual: TaskOptions) -> zoo.Start:
+    """The start of a file's network that names none: files that name their model and no start are older than starts."""
+    return "fan-out" if zoo.has_starts(said.get("model", "")) else usual.start
 
 
 def _refuse_code_and_folders(said: Mapping[str, str]) -> None:
@@ -301,7 +306,7 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     labels = {"data": options.data, "model": options.model}
     if options.width != 1.0:
         labels["width"] = f"{options.width:g}"
-    labels |= {"start": options.start} if options.start != "fan-in" else {}
+    labels |= {"start": options.start} if zoo.has_starts(options.model) else {}
     labels |= {"task-loss": options.task_loss} if options.task_loss else {}
     labels |= {"task-metric": options.task_metric} if options.task_metric else {}
     labels |= {"data-dir": str(options.data_dir)} if options.data_dir else {}

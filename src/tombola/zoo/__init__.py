@@ -56,7 +56,7 @@ def model(
     )
     factory = partial(known, input_shape, classes, width)
     if start != "fan-in":
-        if "start" not in signature(known).parameters:
+        if not has_starts(name):
             raise TombolaError(f"{name} has one start alone; leave out --start {start}, which is for VGG and ResNet")
         factory = partial(known, input_shape, classes, width, start=start)
     # One is built here without memory or randomness, so that unfit inputs are refused at once.
@@ -70,6 +70,16 @@ def model(
     if 2 * sum(parameter.nbytes for parameter in network.parameters()) > psutil.virtual_memory().total:
         raise _too_large(name, width)
     return factory
+
+
+def has_starts(name: str) -> bool:
+    """Whether a model of the registry can start from several distributions.
+
+    Examples:
+        >>> has_starts("vgg11"), has_starts("lenet5")
+        (True, False)
+    """
+    return name in MODELS and "start" in signature(MODELS[name]).parameters
 
 
 def _too_large(name: str, width: float) -> TombolaError:
@@ -144,6 +154,7 @@ __all__ = [
     "TextWarning",
     "bag_of_words",
     "data",
+    "has_starts",
     "hold_out",
     "model",
     "pretrained",

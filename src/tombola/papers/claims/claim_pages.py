@@ -91,7 +91,8 @@ def claim_page(claim: Claim, level: Level, report: ClaimReport | None) -> str:
             "A line is our 95 % interval, a diamond the paper's value, the shade what counts as none, a small tick the "
             "smallest effect that these seeds are sure to show."
         )
-    parts.append(_beside(claim, level, report))
+    if claim.kind != "a theorem":
+        parts.append(_beside(claim, level, report))
     parts.append(
         f"> {claim.statement}\n\n{claim.source}.{f' Numbers: {claim.paper.table}.' if claim.paper.table else ''}"
     )
@@ -106,7 +107,7 @@ def claim_page(claim: Claim, level: Level, report: ClaimReport | None) -> str:
 
 def _price(protocol: Protocol | Measurement) -> str:
     minutes = protocol.minutes
-    return f"{minutes} minutes on two cores" if minutes[:1].isdigit() else minutes
+    return f"{minutes} minute{'s' * (minutes != '1')} on two cores" if minutes[:1].isdigit() else minutes
 
 
 def _beside(claim: Claim, level: Level, report: ClaimReport | None) -> str:

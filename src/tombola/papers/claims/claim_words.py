@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tombola.papers.claims.claim import Claim
-from tombola.papers.claims.claim_outcome import ClaimReport, Judged
+from tombola.evidence import minus
+from tombola.papers.claims.claim import Claim, Kind
+from tombola.papers.claims.claim_outcome import ClaimReport, Expectation, Judged
 from tombola.papers.claims.measurement import MeasuredFigure
 from tombola.studies import Result
 
+MOST = 3
+"""Rows that the verdict's sentence tells."""
 BEYOND = "cannot be tested at this size"
 NOT_RUN = "not yet run"
 WORDS = {
@@ -18,7 +21,7 @@ WORDS = {
     BEYOND: "what it would take stands on its page",
     "our question": "no paper states it",
     "checked": "a theorem, held against random instances; or a count",
-    NOT_RUN: "the protocol stands, its runs do not; those of an earlier protocol are in the repository's history",
+    NOT_RUN: "the protocol stands, its runs do not; those of an earlier one, if any, are in the repository's history",
 }
 """What can be said of a claim, and what that means."""
 
@@ -49,8 +52,11 @@ def verdict_line(claim: Claim, report: ClaimReport | None) -> str:
     if claim.beyond and report is None:
         return word
     if report is None:
-        return f"**Not yet run under this protocol;** the records of the old one are in the repository's history.{says}"
-    told = "; ".join(map(_told, _most_telling(report)))
+        old = "; the records of the old one are in the repository's history" if claim.history else ""
+        told = [own for own in claim.expected if own.paper is not None and own.counts][:MOST]
+        asked = f" Paper: {'; '.join(map(_stated, told))}." if told else ""
+        return f"**Not yet run under this protocol{old}.**{says}{asked}"
+    told = "; ".join(_told(row, claim.kind) for row in _most_telling(report))
     return f"{word}{says} Here: {told}."
 
 
@@ -73,23 +79,26 @@ def beside_it(claim: Claim, report: ClaimReport | None) -> list[str]:
     return [*([claim.history] if claim.history else []), *said]
 
 
-def _most_telling(report: ClaimReport, most: int = 3) -> Sequence[Judged]:
+def _most_telling(report: ClaimReport) -> Sequence[Judged]:
     """The rows that made the verdict what it is, first."""
     order = {"contradicted": 0, "undecided": 1, "tie": 2, "holds": 3}
     rows = report.counted or report.rows
     if report.outcome == "agrees":
-        return sorted(rows, key=lambda row: row.paper is None)[:most]
-    return sorted(rows, key=lambda row: (order[row.finding], row.paper is None))[:most]
+        return sorted(rows, key=lambda row: row.paper is None)[:MOST]
+    return sorted(rows, key=lambda row: (order[row.finding], row.paper is None))[:MOST]
 
 
-def _told(row: Judged) -> str:
+def _stated(expected: Expectation) -> str:
+    """What the paper has for a difference, as shown, and where."""
+    by = minus(f"{expected.paper:+g}")
+    return f"{expected}, {by}{f' ({expected.place})' if expected.place else ''}"
+
+
+def _told(row: Judged, kind: Kind) -> str:
+    """What a difference came to here, with the paper's."""
+    tie = ", a tie by construction" if kind != "a theorem" else ""
+    words = {"holds": "", "contradicted": ", contradicted", "undecided": ", undecided", "tie": tie}
     paper = "" if row.paper is None else f" (paper {row.unit.signed(row.paper)})"
-    words = {
-        "holds": "",
-        "contradicted": ", contradicted",
-        "undecided": ", undecided",
-        "tie": ", a tie by construction",
-    }
     return f"{row.expected}{paper} {row.in_words}{words[row.finding]}"
 
 

@@ -176,7 +176,11 @@ def _of_settings(protocol: Measurement) -> dict[str, str | float]:
         "density": "density",
     }
     said = {own.name: getattr(protocol.take, own.name) for own in fields(protocol.take)}
-    here = {fact: said[name] for name, fact in named.items() if name in said}
+    here = {fact: said[name] for name, fact in named.items() if name in said} | getattr(protocol.take, "facts", {})
+    if isinstance(here.get("density"), float):
+        here["density"] = f"{100 * here['density']:.3g} %"
+    if said.get("width", 1.0) != 1 and "network" in here:
+        here["network"] = f"{here['network']}, {said['width']:g} of its width"
     return {key: value if isinstance(value, int | float) else str(value) for key, value in here.items()}
 
 

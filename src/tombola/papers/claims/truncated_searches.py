@@ -132,6 +132,12 @@ class TruncatedSearches:
         return {name: tensor for name, tensor in values.items() if own[name].shape == tensor.shape}
 
     @property
+    def facts(self) -> dict[str, str | float]:
+        """What the page's table says of the protocol beside the settings."""
+        start = f"{self.pretraining} epochs of telling rotations apart"
+        return {"start": start, "schedule": "constant", "batch": Recipe.batch}
+
+    @property
     def epochs_of_training(self) -> float:
         """How many epochs of training a seed takes, about."""
         return self.pretraining + len(self._cells) * (self.epochs + self.retraining)

@@ -49,8 +49,9 @@ class Unit:
     def signed(self, value: float) -> str:
         """A difference as text, with its sign alone."""
         shown = self.scale * value
-        digits = 2 if abs(shown) < 100 else 1 if abs(shown) < 1000 else 0
-        return f"{shown:+,.{digits}f}".replace("-", "−")
+        digits = 3 if 0 < abs(shown) < 0.1 else 2 if abs(shown) < 100 else 1 if abs(shown) < 1000 else 0
+        text = f"{shown:+,.{digits}f}"
+        return text.replace("-", "−") if text.strip("+-0.") else text.lstrip("+-")
 
     def size(self, value: float) -> str:
         """A size as text, with its unit."""
