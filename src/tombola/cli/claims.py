@@ -21,6 +21,7 @@ from tombola.papers.claims import (
     Level,
     answer_of,
     check_claim_place,
+    check_index_place,
     claim_table,
     measure,
     on_record,
@@ -62,6 +63,8 @@ def run(words: Sequence[str]) -> int:
             raise unknown("claim", claim, [*CLAIMS, "all"])
     if options.claims.quick and options.claims.full:
         raise TombolaError("--quick and --full exclude each other; give one of them")
+    if options.claims.pages and (ids or options.claims.dry_run or options.claims.quick or options.claims.full):
+        raise TombolaError("--pages writes the pages of all claims from their records; give it alone")
     level: Level = "quick" if options.claims.quick else "full" if options.claims.full else "standard"
     chosen = list(CLAIMS) if "all" in ids else ids
     if options.claims.pages:
@@ -73,6 +76,7 @@ def run(words: Sequence[str]) -> int:
 
 def _pages(claims: ClaimsOptions, as_json: bool) -> int:
     """Write every page from the records that are there."""
+    check_index_place(claims.records)
     for claim in CLAIMS.values():
         check_claim_place(claim, claims.records)
     reports = {name: on_record(claim, claims.records / f"{name}.jsonl") for name, claim in CLAIMS.items()}

@@ -3,7 +3,7 @@
 from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Damage, Level, PaperProtocol, Protocol
 from tombola.papers.claims.claim_checks import obstacles
 from tombola.papers.claims.claim_files import claims
-from tombola.papers.claims.claim_index import write_index
+from tombola.papers.claims.claim_index import check_index_place, write_index
 from tombola.papers.claims.claim_outcome import ClaimReport, Expectation, Finding, Judged, Relation, judge_claim
 from tombola.papers.claims.claim_pages import check_claim_place, claim_table, write_claim
 from tombola.papers.claims.claim_prices import Quote, price_list, quote
@@ -39,6 +39,7 @@ __all__ = [
     "answer_of",
     "arms_of",
     "check_claim_place",
+    "check_index_place",
     "claim_table",
     "judge_claim",
     "load_records",

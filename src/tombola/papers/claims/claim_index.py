@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tombola.files import write_atomically
+from tombola.errors import FileError
+from tombola.files import content_of, write_atomically
 from tombola.papers.claims.claim import Claim, Protocol
 from tombola.papers.claims.claim_outcome import ClaimReport
+from tombola.papers.claims.claim_pages import FULL_SIZE
 from tombola.papers.claims.claim_prices import CORES, GPU, quote
 from tombola.papers.claims.claim_words import BEYOND, NOT_RUN, WORDS, answer_of
 from tombola.papers.claims.side_by_side import side_by_side
 
-FULL_SIZE = "full-size.md"
 FIRST = 5
 """Claims before the line: what most users ask."""
 
@@ -32,6 +33,17 @@ def write_index(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport |
     page = folder / "index.md"
     write_atomically(page, index_page(claims, reports))
     return page
+
+
+def check_index_place(folder: Path) -> None:
+    """Refuse a folder in which the list would replace files that Tombola did not write.
+
+    Raises:
+        FileError: there are such files.
+    """
+    for name, own in (("index.md", b"tombola claims --pages"), (FULL_SIZE, b"tombola claims all --full --dry-run")):
+        if (folder / name).exists() and own not in content_of(folder / name):
+            raise FileError(f"{folder / name} was not written by Tombola; choose another folder, so that it stays")
 
 
 def index_page(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport | None]) -> str:

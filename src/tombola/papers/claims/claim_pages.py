@@ -27,6 +27,8 @@ from tombola.report.prose import counted
 from tombola.studies import Result
 from tombola.training import Recipe
 
+FULL_SIZE, LISTED = "full-size.md", "the list of what this machine cannot decide"
+"""The page of prices, and how claims' files speak of it."""
 STYLES = {"holds": "green", "contradicted": "red", "undecided": "yellow", "tie": "yellow"}
 
 
@@ -83,7 +85,7 @@ def claim_page(claim: Claim, level: Level, report: ClaimReport | None) -> str:
     protocol = claim.protocols[level]
     command = f"tombola claims {claim.id}" + ("" if level == "standard" else f" --{level}")
     parts = [f"# {claim.title}", " ".join([verdict_line(claim, report), *beside_it(claim, report)])]
-    if claim.why:
+    if claim.why and report is not None:
         parts.append(f"{'Why, as measured' if claim.known == 'measured' else 'Why, as we suppose'}: {claim.why}.")
     if report is not None:
         parts.append(f"![Our intervals, and the paper's values]({claim.id}.svg)")
@@ -99,7 +101,8 @@ def claim_page(claim: Claim, level: Level, report: ClaimReport | None) -> str:
     if claim.disputed:
         parts.append(f"**The paper against itself.** {claim.disputed}")
     if claim.next:
-        parts.append(f"**What would change this.** {claim.next[0].upper()}{claim.next[1:]}.")
+        told = claim.next.replace(LISTED, f"[{LISTED}]({FULL_SIZE})")
+        parts.append(f"**What would change this.** {told[0].upper()}{told[1:]}.")
     parts.append(f"Again: `{command}` ({_price(protocol)}).")
     parts.append(_folded(claim, protocol, report))
     return "\n\n".join(parts) + "\n"

@@ -12,7 +12,7 @@ from tombola.papers.claims.claim import Claim, Level, Protocol
 from tombola.papers.claims.claim_outcome import ClaimReport, judge_claim
 from tombola.papers.claims.claim_records import load_records, save_records
 from tombola.papers.claims.measurement import Measurement, load_taken
-from tombola.studies import Engine, Result, RunSpec, execute
+from tombola.studies import Engine, Result, RunSpec, digest, execute
 from tombola.training import with_recipe
 
 
@@ -65,13 +65,22 @@ def on_record(claim: Claim, records: Path) -> ClaimReport | None:
     protocol = claim.protocols["standard"]
     if not records.exists():
         return None
+    other = TombolaError(
+        f"{records} has runs that are not those of the claim's protocol; remove it, or measure the claim again"
+    )
     if isinstance(protocol, Measurement):
-        figures = protocol.figures(load_taken(records))
-        return judge_claim(claim.expected, figures, protocol.units)
+        rows = load_taken(records)
+        if any(digest(row.settings) != digest(protocol.asked) for row in rows):
+            raise other
+        return judge_claim(claim.expected, protocol.figures(rows), protocol.units)
     results = load_records(records)
-    if len(results) % sum(len(arm.variants) for arm in protocol.arms.values()):
-        raise TombolaError(f"{records} has {len(results)} runs, which are not those of the protocol; measure it again")
-    return judge_claim(claim.expected, arms_of(protocol, results), protocol.units, protocol.looks)
+    if not results or len(results) % sum(len(arm.variants) for arm in protocol.arms.values()):
+        raise other
+    arms = arms_of(protocol, results)
+    kinds = {name: {(own.control, bool(own.method)) for own in runs} for name, runs in arms.items()}
+    if any(kinds[name] != {(arm.control, arm.method is not None)} for name, arm in protocol.arms.items()):
+        raise other
+    return judge_claim(claim.expected, arms, protocol.units, protocol.looks)
 
 
 def specs_of(protocol: Protocol, data_dir: Path | None = None) -> list[RunSpec]:
