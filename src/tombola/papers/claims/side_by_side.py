@@ -24,8 +24,8 @@ IMAGES = {
 }
 """Training images of each data set, without those that validate."""
 STARTS = {"fan-in": "kaiming-normal in all layers", "fan-out": "kaiming-normal by fan-out, a narrow classifier"}
-NOT_SAID = "not said"
-ALWAYS = ("data", "network", "start", "epochs", "density", "search")
+NOT_SAID, NONE = "not said", "none"
+ALWAYS = ("data", "network", "start", "epochs", "density", "tuning", "search")
 """What is told of our protocol even where the paper does not say it."""
 
 
@@ -57,7 +57,7 @@ def side_by_side(claim: Claim, level: Level = "standard", report: ClaimReport | 
     protocol = claim.protocols[level]
     here = _of_runs(protocol, report) if isinstance(protocol, Protocol) else _of_settings(protocol)
     facts = claim.paper.facts
-    asked = [key for key in FACTS if key in facts or (key in ALWAYS and key in here)]
+    asked = [key for key in FACTS if key in facts or (key in ALWAYS and here.get(key, NONE) != NONE)]
     rows = [
         Beside(
             FACTS[key][0], _shown(facts.get(key)), _shown(here.get(key)), FACTS[key][1](facts.get(key), here.get(key))
@@ -149,7 +149,7 @@ def _pruned(methods: list) -> str:
 
 def _tuning(protocol: Protocol) -> str:
     tried = max(len(arm.variants) for arm in protocol.arms.values())
-    return f"each arm's best of up to {tried}, on validation images" if tried > 1 else "none"
+    return f"each arm's best of up to {tried}, on validation images" if tried > 1 else NONE
 
 
 def _measured(report: ClaimReport) -> dict[str, str | float]:
