@@ -80,7 +80,7 @@ def critical_difference_chart(ranking: Ranking) -> alt.LayerChart:
         draw(bars, "rule", strokeWidth=3, style="ranked").encode(x=aside, y=alt.Y("first:N"), y2="last"),
         draw(members, "point", filled=True, size=45, opacity=1, style="ranked").encode(x=aside, y=y),
     ]
-    return alt.LayerChart(layer=layers if bars else layers[:2], height=alt.Step(26), width="container")
+    return alt.LayerChart(layer=layers if bars else layers[:2], height=26 * len(order), width="container")
 
 
 def _bars(ranking: Ranking) -> list[tuple[str, ...]]:
