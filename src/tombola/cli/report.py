@@ -10,7 +10,7 @@ import tyro
 
 from tombola.cli.compare import publish
 from tombola.cli.output import refuse_foreign
-from tombola.cli.parse import prose
+from tombola.cli.parse import read
 from tombola.studies import Study
 
 
@@ -30,7 +30,7 @@ class ReportOptions:
 
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
-    options = tyro.cli(ReportOptions, args=words, prog="tombola report", description=prose(ReportOptions.__doc__))
+    options = read(ReportOptions, "report", words)
     study = Study.load(options.folder)
     out = options.out or options.folder
     refuse_foreign(out)

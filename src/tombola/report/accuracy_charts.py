@@ -162,7 +162,9 @@ def _lines(
         if there := [row for row in rows if row["beyond"] == beyond]:
             edge = draw(there, "point", shape=mark, filled=False, opacity=1, size=90, strokeWidth=2)
             layers.append(edge.encode(x=x, y=at, color=hue, tooltip=tooltip))
-            layers.append(draw(there, "text", align="right", dx=-8, dy=dy / 2).encode(x=x, y=at, text="said:N", color=hue))
+            layers.append(
+                draw(there, "text", align="right", dx=-8, dy=dy / 2).encode(x=x, y=at, text="said:N", color=hue)
+            )
     return alt.LayerChart(layer=layers, height=height, width="container")
 
 

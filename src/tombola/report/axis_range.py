@@ -41,9 +41,7 @@ def near_the_best(values: Sequence[float], measure: Measure = ACCURACY) -> list[
     return taken
 
 
-def bounds(
-    rows: Iterable[Row | None], measure: Measure = ACCURACY, also: Sequence[float] = ()
-) -> tuple[float, float]:
+def bounds(rows: Iterable[Row | None], measure: Measure = ACCURACY, also: Sequence[float] = ()) -> tuple[float, float]:
     """The range of an axis, for a share in percent.
 
     It shows every mean but those far off, which are marked at the edge. Wide intervals are cut: they may stretch the

@@ -23,7 +23,6 @@ from tombola.report.prose import (
 )
 from tombola.studies import Result
 
-
 SILENT = frozenset((NOTHING, "", "0", "0.00", f"0.0{SPACE}%", f"−0.0{SPACE}%"))
 """Cells that say nothing, where a whole column holds no others."""
 

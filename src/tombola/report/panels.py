@@ -147,7 +147,9 @@ def _layers(study: GatheredArms) -> Figure:
     least = min((row["value"] for rows in groups.values() for row in rows if row["value"] > 0), default=1.0)
     panels = tuple(
         replace(
-            _panel(f"layers-{i}", method, f"Kept share of each layer by {method}", layers_chart(rows, densities, least)),
+            _panel(
+                f"layers-{i}", method, f"Kept share of each layer by {method}", layers_chart(rows, densities, least)
+            ),
             method=method,
         )
         for i, (method, rows) in enumerate(groups.items())

@@ -172,7 +172,9 @@ def _times(ratio: float) -> str:
 
 def _difference(own: Comparison) -> str:
     interval = interval_text(own).rpartition("]")[0]
-    return f"{own.measure.signed(own.mean)} {interval}]".replace(" ", SPACE) if interval else own.measure.signed(own.mean)
+    return (
+        f"{own.measure.signed(own.mean)} {interval}]".replace(" ", SPACE) if interval else own.measure.signed(own.mean)
+    )
 
 
 def _scope(study: GatheredArms) -> str:
