@@ -5,6 +5,7 @@ from tombola.report.connectivity_sections import landscape_section, stability_se
 from tombola.report.distance_matrix import write_matrix
 from tombola.report.html_page import write_report
 from tombola.report.line_curves import lines_picture
+from tombola.report.paper import write_paper
 from tombola.report.prose import estimate
 from tombola.report.ranking_tables import ranking_table
 from tombola.report.results_table import results_table_for, saves, savings_table
@@ -29,6 +30,7 @@ __all__ = [
     "savings_table",
     "stability_section",
     "write_matrix",
+    "write_paper",
     "write_report",
     "write_search_curve",
 ]
