@@ -51,7 +51,7 @@ def accuracy_chart(
             labelExpr=f"[{kept} + ' %', '(' + {removed} + ' %)']",
         ),
     )
-    return _lines(drawn, dense, series, x, y, title, HEIGHT)
+    return _lines(drawn, dense, series, x, y, title)
 
 
 def spending_chart(
@@ -75,9 +75,8 @@ def spending_chart(
         axis=alt.Axis(grid=False, format="~g", tickCount=6, labelOverlap="greedy"),
     )
     apart = _aside(placed(rows, *y), series, (most / least) ** 0.012)
-    # Their intervals stand in the chart beside this one.
-    drawn = [row | {"x": row["cost"] * aside, "low": None} for row, aside in apart]
-    return _lines(drawn, dense, series, x, y, title, HEIGHT)
+    drawn = [row | {"x": row["cost"] * aside} for row, aside in apart]
+    return _lines(drawn, dense, series, x, y, title, intervals=False)  # they stand in the chart beside this one
 
 
 def differences_to_dense_chart(
@@ -141,7 +140,7 @@ def _lines(
     x: alt.X,
     y: tuple[float, float],
     title: str,
-    height: int,
+    intervals: bool = True,
 ) -> alt.LayerChart:
     """Lines, intervals and points of the series over the band of dense; at the edge, what lies beyond."""
     scale = alt.Scale(domain=y, nice=False, zero=False)
@@ -149,7 +148,7 @@ def _lines(
     low_to_high: dict[str, Any] = {"y": alt.Y("low:Q", title=title, scale=scale), "y2": alt.Y2("high:Q")}
     hue, tooltip = color(series), _tooltip(title)
     within = [row for row in rows if not row["beyond"]]
-    bounded = [row for row in within if row["low"] is not None]
+    bounded = [row for row in within if intervals and row["low"] is not None]
     layers = [] if dense is None else _band(dense, scale, title)
     layers += [
         draw(rows, "line", clip=True, **SOLID).encode(x=x, y=mean, color=hue),
@@ -165,7 +164,7 @@ def _lines(
             layers.append(
                 draw(there, "text", align="right", dx=-8, dy=dy / 2).encode(x=x, y=at, text="said:N", color=hue)
             )
-    return alt.LayerChart(layer=layers, height=height, width="container")
+    return alt.LayerChart(layer=layers, height=HEIGHT, width="container")
 
 
 def _aside(rows: Sequence[Row], series: Sequence[str], factor: float) -> list[tuple[Row, float]]:

@@ -56,7 +56,7 @@ class Grid:
         kept = [
             place
             for place in range(len(self.head))
-            if place < self.text or any(row[place] not in SILENT for row in self.rows)
+            if place < max(1, self.text) or any(row[place] not in SILENT for row in self.rows)
         ]
         rows = tuple(tuple(row[place] for place in kept) for row in self.rows)
         return replace(self, head=tuple(self.head[place] for place in kept), rows=rows)

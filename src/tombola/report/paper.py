@@ -91,8 +91,8 @@ def references(methods: Sequence[str], results: Sequence[Result] = ()) -> dict[s
     found = {}
     for method in methods:
         said = _paper_of(method, results)
-        for paper, entry in known.items():
-            if paper in said:
+        for papers, entry in known.items():
+            if any(paper in said for paper in papers.split("; ")):
                 found[method] = PAPER.sub("", entry)
     return found
 

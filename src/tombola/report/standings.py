@@ -167,6 +167,8 @@ def _lowered(text: str) -> str:
 def _times(ratio: float) -> str:
     if ratio < 0.1:
         return "less than a tenth of"
+    if 0.95 < ratio < 1.05:
+        return "as much as"
     return f"{ratio:.2g} times" if ratio < 100 else f"{ratio:,.0f} times"
 
 
