@@ -202,10 +202,12 @@ def seeds_text(seeds: Sequence[int]) -> str:
     """The number of seeds and their list.
 
     Examples:
-        >>> seeds_text((0, 1, 2))
-        '3 seeds (0, 1, 2)'
+        >>> seeds_text((0, 1, 2)), seeds_text(range(10))
+        ('3 seeds (0, 1, 2)', '10 seeds (0 to 9)')
     """
-    return f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
+    in_a_row = len(seeds) > 3 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    which = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
+    return f"{counted(len(seeds), 'seed')} ({which})"
 
 
 def _three(value: float) -> str:

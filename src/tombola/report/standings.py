@@ -133,11 +133,12 @@ def _winner(winners: Sequence[Standing]) -> str:
     search, training = first.cost("search"), first.cost("training")
     cost = ""
     if search is not None and training:
-        cost = f" Its search cost {_times(search / training)} its training."
+        cost = f", by a search that cost {_times(search / training)} its training"
     also = listed(f"{row.verdict.subject} at {share(row.verdict.density)}" for row in others)
-    beside = f" So {'does' if len(others) == 1 else 'do'} {also}." if others else ""
+    beside = f" {also} {'wins' if len(others) == 1 else 'win'}, too." if others else ""
     reason = _lowered(verdict.reason)
-    return f"{verdict.subject} wins with {share(verdict.density)} kept: {_reached(verdict)}; {reason}{cost}{beside}"
+    said = f"{verdict.subject} wins with {share(verdict.density)} kept{cost}: {_reached(verdict)}; {reason}"
+    return f"{said}{beside}"
 
 
 def _no_winner(rows: Sequence[Standing]) -> str:
