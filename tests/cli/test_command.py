@@ -222,10 +222,10 @@ def test_a_ticket_knows_its_task_when_it_is_checked_and_trained(capsys):
     assert Path("c/report.html").exists()
     assert {p.name for p in Path("c").glob("*.png")} == {
         "accuracy.png",
+        "differences.png",
         "layers.png",
         "training.png",
         "cost.png",
-        "savings.png",
     }
 
 
