@@ -61,8 +61,6 @@ class TerminalTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         places = self.shown(options.max_width)
         table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
-        table.title, table.title_justify = self.title or None, "left"
-        table.caption, table.caption_justify = self._below(places) or None, "left"
         for place in places:
             own = self.columns[place]
             wraps = own.least > 0
@@ -75,7 +73,11 @@ class TerminalTable:
             )
         for cells, end in self._rows:
             table.add_row(*(cells[place] for place in places), end_section=end)
+        if self.title:
+            yield Text(self.title, style="italic")
         yield table
+        if below := self._below(places):
+            yield Text(below, style="dim")
 
     def _below(self, places: Sequence[int]) -> str:
         gone = [" ".join(own.head.split()) for i, own in enumerate(self.columns) if i not in places]

@@ -25,11 +25,10 @@ from tombola.studies.rankings import rankings
 from tombola.terminal_table import Column, TerminalTable
 from tombola.training import progress
 
-pyte = pytest.importorskip("pyte")
-
 
 def screen(text: str, width: int, lines: int = 400) -> list[str]:
     """What a terminal of so many columns shows of a text, line by line."""
+    pyte = pytest.importorskip("pyte")
     shown = pyte.Screen(width, lines)
     pyte.Stream(shown).feed(text.replace("\n", "\r\n"))
     return [line.rstrip() for line in shown.display]
@@ -87,6 +86,7 @@ def test_results_are_cut_between_columns():
 
 def test_a_real_terminal_of_sixty_columns_shows_the_methods():
     """The command in a pseudo-terminal, as a user types it."""
+    pyte = pytest.importorskip("pyte")
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 400, 60, 0, 0))
     environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}

@@ -88,7 +88,7 @@ def guide(command: str) -> str:
         Arguments:
           TICKET  the folder or file that `tombola find` wrote
         <BLANKLINE>
-        Examples:
+        For example:
           tombola transfer runs/imp
               the ticket's mask on another initialisation
     """
@@ -97,5 +97,5 @@ def guide(command: str) -> str:
         width = max(map(len, arguments))
         parts.append("\n".join(["Arguments:", *(f"  {name:<{width}}  {what}" for name, what in arguments.items())]))
     if examples := EXAMPLES.get(command):
-        parts.append("\n".join(["Examples:", *(f"  {line}\n      {what}" for line, what in examples.items())]))
+        parts.append("\n".join(["For example:", *(f"  {line}\n      {what}" for line, what in examples.items())]))
     return "\n\n".join(parts)

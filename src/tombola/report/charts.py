@@ -85,10 +85,11 @@ def curves_chart(rows: Sequence[Row], series: Sequence[str], field: str, x: str,
     point = alt.OverlayMarkDef(size=60, filled=True) if alone else False
     grey = alt.OverlayMarkDef(size=60, filled=True, style="dense-point") if alone else False
     hue = color(series)
+    grounds = ((dense, {"style": "dense", "point": grey}, {}), (controls, {"point": point, **DASHED}, {"color": hue}))
     layers = [
-        draw(dense, "line", style="dense", point=grey).encode(**encodings),
-        draw(controls, "line", point=point, **DASHED).encode(**encodings, color=hue),
-        draw(ticket, "line", point=point, **SOLID).encode(**encodings, color=hue),
+        draw(own, "line", **marks).encode(**encodings, **colours)
+        for own, marks, colours in (*grounds, (ticket, {"point": point, **SOLID}, {"color": hue}))
+        if own
     ]
     return alt.LayerChart(layer=layers, height=220, width="container")
 

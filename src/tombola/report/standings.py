@@ -23,6 +23,8 @@ from tombola.report.prose import (
 
 CLASSES = {True: "wins", False: "loses", None: "open"}
 ORDER = {True: 0, None: 1, False: 2}
+NAMED = 4
+"""So many further winners are named, and more are counted."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def _winner(winners: Sequence[Standing]) -> str:
     cost = ""
     if search is not None and training:
         cost = f", by a search that cost {_times(search / training)} its training"
-    also = listed(f"{row.verdict.subject} at {share(row.verdict.density)}" for row in others)
+    named = [f"{row.verdict.subject} at {share(row.verdict.density)}" for row in others]
+    also = listed(named) if len(named) <= NAMED else counted(len(named), "further ticket")
     beside = f" {also} {'wins' if len(others) == 1 else 'win'}, too." if others else ""
     reason = _lowered(verdict.reason)
     said = f"{verdict.subject} wins with {share(verdict.density)} kept{cost}: {_reached(verdict)}; {reason}"
