@@ -109,7 +109,7 @@ def _paper_of(method: str, results: Sequence[Result]) -> str:
 
 def _style(steps: int) -> dict[str, Any]:
     """The page's look with type of eight points."""
-    config = vega_config(LIGHT, steps) | {"background": "white"}
+    config: dict[str, Any] = {**vega_config(LIGHT, steps), "background": "white"}
     small = {"labelFontSize": 7.5, "titleFontSize": 8}
     config |= {"text": config["text"] | {"fontSize": 7.5}, "point": {"size": 26}}
     config["axis"] = config["axis"] | small | {"labelColor": "#000000", "titleColor": "#000000"}
