@@ -1,7 +1,10 @@
-// A filter above tables of claims: words, and outcomes. Without JavaScript the tables are whole.
+// A filter above tables of claims: words, and answers. Without JavaScript the tables are whole.
 function filterOf(tables) {
   const rows = tables.flatMap(({ table, place }) =>
-    [...table.tBodies[0].rows].map((row) => ({ row, outcome: row.cells[place].textContent.trim(), text: row.textContent.toLowerCase() })),
+    [...table.tBodies[0].rows].map((row) => {
+      const outcome = row.cells[place].textContent.replace(/\(.*/s, "").trim();  // what stands in parentheses is of this claim alone
+      return { row, outcome, text: row.textContent.toLowerCase() };
+    }),
   );
   const outcomes = [...new Set(rows.map((own) => own.outcome))].sort();
   const form = document.createElement("form");
@@ -10,7 +13,7 @@ function filterOf(tables) {
   const words = Object.assign(document.createElement("input"), { type: "search", placeholder: "Words, as snip or ResNet" });
   words.setAttribute("aria-label", "Words that a claim must hold");
   const chosen = document.createElement("fieldset");
-  chosen.append(Object.assign(document.createElement("legend"), { textContent: "Outcome" }));
+  chosen.append(Object.assign(document.createElement("legend"), { textContent: "Answer" }));
   for (const outcome of outcomes) {
     const label = document.createElement("label");
     label.append(Object.assign(document.createElement("input"), { type: "checkbox", checked: true, value: outcome }), outcome);
@@ -38,7 +41,7 @@ function filterOf(tables) {
 
 function enhance() {
   const tables = [...document.querySelectorAll("article table")]
-    .map((table) => ({ table, place: [...table.rows[0].cells].findIndex((cell) => cell.textContent.trim() === "outcome") }))
+    .map((table) => ({ table, place: [...table.rows[0].cells].findIndex((cell) => ["outcome", "answer"].includes(cell.textContent.trim())) }))
     .filter(({ table, place }) => place >= 0 && table.tBodies[0].rows.length > 5);
   if (!tables.length || document.querySelector(".claims-filter")) return;
   const first = tables[0].table.closest(".md-typeset__scrollwrap") ?? tables[0].table;
