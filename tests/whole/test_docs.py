@@ -57,6 +57,8 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         "robustness",
         "enough",
         "shrink",
+        "smaller",
+        "sensitivity",
         "sparsest",
         "stability",
         "transfer",

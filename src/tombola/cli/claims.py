@@ -95,10 +95,13 @@ def _price(ids: Sequence[str], level: Level, as_json: bool) -> int:
     if as_json:
         print_json({"claims": [asdict(own) | {"hours": own.hours} for own in quotes]})
         return 0
-    table = Table("claim", "trainings", "hours on two cores", "hours on one GPU", "as its file says")
+    heads = ("trainings", "hours on two cores", "hours on one GPU")
+    table = TerminalTable(
+        (Column("claim", left=True), *map(Column, heads), Column("as its file says", drop=1, left=True, least=16))
+    )
     for own in quotes:
         numbers = (own.trainings, *own.hours)
-        table.add_row(own.claim, *("" if value is None else f"{value:,.3g}" for value in numbers), own.words)
+        table.add(own.claim, *("" if value is None else f"{value:,.3g}" for value in numbers), own.words)
     known = [own.hours for own in quotes if own.hours[0] is not None]
     cores, gpu = (sum(pair[place] or 0.0 for pair in known) for place in (0, 1))
     console().print(table)
