@@ -259,7 +259,7 @@ def test_damaged_checkpoints_are_set_aside_and_the_end_is_the_same(capsys, monke
     assert main([*words, "--out", "whole"]) == 0
     whole = json.loads(capsys.readouterr().out)
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -394,7 +394,7 @@ def test_shrinking_does_not_go_on_from_another_training(ticket, capsys, monkeypa
     warnings.simplefilter("default")  # That nothing can be cut out is said.
     ticket.save("t.safetensors")
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     words = ["shrink", "t.safetensors", "--out", "small", "--json"]

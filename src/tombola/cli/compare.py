@@ -22,11 +22,13 @@ from tombola.methods import Method
 from tombola.report import (
     GatheredArms,
     estimate,
+    headline,
     ranking_table,
     results_table_for,
     robustness_rows,
     robustness_table,
     sanity_table,
+    saves,
     savings_table,
     write_report,
 )
@@ -91,6 +93,7 @@ def run_comparison(
     run_options: RunOptions,
     title: str,
     command: str,
+    usual: int = 3,
     targets: Mapping[str, Any] = {},
 ) -> int:
     """Carry out a comparison, write its report and print its table.
@@ -103,6 +106,7 @@ def run_comparison(
         run_options: the device, and which finished runs are read.
         title: the report's title.
         command: the command line that repeats the comparison, shown in the report.
+        usual: the number of seeds where none is typed.
         targets: what the smaller networks shall be, in place of densities.
 
     Returns:
@@ -117,7 +121,7 @@ def run_comparison(
             margin=options.margin,
             equal_cost=options.equal_cost,
             engine=runner,
-            **deciding.arguments(options.seeds, usual=3),
+            **deciding.arguments(options.seeds, usual),
             **targets,
         )
     return publish(study, options.out, title, command, dict(task.labels), run_options.json)
@@ -203,15 +207,17 @@ def show(study: Study, page: Path | None) -> None:
     robustness = robustness_rows(gathered)
     terminal = console()
     terminal.print(results_table_for(study.results, study.verdicts))
-    terminal.print(savings_table(gathered))
+    if saves(gathered):
+        terminal.print(savings_table(gathered))
     if gathered.countries:
         terminal.print(f"{estimate(gathered)}\n")
-    for verdict in study.verdicts:
-        terminal.print(str(verdict) if len(study.verdicts) == 1 else verdict.summary)
     if study.rankings:
         terminal.print(ranking_table(study.rankings))
         for ranking in study.rankings:
             terminal.print(f"{ranking.summary}.")
+        terminal.print()
+    for verdict in study.verdicts:
+        terminal.print(str(verdict) if len(study.verdicts) == 1 else verdict.summary)
     if robustness:
         terminal.print(robustness_table(gathered))
         for row in robustness:
@@ -225,5 +231,7 @@ def show(study: Study, page: Path | None) -> None:
         terminal.print(sanity_table(gathered))
         for sanity in study.sanity:
             terminal.print(f"{sanity.summary}.")
+    if len(study.verdicts) > 1:
+        terminal.print("\n" + "\n".join(headline(gathered)))
     if page:
         terminal.print(f"\nReport: {page}")

@@ -20,6 +20,7 @@ from tombola.registry import METHODS
 from tombola.report import write_search_curve
 from tombola.report.prose import counted
 from tombola.studies import RunFolder, aimed, check_density, default_options, make_task, method_named, search
+from tombola.terminal_table import Column, TerminalTable
 from tombola.tickets import parameters_of
 from tombola.training import Run
 
@@ -37,10 +38,12 @@ class FindOptions:
 def run(words: Sequence[str]) -> int:
     name, rest = first_word(words, f"tombola find METHOD, one of {', '.join(METHODS)}")
     if name == "--help":
-        print(
-            f"usage: tombola find METHOD [OPTIONS]\n\nMETHOD is one of {', '.join(METHODS)}; each has its own --help."
-        )
-        return 0
+        known = TerminalTable((Column("METHOD", left=True), Column("what it does", left=True, least=34)))
+        for name, entry in METHODS.entries.items():
+            known.add(name, entry.summary)
+        console().print(known)
+        about = f"{FindOptions.__doc__}\n\nEach method has settings of its own: tombola find METHOD --help."
+        parse("find METHOD", ["--help"], about, find=FindOptions(), task=default_options([]), run=RunOptions())
     method = method_named(name)
     settings = settings_class(method)()
     about, _, _ = (settings.__doc__ or "").partition("\n\nArgs:\n")  # Each option shows its own entry.

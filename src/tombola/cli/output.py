@@ -18,6 +18,7 @@ GENERATOR = b'<meta name="generator" content="Tombola">'
 PICTURES = (
     "overview",
     "accuracy",
+    "differences",
     "layers",
     "training",
     "cost",
@@ -95,7 +96,7 @@ def refuse_foreign(root: Path) -> None:
     marked = {root / name: _holds(root / name, GENERATOR) for name in PAGES}
     marked |= {root / name: _begins(root / name, starts) for name, starts in STUDIES.items()}
     ours = any(marked.values())
-    pictures = [path for name in PICTURES for path in (root / f"{name}.png", root / f"{name}.svg")]
+    pictures = [path for name in PICTURES for path in (root / f"{name}.{kind}" for kind in ("png", "svg", "pdf"))]
     for path, own in (marked | dict.fromkeys(pictures, ours)).items():
         if not own and (path.exists() or path.is_symlink()):
             raise FileError(f"{path} was not written by Tombola; choose another --out, so that it stays")

@@ -196,7 +196,7 @@ def _removed_units(
         if len(positions) < tensors[name].shape[dim]
     }
     parts = []
-    for part in (_outside(part, idle) for part in found.parts):
+    for part in (part_outside(part, idle) for part in found.parts):
         if not part.places:
             continue
         # Where the trace has cut already, it has cut all that it could.
@@ -205,8 +205,13 @@ def _removed_units(
     return tuple(parts)
 
 
-def _outside(part: PlacedPart, idle: Collection[str]) -> PlacedPart:
-    """A part without what is in idle blocks."""
+def part_outside(part: PlacedPart, idle: Collection[str]) -> PlacedPart:
+    """A part without what is in idle blocks.
+
+    Args:
+        part: the part.
+        idle: the names of the blocks.
+    """
     places = tuple(place for place in part.places if not within(place.tensor, idle))
     counts = tuple(count for count in part.counts if not within(f"{count.module}.", idle))
     freed = tuple(name for name in part.freed if not within(f"{name}.", idle))

@@ -6,6 +6,7 @@ from tombola.studies.comparison import Study, check, compare
 from tombola.studies.data_recipes import RECIPES, recipe_for
 from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
+from tombola.studies.forms import Eight, Form, eight_bits, exported, form_of, masked_copy, some_of, timed
 from tombola.studies.frames import columns_of, dataframe, rows_of
 from tombola.studies.grid import Grid
 from tombola.studies.group_cuts import GroupCut, Sensitivity, sensitivity
@@ -41,6 +42,7 @@ from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
 from tombola.studies.work_order import TRACKERS, Tally, WorkOrder, tracker_named, work_as_told
 from tombola.studies.worker import Worker
+from tombola.studies.zoo_origin import zoo_origin
 
 __all__ = [
     "DENSITIES",
@@ -52,10 +54,12 @@ __all__ = [
     "Agenda",
     "ConditionsWarning",
     "DirectionWarning",
+    "Eight",
     "ElsewhereWarning",
     "Engine",
     "Executor",
     "Failure",
+    "Form",
     "Grid",
     "GroupCut",
     "MethodTable",
@@ -96,13 +100,17 @@ __all__ = [
     "dataframe",
     "default_options",
     "digest",
+    "eight_bits",
     "estimated_memory",
     "execute",
+    "exported",
+    "form_of",
     "found",
     "in_words",
     "in_words_of_time",
     "make_smaller",
     "make_task",
+    "masked_copy",
     "memory_needed",
     "method_named",
     "narrow",
@@ -120,15 +128,18 @@ __all__ = [
     "search",
     "search_all",
     "sensitivity",
+    "some_of",
     "source_digest",
     "subject_kind",
     "supervised_task",
     "target_section",
     "task_settings",
     "task_words",
+    "timed",
     "tracker_named",
     "under",
     "with_values",
     "work_as_told",
     "workers_that_fit",
+    "zoo_origin",
 ]

@@ -21,6 +21,7 @@ from tombola.robust import Robustness
 from tombola.shrinking import Targets
 from tombola.studies.executor import Engine, Serial
 from tombola.studies.frames import dataframe, rows_of
+from tombola.studies.latex import verdict_table
 from tombola.studies.measures import Better, also_of, check_direction, further
 from tombola.studies.plan import Plan
 from tombola.studies.result import Result
@@ -94,6 +95,18 @@ class Study:
             backend: the library that it is of, which must be installed.
         """
         return dataframe(rows_of(self.results, rows), backend)
+
+    def to_latex(self, caption: str = "", label: str = "") -> str:
+        """A table for LaTeX with a row for each verdict; its document needs the package booktabs.
+
+        Args:
+            caption: below the table, which is then a float; "" gives the tabular alone.
+            label: to refer to the float.
+
+        Returns:
+            The table. Winners are in bold, and differences are in points of a share.
+        """
+        return verdict_table(self.verdicts, self.results, caption, label)
 
     @staticmethod
     def load(folder: Path) -> Study:

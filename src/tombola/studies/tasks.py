@@ -50,6 +50,8 @@ class TaskOptions:
 
     Args:
         width: hidden units of a named model, as a multiple of its own
+        start: how weights of VGG and ResNet start: kaiming-normal by fan-in in all layers, as in the papers' code; or
+            by fan-out in convolutions alone, with narrow linear layers, as before version 2 of these models
         data_dir: the folder of a named data set's files, if they are not in the usual place; for images, of train/ and
             test/
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
@@ -75,6 +77,7 @@ class TaskOptions:
         str, arg(help=f"{', '.join(MODELS)}; pretrained:DIR with a network of transformers; or {OWN_MODEL}")
     ] = "lenet-300-100"
     width: float = 1.0
+    start: zoo.Start = "fan-in"
     checkpoint: Path | None = None
     data_dir: Path | None = None
     image_size: int | None = None
@@ -136,6 +139,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             usual,
             **named,
             width=msgspec.convert(said.get("width", usual.width), Share, strict=False),
+            start=msgspec.convert(said.get("start", _start_then(said, usual)), zoo.Start),
             task_loss=said.get("task-loss", usual.task_loss),
             task_metric=said.get("task-metric", usual.task_metric),
             hold_out=msgspec.convert(said.get("hold-out", usual.hold_out), Count, strict=False),
@@ -161,6 +165,11 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             f"{usual.recipe.epochs:,}; type --recipe.epochs {asked.recipe.epochs} if that is meant"
         )
     return asked
+
+
+def _start_then(said: Mapping[str, str], usual: TaskOptions) -> zoo.Start:
+    """The start of a file's network that names none: files that name their model and no start are older than starts."""
+    return "fan-out" if zoo.has_starts(said.get("model", "")) else usual.start
 
 
 def _refuse_code_and_folders(said: Mapping[str, str]) -> None:
@@ -245,11 +254,11 @@ def _clean_task(options: TaskOptions) -> SupervisedTask:
     if ":" in options.model and not options.model.startswith(zoo.PRETRAINED):
         model = _with_weights(_users_function(options.model, "model"), options, values)
         return SupervisedTask(model, data, recipe=options.recipe, labels=labels, **measures)
-    shape, classes = _sizes(data)
+    shape, classes = sizes_of(data)
     if _example(data)[1].is_floating_point():  # numbers that are told of texts
         measures = dict[str, Any](loss="mse", metric="r2") | measures
     # Partials of named functions, and no closures, so that the task can be pickled.
-    narrower = partial(_zoo_model, options.model, shape, classes, options.width)
+    narrower = partial(_zoo_model, options.model, shape, classes, options.width, start=options.start)
     if options.model in zoo.SINGLE_OUTPUT and classes == 2 and "loss" not in measures:
         measures = dict[str, Any](loss=binary_cross_entropy, metric=binary_accuracy) | measures
     whole, recipe = _with_weights(narrower(1.0), options, values), options.recipe
@@ -283,12 +292,17 @@ def _zoo_data(options: TaskOptions) -> zoo.Data:
 
 
 def _zoo_model(
-    name: str, shape: tuple[int, ...], classes: int, width: float, relative: float
+    name: str, shape: tuple[int, ...], classes: int, width: float, relative: float, start: zoo.Start = "fan-in"
 ) -> Callable[[], nn.Module]:
-    return zoo.model(name, shape, classes, width * relative)
+    return zoo.model(name, shape, classes, width * relative, start)
 
 
-def _sizes(data: Any) -> tuple[tuple[int, ...], int]:
+def sizes_of(data: Any) -> tuple[tuple[int, ...], int]:
+    """The shape of an input, and how many classes there are; TombolaError for data that no named model takes.
+
+    Args:
+        data: by split.
+    """
     inputs, targets = _example(data)
     tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor)
     if tensors and targets.is_floating_point() and targets.ndim == 2 and not inputs.is_floating_point():
@@ -314,6 +328,7 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     labels = {"data": options.data, "model": options.model}
     if options.width != 1.0:
         labels["width"] = f"{options.width:g}"
+    labels |= {"start": options.start} if zoo.has_starts(options.model) else {}
     labels |= {"task-loss": options.task_loss} if options.task_loss else {}
     labels |= {"task-metric": options.task_metric} if options.task_metric else {}
     labels |= {"checkpoint": str(options.checkpoint)} if options.checkpoint else {}
