@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from tombola.cli.console import console, print_json, strict_line
 from tombola.cli.output import RunOptions, refuse_foreign
 from tombola.cli.parse import parse
@@ -18,6 +16,7 @@ from tombola.methods import OneShot
 from tombola.report import sensitivity_picture
 from tombola.structure import granularity, with_widths
 from tombola.studies import default_options, make_task, method_named, sensitivity
+from tombola.terminal_table import Column, TerminalTable
 from tombola.training import Run, bars, chosen_device
 
 
@@ -89,9 +88,11 @@ def run(words: Sequence[str]) -> int:
         print_json(content)
         return 0
     head, rows = found.rows()
-    table = Table(*head, title=f"Each group alone; {found.whole}")
+    drops = {"units": 4, "layers": 3, "parameters": 2, "metric": 1}
+    columns = [Column(name, drops.get(name, 0), left=not place) for place, name in enumerate(head)]
+    table = TerminalTable(columns, title=f"Each group alone; {found.whole}")
     for row in rows:
-        table.add_row(*row)
+        table.add(*row)
     terminal = console()
     terminal.print(table)
     if scope is not None:
