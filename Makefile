@@ -5,7 +5,7 @@ INSTALL = install --quiet --disable-pip-version-check -c constraints.txt
 # Tests start many processes, which compile the package once and not each time.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test lint slow integrations networks docs bench clean
+.PHONY: demo test lint slow integrations networks docs bench bench-peers clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -36,6 +36,9 @@ lint: .venv-test/installed
 docs: .venv-test/installed
 	.venv-test/bin/zensical build --clean --strict
 
+bench-peers: .venv-peers/installed
+	.venv-peers/bin/python -m benchmarks sparse peers
+
 bench: .venv-test/installed
 	.venv-test/bin/python -m benchmarks
 
@@ -62,5 +65,10 @@ bench: .venv-test/installed
 	mkdir -p build
 	touch $@
 
+.venv-peers/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip $(INSTALL) -e '.[export]' torch-pruning openvino
+	touch $@
+
 clean:
-	rm -rf .venv .venv-test .venv-integrations .venv-networks build
+	rm -rf .venv .venv-test .venv-integrations .venv-networks .venv-peers build

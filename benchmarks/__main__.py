@@ -22,6 +22,7 @@ from benchmarks import (
     filterwise,
     greedy,
     optimizers,
+    peers,
     scores,
     search,
     shrinking,
@@ -50,14 +51,17 @@ PARTS = {
         greedy,
         filterwise,
         studies,
+        peers,
     )
 }
+ELSEWHERE = {"peers"}
+"""Parts that need libraries of their own, and so are measured only by name."""
 NOISY = 0.15
 """The spread between quartiles from which a figure is not to be trusted."""
 
 
 def main() -> int:
-    wanted = [name for name in PARTS if name in sys.argv[1:]] or list(PARTS)
+    wanted = [name for name in PARTS if name in sys.argv[1:]] or [name for name in PARTS if name not in ELSEWHERE]
     console = Console(width=150)
     loaded = os.getloadavg()[0] / (os.cpu_count() or 1)
     if loaded > 0.5:
@@ -85,7 +89,7 @@ def page(part: str, figures: Sequence[Figure]) -> str:
     before, _, after = PAGE.read_text().partition(f"<!-- {part} -->\n")
     after = after.partition(f"<!-- end of {part} -->")[2]
     return f"""{before}<!-- {part} -->
-Measured {date.today()} on {machine()}.
+Measured {date.today()} on {machine()}{", " + peers.versions() if part in ELSEWHERE else ""}.
 
 | figure | ratio | bar | met | spread | measured |
 | --- | --- | --- | --- | --- | --- |

@@ -11,7 +11,7 @@ from torch import Tensor
 import tombola as tb
 from benchmarks.measure import Figure, Work, interleaved
 from tombola import zoo
-from tombola.training.adversarial_task import Attacker
+from tombola.training.attacked_batches import Attacker
 
 STEPS = 10
 NETWORKS = (("resnet20", (3, 32, 32), 100), ("lenet-300-100", (1, 28, 28), 300))

@@ -1,4 +1,5 @@
-"""Unstructured tickets that run sparse, against the fastest dense execution of PyTorch and ONNX Runtime.
+"""Unstructured tickets that run sparse, against the fastest dense execution of PyTorch, ONNX Runtime and, where it is
+installed, OpenVINO.
 
 Tickets are of iterative magnitude pruning on Fashion-MNIST, short: what counts here is how uneven their layers are.
 Variants run on the same threads and take turns.
@@ -12,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +100,8 @@ def at(name: str, model: nn.Module, mask: tb.Mask, sparsity: float, batch: int, 
             fast = sparse(model, mask, x)
         calls: dict[str, Callable[[], object]] = {"torch": lambda: model(x), "sparse": lambda: fast(x)}
         calls["ONNX Runtime"] = in_onnx_runtime(model, x, threads)
+        if find_spec("openvino") is not None:
+            calls["OpenVINO"] = in_openvino(model, x, threads)
         if x.ndim == 4:
             last, pixels = copy.deepcopy(model).to(memory_format=torch.channels_last), x.contiguous()  # ty: ignore[no-matching-overload]
             pixels = pixels.to(memory_format=torch.channels_last)
@@ -128,6 +132,17 @@ def in_onnx_runtime(model: nn.Module, x: Tensor, threads: int) -> Callable[[], o
     session = onnxruntime.InferenceSession(content.getvalue(), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: x.numpy()}
     return lambda: session.run(None, feed)
+
+
+def in_openvino(model: nn.Module, x: Tensor, threads: int) -> Callable[[], object]:
+    """A call of the network in OpenVINO, in float32."""
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    program = openvino.compile_model(openvino.convert_model(model, example_input=x), "CPU", settings)
+    request, pixels = program.create_infer_request(), x.numpy()
+    torch.testing.assert_close(torch.from_numpy(request.infer([pixels])[0]), model(x), rtol=1e-3, atol=1e-3)
+    return lambda: request.infer([pixels], share_inputs=True)
 
 
 def a_random_ticket(name: str, sparsity: float) -> tuple[nn.Module, tb.Mask]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 
@@ -129,3 +129,12 @@ def test_a_long_name_has_a_folder_and_a_preset_s_name_for_another_no_wrong_comma
     commands = {result.method[:7]: result.command for result in study.results if result.method}
     assert commands["synflow"] == ""
     assert commands["xxxxxxx"].startswith("tombola train snip --density 0.5")
+
+
+@pytest.mark.parametrize("given", ["channel", tb.Channels, None])
+def test_what_is_no_granularity_is_refused_by_every_method(given):
+    for name in METHODS.own:
+        method = METHODS[name]
+        if any(own.name == "granularity" and own.init for own in fields(method)):
+            with pytest.raises(tb.TombolaError, match="the granularity is"):
+                replace(method, granularity=given)

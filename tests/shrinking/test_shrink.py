@@ -383,6 +383,18 @@ class Odd(nn.Module):
         return self._forward(self, x)
 
 
+class Turned(nn.Module):
+    """A linear layer whose weight is (inputs, outputs), as GPT-2's `Conv1D`."""
+
+    def __init__(self, nx: int, nf: int) -> None:
+        super().__init__()
+        self.nx, self.nf = nx, nf
+        self.weight, self.bias = nn.Parameter(torch.randn(nx, nf)), nn.Parameter(torch.randn(nf))
+
+    def forward(self, x):
+        return torch.addmm(self.bias, x.flatten(0, -2), self.weight).view(*x.shape[:-1], self.nf)
+
+
 def pooled(x: torch.Tensor) -> torch.Tensor:
     return x.mean(tuple(range(2, x.ndim)))
 
@@ -414,6 +426,11 @@ ODD = {
         TOKENS,
         lambda s, x: s.c(pooled(s.b(s.a(x)))),
         {"a": lambda: nn.Linear(4, 8), "b": lambda: nn.Conv1d(16, 9, 1), "c": lambda: nn.Linear(9, 5)},
+    ),
+    "GPT-2's linear layers": (
+        TOKENS,
+        lambda s, x: s.b(s.c(F.gelu(s.a(x))).mean(1)),
+        {"a": lambda: Turned(4, 8), "c": lambda: Turned(8, 6), "b": lambda: nn.Linear(6, 5)},
     ),
     "detached": (
         IMAGES,

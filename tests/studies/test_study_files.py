@@ -138,6 +138,35 @@ def test_pieces_are_the_same_whatever_is_finished(here):
     assert [run.folder.path for run in again.runs] == [run.folder.path for run in chunk.runs]
 
 
+def test_until_it_is_decided_a_file_comes_to_what_one_call_comes_to_whoever_works(here, capsys):
+    text = FILE.replace("seeds = 1", 'seeds = 4\nuntil = "decided"\nequal_cost = true').replace("[0.5, 0.2]", "[0.5]")
+    text += '[[methods]]\nmethod = "random"\ndensities = [0.5]\n'
+    order = planned(here / "study", text)
+    (grid,) = order.agenda().grids
+    whole = tb.compare(
+        grid.plan.task,
+        dict(grid.subjects),
+        seeds=4,
+        until="decided",
+        controls=grid.plan.controls,
+        equal_cost=True,
+        engine=tb.studies.Engine(Store(here / "whole"), order.agenda().engine.executor),
+    )
+    first, second = order.agenda(), order.agenda()
+    for piece in first.pieces()[:3]:
+        tb.studies.carry_out(piece)
+    assert order.worker(second).work() == order.worker(first).work() == ""
+    (study,) = second.studies()
+    assert [own.ended for own in study.verdicts] == [own.ended for own in whole.verdicts]
+    assert [own.means for own in study.verdicts] == [own.means for own in whole.verdicts]
+    assert [own.summary for own in study.rankings] == [own.summary for own in whole.rankings]
+    assert any(own.equal_cost for own in study.rankings)
+    assert not second.pieces()
+    assert len(second.stages(0)[0].seeds) == 3
+    assert main(["study", "study", "--dry-run", "--device", "cpu"]) == 0
+    assert "up to 4" in capsys.readouterr().out
+
+
 def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_again(here, capsys, monkeypatch):
     modules(
         here,

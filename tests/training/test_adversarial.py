@@ -204,7 +204,7 @@ def test_each_channel_may_have_a_range_of_its_own():
     task = tb.adversarial(
         tb.SupervisedTask(network, data), Attack(0.5, steps=1, step=1.0, start="clean"), data_range=((0, 0), (1, 4))
     )
-    attacked = tb.training.adversarial_task.Attacker(task, network(), RECIPE)(inputs, data["train"][1])
+    attacked = tb.training.attacked_batches.Attacker(task, network(), RECIPE)(inputs, data["train"][1])
     moved = (attacked - inputs).abs().amax((0, 2, 3))
     assert moved[0] == pytest.approx(0.5, abs=1e-6)
     assert moved[1] == pytest.approx(2.0, abs=1e-6)

@@ -233,6 +233,14 @@ CENTRES = nn.Parameter(torch.zeros(3, 3))
         (r"a tensor of shape \(8,\) that requires a gradient", lambda: task(Unregistered)),
         ("the network gives something else", lambda: task(Normalising, data(INPUTS.clone()))),
         (
+            "the loss changes its targets in place",
+            lambda: task(conv, data(INPUTS, CLASSES.clone()), loss=lambda o, t: F.cross_entropy(o, t.clamp_(max=1))),
+        ),
+        (
+            "the metric changes its targets in place",
+            lambda: task(conv, data(INPUTS, CLASSES.clone()), metric=lambda o, t: t.clamp_(max=1).float().mean()),
+        ),
+        (
             r"a tensor of shape \(3, 3\) that requires a gradient and is none of the network's",
             lambda: task(loss=lambda o, t: F.cross_entropy(o, t) + (o - CENTRES[t]).square().mean()),
         ),

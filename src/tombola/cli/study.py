@@ -25,6 +25,7 @@ from tombola.cli.output import refuse_foreign
 from tombola.cli.parse import prose, seconds_of
 from tombola.cli.study_view import watched
 from tombola.errors import FileError, TombolaError
+from tombola.evidence import EachSeed
 from tombola.files import content_of, write_atomically
 from tombola.studies import (
     PAUSE,
@@ -263,9 +264,15 @@ def _price(agenda: Agenda, options: StudyOptions) -> int:
     unknown = f"; no earlier run shows what {hours.count(None)} of the parts take" if None in hours else ""
     terminal.print(
         f"{agenda.expected()} runs and searches, about {in_words_of_time(3600 * known / workers)} left on {workers} "
-        f"worker{'s' * (workers > 1)}{unknown}. Nothing was started."
+        f"worker{'s' * (workers > 1)}{unknown}{_open_end(agenda)}. Nothing was started."
     )
     return 0
+
+
+def _open_end(agenda: Agenda) -> str:
+    """What a price leaves out where seeds run until it is decided."""
+    most = max((len(grid.seeds) for grid in agenda.grids if isinstance(grid.plan.looks, EachSeed)), default=0)
+    return f"; each verdict that is then open takes further seeds, up to {most}" if most else ""
 
 
 def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_again: int, command: str) -> int:

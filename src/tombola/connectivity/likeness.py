@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.scores import Batch, Forward, suited
-from tombola.structure import TRANSPOSED, Orders, Strand, Symmetry, in_mode, is_depthwise, is_producer
+from tombola.structure import Orders, Strand, Symmetry, in_mode, is_depthwise, is_producer, is_transposed
 from tombola.tickets import modules_of
 
 CONSTANT = 1e-5
@@ -156,7 +156,7 @@ def _ears(strand: Strand, modules: Mapping[str, nn.Module]) -> list[tuple[_Ear, 
         module = modules.get(name)
         if own == "weight" and module is not None:
             axis = -1 if isinstance(module, nn.Linear | nn.LayerNorm) else 1
-            reads = seat.groups > 1 or seat.dim == int(not isinstance(module, TRANSPOSED)) or is_depthwise(module)
+            reads = seat.groups > 1 or seat.dim == int(not is_transposed(module)) or is_depthwise(module)
             ears.append((_Ear(name, is_producer(module) and reads, axis), seat.positions))
     return ears
 

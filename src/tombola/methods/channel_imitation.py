@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from tombola.methods.prefix_cache import PrefixCache
 from tombola.scores import Forward, Inputs
-from tombola.structure import NOBODY, TRANSPOSED, Site
+from tombola.structure import NOBODY, Site, is_transposed
 from tombola.tickets import modules_of
 
 ENTRIES = 2**25
@@ -78,7 +78,7 @@ def _products(site: Site, module: Any, values: Tensor, size: int) -> Tensor:
 
 def _contribution(module: Any, axis: int, values: Tensor, channels: Tensor) -> Tensor:
     """What some input channels add to the outputs of a convolution or a linear layer, as one row."""
-    weight = module.weight.index_select(0 if isinstance(module, TRANSPOSED) else 1, channels)
+    weight = module.weight.index_select(0 if is_transposed(module) else 1, channels)
     bias = {} if module.bias is None else {"bias": torch.zeros_like(module.bias)}
     return functional_call(module, {"weight": weight} | bias, (values.index_select(axis, channels),)).flatten()
 

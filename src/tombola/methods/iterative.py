@@ -161,6 +161,11 @@ class Iterative:
             TombolaError: if the rewinding or the score needs to know Tombola's own training, or if the first round took
                 too few steps to rewind to.
         """
+        self.check_own_loop()
+        return Rounds(self, model, batches, loss, forward, folder)
+
+    def check_own_loop(self) -> None:
+        """TombolaError if a setting needs to know the training."""
         if self.rewind in ("fresh", "fine-tune") or self.rewind.endswith("ep"):
             raise TombolaError(
                 f"rewind='{self.rewind}' needs to know the training; in your own loop give "
@@ -171,7 +176,6 @@ class Iterative:
                 f"the score '{self.score.name}' as it is set gathers gradients while Tombola trains; in your own loop "
                 "give one that needs no more than batches, as WeightGradient(gather='pass')"
             )
-        return Rounds(self, model, batches, loss, forward, folder)
 
     def _start(
         self, task: Task, model: nn.Module, seed: int, initial: Values, snapshot: Snapshot, spent: float

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
@@ -13,8 +12,6 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.methods.density_schedule import Schedule, densities
 from tombola.methods.iterative import Iterative
-from tombola.methods.rounds import Rounds
-from tombola.scores import Batches, Forward, Loss, forward
 from tombola.structure import Prunable, UnitMap, head_parameters, kept_share
 from tombola.tickets import parameters_of, put_values
 from tombola.training import Observer, Recipe, Until
@@ -78,17 +75,9 @@ class PretrainedIterative(Iterative):
         now = {name: own[name].detach().clone() for name in carried}
         put_values(model, {**values, **now})
 
-    def rounds(
-        self,
-        model: nn.Module,
-        batches: Batches = (),
-        loss: Loss | None = None,
-        forward: Forward = forward,
-        *,
-        folder: str | Path | None = None,
-    ) -> Rounds:
+    def check_own_loop(self) -> None:
+        super().check_own_loop()
         if (self.head, self.decay) != ("rewound", "round"):
             raise TombolaError(
                 f"head='{self.head}' and decay='{self.decay}' need to know the training; leave them out in your loop"
             )
-        return super().rounds(model, batches, loss, forward, folder=folder)

@@ -14,7 +14,7 @@ from tombola.methods.protocol import DensityKind, kind_at
 from tombola.methods.regrowth import MovingRegrowth, Regrowth
 from tombola.methods.rewinding import End, as_trained
 from tombola.scores import Random
-from tombola.structure import Granularity, Prunable, Weights, check_granularity
+from tombola.structure import Granularity, Prunable, Weights, check_granularity, check_is_granularity
 from tombola.tickets import Optimizers, Scope, Ticket, select
 from tombola.training import Run, Step, Task, start_of
 
@@ -50,6 +50,7 @@ class RigL(Regrowth):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_is_granularity(self.granularity)
         if self.granularity != Weights():
             raise TombolaError(
                 f"sparse training moves single weights, and units of kind {self.granularity.name} cannot be grown yet; "

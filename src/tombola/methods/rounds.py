@@ -7,20 +7,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import nn
 
 from tombola.errors import TombolaError
 from tombola.methods.density_schedule import scope_at
 from tombola.methods.own_loop import steps_of
+from tombola.methods.protocol import Method
 from tombola.methods.rewinding import KEEPS_WEIGHTS, step_of
 from tombola.methods.score_freezing import SearchWarning
-from tombola.scores import Batches, Forward, Loss, View, as_summed, check_takes, probe_of
+from tombola.scores import Batches, Forward, Loss, Score, View, as_summed, check_takes, probe_of
+from tombola.structure import Prunable, UnitMap
 from tombola.tickets import (
     Handle,
     Mask,
     Optimizers,
+    Scope,
     Ticket,
     Values,
     after_each_step,
@@ -35,9 +38,6 @@ from tombola.tickets import (
 )
 from tombola.training import Step, fingerprint, identity
 from tombola.training.checkpoint import Checkpoint
-
-if TYPE_CHECKING:
-    from tombola.methods.iterative import Iterative
 
 STATE = {"round", "steps", "kept", "start", "rewind"}
 
@@ -137,6 +137,29 @@ class Round:
             self._rewinder.load_state_dict(state["rewinding"])
 
 
+class PrunesInRounds(Method, Protocol):
+    """What `Rounds` takes of a method that prunes in rounds."""
+
+    @property
+    def score(self) -> Score: ...
+
+    @property
+    def scope(self) -> Scope: ...
+
+    @property
+    def floor(self) -> int: ...
+
+    @property
+    def rewind(self) -> str: ...
+
+    @property
+    def prunable(self) -> Prunable: ...
+
+    def levels(self, units: UnitMap) -> list[float]:
+        """The density after each round, for the units of a network."""
+        ...
+
+
 class Rounds(Iterator[Round]):
     """The rounds that `Iterative.rounds` gives, one after another.
 
@@ -151,7 +174,7 @@ class Rounds(Iterator[Round]):
 
     def __init__(
         self,
-        method: Iterative,
+        method: PrunesInRounds,
         model: nn.Module,
         batches: Batches,
         loss: Loss | None,

@@ -24,7 +24,7 @@ from tombola.methods.masked_model import (
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import DensityDecay, ScoreFreezing
 from tombola.scores import check_real
-from tombola.structure import ChannelUnits, Granularity, Prunable, SeparateChannels, Weights
+from tombola.structure import ChannelUnits, Granularity, Prunable, SeparateChannels, Weights, check_is_granularity
 from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, parameters_of, tensors_of
 from tombola.tickets.torch_private import NormWithStatistics
 from tombola.training import Recipe, Run, Task, length_of, mixed
@@ -69,6 +69,7 @@ class Supermask(DensityDecay):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_length(self.length)
+        check_is_granularity(self.granularity)
         if isinstance(self.granularity, Weights):
             return
         if not isinstance(self.granularity, SeparateChannels) or self.keep == "top":

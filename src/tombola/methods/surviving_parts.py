@@ -15,7 +15,7 @@ from tombola.fields import check_fields
 from tombola.methods.good_networks import Judge, Keep, Weights, check_search, drawn_ticket
 from tombola.methods.protocol import DensityKind
 from tombola.scores import Accumulate, Forward, gate_importance
-from tombola.structure import PartKind, TransformerParts, TransformerUnits
+from tombola.structure import PartKind, TransformerParts, TransformerUnits, check_is_granularity
 from tombola.tickets import Mask, Provenance, Seed, Ticket, parameters_of, put_values, tensors_of
 from tombola.training import Run, Task, mixed
 
@@ -65,6 +65,7 @@ class SurvivingParts:
     def __post_init__(self) -> None:
         check_fields(self)
         check_search(self.density, self.share, self.good)
+        check_is_granularity(self.granularity)
         if not isinstance(self.granularity, TransformerParts):
             raise TombolaError(
                 f"this search removes parts of transformers, not {self.granularity.name}s; give head, mlp, head+mlp "

@@ -14,7 +14,7 @@ from tombola.errors import TombolaError
 from tombola.scores.evaluation import Pure
 from tombola.scores.kinds import Data, Needs, WeightScore
 from tombola.scores.types import Batch, Scores
-from tombola.structure import TRANSPOSED, is_producer
+from tombola.structure import is_producer, is_transposed
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def _squared(argument: Any) -> Any:
 def _within_outputs(scores: Tensor, layer: nn.Module) -> Tensor:
     """The ranks of a layer's scores among those of the same output."""
     # A transposed convolution has weights (inputs, outputs of a group, …), and its inputs lie in groups.
-    if not isinstance(layer, TRANSPOSED):
+    if not is_transposed(layer):
         return _ranks(scores.flatten(1)).reshape(scores.shape)
-    by_output = scores.unflatten(0, (layer.groups, -1)).transpose(1, 2)
+    by_output = scores.unflatten(0, (getattr(layer, "groups", 1), -1)).transpose(1, 2)
     return _ranks(by_output.flatten(2)).reshape(by_output.shape).transpose(1, 2).reshape(scores.shape)
 
 

@@ -14,12 +14,12 @@ from tombola.errors import TombolaError
 from tombola.shrinking.silent_layers import Silence, silent_layer
 from tombola.structure import (
     NORMS,
-    TRANSPOSED,
     Axes,
     Passing,
     Removed,
     axes_of_parts,
     is_depthwise,
+    is_transposed,
     moves_channels,
     narrow_parts,
     narrowed,
@@ -78,12 +78,12 @@ def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
     outputs = torch.tensor(kept.outputs)
     if isinstance(module, NORMS):
         return {part: {0: outputs} for part in ("weight", "bias", "running_mean", "running_var")}
+    leaving = int(is_transposed(module))
+    weight = {leaving: outputs}
     # In a grouped convolution, a weight's second dimension counts the inputs of one group, which never shrinks.
-    if kept.inputs is None or getattr(module, "groups", 1) > 1:
-        return {"weight": {0: outputs}, "bias": {0: outputs}}
-    inputs = torch.tensor(kept.inputs)
-    first, second = (inputs, outputs) if isinstance(module, TRANSPOSED) else (outputs, inputs)
-    return {"weight": {0: first, 1: second}, "bias": {0: outputs}}
+    if kept.inputs is not None and getattr(module, "groups", 1) == 1:
+        weight[1 - leaving] = torch.tensor(kept.inputs)
+    return {"weight": weight, "bias": {0: outputs}}
 
 
 NONE: Mapping[str, Passing] = {}
@@ -177,6 +177,8 @@ def _resize(module: Any, kept: Kept) -> None:
     size = len(kept.outputs)
     if isinstance(module, nn.Linear):
         module.in_features, module.out_features = module.weight.shape[1], size
+    elif hasattr(module, "nf"):  # GPT-2's `Conv1D`
+        module.nx, module.nf = module.weight.shape[0], size
     elif isinstance(module, nn.GroupNorm):
         # Whole groups are cut, so that the channels of a group stay as many.
         module.num_groups = module.num_groups * size // module.num_channels

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tombola.structure import PlacedPart, is_transposed_linear
+from tombola.structure import PlacedPart, is_linear, is_transposed_linear
 from tombola.tickets import joined, modules_of
 
 
@@ -76,7 +76,7 @@ def silences(
         layers = (*part.layers, part.name)
         if part.kind != "neuron" or any(name.startswith(f"{block}.") for name in layers for block in idle):
             continue
-        if not all(_is_linear(modules.get(name)) for name in layers) or len(part.dead(alive)) < part.size:
+        if not all(is_linear(modules.get(name)) for name in layers) or len(part.dead(alive)) < part.size:
             continue
         name = joined(part.name, "bias")
         has_bias = getattr(modules[part.name], "bias", None) is not None
@@ -96,7 +96,3 @@ def silent_layer(layer: Any, silence: Silence, name: str) -> SilentLinear:
         return SilentLinear(0)
     width = layer.weight.shape[1 if is_transposed_linear(layer) else 0]
     return SilentLinear(width, layer.bias if silence.bias else None)
-
-
-def _is_linear(module: Any) -> bool:
-    return isinstance(module, nn.Linear) or is_transposed_linear(module)

@@ -11,15 +11,26 @@ from tombola.structure.granularity_protocol import (
     Granularity,
     UnitMap,
     check_granularity,
+    check_is_granularity,
     granularity,
     granularity_of,
     kept_share,
 )
 from tombola.structure.graph import Probe
-from tombola.structure.layers import BATCH_NORMS, NORMS, TRANSPOSED, is_depthwise, is_producer, scale_axis, shared
+from tombola.structure.layers import (
+    BATCH_NORMS,
+    NORMS,
+    is_depthwise,
+    is_linear,
+    is_producer,
+    is_transposed,
+    is_transposed_linear,
+    scale_axis,
+    shared,
+)
 from tombola.structure.meta_device import meta_twin
 from tombola.structure.modes import Mode, in_mode
-from tombola.structure.narrowing import is_transposed_linear, narrow_parts, narrowed
+from tombola.structure.narrowing import narrow_parts, narrowed
 from tombola.structure.norm_channels import norm_units
 from tombola.structure.output_head import head_parameters
 from tombola.structure.outputs import outputs_in
@@ -50,7 +61,6 @@ __all__ = [
     "NOBODY",
     "NORMS",
     "PINNED",
-    "TRANSPOSED",
     "Axes",
     "Block",
     "Blocks",
@@ -96,6 +106,7 @@ __all__ = [
     "Wiring",
     "axes_of_parts",
     "check_granularity",
+    "check_is_granularity",
     "declare_blocks",
     "fold",
     "found_parts",
@@ -105,7 +116,9 @@ __all__ = [
     "in_mode",
     "is_count",
     "is_depthwise",
+    "is_linear",
     "is_producer",
+    "is_transposed",
     "is_transposed_linear",
     "kept_share",
     "meta_twin",

@@ -10,7 +10,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.structure.declared_parts import Part
 from tombola.structure.graph import Probe
-from tombola.structure.layers import CONVOLUTIONS, inputs, is_depthwise
+from tombola.structure.layers import CONVOLUTIONS, inputs, is_depthwise, is_linear
 from tombola.structure.trace import wiring_of
 from tombola.structure.wiring import INPUTS, PINNED
 from tombola.tickets import modules_of
@@ -58,8 +58,8 @@ def found_neurons(model: nn.Module, probe: Probe) -> tuple[Part, ...]:
 
 
 def _is_feed_forward(makers: Sequence[nn.Module | None], taker: nn.Module) -> bool:
-    if isinstance(taker, nn.Linear):
-        linear = [isinstance(maker, nn.Linear) for maker in makers]
+    if is_linear(taker):
+        linear = [is_linear(maker) for maker in makers]
         return any(linear) and all(own or is_depthwise(maker) for own, maker in zip(linear, makers, strict=True))
     if not _is_pointwise(taker) or not makers or not all(_is_pointwise(maker) for maker in makers):
         return False

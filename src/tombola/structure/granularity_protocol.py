@@ -107,10 +107,19 @@ def granularity_of(described: Mapping[str, Any]) -> Granularity:
 
 def check_granularity(chosen: Granularity, density: float, scope: Scope) -> None:
     """TombolaError unless the granularity is one, and the density and scope are possible with it."""
+    check_is_granularity(chosen)
+    chosen.check(density, scope)
+
+
+def check_is_granularity(chosen: Any) -> None:
+    """TombolaError unless it is a granularity, and not its name or its class."""
     if isinstance(chosen, str):
         example = "tb.Channels()" if chosen == "channel" else f"tb.structure.granularity({chosen!r})"
         raise TombolaError(f"the granularity is the text {chosen!r}; give {example}")
-    chosen.check(density, scope)
+    if isinstance(chosen, type):
+        raise TombolaError(f"the granularity is the class {chosen.__name__}; give {chosen.__name__}()")
+    if not all(hasattr(chosen, part) for part in ("name", "check", "units")):
+        raise TombolaError(f"the granularity is {chosen!r}; give one, as tb.Channels() or tb.structure.Weights()")
 
 
 def granularity(name: str) -> Granularity:

@@ -30,6 +30,26 @@ def has_weight(module: nn.Module) -> bool:
     return "weight" in own_parameters(module)
 
 
+def is_transposed_linear(module: Any) -> bool:
+    """Whether a module is a linear layer whose weight is (inputs, outputs), as the `Conv1D` of GPT-2."""
+    weight = getattr(module, "weight", None)
+    return (
+        isinstance(weight, Tensor)
+        and weight.ndim == 2
+        and (getattr(module, "nx", None), getattr(module, "nf", None)) == tuple(weight.shape)
+    )
+
+
+def is_linear(module: Any) -> bool:
+    """Whether a module is a linear layer, whichever way its weight lies."""
+    return isinstance(module, nn.Linear) or is_transposed_linear(module)
+
+
+def is_transposed(module: Any) -> bool:
+    """Whether a layer's weight has its inputs before its outputs."""
+    return isinstance(module, TRANSPOSED) or is_transposed_linear(module)
+
+
 def is_known(module: Any) -> bool:
     """Whether a module's channels and parameters can be cut: a layer or norm that holds its weight, or a ChannelMap."""
     if not (isinstance(module, nn.Module) and has_weight(module)):
@@ -40,12 +60,12 @@ def is_known(module: Any) -> bool:
         return module.groups == 1
     if isinstance(module, (nn.PReLU, *INSTANCE_NORMS)):
         return module.weight is not None and module.weight.numel() > 1
-    return isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS)) or moves_channels(module)
+    return isinstance(module, (*CONVOLUTIONS, *NORMS)) or is_linear(module) or moves_channels(module)
 
 
 def is_producer(module: Any) -> bool:
     """Whether a module is a convolution or linear layer, which makes channels."""
-    return isinstance(module, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear))
+    return isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)) or is_linear(module)
 
 
 def is_depthwise(module: Any) -> bool:
@@ -60,13 +80,13 @@ def has_inputs(module: Any) -> bool:
 
 def channels(module: Any) -> int:
     """How many channels leave a layer or norm."""
-    names = ("out_channels", "out_features", "num_features", "num_channels", "num_parameters")
+    names = ("out_channels", "out_features", "nf", "num_features", "num_channels", "num_parameters")
     return next((getattr(module, name) for name in names if hasattr(module, name)), None) or module.normalized_shape[0]
 
 
 def inputs(module: Any) -> int:
     """How many channels enter a convolution or linear layer."""
-    return module.in_features if isinstance(module, nn.Linear) else module.in_channels
+    return next(getattr(module, name) for name in ("in_channels", "in_features", "nx") if hasattr(module, name))
 
 
 def normed_together(module: Any) -> int:
@@ -91,7 +111,7 @@ def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
         scored: whether they count when a channel is scored.
     """
     places = tuple((channel,) for channel in range(channels(module)))
-    dims = {"weight": 1 if isinstance(module, TRANSPOSED) else 0, "bias": 0}
+    dims = {"weight": int(is_transposed(module)), "bias": 0}
     return [
         Slice(joined(name, parameter), dim, places, scored)
         for parameter, dim in dims.items()
@@ -104,7 +124,7 @@ def entering_slices(name: str, module: Any) -> list[Slice]:
     if getattr(module, "groups", 1) > 1:
         return []
     places = tuple((channel,) for channel in range(inputs(module)))
-    return [Slice(joined(name, "weight"), 0 if isinstance(module, TRANSPOSED) else 1, places, scored=False)]
+    return [Slice(joined(name, "weight"), int(not is_transposed(module)), places, scored=False)]
 
 
 def shared(model: nn.Module) -> set[str]:

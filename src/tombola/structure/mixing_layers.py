@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tombola.structure.layers import BATCH_NORMS, CONVOLUTIONS, channels, has_weight, is_depthwise
-from tombola.structure.narrowing import is_transposed_linear
+from tombola.structure.layers import BATCH_NORMS, CONVOLUTIONS, channels, has_weight, is_depthwise, is_transposed_linear
 from tombola.structure.placed_parts import Place, Role
 from tombola.tickets import joined
 

@@ -97,13 +97,3 @@ def refit(module: Any) -> None:
         module.num_features = len(weight)
     elif weight.ndim == 2 and hasattr(module, "nx") and hasattr(module, "nf"):
         module.nx, module.nf = weight.shape
-
-
-def is_transposed_linear(module: Any) -> bool:
-    """Whether a module is a linear layer whose weight is (inputs, outputs), as the `Conv1D` of GPT-2."""
-    weight = getattr(module, "weight", None)
-    return (
-        isinstance(weight, Tensor)
-        and weight.ndim == 2
-        and (getattr(module, "nx", None), getattr(module, "nf", None)) == tuple(weight.shape)
-    )

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from tombola.structure.channel_map import moves_channels
 from tombola.structure.layers import (
-    TRANSPOSED,
     channels,
     entering,
     has_inputs,
@@ -18,6 +17,7 @@ from tombola.structure.layers import (
     is_depthwise,
     is_known,
     is_producer,
+    is_transposed,
     normed_together,
     scale_axis,
     shared,
@@ -82,7 +82,7 @@ class NumberedLayers:
                     if tensor.shape == leaving.shape:
                         found[id(tensor)] = Marks((leaving,), origin=name, scales=isinstance(module, nn.PReLU))
                     continue
-                axis = int(isinstance(module, TRANSPOSED))
+                axis = int(is_transposed(module))
                 found[id(tensor)] = Marks(
                     (along(leaving, axis, tensor.ndim),), takes=self._taken(name, module, tensor), origin=name
                 )
@@ -96,7 +96,7 @@ class NumberedLayers:
         if is_depthwise(module):
             return along(np.array(self.spans[name]), 0, weight.ndim)
         taken = np.array(self.spans[entering(name)])
-        if isinstance(module, TRANSPOSED):
+        if is_transposed(module):
             return along(taken, 0, weight.ndim)
         groups = getattr(module, "groups", 1)
         if groups == 1:

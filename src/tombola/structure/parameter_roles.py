@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from tombola.structure.layers import CONVOLUTIONS
+from tombola.structure.layers import CONVOLUTIONS, is_transposed_linear
 from tombola.structure.tracer import Multiplied
 
 WEIGHTED = (
@@ -80,7 +79,7 @@ def _is_weight(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
         return name.endswith("weight")
     if isinstance(module, RECURRENT):
         return name.startswith("weight")
-    if name == "weight" and isinstance(module, _transposed_linear()):
+    if name == "weight" and is_transposed_linear(module):
         return True
     return name in EXPERTS and parameter.ndim == 3
 
@@ -118,12 +117,6 @@ def _uses_weight(module: nn.Module) -> bool:
     alike = [own for own in seen.weights if own.numel() == weight.numel()]
     zeros = int((weight == 0).sum())
     return not alike or any(int((own == 0).sum()) == zeros for own in alike)
-
-
-def _transposed_linear() -> tuple[type, ...]:
-    """The linear layer of GPT-2, where transformers is loaded; there can be none before."""
-    library = sys.modules.get("transformers.pytorch_utils")
-    return (library.Conv1D,) if library is not None else ()
 
 
 _zero_keeping: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()

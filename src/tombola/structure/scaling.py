@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from tombola.structure.layers import (
     BATCH_NORMS,
-    TRANSPOSED,
     is_depthwise,
+    is_linear,
     is_producer,
+    is_transposed,
     normed_together,
 )
 from tombola.structure.wiring import INPUTS, NOBODY, PINNED, Wiring
@@ -62,7 +63,7 @@ class Site:
         if not self.scaled:
             return
         by_channel = self._spread(torch.where(factors == 0, 1.0, factors)[None])[0]
-        transposed = isinstance(module, TRANSPOSED)
+        transposed = is_transposed(module)
         dims = {"weight": 1 - transposed} if self.entering else {"weight": int(transposed), "bias": 0}
         for name, dim in dims.items():
             parameter = getattr(module, name, None)
@@ -78,7 +79,7 @@ class Site:
 
     def axis(self, module: nn.Module) -> int:
         """The axis along which the channels lie."""
-        return -1 if isinstance(module, (nn.Linear, nn.LayerNorm)) else 1
+        return -1 if is_linear(module) or isinstance(module, nn.LayerNorm) else 1
 
 
 def sites_of(wiring: Wiring, model: nn.Module) -> dict[str, tuple[Site, ...]]:

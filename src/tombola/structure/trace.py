@@ -12,7 +12,7 @@ from tombola.errors import TombolaError
 from tombola.structure.channel_map import moves_channels
 from tombola.structure.declared_parts import Part, axis_groups
 from tombola.structure.graph import Probe, traced
-from tombola.structure.layers import NORMS, channels, entering, inputs, is_producer
+from tombola.structure.layers import NORMS, channels, entering, inputs, is_linear, is_producer
 from tombola.structure.links import Links
 from tombola.structure.marks import Marks
 from tombola.structure.numbered_layers import NumberedLayers
@@ -97,9 +97,7 @@ def _hold_readable(unseen: nn.Module, layers: NumberedLayers, links: Links) -> N
     size = inputs(unseen) if is_producer(unseen) else channels(unseen)
     for name, span in layers.spans.items():
         flat = (
-            isinstance(unseen, nn.Linear)
-            and size % len(span) == 0
-            and round((size // len(span)) ** 0.5) ** 2 * len(span) == size
+            is_linear(unseen) and size % len(span) == 0 and round((size // len(span)) ** 0.5) ** 2 * len(span) == size
         )
         if not name.endswith(INPUTS) and (len(span) == size or flat):
             links.pin(Marks((np.array(span),)), f"'{type(unseen).__name__}', which is not called")

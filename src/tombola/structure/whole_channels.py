@@ -31,7 +31,7 @@ def why_whole(model: nn.Module, wiring: Wiring) -> str:
         reasons.append(
             f"all channels of {_named(recurrent)} meet in each step of {type(modules[recurrent[0]]).__name__}"
         )
-    operations = sorted(set(wiring.lost.values()))
+    operations = sorted({*wiring.lost.values(), *wiring.unlisted.values()})
     if operations and not reasons:
         reasons.append(f"its channels reach {', '.join(operations)}, where all of them are needed")
     return "; ".join(reasons)

@@ -36,6 +36,7 @@ class Wiring:
             are tied to what always lives.
         uses: pairs (2, n) of channels; the first is needed while the second lives, and does not keep it alive, as the
             gate of a channel.
+        unlisted: as `lost`, of layers that have no group, since neither their inputs nor outputs can ever be cut.
     """
 
     groups: tuple[UnitGroup, ...]
@@ -44,6 +45,7 @@ class Wiring:
     ties: Tensor
     lost: Mapping[str, str] = field(default_factory=dict)
     uses: Tensor = field(default_factory=lambda: torch.zeros(2, 0, dtype=torch.long))
+    unlisted: Mapping[str, str] = field(default_factory=dict)
 
     def spread(self, dead: Mapping[str, Tensor], *, silencing: bool) -> dict[str, Tensor]:
         """All dead channels of each group: these, those that only dead ones feed, and those that feed only dead ones.

@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from tombola.structure.channel_map import moves_channels
-from tombola.structure.layers import entering, entering_slices, is_depthwise, is_producer, leaving_slices
+from tombola.structure.layers import entering, entering_slices, is_depthwise, is_linear, is_producer, leaving_slices
 from tombola.structure.links import Links
 from tombola.structure.numbered_layers import NumberedLayers
 from tombola.structure.units import Slice, UnitGroup
@@ -64,6 +64,7 @@ class Assembly:
             pairs = number[pairs]
             setattr(draft, name, [pairs[:, pairs[0] != pairs[1]]])
         draft.lost = {name: why for name, why in reasons.items() if name in draft.spans}
+        draft.unlisted = {name: why for name, why in reasons.items() if name not in draft.spans}
         draft.traced = set(draft.spans)
         return draft
 
@@ -83,7 +84,8 @@ class Assembly:
     def _is_held(self, name: str) -> bool:
         """Whether all of these channels, along the last of several axes, are tied to what always lives."""
         span, plain = self.layers.spans[name], name.removesuffix(INPUTS)
-        along_last = isinstance(self.modules.get(plain), nn.Linear | nn.LayerNorm) and plain in self.links.deep
+        module = self.modules.get(plain)
+        along_last = (is_linear(module) or isinstance(module, nn.LayerNorm)) and plain in self.links.deep
         return along_last and bool(self.held[span.start : span.stop].all())
 
     def _held(self) -> np.ndarray:

@@ -18,7 +18,7 @@ class WiringDraft:
     """A wiring under construction, with lists that grow in place of its tensors.
 
     Args:
-        groups: see `Wiring`, as are norms, flows, uses, ties and lost; the pairs are in arrays (2, n).
+        groups: see `Wiring`, as are norms, flows, uses, ties, lost and unlisted; the pairs are in arrays (2, n).
         spans: by a group's name, the numbers of its channels.
         size: how many channels there are, the one included that always lives.
         traced: the groups that the trace has found.
@@ -33,6 +33,7 @@ class WiringDraft:
     lost: dict[str, str] = field(default_factory=dict)
     size: int = 1
     traced: set[str] = field(default_factory=set)
+    unlisted: dict[str, str] = field(default_factory=dict)
 
     def add(self, group: UnitGroup) -> None:
         """Append a group, whose channels get the next numbers."""
@@ -79,7 +80,7 @@ class WiringDraft:
     def done(self) -> Wiring:
         """The finished wiring."""
         flows, uses, ties = (_tensor(pairs) for pairs in (self.flows, self.uses, self.ties))
-        return Wiring(tuple(self.groups), self.norms, flows, ties, self.lost, uses)
+        return Wiring(tuple(self.groups), self.norms, flows, ties, self.lost, uses, self.unlisted)
 
 
 def _array(pairs: Iterable[tuple[int, int]]) -> np.ndarray:

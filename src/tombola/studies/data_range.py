@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tombola.errors import TombolaError
-from tombola.training.adversarial_task import Bound
+from tombola.training.adversary import Bound
 
 Range = tuple[Bound, Bound]
 """The lowest and the highest value, each one number or one for each channel."""

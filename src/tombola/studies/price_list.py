@@ -11,7 +11,7 @@ import torch
 from tombola.methods import label_of
 from tombola.registry import METHODS
 from tombola.studies.agenda import Agenda
-from tombola.studies.grid import Grid
+from tombola.studies.grid import Grid, Stage
 from tombola.studies.result import Result
 from tombola.tickets import Ticket
 from tombola.training import SampleFlops, first_of, own_randomness, train_samples
@@ -48,12 +48,12 @@ class Price:
 
 
 def prices(agenda: Agenda) -> list[Price]:
-    """What each part of a study takes, search by search and method by method."""
-    return [price for own in agenda.grids for price in _of(own, agenda)]
+    """What each part of a study takes, search by search and method by method; until it is decided, of what is known."""
+    return [price for place, own in enumerate(agenda.grids) for price in _of(own, agenda.stages(place), agenda)]
 
 
-def _of(own: Grid, agenda: Agenda) -> list[Price]:
-    task, repeats = own.plan.task, len(own.seeds)
+def _of(own: Grid, stages: Sequence[Stage], agenda: Agenda) -> list[Price]:
+    task, most = own.plan.task, sum(len(stage.seeds) for stage in stages)
     name = " ".join(str(value) for value in getattr(task, "labels", {}).values()) or type(task).__name__
     outcomes = [
         (run, agenda.outcome(run)) for run in agenda.known() if run.spec.task is task or _is_of(own, run.spec.task)
@@ -62,6 +62,7 @@ def _of(own: Grid, agenda: Agenda) -> list[Price]:
     epochs, flops = task.recipe.epochs, _epoch_flops(own) * task.recipe.epochs
     found, arms = [], []
     for label, subject in own.subjects:
+        repeats = sum(len(stage.seeds) for stage in stages for _, other in stage.subjects if other is subject)
         amount = f"{label} at {subject.density:.4g}"
         if not isinstance(subject, Ticket):
             costs = [
@@ -86,7 +87,7 @@ def _of(own: Grid, agenda: Agenda) -> list[Price]:
         done = [one for one in results if one.method == label and math.isclose(one.density, subject.density)]
         arms.append(_training(f"train {amount} and controls", name, runs, done, results, epochs, flops))
     dense = [one for one in results if not one.method]
-    return [*found, *arms, _training("train dense", name, max(repeats, len(dense)), dense, results, epochs, flops)]
+    return [*found, *arms, _training("train dense", name, max(most, len(dense)), dense, results, epochs, flops)]
 
 
 def _training(

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tombola.evidence import ONE_LOOK, Looks, Ranking, Verdict, over_all, ranking
-from tombola.studies.execution import execute
-from tombola.studies.executor import Engine
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
 
@@ -53,28 +51,28 @@ def rankings(
     return tuple(made)
 
 
-def at_equal_cost(tickets: Tickets, specs: Sequence[Sequence[RunSpec]], engine: Engine) -> list[list[Result]]:
-    """The same tickets, each trained for as many more epochs as its dearest rival's search and training leave it.
+def longer(tickets: Tickets, specs: Sequence[Sequence[RunSpec]]) -> list[list[RunSpec]]:
+    """The runs of the same tickets, each for as many more epochs as its dearest rival's search and training leave it.
 
-    Their number is rounded down, so that none costs more than the dearest.
+    Their number is rounded down, so that none costs more than the dearest. A subject without a rival of its density
+    has none.
 
     Args:
         tickets: the results of each subject's tickets.
         specs: the runs that they came from.
-        engine: what carries out the longer ones, and keeps them.
     """
     dearest = {
         density: max(_cost(result) for own in methods.values() for result in own)
         for density, methods in _by_density(tickets).items()
     }
-    longer = [
-        replace(spec, extra_epochs=float(_epochs_for(dearest[_density(result)] - _cost(result), result)))
+    return [
+        [
+            replace(spec, extra_epochs=float(_epochs_for(dearest[_density(result)] - _cost(result), result)))
+            for result, spec in zip(own, rows, strict=True)
+        ]
         for own, rows in zip(tickets, specs, strict=True)
-        for result, spec in zip(own, rows, strict=True)
-        if _density(result) in dearest
+        if _density(own[0]) in dearest
     ]
-    made = iter(execute(longer, engine.store, engine.executor))
-    return [[next(made) for _ in own] for own in tickets if _density(own[0]) in dearest]
 
 
 def _by_density(tickets: Tickets) -> dict[float, dict[str, Sequence[Result]]]:

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tombola.errors import TombolaError
-from tombola.evidence import EachSeed, Ranking, Verdict, ended
+from tombola.evidence import EachSeed, Looks, Ranking, Verdict, ended
 from tombola.evidence.looks import FIRST
 from tombola.methods import Method
 from tombola.studies.execution import execute, search_all
 from tombola.studies.executor import Engine
 from tombola.studies.plan import Arms, Plan, seconds_a_seed
 from tombola.studies.prepared import found
-from tombola.studies.rankings import at_equal_cost, rankings
+from tombola.studies.rankings import longer, rankings
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
 from tombola.tickets import Ticket
@@ -80,8 +80,11 @@ class Rows:
         if not (equal_cost and made):
             return made
         specs = [[row["ticket"] for row in rows] for rows in self.specs]
-        longer = at_equal_cost(tickets, specs, self.engine)
-        return made + rankings(verdicts, longer, self.plan.looks, equal_cost=True)
+        longer_specs = longer(tickets, specs)
+        flat = [spec for own in longer_specs for spec in own]
+        results = iter(execute(flat, self.engine.store, self.engine.executor))
+        at_equal_cost = [[next(results) for _ in own] for own in longer_specs]
+        return made + rankings(verdicts, at_equal_cost, self.plan.looks, equal_cost=True)
 
     def _tickets(self, places: Sequence[int], seeds: int) -> dict[tuple[int, int], Ticket]:
         """The tickets of what has no runs yet, searched wherever the engine carries out work."""
@@ -131,9 +134,7 @@ def until_decided(rows: Rows, looks: EachSeed, budget: float | None) -> tuple[Ve
         rows.run(open_ones, count)
         took = time.monotonic() - before
         for place in open_ones:
-            verdict = rows.verdict(place)
-            futile = verdict.more is not None and verdict.more.futile
-            verdicts[place] = ended(verdict, "most" if count == looks.most else "futile" if futile else "")
+            verdicts[place] = after_look(rows.verdict(place), looks, count)
         open_ones = [place for place in open_ones if not verdicts[place].ended]
         # What was on record took no time now: the next seed may well take what it took when it was made.
         next_one = took if took > 1 else math.fsum(map(rows.seconds, open_ones))
@@ -142,6 +143,20 @@ def until_decided(rows: Rows, looks: EachSeed, budget: float | None) -> tuple[Ve
             break
         count += 1
     return tuple(verdicts[place] for place in range(len(rows.subjects)))
+
+
+def after_look(verdict: Verdict, looks: Looks, count: int) -> Verdict:
+    """A verdict with why no more seeds run, if none do: it is decided, more are futile, or these were the most.
+
+    Args:
+        verdict: after this many seeds.
+        looks: how often one looks; after the only look there is nothing to say.
+        count: the seeds so far.
+    """
+    if not isinstance(looks, EachSeed) or count < FIRST:
+        return verdict
+    futile = verdict.more is not None and verdict.more.futile
+    return ended(verdict, "most" if count == looks.most else "futile" if futile else "")
 
 
 def seconds_of(budget: float | str | None) -> float | None:

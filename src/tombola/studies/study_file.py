@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from tombola.errors import FileError, TombolaError, unknown
-from tombola.evidence import MANDATORY, control_kind
+from tombola.evidence import MANDATORY, ONE_LOOK, EachSeed, Looks, control_kind
 from tombola.files import content_of, printable
 from tombola.methods import Method
 from tombola.registry import CONTROLS
-from tombola.studies.comparison import labelled
+from tombola.studies.comparison import Until, labelled
 from tombola.studies.grid import Grid
 from tombola.studies.measures import Better, further
 from tombola.studies.named_methods import at_sizes, method_named, with_values
@@ -66,7 +66,10 @@ class StudyFile:
         methods: what is compared.
         tasks: what is learnt: options of a task, as `tombola compare` has them, and `recipe` with those of a recipe.
         recipes: further options of the recipe; each task is learnt with each of them.
-        seeds: how many repetitions; or their numbers.
+        seeds: how many repetitions, 3 if nothing; or their numbers. Until it is decided: the most, 20 if nothing.
+        until: "seeds" runs them all; "decided" looks after each seed from the third, and ends each verdict as soon as
+            it is decided, or as more seeds are futile.
+        equal_cost: rank the methods at equal cost, too: cheaper ones then train for longer.
         controls: what each ticket must beat.
         margin: the difference in the metric that is too small to matter, in its own unit; the measure's own if None.
         better: which values of the metric are better, "lower" or "higher"; of a metric of yours what its name says if
@@ -78,7 +81,9 @@ class StudyFile:
     methods: tuple[MethodTable, ...]
     tasks: tuple[Table, ...] = ({},)
     recipes: tuple[Table, ...] = ({},)
-    seeds: int | tuple[int, ...] = 3
+    seeds: int | tuple[int, ...] | None = None
+    until: Until = "seeds"
+    equal_cost: bool = False
     controls: tuple[str, ...] = MANDATORY
     margin: Annotated[float, msgspec.Meta(ge=0)] | None = None
     better: Better | Literal[""] = ""
@@ -89,13 +94,14 @@ class StudyFile:
         for name in ("methods", "tasks", "recipes"):
             if not getattr(self, name):
                 raise TombolaError(f"the study has no {name}; give at least one [[{name}]]")
-        count = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        count = self._count()
         sizes = sum(max(1, len(table.densities), len(table.remove)) for table in self.methods)
         runs = len(self.tasks) * len(self.recipes) * count * (1 + sizes * (2 + len(self.controls)))
         if runs > MOST:
             raise TombolaError(f"the study has {runs:,} runs and searches; give at most {MOST:,}, and several studies")
         if not self.numbers or min(self.numbers) < 0 or len(set(self.numbers)) < len(self.numbers):
             raise TombolaError(f"seeds is {self.seeds}; give a number from 1, or different numbers from 0")
+        self._looks()
         for control in self.controls:
             CONTROLS.entry(control_kind(control))
         further(self.also)
@@ -103,7 +109,7 @@ class StudyFile:
     @property
     def numbers(self) -> tuple[int, ...]:
         """The seeds."""
-        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+        return self.seeds if isinstance(self.seeds, tuple) else tuple(range(self._count()))
 
     @staticmethod
     def read(path: str | Path) -> StudyFile:
@@ -138,10 +144,10 @@ class StudyFile:
         """What is compared, for each task and recipe."""
         subjects, also = self._subjects(), further(self.also)
         plans = [
-            Plan(make_task(options), self.controls, self.margin, self.better or None, also)
+            Plan(make_task(options), self.controls, self.margin, self.better or None, also, self._looks())
             for options in self.options()
         ]
-        return [Grid(plan, subjects, self.numbers) for plan in plans]
+        return [Grid(plan, subjects, self.numbers, self.equal_cost) for plan in plans]
 
     def options(self) -> list[TaskOptions]:
         """The tasks with their recipes."""
@@ -150,6 +156,15 @@ class StudyFile:
             for number, task in enumerate(self.tasks)
             for other, recipe in enumerate(self.recipes)
         ]
+
+    def _count(self) -> int:
+        """How many seeds there are, or until it is decided may be."""
+        if isinstance(self.seeds, tuple):
+            return len(self.seeds)
+        return self.seeds if self.seeds is not None else EachSeed.most if self.until == "decided" else 3
+
+    def _looks(self) -> Looks:
+        return EachSeed(self._count()) if self.until == "decided" else ONE_LOOK
 
     def _subjects(self) -> tuple[tuple[str, Method], ...]:
         named = [(table.label, method) for table in self.methods for method in table.methods()]

@@ -2,15 +2,13 @@
 
 from tombola.training.adversarial_task import (
     AdversarialTask,
-    Adversary,
-    AttackedBatches,
-    AttackWarning,
-    RobustCheck,
     adversarial,
     adversary_of,
     with_attack,
     without_attack,
 )
+from tombola.training.adversary import Adversary, AttackWarning, RobustCheck
+from tombola.training.attacked_batches import AttackedBatches
 from tombola.training.attacks import Attack, ascended
 from tombola.training.auto_attack import Apgd
 from tombola.training.batches import MemoryBatches, move, pick

@@ -20,7 +20,8 @@ from tombola.nested import leaves_of
 from tombola.scores import Batch, batch_size
 from tombola.structure import meta_twin
 from tombola.tickets import device_of, gradients_taken, recomputable
-from tombola.training.adversarial_task import adversary_of, attacker
+from tombola.training.adversarial_task import adversary_of
+from tombola.training.attacked_batches import attacker
 from tombola.training.batches import MemoryBatches, move
 from tombola.training.flops import flop_counter
 from tombola.training.lengths import count_by_sampler

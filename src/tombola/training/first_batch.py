@@ -24,6 +24,7 @@ from tombola.training.lasting_state import (
     Called,
     buffers_kept,
     leaves_behind,
+    targets_watched,
     warn_of_changes,
     warn_of_untrained,
 )
@@ -206,7 +207,7 @@ class _Look:
             assert entry is not None
             check_fits("loss", entry.name, expected, outputs, targets)
             expected.check_values(outputs, targets, getattr(loss, "ignore_index", None), "the training targets")
-        with Watched("loss", outputs, targets) as watched:
+        with Watched("loss", outputs, targets) as watched, targets_watched("loss", targets):
             value = self.loss(outputs, targets)
         return value, watched.classes
 
@@ -244,7 +245,7 @@ class _Look:
                     f'metric \'{entry.name}\' from the last one; give metric="pixel-accuracy" or "mean-iou"'
                 )
             expected.check_values(outputs, targets, getattr(self.metric, "ignore_index", None), "the training targets")
-        with Watched("metric", outputs, targets):
+        with Watched("metric", outputs, targets), targets_watched("metric", targets):
             value = self.metric(outputs, targets)
         if not (isinstance(value, Tensor) and value.numel() == 1) and not isinstance(value, Number):
             shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -56,6 +56,24 @@ def warn_of_changes(first: Mapping[str, Any], second: Mapping[str, Any], changed
 
 
 @contextmanager
+def targets_watched(name: str, targets: Any) -> Generator[None]:
+    """Warn if a block changes targets in place, which others may read after it.
+
+    Args:
+        name: what is called in the block: loss or metric.
+        targets: of a batch.
+    """
+    given = [tensor for tensor in tensors_in(targets) if tensor.layout == torch.strided]
+    before = [tensor.clone() for tensor in given]
+    yield
+    if not all(torch.equal(old.nan_to_num(), new.nan_to_num()) for old, new in zip(before, given, strict=True)):
+        _warn(
+            f"the {name} changes its targets in place, so that whatever reads them next sees others; let it change a "
+            "copy, as targets = targets.clone()"
+        )
+
+
+@contextmanager
 def buffers_kept(model: nn.Module) -> Generator[None]:
     """Put a network's buffers back after a block: what it keeps there, runs begin with anew and checkpoints hold."""
     stores = [store for part in model.modules() if (store := own_buffers(part))]

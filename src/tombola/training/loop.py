@@ -22,7 +22,7 @@ from tombola.tickets import (
     device_of,
     recomputable,
 )
-from tombola.training.adversarial_task import Attacker, attacker
+from tombola.training.attacked_batches import Attacker, attacker
 from tombola.training.batches import move
 from tombola.training.checkpoint import Checkpoint
 from tombola.training.cost import Cost, SampleFlops, train_samples

@@ -11,7 +11,8 @@ from tombola.errors import TombolaError
 from tombola.registry import lower_is_better
 from tombola.structure import in_mode
 from tombola.tickets import device_of, put_values, recomputable, tensors_of
-from tombola.training.adversarial_task import Attacker, adversary_of, samples_of
+from tombola.training.adversarial_task import adversary_of
+from tombola.training.attacked_batches import Attacker, samples_of
 from tombola.training.attacks import Attack
 from tombola.training.auto_attack import Apgd
 from tombola.training.batches import move

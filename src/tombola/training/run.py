@@ -16,7 +16,7 @@ from tombola.files import Lease, check_no_link
 from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, check_takes, suited
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
-from tombola.training.adversarial_task import attacked_batches
+from tombola.training.attacked_batches import attacked_batches
 from tombola.training.checkpoint import Checkpoint, remove_stages
 from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import chosen_device, now
