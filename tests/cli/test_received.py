@@ -100,6 +100,7 @@ def test_options_that_are_none_of_a_task_are_not_taken(ticket, capsys, command):
         {"recipe.optimizer": "rm -rf"},
         {"recipe.milestones": "--out x"},
         {"data-dir": "/etc"},
+        {"checkpoint": "/etc/passwd"},
         {"data": "no-such-data"},
         {"model": "../../etc/passwd"},
         {"data": ["digits"]},

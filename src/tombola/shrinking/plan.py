@@ -73,7 +73,13 @@ class Plan:
 
 
 def plan(
-    model: nn.Module, mask: Mask, probe: Probe, find: Callable[[], FoundParts] = lambda: NONE, *, bypass: bool = True
+    model: nn.Module,
+    mask: Mask,
+    probe: Probe,
+    find: Callable[[], FoundParts] = lambda: NONE,
+    *,
+    bypass: bool = True,
+    wiring: Wiring | None = None,
 ) -> Plan:
     """Find the channels of which a mask keeps nothing, and those that then feed nothing.
 
@@ -86,13 +92,14 @@ def plan(
         find: finds heads, hidden neurons and declared channels, which can be cut even where the trace does not reach;
             only called if something dead is left after what the trace cuts.
         bypass: whether to cut out residual blocks whose branch is dead, and feed-forward parts without neurons.
+        wiring: which channels feed which, if that is known, as of an earlier mask of the network.
 
     Returns:
         The plan.
     """
     parameters = parameters_of(model)
     check_fits(mask, parameters)
-    wiring = _wiring(model, probe, find)
+    wiring = wiring or known_wiring(model, probe, find)
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, wiring.norms.get(group.name), alive) for group in wiring.groups if group.slices}
     removed = wiring.removable(wiring.spread(dead, silencing=False))
@@ -165,7 +172,7 @@ def _size(group: UnitGroup, parameters: Mapping[str, Tensor]) -> float:
     return sum(parameters[part.parameter].numel() for part in group.slices) / group.size
 
 
-def _wiring(model: nn.Module, probe: Probe, find: Callable[[], FoundParts]) -> Wiring:
+def known_wiring(model: nn.Module, probe: Probe, find: Callable[[], FoundParts]) -> Wiring:
     """The wiring of a network; without channels if the network cannot be traced, but has parts."""
     try:
         return wiring_of(model, probe)

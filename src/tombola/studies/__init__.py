@@ -9,10 +9,12 @@ from tombola.studies.executor import Engine, Executor, Serial
 from tombola.studies.forms import Eight, Form, eight_bits, exported, form_of, masked_form, some_of, timed
 from tombola.studies.frames import columns_of, dataframe, rows_of
 from tombola.studies.grid import Grid
+from tombola.studies.group_cuts import GroupCut, Sensitivity, sensitivity
 from tombola.studies.leftovers import Remain, remains, remove
 from tombola.studies.measures import DirectionWarning, check_direction
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
+from tombola.studies.own_weights import read_weights
 from tombola.studies.plan import Plan
 from tombola.studies.prepared import Prepared, found, prepare
 from tombola.studies.price_list import Price, prices
@@ -23,9 +25,11 @@ from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, Failure, RunFolder, in_words, under
 from tombola.studies.sanity_checks import sanity
 from tombola.studies.sections import Section
+from tombola.studies.smaller_networks import Smaller, make_smaller
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
+from tombola.studies.targets import aimed, target_section
 from tombola.studies.tasks import (
     TaskOptions,
     default_options,
@@ -57,6 +61,7 @@ __all__ = [
     "Failure",
     "Form",
     "Grid",
+    "GroupCut",
     "MethodTable",
     "Narrowed",
     "Piece",
@@ -70,7 +75,9 @@ __all__ = [
     "RunFolder",
     "RunSpec",
     "Section",
+    "Sensitivity",
     "Serial",
+    "Smaller",
     "StaleWarning",
     "Store",
     "Study",
@@ -81,6 +88,7 @@ __all__ = [
     "Watchdog",
     "WorkOrder",
     "Worker",
+    "aimed",
     "at_size",
     "at_sizes",
     "carry_out",
@@ -100,6 +108,7 @@ __all__ = [
     "found",
     "in_words",
     "in_words_of_time",
+    "make_smaller",
     "make_task",
     "masked_form",
     "memory_needed",
@@ -110,6 +119,7 @@ __all__ = [
     "prepare",
     "prices",
     "progress_of",
+    "read_weights",
     "recipe_for",
     "remains",
     "remove",
@@ -117,10 +127,12 @@ __all__ = [
     "sanity",
     "search",
     "search_all",
+    "sensitivity",
     "some_of",
     "source_digest",
     "subject_kind",
     "supervised_task",
+    "target_section",
     "task_settings",
     "task_words",
     "timed",
