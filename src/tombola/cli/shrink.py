@@ -40,7 +40,7 @@ from tombola.studies import (
     exported,
     form_of,
     make_task,
-    masked_copy,
+    masked_form,
     some_of,
     timed,
     zoo_origin,
@@ -116,12 +116,12 @@ def run(words: Sequence[str]) -> int:
         small = small.cpu().eval()
         dense = (task.build(shrink.seed) if beside is None else beside.model).cpu().eval()
         inputs = first_of(task.batches("test", 0, 0))[0]
+        whole_form = form_of("dense", dense, task, None if beside is None else beside.metric)
         forms = [
-            form_of("dense", dense, task, None if beside is None else beside.metric),
-            form_of("masked", masked_copy(dense, ticket.mask), task, trained.metric),
+            whole_form,
+            masked_form(whole_form, ticket.mask, trained.metric),
             form_of("small", small, task, trained.metric),
         ]
-        forms[1] = replace(forms[1], flops=forms[0].flops)
         facts = {
             "whole": _size(forms[0]),
             "small": {**_size(forms[2]), "metric": trained.metric, "dead": _dead(small, plan)},

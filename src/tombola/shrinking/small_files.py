@@ -374,7 +374,15 @@ def _checked_form(
 
 
 def _save_pretrained(network: Any, folder: Path) -> None:
-    network.save_pretrained(folder, max_shard_size="10TB")
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        network.save_pretrained(folder, max_shard_size="10TB")
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _write_pretrained(folder: Path, form: PretrainedForm, inside: str, facts: Mapping[str, Any]) -> None:

@@ -23,6 +23,8 @@ from tombola.training import SampleFlops, Split, Task, evaluate, first_of, metri
 
 BATCHES = (1, 16)
 """The numbers of samples in a call for which latency is measured."""
+COUNTED = 8
+"""Samples whose FLOPs are counted."""
 INT8: tuple[Int8, ...] = ("dynamic", "static")
 
 
@@ -64,13 +66,31 @@ def form_of(name: str, network: nn.Module, task: Task, metric: float | None = No
         metric: on the test split.
     """
     tensors = [*network.parameters(), *network.buffers()]
-    flops = SampleFlops.measure(task, network, first_of(task.batches("test", 0, 0))).forward
-    parameters = sum(int(parameter.count_nonzero()) for parameter in network.parameters())
-    return Form(name, network, parameters, sum(tensor.nbytes for tensor in tensors), flops, metric)
+    batch = first_of(task.batches("test", 0, 0))
+    few = (some_of(batch[0], COUNTED), some_of(batch[1], COUNTED))
+    flops = SampleFlops.measure(task, network, few if samples_in(few[0]) == samples_in(few[1]) else batch).forward
+    return Form(name, network, _filled(network), sum(tensor.nbytes for tensor in tensors), flops, metric)
+
+
+def _filled(network: nn.Module) -> int:
+    """How many parameters are not zero."""
+    return sum(int(parameter.count_nonzero()) for parameter in network.parameters())
+
+
+def masked_form(dense: Form, mask: Mask, metric: float) -> Form:
+    """The masked form of a dense network, which computes with its zeros.
+
+    Args:
+        dense: the dense form.
+        mask: which weights stay.
+        metric: on the test split.
+    """
+    network = _masked_copy(dense.network, mask)
+    return replace(dense, name="masked", network=network, parameters=_filled(network), metric=metric)
 
 
 @torch.no_grad()
-def masked_copy(network: nn.Module, mask: Mask) -> nn.Module:
+def _masked_copy(network: nn.Module, mask: Mask) -> nn.Module:
     """A copy of a network with zeros where a mask removes weights."""
     twin = copy.deepcopy(network)
     for name, parameter in parameters_of(twin).items():
