@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from tombola.cli.console import console
 from tombola.cli.output import work
+from tombola.terminal_table import Column, TerminalTable
 
 
 def show(answer: Mapping[str, Any]) -> None:
@@ -42,11 +42,23 @@ def show(answer: Mapping[str, Any]) -> None:
     terminal.print(_forms(answer))
 
 
-def _forms(answer: Mapping[str, Any]) -> Table:
-    table = Table("form", "parameters", "bytes", "FLOPs a sample", "latency, 1 sample", "16 samples", "test accuracy")
+def _forms(answer: Mapping[str, Any]) -> TerminalTable:
+    table = TerminalTable(
+        (
+            Column("form", left=True),
+            Column("parameters", drop=2),
+            Column("bytes", drop=1),
+            Column("FLOPs\na sample", drop=3),
+            Column("latency,\n1 sample", drop=4),
+            Column("16\nsamples"),
+            Column("test\naccuracy"),
+        ),
+        caption="Parameters that are not zero; median seconds of a call on this processor. Masked and dense have the "
+        "same FLOPs. With --dense, the dense network is trained and measured too.",
+    )
     for form in answer["forms"]:
         kept = " (kept)" if form["name"] == answer.get("int8_kind") else ""
-        table.add_row(
+        table.add(
             form["name"] + kept,
             f"{form['parameters']:,}",
             f"{form['bytes']:,}",
@@ -54,10 +66,6 @@ def _forms(answer: Mapping[str, Any]) -> Table:
             *(in_time(form["latency"][n]) if n in form["latency"] else "–" for n in ("1", "16")),
             "–" if form["metric"] is None else f"{form['metric']:.2%}",
         )
-    table.caption = (
-        "Parameters that are not zero; median seconds of a call on this processor. Masked and dense have the same "
-        "FLOPs. With --dense, the dense network is trained and measured too."
-    )
     return table
 
 
@@ -72,10 +80,18 @@ def _show_eight_bits(answer: Mapping[str, Any]) -> None:
 
 
 def _show_sparse(answer: Mapping[str, Any]) -> None:
-    table = Table("layer", "density", "dense", "sparse", "runs")
+    table = TerminalTable(
+        (
+            Column("layer", left=True),
+            Column("density", drop=2),
+            Column("dense", drop=1),
+            Column("sparse", drop=1),
+            Column("runs", left=True, least=16),
+        )
+    )
     for layer in answer["layers"]:
         seconds = [in_time(layer["seconds"][how]) if layer["seconds"] else "–" for how in ("dense", "sparse")]
-        table.add_row(Text(layer["layer"]), f"{layer['density']:.1%}", *seconds, Text(layer["why"] or "sparse"))
+        table.add(Text(layer["layer"]), f"{layer['density']:.1%}", *seconds, Text(layer["why"] or "sparse"))
     console().print(table)
     seconds, samples = answer["seconds"], answer["samples"]
     gain = seconds["dense"] / seconds["sparse"] if seconds else 1

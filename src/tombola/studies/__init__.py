@@ -42,7 +42,7 @@ from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
 from tombola.studies.work_order import TRACKERS, Tally, WorkOrder, tracker_named, work_as_told
 from tombola.studies.worker import Worker
-from tombola.studies.zoo_origin import zoo_origin
+from tombola.studies.origins import zoo_origin
 
 __all__ = [
     "DENSITIES",
