@@ -14,6 +14,7 @@ from tombola.studies.leftovers import Remain, remains, remove
 from tombola.studies.measures import DirectionWarning, check_direction
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
+from tombola.studies.origins import zoo_origin
 from tombola.studies.own_weights import read_weights
 from tombola.studies.plan import Plan
 from tombola.studies.prepared import Prepared, found, prepare
@@ -42,7 +43,6 @@ from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
 from tombola.studies.work_order import TRACKERS, Tally, WorkOrder, tracker_named, work_as_told
 from tombola.studies.worker import Worker
-from tombola.studies.origins import zoo_origin
 
 __all__ = [
     "DENSITIES",
