@@ -257,8 +257,8 @@ def test_vgg_and_resnet_start_as_the_authors_networks_do_and_can_start_as_before
 
 
 def test_a_file_that_names_no_start_has_the_network_of_before():
-    told = {name: options_from({"data": "digits", "model": name}, []).start for name in ("resnet20", "lenet5")}
+    told = {name: options_from({"data": "digits", "model": name}, []).initialisation for name in ("resnet20", "lenet5")}
     assert told == {"resnet20": "fan-out", "lenet5": "fan-in"}
     labels = make_task(TaskOptions("digits", "resnet20", 0.25)).labels
-    assert options_from(labels, []).start == "fan-in"
-    assert "start" not in make_task(TaskOptions("digits", "lenet5")).labels
+    assert options_from(labels, []).initialisation == "fan-in"
+    assert "initialisation" not in make_task(TaskOptions("digits", "lenet5")).labels
