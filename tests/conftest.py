@@ -22,14 +22,20 @@ def _on_the_cpu(request, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def _quiet(monkeypatch):
+    """No lines of progress, which would come wherever the machine is slow."""
+    monkeypatch.setattr("tombola.training.progress.EVERY", float("inf"))
+
+
+@pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    """Reports have no PNG images, which take a second each."""
-    monkeypatch.setattr("tombola.report.html_page.pictures", lambda *_: {})
+    """Reports have no figures beside them, which take a second each."""
+    monkeypatch.setattr("tombola.report.html_page.exports", lambda *_: {})
 
 
 @pytest.fixture

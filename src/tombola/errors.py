@@ -35,9 +35,14 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> TombolaError:
         there is no method 'inp'; did you mean 'imp'? (known: imp, snip)
         >>> print(unknown("optimizer", "SGD", ["adam", "sgd"]))
         there is no optimizer 'SGD'; did you mean 'sgd'? (known: adam, sgd)
+        >>> print(unknown("method", "imp,snip", ["imp", "snip"]))
+        there is no method 'imp,snip'; separate by spaces, as imp snip
     """
     names = sorted(known)
     by_folded_name = {name.casefold(): name for name in names}
+    parts = [part for part in str(name).casefold().split(",") if part]
+    if len(parts) > 1 and by_folded_name.keys() >= {*parts}:
+        return TombolaError(f"there is no {kind} '{name}'; separate by spaces, as {' '.join(parts)}")
     near = difflib.get_close_matches(str(name).casefold(), by_folded_name, n=1, cutoff=0.5)
     hint = f"; did you mean '{by_folded_name[near[0]]}'?" if near else ""
     return TombolaError(f"there is no {kind} '{name}'{hint} (known: {', '.join(names)})")

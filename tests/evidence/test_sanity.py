@@ -19,8 +19,7 @@ from tombola.evidence import CHECKS, Against, Checked, Sanity, control, control_
 from tombola.evidence.other_data import AlteredData, HalfData, RandomImages, RandomLabels
 from tombola.files import read_as
 from tombola.registry import CONTROLS, METHODS
-from tombola.report import GatheredArms, sanity_table, write_report
-from tombola.report.prose import summary
+from tombola.report import GatheredArms, headline, sanity_table, write_report
 from tombola.studies import Piece, RunSpec, Study, carry_out, prepare
 from tombola.testing import toy_task
 from tombola.tickets import tensors_of
@@ -295,8 +294,8 @@ def test_the_report_shows_the_table(tmp_path):
     assert (tmp_path / "sanity.png").read_bytes().startswith(b"\x89PNG")
     gathered = GatheredArms.of(results, (), found)
     assert sanity_table(gathered).row_count == 2
-    assert "2 sanity checks" in summary(gathered)
-    assert "1 passed and 1 failed" in summary(gathered)
+    assert "2 sanity checks" in headline(gathered)[0]
+    assert "1 passed and 1 failed" in headline(gathered)[0]
     assert 'id="sanity"' not in write_report(results, (), tmp_path / "none", title="Not").read_text()
 
 

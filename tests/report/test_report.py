@@ -15,10 +15,12 @@ from rich.console import Console
 
 from made_up import OFFSETS, QUALITY, ledger, run, study
 from tombola.evidence import Verdict, interval, judge
-from tombola.report import results_table_for, savings_table, write_report
+from tombola.report import results_table_for, saves, savings_table, write_report
 from tombola.report.arms import GatheredArms
+from tombola.report.axis_range import near_the_best
 from tombola.report.html_page import bundle
-from tombola.report.prose import number, saved, summary
+from tombola.report.prose import number, saved
+from tombola.report.standings import headline
 from tombola.studies.result import Result
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -81,21 +83,67 @@ def test_charts_show_what_was_measured(whole):
     results, _, page = whole
     charts = data_of(page)["charts"]
     for index, method in enumerate(QUALITY):
-        rows = rows_of(charts[f"accuracy-{index}"])
-        for control in OFFSETS:
-            for density in (0.2, 0.05):
-                metrics = [r.metric for r in results if (r.method, r.control, r.density) == (method, control, density)]
-                mean, low, high = interval(metrics)
-                drawn = [r for r in rows if (r["series"], r["density"]) == (control or "ticket", density)]
+        for density in (0.2, 0.05):
+            metrics = [r.metric for r in results if (r.method, r.control, r.density) == (method, "", density)]
+            mean, low, high = (100 * value for value in interval(metrics))
+            for key in ("accuracy", "spending"):
+                drawn = [r for r in rows_of(charts[key]) if (r["series"], r["density"]) == (method, density)]
                 assert drawn
                 for row in drawn:
-                    assert (row["mean"], row["low"], row["high"]) == pytest.approx((100 * mean, 100 * low, 100 * high))
+                    assert (row["mean"], row["low"], row["high"]) == pytest.approx((mean, low, high))
                     assert row["seeds"] == 3
         layers = {(r["layer"], r["density"]): r["value"] for r in rows_of(charts[f"layers-{index}"])}
         kept, size = next(r for r in results if r.method == method and r.density == 0.05).layers["fc.weight"]
         assert layers["fc.weight", "5\u00a0%"] == pytest.approx(100 * kept / size)
     costs = {r["label"]: r["dense_epochs"] for r in rows_of(charts["cost-dense_epochs"])}
     assert costs["imp, 5\u00a0%"] == pytest.approx(18)
+
+
+def test_differences_are_paired_with_dense(whole):
+    results, verdicts, page = whole
+    charts = data_of(page)["charts"]
+    for place, density in enumerate((0.2, 0.05)):
+        rows = rows_of(charts[f"differences-{place}"])
+        for verdict in verdicts:
+            if verdict.density == density:
+                drawn = {r["mean"] for r in rows if (r.get("method"), r.get("series")) == (verdict.subject, "ticket")}
+                assert list(drawn) == [pytest.approx(100 * verdict.dense.mean)]
+        for method in QUALITY:
+            for control in filter(None, OFFSETS):
+                both = [
+                    {r.seed: r.metric for r in results if (r.method, r.control, r.density) == arm}
+                    for arm in ((method, control, density), ("", "", 1.0))
+                ]
+                mean = sum(both[0][seed] - both[1][seed] for seed in both[0]) / 3
+                drawn = {r["mean"] for r in rows if (r.get("method"), r.get("series")) == (method, control)}
+                assert list(drawn) == [pytest.approx(100 * mean)]
+
+
+def test_what_lies_far_off_stands_at_the_edge_with_its_figure(tmp_path):
+    """A collapsed arm does not stretch the axis; nothing is left out."""
+    results = [run("", "", 1.0, s) for s in range(3)]
+    results += [run(name, "", 0.05, s) for name in ("imp", "snip") for s in range(3)]
+    results += [run("random", "", 0.05, s, metric=0.2 + s / 100) for s in range(3)]
+    page = write_report(results, [], tmp_path, title="Collapse")
+    for key in ("accuracy", "spending"):
+        chart = data_of(page)["charts"][key]
+        (row,) = {tuple(sorted(r.items())) for r in rows_of(chart) if r.get("series") == "random" and r["said"]}
+        row = dict(row)
+        axes = [layer["encoding"]["y"].get("scale", {}) for layer in chart["layer"]]
+        low, high = next(axis["domain"] for axis in axes if "domain" in axis)
+        assert low > 85
+        assert (row["place"], row["beyond"], row["said"]) == (low, "below", "21")
+        assert all(low < r["mean"] < high for r in rows_of(chart) if r.get("series") in ("imp", "snip"))
+    assert "21.00\u00a0%" in cells_of(page)
+
+
+def test_a_loss_that_grows_is_as_far_off_as_an_accuracy_that_falls():
+    from tombola.evidence import Measure
+
+    loss = Measure("loss", lower=True, share=False)
+    assert near_the_best([0.30, 0.31, 0.35, 9.0], loss) == [0.30, 0.31, 0.35]
+    assert near_the_best([90.0, 84.0, 72.0, 50.0]) == [90.0, 84.0, 72.0, 50.0]
+    assert near_the_best([]) == []
 
 
 def test_curves_are_means_over_seeds(whole):
@@ -112,8 +160,10 @@ def test_every_figure_of_a_chart_stands_in_a_table(whole):
     cells = set(cells_of(whole[2]))
     for key, specification in data_of(whole[2])["charts"].items():
         for row in rows_of(specification):
-            if key.startswith(("accuracy", "overview")):
+            if key in ("accuracy", "spending"):
                 assert f"{row['mean']:.2f}\u00a0%" in cells
+            elif key.startswith("differences"):
+                assert not row.get("series") or f"{row['mean']:+.2f}".replace("-", "−") in cells
             elif key.startswith("training"):
                 assert f"{row['value']:.2f}" in cells
             elif key.startswith("layers"):
@@ -130,17 +180,19 @@ def test_verdicts_are_told_in_words(whole):
     text = page.read_text()
     for verdict in verdicts:
         assert html.escape(verdict.reason) in text
-    counts = [
-        text.count(f"> {word}<") + text.count(f" {word}</span>") for word in ("wins", "does not win", "undecided")
-    ]
+    counts = [text.count(f">{word}</span>") for word in ("✓ wins", "✗ does not win", "? undecided")]
     assert counts == [sum(v.wins is wins for v in verdicts) for wins in (True, False, None)]
+    assert text.index('id="verdicts"') < text.index('id="accuracy"')
 
 
 def test_pictures_lie_beside_the_page(whole):
-    for name in ("accuracy.png", "layers.png", "training.png", "cost.png", "savings.png"):
-        picture = whole[2].with_name(name).read_bytes()
-        assert picture.startswith(PNG)
-        assert len(picture) > 5000
+    text = whole[2].read_text()
+    for name in ("accuracy", "differences", "layers", "training", "cost"):
+        for kind, start in (("png", PNG), ("pdf", b"%PDF"), ("svg", b"<svg")):
+            picture = whole[2].with_name(f"{name}.{kind}").read_bytes()
+            assert picture.startswith(start)
+            assert len(picture) > 5000
+            assert (f'download="{name}.{kind}"' in text) == (kind != "png")
 
 
 @pytest.mark.parametrize(
@@ -160,24 +212,18 @@ def test_pictures_lie_beside_the_page(whole):
         ([run("imp", "", 0.1, 0, history=({"epoch": 1.0, "validation_metric": 0.5}, {"epoch": 2.0}))], []),
     ],
 )
-def test_odd_inputs_make_a_page(tmp_path, results, verdicts):
+def test_odd_inputs_make_a_page(tmp_path, without_pictures, results, verdicts):
     page = write_report(results, verdicts, tmp_path / "new" / "folder", title="Odd")
     assert "NaN" not in json.dumps(data_of(page))
-    assert {p.name for p in page.parent.iterdir()} == {
-        "report.html",
-        "accuracy.png",
-        "layers.png",
-        "training.png",
-        "cost.png",
-        "savings.png",
-    }
+    assert "report.html" in {p.name for p in page.parent.iterdir()}
+    assert all(p.suffix in (".html", ".svg", ".pdf", ".png") for p in page.parent.iterdir())
     Console(file=io.StringIO()).print(results_table_for(results, verdicts))
 
 
 def test_one_seed_has_no_interval_and_no_verdict(tmp_path):
     results, verdicts = study(("imp",), (0.1,), 1)
     page = write_report(results, verdicts, tmp_path, title="One seed")
-    rows = rows_of(data_of(page)["charts"]["accuracy-0"])
+    rows = rows_of(data_of(page)["charts"]["accuracy"])
     assert {(row["low"], row["high"]) for row in rows} == {(None, None)}
     assert "One seed shows nothing" in page.read_text()
     assert "inf" not in cells_of(page)
@@ -323,15 +369,41 @@ def test_what_was_not_metered_is_not_known(tmp_path):
     (own,) = GatheredArms.of([run("", "", 1.0, 0, training={}), replace(ticket, search={})], []).saved
     assert {*own.training.values(), *own.net.values()} == {None}
     page = write_report([run("", "", 1.0, 0), run("snip", "", 0.1, 0)], [], tmp_path, title="Unmetered")
-    assert "Energy and carbon were not metered" in page.read_text()
-    assert "savings-energy" not in data_of(page)["charts"]
+    assert not re.search("energy|carbon|CO₂e", without_scripts(page))
+    assert not any(key.startswith("savings") for key in data_of(page)["charts"])
 
 
-def test_the_summary_is_two_honest_sentences():
+def test_what_saves_nothing_and_was_not_measured_is_not_shown(whole):
+    results, verdicts, page = whole
+    assert not saves(GatheredArms.of(results, verdicts))
+    markup = without_scripts(page)
+    assert not re.search('id="(savings|robustness|sanity|ranking)"', markup)
+    for head, *rows in tables_of(markup):
+        for place in range(len(head)):
+            cells = {row[place] for row in rows if len(row) == len(head)}
+            assert not cells <= {"0", "–", "", "0.0\u00a0%"} or not cells, f"nothing but {cells} below {head[place]}"
+
+
+def tables_of(markup: str) -> list[list[list[str]]]:
+    found = []
+    for table in re.findall(r"<table.*?</table>", markup, re.DOTALL):
+        rows = [re.findall(r"<t[hd][^>]*>(?:<span[^>]*>)?([^<]*)<", row) for row in re.findall(r"<tr.*?</tr>", table)]
+        if "<thead>" in table:
+            found.append(rows)
+    return found
+
+
+def test_the_headline_tells_who_wins_why_and_at_what_cost():
     results, verdicts = study()
-    text = summary(GatheredArms.of(results, verdicts))
-    assert text.startswith("Of 6 tickets tried (3 methods at 2 densities over 3 seeds), ")
-    assert text.count(". ") == 1
-    assert "nothing is proven" in summary(GatheredArms.of(results, []))
+    said = headline(GatheredArms.of(results, verdicts))
+    best = min((v for v in verdicts if v.wins), key=lambda v: v.density)
+    assert said[0].startswith(f"{best.subject} wins with {100 * best.density:g}\u00a0% kept, by a search that cost ")
+    assert best.reasons[0] in said[0]
+    assert " its training: " in said[0]
+    assert said[-1].startswith("Of 6 tickets (3 methods at 2 densities over 3 seeds), ")
+    loser = next(v for v in verdicts if v.wins is False)
+    assert f"{loser.subject} with" in said[1]
+    assert "does not win: " in said[1]
+    assert "nothing is proven" in headline(GatheredArms.of(results, []))[0]
     losers = [v for v in verdicts if not v.wins]
-    assert "No ticket was shown" in summary(GatheredArms.of(results, losers))
+    assert headline(GatheredArms.of(results, losers))[0].startswith("No ticket was shown")

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
@@ -29,6 +27,7 @@ from tombola.papers.claims import (
     write_claim,
     write_index,
 )
+from tombola.terminal_table import Column, TerminalTable
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,13 @@ def _price(ids: Sequence[str], level: Level, as_json: bool) -> int:
     if as_json:
         print_json({"claims": [asdict(own) | {"hours": own.hours} for own in quotes]})
         return 0
-    table = Table("claim", "trainings", "hours on two cores", "hours on one GPU", "as its file says")
+    heads = ("trainings", "hours on two cores", "hours on one GPU")
+    table = TerminalTable(
+        (Column("claim", left=True), *map(Column, heads), Column("as its file says", drop=1, left=True, least=16))
+    )
     for own in quotes:
         numbers = (own.trainings, *own.hours)
-        table.add_row(own.claim, *("" if value is None else f"{value:,.3g}" for value in numbers), own.words)
+        table.add(own.claim, *("" if value is None else f"{value:,.3g}" for value in numbers), own.words)
     known = [own.hours for own in quotes if own.hours[0] is not None]
     cores, gpu = (sum(pair[place] or 0.0 for pair in known) for place in (0, 1))
     console().print(table)
@@ -121,10 +123,19 @@ def _list(as_json: bool) -> int:
     if as_json:
         print_json({"claims": rows})
         return 0
-    table = Table("claim", "what it says", "source", "minutes", "with --quick")
+    table = TerminalTable(
+        (
+            Column("claim", left=True),
+            Column("what it says", left=True, least=36),
+            Column("minutes", drop=1),
+            Column("with --quick", drop=2),
+            Column("source", drop=3, left=True, least=24),
+        )
+    )
     for claim in CLAIMS.values():
         protocols = claim.protocols
-        table.add_row(claim.id, claim.title, claim.source, protocols["standard"].minutes, protocols["quick"].minutes)
+        minutes = (protocols[level].minutes for level in ("standard", "quick"))
+        table.add(claim.id, claim.title, *minutes, claim.source)
     console().print(table)
     console().print("Measure one: tombola claims ID; all of them: tombola claims all")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from tombola.cli.console import console, print_json
-from tombola.cli.parse import prose
+from tombola.cli.parse import read
 from tombola.errors import TombolaError
 from tombola.studies import remains, remove
 
@@ -34,7 +34,7 @@ class CleanOptions:
 
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
-    options = tyro.cli(CleanOptions, args=words, prog="tombola clean", description=prose(CleanOptions.__doc__))
+    options = read(CleanOptions, "clean", words)
     if not options.folder.is_dir():
         raise TombolaError(f"there is no folder {options.folder}; give the --out of a study")
     found = remains(options.folder, options.unfinished)

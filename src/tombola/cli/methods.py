@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import tyro
-from rich.table import Table
 
 from tombola.cli.console import console, print_json
-from tombola.cli.parse import prose
+from tombola.cli.parse import read
 from tombola.registry import KINDS
 from tombola.registry.entry_tables import entry_rows
+from tombola.terminal_table import Column, TerminalTable
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class MethodsOptions:
 
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
-    options = tyro.cli(MethodsOptions, args=words, prog="tombola methods", description=prose(MethodsOptions.__doc__))
+    options = read(MethodsOptions, "methods", words)
     registry = KINDS[options.kind]
     entries = registry.entries.values()
     if options.json:
@@ -44,8 +44,10 @@ def run(words: Sequence[str]) -> int:
         print_json({options.kind: [{registry.kind: row.pop("name"), **row} for row in rows]})
         return 0
     headings, rows = entry_rows(options.kind, entries)
-    table = Table(*headings)
+    name, what, *further = headings  # the first two stay; of the others the last goes first
+    others = (Column(own, drop=place, left=True, least=12) for place, own in enumerate(further, 1))
+    table = TerminalTable((Column(name, left=True), Column(what, left=True, least=34), *others))
     for row in rows:
-        table.add_row(*row)
+        table.add(*row)
     console().print(table)
     return 0

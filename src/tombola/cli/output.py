@@ -18,6 +18,7 @@ GENERATOR = b'<meta name="generator" content="Tombola">'
 PICTURES = (
     "overview",
     "accuracy",
+    "differences",
     "layers",
     "training",
     "cost",
@@ -28,7 +29,7 @@ PICTURES = (
     "enough",
     "curves",
 )
-PICTURES += ("stability", "solutions", "growth", "bounds", "network", "boundary", "rates", "pruned")
+PICTURES += ("stability", "solutions", "growth", "bounds", "network", "boundary", "rates", "pruned", "sensitivity")
 """What the pictures beside a report are called."""
 PAGES = ("report.html", "sparsest.html", "enough.html", "stability.html")
 STUDIES = {
@@ -36,6 +37,7 @@ STUDIES = {
     "sparsest.json": (b'{"sentence":',),
     "stability.json": (b'{"subject":',),
     "transfer.json": (b'{"transferred":',),
+    "sensitivity.json": (b'{"metric":',),
 }
 """How the files of studies begin, of this version and of the first."""
 
@@ -94,7 +96,7 @@ def refuse_foreign(root: Path) -> None:
     marked = {root / name: _holds(root / name, GENERATOR) for name in PAGES}
     marked |= {root / name: _begins(root / name, starts) for name, starts in STUDIES.items()}
     ours = any(marked.values())
-    pictures = [path for name in PICTURES for path in (root / f"{name}.png", root / f"{name}.svg")]
+    pictures = [path for name in PICTURES for path in (root / f"{name}.{kind}" for kind in ("png", "svg", "pdf"))]
     for path, own in (marked | dict.fromkeys(pictures, ours)).items():
         if not own and (path.exists() or path.is_symlink()):
             raise FileError(f"{path} was not written by Tombola; choose another --out, so that it stays")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import field, make_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from tombola.cli.guide import guide
 from tombola.errors import TombolaError
+
+Options = TypeVar("Options")
 
 SECTION = re.compile(r"^( *)(Args|Returns|Raises|Examples):\n((?:\1 +.*(?:\n|\Z)|\n)*)", re.MULTILINE)
 """A section of a docstring: its indentation, its heading, and the lines below that are indented further or empty."""
@@ -51,12 +55,26 @@ def parse(command: str, words: Sequence[str], about: str | None, **parts: Any) -
         (name, Annotated[type(default), tyro.conf.arg(name="")], field(default=default))  # ty: ignore[invalid-type-form]
         for name, default in parts.items()
     ]
-    return tyro.cli(
-        make_dataclass("Options", columns),
-        args=words,
-        prog=f"tombola {command}",
-        description=prose(about),
-    )
+    return read(make_dataclass("Options", columns), command, words, about)
+
+
+def read(kind: type[Options], command: str, words: Sequence[str], about: str | None = None) -> Options:
+    """Read options of one dataclass; exit with tyro's message where they are wrong or `--help` is among them.
+
+    Args:
+        kind: the dataclass.
+        command: the command's name and operands, as the help's first line shows them.
+        words: the typed options.
+        about: the text above the options; the dataclass's own if None.
+    """
+    described = "\n\n".join(filter(None, [prose(kind.__doc__ if about is None else about), guide(command.split()[0])]))
+    try:
+        return tyro.cli(kind, args=words, prog=f"tombola {command}", description=described)
+    except SystemExit as ended:
+        lists = [word for word in words if re.fullmatch(r"[^-,][^,\s]*(,[^,\s]+)+", word)]
+        if ended.code and lists:
+            print(f"tombola: separate by spaces, as {lists[0].replace(',', ' ')}", file=sys.stderr)
+        raise
 
 
 def seconds_of(budget: str) -> float:

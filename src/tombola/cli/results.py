@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import operator
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,8 @@ from typing import Any, Literal
 
 import tyro
 
-from tombola.cli.console import print_json
-from tombola.cli.parse import prose
+from tombola.cli.console import console, print_json
+from tombola.cli.parse import read
 from tombola.errors import TombolaError, unknown
 from tombola.files import unwritable, write_atomically
 from tombola.studies import Store, columns_of, rows_of
@@ -63,7 +65,7 @@ class ResultsOptions:
 
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
-    options = tyro.cli(ResultsOptions, args=words, prog="tombola results", description=prose(ResultsOptions.__doc__))
+    options = read(ResultsOptions, "results", words)
     if not options.folder.is_dir():
         raise TombolaError(f"there is no folder {options.folder}; give the --out of a study")
     rows = chosen(rows_of(Store(options.folder).results(), options.rows), options.where, options.sort)
@@ -88,7 +90,9 @@ def run(words: Sequence[str]) -> int:
         print(f"{len(wanted)} rows: {', '.join(map(str, written))}")
     else:
         usual = SHOWN if options.rows == "runs" else all_columns
-        print(as_table(wanted, options.columns or [key for key in usual if key in all_columns]))
+        columns = options.columns or [key for key in usual if key in all_columns]
+        width = console().width if sys.stdout.isatty() and not options.columns else math.inf
+        print(as_table(wanted, columns, width))
         print(f"{len(wanted)} {options.rows}")
     return 0
 
@@ -166,8 +170,13 @@ def _no_formula(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(FORMULA) else value
 
 
-def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: float = math.inf) -> str:
     """Rows for the terminal, numbers to the right; plain text, since a library's table takes a second per 1,000 rows.
+
+    Args:
+        rows: what is shown.
+        columns: of it, the most important first.
+        width: of the terminal; columns for which there is no room are named below.
 
     Examples:
         >>> print(as_table([{"method": "snip", "seed": 0}, {"method": "imp", "seed": 10}], ["method", "seed"]))
@@ -176,14 +185,20 @@ def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
         snip       0
         imp       10
     """
-    made = []
+    made: list[list[str]] = []
+    taken, gone = 0, []
     for name in columns:
         cells = [name, *(_cell(row[name]) for row in rows)]
-        width = max(map(len, cells))
+        widest = max(map(len, cells))
+        if made and taken + widest > width:
+            gone.append(name)
+            continue
+        taken += widest + 2
         to_right = all(isinstance(row[name], int | float | None) for row in rows)
-        made.append([cell.rjust(width) if to_right else cell.ljust(width) for cell in cells])
+        made.append([cell.rjust(widest) if to_right else cell.ljust(widest) for cell in cells])
     head, *lines = ("  ".join(cells).rstrip() for cells in zip(*made, strict=True))
-    return "\n".join([head, "─" * max(map(len, [head, *lines])), *lines])
+    said = [f"No room here for: {', '.join(gone)}."] if gone else []
+    return "\n".join([head, "─" * max(map(len, [head, *lines])), *lines, *said])
 
 
 def _cell(value: Any) -> str:

@@ -22,6 +22,7 @@ from tombola.files import held, write_atomically
 from tombola.methods import Method
 from tombola.report import landscape_section, stability_section, write_report
 from tombola.studies import at_size, default_options, make_task, method_named
+from tombola.terminal_table import Column, TerminalTable
 from tombola.tickets import Ticket
 from tombola.training import Run, bars, chosen_device
 
@@ -168,19 +169,22 @@ def _facts(found: Stability) -> dict[str, Any]:
     return {**said, "points": points, "cost": asdict(found.cost)}
 
 
-def _table(found: Stability) -> Table:
-    kinds = list(found.points[0].barriers)
-    table = Table("from", "pairs", *(f"barrier, {kind}" for kind in kinds), "of the loss", "apart ÷ way", "angle", "")
+def _table(found: Stability) -> TerminalTable:
+    barriers = [Column(f"barrier,\n{kind}", drop=place) for place, kind in enumerate(found.points[0].barriers)]
+    further = (Column("of the\nloss", drop=10), Column("apart\n÷ way", drop=13), Column("angle", drop=12))
+    table = TerminalTable(
+        (Column("from", left=True), Column("training is", left=True), *barriers, *further, Column("pairs", drop=11))
+    )
     for point in found.points:
         pairs = point.pairs
         way = sum(own.travelled for own in pairs)
-        table.add_row(
+        table.add(
             point.at,
-            str(len(pairs)),
+            "stable" if point.stable else "not stable",
             *(f"{value:.2%}" for value in point.barriers.values()),
             f"{next(iter(point.loss_barriers.values())):.3g}",
             f"{sum(own.distance for own in pairs) / way:.2f}" if way else "-",
             f"{90 * sum(own.angle for own in pairs) / len(pairs):.0f}°",
-            "stable" if point.stable else "not stable",
+            str(len(pairs)),
         )
     return table

@@ -22,7 +22,7 @@ from tyro.conf import arg
 from tombola.cli.compare import answer, show, written
 from tombola.cli.console import console, print_json
 from tombola.cli.output import refuse_foreign
-from tombola.cli.parse import prose, seconds_of
+from tombola.cli.parse import read, seconds_of
 from tombola.cli.study_view import watched
 from tombola.errors import FileError, TombolaError
 from tombola.evidence import EachSeed
@@ -45,6 +45,7 @@ from tombola.studies import (
     work_as_told,
     workers_that_fit,
 )
+from tombola.terminal_table import Column, TerminalTable
 
 FAILED_SOME = 3
 """The exit status where runs failed."""
@@ -99,7 +100,7 @@ class StudyOptions:
 
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
-    options = tyro.cli(StudyOptions, args=words, prog="tombola study", description=prose(StudyOptions.__doc__))
+    options = read(StudyOptions, "study", words)
     if options.workers < 0:
         raise TombolaError(f"workers is {options.workers}; give at least 1, or 0 to write the plan alone")
     root = _folder(options)
@@ -252,13 +253,18 @@ def _price(agenda: Agenda, options: StudyOptions) -> int:
         rows = [{**vars(part), "hours": part.hours} for part in parts]
         print_json({"parts": rows, "hours": known, "unknown": hours.count(None), "runs": agenda.expected()})
         return 0
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("part", "task", "runs", "left", "epochs", "FLOPs", "hours"):
-        table.add_column(heading, justify="left" if heading in ("part", "task") else "right", overflow="fold")
+    figures = (
+        Column("left"),
+        Column("hours"),
+        Column("runs", drop=1),
+        Column("epochs", drop=2),
+        Column("FLOPs", drop=3),
+    )
+    table = TerminalTable((Column("part", left=True, least=16), Column("task", drop=4, left=True, least=16), *figures))
     for part in parts:
         epochs = part.words if part.epochs is None else f"{part.epochs:.4g}"
         flops, time_left = ("" if value is None else f"{value:.3g}" for value in (part.flops, part.hours))
-        table.add_row(Text(part.what), Text(part.task), str(part.runs), str(part.left), epochs, flops, time_left)
+        table.add(Text(part.what), Text(part.task), str(part.left), time_left, str(part.runs), epochs, flops)
     terminal = console()
     terminal.print(table)
     unknown = f"; no earlier run shows what {hours.count(None)} of the parts take" if None in hours else ""

@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import arg
 
 from tombola.cli.console import print_json
-from tombola.cli.parse import prose, seconds_of
+from tombola.cli.parse import read, seconds_of
 from tombola.errors import TombolaError
 from tombola.studies import TRACKERS, WorkOrder, work_as_told
 
@@ -56,7 +56,7 @@ class WorkOptions:
 
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
-    options = tyro.cli(WorkOptions, args=words, prog="tombola work", description=prose(WorkOptions.__doc__))
+    options = read(WorkOptions, "work", words)
     if options.threads < 1:
         raise TombolaError(f"threads is {options.threads}; give at least 1")
     order = WorkOrder(

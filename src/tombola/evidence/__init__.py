@@ -7,6 +7,7 @@ from tombola.evidence.forecast import Forecast
 from tombola.evidence.looks import EachSeed, Looks, OneLook
 from tombola.evidence.measure import ACCURACY, MARGIN, Measure, minus
 from tombola.evidence.method_ranking import Pair, Place, Ranking, over_all, ranking
+from tombola.evidence.reasons import listed
 from tombola.evidence.sanity_outcomes import CHECKS, Checked, Sanity
 from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known_cost, savings
 from tombola.evidence.statistics import ONE_LOOK, Comparison, holm, interval, paired_comparison, proportion
@@ -49,6 +50,7 @@ __all__ = [
     "interval_text",
     "judge",
     "known_cost",
+    "listed",
     "minus",
     "over_all",
     "paired_comparison",

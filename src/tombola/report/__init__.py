@@ -3,19 +3,23 @@
 from tombola.report.arms import GatheredArms
 from tombola.report.connectivity_sections import landscape_section, stability_section
 from tombola.report.distance_matrix import write_matrix
+from tombola.report.group_cut_picture import sensitivity_picture
 from tombola.report.html_page import write_report
 from tombola.report.line_curves import lines_picture
+from tombola.report.paper import write_paper
 from tombola.report.prose import estimate
 from tombola.report.ranking_tables import ranking_table
-from tombola.report.results_table import results_table_for, savings_table
+from tombola.report.results_table import results_table_for, saves, savings_table
 from tombola.report.robustness_tables import RobustnessRow, robustness_rows, robustness_table
 from tombola.report.sanity_tables import sanity_table
 from tombola.report.search_curve import write_search_curve
+from tombola.report.standings import headline
 
 __all__ = [
     "GatheredArms",
     "RobustnessRow",
     "estimate",
+    "headline",
     "landscape_section",
     "lines_picture",
     "ranking_table",
@@ -23,9 +27,12 @@ __all__ = [
     "robustness_rows",
     "robustness_table",
     "sanity_table",
+    "saves",
     "savings_table",
+    "sensitivity_picture",
     "stability_section",
     "write_matrix",
+    "write_paper",
     "write_report",
     "write_search_curve",
 ]

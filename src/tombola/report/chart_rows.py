@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
-from tombola.evidence import ACCURACY, Measure
+from tombola.evidence import Comparison
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.prose import share
 
@@ -24,6 +23,7 @@ def accuracy_row(arm: ArmResults, series: str) -> Row:
     mean, low, high = arm.accuracy
     return {
         "series": series,
+        "method": arm.method,
         "density": arm.density,
         "kept": share(arm.density),
         "removed": share(1 - arm.density),
@@ -34,10 +34,23 @@ def accuracy_row(arm: ArmResults, series: str) -> Row:
     }
 
 
-def method_rows(study: GatheredArms, method: str) -> list[Row]:
-    """A method's tickets and controls; arms whose accuracy is not a number are left out."""
-    rows = (accuracy_row(arm, arm.role) for arm in study.arms if arm.method == method)
+def difference_rows(study: GatheredArms, density: float) -> list[Row]:
+    """Every ticket and control of a density minus dense, in points of a share; without those that have no dense."""
+    arms = (arm for arm in study.arms if arm.method and arm.density == density)
+    rows = (_difference_row(arm, own) for arm in arms if (own := study.difference(arm)) is not None)
     return [row for row in rows if row["mean"] is not None]
+
+
+def spending_rows(study: GatheredArms) -> list[Row]:
+    """Every method's tickets with the cost of search and training, in dense epochs; without those of unknown cost."""
+    rows = []
+    for method in study.methods:
+        for arm in study.tickets(method):
+            search, training = (finite(arm.cost(of, "dense_epochs")) for of in ("search", "training"))
+            row = accuracy_row(arm, method)
+            if search is not None and training is not None and search + training > 0 and row["mean"] is not None:
+                rows.append(row | {"cost": search + training})
+    return rows
 
 
 def overview_rows(study: GatheredArms) -> list[Row]:
@@ -65,7 +78,8 @@ def layer_rows(study: GatheredArms, method: str) -> list[Row]:
         sizes = {layer: size for result in arm.results for layer, (_, size) in result.layers.items()}
         for layer, values in shares.items():
             value = 100 * math.fsum(values) / len(values)
-            rows.append({"layer": layer, "size": sizes[layer], "density": share(arm.density), "value": value})
+            kept = share(arm.density)
+            rows.append({"layer": layer, "size": sizes[layer], "density": kept, "kept": kept, "value": value})
     return rows
 
 
@@ -84,6 +98,8 @@ def cost_rows(study: GatheredArms) -> list[Row]:
     return [
         {
             "label": f"{arm.method}, {share(arm.density)}",
+            "method": arm.method,
+            "kept": share(arm.density),
             "dense_epochs": finite(arm.cost("search", "dense_epochs")),
             "seconds": finite(arm.cost("search", "seconds")),
         }
@@ -95,7 +111,11 @@ def cost_rows(study: GatheredArms) -> list[Row]:
 def saving_rows(study: GatheredArms) -> list[Row]:
     """What each method's tickets save of dense training, in percent."""
     return [
-        {"label": f"{savings.subject}, {share(savings.density)}"}
+        {
+            "label": f"{savings.subject}, {share(savings.density)}",
+            "method": savings.subject,
+            "kept": share(savings.density),
+        }
         | {key: None if value is None else finite(100 * value) for key, value in savings.training.items()}
         for savings in study.saved
     ]
@@ -111,28 +131,12 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def bounds(rows: Iterable[Row | None], measure: Measure = ACCURACY) -> tuple[float, float]:
-    """The range of an axis, for a share in percent.
-
-    It shows every mean. Wide intervals are cut: they may stretch the range on each side by half of that of the means,
-    or half a point if that is more, so that one noisy arm does not flatten the others.
-
-    Args:
-        rows: with mean, low and high; None stands for an arm that is not there.
-        measure: what the numbers are.
-    """
-    known = [row for row in rows if row is not None]
-    if not known:
-        return 0.0, 100.0
-    means = [row["mean"] for row in known]
-    bottom, top = min(means), max(means)
-    least = 0.5 if measure.share else 0.01 * max(abs(top), abs(bottom))
-    stretch = max(0.5 * (top - bottom), least)
-    lows = [row["low"] for row in known if row["low"] is not None]
-    highs = [row["high"] for row in known if row["high"] is not None]
-    low, high = max(min([bottom, *lows]), bottom - stretch), min(max([top, *highs]), top + stretch)
-    margin = max(0.06 * (high - low), least / 5)
-    return low - margin, high + margin
+def _difference_row(arm: ArmResults, difference: Comparison) -> Row:
+    scale = 100 if difference.measure.share else 1
+    mean, low, high = (finite(scale * value) for value in (difference.mean, difference.low, difference.high))
+    bounded = low is not None and high is not None
+    row = accuracy_row(arm, arm.role) | {"seeds": len(difference.differences), "outcome": difference.outcome}
+    return row | {"mean": mean, "low": low if bounded else None, "high": high if bounded else None}
 
 
 def _curve(arm: ArmResults, of: str) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -10,61 +9,12 @@ from typing import Any, Literal
 import altair as alt
 
 from tombola.report.chart_rows import Row
-from tombola.report.theme import shape
 
 Mark = Literal["bar", "line", "point", "rect", "rule", "text", "tick"]
 
 HEIGHT = 270
 ACCURACY = "test accuracy, %"
 SOLID, DASHED = {"strokeWidth": 2.4}, {"strokeWidth": 1.2, "strokeDash": [4, 3]}
-
-
-def accuracy_chart(
-    rows: Sequence[Row],
-    dense: Row | None,
-    series: Sequence[str],
-    y: tuple[float, float],
-    *,
-    thin: Sequence[str] = (),
-    title: str = ACCURACY,
-) -> alt.LayerChart:
-    """Accuracy against density on a logarithmic axis, sparser to the right, with 95 % intervals.
-
-    The dense network is a line with a band. Marks at one density are set slightly apart, so that none hides another.
-
-    Args:
-        rows: one for each arm and density, as `accuracy_row` makes them.
-        dense: the row of the dense network, if there is one.
-        series: the names of all series, in the order of their colours.
-        y: the range of the accuracy axis in percent; intervals beyond it are cut off.
-        thin: the series to draw thin and dashed.
-        title: of the axis of accuracy, or of what else arms are compared by.
-    """
-    densities = sorted({row["density"] for row in rows})
-    sides = (densities[-1] * 1.5, densities[0] / 1.5)
-    gap = min((b / a for a, b in itertools.pairwise(densities)), default=sides[0] / sides[1])
-    # On a logarithmic axis a factor is a distance: 1.4 % of the axis between two series, unless all series together
-    # would take more than half of the smallest gap between two densities.
-    factor = min((sides[0] / sides[1]) ** 0.014, gap ** (0.5 / len(series)))
-    offset = {name: i - (len(series) - 1) / 2 for i, name in enumerate(series)}
-    placed = [row | {"x": row["density"] * factor ** -offset[row["series"]]} for row in rows]
-    kept, removed = ("format(100 * datum.value, '.4~g')", "format(100 - 100 * datum.value, '.4~g')")
-    x = alt.X(
-        "x:Q",
-        scale=alt.Scale(type="log", domain=sides, nice=False),
-        title="density (below it: sparsity)",
-        axis=alt.Axis(
-            values=densities[::-1],
-            grid=False,
-            labelOverlap="greedy",
-            labelExpr=f"[{kept} + ' %', '(' + {removed} + ' %)']",
-        ),
-    )
-    scale = alt.Scale(domain=y, nice=False, zero=False)
-    layers = [] if dense is None else _band(dense, scale, title)
-    for names, stroke, size in ((thin, DASHED, 38), ([s for s in series if s not in thin], SOLID, 72)):
-        layers += _arms([row for row in placed if row["series"] in names], x, scale, series, stroke, size, title)
-    return alt.LayerChart(layer=layers, height=HEIGHT, width="container")
 
 
 def layers_chart(rows: Sequence[Row], densities: Sequence[str], least: float) -> alt.LayerChart:
@@ -128,17 +78,18 @@ def curves_chart(rows: Sequence[Row], series: Sequence[str], field: str, x: str,
             alt.Tooltip("seeds:Q", title="seeds"),
         ],
     }
-    opacity = 1 if len({row[field] for row in rows}) == 1 else 0  # A line through one point shows nothing.
+    alone = len({row[field] for row in rows}) == 1  # A line through one point shows nothing.
     dense = [row for row in rows if row["series"] == "dense"]
     ticket = [row for row in rows if row["series"] == "ticket"]
     controls = [row for row in rows if row["series"] not in ("dense", "ticket")]
-    point = alt.OverlayMarkDef(opacity=opacity, size=60, filled=True)
-    grey = alt.OverlayMarkDef(opacity=opacity, size=60, filled=True, style="dense-point")
-    color = _color(series)
+    point = alt.OverlayMarkDef(size=60, filled=True) if alone else False
+    grey = alt.OverlayMarkDef(size=60, filled=True, style="dense-point") if alone else False
+    hue = color(series)
+    grounds = ((dense, {"style": "dense", "point": grey}, {}), (controls, {"point": point, **DASHED}, {"color": hue}))
     layers = [
-        draw(dense, "line", style="dense", point=grey).encode(**encodings),
-        draw(controls, "line", point=point, **DASHED).encode(**encodings, color=color),
-        draw(ticket, "line", point=point, **SOLID).encode(**encodings, color=color),
+        draw(own, "line", **marks).encode(**encodings, **colours)
+        for own, marks, colours in (*grounds, (ticket, {"point": point, **SOLID}, {"color": hue}))
+        if own
     ]
     return alt.LayerChart(layer=layers, height=220, width="container")
 
@@ -262,52 +213,5 @@ def draw(rows: Sequence[Row], mark: Mark, **settings: Any) -> alt.Chart:
     return alt.Chart(alt.Data(values=list(rows)), mark=alt.MarkDef(type=mark, **settings))
 
 
-def _arms(
-    rows: Sequence[Row],
-    x: alt.X,
-    scale: alt.Scale,
-    series: Sequence[str],
-    stroke: dict[str, Any],
-    size: int,
-    title: str,
-) -> list[alt.Chart]:
-    """Lines, intervals and points of some series. `stroke` is SOLID or DASHED, `size` that of the points."""
-    if not rows:
-        return []
-    tooltip = [
-        alt.Tooltip("series:N", title="arm"),
-        alt.Tooltip("kept:N", title="density"),
-        alt.Tooltip("removed:N", title="sparsity"),
-        alt.Tooltip("mean:Q", title=title, format=".2f"),
-        alt.Tooltip("low:Q", title="95 % from", format=".2f"),
-        alt.Tooltip("high:Q", title="to", format=".2f"),
-        alt.Tooltip("seeds:Q", title="seeds"),
-    ]
-    color, mean = _color(series), alt.Y("mean:Q", title=title, scale=scale)
-    mark_shape = alt.Shape(
-        "series:N",
-        title=None,
-        scale=alt.Scale(domain=list(series), range=[shape(i) for i in range(len(series))]),
-    )
-    intervals = [row for row in rows if row["low"] is not None]
-    low_to_high: dict[str, Any] = {"y": alt.Y("low:Q", title=title, scale=scale), "y2": alt.Y2("high:Q")}
-    return [
-        draw(rows, "line", clip=True, **stroke).encode(x=x, y=mean, color=color),
-        draw(intervals, "rule", clip=True, strokeWidth=stroke["strokeWidth"]).encode(x=x, color=color, **low_to_high),
-        draw(rows, "point", filled=True, opacity=1, size=size).encode(
-            x=x, y=mean, color=color, shape=mark_shape, tooltip=tooltip
-        ),
-    ]
-
-
-def _band(dense: Row, scale: alt.Scale, title: str) -> list[alt.Chart]:
-    tooltip = [alt.Tooltip("mean:Q", title="dense, %", format=".2f"), alt.Tooltip("seeds:Q", title="seeds")]
-    line = draw([dense], "rule", style="dense").encode(y=alt.Y("mean:Q", title=title, scale=scale), tooltip=tooltip)
-    if dense["low"] is None:
-        return [line]
-    low, high = alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q")
-    return [draw([dense], "rect", style="dense-band", clip=True).encode(y=low, y2=high), line]
-
-
-def _color(series: Sequence[str]) -> alt.Color:
+def color(series: Sequence[str]) -> alt.Color:
     return alt.Color("series:N", title=None, scale=alt.Scale(domain=list(series)))

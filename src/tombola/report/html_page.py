@@ -16,9 +16,10 @@ from markupsafe import Markup
 
 from tombola.evidence import Ranking, Sanity, Verdict, interval_text
 from tombola.files import write_atomically
-from tombola.report import chart_rows, page_tables, prose, ranking_tables, robustness_tables, sanity_tables
+from tombola.report import chart_rows, page_tables, prose, ranking_tables, robustness_tables, sanity_tables, standings
 from tombola.report.arms import GatheredArms
-from tombola.report.panels import Figure, figures, pictures
+from tombola.report.exports import Export, exports
+from tombola.report.panels import Figure, figures
 from tombola.report.shared_settings import flat, settings_of_arms, shared_settings_of
 from tombola.report.theme import DARK, FONT, LIGHT, ramp, vega_config
 from tombola.studies.result import Result
@@ -41,7 +42,7 @@ def write_report(
     sections: Sequence[Section] = (),
     page: str = "report.html",
 ) -> Path:
-    """Write the page, and its charts as PNG files, into a folder.
+    """Write the page into a folder, and beside it its figures as SVG, PDF and PNG files.
 
     Args:
         results: of all runs.
@@ -59,24 +60,27 @@ def write_report(
         The path of the page.
     """
     study = GatheredArms.of(results, verdicts, checks, rankings)
-    charts = figures(study)
+    drawn = figures(study)
+    taken = exports(study, drawn)
     path = Path(folder) / page
-    write_atomically(path, render(study, charts, title=title, command=command, task=task, sections=sections))
-    for name, png in (pictures(study, charts) if results or not sections else {}).items():
-        write_atomically(path.with_name(name), png)
+    write_atomically(path, render(study, drawn, taken, title=title, command=command, task=task, sections=sections))
+    for name, figure in taken.items():
+        for kind, content in figure.files.items():
+            write_atomically(path.with_name(f"{name}.{kind}"), content)
     return path
 
 
 def render(
     study: GatheredArms,
     drawn: Mapping[str, Figure],
+    taken: Mapping[str, Export],
     *,
     title: str,
     command: str = "",
     task: Mapping[str, Any] = {},
     sections: Sequence[Section] = (),
 ) -> str:
-    """The page's HTML; the arguments are those of `write_report`, with the figures drawn."""
+    """The page's HTML; the arguments are those of `write_report`, with the figures drawn and as files."""
     results = [result for arm in study.arms for result in arm.results]
     charts = {p.key: p.chart for figure in drawn.values() for p in figure.panels}
     return (
@@ -93,6 +97,8 @@ def render(
             robustness_tables=robustness_tables,
             sanity_tables=sanity_tables,
             ranking_tables=ranking_tables,
+            standings=standings,
+            taken=taken,
             rankings=study.rankings,
             further=sections,
             data_address=data_address,
@@ -154,9 +160,15 @@ def dressed(charts: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, An
     }
 
 
-def data_address(svg: str) -> str:
-    """A picture as the address of an image that holds it."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+def data_address(content: str | bytes, kind: str = "image/svg+xml") -> str:
+    """A file as an address that holds it.
+
+    Args:
+        content: of the file; a text for SVG.
+        kind: its media type.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
 
 
 @functools.cache

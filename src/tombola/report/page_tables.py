@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tombola.evidence import NET, TRAINING, interval_text
 from tombola.report import chart_rows
@@ -11,6 +11,7 @@ from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.prose import (
     MEASURES,
     NOTHING,
+    SPACE,
     between,
     duration,
     number,
@@ -22,6 +23,9 @@ from tombola.report.prose import (
 )
 from tombola.studies import Result
 
+SILENT = frozenset((NOTHING, "", "0", "0.00", f"0.0{SPACE}%", f"−0.0{SPACE}%"))
+"""Cells that say nothing, where a whole column holds no others."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -32,12 +36,30 @@ class Grid:
         rows: the cells of each row.
         text: the number of columns from the left that hold words; the others hold figures.
         marked: the indices of the rows to set in bold.
+        keys: of each row, the method and the text of the density by which it can be filtered; none if empty.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     text: int = 1
     marked: frozenset[int] = frozenset()
+    keys: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def told(self) -> Grid:
+        """The same without the columns that say nothing: those whose figures are all zeros or dashes.
+
+        Examples:
+            >>> Grid(("arm", "Wh", "seeds"), (("imp", "–", "3"), ("snip", "0", "5"))).told.head
+            ('arm', 'seeds')
+        """
+        kept = [
+            place
+            for place in range(len(self.head))
+            if place < max(1, self.text) or any(row[place] not in SILENT for row in self.rows)
+        ]
+        rows = tuple(tuple(row[place] for place in kept) for row in self.rows)
+        return replace(self, head=tuple(self.head[place] for place in kept), rows=rows)
 
 
 def results_grid(study: GatheredArms) -> Grid:
@@ -45,41 +67,44 @@ def results_grid(study: GatheredArms) -> Grid:
     rows = []
     for arm in study.arms:
         difference = study.difference(arm)
+        counted = share(arm.weight_density)
         rows.append(
             (
                 arm.name + (" (collapsed)" if arm.collapsed else ""),
+                verdict_word(study, arm),
                 share(arm.density),
                 share(1 - arm.density),
-                share(arm.weight_density),
-                NOTHING if arm.network_density is None else share(arm.network_density),
-                NOTHING if arm.effective_density is None else share(arm.effective_density),
-                str(len(arm.results)),
+                "" if counted == share(arm.density) else counted,
+                "" if arm.network_density is None else share(arm.network_density),
+                "" if arm.effective_density is None else share(arm.effective_density),
                 shown(arm.accuracy[0], arm.measure),
                 between(*arm.accuracy[1:]) if arm.measure.share else numbers(*arm.accuracy[1:]),
                 NOTHING if difference is None else difference.measure.signed(difference.mean),
                 NOTHING if difference is None else interval_text(difference),
+                str(len(arm.results)),
                 number(arm.cost("search", "dense_epochs")),
                 duration(arm.cost("search", "seconds")),
-                verdict_word(study, arm) or NOTHING,
             )
         )
     head = (
         "arm",
+        "verdict",
         "density",
         "sparsity",
         "weights kept",
         "of the network",
         "on a path",
-        "seeds",
         study.measure.name,
         "95 % interval",
         f"to dense, {study.measure.unit}",
         "interval",
+        "seeds",
         "search, dense epochs",
         "search, time",
-        "verdict",
     )
-    return Grid(head, tuple(rows), marked=frozenset(i for i, arm in enumerate(study.arms) if arm.role == "ticket"))
+    marked = frozenset(i for i, arm in enumerate(study.arms) if arm.role == "ticket")
+    keys = tuple((arm.method, share(arm.density) if arm.method else "") for arm in study.arms)
+    return Grid(head, tuple(rows), text=2 if any(row[1] for row in rows) else 1, marked=marked, keys=keys)
 
 
 def layers_grid(study: GatheredArms, method: str) -> Grid:
@@ -108,6 +133,7 @@ def curves_grid(study: GatheredArms, ticket: ArmResults) -> Grid:
 
 def costs_grid(study: GatheredArms) -> Grid:
     """The costs of search and training of each ticket and of dense, means over seeds."""
+    arms = [arm for arm in study.arms if arm.role in ("ticket", "dense")]
     head = (
         "arm",
         "density",
@@ -137,10 +163,10 @@ def costs_grid(study: GatheredArms) -> Grid:
             number(arm.cost("training", "step_memory")),
             *(_thousandths(arm.cost(of, key)) for of in ("search", "training") for key in ("energy", "carbon")),
         )
-        for arm in study.arms
-        if arm.role in ("ticket", "dense")
+        for arm in arms
     )
-    return Grid(head, tuple(body))
+    keys = tuple((arm.method, share(arm.density) if arm.method else "") for arm in arms)
+    return Grid(head, tuple(body), keys=keys)
 
 
 def savings_grid(study: GatheredArms) -> Grid:
@@ -162,7 +188,7 @@ def savings_grid(study: GatheredArms) -> Grid:
         )
         for savings in study.saved
     )
-    return Grid(head, tuple(rows))
+    return Grid(head, tuple(rows), keys=tuple((own.subject, share(own.density)) for own in study.saved))
 
 
 def runs_grid(arm: ArmResults) -> Grid:

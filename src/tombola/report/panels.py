@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
-import vl_convert
 
-from tombola.report import chart_rows, robustness_tables, sanity_tables
+from tombola.report import chart_rows, robustness_tables
+from tombola.report.accuracy_charts import accuracy_chart, differences_to_dense_chart, spending_chart
 from tombola.report.arms import GatheredArms
+from tombola.report.axis_range import bounds, placed
 from tombola.report.charts import (
     ACCURACY,
-    accuracy_chart,
     cost_chart,
     curves_chart,
-    differences_chart,
-    empty_chart,
     layers_chart,
     savings_chart,
     specification,
 )
-from tombola.report.prose import MEASURES, share
+from tombola.report.prose import MEASURES, capital, share
 from tombola.report.ranking_tables import critical_difference_chart
-from tombola.report.theme import LIGHT, shape, vega_config
-
-PNG_WIDTH = 340
+from tombola.report.theme import shape
 
 
 @dataclass(frozen=True)
@@ -38,11 +33,15 @@ class Panel:
         key: what identifies the panel on the page.
         title: the heading.
         chart: the Vega-Lite specification.
+        method: the method that all of it is about; "" for several.
+        kept: the text of the density that all of it is about; "" for several.
     """
 
     key: str
     title: str
     chart: dict[str, Any]
+    method: str = ""
+    kept: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class LegendEntry:
     Args:
         text: what it names.
         kind: what it looks like: "series", "ramp" (a density's colour), "band" (dense with its interval), "dense" (a
-            line) or "gone" (the cross of a layer with nothing left).
+            line), "gone" (the cross of a layer with nothing left) or "beyond" (a mark at the edge).
         index: the position of its colour among those of its kind.
         shape: the mark of a series; none if empty.
         dashed: whether its line is thin and dashed.
@@ -74,10 +73,10 @@ class Figure:
 
 
 def figures(study: GatheredArms) -> dict[str, Figure]:
-    """All figures of a report by name. One without data has no panels; overview needs several methods."""
+    """All figures of a report by name. One without data has no panels."""
     return {
-        "overview": _overview(study),
-        "accuracy": _accuracy(study),
+        "accuracy": _overview(study),
+        "differences": _differences(study),
         "layers": _layers(study),
         "training": _training(study),
         "cost": _cost(study),
@@ -87,54 +86,59 @@ def figures(study: GatheredArms) -> dict[str, Figure]:
     }
 
 
-def pictures(study: GatheredArms, drawn: dict[str, Figure]) -> dict[str, bytes]:
-    """The figures as PNG images in the light theme.
-
-    Args:
-        study: the content of the report.
-        drawn: what `figures` made of it.
-
-    Returns:
-        The images by file name.
-    """
-    config = vega_config(LIGHT, len(study.densities)) | {"background": LIGHT.card}
-    groups = {name: [drawn[name]] for name in ("accuracy", "layers", "training", "cost", "savings")}
-    groups |= {"ranking": [drawn["ranking"]]} if drawn["ranking"].panels else {}
-    groups |= {"robustness": [drawn["robustness"]]} if drawn["robustness"].panels else {}
-    groups["accuracy"].insert(0, drawn["overview"])
-    images = {f"{name}.png": _png(group, config) for name, group in groups.items()}
-    return images | ({"sanity.png": _sanity_png(study, config)} if study.sanity else {})
-
-
 def _overview(study: GatheredArms) -> Figure:
+    """Accuracy against density and against cost, of every method's tickets."""
     rows, methods = chart_rows.overview_rows(study), study.methods
-    if len(methods) < 2 or not rows:
+    if not rows:
         return Figure((), ())
-    dense = chart_rows.dense_row(study, methods[0])
-    chart = accuracy_chart(
-        rows, dense, methods, chart_rows.bounds([*rows, dense], study.measure), title=_axis(study, "test")
-    )
-    label = "Accuracy against density of every method's tickets"
-    legend = [_series_entry(method, i, dashed=False) for i, method in enumerate(methods)]
-    return Figure((_panel("overview", "All methods", label, chart),), (*legend, *_dense_entry(dense)))
-
-
-def _accuracy(study: GatheredArms) -> Figure:
-    series = ["ticket", *study.controls]
-    groups = {method: rows for method in study.methods if (rows := chart_rows.method_rows(study, method))}
-    dense = {method: chart_rows.dense_row(study, method) for method in groups}
-    y = chart_rows.bounds([*dense.values(), *(row for rows in groups.values() for row in rows)], study.measure)
-    panels = tuple(
+    dense, title = chart_rows.dense_row(study, methods[0]), _axis(study, "test")
+    y = bounds([*rows, dense], study.measure)
+    name = capital(study.measure.name)
+    panels = [
         _panel(
-            f"accuracy-{i}",
-            method,
-            f"Accuracy against density of {method}, its controls and dense",
-            accuracy_chart(rows, dense[method], series, y, thin=study.controls, title=_axis(study, "test")),
+            "accuracy",
+            f"{name} against density",
+            f"{name} against density of every method's tickets",
+            accuracy_chart(rows, dense, methods, y, title=title),
         )
-        for i, (method, rows) in enumerate(groups.items())
-    )
-    legend = [_series_entry(name, i, dashed=i > 0) for i, name in enumerate(series)]
-    return Figure(panels, (*legend, *_dense_entry(next(iter(dense.values()), None))) if panels else ())
+    ]
+    if spent := chart_rows.spending_rows(study):
+        panels.append(
+            _panel(
+                "spending",
+                f"{name} against cost",
+                f"{name} against the dense epochs of search and training, of every method's tickets",
+                spending_chart(spent, dense, methods, y, title=title),
+            )
+        )
+    legend = [_series_entry(method, i, dashed=False) for i, method in enumerate(methods)]
+    return Figure(tuple(panels), (*legend, *_dense_entry(dense), *_beyond(rows, y)))
+
+
+def _differences(study: GatheredArms) -> Figure:
+    """Every ticket and control minus dense, a panel for each density."""
+    series = ["ticket", *study.controls]
+    groups = {density: rows for density in study.densities if (rows := chart_rows.difference_rows(study, density))}
+    panels, beyond = [], []
+    for i, (density, rows) in enumerate(groups.items()):
+        margin = max((v.margin for v in study.verdicts), default=0.0) * (100 if study.measure.share else 1)
+        x = bounds(rows, study.measure, also=(-margin, margin))
+        beyond += _beyond(rows, x)
+        present = [method for method in study.methods if any(row["method"] == method for row in rows)]
+        panels.append(
+            replace(
+                _panel(
+                    f"differences-{i}",
+                    f"Density {share(density)}",
+                    f"Every ticket and control at density {share(density)} minus dense, with intervals",
+                    differences_to_dense_chart(rows, present, series, x, margin, study.measure.unit),
+                ),
+                kept=share(density),
+            )
+        )
+    legend = [_series_entry(name, i, dashed=False) for i, name in enumerate(series)]
+    grey = [LegendEntry("dense, with the margin", "band")] if study.verdicts else [LegendEntry("dense", "dense")]
+    return Figure(tuple(panels), (*legend, *grey, *beyond[:1]) if panels else ())
 
 
 def _layers(study: GatheredArms) -> Figure:
@@ -142,7 +146,12 @@ def _layers(study: GatheredArms) -> Figure:
     groups = {method: chart_rows.layer_rows(study, method) for method in study.methods}
     least = min((row["value"] for rows in groups.values() for row in rows if row["value"] > 0), default=1.0)
     panels = tuple(
-        _panel(f"layers-{i}", method, f"Kept share of each layer by {method}", layers_chart(rows, densities, least))
+        replace(
+            _panel(
+                f"layers-{i}", method, f"Kept share of each layer by {method}", layers_chart(rows, densities, least)
+            ),
+            method=method,
+        )
         for i, (method, rows) in enumerate(groups.items())
         if rows
     )
@@ -169,12 +178,16 @@ def _training(study: GatheredArms) -> Figure:
         if (rows := chart_rows.curve_rows(study, arm, field))
     ]
     panels = tuple(
-        _panel(
-            f"training-{i}",
-            f"{arm.method}, density {share(arm.density)}{kind}",
-            f"Validation accuracy{kind} by epoch of {arm.method} at density {share(arm.density)}, "
-            "its controls and dense",
-            curves_chart(rows, series, "epoch", "epoch", _axis(study, "validation")),
+        replace(
+            _panel(
+                f"training-{i}",
+                f"{arm.method}, density {share(arm.density)}{kind}",
+                f"Validation {study.measure.name}{kind} by epoch of {arm.method} at density {share(arm.density)}, "
+                "its controls and dense",
+                curves_chart(rows, series, "epoch", "epoch", _axis(study, "validation")),
+            ),
+            method=arm.method,
+            kept=share(arm.density),
         )
         for i, (arm, kind, rows) in enumerate(curves)
     )
@@ -202,16 +215,24 @@ def _robustness(study: GatheredArms) -> Figure:
         if (rows := robustness_tables.robustness_curve_rows(ticket, kind))
     ]
     panels = tuple(
-        _panel(
-            f"robustness-{i}",
-            f"{ticket.title}: {kind}",
-            f"Accuracy against {axis} of {ticket.title}, dense and controls",
-            curves_chart(rows, series, "place", axis, ACCURACY),
+        replace(
+            _panel(
+                f"robustness-{i}",
+                f"{ticket.title}: {kind}",
+                f"Accuracy against {axis} of {ticket.title}, dense and controls",
+                curves_chart(rows, series, "place", axis, ACCURACY),
+            ),
+            method=ticket.arm.method,
+            kept=share(ticket.arm.density),
         )
         for i, (ticket, kind, axis, rows) in enumerate(curves)
     )
     legend = [LegendEntry(name, "series", i, shape="", dashed=i > 0) for i, name in enumerate(series)]
     return Figure(panels, (*legend, LegendEntry("dense", "dense")) if panels else ())
+
+
+SHOWN = 0.05
+"""The smallest saving in percent that the charts' figures show as something else than 0."""
 
 
 def _savings(study: GatheredArms) -> Figure:
@@ -225,7 +246,7 @@ def _savings(study: GatheredArms) -> Figure:
             savings_chart(rows, field, title),
         )
         for field, title in measures.items()
-        if any(row[field] is not None for row in rows)
+        if any(abs(row[field] or 0.0) >= SHOWN for row in rows)
     )
     return Figure(panels, ())
 
@@ -248,6 +269,11 @@ def _axis(study: GatheredArms, split: str) -> str:
     return f"{split} {study.measure.name}{', %' * study.measure.share}"
 
 
+def _beyond(rows: Sequence[chart_rows.Row], ends: tuple[float, float]) -> list[LegendEntry]:
+    far = any(row["beyond"] for row in placed(rows, *ends))
+    return [LegendEntry("far off: at the edge, with its figure", "beyond")] if far else []
+
+
 def _panel(key: str, title: str, label: str, chart: alt.LayerChart) -> Panel:
     """One panel; `label` describes the chart to readers who cannot see it."""
     return Panel(key, title, specification(chart) | {"description": label})
@@ -261,33 +287,3 @@ def _dense_entry(dense: chart_rows.Row | None) -> list[LegendEntry]:
     if dense is None:
         return []
     return [LegendEntry("dense", "dense") if dense["low"] is None else LegendEntry("dense, with 95 % interval", "band")]
-
-
-def _png(group: Sequence[Figure], config: dict[str, Any]) -> bytes:
-    rows = [_row(figure) for figure in group if figure.panels] or [
-        specification(empty_chart("There is nothing to show."))
-    ]
-    # The figures' colours mean different things: methods in the overview, ticket and controls in the others.
-    resolve = {"scale": {"color": "independent", "shape": "independent"}}
-    page = {"vconcat": rows, "spacing": 40, "resolve": resolve, "config": config, "padding": 20}
-    return vl_convert.vegalite_to_png(json.dumps(page), vl_version="6.4", scale=2)
-
-
-def _sanity_png(study: GatheredArms, config: dict[str, Any]) -> bytes:
-    """Ticket minus control of every sanity check, with its interval."""
-    colours = {finding: getattr(LIGHT, name) for finding, name in sanity_tables.COLOURS.items()}
-    chart = specification(differences_chart(sanity_tables.difference_rows(study), colours, "ticket − control"))
-    return vl_convert.vegalite_to_png(json.dumps(chart | {"config": config, "padding": 20}), vl_version="6.4", scale=2)
-
-
-def _row(figure: Figure) -> dict[str, Any]:
-    width = PNG_WIDTH * (2 if len(figure.panels) == 1 else 1)
-    row: dict[str, Any] = {
-        "concat": [panel.chart | {"width": width, "title": panel.title} for panel in figure.panels],
-        "columns": 3,
-        "spacing": 36,
-        "resolve": {"scale": {"color": "shared", "shape": "shared"}},
-    }
-    # Vega-Lite's legends show colours of data only, so the title explains what is grey.
-    grey = [f"Grey: {entry.text}" for entry in figure.legend if entry.kind in ("band", "dense")]
-    return row | ({"title": {"text": grey[0], "fontSize": 11, "fontWeight": "normal"}} if grey else {})

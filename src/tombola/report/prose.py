@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from tombola.evidence import Comparison, Measure, minus
+from tombola.evidence import Comparison, Measure, listed, minus
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.studies import in_words, under
 
@@ -132,6 +132,16 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f}{SPACE}min" if seconds < 6000 else f"{seconds / 3600:.1f}{SPACE}h"
 
 
+def capital(text: str) -> str:
+    """A text that begins a sentence.
+
+    Examples:
+        >>> capital("accuracy at density 0.1")
+        'Accuracy at density 0.1'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def counted(count: int, thing: str, things: str = "") -> str:
     """A count with its noun, in the plural where needed.
 
@@ -153,41 +163,13 @@ def verdict_word(study: GatheredArms, arm: ArmResults) -> str:
     return "" if verdict is None else WORDS[verdict.wins]
 
 
-def summary(study: GatheredArms) -> str:
-    """The page's lead: what was compared and how it came out, then the sparsest winner if there is one."""
-    densities = counted(len(study.densities), "density", "densities")
-    scope = f"{counted(len(study.methods), 'method')} at {densities} over {counted(len(study.seeds), 'seed')}"
-    if study.sanity:
-        checks = [check for sanity in study.sanity for check in sanity.checks if check.comparison is not None]
-        findings = [check.finding for check in checks]
-        words = {"passes": "passed", "fails": "failed", "undecided": "undecided"}
-        counts = [f"{findings.count(finding)} {word}" for finding, word in words.items() if finding in findings]
-        return f"Of {counted(len(findings), 'sanity check')} ({scope}), {_and(counts)}."
-    if not study.verdicts:
-        return f"This report shows {scope}. No verdict was asked for, so nothing is proven yet."
-    first = f"Of {counted(len(study.verdicts), 'ticket')} tried ({scope}), {_and(_tally(study))}."
-    winners = [v for v in study.verdicts if v.wins]
-    if not winners:
-        return f"{first} No ticket was shown to keep up with the dense network and to beat its controls."
-    best = min(winners, key=lambda v: (v.density, -v.measure.sign * v.dense.mean))
-    measure = best.measure
-    unit = " points" if measure.share else ""
-    return (
-        f"{first} The sparsest winner is {best.subject}: it keeps {share(best.density)} of the units and reaches "
-        f"{measure.text(best.means['ticket']).replace(' ', SPACE)} {measure.name}, "
-        f"{measure.signed(best.dense.mean)}{unit} against dense, and every mandatory control is worse."
-    )
-
-
 def estimate(study: GatheredArms) -> str:
-    """How energy and carbon were estimated, or how to have them estimated."""
+    """How energy and carbon were estimated; "" if they were not."""
     if not study.countries:
-        return (
-            "Energy and carbon were not metered; --country with your country's ISO code, such as DEU, estimates them."
-        )
+        return ""
     return (
         "Energy and carbon are estimates by codecarbon: kWh = mean power × seconds, kg CO₂e = kWh × the intensity of "
-        f"the grid of {_and(study.countries)}."
+        f"the grid of {listed(study.countries)}."
     )
 
 
@@ -198,7 +180,7 @@ def mixed_conditions(study: GatheredArms) -> str:
     )
     if len(counts) < 2:
         return ""
-    parts = _and([f"{counted(count, 'result')} with {words}" for words, count in counts.items()])
+    parts = listed([f"{counted(count, 'result')} with {words}" for words, count in counts.items()])
     return f"The results were made under several conditions, which can change their last digits: {parts}."
 
 
@@ -220,22 +202,13 @@ def seeds_text(seeds: Sequence[int]) -> str:
     """The number of seeds and their list.
 
     Examples:
-        >>> seeds_text((0, 1, 2))
-        '3 seeds (0, 1, 2)'
+        >>> seeds_text((0, 1, 2)), seeds_text(range(10))
+        ('3 seeds (0, 1, 2)', '10 seeds (0 to 9)')
     """
-    return f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
-
-
-def _tally(study: GatheredArms) -> list[str]:
-    verbs = {True: ("wins", "win"), False: ("does not win", "do not win"), None: ("is undecided", "are undecided")}
-    counts = {wins: sum(v.wins is wins for v in study.verdicts) for wins in verbs}
-    return [f"{count} {verbs[wins][count > 1]}" for wins, count in counts.items() if count]
+    in_a_row = len(seeds) > 3 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    which = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
+    return f"{counted(len(seeds), 'seed')} ({which})"
 
 
 def _three(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
-
-
-def _and(parts: Iterable[str]) -> str:
-    *most, last = list(parts) or [""]
-    return f"{', '.join(most)} and {last}" if most else last

@@ -6,30 +6,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.text import Text
 
 from tombola.evidence import Ranking, interval_text
 from tombola.report.charts import draw
 from tombola.report.page_tables import Grid
 from tombola.report.prose import NOTHING, number, probability
+from tombola.terminal_table import Column, TerminalTable
 
 Row = dict[str, Any]
 LEFT = 0.9
 """Where the axis of ranks begins."""
 
 
-def ranking_table(rankings: Sequence[Ranking]) -> Table:
+def ranking_table(rankings: Sequence[Ranking]) -> TerminalTable:
     """For the terminal: the methods of each ranking in order."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), title="Ranking")
-    table.caption = "Methods that share a letter were not told apart. Cost: search and training, in dense epochs."
-    table.caption_justify = "left"
-    for heading in ("by", "method", "mean", "mean rank", "group", "cost"):
-        table.add_column(heading, justify="left" if heading in ("by", "method", "group") else "right")
+    caption = "Methods that share a letter were not told apart. Cost: search and training, in dense epochs."
+    columns = (
+        Column("method", left=True, least=10),
+        Column("group", left=True),
+        Column("mean"),
+        Column("cost", drop=1),
+        Column("mean rank", drop=2),
+    )
+    table = TerminalTable(columns, title="Ranking", caption=caption)
     for ranking in rankings:
-        for index, row in enumerate(_order(ranking)):
-            last = index == len(ranking.places) - 1
-            table.add_row(ranking.title if index == 0 else "", *row[:5], end_section=last)
+        table.add(Text(ranking.title, style="italic"), "", "", "", "")
+        for index, (method, mean, rank, group, cost, _) in enumerate(_order(ranking)):
+            table.add(f"  {method}", group, mean, cost, rank, end=index == len(ranking.places) - 1)
     return table
 
 
@@ -80,7 +84,7 @@ def critical_difference_chart(ranking: Ranking) -> alt.LayerChart:
         draw(bars, "rule", strokeWidth=3, style="ranked").encode(x=aside, y=alt.Y("first:N"), y2="last"),
         draw(members, "point", filled=True, size=45, opacity=1, style="ranked").encode(x=aside, y=y),
     ]
-    return alt.LayerChart(layer=layers if bars else layers[:2], height=alt.Step(26), width="container")
+    return alt.LayerChart(layer=layers if bars else layers[:2], height=26 * len(order), width="container")
 
 
 def _bars(ranking: Ranking) -> list[tuple[str, ...]]:

@@ -1,28 +1,24 @@
-"""The terminal's tables of results and savings; each fits eighty columns."""
+"""The terminal's tables of results and savings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from tombola.evidence import Verdict, minus
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.prose import NOTHING, duration, number, share, verdict_word
 from tombola.studies.result import Result
+from tombola.terminal_table import Column, TerminalTable
 
 STYLES = {"wins": "bold green", "does not win": "red", "undecided": "yellow"}
-ACCURACY = "accuracy, %"
-FIGURES = ("density", "sparsity", ACCURACY, "to\ndense", "search,\nepochs", "search,\ntime")
-
-SAVED = ("density", "time", "FLOPs", "step\nmemory", "energy", "net\ntime", "net\nFLOPs", "net\nenergy")
+SAVED = ("time", "FLOPs", "step\nmemory", "energy", "net\ntime", "net\nFLOPs", "net\nenergy")
 
 
-def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Table:
-    """Accuracy with its 95 % interval, difference to dense, cost of the search and verdict of each arm.
+def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) -> TerminalTable:
+    """Verdict, accuracy with its 95 % interval, difference to dense and cost of the search of each arm.
 
     Controls stand below their ticket. Accuracies are in percent, differences in points, costs in dense epochs and time.
 
@@ -31,49 +27,59 @@ def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) ->
         verdicts: one for each method and density that was checked.
     """
     study = GatheredArms.of(results, verdicts)
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    table.caption = "± is half of the 95 % interval of the mean, which takes three seeds."
-    table.caption_justify = "left"
-    table.add_column("arm", overflow="fold", min_width=12)
-    for heading in FIGURES:
-        own = f"{study.measure.name}{', %' * study.measure.share}" if heading == ACCURACY else heading
-        table.add_column(own, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    verdict = (Column("verdict", left=True),) if study.verdicts else ()
+    columns = (
+        Column("arm", left=True, least=12),
+        *verdict,
+        Column("density"),
+        Column(f"{study.measure.name}{', %' * study.measure.share}"),
+        Column("to\ndense", drop=1),
+        Column("search,\nepochs", drop=2),
+        Column("search,\ntime", drop=3),
+        Column("sparsity", drop=4),
+    )
+    table = TerminalTable(columns, caption="± is half of the 95 % interval of the mean, which takes three seeds.")
     for index, arm in enumerate(study.arms):
         following = study.arms[index + 1 :][:1]  # Empty after the last arm.
         difference = study.difference(arm)
         word = verdict_word(study, arm)
-        table.add_row(
+        table.add(
             Text(_name(arm), style="bold" if arm.role == "ticket" else ""),
+            *([Text(word, style=STYLES.get(word, ""))] if verdict else []),
             share(arm.density),
-            share(1 - arm.density),
             _accuracy(arm),
             NOTHING if difference is None else difference.measure.signed(difference.mean),
             number(arm.cost("search", "dense_epochs")),
             duration(arm.cost("search", "seconds")),
-            Text(word, style=STYLES.get(word, "")),
-            end_section=any((a.method, a.density) != (arm.method, arm.density) for a in following),
+            share(1 - arm.density),
+            end=any((a.method, a.density) != (arm.method, arm.density) for a in following),
         )
     return table
 
 
-def savings_table(study: GatheredArms) -> Table:
+def saves(study: GatheredArms) -> bool:
+    """Whether some ticket's training saves more than noise: work or memory, or energy that was metered."""
+    shares = [own.training[key] for own in study.saved for key in ("flops", "step_memory")]
+    return bool(study.countries) or any(abs(own or 0.0) >= 0.0005 for own in shares)
+
+
+def savings_table(study: GatheredArms) -> TerminalTable:
     """What each ticket saves of dense training in percent, without and with (net) its search.
 
-    Carbon is not shown: it is proportional to energy, so the same share is saved.
+    Carbon is not shown: it is proportional to energy, so the same share is saved. Nor is what was not measured.
     """
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), title="saved of dense, %")
-    table.add_column("ticket", overflow="fold", min_width=12)
-    for heading in SAVED:
-        table.add_column(heading, justify="right", no_wrap=True)
+    rows = []
     for savings in study.saved:
         shares = [savings.training[key] for key in ("seconds", "flops", "step_memory", "energy")]
         shares += [savings.net[key] for key in ("seconds", "flops", "energy")]
-        table.add_row(
-            savings.subject,
-            share(savings.density),
-            *(NOTHING if s is None else minus(f"{100 * s:.1f}") for s in shares),
-        )
+        cells = [NOTHING if own is None else minus(f"{100 * own:.1f}") for own in shares]
+        rows.append((savings.subject, share(savings.density), cells))
+    known = [place for place in range(len(SAVED)) if any(cells[place] != NOTHING for *_, cells in rows)]
+    columns = [Column("ticket", left=True, least=12), Column("density")]
+    columns += [Column(SAVED[place], drop=place) for place in known]
+    table = TerminalTable(columns, title="saved of dense, %")
+    for subject, density, cells in rows:
+        table.add(subject, density, *(cells[place] for place in known))
     return table
 
 

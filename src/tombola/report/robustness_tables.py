@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from tombola.evidence import Comparison
@@ -18,6 +16,7 @@ from tombola.report.chart_rows import Row
 from tombola.report.page_tables import Grid
 from tombola.report.prose import NOTHING, between, outcome_words, percent, points, probability, share
 from tombola.robust import compare_robustness
+from tombola.terminal_table import Column, TerminalTable
 
 FINDINGS = {"better": "green", "worse": "red", "equivalent": "", "undecided": "yellow"}
 AXES: Mapping[str, tuple[str, str]] = {
@@ -82,22 +81,28 @@ def robustness_rows(study: GatheredArms) -> list[RobustnessRow]:
     return [row for method in study.methods for arm in study.tickets(method) if (row := _row(study, arm))]
 
 
-def robustness_table(study: GatheredArms) -> Table:
+def robustness_table(study: GatheredArms) -> TerminalTable:
     """For the terminal: each measure of each ticket and of dense, and how much more robust the ticket is."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold", title="Robustness: ticket beside dense")
-    for heading in ("ticket", "measure", "ticket, %", "dense, %", "more robust by", "95 % interval", "it is"):
-        table.add_column(heading, justify="left" if heading in ("ticket", "measure", "it is") else "right")
+    columns = (
+        Column("measure", left=True, least=14),
+        Column("it is", left=True),
+        Column("more robust by"),
+        Column("ticket, %", drop=1),
+        Column("dense, %", drop=2),
+        Column("95 % interval", drop=3),
+    )
+    table = TerminalTable(columns, title="Robustness: ticket beside dense")
     for row in robustness_rows(study):
+        table.add(Text(row.title, style="bold"), *([""] * (len(columns) - 1)))
         for index, (name, comparison) in enumerate(row.against_dense.items()):
-            outcome, colour = comparison.outcome, FINDINGS[comparison.outcome]
-            table.add_row(
-                row.title if index == 0 else "",
-                name,
-                *(f"{100 * row.means[role][name]:.2f}" for role in ("ticket", "dense")),
-                points(100 * comparison.mean),
-                between(100 * comparison.low, 100 * comparison.high, "+"),
+            outcome, colour = comparison.outcome, FINDINGS.get(comparison.outcome, "")
+            table.add(
+                f"  {name}",
                 Text(outcome, style=colour),
-                end_section=index == len(row.against_dense) - 1,
+                points(100 * comparison.mean),
+                *(f"{100 * row.means[role][name]:.2f}" for role in ("ticket", "dense")),
+                between(100 * comparison.low, 100 * comparison.high, "+"),
+                end=index == len(row.against_dense) - 1,
             )
     return table
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from tombola.evidence import Checked
@@ -14,6 +12,7 @@ from tombola.report.arms import GatheredArms
 from tombola.report.chart_rows import Row, finite
 from tombola.report.page_tables import Grid
 from tombola.report.prose import NOTHING, between, points, probability, share
+from tombola.terminal_table import Column, TerminalTable
 
 MARKS: Mapping[Finding, str] = {"passes": "✓", "fails": "✗", "undecided": "?", "does not apply": NOTHING}
 STYLES: Mapping[Finding, str] = {"passes": "green", "fails": "red", "undecided": "yellow", "does not apply": ""}
@@ -21,23 +20,17 @@ COLOURS: Mapping[str, str] = {"passes": "good", "fails": "bad", "undecided": "un
 """The colour of a theme for each finding."""
 
 
-def sanity_table(study: GatheredArms) -> Table:
+def sanity_table(study: GatheredArms) -> TerminalTable:
     """For the terminal: one row for each method and density, one column for each check."""
-    table = Table(
-        box=SIMPLE_HEAD,
-        header_style="bold",
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+    checks = [Column(name.replace("-", "-\n"), drop=place) for place, name in enumerate(_checks(study))]
+    table = TerminalTable(
+        (Column("method", left=True, least=10), Column("density"), *checks),
         title="Sanity checks: ticket minus control, points",
         caption="✓ passes   ✗ fails   ? undecided   – does not apply",
     )
-    table.add_column("method", overflow="fold", min_width=10)
-    table.add_column("density", justify="right", no_wrap=True)
-    for name in _checks(study):
-        table.add_column(name.replace("-", "-\n"), justify="right", no_wrap=True)
     for sanity in study.sanity:
         cells = (Text(_cell(check), style=STYLES[check.finding]) for check in sanity.checks)
-        table.add_row(sanity.subject, share(sanity.density), *cells)
+        table.add(sanity.subject, share(sanity.density), *cells)
     return table
 
 

@@ -1,13 +1,18 @@
-"""Progress of long work: bars on a terminal, nothing elsewhere."""
+"""Progress of long work: bars on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tombola.files import printable_text
 
 
 class Tick(Protocol):
@@ -16,14 +21,80 @@ class Tick(Protocol):
     def __call__(self, words: str, steps: int = 1) -> None: ...
 
 
+EVERY = 5.0
+"""Seconds between two lines off a terminal."""
+
+
+@dataclass
+class Level:
+    """One of several nested lengths of work.
+
+    Args:
+        what: it is.
+        total: steps until it is done.
+        done: steps that were done.
+        words: of the last step.
+    """
+
+    what: str
+    total: int
+    done: int
+    words: str = ""
+
+    def __str__(self) -> str:
+        said = f"{self.what} {min(self.done, self.total)} of {self.total}"
+        return f"{said} ({self.words})" if self.words else said
+
+
+class Lines:
+    """What is under way, as a line every few seconds, for logs.
+
+    Args:
+        write: writes a line.
+        clock: the time in seconds.
+
+    Examples:
+        >>> now = iter([0.0, 6.0, 7.0, 12.0])
+        >>> lines = Lines(print, lambda: next(now))
+        >>> with lines.track("runs", 3) as tick:
+        ...     tick("imp")
+        ...     tick("snip")
+        ...     tick("random")
+        tombola: 6 s: runs 1 of 3 (imp)
+        tombola: 12 s: runs 3 of 3 (random)
+    """
+
+    def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._clock, self._levels = write, clock, list[Level]()
+        self._began = self._last = clock()
+
+    @contextmanager
+    def track(self, what: str, total: int, done: int = 0) -> Generator[Tick]:
+        """The arguments are those of `Bars.track`."""
+        level = Level(what, total, done)
+        self._levels.append(level)
+
+        def tick(words: str, steps: int = 1) -> None:
+            level.done, level.words = level.done + steps, words
+            now = self._clock()
+            if now - self._last >= EVERY:
+                self._last = now
+                self._write(f"tombola: {now - self._began:,.0f} s: {', '.join(map(str, self._levels))}")
+
+        try:
+            yield tick
+        finally:
+            self._levels.remove(level)
+
+
 class Bars:
-    """Nested progress bars.
+    """Nested progress bars, or lines.
 
     Args:
         progress: shows them; None shows nothing.
     """
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Progress | Lines | None = None) -> None:
         self._progress = progress
 
     @contextmanager
@@ -41,6 +112,10 @@ class Bars:
         if self._progress is None:
             yield lambda words, steps=1: None
             return
+        if isinstance(self._progress, Lines):
+            with self._progress.track(what, total, done) as tick:
+                yield tick
+            return
         progress = self._progress
         bar = progress.add_task(what, total=total, completed=done, words="")
         try:
@@ -54,14 +129,17 @@ def bars(shown: bool = True) -> Generator[Bars]:
     """Show progress bars while the block runs.
 
     Args:
-        shown: False shows none; without a terminal on standard error there are none either.
+        shown: False shows none; without a terminal on standard error there is a line every few seconds instead.
 
     Yields:
         The bars, to hand to a `Run`.
     """
     console = Console(stderr=True)
-    if not (shown and console.is_terminal):
+    if not shown:
         yield Bars()
+        return
+    if not console.is_terminal:
+        yield Bars(Lines(_said))
         return
     columns = (
         TextColumn("{task.description}"),
@@ -73,3 +151,9 @@ def bars(shown: bool = True) -> Generator[Bars]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield Bars(progress)
+
+
+def _said(line: str) -> None:
+    """Write a line to standard error, whatever became of it: a log that ended ends no work."""
+    with suppress(OSError, ValueError):
+        print(printable_text(line), file=sys.stderr, flush=True)
