@@ -123,7 +123,7 @@ def test_the_help_of_a_method_says_what_each_setting_means_once(capsys, name):
 
 
 def test_shrink_trains_a_ticket_and_writes_the_smaller_network(capsys):
-    small = ("--model", "resnet20", "--width", "0.25", "--recipe.epochs", "2", "--recipe.batch", "64")
+    small = ("--model", "resnet20", "--width", "0.25", "--recipe.epochs", "3", "--recipe.batch", "128")
     answered(
         capsys, "find", "early-bird", "--epsilon", "0.9", "--window", "2", "--density", "0.4", "--out", "t", *small
     )

@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tombola import TombolaError
 from tombola.structure import prunable
+from tombola.studies import TaskOptions, make_task, options_from
 from tombola.tickets import digest_of, tensors_of
-from tombola.zoo import MODELS, data, model
+from tombola.zoo import MODELS, data, has_starts, model
 
 NAMES = [name for name in MODELS if name != "minilm"]
 DEEPER = ("vgg16", "resnet32", "resnet44", "resnet56", "resnet110", "preresnet56", "preresnet110", "preresnet18")
@@ -239,3 +240,25 @@ def test_logistic_regression_gets_what_the_paper_of_mnist1d_says():
     (inputs, targets), (test, labels) = data("mnist1d").values()
     fitted = LogisticRegression(max_iter=60, tol=1e-3).fit(inputs.flatten(1), targets)
     assert fitted.score(test.flatten(1), labels) == pytest.approx(0.32, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "resnet20", "preresnet20"])
+def test_vgg_and_resnet_start_as_the_authors_networks_do_and_can_start_as_before(name):
+    own, before = (seeded(model(name, (1, 14, 14), 10, 1.0, start), 0) for start in ("fan-in", "fan-out"))
+    for layer in own.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            expected = (2 / layer.weight[0].numel()) ** 0.5
+            assert float(layer.weight.detach().std()) == pytest.approx(expected, rel=0.3)
+    *_, last = before.modules()
+    assert float(last.weight.detach().abs().max()) <= last.in_features**-0.5  # torch's own, bounded
+    assert not has_starts("lenet5")
+    with pytest.raises(TombolaError, match="lenet5 has one start alone"):
+        model("lenet5", (1, 28, 28), 10, start="fan-out")
+
+
+def test_a_file_that_names_no_start_has_the_network_of_before():
+    told = {name: options_from({"data": "digits", "model": name}, []).initialisation for name in ("resnet20", "lenet5")}
+    assert told == {"resnet20": "fan-out", "lenet5": "fan-in"}
+    labels = make_task(TaskOptions("digits", "resnet20", 0.25)).labels
+    assert options_from(labels, []).initialisation == "fan-in"
+    assert "initialisation" not in make_task(TaskOptions("digits", "lenet5")).labels

@@ -50,8 +50,8 @@ class TaskOptions:
 
     Args:
         width: hidden units of a named model, as a multiple of its own
-        start: how weights of VGG and ResNet start: kaiming-normal by fan-in in all layers, as in the papers' code; or
-            by fan-out in convolutions alone, with narrow linear layers, as before version 2 of these models
+        initialisation: how weights of VGG and ResNet start: kaiming-normal by fan-in in all layers, as in the papers'
+            code; or by fan-out in convolutions alone, with narrow linear layers, as before version 2 of these models
         data_dir: the folder of a named data set's files, if they are not in the usual place; for images, of train/ and
             test/
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
@@ -77,7 +77,7 @@ class TaskOptions:
         str, arg(help=f"{', '.join(MODELS)}; pretrained:DIR with a network of transformers; or {OWN_MODEL}")
     ] = "lenet-300-100"
     width: float = 1.0
-    start: zoo.Start = "fan-in"
+    initialisation: zoo.Start = "fan-in"
     checkpoint: Path | None = None
     data_dir: Path | None = None
     image_size: int | None = None
@@ -139,7 +139,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             usual,
             **named,
             width=msgspec.convert(said.get("width", usual.width), Share, strict=False),
-            start=msgspec.convert(said.get("start", _start_then(said, usual)), zoo.Start),
+            initialisation=msgspec.convert(said.get("initialisation", _start_then(said, usual)), zoo.Start),
             task_loss=said.get("task-loss", usual.task_loss),
             task_metric=said.get("task-metric", usual.task_metric),
             hold_out=msgspec.convert(said.get("hold-out", usual.hold_out), Count, strict=False),
@@ -169,7 +169,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
 
 def _start_then(said: Mapping[str, str], usual: TaskOptions) -> zoo.Start:
     """The start of a file's network that names none: files that name their model and no start are older than starts."""
-    return "fan-out" if zoo.has_starts(said.get("model", "")) else usual.start
+    return "fan-out" if zoo.has_starts(said.get("model", "")) else usual.initialisation
 
 
 def _refuse_code_and_folders(said: Mapping[str, str]) -> None:
@@ -258,7 +258,7 @@ def _clean_task(options: TaskOptions) -> SupervisedTask:
     if _example(data)[1].is_floating_point():  # numbers that are told of texts
         measures = dict[str, Any](loss="mse", metric="r2") | measures
     # Partials of named functions, and no closures, so that the task can be pickled.
-    narrower = partial(_zoo_model, options.model, shape, classes, options.width, start=options.start)
+    narrower = partial(_zoo_model, options.model, shape, classes, options.width, start=options.initialisation)
     if options.model in zoo.SINGLE_OUTPUT and classes == 2 and "loss" not in measures:
         measures = dict[str, Any](loss=binary_cross_entropy, metric=binary_accuracy) | measures
     whole, recipe = _with_weights(narrower(1.0), options, values), options.recipe
@@ -328,7 +328,7 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     labels = {"data": options.data, "model": options.model}
     if options.width != 1.0:
         labels["width"] = f"{options.width:g}"
-    labels |= {"start": options.start} if zoo.has_starts(options.model) else {}
+    labels |= {"initialisation": options.initialisation} if zoo.has_starts(options.model) else {}
     labels |= {"task-loss": options.task_loss} if options.task_loss else {}
     labels |= {"task-metric": options.task_metric} if options.task_metric else {}
     labels |= {"checkpoint": str(options.checkpoint)} if options.checkpoint else {}

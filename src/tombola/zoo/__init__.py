@@ -57,7 +57,9 @@ def model(
     factory = partial(known, input_shape, classes, width)
     if start != "fan-in":
         if not has_starts(name):
-            raise TombolaError(f"{name} has one start alone; leave out --start {start}, which is for VGG and ResNet")
+            raise TombolaError(
+                f"{name} has one start alone; leave out --initialisation {start}, which is for VGG and ResNet"
+            )
         factory = partial(known, input_shape, classes, width, start=start)
     # One is built here without memory or randomness, so that unfit inputs are refused at once.
     try:

@@ -119,7 +119,7 @@ def _sample_flops(options: TaskOptions) -> float | None:
         return None
     shape, classes = SHAPES[options.data]
     inputs, targets = torch.zeros(2, *shape), torch.arange(2) % classes
-    build = zoo.model(options.model, shape, classes, options.width, options.start)
+    build = zoo.model(options.model, shape, classes, options.width, options.initialisation)
     task = SupervisedTask(
         build, {"train": (inputs, targets), "test": (inputs, targets)}, recipe=replace(options.recipe)
     )

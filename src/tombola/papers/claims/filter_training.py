@@ -50,7 +50,9 @@ class FilterRankings:
         for width in self.widths:
             recipe = replace(RECIPES.get(self.data, Recipe()), epochs=self.epochs)
             task = make_task(
-                TaskOptions(self.data, self.model, width=width, start="fan-out", recipe=recipe, data_dir=data_dir)
+                TaskOptions(
+                    self.data, self.model, width=width, initialisation="fan-out", recipe=recipe, data_dir=data_dir
+                )
             )
             for way, method in WAYS.items():
                 run = Run(seed, device=engine.executor.device, bars=engine.executor.bars)

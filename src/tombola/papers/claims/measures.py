@@ -163,6 +163,7 @@ MEASURES: Mapping[str, tuple[Callable[..., float], Unit]] = {
     "chance": (chance_level, POINTS),
     "kept": (kept, POINTS),
     "dead layers": (collapsed, LAYERS),
+    "layers, as many as": (fixed, LAYERS),
     "on a path": (on_a_path, POINTS),
     "trains": (trains, RUNS),
     "share of training": (share_of_training, SHARE),
