@@ -12,7 +12,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 
 import torch
@@ -54,6 +54,41 @@ def figures() -> Iterator[Figure]:
             for threads in (1, 2):
                 for batch in samples:
                     yield at(name, model, mask, sparsity, batch, threads)
+    for name in ("vgg11", "resnet20"):
+        yield from both(name)
+
+
+@torch.no_grad()
+def both(name: str, sparsity: float = 0.9, batch: int = 64) -> Iterator[Figure]:
+    """A ticket that loses half of the channels and most of the weights that remain: end to end, beside either alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model, weights = ticket(name, sparsity)
+        x = torch.randn(batch, 3, 32, 32)
+        units = tb.Channels().units(model, lambda own: own(x[:1].to(next(own.parameters()).device)))
+        kept = units.choose(tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1)
+        channels = units.expand(kept, dict(model.named_parameters()))
+        left = tb.shrinking.preview(model, channels & weights, x[:1]).mask
+        networks = {"dense": model, "channels": tb.shrink(copy.deepcopy(model), channels, example=x[:1])}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SparsityWarning)
+            networks["weights"] = sparse(model, weights, x)
+            small = tb.shrink(copy.deepcopy(model), channels & weights, example=x[:1])
+            networks["both"] = sparse(small, left, x)
+        calls = {how: partial(own, x) for how, own in networks.items()}
+        times = interleaved(calls, TURNS, warm=5)
+    finally:
+        torch.set_num_threads(before)
+    note = ", ".join(f"{how} {1000 * value:.3g} ms" for how, value in times.seconds.items())
+    for rival in ("dense", "channels", "weights"):
+        yield times.paired(
+            f"channels and weights ÷ {rival} ({name}, {sparsity:.0%} of weights, batch {batch})",
+            "both",
+            rival,
+            1.0,
+            note,
+        )
 
 
 def perceptron(widths: Sequence[int]) -> nn.Module:

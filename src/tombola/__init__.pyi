@@ -4,10 +4,10 @@ from .errors import TombolaError
 from .evidence import Verdict
 from .methods import EarlyBird, GemMiner, Iterative, OneShot, Worm, find, method
 from .registry import METHODS
-from .shrinking import load_small, shrink
+from .shrinking import load_small, select, shrink
 from .structure import Channels, Prunable
-from .studies import Engine, RunSpec, Store, Study, check, compare, execute, sanity
-from .tickets import Mask, Ticket, attach, select
+from .studies import Engine, RunSpec, Store, Study, check, compare, execute, sanity, sensitivity
+from .tickets import Mask, Ticket, attach
 from .training import Recipe, Run, SupervisedTask, Task, adversarial, train
 
 __version__: str
@@ -47,6 +47,7 @@ __all__ = [
     "sanity",
     "scores",
     "select",
+    "sensitivity",
     "shrink",
     "shrinking",
     "stability",

@@ -100,6 +100,7 @@ def test_options_that_are_none_of_a_task_are_not_taken(ticket, capsys, command):
         {"recipe.optimizer": "rm -rf"},
         {"recipe.milestones": "--out x"},
         {"data-dir": "/etc"},
+        {"checkpoint": "/etc/passwd"},
         {"data": "no-such-data"},
         {"model": "../../etc/passwd"},
         {"data": ["digits"]},
@@ -258,7 +259,7 @@ def test_damaged_checkpoints_are_set_aside_and_the_end_is_the_same(capsys, monke
     assert main([*words, "--out", "whole"]) == 0
     whole = json.loads(capsys.readouterr().out)
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -393,7 +394,7 @@ def test_shrinking_does_not_go_on_from_another_training(ticket, capsys, monkeypa
     warnings.simplefilter("default")  # That nothing can be cut out is said.
     ticket.save("t.safetensors")
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     words = ["shrink", "t.safetensors", "--out", "small", "--json"]

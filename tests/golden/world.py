@@ -51,7 +51,7 @@ def registered_scores() -> dict[str, Any]:
 
 def zoo_model(name: str, shape: tuple[int, ...], classes: int, width: float) -> Callable[[], nn.Module]:
     """A factory of a model of the zoo."""
-    return zoo.model(name, shape, classes, width)
+    return zoo.model(name, shape, classes, width, "fan-out" if zoo.has_starts(name) else "fan-in")
 
 
 def score(own: Any, model: nn.Module, batches: Iterable[Any], loss: Any, mask: tb.Mask | None) -> dict[str, Tensor]:

@@ -37,7 +37,9 @@ def test_every_run_of_a_claim_is_on_record(name, seeds):
     protocol = CLAIMS[name].protocols["standard"]
     if not (protocol.task.data.startswith("fashion-mnist") and DEBIAN.exists()):
         pytest.skip(f"the data {protocol.task.data} are not here")
-    asked = [spec for spec in as_on_record(specs_of(protocol), records) if seeds is None or spec.seed < seeds]
+    # Where seeds are added until it is decided, those that were run.
+    seeds = seeds or 1 + max(own.seed for own in records)
+    asked = [spec for spec in as_on_record(specs_of(protocol), records) if spec.seed < seeds]
     tasks = Serial().tasks
     missing = [spec for spec in asked if digest(tasks.known(spec, torch.device("cpu"))[1]) not in on_record]
     assert [(spec.method, spec.control, spec.seed) for spec in missing] == []

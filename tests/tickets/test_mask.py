@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import pickle
 import sys
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from tombola import Mask, TombolaError
 
+STRICT = ("__or__", "__xor__", "__sub__", "__le__", "distance")
 SHAPES = st.dictionaries(
     st.sampled_from(["a.weight", "b.weight", "head", "x/y", "ü"]),
     st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
@@ -202,8 +204,21 @@ def test_channels_last_bits_keep_their_places():
     assert torch.equal(Mask.of({"a": kept.to(memory_format=torch.channels_last)})["a"], kept)
 
 
-@pytest.mark.parametrize("other", [{"a": (2, 2)}, {"b": (4,)}, {"a": (4,), "b": (1,)}])
-@pytest.mark.parametrize("operation", ["__and__", "__or__", "__xor__", "__sub__", "__le__", "distance"])
+@pytest.mark.parametrize(
+    ("operation", "other"),
+    [
+        *itertools.product(["__and__", *STRICT], [{"a": (2, 2)}, {"b": (4,)}]),
+        *itertools.product(STRICT, [{"a": (4,), "b": (1,)}]),
+    ],
+)
 def test_masks_of_two_networks_do_not_mix(operation, other):
     with pytest.raises(TombolaError, match=r"do not belong to one network: '[ab]'"):
         getattr(Mask.full({"a": (4,)}), operation)(Mask.full(other))
+
+
+def test_what_one_of_two_masks_does_not_name_is_whole_in_it():
+    weights = Mask.of({"a": torch.tensor([True, False, True])})
+    channels = Mask.of({"a": torch.tensor([True, True, False]), "bias": torch.tensor([True, False])})
+    for both in (weights & channels, channels & weights):
+        assert both.counts == {"a": 1, "bias": 1}
+        assert both["a"].tolist() == [True, False, False]

@@ -57,6 +57,8 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         "robustness",
         "enough",
         "shrink",
+        "smaller",
+        "sensitivity",
         "sparsest",
         "stability",
         "transfer",
@@ -74,6 +76,8 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
     (tmp_path / "runs" / "first").mkdir(parents=True)
     monkeypatch.setattr("tombola.cli.study._folder", understood)
     monkeypatch.setattr("tombola.cli.work.work_as_told", understood)
+    monkeypatch.setattr("tombola.cli.push.Study.load", understood)
+    monkeypatch.setattr("tombola.integrations.hub.pull", understood)
     monkeypatch.setattr("tombola.cli.report.Study.load", understood)
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():

@@ -27,6 +27,10 @@ GROUPS = {
         "transfer": ("TICKET", "move a ticket to another initialisation by matching units, or to other data"),
         "train": ("TICKET|METHOD|dense", "train a ticket or the dense network once"),
         "shrink": ("TICKET", "train a ticket and save it as a smaller, faster network"),
+        "push": ("TICKET|FOLDER REPO", "put a ticket or a smaller network on the Hugging Face Hub"),
+        "pull": ("REPO", "fetch one from there"),
+        "smaller": ("", "make a trained network of your own smaller, and check and export it"),
+        "sensitivity": ("", "measure what each layer's channels are worth: accuracy, FLOPs and time without them"),
     },
     "Study methods": {
         "compare": ("METHOD…", "compare methods with each other, with dense and with controls"),

@@ -14,6 +14,7 @@ from tombola.cli.explain import explain
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
+from tombola.cli.targets import TargetOptions
 from tombola.evidence import MANDATORY
 from tombola.methods import Method
 from tombola.report import stability_section
@@ -66,22 +67,24 @@ def run(words: Sequence[str]) -> int:
         CheckOptions.__doc__,
         check=CheckOptions(),
         task=task_options,
+        target=TargetOptions(),
         deciding=DecidingOptions(),
         run=RunOptions(),
     )
     check = options.check
+    options.target.check(rest, "--density")
     assert subject is not None  # With --help, `parse` has ended the command.
     if not isinstance(subject, Ticket):
         subject = at_size(subject, check.density, check.remove)
     task = make_task(options.task)
     with engine(options.run, check.out) as runner:
-        how = options.deciding.arguments(check.seeds, usual=5)
-        study = compare(task, [subject], controls=check.controls, margin=check.margin, engine=runner, **how)
+        how, targets = options.deciding.arguments(check.seeds, usual=5), options.target.arguments()
+        study = compare(task, [subject], controls=check.controls, margin=check.margin, engine=runner, **how, **targets)
         why = None
         if check.explain and any(verdict.wins is not True for verdict in study.verdicts):
             folder, show = check.out / "stability", not options.run.json
             why = explain(task, subject, name, words[1:], runner, folder, show)
-            study = replace(study, sections=(stability_section(why.found, str(why)),))
+            study = replace(study, sections=(*study.sections, stability_section(why.found, str(why))))
     title = f"Does {name} win on {options.task.data}?"
     command = shlex.join(["tombola", "check", *words])
     more = {} if why is None else why.to_json()

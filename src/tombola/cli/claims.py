@@ -15,11 +15,17 @@ from tombola.papers.claims import (
     CLAIMS,
     LEVELS,
     ClaimReport,
+    Judged,
     Level,
+    answer_of,
     check_claim_place,
+    check_index_place,
     claim_table,
     measure,
+    on_record,
+    price_list,
     write_claim,
+    write_index,
 )
 from tombola.terminal_table import Column, TerminalTable
 
@@ -35,6 +41,10 @@ class ClaimsOptions:
     """measure in a few minutes, to see that it works; the outcome decides nothing"""
     full: bool = False
     """measure at the paper's own size, which takes days without a GPU"""
+    dry_run: bool = False
+    """list what would run and what it would cost, and start nothing; no data is read"""
+    pages: bool = False
+    """write all pages and their list again from the records, and start nothing"""
     data_dir: Path | None = None
     """folder of the data sets' files; the usual place if not given"""
     records: Path = Path("docs/claims")
@@ -52,10 +62,51 @@ def run(words: Sequence[str]) -> int:
             raise unknown("claim", claim, [*CLAIMS, "all"])
     if options.claims.quick and options.claims.full:
         raise TombolaError("--quick and --full exclude each other; give one of them")
-    if not ids:
-        return _list(options.run.json)
+    if options.claims.pages and (ids or options.claims.dry_run or options.claims.quick or options.claims.full):
+        raise TombolaError("--pages writes the pages of all claims from their records; give it alone")
     level: Level = "quick" if options.claims.quick else "full" if options.claims.full else "standard"
-    return _measure(list(CLAIMS) if "all" in ids else ids, level, options.claims, options.run)
+    chosen = list(CLAIMS) if "all" in ids else ids
+    if options.claims.pages:
+        return _pages(options.claims, options.run.json)
+    if options.claims.dry_run:
+        return _price(chosen or list(CLAIMS), level, options.run.json)
+    return _measure(chosen, level, options.claims, options.run) if ids else _list(options.run.json)
+
+
+def _pages(claims: ClaimsOptions, as_json: bool) -> int:
+    """Write every page from the records that are there."""
+    check_index_place(claims.records)
+    for claim in CLAIMS.values():
+        check_claim_place(claim, claims.records)
+    reports = {name: on_record(claim, claims.records / f"{name}.jsonl") for name, claim in CLAIMS.items()}
+    for name, claim in CLAIMS.items():
+        write_claim(claim, "standard", reports[name], claims.records)
+    index = write_index(CLAIMS, reports, claims.records)
+    if as_json:
+        print_json({"claims": {name: answer_of(claim, reports[name]) for name, claim in CLAIMS.items()}})
+    else:
+        console().print(f"{len(CLAIMS)} pages, and the list of them: {index}")
+    return 0
+
+
+def _price(ids: Sequence[str], level: Level, as_json: bool) -> int:
+    """List what would run, and what it would cost."""
+    quotes = price_list([CLAIMS[name] for name in ids], level)
+    if as_json:
+        print_json({"claims": [asdict(own) | {"hours": own.hours} for own in quotes]})
+        return 0
+    heads = ("trainings", "hours on two cores", "hours on one GPU")
+    table = TerminalTable(
+        (Column("claim", left=True), *map(Column, heads), Column("as its file says", drop=1, left=True, least=16))
+    )
+    for own in quotes:
+        numbers = (own.trainings, *own.hours)
+        table.add(own.claim, *("" if value is None else f"{value:,.3g}" for value in numbers), own.words)
+    known = [own.hours for own in quotes if own.hours[0] is not None]
+    cores, gpu = (sum(pair[place] or 0.0 for pair in known) for place in (0, 1))
+    console().print(table)
+    console().print(f"About {cores:,.0f} hours on two cores, or {gpu:,.0f} on one GPU. Nothing was started.")
+    return 0
 
 
 def _list(as_json: bool) -> int:
@@ -108,17 +159,29 @@ def _measure(ids: Sequence[str], level: Level, claims: ClaimsOptions, options: R
         content = {
             name: {
                 "outcome": report.outcome,
+                "answer": answer_of(CLAIMS[name], report),
                 "sentence": report.sentence,
                 "level": level,
-                "expected": [
-                    {"expectation": str(expected), "finding": finding, **asdict(comparison)}
-                    for expected, finding, comparison in zip(
-                        report.expected, report.findings, report.comparisons, strict=True
-                    )
-                ],
+                "expected": [_expected(row) for row in report.rows],
                 "arms": {arm: [result.metric for result in results] for arm, results in report.arms.items()},
             }
             for name, report in reports.items()
         }
         print_json({"claims": content})
     return 0
+
+
+def _expected(row: Judged) -> dict[str, object]:
+    """What one expectation came to, in the figures' own unit."""
+    return {
+        "expectation": str(row.expected),
+        "finding": row.finding,
+        "mean": row.difference.mean,
+        "low": row.difference.low,
+        "high": row.difference.high,
+        "bound": row.bound,
+        "limit": row.limit,
+        "detectable": row.detectable,
+        "margin": row.margin,
+        "paper": row.paper,
+    }

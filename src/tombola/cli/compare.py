@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from tombola.cli.console import console, print_json
 from tombola.cli.deciding import DecidingOptions
 from tombola.cli.output import RunOptions, engine, verdicts_json
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_words
+from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY
 from tombola.methods import Method
@@ -29,7 +32,7 @@ from tombola.report import (
     savings_table,
     write_report,
 )
-from tombola.studies import Study, TaskOptions, at_sizes, compare, default_options, make_task, method_named
+from tombola.studies import Section, Study, TaskOptions, at_sizes, compare, default_options, make_task, method_named
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,17 @@ def run(words: Sequence[str]) -> int:
         CompareOptions.__doc__,
         compare=CompareOptions(),
         task=default_options(rest),
+        target=TargetOptions(),
         deciding=DecidingOptions(),
         run=RunOptions(),
     )
-    sizes = options.compare
+    sizes, targets = options.compare, options.target.arguments()
+    options.target.check(rest, "--densities")
+    if targets.keys() & {"flops", "parameters", "speedup", "latency"}:  # each method once: the density is solved for
+        sizes = replace(sizes, densities=sizes.densities[:1], remove=sizes.remove[:1])
     methods = [method for name in names for method in at_sizes(method_named(name), sizes.densities, sizes.remove)]
     title, command = f"{', '.join(names)} on {options.task.data}", shlex.join(["tombola", "compare", *words])
-    return run_comparison(options.compare, methods, options.task, options.deciding, options.run, title, command)
+    return run_comparison(sizes, methods, options.task, options.deciding, options.run, title, command, targets)
 
 
 def run_comparison(
@@ -87,6 +94,7 @@ def run_comparison(
     title: str,
     command: str,
     usual: int = 3,
+    targets: Mapping[str, Any] = {},
 ) -> int:
     """Carry out a comparison, write its report and print its table.
 
@@ -99,6 +107,7 @@ def run_comparison(
         title: the report's title.
         command: the command line that repeats the comparison, shown in the report.
         usual: the number of seeds where none is typed.
+        targets: what the smaller networks shall be, in place of densities.
 
     Returns:
         The exit status.
@@ -113,6 +122,7 @@ def run_comparison(
             equal_cost=options.equal_cost,
             engine=runner,
             **deciding.arguments(options.seeds, usual),
+            **targets,
         )
     return publish(study, options.out, title, command, dict(task.labels), run_options.json)
 
@@ -181,8 +191,14 @@ def answer(study: Study, page: Path | None) -> dict[str, Any]:
     }
     rankings = [asdict(own) | {"summary": own.summary} for own in study.rankings]
     told |= {"rankings": rankings} if rankings else {}
+    told |= {own.key: [dict(zip(own.head, row, strict=True)) for row in own.rows] for own in targets_of(study)}
     told |= {"robustness": [row.to_json() for row in robustness]} if robustness else {}
     return told | ({"sanity": [sanity.to_json() for sanity in study.sanity]} if study.sanity else {})
+
+
+def targets_of(study: Study) -> list[Section]:
+    """The section on what was asked for, counted and measured, if there were targets."""
+    return [own for own in study.sections if own.key == "targets"]
 
 
 def show(study: Study, page: Path | None) -> None:
@@ -206,6 +222,11 @@ def show(study: Study, page: Path | None) -> None:
         terminal.print(robustness_table(gathered))
         for row in robustness:
             terminal.print(row.summary)
+    for own in targets_of(study):
+        table = Table(*own.head, title=own.title)
+        for row in own.rows:
+            table.add_row(*row)
+        terminal.print(table)
     if study.sanity:
         terminal.print(sanity_table(gathered))
         for sanity in study.sanity:

@@ -13,11 +13,13 @@ from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, dense_epochs, engine, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, settings_class, with_settings
+from tombola.cli.targets import TargetOptions
 from tombola.methods import blocks_removed, granularity_used
+from tombola.methods import counted as counted_of
 from tombola.registry import METHODS
 from tombola.report import write_search_curve
 from tombola.report.prose import counted
-from tombola.studies import RunFolder, check_density, default_options, make_task, method_named, search
+from tombola.studies import RunFolder, aimed, check_density, default_options, make_task, method_named, search
 from tombola.terminal_table import Column, TerminalTable
 from tombola.tickets import parameters_of
 from tombola.training import Run
@@ -52,15 +54,20 @@ def run(words: Sequence[str]) -> int:
         method=settings,
         task=default_options(rest),
         find=FindOptions(),
+        target=TargetOptions(),
         run=RunOptions(),
     )
     task = make_task(options.task)
     method = with_settings(method, options.method)
     check_density(method.density)
+    options.target.check(rest, "--density")
     with engine(options.run, Path("runs")) as own:
+        asked = options.target.arguments()
+        method, aim = aimed(task, method, asked, own.store, own.executor, seed=options.find.seed)
         folder = RunFolder(options.find.out) if options.find.out else None
         ticket, folder = search(task, method, options.find.seed, own.store, own.executor, folder)
     whole = ticket.mask.density_of(parameters_of(task.build(options.find.seed)))
+    came_to = None if aim is None else aim.to_json() | {"counted": counted_of(task, ticket, Run(options.find.seed))}
     cost, before = ticket.provenance.cost, ticket.provenance.before
     drawn = write_search_curve(folder.history(), folder.curve_path)
     if options.run.json:
@@ -79,6 +86,7 @@ def run(words: Sequence[str]) -> int:
                 "curve": str(folder.curve_path) if drawn else None,
                 "cost": dict(cost),
             }
+            | ({} if came_to is None else {"target": came_to})
         )
         return 0
     left = f"{ticket.density:.4g} of the weights left" if ticket.removed else f"density {ticket.density:.4g}"
@@ -93,12 +101,16 @@ def run(words: Sequence[str]) -> int:
     if ticket.removed and (used := granularity_used(ticket.provenance.settings)):
         unit, run = used.name.partition(":")[0], Run(options.find.seed)
         units = used.units(task.build(run.seed), run.probe(task)).kept(ticket.removed)
-        counted_or_found = blocks_removed(method) is not None or method.density_kind == "outcome"
+        counted_or_found = blocks_removed(method) is not None or method.density_kind != "exact"
         asked = "" if counted_or_found else f", as density {method.density:g} asks"
         gone = units.size - units.total_kept
         out.print(
             f"{gone:,} of {counted(units.size, unit)} removed{asked}; {ticket.density:.1%} of the weights are left."
         )
+    if aim is not None and came_to is not None:
+        shares = (f"{came_to['counted'][name]:.1%} of the {name}" for name in ("flops", "parameters"))
+        out.print(f"Target: {aim}.")
+        out.print(f"The ticket that was found: {' and '.join(shares).replace('flops', 'FLOPs')} stay.")
     if before is not None:
         out.print(f"As it was found, before it trains: {before:.2%} on the validation split.")
     if drawn:

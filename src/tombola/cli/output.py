@@ -29,7 +29,7 @@ PICTURES = (
     "enough",
     "curves",
 )
-PICTURES += ("stability", "solutions", "growth", "bounds", "network", "boundary", "rates", "pruned")
+PICTURES += ("stability", "solutions", "growth", "bounds", "network", "boundary", "rates", "pruned", "sensitivity")
 """What the pictures beside a report are called."""
 PAGES = ("report.html", "sparsest.html", "enough.html", "stability.html")
 STUDIES = {
@@ -37,6 +37,7 @@ STUDIES = {
     "sparsest.json": (b'{"sentence":',),
     "stability.json": (b'{"subject":',),
     "transfer.json": (b'{"transferred":',),
+    "sensitivity.json": (b'{"metric":',),
 }
 """How the files of studies begin, of this version and of the first."""
 

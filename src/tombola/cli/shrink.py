@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.table import Table
-from rich.text import Text
 from torch import nn
 
-from tombola.cli.console import console, print_json
-from tombola.cli.output import RunOptions, work
+from tombola.cli.console import print_json
+from tombola.cli.output import RunOptions
 from tombola.cli.parse import parse
+from tombola.cli.shrink_output import show
 from tombola.cli.subjects import first_word, options_of, ticket_at
-from tombola.files import held, remove_empty
+from tombola.files import content_of, held, remove_empty, write_atomically
 from tombola.nested import samples_in
-from tombola.scores import Batch, Inputs
+from tombola.scores import Inputs
 from tombola.shrinking import (
     NETWORK,
-    WEIGHTS,
     Plan,
     SparseProgram,
+    add_facts,
     check_place,
     save_small,
     save_sparse,
@@ -31,29 +31,49 @@ from tombola.shrinking import (
     to_onnx,
     warn_if_whole,
 )
-from tombola.studies import RunSpec, Serial, default_options, make_task
+from tombola.studies import (
+    Form,
+    RunSpec,
+    Serial,
+    default_options,
+    eight_bits,
+    exported,
+    form_of,
+    make_task,
+    masked_copy,
+    some_of,
+    timed,
+    zoo_origin,
+)
 from tombola.studies.spec import digest
-from tombola.tickets import Mask
-from tombola.training import Run, SampleFlops, Task, bars, chosen_device, first_of, pick, remove_stages, train
+from tombola.tickets import Mask, Ticket
+from tombola.training import Run, Task, Trained, bars, chosen_device, epochs_spent, first_of, remove_stages, train
 
-SPARSE = "network.sparse.safetensors"
+ONNX, INT8, SPARSE = "network.onnx", "network.int8.onnx", "network.sparse.safetensors"
+EXPORTS = {"onnx": ONNX, "int8": INT8, "sparse": SPARSE}
+"""The files beside the network, by what the answer calls them."""
 
 
 @dataclass(frozen=True)
 class ShrinkOptions:
     """Train a ticket on its task, cut out the channels and layers that it removes, and write the smaller network.
 
-    A ticket is a part of a network's weights, with their starting values. The command writes the trained weights and
-    a JSON file from which tb.load_small builds the network again.
+    A ticket is a part of a network's weights, with their starting values. Networks of transformers are written as
+    save_pretrained does, where their configuration can say the shape; others are opened by tb.load_small. A table
+    compares the forms of the network: dense, masked, small and exported.
     """
 
     out: Path = Path("small")
     """folder of the network, and of the checkpoints from which an interrupted command continues"""
     seed: int = 0
     """seed of the training's data order"""
-    to: Literal["", "onnx", "sparse"] = ""
-    """onnx: write the network for ONNX Runtime too, checked against PyTorch (pip install 'tombola[export]'); sparse:
-    write one that multiplies with its kept weights alone, if it is faster so on this processor"""
+    to: Literal["", "onnx", "onnx-int8", "sparse"] = ""
+    """onnx: write the network for ONNX Runtime too, checked against PyTorch (pip install 'tombola[export]');
+    onnx-int8: and with eight bits a weight, if that is faster; sparse: write one that multiplies with its kept weights
+    alone, if it is faster so on this processor"""
+    dense: bool = False
+    """train the dense network too, for as many epochs as the ticket and its start had, so that the table has its
+    accuracy"""
     batch: int = 64
     """with --to sparse, the number of samples in a call for which it is measured"""
 
@@ -75,7 +95,7 @@ def run(words: Sequence[str]) -> int:
     assert ticket is not None  # With --help, `parse` has ended the command.
     shrink, task = options.shrink, make_task(options.task)
     device, meter = chosen_device(options.run.device), options.run.meter
-    check_place(shrink.out, *({"onnx": ["network.onnx"], "sparse": [SPARSE]}.get(shrink.to, [])))
+    check_place(shrink.out, *EXPORTS.values())
     with bars(not options.run.json) as progress, held(shrink.out) as lease:
         whole = Run(shrink.seed, shrink.out, device, progress, meter=meter, lease=lease)
         # A part named by all that decides it, so that nothing goes on from the stages of another training.
@@ -84,24 +104,57 @@ def run(words: Sequence[str]) -> int:
         if options.run.fresh:
             job.clear()
         trained = train(task, ticket, seed=shrink.seed, run=job)
+        beside = (
+            _dense(task, ticket, whole.part(f"shrink-dense-{digest(settings)[:12]}", shrink.seed))
+            if shrink.dense
+            else None
+        )
         small, plan = trained.model, trained.plan
         if plan is None:  # `train` has trained the whole network with its mask, so it is cut out only now.
             small, plan = smaller(small, ticket, job.probe(task))
         warn_if_whole(ticket, plan)
-        batch = first_of(task.batches("test", 0, 0))
+        small = small.cpu().eval()
+        dense = (task.build(shrink.seed) if beside is None else beside.model).cpu().eval()
+        inputs = first_of(task.batches("test", 0, 0))[0]
+        forms = [
+            form_of("dense", dense, task, None if beside is None else beside.metric),
+            form_of("masked", masked_copy(dense, ticket.mask), task, trained.metric),
+            form_of("small", small, task, trained.metric),
+        ]
+        forms[1] = replace(forms[1], flops=forms[0].flops)
         facts = {
-            "whole": _size(task, task.build(shrink.seed), batch),
-            "small": {**_size(task, small, batch), "metric": trained.metric, "dead": _dead(small, plan)},
+            "whole": _size(forms[0]),
+            "small": {**_size(forms[2]), "metric": trained.metric, "dead": _dead(small, plan)},
         }
         lease.check()
-        save_small(shrink.out, small.cpu(), plan, {"task": dict(ticket.provenance.task), **facts})
-        answer: dict[str, Any] = {"network": str(shrink.out / NETWORK), "weights": str(shrink.out / WEIGHTS), **facts}
+        kept = {"task": dict(ticket.provenance.task), "provenance": asdict(ticket.provenance), **facts}
+        saved = save_small(
+            shrink.out,
+            small,
+            plan,
+            kept,
+            origin=zoo_origin(options.task, task),
+            example=some_of(inputs, 8),
+            forward=task.forward,
+        )
+        answer: dict[str, Any] = {"network": str(shrink.out / NETWORK), "weights": str(saved.weights), **facts}
+        answer |= {"opens": saved.code, "opener": saved.opener, "why": saved.why, "zeros": saved.zeros}
         answer["cost"] = asdict(trained.cost)
-        if shrink.to == "onnx":
-            path = shrink.out / "network.onnx"
-            answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, pick(batch[0], slice(8)), path)}
+        if shrink.to in ("onnx", "onnx-int8"):
+            path = shrink.out / ONNX
+            answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, some_of(inputs, 8), path)}
+            forms.append(exported(path, forms[2], task))
+        if shrink.to == "onnx-int8":
+            found, told = _eight_bits(task, forms[-1], inputs, shrink.out)
+            forms, answer = [*forms, *found], answer | told
         if shrink.to == "sparse":
-            answer |= _sparse(small, plan.mask, pick(batch[0], slice(shrink.batch)), shrink.out / SPARSE)
+            found, told = _sparse(small, plan.mask, some_of(inputs, shrink.batch), shrink.out / SPARSE, forms[2])
+            forms, answer = [*forms, *found], answer | told
+        answer["forms"] = [form.to_json() for form in timed(forms, task, inputs)]
+        add_facts(shrink.out, {"forms": answer["forms"]})
+        for key, name in EXPORTS.items():
+            if not answer.get(key):
+                (shrink.out / name).unlink(missing_ok=True)  # of the network that was here before
         stages = shrink.out / "stages"
         for part in stages.glob("shrink-*"):  # the checkpoints of other settings too
             remove_stages(part)
@@ -109,73 +162,48 @@ def run(words: Sequence[str]) -> int:
     if options.run.json:
         print_json(answer)
         return 0
-    _show(answer)
+    show(answer)
     return 0
 
 
-def _sparse(small: nn.Module, mask: Mask, example: Inputs, path: Path) -> dict[str, Any]:
-    """Write the network as one that runs sparse, if it is faster so; what programs are told of it."""
+def _dense(task: Task, ticket: Ticket, run: Run) -> Trained:
+    """The dense network, trained as long as the ticket and its start."""
+    return train(task, None, seed=run.seed, extra_epochs=epochs_spent(ticket), run=run)
+
+
+def _eight_bits(task: Task, floating: Form, inputs: Inputs, out: Path) -> tuple[tuple[Form, ...], dict[str, Any]]:
+    """Write the quantised network, if one is faster than the float file; both forms, and what programs are told."""
+    with tempfile.TemporaryDirectory() as place:
+        found = eight_bits(out / ONNX, floating, task, Path(place), inputs)
+        if found.chosen is not None:
+            kind = found.chosen.name.removeprefix("int8 ")
+            write_atomically(out / INT8, content_of(Path(place, f"{kind}.onnx")))
+    told = {
+        "int8": None if found.chosen is None else str(out / INT8),
+        "int8_kind": None if found.chosen is None else found.chosen.name,
+        "int8_why": found.why,
+        "int8_validation": dict(found.validation),
+    }
+    return found.forms, told
+
+
+def _sparse(
+    small: nn.Module, mask: Mask, example: Inputs, path: Path, like: Form
+) -> tuple[tuple[Form, ...], dict[str, Any]]:
+    """Write the network as one that runs sparse, if it is faster so; its form, and what programs are told of it."""
     found = sparse_copy(small, mask, example)
-    is_whole = isinstance(found.network, SparseProgram)  # else the network's own class is needed beside it
-    if is_whole:
+    forms: tuple[Form, ...] = ()
+    if isinstance(found.network, SparseProgram):  # else the network's own class is needed beside it
         save_sparse(found.network, path)
-    told = {"sparse": str(path) if is_whole else None, "samples": samples_in(example)}
-    return told | {"layers": [asdict(timing) for timing in found.timings], "seconds": dict(found.seconds)}
+        forms = (replace(like, name="sparse", network=found.network, bytes=path.stat().st_size, flops=None),)
+    told = {"sparse": str(path) if forms else None, "samples": samples_in(example)}
+    return forms, told | {"layers": [asdict(timing) for timing in found.timings], "seconds": dict(found.seconds)}
 
 
-def _size(task: Task, network: nn.Module, batch: Batch) -> dict[str, float]:
-    flops = SampleFlops.measure(task, network, batch).forward
-    return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops}
+def _size(form: Form) -> dict[str, Any]:
+    return {"parameters": sum(p.numel() for p in form.network.parameters()), "flops": form.flops}
 
 
 def _dead(small: nn.Module, plan: Plan) -> float:
     """The share of the smaller network's parameters that is dead and could not be cut out."""
     return (plan.mask.size - plan.mask.total_kept) / sum(p.numel() for p in small.parameters())
-
-
-def _show(answer: dict[str, Any]) -> None:
-    table = Table("network", "parameters", "FLOPs a sample")
-    for kind in ("whole", "small"):
-        facts = answer[kind]
-        table.add_row(kind, f"{facts['parameters']:,}", f"{facts['flops']:,.0f}")
-    terminal = console()
-    terminal.print(table)
-    terminal.print(
-        f"Test accuracy of the small network: {answer['small']['metric']:.2%}, after {work(answer['cost'])}."
-    )
-    terminal.print("The cut was compared with the masked network in float64: the outputs are equal.")
-    if answer["small"]["dead"]:
-        terminal.print(
-            f"{answer['small']['dead']:.1%} of the small network's parameters are dead and could not be cut out."
-        )
-    if "onnx" in answer:
-        terminal.print(f"For ONNX Runtime: {answer['onnx']} (differs from PyTorch by {answer['onnx_gap']:.0e})")
-    if "sparse" in answer:
-        _show_sparse(answer)
-    terminal.print(
-        f"Written: {answer['weights']} and {answer['network']}; tb.load_small(folder, model) builds it again."
-    )
-
-
-def _show_sparse(answer: dict[str, Any]) -> None:
-    table = Table("layer", "density", "dense", "sparse", "runs")
-    for layer in answer["layers"]:
-        seconds = [_in_time(layer["seconds"][how]) if layer["seconds"] else "–" for how in ("dense", "sparse")]
-        table.add_row(Text(layer["layer"]), f"{layer['density']:.1%}", *seconds, Text(layer["why"] or "sparse"))
-    console().print(table)
-    seconds, samples = answer["seconds"], answer["samples"]
-    gain = seconds["dense"] / seconds["sparse"] if seconds else 1
-    if answer["sparse"]:
-        console().print(f"Sparse, it is {gain:.1f} × as fast as dense with {samples} samples a call.")
-        console().print(Text(f"Written: {answer['sparse']}; tb.shrinking.load_sparse(file) reads it."))
-    elif gain > 1:
-        console().print(
-            f"Parts of it are faster sparse ({gain:.1f} × in all, {samples} samples a call), and a file holds whole "
-            "networks alone; call tb.shrinking.sparse in your program."
-        )
-    else:
-        console().print(f"With {samples} samples a call it is not faster sparse, so nothing was written for it.")
-
-
-def _in_time(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms"

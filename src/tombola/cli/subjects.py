@@ -89,7 +89,9 @@ def with_settings(method: Method, settings: Any) -> Method:
     if "include" in values:
         chosen = {name: values.pop(name) for name in ("include", "exclude", "biases")}
         values["prunable"] = replace(method.prunable, **chosen)  # ty: ignore[missing-attribute]
-    if "granularity" in values:
+    if "granularity" in values and values["granularity"] == method.granularity.name:
+        del values["granularity"]  # which may have settings that its name does not say
+    elif "granularity" in values:
         values["granularity"] = granularity(values["granularity"])
     return replace(method, **values)  # ty: ignore[invalid-argument-type]
 

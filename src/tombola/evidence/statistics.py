@@ -247,13 +247,18 @@ def proportion(hits: int, runs: int) -> tuple[float, float, float]:
         >>> [round(share, 3) for share in proportion(3, 120)]
         [0.025, 0.009, 0.071]
     """
+    return proportion_at(hits, runs, ALPHA / 2)
+
+
+def proportion_at(hits: int, runs: int, level: float) -> tuple[float, float, float]:
+    """The share of runs that hit, and its Wilson interval whose ends each err with a chance of `level`."""
     from scipy.stats import binomtest
 
     if not 0 <= hits <= runs or not runs:
         raise TombolaError(
             f"{hits} hits in {runs} runs have no share; give at least one run, and no more hits than runs"
         )
-    bounds = binomtest(hits, runs).proportion_ci(method="wilson")
+    bounds = binomtest(hits, runs).proportion_ci(1 - 2 * level, method="wilson")
     return hits / runs, float(bounds.low), float(bounds.high)
 
 

@@ -27,6 +27,7 @@ from tombola.methods.rst_watch import RstWatch
 from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
 from tombola.methods.score_freezing import SearchWarning
 from tombola.methods.search import find
+from tombola.methods.sizing import Sized, counted, fitted, shaped_as, sized
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 from tombola.methods.surviving_parts import SurvivingParts
 from tombola.methods.surviving_weights import SurvivingWeights
@@ -62,6 +63,7 @@ __all__ = [
     "RstWatch",
     "Saturation",
     "SearchWarning",
+    "Sized",
     "Slimming",
     "Supermask",
     "SurvivingParts",
@@ -70,7 +72,9 @@ __all__ = [
     "Watching",
     "Worm",
     "blocks_removed",
+    "counted",
     "find",
+    "fitted",
     "forward_selection",
     "granularity_used",
     "label_of",
@@ -80,4 +84,6 @@ __all__ = [
     "rare_gems",
     "removing",
     "saturation",
+    "shaped_as",
+    "sized",
 ]

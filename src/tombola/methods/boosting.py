@@ -77,7 +77,7 @@ class Boosting:
 
     @property
     def density_kind(self) -> DensityKind:
-        return kind_at(self.scope)
+        return kind_at(self.scope, self.granularity)
 
     def find(self, task: Task, run: Run) -> Ticket:
         small = task.recipe.lr / 10 if self.lr is None else self.lr

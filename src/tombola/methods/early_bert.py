@@ -10,7 +10,7 @@ from tombola.fields import check_fields
 from tombola.methods.coefficients import CoefficientModel, Record, Recorder
 from tombola.methods.masked_model import MaskedTask
 from tombola.methods.protocol import DensityKind
-from tombola.structure import TransformerParts, TransformerUnits, check_is_granularity
+from tombola.structure import TransformerParts, TransformerUnits, check_is_granularity, check_plain
 from tombola.tickets import Mask, Seed, Ticket, select, tensors_of
 from tombola.training import Recipe, Run, Task
 
@@ -57,6 +57,7 @@ class EarlyBert:
     def __post_init__(self) -> None:
         check_fields(self)
         check_is_granularity(self.granularity)
+        check_plain(self.granularity, "a search of coefficients")
         if not isinstance(self.granularity, TransformerParts) or "mlp" in self.granularity.kinds:
             raise TombolaError(
                 f"EarlyBERT removes heads and neurons, and not {self.granularity.name}s; give head+neuron, or "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from tombola.structure import (
     CoupledNorms,
     CoupledUnits,
     Granularity,
+    Probe,
     SeparateChannels,
     UnitMap,
     check_granularity,
@@ -109,6 +110,10 @@ class EarlyBird(ConvergenceRule):
             start = Values(tensors_of(model), stopped_at, spent)
             return Ticket(mask, start, recipe={"start": stopped_at}, removed=removed, provenance=provenance)
         return Ticket(mask, Values(tensors_of(model), "end", spent), removed=removed, provenance=provenance)
+
+    def rehearse(self, model: nn.Module, units: UnitMap, probe: Probe) -> Mask:
+        """The mask that would be drawn of a network as it is now."""
+        return drawn(watching(replace(self, untrained=True), model, units), model, units)[0]
 
     def watch(
         self, model: nn.Module, optimizer: Optimizers, example: Inputs | None = None, forward: Forward = forward

@@ -67,7 +67,7 @@ class Gradual:
 
     @property
     def density_kind(self) -> DensityKind:
-        return kind_at(self.scope)
+        return kind_at(self.scope, self.granularity)
 
     def find(self, task: Task, run: Run) -> Ticket:
         steps = task.recipe.steps(length_of(task.batches("train", run.seed, 0)))

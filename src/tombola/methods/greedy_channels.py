@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -21,7 +21,17 @@ from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import SearchWarning
 from tombola.registry import lower_is_better
 from tombola.scores import Batch, Forward
-from tombola.structure import ChannelUnits, Granularity, SeparateChannels, Site, fold, silenced_sites, sites_of
+from tombola.structure import (
+    ChannelUnits,
+    Granularity,
+    Probe,
+    SeparateChannels,
+    Site,
+    UnitMap,
+    fold,
+    silenced_sites,
+    sites_of,
+)
 from tombola.tickets import Mask, Provenance, Ticket, Values, attach, put_values, select, tensors_of
 from tombola.training import (
     Run,
@@ -113,15 +123,25 @@ class GreedyChannels:
             return "outcome"
         return "bound" if self.repeat or self.by == "imitation" else "exact"
 
-    def find(self, task: Task, run: Run) -> Ticket:
-        model = task.build(run.seed).to(run.device)
-        units = run.units(self.granularity, task, model)
+    def rehearse(self, model: nn.Module, units: UnitMap, probe: Probe) -> Mask:
+        """The mask of a network in which each layer keeps as many channels as may be picked."""
         assert isinstance(units, ChannelUnits)
+        return units.expand(self._picks(units, model)[1], tensors_of(model))
+
+    def _picks(self, units: ChannelUnits, model: nn.Module) -> tuple[Mapping[str, tuple[Site, ...]], Mask]:
+        """The places of the channels that may be picked, by layer, and how many picks each layer has."""
         sites = sites_of(units.wiring, model)
         if not sites:
             raise TombolaError("no layer of this network has channels that could be picked; prune weights instead")
         sizes = {group.name: group.size for group in units.groups}
-        picks = select({name: torch.arange(sizes[name]) for name in sites}, self.density, scope="layerwise", floor=1)
+        return sites, select({n: torch.arange(sizes[n]) for n in sites}, self.density, scope="layerwise", floor=1)
+
+    def find(self, task: Task, run: Run) -> Ticket:
+        model = task.build(run.seed).to(run.device)
+        units = run.units(self.granularity, task, model)
+        assert isinstance(units, ChannelUnits)
+        sites, picks = self._picks(units, model)
+        sizes = {group.name: group.size for group in units.groups}
         spent = self._pretrain(task, model, run)
         whole_metric = run.validate(task, model, task.recipe)
         goal = self._goal(task, model, run)

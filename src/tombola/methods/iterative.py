@@ -83,7 +83,7 @@ class Iterative:
 
     @property
     def density_kind(self) -> DensityKind:
-        return kind_at(self.scope)
+        return kind_at(self.scope, self.granularity)
 
     def levels(self, units: UnitMap) -> list[float]:
         """The density after each round, for the units of a network."""

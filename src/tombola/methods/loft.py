@@ -17,7 +17,7 @@ from tombola.methods.local_steps import LocalSteps, Momentum, Statistics
 from tombola.methods.protocol import DensityKind
 from tombola.methods.worker_processes import Processes, ProcessRun, processes
 from tombola.shrinking import check_equal, cut
-from tombola.structure import Channels, CoupledUnits, Granularity, check_granularity
+from tombola.structure import Channels, CoupledUnits, Granularity, Probe, UnitMap, check_granularity, check_plain
 from tombola.tickets import (
     Mask,
     Provenance,
@@ -98,6 +98,7 @@ class LoFT:
         check_granularity(self.granularity, self.density, self.scope)
         if not isinstance(self.granularity, Channels):
             raise TombolaError(f"workers share filters, and no {self.granularity.name}s; leave the granularity out")
+        check_plain(self.granularity, "a division of filters among workers")
         if not 0 < self.density <= 1:
             raise TombolaError(f"density is {self.density}; give the share of filters to keep, above 0 and at most 1")
         for name, least in (("team", 1), ("local_steps", 1), ("epochs", 0), ("window", 2), ("floor", 1)):
@@ -160,6 +161,17 @@ class LoFT:
         put_values(model, values)
         return self._drawn(task, run, model, filters, initial, Fit(history, spent))
 
+    def rehearse(self, model: nn.Module, units: UnitMap, probe: Probe) -> Mask:
+        """The mask that would be drawn of a network as it is now."""
+        assert isinstance(units, CoupledUnits)
+        filters = InnerFilters.of(model, units, probe, self.blocks)
+        return self._masks(filters, model)[0]
+
+    def _masks(self, filters: InnerFilters, model: nn.Module) -> tuple[Mask, Mask]:
+        """The mask of weights that keeps the filters with the largest norms, and that of filters."""
+        kept = select(filters.norms(tensors_of(model)), self.density, scope=self.scope, floor=self.floor)
+        return filters.units.expand(kept, tensors_of(model)), kept
+
     def _recipe(self, task: Task) -> Recipe:
         """How the workers train."""
         recipe = task.recipe
@@ -170,9 +182,8 @@ class LoFT:
 
     def _drawn(self, task: Task, run: Run, model: nn.Module, filters: InnerFilters, initial: str, fit: Fit) -> Ticket:
         """The ticket of the filters with the largest norms."""
-        kept = select(filters.norms(tensors_of(model)), self.density, scope=self.scope, floor=self.floor)
-        units, epochs = filters.units, len(fit.history)
-        mask, removed = units.expand(kept, tensors_of(model)), units.removed(kept)
+        (mask, kept), epochs = self._masks(filters, model), len(fit.history)
+        removed = filters.units.removed(kept)
         pruned = copied(model)  # A copy, since the ticket keeps the values of removed weights, for controls.
         attach(mask, pruned).detach()  # Attaching zeroes the removed weights.
         whole = fit.history[-1].get("validation_metric") if fit.history else None

@@ -66,7 +66,7 @@ class OneShot:
 
     @property
     def density_kind(self) -> DensityKind:
-        return kind_at(self.scope)
+        return kind_at(self.scope, self.granularity)
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)

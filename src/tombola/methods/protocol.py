@@ -12,9 +12,9 @@ from tombola.training import Run, Task
 DensityKind = Literal["exact", "bound", "outcome"]
 
 
-def kind_at(scope: Scope) -> DensityKind:
-    """The kind of density of a method that keeps as many units as its scope says."""
-    return "bound" if falls_short(scope) else "exact"
+def kind_at(scope: Scope, granularity: Granularity) -> DensityKind:
+    """The kind of density of a method that keeps as many units as scope and granularity say."""
+    return "bound" if falls_short(scope) or getattr(granularity, "round_to", 1) > 1 else "exact"
 
 
 class Method(Protocol):

@@ -60,7 +60,7 @@ class RigL(Regrowth):
 
     @property
     def density_kind(self) -> DensityKind:
-        return kind_at(self.scope)
+        return kind_at(self.scope, self.granularity)
 
     def find(self, task: Task, run: Run) -> Ticket:
         ticket = OneShot(self.density, Random(), scope=self.scope, floor=1, prunable=self.prunable).find(task, run)

@@ -114,7 +114,7 @@ class RST(GrowingPenalty):
 
     @property
     def density_kind(self) -> DensityKind:
-        return "outcome" if self.mask is not None else kind_at(self.scope)
+        return "outcome" if self.mask is not None else kind_at(self.scope, self.granularity)
 
     def levels(self, final: float) -> list[float]:
         """The density of each cycle; final: that of the last."""

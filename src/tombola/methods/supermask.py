@@ -23,9 +23,19 @@ from tombola.methods.masked_model import (
 )
 from tombola.methods.protocol import DensityKind
 from tombola.methods.score_freezing import DensityDecay, ScoreFreezing
-from tombola.scores import check_real
-from tombola.structure import ChannelUnits, Granularity, Prunable, SeparateChannels, Weights, check_is_granularity
-from tombola.tickets import InitialWeights, Provenance, Seed, Ticket, parameters_of, tensors_of
+from tombola.scores import Magnitude, check_real
+from tombola.structure import (
+    ChannelUnits,
+    Granularity,
+    Probe,
+    Prunable,
+    SeparateChannels,
+    UnitMap,
+    Weights,
+    check_is_granularity,
+    check_plain,
+)
+from tombola.tickets import InitialWeights, Mask, Provenance, Seed, Ticket, parameters_of, tensors_of
 from tombola.tickets.torch_private import NormWithStatistics
 from tombola.training import Recipe, Run, Task, length_of, mixed
 
@@ -70,6 +80,7 @@ class Supermask(DensityDecay):
         super().__post_init__()
         check_length(self.length)
         check_is_granularity(self.granularity)
+        check_plain(self.granularity, "a search of channels' scores")
         if isinstance(self.granularity, Weights):
             return
         if not isinstance(self.granularity, SeparateChannels) or self.keep == "top":
@@ -116,6 +127,13 @@ class Supermask(DensityDecay):
             searched = GatedModel(task, model, units.groups, lambda alive: start(alive, generator), rounded)
         searched.check_density(self.density, self.floor)
         return searched, ScoreFreezing(self, searched, top_share)
+
+    def rehearse(self, model: nn.Module, units: UnitMap, probe: Probe) -> Mask:
+        """The mask that the size of weights would give; channels have one score each, layer by layer."""
+        units = SeparateChannels().units(model, probe)
+        scores = Magnitude()(model)
+        kept = units.choose(scores, self.density, scope=self.scope, within=None, floor=max(1, self.floor))
+        return units.expand(kept, tensors_of(model))
 
     def find(self, task: Task, run: Run) -> Ticket:
         model = task.build(run.seed)

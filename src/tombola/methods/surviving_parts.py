@@ -15,7 +15,7 @@ from tombola.fields import check_fields
 from tombola.methods.good_networks import Judge, Keep, Weights, check_search, drawn_ticket
 from tombola.methods.protocol import DensityKind
 from tombola.scores import Accumulate, Forward, gate_importance
-from tombola.structure import PartKind, TransformerParts, TransformerUnits, check_is_granularity
+from tombola.structure import PartKind, TransformerParts, TransformerUnits, check_is_granularity, check_plain
 from tombola.tickets import Mask, Provenance, Seed, Ticket, parameters_of, put_values, tensors_of
 from tombola.training import Run, Task, mixed
 
@@ -64,6 +64,7 @@ class SurvivingParts:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_plain(self.granularity, "a search for parts that survive")
         check_search(self.density, self.share, self.good)
         check_is_granularity(self.granularity)
         if not isinstance(self.granularity, TransformerParts):

@@ -3,6 +3,7 @@
 from tombola.report.arms import GatheredArms
 from tombola.report.connectivity_sections import landscape_section, stability_section
 from tombola.report.distance_matrix import write_matrix
+from tombola.report.group_cut_picture import sensitivity_picture
 from tombola.report.html_page import write_report
 from tombola.report.line_curves import lines_picture
 from tombola.report.paper import write_paper
@@ -28,6 +29,7 @@ __all__ = [
     "sanity_table",
     "saves",
     "savings_table",
+    "sensitivity_picture",
     "stability_section",
     "write_matrix",
     "write_paper",

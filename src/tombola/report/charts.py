@@ -10,7 +10,7 @@ import altair as alt
 
 from tombola.report.chart_rows import Row
 
-Mark = Literal["bar", "line", "point", "rect", "rule", "text"]
+Mark = Literal["bar", "line", "point", "rect", "rule", "text", "tick"]
 
 HEIGHT = 270
 ACCURACY = "test accuracy, %"

@@ -25,8 +25,12 @@ TOLERANCE = 1e-4
 
 
 @contextmanager
-def _quiet(name: str) -> Generator[None]:
-    """Inside, a library logs errors only: its notes about an export do not concern the user."""
+def quiet(name: str) -> Generator[None]:
+    """Inside, a library logs errors only: its notes about an export do not concern the user.
+
+    Args:
+        name: of its logger; empty for the one of all.
+    """
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -89,7 +93,7 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
     try:
         given = forward(model, example)
         expected = tensors_in(given)
-        with warnings.catch_warnings(), _quiet("torch.onnx"), _quiet("onnxscript"):
+        with warnings.catch_warnings(), quiet("torch.onnx"), quiet("onnxscript"):
             warnings.simplefilter("ignore")
             batch, samples = torch.export.Dim("batch"), samples_in(example)
             shapes = tuple({0: batch} if tensor.ndim and len(tensor) == samples else None for tensor in tensors)

@@ -73,7 +73,13 @@ class Plan:
 
 
 def plan(
-    model: nn.Module, mask: Mask, probe: Probe, find: Callable[[], FoundParts] = lambda: NONE, *, bypass: bool = True
+    model: nn.Module,
+    mask: Mask,
+    probe: Probe,
+    find: Callable[[], FoundParts] = lambda: NONE,
+    *,
+    bypass: bool = True,
+    wiring: Wiring | None = None,
 ) -> Plan:
     """Find the channels of which a mask keeps nothing, and those that then feed nothing.
 
@@ -86,13 +92,14 @@ def plan(
         find: finds heads, hidden neurons and declared channels, which can be cut even where the trace does not reach;
             only called if something dead is left after what the trace cuts.
         bypass: whether to cut out residual blocks whose branch is dead, and feed-forward parts without neurons.
+        wiring: which channels feed which, if that is known, as of an earlier mask of the network.
 
     Returns:
         The plan.
     """
     parameters = parameters_of(model)
     check_fits(mask, parameters)
-    wiring = _wiring(model, probe, find)
+    wiring = wiring or known_wiring(model, probe, find)
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, wiring.norms.get(group.name), alive) for group in wiring.groups if group.slices}
     removed = wiring.removable(wiring.spread(dead, silencing=False))
@@ -165,7 +172,7 @@ def _size(group: UnitGroup, parameters: Mapping[str, Tensor]) -> float:
     return sum(parameters[part.parameter].numel() for part in group.slices) / group.size
 
 
-def _wiring(model: nn.Module, probe: Probe, find: Callable[[], FoundParts]) -> Wiring:
+def known_wiring(model: nn.Module, probe: Probe, find: Callable[[], FoundParts]) -> Wiring:
     """The wiring of a network; without channels if the network cannot be traced, but has parts."""
     try:
         return wiring_of(model, probe)
@@ -189,7 +196,7 @@ def _removed_units(
         if len(positions) < tensors[name].shape[dim]
     }
     parts = []
-    for part in (_outside(part, idle) for part in found.parts):
+    for part in (part_outside(part, idle) for part in found.parts):
         if not part.places:
             continue
         # Where the trace has cut already, it has cut all that it could.
@@ -198,8 +205,13 @@ def _removed_units(
     return tuple(parts)
 
 
-def _outside(part: PlacedPart, idle: Collection[str]) -> PlacedPart:
-    """A part without what is in idle blocks."""
+def part_outside(part: PlacedPart, idle: Collection[str]) -> PlacedPart:
+    """A part without what is in idle blocks.
+
+    Args:
+        part: the part.
+        idle: the names of the blocks.
+    """
     places = tuple(place for place in part.places if not within(place.tensor, idle))
     counts = tuple(count for count in part.counts if not within(f"{count.module}.", idle))
     freed = tuple(name for name in part.freed if not within(f"{name}.", idle))

@@ -2,7 +2,7 @@
 
 from tombola.sparse_inference.dense_twin import DenseTwin
 from tombola.sparse_inference.execution import SparseProgram, with_zeros
-from tombola.sparse_inference.layer_timing import LayerTiming
+from tombola.sparse_inference.layer_timing import LayerTiming, interleaved
 from tombola.sparse_inference.sparse_files import load_sparse, save_sparse
 from tombola.sparse_inference.sparse_network import SparseCopy, SparsityWarning, sparse, sparse_copy
 
@@ -12,6 +12,7 @@ __all__ = [
     "SparseCopy",
     "SparseProgram",
     "SparsityWarning",
+    "interleaved",
     "load_sparse",
     "save_sparse",
     "sparse",

@@ -1,6 +1,6 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
-from tombola.structure.block_granularity import Blocks
+from tombola.structure.block_granularity import Blocks, BlockUnits
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap, moves_channels
 from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
@@ -12,9 +12,12 @@ from tombola.structure.granularity_protocol import (
     UnitMap,
     check_granularity,
     check_is_granularity,
+    check_plain,
     granularity,
     granularity_of,
     kept_share,
+    sizes_of,
+    with_widths,
 )
 from tombola.structure.graph import Probe
 from tombola.structure.layers import (
@@ -63,6 +66,7 @@ __all__ = [
     "PINNED",
     "Axes",
     "Block",
+    "BlockUnits",
     "Blocks",
     "ChannelMap",
     "ChannelUnits",
@@ -107,6 +111,7 @@ __all__ = [
     "axes_of_parts",
     "check_granularity",
     "check_is_granularity",
+    "check_plain",
     "declare_blocks",
     "fold",
     "found_parts",
@@ -142,7 +147,9 @@ __all__ = [
     "shared",
     "silenced_sites",
     "sites_of",
+    "sizes_of",
     "symmetries_of",
     "two_layers",
     "wiring_of",
+    "with_widths",
 ]

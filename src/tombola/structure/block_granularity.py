@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
-from tombola.fields import check_fields
+from tombola.fields import LATER, check_fields
 from tombola.structure.graph import Probe
 from tombola.structure.residual_networks import Block, residual_blocks
 from tombola.structure.units import check_kept, check_removed, check_scope, numbers_of
+from tombola.structure.widths import check_names, check_widths, is_named
 from tombola.tickets import Mask, Scope, select
 
 
@@ -29,6 +30,7 @@ class Blocks:
         remove: how many blocks go; None to keep the share `density` of the blocks that can go.
         least: blocks that each stage keeps, its first one included; where no stage has more, only its first.
         reduction: whether a block's score is the sum or the mean of its weights' scores.
+        protect: names of blocks, or patterns, that stay.
 
     Examples:
         >>> Blocks(remove=3).name
@@ -38,9 +40,11 @@ class Blocks:
     remove: int | None = None
     least: int = 2
     reduction: Literal["sum", "mean"] = "sum"
+    protect: tuple[str, ...] = field(default=(), repr=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_widths(1, self.protect)
 
     @property
     def name(self) -> str:
@@ -55,6 +59,7 @@ class Blocks:
 
     def units(self, model: nn.Module, probe: Probe) -> BlockUnits:
         """The blocks of a network that can go; TombolaError if there are none."""
+        check_names(self.protect, model)
         return self.among(residual_blocks(model, probe))
 
     def among(self, blocks: Sequence[Block]) -> BlockUnits:
@@ -62,8 +67,13 @@ class Blocks:
         stages = dict.fromkeys(block.stage for block in blocks)
         first = {stage: next(block for block in blocks if block.stage == stage) for stage in stages}
         free = tuple(block for block in blocks if block.gives and block is not first[block.stage])
+        free = tuple(block for block in free if not is_named(block.name, self.protect))
         if not free:
-            why = "each is the first of its stage" if blocks else "none gives its input without a branch"
+            why = (
+                f"each is {'protected or ' if self.protect else ''}the first of its stage"
+                if blocks
+                else "none gives its input without a branch"
+            )
             raise TombolaError(
                 f"the network has no residual block that could be removed: {why}; use one with shortcuts, as resnet32 "
                 "or vit-tiny, or say what your blocks add: tb.structure.declare_blocks(model, {'layer1.1': ('bn2',)})"

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError
+from tombola.fields import LATER
 from tombola.structure.channel_families import Families, families_of
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.graph import Probe
 from tombola.structure.units import Units, check_kept, never_empty
+from tombola.structure.widths import check_names, check_widths, is_named, of_whole_widths, step_of, without
+from tombola.structure.wiring import INPUTS, NOBODY
 from tombola.tickets import Mask, Scope, select
 
 
@@ -37,6 +40,9 @@ class Channels(SeparateChannels):
             is worth the mean over the layers that it touches.
         most: the largest share of its units that a layer may lose, from 0 to 1; at densities below 1 - most, what the
             density leaves.
+        round_to: what the widths of layers are multiples of, as 8, where a layer has as many channels; the network then
+            keeps at most the density.
+        protect: names of layers, or patterns, whose channels all stay. The density is that of the other channels.
 
     Examples:
         >>> import torch
@@ -50,9 +56,12 @@ class Channels(SeparateChannels):
     """
 
     most: float = 0.9
+    round_to: int = field(default=1, repr=False, metadata=LATER)
+    protect: tuple[str, ...] = field(default=(), repr=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_widths(self.round_to, self.protect)
         if not 0 <= self.most <= 1:
             raise TombolaError(f"most is {self.most:g}; give the share of its channels that a layer may lose, 0 to 1")
 
@@ -63,8 +72,9 @@ class Channels(SeparateChannels):
 
     def units(self, model: nn.Module, probe: Probe) -> CoupledUnits:
         """The channels of a network; TombolaError if it can neither be traced nor declares channels."""
+        check_names(self.protect, model)
         found = super().units(model, probe)
-        return CoupledUnits(found.wiring, self.reduction, found.whole, self.most)
+        return CoupledUnits(found.wiring, self.reduction, found.whole, self.most, self.round_to, self.protect)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +82,12 @@ class CoupledUnits(ChannelUnits):
     """The channels of one network, those that can only go together as one unit.
 
     Args:
-        most: see `Channels`.
+        most, round_to, protect: see `Channels`.
     """
 
     most: float = 0.9
+    round_to: int = 1
+    protect: tuple[str, ...] = ()
 
     @cached_property
     def families(self) -> Families:
@@ -99,11 +111,36 @@ class CoupledUnits(ChannelUnits):
         if not self.families.sizes:
             raise self.none_goes()
         worths = self.families.worths({name: _normed(own) for name, own in layers.items()})
+        worths = without(worths, self.protected)
         floors = {name: max(floor, self._least(len(own), density)) for name, own in worths.items()}
         kept = never_empty(select(worths, density, scope=scope, within=within, floor=floors))
         if scope == "global":
             _warn_of_floors(kept, floors, within)
-        return kept
+        steps = {name: self._step(name) for name in worths}
+        return of_whole_widths(kept, worths, steps, within, floors)
+
+    @cached_property
+    def protected(self) -> set[str]:
+        """The families that keep all units, because a layer is protected that makes their channels."""
+        return {
+            family
+            for family, members in self.families.members.items()
+            if any(
+                is_named(name, self.protect)
+                for layer in members
+                if not layer.endswith(INPUTS)
+                for name in (layer, self.wiring.norms.get(layer, layer))
+            )
+        }
+
+    def _step(self, family: str) -> int:
+        """Of how many units a multiple stays, so that the widths of all layers that they touch are multiples."""
+        widths = (
+            int(torch.bincount(units[units != NOBODY]).max())
+            for layer, units in self.families.members[family].items()
+            if not layer.endswith(INPUTS)
+        )
+        return math.lcm(*(step_of(self.round_to, width) for width in widths))
 
     def _least(self, size: int, density: float | None) -> int:
         """The units that a family of this size keeps, whatever their scores."""

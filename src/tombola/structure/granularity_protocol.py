@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.registry import FAMILIES, GRANULARITIES
 from tombola.structure.block_granularity import Blocks, BlockUnits
+from tombola.structure.coupled_channels import CoupledUnits
 from tombola.structure.filter_granularity import Filters, FilterUnits
 from tombola.structure.graph import Probe
+from tombola.structure.part_granularity import is_protected
 from tombola.structure.weight_granularity import NM
 from tombola.tickets import Mask, Scope
 
@@ -120,6 +122,56 @@ def check_is_granularity(chosen: Any) -> None:
         raise TombolaError(f"the granularity is the class {chosen.__name__}; give {chosen.__name__}()")
     if not all(hasattr(chosen, part) for part in ("name", "check", "units")):
         raise TombolaError(f"the granularity is {chosen!r}; give one, as tb.Channels() or tb.structure.Weights()")
+
+
+def with_widths(chosen: Granularity, round_to: int = 1, protect: str | Sequence[str] = ()) -> Granularity:
+    """The granularity whose widths are multiples of a number, and which removes nothing of some layers.
+
+    Args:
+        chosen: the granularity.
+        round_to: what widths are multiples of.
+        protect: names of layers, or patterns.
+
+    Raises:
+        TombolaError: if its units have no widths, or it cannot protect layers.
+
+    Examples:
+        >>> with_widths(GRANULARITIES["channel"], 8, "conv1").protect
+        ('conv1',)
+    """
+    asked = {"round_to": round_to, "protect": (protect,) if isinstance(protect, str) else tuple(protect)}
+    changed = {name: own for name, own in asked.items() if own != {"round_to": 1, "protect": ()}[name]}
+    known = {own.name for own in fields(chosen)} if is_dataclass(chosen) else set()
+    for name in changed:
+        if name not in known:
+            raise TombolaError(
+                f"units of kind {chosen.name} take no {name}; give another granularity, as tb.Channels() "
+                "(--granularity channel)"
+            )
+    return replace(chosen, **changed) if changed else chosen  # ty: ignore[invalid-argument-type]
+
+
+def sizes_of(units: UnitMap) -> dict[str, int]:
+    """How many units each group has that can lose some."""
+    if isinstance(units, CoupledUnits):
+        return {name: size for name, size in units.families.sizes.items() if name not in units.protected}
+    if isinstance(units, BlockUnits):
+        return {stage: len(blocks) for stage, blocks in units.stages.items()}
+    groups = units.every.groups if isinstance(units, FilterUnits) else getattr(units, "groups", ())
+    free = (group for group in groups if not is_protected(group, getattr(units, "protect", ())))
+    return {group.name: group.size for group in free if any(own.scored for own in group.slices)}
+
+
+def check_plain(chosen: Granularity, what: str) -> None:
+    """TombolaError if a granularity rounds widths or protects layers, where a method chooses by a rule of its own.
+
+    Args:
+        chosen: the granularity.
+        what: what the method does.
+    """
+    for name, plain in (("round_to", 1), ("protect", ())):
+        if getattr(chosen, name, plain) != plain:
+            raise TombolaError(f"{what} takes no {name}; leave it out, or give another method, as iterative pruning")
 
 
 def granularity(name: str) -> Granularity:

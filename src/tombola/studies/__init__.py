@@ -6,12 +6,15 @@ from tombola.studies.comparison import Study, check, compare
 from tombola.studies.data_recipes import RECIPES, recipe_for
 from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
+from tombola.studies.forms import Eight, Form, eight_bits, exported, form_of, masked_copy, some_of, timed
 from tombola.studies.frames import columns_of, dataframe, rows_of
 from tombola.studies.grid import Grid
+from tombola.studies.group_cuts import GroupCut, Sensitivity, sensitivity
 from tombola.studies.leftovers import Remain, remains, remove
 from tombola.studies.measures import DirectionWarning, check_direction
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values
 from tombola.studies.narrowing import DENSITIES, Narrowed, narrow
+from tombola.studies.own_weights import read_weights
 from tombola.studies.plan import Plan
 from tombola.studies.prepared import Prepared, found, prepare
 from tombola.studies.price_list import Price, prices
@@ -22,9 +25,11 @@ from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, Failure, RunFolder, in_words, under
 from tombola.studies.sanity_checks import sanity
 from tombola.studies.sections import Section
+from tombola.studies.smaller_networks import Smaller, make_smaller
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
+from tombola.studies.targets import aimed, target_section
 from tombola.studies.tasks import (
     TaskOptions,
     default_options,
@@ -37,6 +42,7 @@ from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
 from tombola.studies.work_order import TRACKERS, Tally, WorkOrder, tracker_named, work_as_told
 from tombola.studies.worker import Worker
+from tombola.studies.zoo_origin import zoo_origin
 
 __all__ = [
     "DENSITIES",
@@ -48,11 +54,14 @@ __all__ = [
     "Agenda",
     "ConditionsWarning",
     "DirectionWarning",
+    "Eight",
     "ElsewhereWarning",
     "Engine",
     "Executor",
     "Failure",
+    "Form",
     "Grid",
+    "GroupCut",
     "MethodTable",
     "Narrowed",
     "Piece",
@@ -66,7 +75,9 @@ __all__ = [
     "RunFolder",
     "RunSpec",
     "Section",
+    "Sensitivity",
     "Serial",
+    "Smaller",
     "StaleWarning",
     "Store",
     "Study",
@@ -77,6 +88,7 @@ __all__ = [
     "Watchdog",
     "WorkOrder",
     "Worker",
+    "aimed",
     "at_size",
     "at_sizes",
     "carry_out",
@@ -88,12 +100,17 @@ __all__ = [
     "dataframe",
     "default_options",
     "digest",
+    "eight_bits",
     "estimated_memory",
     "execute",
+    "exported",
+    "form_of",
     "found",
     "in_words",
     "in_words_of_time",
+    "make_smaller",
     "make_task",
+    "masked_copy",
     "memory_needed",
     "method_named",
     "narrow",
@@ -102,6 +119,7 @@ __all__ = [
     "prepare",
     "prices",
     "progress_of",
+    "read_weights",
     "recipe_for",
     "remains",
     "remove",
@@ -109,14 +127,19 @@ __all__ = [
     "sanity",
     "search",
     "search_all",
+    "sensitivity",
+    "some_of",
     "source_digest",
     "subject_kind",
     "supervised_task",
+    "target_section",
     "task_settings",
     "task_words",
+    "timed",
     "tracker_named",
     "under",
     "with_values",
     "work_as_told",
     "workers_that_fit",
+    "zoo_origin",
 ]

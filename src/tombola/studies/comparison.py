@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Unpack
 
 import torch
 
@@ -18,6 +18,7 @@ from tombola.evidence import MANDATORY, ONE_LOOK, EachSeed, Measure, Ranking, Sa
 from tombola.files import FORMAT, as_written, json_of, read_as, write_atomically
 from tombola.methods import Method
 from tombola.robust import Robustness
+from tombola.shrinking import Targets
 from tombola.studies.executor import Engine, Serial
 from tombola.studies.frames import dataframe, rows_of
 from tombola.studies.latex import verdict_table
@@ -28,12 +29,14 @@ from tombola.studies.sections import Section
 from tombola.studies.seeds import Rows, fixed, seconds_of, until_decided
 from tombola.studies.spec import RunSpec, subject_kind
 from tombola.studies.store import Store
+from tombola.studies.targets import aimed, target_section
 from tombola.tickets import Ticket
 from tombola.training import Task, agreed_device, bars, fingerprint, identity
 
 Until = Literal["seeds", "decided"]
 DENSE = "dense"
 """What the dense network is called in reports, and no subject beside it."""
+Subjects = Sequence[Ticket | Method] | Mapping[str, Ticket | Method]
 Subject = TypeVar("Subject", bound=Ticket | Method)
 
 
@@ -133,6 +136,7 @@ def check(
     also: Sequence[str | Measure] = (),
     device: torch.device | str = "auto",
     engine: Engine | None = None,
+    **targets: Unpack[Targets],
 ) -> Verdict:
     """Does a ticket win (retrained with `seeds` data orders), or a method (searched anew for each seed)?
 
@@ -157,6 +161,7 @@ def check(
         also=also,
         device=device,
         engine=engine,
+        **targets,
     )
     return study.verdicts[0]
 
@@ -176,6 +181,7 @@ def compare(
     robustness: Robustness | None = None,
     device: torch.device | str = "auto",
     engine: Engine | None = None,
+    **targets: Unpack[Targets],
 ) -> Study:
     """Each subject with dense and its controls over the same seeds; every arm gets the same total epochs.
 
@@ -201,9 +207,12 @@ def compare(
         device: where networks train: the engine's, or without an engine CUDA if there is one, else the CPU; or one of
             your choice, as `cuda:1`.
         engine: where runs are kept, so that a killed study goes on; without one nothing outlasts the call.
+        **targets: what the smaller networks shall be, in place of the methods' densities: `flops`, `parameters`,
+            `speedup` and `latency` as of `tombola.shrinking.Target`. `round_to` and `protect` as of `tombola.Channels`.
 
     Raises:
-        TombolaError: if the number of seeds, the margin, a measure or the budget makes no sense.
+        TombolaError: if the number of seeds, the margin, a measure or the budget makes no sense, or a target cannot be
+            reached.
     """
     if until not in ("seeds", "decided"):
         raise TombolaError(f"until is '{until}'; give 'seeds' or 'decided'")
@@ -227,9 +236,29 @@ def compare(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tombola-"))
             engine = Engine(Store(Path(folder)), Serial(device, bars=stack.enter_context(bars())))
         plan = Plan(task, tuple(controls), margin, measure, further_measures, looks, robustness)
+        most = looks.most if isinstance(looks, EachSeed) else seeds
+        subjects, sections = _at_targets(task, subjects, targets, engine, most)
         rows = Rows(plan, labelled(subjects), engine)
         verdicts = until_decided(rows, looks, limit) if isinstance(looks, EachSeed) else fixed(rows, seeds)
-        return Study(rows.results, verdicts, rankings=rows.ranked(equal_cost))
+        return Study(rows.results, verdicts, rankings=rows.ranked(equal_cost), sections=sections)
+
+
+def _at_targets(
+    task: Task, subjects: Subjects, targets: Mapping[str, Any], engine: Engine, seeds: int
+) -> tuple[Subjects, tuple[Section, ...]]:
+    """The subjects at what keyword arguments ask for, and the report's section on it."""
+    if not targets:
+        return subjects, ()
+    every = list(subjects.values() if isinstance(subjects, Mapping) else subjects)
+    made = []
+    for subject in every:
+        if isinstance(subject, Ticket):
+            raise TombolaError("a ticket has its size; give targets to a method")
+        made.append(aimed(task, subject, targets, engine.store, engine.executor, seeds=seeds))
+    found = [own for _, own in made if own is not None]
+    sections = (target_section(found),) if found else ()
+    methods: list[Ticket | Method] = [own for own, _ in made]
+    return dict(zip(subjects, methods, strict=True)) if isinstance(subjects, Mapping) else methods, sections
 
 
 def labelled(subjects: Sequence[Subject] | Mapping[str, Subject]) -> list[tuple[str, Subject]]:

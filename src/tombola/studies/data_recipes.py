@@ -24,6 +24,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "fashion-mnist": Recipe(epochs=5),
     "fashion-mnist-14": Recipe(epochs=30),
+    "fashion-mnist-32": Recipe(epochs=30),
     "cifar10": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
     "cifar100": Recipe(epochs=160, schedule="multistep", augment=("crop", "flip")),
     "vader": FILM_RECIPE,

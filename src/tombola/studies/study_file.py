@@ -13,15 +13,16 @@ import msgspec
 from tombola.errors import FileError, TombolaError, unknown
 from tombola.evidence import MANDATORY, ONE_LOOK, EachSeed, Looks, control_kind
 from tombola.files import content_of, printable
-from tombola.methods import Method
+from tombola.methods import Method, shaped_as, sized
 from tombola.registry import CONTROLS
+from tombola.shrinking import target_of
 from tombola.studies.comparison import Until, labelled
 from tombola.studies.grid import Grid
 from tombola.studies.measures import Better, further
 from tombola.studies.named_methods import at_sizes, method_named, with_values
 from tombola.studies.plan import Plan
 from tombola.studies.tasks import TaskOptions, default_options, make_task
-from tombola.training import Recipe
+from tombola.training import Recipe, Task
 
 T = TypeVar("T")
 
@@ -31,6 +32,8 @@ LARGEST, DOTS = 2**18, 2_000
 """Bytes of a study file, and dots in one of its lines, each of which may nest tables further."""
 MOST = 100_000
 """Searches and runs of a study."""
+PATHS = ("data_dir", "checkpoint")
+"""Options of a task that choose a folder or a file."""
 Table = dict[str, Any]
 
 
@@ -43,6 +46,8 @@ class MethodTable:
         densities: the shares of units to keep; the method's own if none are given.
         remove: numbers of blocks to remove, for methods that remove whole blocks.
         settings: of the method, by name.
+        target: what the smaller network shall be in place of a density: flops, parameters, round_to and protect, as
+            `tombola compare` has them. What a clock would decide is not the same for all workers.
         label: what reports call it; its preset and what differs from it if nothing.
     """
 
@@ -50,7 +55,19 @@ class MethodTable:
     densities: tuple[float, ...] = ()
     remove: tuple[int, ...] = ()
     settings: Table = field(default_factory=dict)
+    target: Table = field(default_factory=dict)
     label: str = ""
+
+    def __post_init__(self) -> None:
+        asked = {_plain(name): tuple(own) if isinstance(own, list) else own for name, own in self.target.items()}
+        if target_of(asked).is_measured:
+            raise TombolaError(
+                f"the target of '{self.method}' is measured by a clock, which each worker reads otherwise; find the "
+                "density once (tombola find METHOD --speedup 2), and give that"
+            )
+        if target_of(asked).asked and (self.densities or self.remove):
+            raise TombolaError(f"'{self.method}' has a size and a target, which both say how much stays; leave one out")
+        object.__setattr__(self, "target", asked)
 
     def methods(self) -> list[Method]:
         """The method at each size."""
@@ -138,16 +155,16 @@ class StudyFile:
         """
         tables = [(table.method, _but(table.settings, "granularity")) for table in self.methods]
         code = [text for table in (*tables, *self.tasks) for text in _texts(table) if ":" in text]
-        return [*code, *(str(table[key]) for table in self.tasks for key in table if _plain(key) == "data_dir")]
+        return [*code, *(str(table[key]) for table in self.tasks for key in table if _plain(key) in PATHS)]
 
     def grids(self) -> list[Grid]:
         """What is compared, for each task and recipe."""
-        subjects, also = self._subjects(), further(self.also)
+        also = further(self.also)
         plans = [
             Plan(make_task(options), self.controls, self.margin, self.better or None, also, self._looks())
             for options in self.options()
         ]
-        return [Grid(plan, subjects, self.numbers, self.equal_cost) for plan in plans]
+        return [Grid(plan, self._subjects(plan.task), self.numbers, self.equal_cost) for plan in plans]
 
     def options(self) -> list[TaskOptions]:
         """The tasks with their recipes."""
@@ -166,10 +183,19 @@ class StudyFile:
     def _looks(self) -> Looks:
         return EachSeed(self._count()) if self.until == "decided" else ONE_LOOK
 
-    def _subjects(self) -> tuple[tuple[str, Method], ...]:
-        named = [(table.label, method) for table in self.methods for method in table.methods()]
+    def _subjects(self, task: Task) -> tuple[tuple[str, Method], ...]:
+        named = [
+            (table.label, _at_target(task, shaped_as(method, table.target), table.target, self._count()))
+            for table in self.methods
+            for method in table.methods()
+        ]
         own = [method for label, method in named if not label]
         return (*labelled(own), *((label, method) for label, method in named if label))
+
+
+def _at_target(task: Task, method: Method, target: Table, seeds: int) -> Method:
+    asked = target_of(target)
+    return sized(task, method, asked, seeds=seeds).method if asked.asked else method
 
 
 def _options(task: Mapping[str, Any], recipe: Mapping[str, Any], where: str, other: str) -> TaskOptions:
@@ -182,9 +208,9 @@ def _options(task: Mapping[str, Any], recipe: Mapping[str, Any], where: str, oth
     whole = _as(Recipe, asdict(whole) | _known(Recipe, recipe, other), other)
     values = {f.name: getattr(usual, f.name) for f in fields(TaskOptions) if f.name != "recipe"}
     values |= _known(TaskOptions, said, where)
-    values["data_dir"] = Path(values["data_dir"]) if values["data_dir"] else None
-    checked = _as(TaskOptions, {**values, "data_dir": None, "recipe": asdict(whole)}, where)
-    return replace(checked, data_dir=values["data_dir"])
+    paths = {name: Path(values[name]) if values[name] else None for name in PATHS}
+    checked = _as(TaskOptions, {**values, **dict.fromkeys(PATHS), "recipe": asdict(whole)}, where)
+    return replace(checked, **paths)
 
 
 def _as(kind: type[T], content: Mapping[str, Any], where: str) -> T:

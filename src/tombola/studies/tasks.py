@@ -20,6 +20,7 @@ from tombola.files import printable_text
 from tombola.registry import DATA, LOSSES, METRICS, MODELS, imported
 from tombola.studies.data_range import data_range, range_of
 from tombola.studies.data_recipes import MEASURES, recipe_for
+from tombola.studies.own_weights import WithWeights, read_weights
 from tombola.training import (
     AdversarialTask,
     Attack,
@@ -49,9 +50,13 @@ class TaskOptions:
 
     Args:
         width: hidden units of a named model, as a multiple of its own
+        start: how weights of VGG and ResNet start: kaiming-normal by fan-in in all layers, as in the papers' code; or
+            by fan-out in convolutions alone, with narrow linear layers, as before version 2 of these models
         data_dir: the folder of a named data set's files, if they are not in the usual place; for images, of train/ and
             test/
         image_size: for images of your own: the side of the square that each is scaled and cut to, in pixels
+        checkpoint: a file of trained weights that the network begins with: a state_dict that torch.save wrote, or
+            safetensors
         hold_out: how many of the last classes to keep out of training and testing, to see whether they are told apart
         tokenizer: for texts: the folder of a tokenizer's files; if not given, that of a pretrained model or of MiniLM
         pieces: for texts: word pieces to read of each; those of the longest, at most 128, if not given
@@ -72,6 +77,8 @@ class TaskOptions:
         str, arg(help=f"{', '.join(MODELS)}; pretrained:DIR with a network of transformers; or {OWN_MODEL}")
     ] = "lenet-300-100"
     width: float = 1.0
+    start: zoo.Start = "fan-in"
+    checkpoint: Path | None = None
     data_dir: Path | None = None
     image_size: int | None = None
     hold_out: int = 0
@@ -132,6 +139,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             usual,
             **named,
             width=msgspec.convert(said.get("width", usual.width), Share, strict=False),
+            start=msgspec.convert(said.get("start", _start_then(said, usual)), zoo.Start),
             task_loss=said.get("task-loss", usual.task_loss),
             task_metric=said.get("task-metric", usual.task_metric),
             hold_out=msgspec.convert(said.get("hold-out", usual.hold_out), Count, strict=False),
@@ -141,6 +149,7 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
             attack_units=msgspec.convert(said.get("attack-units", usual.attack_units), Literal["share", "data"]),
             attack_steps=msgspec.convert(said.get("attack-steps", usual.attack_steps), Count, strict=False),
             data_range=tuple(said["data-range"].split()) if "data-range" in said else usual.data_range,
+            checkpoint=Path(said["checkpoint"]) if "checkpoint" in said else usual.checkpoint,
             data_dir=Path(said["data-dir"]) if "data-dir" in said else usual.data_dir,
             tokenizer=Path(said["tokenizer"]) if "tokenizer" in said else usual.tokenizer,
             pieces=msgspec.convert(said.get("pieces", usual.pieces), Count | None, strict=False),
@@ -158,6 +167,11 @@ def options_from(labels: Mapping[str, Any], words: Sequence[str], trust: bool = 
     return asked
 
 
+def _start_then(said: Mapping[str, str], usual: TaskOptions) -> zoo.Start:
+    """The start of a file's network that names none: files that name their model and no start are older than starts."""
+    return "fan-out" if zoo.has_starts(said.get("model", "")) else usual.start
+
+
 def _refuse_code_and_folders(said: Mapping[str, str]) -> None:
     for key in ("data", "model", "task-loss", "task-metric"):
         if said.get(key, "").startswith((zoo.TEXTS, zoo.PRETRAINED)):
@@ -170,11 +184,11 @@ def _refuse_code_and_folders(said: Mapping[str, str]) -> None:
                 f"the file's task has the {key} '{said[key]}', which is code that would be imported and called; if you "
                 f"know it, type --{key} {shlex.quote(said[key])}, or --trust for all that the file names"
             )
-    for key, what in (("data-dir", "data"), ("tokenizer", "tokenizer")):
+    for key, what in (("data-dir", "data"), ("tokenizer", "tokenizer"), ("checkpoint", "trained weights")):
         if key in said:
             raise TombolaError(
-                f"the file's task has its {what} in '{said[key]}', and a file chooses no folder here; type --{key} "
-                "with the folder of your copy, or --trust for all that the file names"
+                f"the file's task has its {what} in '{said[key]}', and a file chooses no path here; type --{key} "
+                "with that of your copy, or --trust for all that the file names"
             )
 
 
@@ -236,17 +250,29 @@ def _clean_task(options: TaskOptions) -> SupervisedTask:
     if options.hold_out:
         data = zoo.hold_out(data, options.hold_out)
     labels, measures = _labels(options), _measures(options)
+    values = None if options.checkpoint is None else read_weights(options.checkpoint)
     if ":" in options.model and not options.model.startswith(zoo.PRETRAINED):
-        model = _users_function(options.model, "model")
+        model = _with_weights(_users_function(options.model, "model"), options, values)
         return SupervisedTask(model, data, recipe=options.recipe, labels=labels, **measures)
-    shape, classes = _sizes(data)
+    shape, classes = sizes_of(data)
     if _example(data)[1].is_floating_point():  # numbers that are told of texts
         measures = dict[str, Any](loss="mse", metric="r2") | measures
     # Partials of named functions, and no closures, so that the task can be pickled.
-    narrower = partial(_zoo_model, options.model, shape, classes, options.width)
+    narrower = partial(_zoo_model, options.model, shape, classes, options.width, start=options.start)
     if options.model in zoo.SINGLE_OUTPUT and classes == 2 and "loss" not in measures:
         measures = dict[str, Any](loss=binary_cross_entropy, metric=binary_accuracy) | measures
-    return SupervisedTask(narrower(1.0), data, recipe=options.recipe, narrower=narrower, labels=labels, **measures)
+    whole, recipe = _with_weights(narrower(1.0), options, values), options.recipe
+    return SupervisedTask(whole, data, recipe=recipe, narrower=narrower, labels=labels, **measures)
+
+
+def _with_weights(
+    factory: Callable[[], nn.Module], options: TaskOptions, values: Mapping[str, Tensor] | None
+) -> Callable[[], nn.Module]:
+    """The factory, of networks that begin with the values that were asked for."""
+    if values is None:
+        return factory
+    WithWeights(factory, str(options.checkpoint), values)()  # says now whether they fit
+    return WithWeights(factory, str(options.checkpoint), values)
 
 
 def _measures(options: TaskOptions) -> dict[str, Any]:
@@ -266,12 +292,17 @@ def _zoo_data(options: TaskOptions) -> zoo.Data:
 
 
 def _zoo_model(
-    name: str, shape: tuple[int, ...], classes: int, width: float, relative: float
+    name: str, shape: tuple[int, ...], classes: int, width: float, relative: float, start: zoo.Start = "fan-in"
 ) -> Callable[[], nn.Module]:
-    return zoo.model(name, shape, classes, width * relative)
+    return zoo.model(name, shape, classes, width * relative, start)
 
 
-def _sizes(data: Any) -> tuple[tuple[int, ...], int]:
+def sizes_of(data: Any) -> tuple[tuple[int, ...], int]:
+    """The shape of an input, and how many classes there are; TombolaError for data that no named model takes.
+
+    Args:
+        data: by split.
+    """
     inputs, targets = _example(data)
     tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor)
     if tensors and targets.is_floating_point() and targets.ndim == 2 and not inputs.is_floating_point():
@@ -297,8 +328,10 @@ def _labels(options: TaskOptions) -> dict[str, str]:
     labels = {"data": options.data, "model": options.model}
     if options.width != 1.0:
         labels["width"] = f"{options.width:g}"
+    labels |= {"start": options.start} if zoo.has_starts(options.model) else {}
     labels |= {"task-loss": options.task_loss} if options.task_loss else {}
     labels |= {"task-metric": options.task_metric} if options.task_metric else {}
+    labels |= {"checkpoint": str(options.checkpoint)} if options.checkpoint else {}
     labels |= {"data-dir": str(options.data_dir)} if options.data_dir else {}
     labels |= {"tokenizer": str(options.tokenizer)} if options.tokenizer else {}
     labels |= {"pieces": str(options.pieces)} if options.pieces else {}

@@ -197,7 +197,15 @@ class Mask(Mapping[str, Tensor]):
         return Mask({name: Bits.of(~bits.array()) for name, bits in self.bits.items()})
 
     def __and__(self, other: Mask) -> Mask:
-        return self._combine(other, np.bitwise_and)
+        """What both keep. A parameter that only one of them has is whole in the other, as biases in one of weights."""
+        common = self.bits.keys() & other.bits.keys()
+        if not common and self.bits and other.bits:
+            raise TombolaError(
+                f"the two masks do not belong to one network: '{next(iter(self))}' is in one and "
+                f"'{next(iter(other))}' in the other, and no parameter in both; give masks of one network"
+            )
+        parts = [Mask({name: bits for name, bits in own.bits.items() if name in common}) for own in (self, other)]
+        return Mask({**self.bits, **other.bits, **parts[0]._combine(parts[1], np.bitwise_and).bits})
 
     def __or__(self, other: Mask) -> Mask:
         return self._combine(other, np.bitwise_or)
@@ -206,7 +214,7 @@ class Mask(Mapping[str, Tensor]):
         return self._combine(other, np.bitwise_xor)
 
     def __sub__(self, other: Mask) -> Mask:
-        return self & ~other
+        return self._combine(~other, np.bitwise_and)
 
     def __le__(self, other: Mask) -> bool:
         """Whether this mask is nested in the other: keeps nothing that the other drops."""

@@ -44,6 +44,7 @@ class Provenance:
         whole: the validation metric of the network that it was cut out of, where the search measured it.
         before: the validation metric of the ticket before it trained, where the search measured it.
         version: of Tombola.
+        target: what it was to come to, as half of the FLOPs, where it had a target: asked, counted and measured.
     """
 
     method: str = ""
@@ -55,6 +56,7 @@ class Provenance:
     whole: float | None = None
     before: float | None = None
     version: str = ""
+    target: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,7 +148,7 @@ class Ticket:
             "held": list(self.held),
             "recipe": dict(self.recipe),
             "removed": {group: list(units) for group, units in self.removed.items()},
-            "provenance": asdict(self.provenance),
+            "provenance": {key: value for key, value in asdict(self.provenance).items() if key != "target" or value},
             "dead": self.dead,
         }
         write_file(Path(path), description, tensors)
@@ -191,7 +193,7 @@ def _ticket(content: dict[str, Any], tensors: dict[str, Tensor]) -> Ticket:
     values = {name.removeprefix("values/"): t for name, t in tensors.items() if name.startswith("values/")}
     said = read_as(_Description, content)
     for what, kind in (("provenance", Provenance), ("start", _Stored if values else Seed)):
-        needed = {field.name for field in fields(kind)} - {"whole"}  # Which the first files do not have.
+        needed = {field.name for field in fields(kind)} - {"whole", "target"}  # Not in all files.
         if lacking := sorted(needed - content[what].keys()):
             raise ValueError(f"its {what} has no `{lacking[0]}`")
     if len(masks) + len(values) != len(tensors) or masks.keys() != said.shapes.keys():

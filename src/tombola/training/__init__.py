@@ -1,5 +1,6 @@
 """Training: the task, the recipe, the one loop, its observers, checkpoints and cost ledger."""
 
+from tombola.shrinking import flop_counter
 from tombola.training.adversarial_task import (
     AdversarialTask,
     adversarial,
@@ -22,7 +23,6 @@ from tombola.training.ensemble import Member, train_together
 from tombola.training.evaluation import evaluate
 from tombola.training.finite_data import MeasureWarning
 from tombola.training.first_batch import check_first_batch
-from tombola.training.flops import flop_counter
 from tombola.training.hyperbolic import ham
 from tombola.training.identities import data_digest, fingerprint, identity, task_identity
 from tombola.training.lasting_state import StateWarning

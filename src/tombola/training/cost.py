@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, default_collate
 
 from tombola.nested import leaves_of
 from tombola.scores import Batch, batch_size
+from tombola.shrinking import flop_counter
 from tombola.structure import meta_twin
 from tombola.tickets import device_of, gradients_taken, recomputable
 from tombola.training.adversarial_task import adversary_of
 from tombola.training.attacked_batches import attacker
 from tombola.training.batches import MemoryBatches, move
-from tombola.training.flops import flop_counter
 from tombola.training.lengths import count_by_sampler
 from tombola.training.loaders import LoadedBatches
 from tombola.training.randomness import own_randomness

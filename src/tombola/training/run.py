@@ -14,6 +14,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.files import Lease, check_no_link
 from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, check_takes, suited
+from tombola.shrinking import flop_counter
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
 from tombola.training.attacked_batches import attacked_batches
@@ -22,7 +23,6 @@ from tombola.training.cost import Cost, SampleFlops, train_samples
 from tombola.training.devices import chosen_device, now
 from tombola.training.energy import Meter, Reading
 from tombola.training.evaluation import evaluate
-from tombola.training.flops import flop_counter
 from tombola.training.loaders import first_of
 from tombola.training.loop import Fit, fit
 from tombola.training.memory import peak_memory, reset_peak_memory

@@ -18,6 +18,7 @@ from tombola.zoo.held_out import hold_out
 from tombola.zoo.minilm import pretrained
 from tombola.zoo.normalisation import Data, one_thread
 from tombola.zoo.spiral_mlp import SPIRAL_WIDTH, spiral_block
+from tombola.zoo.starts import Start
 from tombola.zoo.text_tables import text_file
 from tombola.zoo.word_pieces import TextWarning
 
@@ -27,7 +28,9 @@ SINGLE_OUTPUT = ("spiral-mlp",)
 """Models with a single output for two classes: the log-odds of the second."""
 
 
-def model(name: str, input_shape: tuple[int, ...], classes: int, width: float = 1.0) -> Callable[[], nn.Module]:
+def model(
+    name: str, input_shape: tuple[int, ...], classes: int, width: float = 1.0, start: Start = "fan-in"
+) -> Callable[[], nn.Module]:
     """A factory of freshly initialised models.
 
     Args:
@@ -35,20 +38,27 @@ def model(name: str, input_shape: tuple[int, ...], classes: int, width: float = 
         input_shape: of one sample, without the batch.
         classes: how many classes the model tells apart.
         width: hidden units or channels, as a multiple of the model's own.
+        start: from which distribution the weights of VGG and ResNet start; the other models have one alone.
 
     Returns:
         A picklable function without arguments.
 
     Raises:
-        TombolaError: if there is no such model, or it cannot take such inputs.
+        TombolaError: if there is no such model, or it cannot take such inputs or this start.
 
     Examples:
         >>> build = model("lenet-300-100", (1, 28, 28), 10)
         >>> build()(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 10])
     """
-    known = partial(pretrained, name.removeprefix(PRETRAINED)) if name.startswith(PRETRAINED) else MODELS[name]
+    known: Callable[..., nn.Module] = (
+        partial(pretrained, name.removeprefix(PRETRAINED)) if name.startswith(PRETRAINED) else MODELS[name]
+    )
     factory = partial(known, input_shape, classes, width)
+    if start != "fan-in":
+        if not has_starts(name):
+            raise TombolaError(f"{name} has one start alone; leave out --start {start}, which is for VGG and ResNet")
+        factory = partial(known, input_shape, classes, width, start=start)
     # One is built here without memory or randomness, so that unfit inputs are refused at once.
     try:
         with torch.device("meta"):
@@ -60,6 +70,16 @@ def model(name: str, input_shape: tuple[int, ...], classes: int, width: float = 
     if 2 * sum(parameter.nbytes for parameter in network.parameters()) > psutil.virtual_memory().total:
         raise _too_large(name, width)
     return factory
+
+
+def has_starts(name: str) -> bool:
+    """Whether a model of the registry can start from several distributions.
+
+    Examples:
+        >>> has_starts("vgg11"), has_starts("lenet5")
+        (True, False)
+    """
+    return name in MODELS and "start" in signature(MODELS[name]).parameters
 
 
 def _too_large(name: str, width: float) -> TombolaError:
@@ -130,9 +150,11 @@ __all__ = [
     "SPIRAL_WIDTH",
     "TEXTS",
     "Data",
+    "Start",
     "TextWarning",
     "bag_of_words",
     "data",
+    "has_starts",
     "hold_out",
     "model",
     "pretrained",

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tombola.zoo.input_shapes import Shape, image_sides, scaled
+from tombola.zoo.starts import Start, draw
 
 Shortcut = Literal["A", "projection"]
 Kind = Literal["basic", "bottleneck", "pre-activation"]
@@ -158,6 +159,7 @@ class ResNet(nn.Module):
         input_shape: of one sample, (channels, height, width).
         classes: how many classes the network tells apart.
         width: channels, as a multiple of `stem` and `stages`.
+        start: from which distribution the weights start.
 
     Raises:
         TombolaError: if the inputs are no images, or smaller than 4×4.
@@ -172,6 +174,7 @@ class ResNet(nn.Module):
         input_shape: Shape,
         classes: int,
         width: float = 1.0,
+        start: Start = "fan-in",
     ) -> None:
         super().__init__()
         channels, _, _ = image_sides("a residual network", input_shape, 4)
@@ -185,9 +188,7 @@ class ResNet(nn.Module):
             self.add_module(f"layer{number}", nn.Sequential(first, *rest))
         self.norm = nn.BatchNorm2d(sizes[-1]) if kind == "pre-activation" else nn.Identity()
         self.fc = nn.Linear(sizes[-1], classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw(self, start)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x) if isinstance(self.bn1, nn.Identity) else F.relu(self.bn1(self.conv1(x)))
@@ -220,7 +221,13 @@ def shortcut_between(inputs: int, outputs: int, stride: int, shortcut: Shortcut,
 
 
 def small_resnet(
-    depth: int, kind: Kind, shortcut: Shortcut, input_shape: Shape, classes: int, width: float = 1.0
+    depth: int,
+    kind: Kind,
+    shortcut: Shortcut,
+    input_shape: Shape,
+    classes: int,
+    width: float = 1.0,
+    start: Start = "fan-in",
 ) -> ResNet:
     """Three stages of 16, 32, 64 channels with (depth − 2) / 6 blocks each.
 
@@ -234,6 +241,7 @@ def small_resnet(
         input_shape: of one sample, (channels, height, width).
         classes: how many classes the network tells apart.
         width: channels, as a multiple of the network's own.
+        start: from which distribution the weights start.
 
     Examples:
         >>> network = small_resnet(20, "basic", "A", (3, 32, 32), 10)
@@ -241,11 +249,17 @@ def small_resnet(
         268336
     """
     stages = [(16 * 2**stage, (depth - 2) // 6) for stage in range(3)]
-    return ResNet(kind, 16, stages, shortcut, input_shape, classes, width)
+    return ResNet(kind, 16, stages, shortcut, input_shape, classes, width, start)
 
 
 def large_resnet(
-    kind: Kind, blocks: Sequence[int], expansion: int, input_shape: Shape, classes: int, width: float = 1.0
+    kind: Kind,
+    blocks: Sequence[int],
+    expansion: int,
+    input_shape: Shape,
+    classes: int,
+    width: float = 1.0,
+    start: Start = "fan-in",
 ) -> ResNet:
     """The ImageNet networks' four stages of 64 to 512 channels, behind a stem for small images.
 
@@ -256,12 +270,15 @@ def large_resnet(
         input_shape: of one sample, (channels, height, width).
         classes: how many classes the network tells apart.
         width: channels, as a multiple of the network's own.
+        start: from which distribution the weights start.
     """
     stages = [(64 * 2**stage * expansion, count) for stage, count in enumerate(blocks)]
-    return ResNet(kind, 64, stages, "projection", input_shape, classes, width)
+    return ResNet(kind, 64, stages, "projection", input_shape, classes, width, start)
 
 
-def wide_resnet(depth: int, widen: int, input_shape: Shape, classes: int, width: float = 1.0) -> ResNet:
+def wide_resnet(
+    depth: int, widen: int, input_shape: Shape, classes: int, width: float = 1.0, start: Start = "fan-in"
+) -> ResNet:
     """WRN-depth-widen (Zagoruyko & Komodakis, BMVC 2016): three stages of (depth − 4) / 6 pre-activation blocks.
 
     Args:
@@ -270,6 +287,7 @@ def wide_resnet(depth: int, widen: int, input_shape: Shape, classes: int, width:
         input_shape: of one sample, (channels, height, width).
         classes: how many classes the network tells apart.
         width: channels, as a multiple of the network's own.
+        start: from which distribution the weights start.
     """
     stages = [(16 * 2**stage * widen, (depth - 4) // 6) for stage in range(3)]
-    return ResNet("pre-activation", 16, stages, "projection", input_shape, classes, width)
+    return ResNet("pre-activation", 16, stages, "projection", input_shape, classes, width, start)

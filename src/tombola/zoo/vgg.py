@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from tombola.zoo.input_shapes import Shape, image_sides, scaled
+from tombola.zoo.starts import Start, draw
 
 STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
     11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
@@ -12,7 +13,7 @@ STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
 }
 
 
-def vgg(depth: int, input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
+def vgg(depth: int, input_shape: Shape, classes: int, width: float = 1.0, start: Start = "fan-in") -> nn.Module:
     """3×3 convolutions with bias and batch norm in five stages, a max-pool between them, a global average at the end.
 
     Small images skip the pools that would leave nothing of them. On RGB images and ten classes, VGG-16 has 14.7 M
@@ -23,6 +24,7 @@ def vgg(depth: int, input_shape: Shape, classes: int, width: float = 1.0) -> nn.
         input_shape: of one sample, (channels, height, width).
         classes: how many classes the network tells apart.
         width: channels, as a multiple of the network's own.
+        start: from which distribution the weights start.
 
     Raises:
         TombolaError: if the inputs are no images, or smaller than 2×2.
@@ -37,7 +39,6 @@ def vgg(depth: int, input_shape: Shape, classes: int, width: float = 1.0) -> nn.
         for outputs in (scaled(size, width) for size in stage):
             convolutions += [nn.Conv2d(channels, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
             channels = outputs
-    for module in convolutions:
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    network = nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    draw(network, start)
+    return network

@@ -95,6 +95,11 @@ class BatchSizes:
         }
 
     @property
+    def epochs_of_training(self) -> float:
+        """How many epochs of training a seed takes, about."""
+        return len(RULES) * len(self.batches) * (self.rounds + 4) * self.epochs
+
+    @property
     def units(self) -> dict[str, Unit]:
         cells = [(rule, batch) for rule in RULES for batch in self.batches]
         return {

@@ -13,68 +13,72 @@ from typing import Any, get_args
 from tombola.papers.claims.batch_sizes import BatchSizes
 from tombola.papers.claims.bounds import Bounds
 from tombola.papers.claims.carried_tickets import CarriedTickets
-from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Protocol
+from tombola.papers.claims.claim import LEVELS, Claim, ClaimArm, Damage, PaperProtocol, Protocol
 from tombola.papers.claims.claim_outcome import Expectation, Relation
 from tombola.papers.claims.filter_training import CountedBytes, FilterRankings
 from tombola.papers.claims.growing_data import Growing
-from tombola.papers.claims.hit_rates import Spiral
+from tombola.papers.claims.hit_rates import Spiral, SpiralChances
 from tombola.papers.claims.measurement import Measurement
 from tombola.papers.claims.measures import measure_of
 from tombola.papers.claims.moved_tickets import MovedTickets
 from tombola.papers.claims.repelled_rounds import RepelledRounds
+from tombola.papers.claims.side_by_side import FACTS
+from tombola.papers.claims.truncated_searches import TruncatedSearches
 from tombola.registry.registry import build
 from tombola.robust import Robustness
+from tombola.structure import Prunable
 from tombola.studies import TaskOptions, recipe_for
 
 ORDER = (
-    "lottery-ticket",
     "missing-the-mark",
+    "lottery-ticket",
+    "concrete-ticket-search",
+    "early-bird-vgg11",
+    "layer-tickets",
+    "sanity-checks",
+    "rare-gems",
+    "rare-gems-sanity",
+    "rare-gems-shape",
+    "rare-gems-ladder",
+    "rare-gems-conv4",
+    "continuous-sparsification",
+    "layer-collapse",
+    "weight-gradient-vgg11",
+    "weight-gradient-resnet20",
+    "dual-tickets",
+    "ham-random-tickets",
+    "early-bird",
+    "worm-vgg11",
+    "worm-sweep",
+    "worm-window",
+    "worm-vit",
+    "worm",
+    "earlybert",
+    "worm-minilm",
+    "loft-distance",
+    "loft-communication",
     "rewinding",
+    "weight-gradient-iterative",
     "stable-tickets",
     "regurgitating-tickets",
     "matched-transfer",
-    "sanity-checks",
-    "rare-gems-ladder",
-    "rare-gems",
-    "rare-gems-conv4",
-    "rare-gems-sanity",
-    "rare-gems-shape",
-    "concrete-ticket-search",
-    "continuous-sparsification",
-    "ham-random-tickets",
-    "dual-tickets",
     "boosting-tickets",
     "boosting-capacity",
-    "early-bird",
-    "early-bird-vgg11",
-    "worm",
-    "worm-vgg11",
-    "worm-vit",
-    "worm-minilm",
-    "worm-window",
-    "worm-sweep",
-    "bert-good-and-bad",
-    "bert-imp",
-    "bert-transfer",
-    "earlybert",
-    "layer-tickets",
-    "layer-criterion",
+    "layer-savings",
     "layer-filters",
     "layer-robustness",
-    "layer-savings",
-    "loft-distance",
-    "loft-communication",
-    "weight-gradient-vgg11",
-    "weight-gradient-resnet20",
-    "weight-gradient-iterative",
-    "layer-collapse",
-    "sparsest-spiral",
-    "greedy-bounds",
-    "enough-pretraining",
-    "greedy-pretraining",
+    "layer-criterion",
     "greedy-pretraining-vgg11",
+    "greedy-pretraining",
+    "enough-pretraining",
+    "greedy-bounds",
+    "bert-imp",
+    "bert-good-and-bad",
+    "bert-transfer",
+    "sparsest-spiral",
 )
-"""The order in which claims are listed."""
+"""The order in which claims are listed: what most users ask first; then pruning before training, early, after it, of
+whole units, of transformers; the sparsest network there is."""
 
 TAKEN = {
     function.__name__: function
@@ -88,6 +92,8 @@ TAKEN = {
         MovedTickets,
         RepelledRounds,
         Spiral,
+        SpiralChances,
+        TruncatedSearches,
     )
 }
 """The functions that give a claim's figures where no arms are trained, by name."""
@@ -130,8 +136,17 @@ def claim_of(name: str, content: Mapping[str, Any]) -> Claim:
     levels = {level: _merged(content["standard"], content.get(level, {})) for level in LEVELS}
     protocols = {level: _protocol(**_numbers(table)) for level, table in levels.items()}
     expected = tuple(map(_expectation, content["expected"]))
-    texts = {key: " ".join(text.split()) for key, text in content.items() if key not in (*LEVELS, "expected")}
-    return Claim(name, **texts, protocols=protocols, expected=expected)
+    paper = _paper(**content.get("paper", {}))
+    texts = {key: " ".join(text.split()) for key, text in content.items() if key not in (*LEVELS, "expected", "paper")}
+    return Claim(name, **texts, protocols=protocols, expected=expected, paper=paper)
+
+
+def _paper(table: str = "", says: str = "", damage: Mapping[str, Any] | None = None, **facts: Any) -> PaperProtocol:
+    """How the paper did it; TypeError for a fact that no page shows."""
+    if strange := facts.keys() - {*FACTS, "seeds"}:
+        raise TypeError(f"a paper's protocol has no {', '.join(sorted(strange))}")
+    of = None if damage is None else Damage(tuple(damage["of"]), damage["paper"])
+    return PaperProtocol(table, facts, of, says)
 
 
 def _numbers(value: Any) -> Any:
@@ -192,15 +207,19 @@ def _arm(
     lrs: Sequence[float | str] = ("recipe",),
     extra_epochs: float = 0.0,
     recipe: Mapping[str, Any] = {},
+    best_of: Sequence[Mapping[str, Any]] = ({},),
     **settings: Any,
 ) -> ClaimArm:
     """An arm from its table: an arm's own settings come before those of its method, these before the common ones."""
     if settings and not method:
         raise TypeError(f"an arm without a method has no {', '.join(settings)}")
-    built = build({"method": method, **common, **methods.get(method, {}), **settings}) if method else None
+    own: dict[str, Any] = {**common, **methods.get(method, {}), **settings}
+    if "prunable" in own:
+        own["prunable"] = Prunable(exclude=tuple(own["prunable"]["exclude"]))
+    built = build({"method": method, **own}) if method else None
     measure, unit = measure_of(measured)
     rates = tuple(None if rate == "recipe" else float(rate) for rate in lrs)
-    return ClaimArm(built, control, measure, unit, rates, extra_epochs, recipe)
+    return ClaimArm(built, control, measure, unit, rates, extra_epochs, recipe, tuple(best_of))
 
 
 def _task(data: str, recipe: Mapping[str, Any] = {}, **keys: Any) -> TaskOptions:
@@ -208,9 +227,10 @@ def _task(data: str, recipe: Mapping[str, Any] = {}, **keys: Any) -> TaskOptions
     return TaskOptions(data, recipe=replace(recipe_for(data), **recipe), **keys)
 
 
-def _expectation(text: str) -> Expectation:
-    """Parse "A > B", "A ≥ B" or, with a margin that is not the unit's, "A ≥ B within 0.01"."""
-    comparison, _, margin = text.partition(" within ")
+def _expectation(entry: str | Mapping[str, Any]) -> Expectation:
+    """Parse "A > B", "A ≥ B" or, with a margin that is not the unit's, "A ≥ B within 0.01"; or a table with more."""
+    said = {"that": entry} if isinstance(entry, str) else dict(entry)
+    comparison, _, margin = said.pop("that").partition(" within ")
     relation: Relation = next(sign for sign in get_args(Relation) if f" {sign} " in comparison)
     left, _, right = comparison.partition(f" {relation} ")
-    return Expectation(left, relation, right, float(margin) if margin else None)
+    return Expectation(left, relation, right, float(margin) if margin else None, **said)

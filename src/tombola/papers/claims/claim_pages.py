@@ -1,12 +1,12 @@
-"""A claim's page as Markdown with a chart, and its table: what the paper states, what we ran, what came out."""
+"""A claim's page as Markdown with a chart, and its table: the verdict, what the paper did and what we did."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import vl_convert
 from rich.box import SIMPLE_HEAD
@@ -16,37 +16,42 @@ from rich.text import Text
 from tombola.errors import FileError
 from tombola.evidence import interval
 from tombola.files import content_of, write_atomically
-from tombola.papers.claims.claim import Claim, Level
-from tombola.papers.claims.claim_outcome import ClaimReport
+from tombola.papers.claims.claim import Claim, Level, Protocol
+from tombola.papers.claims.claim_outcome import ClaimReport, Judged
+from tombola.papers.claims.claim_words import beside_it, verdict_line
+from tombola.papers.claims.forest_plot import forest_plot
 from tombola.papers.claims.measurement import MeasuredFigure, MeasuredRow, Measurement
-from tombola.papers.claims.units import POINTS, Unit
-from tombola.report.charts import differences_chart, specification
-from tombola.report.prose import counted, points, probability
-from tombola.report.theme import LIGHT, vega_config
+from tombola.papers.claims.side_by_side import side_by_side
+from tombola.papers.claims.units import Unit
+from tombola.report.prose import counted
 from tombola.studies import Result
 from tombola.training import Recipe
 
-FINDING = {"holds": "good", "contradicted": "bad", "undecided": "unsure"}
-STYLES = {"holds": "green", "contradicted": "red", "undecided": "yellow"}
+FULL_SIZE, LISTED = "full-size.md", "the list of what this machine cannot decide"
+"""The page of prices, and how claims' files speak of it."""
+STYLES = {"holds": "green", "contradicted": "red", "undecided": "yellow", "tie": "yellow"}
 
 
 def claim_table(claim: Claim, report: ClaimReport) -> Table:
-    """Draw a table for the terminal: each expectation with the difference of its arms, its interval and the finding."""
+    """Draw a table for the terminal: each expectation with its difference, the bound that decides, and the finding."""
     table = Table(title=claim.title, box=SIMPLE_HEAD, header_style="bold")
-    for heading in ("expected", "difference", "interval", "p (Holm)", "finding"):
+    for heading in ("expected", "finding", "difference", "decided by", "could show", "paper"):
         table.add_column(heading)
-    for row, finding in zip(_rows(report), report.findings, strict=True):
-        table.add_row(*row[:-1], Text(finding, style=STYLES[finding]))
+    for row in report.rows:
+        difference, decided, shown, paper = _numbers(row)
+        table.add_row(
+            str(row.expected), Text(row.finding, style=STYLES[row.finding]), difference, decided, shown, paper
+        )
     return table
 
 
-def write_claim(claim: Claim, level: Level, report: ClaimReport, folder: Path) -> Path:
+def write_claim(claim: Claim, level: Level, report: ClaimReport | None, folder: Path) -> Path:
     """Write a claim's page and its chart.
 
     Args:
         claim: what was measured.
         level: the protocol that ran.
-        report: what came out.
+        report: what came out; None if it has not run.
         folder: where ID.md and ID.svg are written; an earlier page is replaced.
 
     Returns:
@@ -54,7 +59,9 @@ def write_claim(claim: Claim, level: Level, report: ClaimReport, folder: Path) -
     """
     page = folder / f"{claim.id}.md"
     write_atomically(page, claim_page(claim, level, report))
-    write_atomically(page.with_suffix(".svg"), vl_convert.vegalite_to_svg(_chart(report), vl_version="6.4"))
+    if report is not None:
+        chart = vl_convert.vegalite_to_svg(forest_plot(report), vl_version="6.4")
+        write_atomically(page.with_suffix(".svg"), chart)
     return page
 
 
@@ -73,66 +80,119 @@ def check_claim_place(claim: Claim, folder: Path) -> None:
             raise FileError(f"{path} was not written by Tombola; choose another folder, so that it stays")
 
 
-def claim_page(claim: Claim, level: Level, report: ClaimReport) -> str:
-    """The page of a claim as Markdown."""
+def claim_page(claim: Claim, level: Level, report: ClaimReport | None) -> str:
+    """The page of a claim as Markdown: on one screen, with the tables of arms folded below."""
     protocol = claim.protocols[level]
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in _rows(report))
     command = f"tombola claims {claim.id}" + ("" if level == "standard" else f" --{level}")
-    sections = _of_figures if isinstance(protocol, Measurement) else _of_runs
-    ran, arms = sections(claim, protocol, report, command)
-    return f"""# {claim.title}
+    parts = [f"# {claim.title}", " ".join([verdict_line(claim, report), *beside_it(claim, report)])]
+    if claim.why and report is not None:
+        parts.append(f"{'Why, as measured' if claim.known == 'measured' else 'Why, as we suppose'}: {claim.why}.")
+    if report is not None:
+        parts.append(f"![Our intervals, and the paper's values]({claim.id}.svg)")
+        parts.append(
+            "A line is our 95 % interval, a diamond the paper's value, the shade what counts as none, a small tick the "
+            "smallest effect that these seeds are sure to show."
+        )
+    if claim.kind != "a theorem":
+        parts.append(_beside(claim, level, report))
+    parts.append(
+        f"> {claim.statement}\n\n{claim.source}.{f' Numbers: {claim.paper.table}.' if claim.paper.table else ''}"
+    )
+    if claim.disputed:
+        parts.append(f"**The paper against itself.** {claim.disputed}")
+    if claim.next:
+        told = claim.next.replace(LISTED, f"[{LISTED}]({FULL_SIZE})")
+        parts.append(f"**What would change this.** {told[0].upper()}{told[1:]}.")
+    parts.append(f"Again: `{command}` ({_price(protocol)}).")
+    parts.append(_folded(claim, protocol, report))
+    return "\n\n".join(parts) + "\n"
 
-**{report.sentence.capitalize()}.**
 
-> {claim.statement}
+def _price(protocol: Protocol | Measurement) -> str:
+    minutes = protocol.minutes
+    return f"{minutes} minute{'s' * (minutes != '1')} on two cores" if minutes[:1].isdigit() else minutes
 
-{claim.source}.
 
-## What was run
+def _beside(claim: Claim, level: Level, report: ClaimReport | None) -> str:
+    """The table "paper | here | can it decide?"."""
+    rows = "\n".join(
+        f"| {row.what} | {row.paper} | {row.here} | {row.decides} |" for row in side_by_side(claim, level, report)
+    )
+    return f"| | paper | here | can it decide? |\n| --- | --- | --- | --- |\n{rows}"
 
-{ran}
 
-## What came out
+def _folded(claim: Claim, protocol: Protocol | Measurement, report: ClaimReport | None) -> str:
+    """Expectations and arms, below what is seen at once."""
+    parts = [] if report is None else [_expectations(report)]
+    if report is not None:
+        parts += _of_figures(report) if isinstance(protocol, Measurement) else _of_runs(report)
+    if isinstance(protocol, Measurement):
+        parts.append(protocol.ran)
+    else:
+        parts.append(f"Recipe: {_recipe(protocol.task.recipe)}.")
+    if claim.notes:
+        parts.append(claim.notes)
+    if report is None:
+        parts += [f"Expected: {', '.join(f'*{own}*' for own in claim.expected)}."]
+    inside = "\n\n".join(parts)
+    return f"<details markdown>\n<summary>Expectations, arms and recipe</summary>\n\n{inside}\n\n</details>"
 
-![Differences between the arms, with their intervals]({claim.id}.svg)
 
-| expected | difference | interval | p (Holm) | finding |
-| --- | --- | --- | --- | --- |
+def _expectations(report: ClaimReport) -> str:
+    rows = "\n".join(
+        f"| {row.expected}{'' if row.expected.counts else ' (beside)'} | {' | '.join(_numbers(row))} | {row.finding} |"
+        for row in report.rows
+    )
+    reasons = dict.fromkeys(
+        f"{row.unit.size(row.margin)}: {row.expected.margin_reason(row.unit)}"
+        + (f" ({row.expected.place})" if row.expected.place else "")
+        for row in report.rows
+    )
+    return f"""| expected | difference (95 %) | decided by | could show | paper | finding |
+| --- | --- | --- | --- | --- | --- |
 {rows}
 
-{arms}
-"""
+*A > B* holds if the difference lies above 0, and is contradicted if it is shown to be below the margin; *A ≥ B* holds
+if it lies above minus the margin, and is contradicted if it is shown to be below that. All must hold, which needs no
+correction; contradictions are corrected for their number. Margins: {"; ".join(reasons)}."""
 
 
-def _of_runs(claim: Claim, protocol: Any, report: ClaimReport, command: str) -> tuple[str, str]:
-    """What was run by a protocol that trains arms, and the table of its arms."""
+def _numbers(row: Judged) -> tuple[str, str, str, str]:
+    """Difference, the bound that decides with its limit, what could be shown, and the paper's value; as texts."""
+    unit = row.unit
+    side = "at most" if row.finding == "contradicted" else "at least"
+    known = math.isfinite(row.detectable)
+    return (
+        row.in_words,
+        f"{side} {unit.signed(row.bound)} ({100 * row.chance:.3g} %) against {unit.signed(row.limit)}"
+        if known
+        else "–",
+        unit.size(row.detectable) if known else "nothing",
+        "–" if row.paper is None else unit.signed(row.paper),
+    )
+
+
+def _of_runs(report: ClaimReport) -> list[str]:
+    """The table of arms of a protocol that trains, and what their runs took."""
     runs = {name: [result for result in arm if isinstance(result, Result)] for name, arm in report.arms.items()}
     # Arms that measure the same run differently share its digest; it ran once.
     results = list({result.digest: result for arm in runs.values() for result in arm}.values())
     first = results[0]
     rows = "\n".join(_arm_row(name, arm, report.units[name]) for name, arm in runs.items())
-    ran = f"""{counted(len(results), "run")}: {counted(len(runs), "arm")} over {counted(protocol.seeds, "seed")}, on
-{protocol.task.data} with {protocol.task.model}; `{command}`.
-
-- Recipe: {_recipe(protocol.task.recipe)}; {first.settings["precision"]} on {first.settings["device"]},
-  {counted(first.settings["threads"], "thread")}.
-- Differences from the paper: {claim.differs}
-- Time: {_time(results)} of searching and training, beside other work on the same machine.
-- Made by {_sources(results)}."""
-    return (
-        ran,
-        f"""Differences are paired over seeds; of test accuracy, where an arm's name says nothing else.
-{_reading(report)}
-The test split is read once, after training.
-
-| arm | density | mean (95 % interval) | each seed | search |
+    return [
+        f"""| arm | density | mean (95 % interval) | each seed | search |
 | --- | --- | --- | --- | --- |
-{rows}""",
-    )
+{rows}
+
+The test split is read once, after training.""",
+        f"{counted(len(results), 'run')} in {first.settings['precision']} on {first.settings['device']} with "
+        f"{counted(first.settings['threads'], 'thread')}: {_time(results)} of searching and training, beside other "
+        f"work on the same machine. Made by {_sources(results)}.",
+    ]
 
 
-def _of_figures(claim: Claim, protocol: Any, report: ClaimReport, command: str) -> tuple[str, str]:
-    """What was run by a protocol that gives figures, and their table."""
+def _of_figures(report: ClaimReport) -> list[str]:
+    """The table of figures, and what they took."""
     figures = {name: [f for f in arm if isinstance(f, MeasuredFigure)] for name, arm in report.arms.items()}
     taken = [figure.taken for figure in next(iter(figures.values()))]
     first = taken[0].settings
@@ -141,54 +201,12 @@ def _of_figures(claim: Claim, protocol: Any, report: ClaimReport, command: str) 
         for name, arm in figures.items()
         for mean, by_seed in [_figures(arm, report.units[name])]
     )
-    ran = f"""{counted(len(figures), "figure")} over {counted(protocol.seeds, "seed")}; `{command}`.
-
-- {protocol.ran}
-- On {first["device"]}, {counted(first["threads"], "thread")}.
-- Differences from the paper: {claim.differs}
-- Time: {_minutes(sum(row.seconds for row in taken))}, beside other work on the same machine.
-- Made by {_sources(taken)}."""
-    return (
-        ran,
-        f"""Differences are paired over seeds.
-{_reading(report)}
-
-| figure | mean (95 % interval) | each seed |
-| --- | --- | --- |
-{rows}""",
-    )
-
-
-def _rows(report: ClaimReport) -> list[list[str]]:
     return [
-        [
-            str(expected),
-            f"{points(unit.scale * comparison.mean)} {unit.name}",
-            f"{points(unit.scale * low)} … {points(unit.scale * high)} ({100 * chance:.3g} %)",
-            probability(comparison),
-            finding,
-        ]
-        for expected, comparison, finding in zip(report.expected, report.comparisons, report.findings, strict=True)
-        for unit in [report.units[expected.left]]
-        for low, high, chance in [comparison.decisive]
+        f"| figure | mean (95 % interval) | each seed |\n| --- | --- | --- |\n{rows}",
+        f"On {first['device']} with {counted(first['threads'], 'thread')}: "
+        f"{_minutes(sum(row.seconds for row in taken))}, beside other work on the same machine. "
+        f"Made by {_sources(taken)}.",
     ]
-
-
-def _reading(report: ClaimReport) -> str:
-    """How a finding follows from a difference."""
-    return f"""*A > B* holds if the interval of A − B lies above 0; *A ≥ B* holds if it lies above −{_margins(report)}.
-Intervals are corrected for the number of expectations, so that all findings together are wrong with a chance of 5 % at
-most."""
-
-
-def _margins(report: ClaimReport) -> str:
-    margins = {
-        f"{comparison.margin * unit.scale:g} {unit.name}"
-        for expected, comparison in zip(report.expected, report.comparisons, strict=True)
-        if expected.relation == "≥"
-        for unit in [report.units[expected.left]]
-    }
-    return " or ".join(sorted(margins or {f"{POINTS.margin * POINTS.scale:g} {POINTS.name}"}))
 
 
 def _arm_row(name: str, results: Sequence[Result], unit: Unit) -> str:
@@ -200,10 +218,11 @@ def _arm_row(name: str, results: Sequence[Result], unit: Unit) -> str:
 
 
 def _figures(arm: Sequence[Result] | Sequence[MeasuredFigure], unit: Unit) -> tuple[str, str]:
-    """The mean of an arm with its interval, and the figure of each seed."""
+    """The mean of an arm with its interval, unless that leaves what shares can be; and the figure of each seed."""
     mean, low, high = (unit.scale * value for value in interval([run.metric for run in arm]))
     by_seed = ", ".join(f"{unit.scale * run.metric:.2f}" for run in arm)
-    return f"{mean:.2f} {unit.sign} ({low:.2f} … {high:.2f})", by_seed
+    wild = unit.share and (low < 0 or high > 100)
+    return f"{mean:.2f} {unit.sign}" + ("" if wild else f" ({low:.2f} … {high:.2f})".replace("-", "−")), by_seed
 
 
 def _recipe(recipe: Recipe) -> str:
@@ -224,15 +243,3 @@ def _minutes(seconds: float) -> str:
 def _sources(results: Sequence[Result] | Sequence[MeasuredRow]) -> str:
     sources = sorted({result.source for result in results})
     return f"source{'s' * (len(sources) > 1)} {', '.join(sources)}"
-
-
-def _chart(report: ClaimReport) -> dict[str, Any]:
-    rows = []
-    for expected, comparison, finding in zip(report.expected, report.comparisons, report.findings, strict=True):
-        unit = report.units[expected.left]
-        low, high, _ = comparison.decisive
-        span = {"mean": unit.scale * comparison.mean, "low": unit.scale * low, "high": unit.scale * high}
-        rows.append({"expected": str(expected), "finding": finding, "unit": unit.name} | span)
-    colours = {finding: getattr(LIGHT, name) for finding, name in FINDING.items()}
-    look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}
-    return specification(differences_chart(rows, colours)) | look

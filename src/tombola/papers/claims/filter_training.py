@@ -49,7 +49,9 @@ class FilterRankings:
         figures: dict[str, float] = {"half of training": self.epochs / 2}
         for width in self.widths:
             recipe = replace(RECIPES.get(self.data, Recipe()), epochs=self.epochs)
-            task = make_task(TaskOptions(self.data, self.model, width=width, recipe=recipe, data_dir=data_dir))
+            task = make_task(
+                TaskOptions(self.data, self.model, width=width, start="fan-out", recipe=recipe, data_dir=data_dir)
+            )
             for way, method in WAYS.items():
                 run = Run(seed, device=engine.executor.device, bars=engine.executor.bars)
                 find(task, method, run=run)
@@ -57,6 +59,11 @@ class FilterRankings:
                 figures[_settles(way, width)] = 2.0 + last_above(shares, self.settled)
                 figures[_distance(way, width)] = fmean(shares)
         return figures
+
+    @property
+    def epochs_of_training(self) -> float:
+        """How many epochs of training a seed takes, about."""
+        return len(self.widths) * len(WAYS) * self.epochs
 
     @property
     def units(self) -> dict[str, Unit]:
@@ -71,7 +78,8 @@ class FilterRankings:
         """What was done, in words."""
         return (
             f"{self.model} on {self.data} at {' and '.join(f'{width:g}' for width in self.widths)} of its width, "
-            f"{self.epochs} epochs of the usual recipe. LoFT: two workers, merged after every 15 steps. One worker: "
+            f"{self.epochs} epochs of the usual recipe, started by fan-out with a narrow classifier. LoFT: two "
+            "workers, merged after every 15 steps. One worker: "
             "usual training. After each epoch the filters of every prunable layer are ranked by their squared norms. "
             "The distance F of a ranking from that of the epoch before is a share of its mean over random rankings, "
             f"averaged over layers. It has settled when it stays below {self.settled:g}; the distance is its mean over "

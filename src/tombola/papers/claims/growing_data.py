@@ -32,6 +32,7 @@ class Growing:
         width: of the network, in thousands of neurons.
         lr: learning rate; it is high because the mean-field form divides gradients by the number of neurons.
         enough: how tickets are drawn and judged.
+        judged: on how many validation images tickets are judged.
     """
 
     sizes: tuple[int, ...] = (1_000, 3_000, 10_000, 25_000, 50_000)
@@ -39,10 +40,15 @@ class Growing:
     width: float = 1.0
     lr: float = 50.0
     enough: EnoughPretraining = field(default_factory=lambda: EnoughPretraining(picks=100, growth=1.4, stop=False))
+    judged: int = 3000
 
     def __call__(self, seed: int, engine: Engine, data_dir: Path | None) -> Mapping[str, float]:
         task = self.task(data_dir)
-        return figures_of(enough(task, self.enough, sizes=self.sizes, steps=self.steps, seeds=[seed], engine=engine))
+        return figures_of(
+            enough(
+                task, self.enough, sizes=self.sizes, steps=self.steps, seeds=[seed], engine=engine, judged=self.judged
+            )
+        )
 
     def task(self, data_dir: Path | None) -> SupervisedTask:
         """Fashion-MNIST at 14×14, the last 10,000 training images for validation, and a two-layer network."""
@@ -76,10 +82,10 @@ class Growing:
             f"{', '.join(f'{size:,}' for size in self.sizes)} images, trained for {self.steps:,} steps of 128 with SGD "
             f"(learning rate {self.lr:g}, momentum 0.9, half squared error to one-hot classes); greedy tickets of "
             f"{self.enough.picks} picks on {self.enough.examples:,} training images after each "
-            f"{self.enough.growth:g} times as many steps, judged on 3,000 validation images, without fine-tuning. "
-            f"Enough is the first ticket within {100 * self.enough.tolerance:g} point of the best, by medians of three "
-            "neighbours. Misfits are root mean squares of ln(measured ÷ fitted) over the sizes of one seed. The test "
-            "split is not read."
+            f"{self.enough.growth:g} times as many steps, judged on {self.judged:,} validation images, without "
+            f"fine-tuning. Enough is the first ticket within {100 * self.enough.tolerance:g} point of the best, by "
+            "medians of three neighbours. Misfits are root mean squares of ln(measured ÷ fitted) over the sizes of one "
+            "seed. The test split is not read."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -12,9 +13,12 @@ from tombola.studies import Result
 
 Measure = Callable[[Result], float]
 
-EPOCHS = Unit("epochs", "epochs", 1, 0.5)
+EPOCHS = Unit("epochs", "epochs", 1, 0.5, step=1)
 TERAFLOPS = Unit("TFLOPs", "TFLOPs", 1e-12, 1e11)
-LAYERS = Unit("layers", "layers", 1, 0.5)
+LAYERS = Unit("layers", "layers", 1, 0.5, step=1)
+RUNS = Unit("points of runs", "%", 100, 0.05, runs=1)
+SHARE = Unit("points of training", "%", 100, 0.05)
+RATIO = Unit("of ln(ratio)", "", 1, 0.05)
 SECONDS = Unit("seconds", "s", 1, 0.5)
 MEGABYTES = Unit("MB", "MB", 1e-6, 1e6)
 CARBON = Unit("mg CO₂e", "mg", 1e6, 1e-8)
@@ -58,6 +62,37 @@ def kept(result: Result, of: str = "") -> float:
 def collapsed(result: Result) -> float:
     """How many layers have no weight left."""
     return float(sum(name.endswith("weight") for name in result.collapsed))
+
+
+def on_a_path(result: Result) -> float:
+    """The share of a ticket's weights that lie on a path from the inputs to the outputs."""
+    assert result.effective_density is not None
+    return result.effective_density / result.weight_density
+
+
+def trains(result: Result, at: float = 0.5) -> float:
+    """Whether the network learnt anything: 1 if its test accuracy is above `at`, else 0."""
+    return float(result.metric > at)
+
+
+def share_of_training(result: Result) -> float:
+    """Which share of the whole schedule had passed when the ticket was drawn."""
+    return result.epochs_spent / result.epochs
+
+
+def fixed(result: Result, at: float) -> float:
+    """A number to compare with."""
+    return at
+
+
+def robust_share(result: Result, by: str) -> float:
+    """How much of its clean accuracy a network keeps on changed images."""
+    return result.robustness[by] / result.robustness["clean"]
+
+
+def logarithm(result: Result, of: str) -> float:
+    """The logarithm of an entry of the training's cost ledger, so that a difference is that of a ratio."""
+    return math.log(result.training[of])
 
 
 def ticket_epoch(result: Result) -> float:
@@ -128,6 +163,13 @@ MEASURES: Mapping[str, tuple[Callable[..., float], Unit]] = {
     "chance": (chance_level, POINTS),
     "kept": (kept, POINTS),
     "dead layers": (collapsed, LAYERS),
+    "on a path": (on_a_path, POINTS),
+    "trains": (trains, RUNS),
+    "share of training": (share_of_training, SHARE),
+    "share of training, at most": (fixed, SHARE),
+    "kept on corruptions": (partial(robust_share, by="corruptions"), POINTS),
+    "ln seconds": (partial(logarithm, of="seconds"), RATIO),
+    "ln memory of a step": (partial(logarithm, of="step_memory"), RATIO),
     "ticket epoch": (ticket_epoch, EPOCHS),
     "a quarter of training": (quarter, EPOCHS),
     "total work": (flops, TERAFLOPS),

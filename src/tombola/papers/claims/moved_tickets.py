@@ -60,6 +60,11 @@ class MovedTickets:
         return figures | {f"barrier of {name}": line.barrier for name, line in lines}
 
     @property
+    def epochs_of_training(self) -> float:
+        """How many epochs of training a seed takes, about."""
+        return len(self.rewinds) * (self.rounds + 5) * self.epochs
+
+    @property
     def units(self) -> dict[str, Unit]:
         arms = [f"{name}, {rewind}" for rewind in self.rewinds for name in ("own", "matched", "unmatched")]
         return dict.fromkeys((*arms, "barrier of dense networks", "barrier of dense networks, matched"), POINTS)

@@ -135,6 +135,11 @@ class RepelledRounds:
             yield APART[apart], fmean(angles)
 
     @property
+    def epochs_of_training(self) -> float:
+        """How many epochs of training a seed takes, about."""
+        return len(CELLS) * (self.rounds + 2) * max(self.epochs)
+
+    @property
     def units(self) -> dict[str, Unit]:
         return {
             **{f"instability, {name}": POINTS for name in ("stable", "unstable")},

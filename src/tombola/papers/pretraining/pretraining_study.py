@@ -154,6 +154,7 @@ def enough(
     steps: int,
     seeds: Sequence[int],
     engine: Engine,
+    judged: int = JUDGED,
 ) -> EnoughStudy:
     """Train on parts of the training data, and draw greedy tickets on the way (Wolfe et al., TMLR 2024).
 
@@ -166,6 +167,7 @@ def enough(
         steps: how long to train on each part, in optimizer steps.
         seeds: of parts and trainings.
         engine: the store, and what carries out the training.
+        judged: on how many validation samples tickets are judged.
 
     Raises:
         TombolaError: if a part is larger than the training data, the data is not in memory, the network does not have
@@ -188,7 +190,7 @@ def enough(
     with engine.executor.bars.track("networks", len(ascending) * len(seeds)) as tick:
         for seed in seeds:
             for size in ascending:
-                curve, last = _draw_tickets(part(task, size, seed, steps), pretraining, seed, steps, engine)
+                curve, last = _draw_tickets(part(task, size, seed, steps, judged), pretraining, seed, steps, engine)
                 lower = bool(lower_is_better(metric_of(task)))
                 first = saturation(curve, pretraining.tolerance, pretraining.patience, lower)
                 if first is None:
@@ -198,7 +200,7 @@ def enough(
     return EnoughStudy(layers.inputs, pretraining, tuple(runs))
 
 
-def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> SupervisedTask:
+def part(task: SupervisedTask, examples: int, seed: int, steps: int, judged: int = JUDGED) -> SupervisedTask:
     """The same task on a part of its training data.
 
     Args:
@@ -206,6 +208,7 @@ def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> Supervis
         examples: how many training examples the part has.
         seed: of the random choice; the parts of one seed are nested.
         steps: how long to train; the recipe gets the epochs that reach them.
+        judged: on how many validation samples tickets are judged.
 
     Raises:
         TombolaError: if the data is not in memory, or if there are too few examples.
@@ -219,7 +222,7 @@ def part(task: SupervisedTask, examples: int, seed: int, steps: int) -> Supervis
     order = torch.randperm(training.count, generator=torch.Generator().manual_seed(seed))[:examples]
     data = {
         "train": (pick(training.inputs, order), pick(training.targets, order)),
-        "validation": (pick(validation.inputs, slice(JUDGED)), validation.targets[:JUDGED]),
+        "validation": (pick(validation.inputs, slice(judged)), validation.targets[:judged]),
         "test": task.data["test"],
     }
     smaller = replace(task, data=data, labels={})

@@ -1,0 +1,96 @@
+"""What `tombola shrink` prints for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from tombola.cli.console import console
+from tombola.cli.output import work
+
+
+def show(answer: Mapping[str, Any]) -> None:
+    """Print what became of a ticket: one table of all forms of the network, and what opens it.
+
+    Args:
+        answer: what `--json` prints.
+    """
+    terminal = console()
+    terminal.print(f"Trained in {work(answer['cost'])}.")
+    terminal.print("The cut was compared with the masked network in float64: the outputs are equal.")
+    if answer["small"]["dead"]:
+        terminal.print(
+            f"{answer['small']['dead']:.1%} of the small network's parameters are dead and could not be cut out."
+        )
+    if answer["zeros"]:
+        terminal.print(
+            f"{answer['zeros']:,} of the small network's parameters are zeros that were put back, so that all layers "
+            "are alike."
+        )
+    if "int8" in answer:
+        _show_eight_bits(answer)
+    if "sparse" in answer:
+        _show_sparse(answer)
+    written = [answer["weights"], answer["network"], answer.get("onnx"), answer.get("int8"), answer.get("sparse")]
+    terminal.print(Text(f"Written: {', '.join(str(path) for path in written if path)}."))
+    if answer["why"]:
+        terminal.print(Text(f"transformers' own loader does not open it: {answer['why']}."))
+    terminal.print(Text(f"Open it with {answer['opens']}"))
+    terminal.print(_forms(answer))
+
+
+def _forms(answer: Mapping[str, Any]) -> Table:
+    table = Table("form", "parameters", "bytes", "FLOPs a sample", "latency, 1 sample", "16 samples", "test accuracy")
+    for form in answer["forms"]:
+        kept = " (kept)" if form["name"] == answer.get("int8_kind") else ""
+        table.add_row(
+            form["name"] + kept,
+            f"{form['parameters']:,}",
+            f"{form['bytes']:,}",
+            "–" if form["flops"] is None else f"{form['flops']:,.0f}",
+            *(in_time(form["latency"][n]) if n in form["latency"] else "–" for n in ("1", "16")),
+            "–" if form["metric"] is None else f"{form['metric']:.2%}",
+        )
+    table.caption = (
+        "Parameters that are not zero; median seconds of a call on this processor. Masked and dense have the same "
+        "FLOPs. With --dense, the dense network is trained and measured too."
+    )
+    return table
+
+
+def _show_eight_bits(answer: Mapping[str, Any]) -> None:
+    accuracy = ", ".join(f"{name} {share:.2%}" for name, share in answer["int8_validation"].items())
+    if answer["int8"]:
+        console().print(Text(f"With eight bits a weight: {answer['int8_kind']}. Validation accuracy: {accuracy}."))
+    else:
+        console().print(
+            Text(f"No file with eight bits a weight was written, since it would be slower here: {answer['int8_why']}.")
+        )
+
+
+def _show_sparse(answer: Mapping[str, Any]) -> None:
+    table = Table("layer", "density", "dense", "sparse", "runs")
+    for layer in answer["layers"]:
+        seconds = [in_time(layer["seconds"][how]) if layer["seconds"] else "–" for how in ("dense", "sparse")]
+        table.add_row(Text(layer["layer"]), f"{layer['density']:.1%}", *seconds, Text(layer["why"] or "sparse"))
+    console().print(table)
+    seconds, samples = answer["seconds"], answer["samples"]
+    gain = seconds["dense"] / seconds["sparse"] if seconds else 1
+    if answer["sparse"]:
+        console().print(f"Sparse, it is {gain:.1f} × as fast as dense with {samples} samples a call.")
+        console().print(Text(f"Written: {answer['sparse']}; tb.shrinking.load_sparse(file) reads it."))
+    elif gain > 1:
+        console().print(
+            f"Parts of it are faster sparse ({gain:.1f} × in all, {samples} samples a call), and a file holds whole "
+            "networks alone; call tb.shrinking.sparse in your program."
+        )
+    else:
+        console().print(f"With {samples} samples a call it is not faster sparse, so nothing was written for it.")
+
+
+def in_time(seconds: float) -> str:
+    """A time in milliseconds."""
+    return f"{1000 * seconds:.3g} ms"

@@ -1,0 +1,115 @@
+"""tombola smaller: make a trained network of your own smaller, and check it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace as changed
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+
+from tombola.cli import shrink
+from tombola.cli.console import console, print_json
+from tombola.cli.output import RunOptions, engine
+from tombola.cli.parse import parse
+from tombola.cli.targets import TargetOptions
+from tombola.errors import TombolaError
+from tombola.methods import OneShot
+from tombola.structure import granularity
+from tombola.studies import default_options, make_smaller, make_task, method_named, task_words
+
+
+@dataclass(frozen=True)
+class SmallerOptions:
+    """Make a trained network of your own smaller: cut channels or heads out, fine-tune, check and export.
+
+    The command scores the trained network's units, keeps the best that the target allows, and trains the smaller
+    network on by the recipe. It checks it against the whole network, trained on for as long, and against a dense
+    network of the same size from scratch. Last it writes the smaller network.
+    """
+
+    score: str = "magnitude"
+    """what says how much a unit is worth: `tombola methods scores` lists them; or module:name"""
+    granularity: str = "channel"
+    """what is cut out: channel, head, neuron, head+neuron, block, …"""
+    scope: Literal["global", "layerwise"] = "global"
+    """how layers share what stays: all units are ranked together, or each layer keeps the same share"""
+    density: float | None = None
+    """share of units to keep, in place of a target; without either, half of the FLOPs stay"""
+    seeds: int = 1
+    """number of data orders that each network trains with; from 3 on there is a verdict"""
+    spent: int = 0
+    """epochs that your weights have had, which the network from scratch gets, too"""
+    scratch: bool = True
+    """train a dense network of the same size from scratch"""
+    to: Literal["", "onnx", "onnx-int8"] = "onnx"
+    """what else is written, as of tombola shrink"""
+    out: Path = Path("small")
+    """folder of the smaller network, and of the runs"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command with the words after its name; returns the exit status."""
+    rest = list(words)
+    options = parse(
+        "smaller",
+        rest,
+        SmallerOptions.__doc__,
+        smaller=SmallerOptions(),
+        task=default_options(rest),
+        target=TargetOptions(round_to=8),  # without, ONNX Runtime is hardly faster
+        run=RunOptions(),
+    )
+    own, targets = options.smaller, options.target.arguments()
+    options.target.check(rest, "--density")
+    if own.to and not find_spec("onnxruntime"):
+        raise TombolaError("onnxruntime is not installed; pip install 'tombola[export]', or give --to ''")
+    if own.density is None and not targets.keys() & {"flops", "parameters", "speedup", "latency"}:
+        targets["flops"] = 0.5
+    kind = granularity(own.granularity)
+    if not hasattr(kind, "round_to") and not any(word.startswith("--round-to") for word in rest):
+        targets.pop("round_to", None)
+    scored = method_named(own.score)
+    if not isinstance(scored, OneShot):
+        raise TombolaError(f"'{own.score}' is no score of a trained network; give one of `tombola methods scores`")
+    method = OneShot(
+        density=1.0 if own.density is None else own.density,
+        score=scored.score,
+        granularity=kind,
+        scope=own.scope,
+    )
+    task = make_task(options.task)
+    scratch = own.scratch and options.task.checkpoint is not None
+    untrained = make_task(changed(options.task, checkpoint=None)) if scratch else None
+    with engine(options.run, own.out / "runs") as runner:
+        made = make_smaller(
+            task, method, runner, untrained=untrained, seeds=own.seeds, spent=own.spent, targets=targets
+        )
+    ticket = [str(made.folder.ticket_path), "--out", str(own.out), "--to", own.to, "--device", options.run.device]
+    ticket += task_words(task.labels)
+    if options.run.json:
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            shrink.run([*ticket, "--json"])
+        print_json(made.to_json() | {"shrink": json.loads(told.getvalue())})
+        return 0
+    terminal = console()
+    if made.aim is not None:
+        terminal.print(f"Target: {made.aim.said}.")
+    epochs = task.recipe.epochs
+    rows = [("as given", 1.0, 0, (made.given,)), ("dense, trained on", 1.0, epochs, made.metrics["dense"])]
+    rows.append(("smaller, fine-tuned", made.counted["flops"], epochs, made.metrics["ticket"]))
+    if untrained is not None:
+        rows.append(("same size, from scratch", made.counted["flops"], epochs + own.spent, made.metrics["same-size"]))
+    table = Table("network", "FLOPs", "epochs here", "on the test split", title="Checked")
+    for name, flops, length, values in rows:
+        table.add_row(name, f"{flops:.1%}", str(length), made.spread(values))
+    terminal.print(table)
+    for sentence in made.sentences:
+        terminal.print(sentence)
+    return shrink.run(ticket)

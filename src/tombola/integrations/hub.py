@@ -1,0 +1,188 @@
+"""Tickets and smaller networks on the Hugging Face Hub. Needs the extra `hub`.
+
+What is fetched is data, and is checked like any other file that was received: its names are from a list, its sizes are
+known before it is fetched, and nothing in it chooses code.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tombola.errors import FileError, TombolaError
+from tombola.files import content_of, write_atomically
+from tombola.integrations.model_card import MADE, Signed, card_of_small, card_of_ticket
+from tombola.shrinking import FILES, NETWORK, check_files, check_place, opener_of
+from tombola.tickets import Ticket
+
+TICKET, CARD = "ticket.safetensors", "README.md"
+EXPORTED = ("network.onnx", "network.int8.onnx", "network.sparse.safetensors")
+"""Files of a smaller network that are pushed beside it, and not pulled: they can be made again from what is."""
+SMALL_TEXT = 2**24
+"""Bytes that a fetched JSON file or page may have."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What was fetched.
+
+    Args:
+        folder: where it lies.
+        kind: `ticket` or `small`.
+        revision: the commit that it is of.
+        code: the line that opens it.
+    """
+
+    folder: Path
+    kind: str
+    revision: str
+    code: str
+
+
+def push(
+    what: Ticket | str | Path,
+    repo: str,
+    *,
+    licence: str = "",
+    author: str = "",
+    verdict: Sequence[str] = (),
+    private: bool = False,
+    token: str | None = None,
+    endpoint: str | None = None,
+) -> str:
+    """Put a ticket or a smaller network on the Hub, with a page made from provenance, figures and verdict.
+
+    Args:
+        what: a ticket, its file, or the folder of a smaller network or of a run that holds a ticket.
+        repo: its name there, as `user/name`; it is made if there is none.
+        licence: the licence's identifier, as `apache-2.0`. A network that began from somebody's weights has theirs.
+        author: who made it.
+        verdict: sentences of a check, as `[v.sentence for v in study.verdicts]`.
+        private: whether a new repository is private.
+        token: of the Hub; the one that `hf auth login` stored, or HF_TOKEN, if None.
+        endpoint: the Hub's address; the usual one, or HF_ENDPOINT, if None.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        TombolaError: the extra is missing, there is neither a ticket nor a network, or the Hub refuses.
+    """
+    hub, signed = _hub(), Signed(licence, author, tuple(verdict))
+    with tempfile.TemporaryDirectory() as place:
+        files = {}
+        if isinstance(what, Ticket) or not (Path(what) / NETWORK).exists():
+            ticket = what if isinstance(what, Ticket) else Ticket.load(_file_of_ticket(Path(what)))
+            files[TICKET] = Path(place, TICKET)
+            ticket.save(files[TICKET])
+            page = card_of_ticket(ticket, repo, signed)
+        else:
+            folder = Path(what)
+            said = check_files(folder)
+            files = {name: folder / name for name in (*FILES, *EXPORTED) if (folder / name).is_file()}
+            plain = opener_of(said, repo).opener == "transformers"
+            code = opener_of(said, repo if plain else "small").code
+            page = card_of_small(said.facts, repo, code, "transformers" if plain else "tombola", signed)
+        Path(place, CARD).write_text(page, encoding="utf-8")
+        files[CARD] = Path(place, CARD)
+        with _refusals(repo):
+            api = hub.HfApi(endpoint=endpoint, token=token, library_name="tombola")
+            api.create_repo(repo, private=private, exist_ok=True)
+            operations = [hub.CommitOperationAdd(name, str(path)) for name, path in files.items()]
+            done = api.create_commit(repo, operations, commit_message="Pushed by Tombola")
+    return str(done.commit_url)
+
+
+def pull(
+    repo: str, folder: str | Path, *, revision: str | None = None, token: str | None = None, endpoint: str | None = None
+) -> Pulled:
+    """Fetch a ticket or a smaller network from the Hub, and check it.
+
+    Only `network.json`, `config.json`, `generation_config.json`, safetensors files and the page are fetched, whatever
+    else the repository holds. Nothing is replaced that is not a network that Tombola wrote.
+
+    Args:
+        repo: its name there, as `user/name`.
+        folder: where to write it.
+        revision: a commit, branch or tag; the newest of the main branch if None.
+        token: of the Hub; as for `push`.
+        endpoint: the Hub's address; as for `push`.
+
+    Returns:
+        What was fetched, and what opens it.
+
+    Raises:
+        TombolaError: the extra is missing, the Hub refuses, or what is there is neither a ticket nor a network, too
+            large, damaged, or chooses code. Nothing is written then.
+    """
+    hub, folder = _hub(), Path(folder)
+    with tempfile.TemporaryDirectory() as place:
+        with _refusals(repo):
+            api = hub.HfApi(endpoint=endpoint, token=token, library_name="tombola")
+            told = api.model_info(repo, revision=revision, files_metadata=True)
+            there = {own.rfilename: own.size for own in told.siblings or ()}
+        wanted = [name for name in (*FILES, TICKET, CARD) if name in there]
+        if NETWORK not in wanted and TICKET not in wanted:
+            raise TombolaError(f"{repo} holds neither {NETWORK} nor {TICKET}; give a repository that Tombola pushed to")
+        for name in wanted:
+            _check_size(repo, name, there[name])
+        with _refusals(repo):
+            for name in wanted:
+                api.hf_hub_download(repo, name, revision=told.sha, local_dir=place)
+        kind = "small" if NETWORK in wanted else "ticket"
+        if kind == "small":
+            code = opener_of(check_files(Path(place)), str(folder)).code
+            check_place(folder)
+            if (folder / CARD).exists() and MADE.encode() not in content_of(folder / CARD):
+                raise FileError(f"{folder / CARD} was not written by Tombola; choose another folder, so that it stays")
+        else:
+            Ticket.load(Path(place, TICKET))
+            code = f'tb.Ticket.load("{folder / TICKET}")'
+            taken = next((name for name in wanted if (folder / name).exists()), None)
+            if taken is not None:
+                raise FileError(f"{folder / taken} is there already; choose another folder, so that it stays")
+        for name in sorted(wanted, key=lambda own: own != NETWORK):
+            write_atomically(folder / name, content_of(Path(place, name)))
+    return Pulled(folder, kind, str(told.sha), code)
+
+
+def _file_of_ticket(path: Path) -> Path:
+    return path / TICKET if path.is_dir() else path
+
+
+def _check_size(repo: str, name: str, size: int | None) -> None:
+    """Refuse a file whose size is not known, or larger than it can be."""
+    most = psutil.virtual_memory().total if name.endswith(".safetensors") else SMALL_TEXT
+    if size is None or size > most:
+        what = "does not say how large it is" if size is None else f"has {size:,} bytes, more than it can have"
+        raise TombolaError(f"{name} of {repo} {what}; nothing was fetched")
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise TombolaError("huggingface_hub is not installed; pip install 'tombola[hub]'") from error
+    return huggingface_hub
+
+
+@contextmanager
+def _refusals(repo: str) -> Generator[None]:
+    """Inside, what the Hub or the way there refuses becomes one sentence."""
+    try:
+        yield
+    except TombolaError:
+        raise
+    except Exception as error:  # errors of its client, of HTTP and of files, of many types
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = " ".join(lines[:2]) or type(error).__name__
+        raise TombolaError(
+            f"the Hub did not take or give '{repo}': {said}; see that the name "
+            "is user/name, that you are logged in (hf auth login), and that the Hub can be reached"
+        ) from error
