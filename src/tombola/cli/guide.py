@@ -22,7 +22,7 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 
 EXAMPLES: dict[str, dict[str, str]] = {
     "demo": {
-        "tombola demo": "two minutes on two cores",
+        "tombola demo": "two to three minutes on two cores",
         "tombola demo --data fashion-mnist": "70,000 images of clothes, in less than fifteen minutes",
         "tombola demo --until-decided": "more seeds, for what is undecided",
     },
