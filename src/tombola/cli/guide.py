@@ -50,9 +50,7 @@ EXAMPLES: dict[str, dict[str, str]] = {
         "tombola train runs/imp --seed 3": "the ticket, with another order of the data",
     },
     "shrink": {"tombola shrink runs/channels --out small": "train it, and write the smaller network"},
-    "push": {
-        "tombola push small ann/resnet20-half --license apache-2.0": "the folder small, with a page of its origin"
-    },
+    "push": {"tombola push small ann/resnet20-half --license apache-2.0": "with a page of its origin"},
     "pull": {"tombola pull ann/resnet20-half --out resnet20-half": "fetch and check it"},
     "smaller": {
         "tombola smaller --model mine:Net --checkpoint trained.pt --data mine:data --flops 0.5 --out small": (
@@ -60,7 +58,7 @@ EXAMPLES: dict[str, dict[str, str]] = {
         ),
     },
     "sensitivity": {
-        "tombola sensitivity --model mine:Net --checkpoint trained.pt --data mine:data": "which layers can lose channels?"
+        "tombola sensitivity --model mine:Net --checkpoint trained.pt --data mine:data": "which layers can lose some?"
     },
     "compare": {
         "tombola compare imp snip random --densities 0.2 0.05 --seeds 5": "three methods at two sizes",
