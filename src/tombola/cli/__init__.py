@@ -17,7 +17,7 @@ from tombola.files.shown_text import harmless, printable_text
 
 GROUPS = {
     "Start here": {
-        "demo": ("", "compare five methods on built-in images and write a report"),
+        "demo": ("", "compare four methods on built-in images and write a report"),
         "methods": ("[KIND]", "list the methods with their papers; KIND: scores, controls, data, models, …"),
     },
     "Work with one ticket": {

@@ -82,7 +82,7 @@ def run(words: Sequence[str]) -> int:
         sizes = replace(sizes, densities=sizes.densities[:1], remove=sizes.remove[:1])
     methods = [method for name in names for method in at_sizes(method_named(name), sizes.densities, sizes.remove)]
     title, command = f"{', '.join(names)} on {options.task.data}", shlex.join(["tombola", "compare", *words])
-    return run_comparison(sizes, methods, options.task, options.deciding, options.run, title, command, targets)
+    return run_comparison(sizes, methods, options.task, options.deciding, options.run, title, command, targets=targets)
 
 
 def run_comparison(
@@ -93,6 +93,7 @@ def run_comparison(
     run_options: RunOptions,
     title: str,
     command: str,
+    *,
     usual: int = 3,
     targets: Mapping[str, Any] = {},
 ) -> int:

@@ -57,7 +57,9 @@ def run(words: Sequence[str]) -> int:
     title = f"Winning tickets of {options.task.model} on {options.task.data}"
     command = shlex.join(["tombola", "demo", *words])
     usual = SEEDS.get(options.task.data, 5)
-    status = run_comparison(comparison, methods, options.task, options.deciding, options.run, title, command, usual)
+    status = run_comparison(
+        comparison, methods, options.task, options.deciding, options.run, title, command, usual=usual
+    )
     if not options.run.json:
         # A checkout without an installed command is run through its script, so the lines can be copied as they are.
         tombola = "tombola" if shutil.which("tombola") else os.path.relpath(sys.argv[0])

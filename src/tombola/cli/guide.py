@@ -22,7 +22,7 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 
 EXAMPLES: dict[str, dict[str, str]] = {
     "demo": {
-        "tombola demo": "two minutes on two cores",
+        "tombola demo": "two to three minutes on two cores",
         "tombola demo --data fashion-mnist": "70,000 images of clothes, in less than fifteen minutes",
         "tombola demo --until-decided": "more seeds, for what is undecided",
     },
@@ -50,6 +50,16 @@ EXAMPLES: dict[str, dict[str, str]] = {
         "tombola train runs/imp --seed 3": "the ticket, with another order of the data",
     },
     "shrink": {"tombola shrink runs/channels --out small": "train it, and write the smaller network"},
+    "push": {"tombola push small ann/resnet20-half --license apache-2.0": "with a page of its origin"},
+    "pull": {"tombola pull ann/resnet20-half --out resnet20-half": "fetch and check it"},
+    "smaller": {
+        "tombola smaller --model mine:Net --checkpoint trained.pt --data mine:data --flops 0.5 --out small": (
+            "at most half of the FLOPs, trained on, checked and exported"
+        ),
+    },
+    "sensitivity": {
+        "tombola sensitivity --model mine:Net --checkpoint trained.pt --data mine:data": "which layers can lose some?"
+    },
     "compare": {
         "tombola compare imp snip random --densities 0.2 0.05 --seeds 5": "three methods at two sizes",
         "tombola compare mine:my_score snip": "your own score beside another",

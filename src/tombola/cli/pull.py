@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from tombola.cli.console import print_json
-from tombola.cli.parse import prose
+from tombola.cli.parse import read
 from tombola.integrations import hub
 
 
@@ -34,7 +34,7 @@ class PullOptions:
 
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
-    options = tyro.cli(PullOptions, args=words, prog="tombola pull", description=prose(PullOptions.__doc__))
+    options = read(PullOptions, "pull", words)
     pulled = hub.pull(options.repo, options.out, revision=options.revision)
     if options.json:
         told = {"folder": str(pulled.folder), "kind": pulled.kind, "revision": pulled.revision, "opens": pulled.code}

@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from tombola.cli.console import print_json
-from tombola.cli.parse import prose
+from tombola.cli.parse import read
 from tombola.integrations import hub
 from tombola.studies import Study
 
@@ -41,7 +41,7 @@ class PushOptions:
 
 def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name; returns the exit status."""
-    options = tyro.cli(PushOptions, args=words, prog="tombola push", description=prose(PushOptions.__doc__))
+    options = read(PushOptions, "push", words)
     verdicts = Study.load(options.verdict).verdicts if options.verdict else ()
     where = hub.push(
         options.what,

@@ -184,11 +184,6 @@ def _differences(rows: Sequence[Row], title: str, colours: Mapping[str, str]) ->
     return alt.LayerChart(layer=layers, width=460, height=30 * len(rows))
 
 
-def empty_chart(text: str) -> alt.Chart:
-    """A sentence that takes the place of a chart without data."""
-    return draw([{"text": text}], "text").encode(text="text:N").properties(width=340, height=80)
-
-
 def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
     """A chart as plain JSON, without Altair's settings (the page has its own) and the schema's address.
 

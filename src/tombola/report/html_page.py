@@ -14,9 +14,9 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tombola.evidence import Ranking, Sanity, Verdict, interval_text
+from tombola.evidence import Ranking, Sanity, Verdict
 from tombola.files import write_atomically
-from tombola.report import chart_rows, page_tables, prose, ranking_tables, robustness_tables, sanity_tables, standings
+from tombola.report import page_tables, prose, ranking_tables, robustness_tables, sanity_tables, standings
 from tombola.report.arms import GatheredArms
 from tombola.report.exports import Export, exports
 from tombola.report.panels import Figure, figures
@@ -93,7 +93,6 @@ def render(
             study=study,
             prose=prose,
             page_tables=page_tables,
-            chart_rows=chart_rows,
             robustness_tables=robustness_tables,
             sanity_tables=sanity_tables,
             ranking_tables=ranking_tables,
@@ -102,7 +101,6 @@ def render(
             rankings=study.rankings,
             further=sections,
             data_address=data_address,
-            interval_text=interval_text,
             figures=drawn,
             shared=shared_settings_of(results),
             settings_of_arms=settings_of_arms,
