@@ -35,6 +35,10 @@ ELSEWHERE = {
     "zoo/data_files.py": "of what was read",
     "zoo/image_folder.py": "of what was read",
     "zoo/minilm.py": "of an installed package",
+    "report/paper.py": "of the package",
+    "integrations/hub.py": "of this process, in a folder of its own",
+    "shrinking/fresh_opening.py": "of this process, in a folder of its own",
+    "shrinking/int8.py": "of this process, in a folder of its own, and of /proc/cpuinfo",
 }
 """The files that open others not by the package `files`, and what these are."""
 

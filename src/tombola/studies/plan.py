@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tombola.evidence import MANDATORY, ONE_LOOK, Looks, Measure, Verdict, budget_gap, judge
+from tombola.evidence import MANDATORY, ONE_LOOK, Looks, Measure, Verdict, budget_gap, control_kind, judge
 from tombola.methods import Method
+from tombola.registry import CONTROLS
 from tombola.robust import Robustness
 from tombola.studies.measures import Better, measure_of, to_measure, value_of
 from tombola.studies.result import Result
@@ -31,6 +32,9 @@ class Plan:
         also: further measures.
         looks: how often one looks.
         robustness: how trained networks are tried beyond the test split, if at all.
+
+    Raises:
+        TombolaError: there is no control of such a name.
     """
 
     task: Task
@@ -40,6 +44,10 @@ class Plan:
     also: tuple[Measure, ...] = ()
     looks: Looks = ONE_LOOK
     robustness: Robustness | None = None
+
+    def __post_init__(self) -> None:
+        for control in self.controls:
+            CONTROLS.entry(control_kind(control))
 
     def arms(self, label: str, subject: Ticket | Method, ticket: Ticket, seed: int) -> Arms:
         """The runs of one seed by arm: the ticket, each control, and dense for as long as they train.
