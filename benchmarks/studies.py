@@ -36,14 +36,17 @@ def figures() -> Iterator[Figure]:
         yield _listing(Path(folder) / "listed")
 
 
-def _task(epochs: int) -> tb.SupervisedTask:
-    options = default_options(["--data", "digits"])
-    return make_task(replace(options, recipe=replace(options.recipe, epochs=epochs, batch=32)))
+def _task(epochs: int, model: str = "lenet-300-100") -> tb.SupervisedTask:
+    options = replace(default_options(["--data", "digits"]), model=model)
+    return make_task(replace(options, recipe=replace(options.recipe, epochs=epochs, batch=64)))
 
 
 def _workers(folder: Path) -> Iterator[Figure]:
-    """The same dense runs bare, on one process, and on two workers that are warm; each turn in a store of its own."""
-    task, number = _task(epochs=40), count()
+    """The same dense runs bare, on one process, and on two workers that are warm; each turn in a store of its own.
+
+    The network is one that trains alone, since small ones would train at once in any process.
+    """
+    task, number = _task(epochs=4, model="resnet20"), count()
     specs = [RunSpec(task, None, seed=seed) for seed in range(RUNS)]
     two, one = Processes(2, torch.device("cpu")), Serial(torch.device("cpu"))
 
