@@ -9,13 +9,13 @@ from pathlib import Path
 from tombola.cli.console import console, print_json, strict_line
 from tombola.cli.output import RunOptions, refuse_foreign
 from tombola.cli.parse import parse
+from tombola.cli.subjects import score_named
 from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
 from tombola.files import held, write_atomically
-from tombola.methods import OneShot
 from tombola.report import sensitivity_picture
 from tombola.structure import granularity, with_widths
-from tombola.studies import default_options, make_task, method_named, sensitivity
+from tombola.studies import default_options, make_task, sensitivity
 from tombola.terminal_table import Column, TerminalTable
 from tombola.training import Run, bars, chosen_device
 
@@ -58,9 +58,7 @@ def run(words: Sequence[str]) -> int:
     for name in ("parameters", "speedup", "latency"):
         if getattr(target, name) is not None:
             raise TombolaError(f"a density for each group is solved for FLOPs alone; give --flops in place of --{name}")
-    scored = method_named(own.score)
-    if not isinstance(scored, OneShot):
-        raise TombolaError(f"'{own.score}' is no score of a trained network; give one of `tombola methods scores`")
+    score = score_named(own.score)
     task, device = make_task(options.task), chosen_device(options.run.device)
     kind = with_widths(granularity(own.granularity), target.round_to, target.protect)
     refuse_foreign(own.out)
@@ -73,7 +71,7 @@ def run(words: Sequence[str]) -> int:
             None if options.task.checkpoint is None else task.build(own.seed),
             granularity=kind,
             densities=own.densities,
-            score=scored.score,
+            score=score,
             samples=target.target_batch,
             run=job,
         )

@@ -18,12 +18,13 @@ from tombola.cli import shrink
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
+from tombola.cli.subjects import score_named
 from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
 from tombola.methods import OneShot
 from tombola.shrinking import check_place
 from tombola.structure import granularity
-from tombola.studies import default_options, make_smaller, make_task, method_named, task_words
+from tombola.studies import default_options, make_smaller, make_task, task_words
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,9 @@ def run(words: Sequence[str]) -> int:
     kind = granularity(own.granularity)
     if not hasattr(kind, "round_to") and not any(word.startswith("--round-to") for word in rest):
         targets.pop("round_to", None)
-    scored = method_named(own.score)
-    if not isinstance(scored, OneShot):
-        raise TombolaError(f"'{own.score}' is no score of a trained network; give one of `tombola methods scores`")
     method = OneShot(
         density=1.0 if own.density is None else own.density,
-        score=scored.score,
+        score=score_named(own.score),
         granularity=kind,
         scope=own.scope,
     )

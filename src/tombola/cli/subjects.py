@@ -16,10 +16,11 @@ from tyro.conf import arg
 
 from tombola.cli.parse import SECTION, prose
 from tombola.errors import TombolaError
-from tombola.methods import Method
+from tombola.methods import Method, OneShot
 from tombola.registry import METHODS, SCORES
+from tombola.scores import Score
 from tombola.structure import Prunable, granularity
-from tombola.studies import TaskOptions, options_from
+from tombola.studies import TaskOptions, method_named, options_from
 from tombola.tickets import Ticket
 
 Include = Annotated[tuple[str, ...], arg(help="patterns of names: only these parameters may lose weights")]
@@ -149,3 +150,15 @@ def first_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     split = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
     return list(words[:split]), list(words[split:])
+
+
+def score_named(name: str) -> Score:
+    """A score of a trained network, by its name or module:name.
+
+    Raises:
+        TombolaError: there is none of that name, or it is a search of its own.
+    """
+    method = method_named(name)
+    if not isinstance(method, OneShot):
+        raise TombolaError(f"'{name}' is no score of a trained network; give one of `tombola methods scores`")
+    return method.score

@@ -38,8 +38,20 @@ class Difference(Protocol):
         ...
 
 
+class _Ends:
+    """The ends of the 95 % interval, from bounds of any level."""
+
+    @property
+    def low(self: Difference) -> float:
+        return self.least(0.025)
+
+    @property
+    def high(self: Difference) -> float:
+        return self.most(0.025)
+
+
 @dataclass(frozen=True)
-class PairedDifference:
+class PairedDifference(_Ends):
     """The mean of differences, one a seed, with Student's t.
 
     Args:
@@ -56,14 +68,6 @@ class PairedDifference:
     looks: Looks
     furthest: float = math.inf
 
-    @property
-    def low(self) -> float:
-        return self.least(0.025)
-
-    @property
-    def high(self) -> float:
-        return self.most(0.025)
-
     def least(self, level: float) -> float:
         return max(self.mean - self.half_width(level), -self.furthest)
 
@@ -75,7 +79,7 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
-class SharesDifference:
+class SharesDifference(_Ends):
     """The difference of two shares of runs: Newcombe's interval (Statistics in Medicine, 1998), Fisher's exact test.
 
     Newcombe's interval joins those of Wilson. Where it shows a difference from 0 that Fisher's test does not, its end
@@ -92,14 +96,6 @@ class SharesDifference:
     @property
     def mean(self) -> float:
         return (self.hits[0] - self.hits[1]) / self.runs
-
-    @property
-    def low(self) -> float:
-        return self.least(0.025)
-
-    @property
-    def high(self) -> float:
-        return self.most(0.025)
 
     def least(self, level: float) -> float:
         (one, least, _), (two, _, most) = (proportion_at(own, self.runs, level) for own in self.hits)
