@@ -45,6 +45,7 @@ PORT = 6399
 class Crew(Protocol):
     """Who works on a study."""
 
+    study: Path
     processes: list[subprocess.Popen]
 
     def kill(self, drawn: random.Random) -> None:
@@ -155,34 +156,42 @@ CREWS = {"workers": Workers, "driver": Driver, "nodes": Nodes}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--what", choices=CREWS, default="workers")
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=50, help="how many in all, over as many studies as that takes")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    drawn, killed, wrong, least = random.Random(0), 0, [], 1 if options.what == "workers" else 5
+    drawn, killed, wrong = random.Random(0), 0, []
     with tempfile.TemporaryDirectory() as root, _cluster(options.what):
-        calm, study = _plan(Path(root) / "calm"), _plan(Path(root) / "killed")
+        calm = _plan(Path(root) / "calm")
         began = time.monotonic()
         _started("work", str(calm)).wait()
         expected = _told(calm)
         print(f"calm: {len(expected)} runs in {time.monotonic() - began:.0f} s", flush=True)
-        crew: Crew = CREWS[options.what](study)
-        finished: dict[Path, int] = {}
-        while any(process.poll() is None for process in crew.processes):
-            time.sleep(drawn.uniform(least, 3 * least + 3))
-            kept = {path: path.stat().st_ino for path in study.glob("*/result.json")}
-            wrong += [f"done twice: {path}" for path, inode in finished.items() if kept.get(path) != inode]
-            finished |= kept
-            is_at_work = any(process.poll() is None for process in crew.processes)
-            if is_at_work and len(finished) < len(expected) and killed < options.kills:
-                crew.kill(drawn)
-                killed += 1
-        ends = [(process.returncode, process.stderr.read()[-300:]) for process in crew.processes if process.stderr]
-        wrong += [f"ended with {status}: {said}" for status, said in ends if status not in (0, -signal.SIGKILL)]
-        wrong += [] if _told(study) == expected else ["other results"]
-        _wait_for_orphans(study)
-        wrong += [f"left: {path.name}" for path in study.glob("*/.holder-*")]
-        print(f"{killed} killed, {len(_told(study))} runs, {len(wrong)} wrong: {'; '.join(wrong[:5])}")
+        while killed < options.kills:
+            study = _plan(Path(root) / f"after {killed} kills")
+            killed += _disturbed(CREWS[options.what](study), len(expected), drawn, options.kills - killed, wrong)
+            wrong += [] if _told(study) == expected else ["other results"]
+            wrong += [f"left: {path.name}" for path in study.glob("*/.holder-*")]
+            print(f"{killed} killed, {len(_told(study))} runs, {len(wrong)} wrong: {'; '.join(wrong[:5])}", flush=True)
     return 1 if wrong else 0
+
+
+def _disturbed(crew: Crew, runs: int, drawn: random.Random, most: int, wrong: list[str]) -> int:
+    """Kill so many of a crew at most before all its runs are done; how many were killed."""
+    study, killed, finished = crew.study, 0, dict[Path, int]()
+    least = 1 if isinstance(crew, Workers) else 5
+    while any(process.poll() is None for process in crew.processes):
+        time.sleep(drawn.uniform(least, 3 * least + 3))
+        kept = {path: path.stat().st_ino for path in study.glob("*/result.json")}
+        wrong += [f"done twice: {path}" for path, inode in finished.items() if kept.get(path) != inode]
+        finished |= kept
+        is_at_work = any(process.poll() is None for process in crew.processes)
+        if is_at_work and len(finished) < runs and killed < most:
+            crew.kill(drawn)
+            killed += 1
+    ends = [(process.returncode, process.stderr.read()[-300:]) for process in crew.processes if process.stderr]
+    wrong += [f"ended with {status}: {said}" for status, said in ends if status not in (0, -signal.SIGKILL)]
+    _wait_for_orphans(study)
+    return killed
 
 
 def _wait_for_orphans(study: Path) -> None:
