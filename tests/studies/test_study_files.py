@@ -183,7 +183,7 @@ def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_agai
     log = (here / "runs" / "a" / failed["run"] / "tombola.log").read_text()
     assert "seen" in log
     assert "Traceback" in log
-    monkeypatch.setattr("tombola.cli.study.written", lambda study, *_: (study, Path("seen above")))
+    monkeypatch.setattr("tombola.cli.study_output.written", lambda study, *_: (study, Path("seen above")))
     assert main(words) == 3
     assert json.loads(capsys.readouterr().out)["retried"] == 0
     assert log.count("no luck") == (here / "runs" / "a" / failed["run"] / "tombola.log").read_text().count("no luck")
