@@ -18,6 +18,7 @@ from tombola.cli.parse import parse
 from tombola.cli.subjects import first_words, is_ticket, options_of, ticket_at
 from tombola.connectivity import carry
 from tombola.errors import TombolaError
+from tombola.evidence import fixed
 from tombola.files import held, write_atomically
 from tombola.studies import Study, TaskOptions, compare, options_from, supervised_task
 from tombola.terminal_table import Column, TerminalTable
@@ -188,7 +189,7 @@ def _show(
     dense = [next(iter(study.verdicts)) for study in studies.values()]
     table.add("dense", *(own.measure.text(own.means["dense"]) for own in dense))
     if words_alone:
-        table.add("bag of words", *(f"{100 * words_alone[d]:.2f} %" if d in words_alone else "" for d in studies))
+        table.add("bag of words", *(f"{fixed(100 * words_alone[d])} %" if d in words_alone else "" for d in studies))
     terminal.print(table)
     for data, own in zip(studies, dense, strict=True):
         if data in words_alone and own.means["dense"] <= words_alone[data]:

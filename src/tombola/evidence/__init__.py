@@ -3,9 +3,10 @@
 from tombola.evidence.arms import Against, Arm, budget_gap, control_kind
 from tombola.evidence.controls import Inverted, control, control_identity, control_obstacle
 from tombola.evidence.dead_paths import effective
+from tombola.evidence.deciding_bounds import deciding_interval, hardest_control, level_words
 from tombola.evidence.forecast import Forecast
 from tombola.evidence.looks import EachSeed, Looks, OneLook
-from tombola.evidence.measure import ACCURACY, MARGIN, Measure, minus
+from tombola.evidence.measure import ACCURACY, MARGIN, Measure, figures, fixed, minus, settled
 from tombola.evidence.method_ranking import Pair, Place, Ranking, over_all, ranking
 from tombola.evidence.reasons import listed
 from tombola.evidence.sanity_outcomes import CHECKS, Checked, Sanity
@@ -43,13 +44,18 @@ __all__ = [
     "control_identity",
     "control_kind",
     "control_obstacle",
+    "deciding_interval",
     "effective",
     "ended",
+    "figures",
+    "fixed",
+    "hardest_control",
     "holm",
     "interval",
     "interval_text",
     "judge",
     "known_cost",
+    "level_words",
     "listed",
     "minus",
     "over_all",
@@ -57,4 +63,5 @@ __all__ = [
     "proportion",
     "ranking",
     "savings",
+    "settled",
 ]

@@ -49,16 +49,16 @@ class Measure:
 
     def text(self, value: float) -> str:
         """A value: in percent if it is a share."""
-        return minus(f"{100 * value:.2f} %" if self.share else f"{value:.4g}")
+        return f"{fixed(100 * value)} %" if self.share else figures(value)
 
     def signed(self, difference: float) -> str:
         """A difference with its sign, in points if it is one of shares."""
-        return minus(f"{100 * difference:+.2f}" if self.share else f"{difference:+.3g}")
+        return fixed(100 * difference, "+") if self.share else figures(difference, "+.3")
 
     def amount(self, difference: float) -> str:
         """The size of a difference, with its unit."""
         size = abs(difference)
-        return f"{100 * size:.2f} points" if self.share else f"{size:.3g}"
+        return f"{fixed(100 * size)} points" if self.share else figures(size, ".3")
 
     def limit(self, margin: float) -> str:
         """A margin, with its unit."""
@@ -66,6 +66,35 @@ class Measure:
 
 
 ACCURACY = Measure()
+
+
+def settled(value: float) -> float:
+    """A number without the last bits of its float, which hang on how it was summed: so it is rounded alike everywhere.
+
+    Examples:
+        >>> settled(100 * 0.5725), 100 * 0.5725
+        (57.25, 57.24999999999999)
+    """
+    return float(f"{value:.12g}")
+
+
+def fixed(value: float, sign: str = "") -> str:
+    """A percentage or points with two decimals.
+
+    Args:
+        value: the number.
+        sign: "+" to write the sign of positive numbers too.
+
+    Examples:
+        >>> fixed(97.314), fixed(0.5, "+")
+        ('97.31', '+0.50')
+    """
+    return minus(f"{settled(value):{sign}.2f}")
+
+
+def figures(value: float, form: str = ".4") -> str:
+    """A number that is no share, with four significant digits, or as a form says that f-strings know."""
+    return minus(f"{settled(value):{form}g}")
 
 
 def minus(text: str) -> str:

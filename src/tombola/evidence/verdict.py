@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from tombola.errors import TombolaError
+from tombola.evidence.deciding_bounds import level_words
 from tombola.evidence.forecast import Forecast, forecast
 from tombola.evidence.looks import EachSeed, Looks
 from tombola.evidence.measure import ACCURACY, MARGIN, Measure
@@ -80,10 +81,16 @@ class Verdict:
         return (self.dense, *self.controls, *self.also)
 
     @property
+    def mandatory(self) -> tuple[Comparison, ...]:
+        """The controls that decide."""
+        return tuple(own for own in self.controls if own.against in MANDATORY)
+
+    @property
     def sentence(self) -> str:
         """The verdict in plain words, with its reasons and a sentence for each comparison."""
         sentences = (_sentence(comparison) for comparison in self.comparisons)
-        return " ".join([self._headline(), self.reason, *sentences, *self._collapse()])
+        levels = filter(None, [level_words(self)])
+        return " ".join([self._headline(), self.reason, *sentences, *levels, *self._collapse()])
 
     @property
     def summary(self) -> str:
@@ -138,7 +145,8 @@ class Verdict:
             f"{arm:<{widths[0]}}  {mean:>{widths[1]}}  {bounds:<{widths[2]}}  {outcome}"
             for arm, mean, bounds, outcome in rows
         ]
-        return "\n".join([" ".join([self._headline(), self.reason, *self._collapse()]), *lines])
+        said = " ".join([self._headline(), self.reason, *self._collapse()])
+        return "\n".join([said, *lines, *filter(None, [level_words(self)])])
 
 
 def judge(

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import Any
 
-from tombola.evidence import Comparison
+from tombola.evidence import Comparison, settled
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.prose import share
 
@@ -122,13 +122,13 @@ def saving_rows(study: GatheredArms) -> list[Row]:
 
 
 def finite(value: float | None) -> float | None:
-    """The value, or None for NaN and infinities, which JSON cannot hold.
+    """The value as it is rounded everywhere, or None for NaN and infinities, which JSON cannot hold.
 
     Examples:
         >>> finite(0.5), finite(math.nan)
         (0.5, None)
     """
-    return value if value is not None and math.isfinite(value) else None
+    return settled(value) if value is not None and math.isfinite(value) else None
 
 
 def _difference_row(arm: ArmResults, difference: Comparison) -> Row:
@@ -147,6 +147,6 @@ def _curve(arm: ArmResults, of: str) -> list[Row]:
             if "epoch" in row and math.isfinite(row.get(of, math.nan)):
                 values[row["epoch"]].append(row[of])
     return [
-        {"series": arm.role, "epoch": epoch, "value": scale * math.fsum(v) / len(v), "seeds": len(v)}
+        {"series": arm.role, "epoch": epoch, "value": settled(scale * math.fsum(v) / len(v)), "seeds": len(v)}
         for epoch, v in sorted(values.items())
     ]

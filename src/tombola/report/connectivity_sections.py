@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tombola.connectivity import Landscape, Stability
+from tombola.evidence import fixed
 from tombola.report.distance_matrix import matrix_picture
 from tombola.report.line_curves import lines_picture
 from tombola.studies import Section
@@ -21,7 +22,7 @@ def stability_section(found: Stability, said: str = "") -> Section:
             point.at,
             f"{point.step:,}",
             str(len(point.pairs)),
-            *(f"{100 * point.barriers[kind]:.2f}" for kind in kinds),
+            *(fixed(100 * point.barriers[kind]) for kind in kinds),
             "stable" if point.stable else "not stable",
         )
         for point in found.points

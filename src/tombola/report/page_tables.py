@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from tombola.evidence import NET, TRAINING, interval_text
+from tombola.evidence import NET, TRAINING, fixed, interval_text
 from tombola.report import chart_rows
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.prose import (
@@ -125,7 +125,7 @@ def curves_grid(study: GatheredArms, ticket: ArmResults) -> Grid:
     """The validation metric, a share in percent: one row for each epoch, one column for each arm."""
     rows = chart_rows.curve_rows(study, ticket)
     series = list(dict.fromkeys(row["series"] for row in rows))
-    values = {(row["epoch"], row["series"]): f"{row['value']:.2f}" for row in rows}
+    values = {(row["epoch"], row["series"]): fixed(row["value"]) for row in rows}
     epochs = sorted({row["epoch"] for row in rows})
     body = ((f"{epoch:g}", *(values.get((epoch, name), NOTHING) for name in series)) for epoch in epochs)
     return Grid(("epoch", *series), tuple(body), text=0)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from tombola.evidence import Comparison, Measure, listed, minus
+from tombola.evidence import Comparison, Measure, figures, fixed, listed, minus
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.studies import in_words, under
 
@@ -41,7 +41,7 @@ def percent(value: float | None) -> str:
         >>> percent(97.314), percent(None)
         ('97.31\\xa0%', '–')
     """
-    return NOTHING if value is None or math.isnan(value) else f"{value:.2f}{SPACE}%"
+    return NOTHING if value is None or math.isnan(value) else f"{fixed(value)}{SPACE}%"
 
 
 def between(low: float | None, high: float | None, sign: str = "") -> str:
@@ -58,7 +58,7 @@ def between(low: float | None, high: float | None, sign: str = "") -> str:
     """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return NOTHING
-    return f"[{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−").replace(" ", SPACE)
+    return f"[{fixed(low, sign)},{SPACE}{fixed(high, sign)}]"
 
 
 def numbers(low: float | None, high: float | None) -> str:
@@ -70,7 +70,7 @@ def numbers(low: float | None, high: float | None) -> str:
     """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return NOTHING
-    return f"[{minus(f'{low:.4g}')},{SPACE}{minus(f'{high:.4g}')}]"
+    return f"[{figures(low)},{SPACE}{figures(high)}]"
 
 
 def shown(value: float, measure: Measure) -> str:
@@ -80,7 +80,7 @@ def shown(value: float, measure: Measure) -> str:
         >>> shown(97.314, Measure("accuracy")), shown(-0.25, Measure("negative-mae", share=False))
         ('97.31\\xa0%', '−0.25')
     """
-    return percent(value) if measure.share else NOTHING if math.isnan(value) else minus(f"{value:.4g}")
+    return percent(value) if measure.share else NOTHING if math.isnan(value) else figures(value)
 
 
 def saved(value: float | None) -> str:
@@ -100,7 +100,7 @@ def points(value: float | None) -> str:
         >>> points(-0.123)
         '−0.12'
     """
-    return NOTHING if value is None or not math.isfinite(value) else f"{value:+.2f}".replace("-", "−")
+    return NOTHING if value is None or not math.isfinite(value) else fixed(value, "+")
 
 
 def number(value: float | None) -> str:

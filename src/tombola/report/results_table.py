@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tombola.evidence import Verdict, minus
+from tombola.evidence import Verdict, figures, fixed, minus
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.prose import NOTHING, duration, number, share, verdict_word
 from tombola.studies.result import Result
@@ -92,8 +92,8 @@ def _accuracy(arm: ArmResults) -> str:
     mean, low, high = arm.accuracy
     if math.isnan(mean):
         return NOTHING
-    digits = ".2f" if arm.measure.share else ".4g"
+    text = fixed if arm.measure.share else figures
     if low is None or high is None:
-        return minus(f"{mean:{digits}}")
+        return text(mean)
     half = max(high - mean, mean - low)  # of the side at which it does not end at what is possible
-    return f"{minus(f'{mean:{digits}}')} ± {f'{half:{digits}}' if len(arm.results) > 2 else NOTHING}"
+    return f"{text(mean)} ± {text(half) if len(arm.results) > 2 else NOTHING}"

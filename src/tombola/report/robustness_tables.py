@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from tombola.evidence import Comparison
+from tombola.evidence import Comparison, fixed
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.chart_rows import Row
 from tombola.report.page_tables import Grid
@@ -100,7 +100,7 @@ def robustness_table(study: GatheredArms) -> TerminalTable:
                 f"  {name}",
                 Text(outcome, style=colour),
                 points(100 * comparison.mean),
-                *(f"{100 * row.means[role][name]:.2f}" for role in ("ticket", "dense")),
+                *(fixed(100 * row.means[role][name]) for role in ("ticket", "dense")),
                 between(100 * comparison.low, 100 * comparison.high, "+"),
                 end=index == len(row.against_dense) - 1,
             )

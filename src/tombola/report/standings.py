@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tombola.evidence import Comparison, Verdict, interval_text, listed
+from tombola.evidence import Comparison, Verdict, deciding_interval, hardest_control, interval_text, listed
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.page_tables import Grid
 from tombola.report.prose import (
@@ -51,8 +52,8 @@ class Standing:
 
     @property
     def hardest(self) -> Comparison | None:
-        """The control that the ticket is least better than."""
-        return min(self.verdict.controls, key=lambda own: own.measure.sign * own.mean, default=None)
+        """The control that decides."""
+        return hardest_control(self.verdict, self.verdict.controls)
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -62,11 +63,18 @@ class Standing:
         return (
             share(verdict.density),
             NOTHING if mean is None else verdict.measure.text(mean).replace(" ", SPACE),
-            _difference(verdict.dense),
-            NOTHING if hardest is None else f"{hardest.against} {_difference(hardest)}",
+            self._difference(verdict.dense),
+            NOTHING if hardest is None else f"{hardest.against} {self._difference(hardest)}",
             number(self.cost("search")),
             str(len(verdict.seeds)),
         )
+
+    def _difference(self, own: Comparison) -> str:
+        """With the interval that decided."""
+        low, high, _ = deciding_interval(self.verdict, own)
+        signed = own.measure.signed
+        ends = f" [{signed(low)}, {signed(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
+        return f"{signed(own.mean)}{ends}".replace(" ", SPACE)
 
     def cost(self, of: str) -> float | None:
         """Dense epochs of its search or its training."""
@@ -74,10 +82,18 @@ class Standing:
 
     @property
     def note(self) -> str:
-        """Over how many seeds, and by which margin."""
+        """Over how many seeds, by which margin, and of which level the intervals beside it are."""
         verdict = self.verdict
+        levels = {
+            what: f"{100 * deciding_interval(verdict, own)[2]:.3g}{SPACE}%"
+            for what, own in (("dense", verdict.dense), ("the control", self.hardest))
+            if own is not None and math.isfinite(own.low)
+        }
+        same = len(set(levels.values())) == 1
+        drawn = [next(iter(levels.values()))] if same else [f"{level} to {what}" for what, level in levels.items()]
+        intervals = f"; intervals of {listed(drawn)}" if levels else ""
         most = f" of at most {verdict.most}, looked at after each" if verdict.most else ""
-        return f"{seeds_text(verdict.seeds)}{most}, margin {verdict.measure.limit(verdict.margin)}."
+        return f"{seeds_text(verdict.seeds)}{most}, margin {verdict.measure.limit(verdict.margin)}{intervals}."
 
 
 def standings(study: GatheredArms) -> list[Standing]:
@@ -174,13 +190,6 @@ def _times(ratio: float) -> str:
     if 0.95 < ratio < 1.05:
         return "as much as"
     return f"{ratio:.2g} times" if ratio < 100 else f"{ratio:,.0f} times"
-
-
-def _difference(own: Comparison) -> str:
-    interval = interval_text(own).rpartition("]")[0]
-    return (
-        f"{own.measure.signed(own.mean)} {interval}]".replace(" ", SPACE) if interval else own.measure.signed(own.mean)
-    )
 
 
 def _scope(study: GatheredArms) -> str:

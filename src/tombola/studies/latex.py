@@ -102,7 +102,6 @@ def _strong(text: str, verdict: Verdict) -> str:
 def _mean(verdict: Verdict, results: Sequence[Result]) -> str:
     """The ticket's mean, with half of its 95 % interval where three seeds give one."""
     measure = verdict.measure
-    scale, digits = (100, ".2f") if measure.share else (1, ".4g")
     mean = latex_text(measure.text(verdict.means["ticket"]).removesuffix(" %"))
     own = [
         result.metric
@@ -115,4 +114,5 @@ def _mean(verdict: Verdict, results: Sequence[Result]) -> str:
     if len(own) < 3:
         return mean
     middle, low, high = interval(own, measure.bounds)
-    return f"{mean} $\\pm$ {scale * max(high - middle, middle - low):{digits}}"
+    half = measure.text(max(high - middle, middle - low)).removesuffix(" %")
+    return f"{mean} $\\pm$ {half}"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tombola.errors import FileError, TombolaError
-from tombola.evidence import MANDATORY, MARGIN, budget_gap
+from tombola.evidence import ACCURACY, MANDATORY, MARGIN, budget_gap
 from tombola.methods import Method, blocks_removed, label_of
 from tombola.scores import Batch
 from tombola.studies.comparison import Study, compare
@@ -175,7 +175,7 @@ def narrow(
             points.append(Point(density, (), within=False, why=str(error)))
             errors.append(error)
         mean = points[-1].mean
-        return f"{density:.4g}: {'cannot be had' if mean is None else f'{100 * mean:+.2f} points'}"
+        return f"{density:.4g}: {'cannot be had' if mean is None else f'{ACCURACY.signed(mean)} points'}"
 
     with engine.executor.bars.track("densities", len(densities) + halvings) as tick:
         for density in sorted(set(densities), reverse=True):

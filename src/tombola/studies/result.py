@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from tombola.evidence import fixed
 from tombola.files import FORMAT, check_format, json_of, printable, read_as
 from tombola.studies.legacy import upgraded_run
 from tombola.training import fingerprint
@@ -91,7 +92,7 @@ class Result:
 
     def __str__(self) -> str:
         return (
-            f"{self.arm} at density {self.density:.4g}, seed {self.seed}: {100 * self.metric:.2f} % on the test split, "
+            f"{self.arm} at density {self.density:.4g}, seed {self.seed}: {fixed(100 * self.metric)} % on the test split, "
             f"loss {self.loss:.4g}, after {self.epochs} epoch{'s' * (self.epochs != 1)}"
         )
 
