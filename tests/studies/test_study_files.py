@@ -161,7 +161,10 @@ def test_until_it_is_decided_a_file_comes_to_what_one_call_comes_to_whoever_work
     assert [own.ended for own in study.verdicts] == [own.ended for own in whole.verdicts]
     assert [own.means for own in study.verdicts] == [own.means for own in whole.verdicts]
     assert [own.summary for own in study.rankings] == [own.summary for own in whole.rankings]
-    assert any(own.equal_cost for own in study.rankings)
+    at_equal_cost = [own for own in study.rankings if own.equal_cost]
+    assert [sorted(place.method for place in own.places) for own in at_equal_cost] == [["dense", "random", "snip"]]
+    costs = [place.cost for place in at_equal_cost[0].places]
+    assert max(costs) - min(costs) <= 1
     assert not second.pieces()
     assert len(second.stages(0)[0].seeds) == 3
     assert main(["study", "study", "--dry-run", "--device", "cpu"]) == 0

@@ -19,6 +19,7 @@ from tombola.evidence import MANDATORY
 from tombola.methods import Method
 from tombola.report import (
     GatheredArms,
+    advice,
     estimate,
     headline,
     ranking_table,
@@ -28,6 +29,7 @@ from tombola.report import (
     sanity_table,
     saves,
     savings_table,
+    too_brief,
     write_report,
 )
 from tombola.studies import Section, Study, TaskOptions, at_sizes, compare, default_options, make_task, method_named
@@ -237,5 +239,7 @@ def show(study: Study, page: Path | None) -> None:
             terminal.print(f"{sanity.summary}.")
     if len(study.verdicts) > 1:
         terminal.print("\n" + "\n".join(headline(gathered)))
+    if brief := " ".join(filter(None, [too_brief(gathered), advice(gathered)])):
+        terminal.print(f"\n{brief}")
     if page:
         terminal.print(f"\nReport: {page}")

@@ -7,7 +7,7 @@ from tombola.evidence.deciding_bounds import deciding_interval, hardest_control,
 from tombola.evidence.forecast import Forecast
 from tombola.evidence.looks import EachSeed, Looks, OneLook
 from tombola.evidence.measure import ACCURACY, MARGIN, Measure, figures, fixed, minus, settled
-from tombola.evidence.method_ranking import Pair, Place, Ranking, over_all, ranking
+from tombola.evidence.method_ranking import SIGNS, Pair, Place, Ranking, over_all, ranking
 from tombola.evidence.reasons import listed
 from tombola.evidence.sanity_outcomes import CHECKS, Checked, Sanity
 from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known_cost, savings
@@ -21,6 +21,7 @@ __all__ = [
     "MARGIN",
     "NET",
     "ONE_LOOK",
+    "SIGNS",
     "TRAINING",
     "Against",
     "Arm",

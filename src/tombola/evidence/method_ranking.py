@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from string import ascii_lowercase
 
 from tombola.errors import TombolaError
@@ -13,7 +13,8 @@ from tombola.evidence.looks import Looks
 from tombola.evidence.measure import ACCURACY, Measure
 from tombola.evidence.statistics import ONE_LOOK, Comparison, Outcome, grid_step, holm, paired_comparison
 
-_SIGNS: Mapping[Outcome, str] = {"better": " >", "worse": " <", "equivalent": " ≈"}
+SIGNS = "a > b: all before it were shown to be better than all behind it; a ≈ b: these two are equivalent"
+"""What the line of a ranking says."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,20 @@ class Ranking:
 
     @property
     def summary(self) -> str:
-        """The order in one line: > before a worse one, ≈ before an equivalent one, a comma where neither was shown."""
-        text = self.places[0].method
-        for before, place in pairwise(self.places):
-            text += f"{_SIGNS.get(self._outcome(before.method, place.method), ',')} {place.method}"
-        return f"{self.title}: {text}"
+        """The order in one line.
+
+        `>` stands where all methods before it were shown to be better than all behind it, so that none shares a letter
+        with one on the other side; ≈ between two that are equivalent; a comma claims nothing.
+        """
+        names = [place.method for place in self.places]
+        signs = [self._sign(names[:count], names[count:]) for count in range(1, len(names))]
+        return f"{self.title}: {names[0]}{''.join(f'{sign} {name}' for sign, name in zip(signs, names[1:], strict=True))}"
+
+    def _sign(self, before: Sequence[str], behind: Sequence[str]) -> str:
+        outcomes = {self._outcome(first, second) for first in before for second in behind}
+        if outcomes == {"better"}:
+            return " >"
+        return " ≈" if self._outcome(before[-1], behind[0]) == "equivalent" else ","
 
     def _outcome(self, method: str, other: str) -> Outcome:
         """What is shown of a method against another that has a place behind it."""

@@ -14,10 +14,12 @@ from tombola.report.robustness_tables import RobustnessRow, robustness_rows, rob
 from tombola.report.sanity_tables import sanity_table
 from tombola.report.search_curve import write_search_curve
 from tombola.report.standings import headline
+from tombola.report.training_length import advice, too_brief
 
 __all__ = [
     "GatheredArms",
     "RobustnessRow",
+    "advice",
     "estimate",
     "headline",
     "landscape_section",
@@ -31,6 +33,7 @@ __all__ = [
     "savings_table",
     "sensitivity_picture",
     "stability_section",
+    "too_brief",
     "write_matrix",
     "write_paper",
     "write_report",

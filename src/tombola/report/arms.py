@@ -180,6 +180,11 @@ class GatheredArms:
         """The seeds of all arms."""
         return sorted({seed for arm in self.arms for seed in arm.seeds})
 
+    @property
+    def seeds_differ(self) -> bool:
+        """Whether some arms have other seeds than others, so that dense has another mean beside each ticket."""
+        return len({arm.seeds for arm in self.arms}) > 1
+
     def tickets(self, method: str) -> list[ArmResults]:
         """A method's arms without its controls, the densest first."""
         return [arm for arm in self.arms if arm.method == method and not arm.control]

@@ -22,6 +22,7 @@ from tombola.report.exports import Export, exports
 from tombola.report.panels import Figure, figures
 from tombola.report.shared_settings import flat, settings_of_arms, shared_settings_of
 from tombola.report.theme import DARK, FONT, LIGHT, ramp, vega_config
+from tombola.report.training_length import advice, too_brief
 from tombola.studies.result import Result
 from tombola.studies.sections import Section
 
@@ -97,6 +98,8 @@ def render(
             sanity_tables=sanity_tables,
             ranking_tables=ranking_tables,
             standings=standings,
+            brief=too_brief(study),
+            advice=advice(study),
             taken=taken,
             rankings=study.rankings,
             further=sections,

@@ -14,6 +14,7 @@ NOTHING = "–"
 WORDS = {True: "wins", False: "does not win", None: "undecided"}
 MARKS = {True: "✓", False: "✗", None: "?"}
 SPACE = "\u00a0"
+OWN_SEEDS = "Dense is shown over all of its seeds; a difference to it is over the seeds of its row."
 MEASURES = {
     "seconds": "time",
     "flops": "FLOPs",
@@ -208,6 +209,12 @@ def seeds_text(seeds: Sequence[int]) -> str:
     in_a_row = len(seeds) > 3 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
     which = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
     return f"{counted(len(seeds), 'seed')} ({which})"
+
+
+def seeds_of_tickets(study: GatheredArms) -> str:
+    """How many seeds a ticket has; from the fewest to the most, where tickets differ."""
+    counts = {len(arm.results) for arm in study.arms if arm.role == "ticket"} or {len(study.seeds)}
+    return f"{min(counts)} to {max(counts)} seeds" if len(counts) > 1 else counted(counts.pop(), "seed")
 
 
 def _three(value: float) -> str:

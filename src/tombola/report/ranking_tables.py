@@ -8,20 +8,22 @@ from typing import Any
 import altair as alt
 from rich.text import Text
 
-from tombola.evidence import Ranking, interval_text
+from tombola.evidence import SIGNS, Ranking, interval_text
 from tombola.report.charts import draw
 from tombola.report.page_tables import Grid
-from tombola.report.prose import NOTHING, number, probability
+from tombola.report.prose import NOTHING, counted, number, probability
 from tombola.terminal_table import Column, TerminalTable
 
 Row = dict[str, Any]
+COST = "Cost: search and training, in dense epochs."
 LEFT = 0.9
 """Where the axis of ranks begins."""
 
 
 def ranking_table(rankings: Sequence[Ranking]) -> TerminalTable:
     """For the terminal: the methods of each ranking in order."""
-    caption = "Methods that share a letter were not told apart. Cost: search and training, in dense epochs."
+    caption = f"Methods that share a letter were not told apart. {SIGNS}. {COST}"
+    caption = " ".join(filter(None, [caption, equal_cost_note(rankings)]))
     columns = (
         Column("method", left=True, least=10),
         Column("group", left=True),
@@ -31,10 +33,23 @@ def ranking_table(rankings: Sequence[Ranking]) -> TerminalTable:
     )
     table = TerminalTable(columns, title="Ranking", caption=caption)
     for ranking in rankings:
-        table.add(Text(ranking.title, style="italic"), "", "", "", "")
+        table.add(Text(f"{ranking.title}, {counted(len(ranking.seeds), 'seed')}", style="italic"), "", "", "", "")
         for index, (method, mean, rank, group, cost, _) in enumerate(_order(ranking)):
             table.add(f"  {method}", group, mean, cost, rank, end=index == len(ranking.places) - 1)
     return table
+
+
+def equal_cost_note(rankings: Sequence[Ranking]) -> str:
+    """What is trained for longer in the rankings at equal cost; "" without one."""
+    at_equal_cost = [own for own in rankings if own.equal_cost]
+    if not at_equal_cost:
+        return ""
+    has_dense = all(any(place.method == "dense" for place in own.places) for own in at_equal_cost)
+    dense = "and the dense network" if has_dense else "(but not the dense network)"
+    return (
+        f"At equal cost, the cheaper methods {dense} train for as many more epochs as the search and training of the "
+        "dearest method leave them."
+    )
 
 
 def order_grid(ranking: Ranking) -> Grid:

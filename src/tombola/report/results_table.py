@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tombola.evidence import Verdict, figures, fixed, minus
 from tombola.report.arms import ArmResults, GatheredArms
-from tombola.report.prose import NOTHING, duration, number, share, verdict_word
+from tombola.report.prose import NOTHING, OWN_SEEDS, duration, number, share, verdict_word
 from tombola.studies.result import Result
 from tombola.terminal_table import Column, TerminalTable
 
@@ -34,11 +34,13 @@ def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) ->
         Column("density"),
         Column(f"{study.measure.name}{', %' * study.measure.share}"),
         Column("to\ndense", drop=1),
-        Column("search,\nepochs", drop=2),
-        Column("search,\ntime", drop=3),
-        Column("sparsity", drop=4),
+        *((Column("seeds", drop=2),) if study.seeds_differ else ()),
+        Column("search,\nepochs", drop=3),
+        Column("search,\ntime", drop=4),
+        Column("sparsity", drop=5),
     )
-    table = TerminalTable(columns, caption="± is half of the 95 % interval of the mean, which takes three seeds.")
+    caption = "± is half of the 95 % interval of the mean, which takes three seeds."
+    table = TerminalTable(columns, caption=f"{caption} {OWN_SEEDS}" if study.seeds_differ else caption)
     for index, arm in enumerate(study.arms):
         following = study.arms[index + 1 :][:1]  # Empty after the last arm.
         difference = study.difference(arm)
@@ -49,6 +51,7 @@ def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) ->
             share(arm.density),
             _accuracy(arm),
             NOTHING if difference is None else difference.measure.signed(difference.mean),
+            *([str(len(arm.results))] if study.seeds_differ else []),
             number(arm.cost("search", "dense_epochs")),
             duration(arm.cost("search", "seconds")),
             share(1 - arm.density),

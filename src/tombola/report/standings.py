@@ -18,6 +18,7 @@ from tombola.report.prose import (
     number,
     outcome_words,
     probability,
+    seeds_of_tickets,
     seeds_text,
     share,
 )
@@ -140,12 +141,12 @@ def headline(study: GatheredArms) -> list[str]:
     winners = [row for row in rows if row.verdict.wins]
     losers = [row for row in rows if row.verdict.wins is False]
     tally = f"Of {counted(len(rows), 'ticket')} ({_scope(study)}), {listed(_tally(rows))}."
-    said = [_winner(winners)] if winners else [_no_winner(rows)]
+    said = [_winner(study, winners)] if winners else [_no_winner(rows)]
     said += [_loser(losers[-1].verdict)] if losers else []
     return [*said, tally]
 
 
-def _winner(winners: Sequence[Standing]) -> str:
+def _winner(study: GatheredArms, winners: Sequence[Standing]) -> str:
     first, *others = winners
     verdict = first.verdict
     search, training = first.cost("search"), first.cost("training")
@@ -156,7 +157,7 @@ def _winner(winners: Sequence[Standing]) -> str:
     also = listed(named) if len(named) <= NAMED else counted(len(named), "further ticket")
     beside = f" {also} {'wins' if len(others) == 1 else 'win'}, too." if others else ""
     reason = _lowered(verdict.reason)
-    said = f"{verdict.subject} wins with {share(verdict.density)} kept{cost}: {_reached(verdict)}; {reason}"
+    said = f"{verdict.subject} wins with {share(verdict.density)} kept{cost}: {_reached(study, first)}; {reason}"
     return f"{said}{beside}"
 
 
@@ -174,10 +175,17 @@ def _loser(verdict: Verdict) -> str:
     return f"{verdict.subject} with {share(verdict.density)} kept does not win: {_lowered(verdict.reason)}"
 
 
-def _reached(verdict: Verdict) -> str:
-    measure = verdict.measure
+def _reached(study: GatheredArms, winner: Standing) -> str:
+    verdict, measure = winner.verdict, winner.verdict.measure
+    whole = None if winner.ticket is None else study.dense(winner.ticket)
+    same = f" over the same {seeds}" if (seeds := _other_seeds(verdict, whole)) else ""
     mean, dense = (measure.text(verdict.means[arm]).replace(" ", SPACE) for arm in ("ticket", "dense"))
-    return f"{mean} {measure.name}, where the whole network has {dense}"
+    return f"{mean} {measure.name}, where the whole network has {dense}{same}"
+
+
+def _other_seeds(verdict: Verdict, dense: ArmResults | None) -> str:
+    """A verdict's number of seeds, where dense has others beside them; "" else."""
+    return "" if dense is None or dense.seeds == tuple(verdict.seeds) else counted(len(verdict.seeds), "seed")
 
 
 def _lowered(text: str) -> str:
@@ -194,7 +202,7 @@ def _times(ratio: float) -> str:
 
 def _scope(study: GatheredArms) -> str:
     densities = counted(len(study.densities), "density", "densities")
-    return f"{counted(len(study.methods), 'method')} at {densities} over {counted(len(study.seeds), 'seed')}"
+    return f"{counted(len(study.methods), 'method')} at {densities} over {seeds_of_tickets(study)}"
 
 
 def _tally(rows: Sequence[Standing]) -> list[str]:

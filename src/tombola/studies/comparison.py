@@ -24,6 +24,7 @@ from tombola.studies.frames import dataframe, rows_of
 from tombola.studies.latex import verdict_table
 from tombola.studies.measures import Better, also_of, check_direction, further
 from tombola.studies.plan import Plan
+from tombola.studies.rankings import DENSE
 from tombola.studies.result import Result
 from tombola.studies.sections import Section
 from tombola.studies.seeds import Rows, fixed, seconds_of, until_decided
@@ -34,8 +35,6 @@ from tombola.tickets import Ticket
 from tombola.training import Task, agreed_device, bars, fingerprint, identity
 
 Until = Literal["seeds", "decided"]
-DENSE = "dense"
-"""What the dense network is called in reports, and no subject beside it."""
 Subjects = Sequence[Ticket | Method] | Mapping[str, Ticket | Method]
 Subject = TypeVar("Subject", bound=Ticket | Method)
 
@@ -66,11 +65,11 @@ class Study:
 
     def __str__(self) -> str:
         arms = list(dict.fromkeys(arm for verdict in self.verdicts for arm in verdict.means))
-        rows = [["method", "density", *arms, "wins"]]
+        rows = [["method", "density", "seeds", *arms, "wins"]]
         for verdict in self.verdicts:
             means = (verdict.measure.text(verdict.means[arm]) if arm in verdict.means else "" for arm in arms)
             word = {True: "yes", False: "no", None: "undecided"}[verdict.wins]
-            rows.append([verdict.subject, f"{verdict.density:.4g}", *means, word])
+            rows.append([verdict.subject, f"{verdict.density:.4g}", str(len(verdict.seeds)), *means, word])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -11,7 +11,7 @@ from tombola.methods import Method
 from tombola.studies.comparison import Study
 from tombola.studies.plan import Arms, Plan
 from tombola.studies.prepared import SEARCH
-from tombola.studies.rankings import longer, rankings
+from tombola.studies.rankings import Longer, longer, rankings
 from tombola.studies.result import Result
 from tombola.studies.seeds import after_look
 from tombola.studies.spec import RunSpec
@@ -107,8 +107,8 @@ class Grid:
         return Stage(self.plan, still_open, self.seeds[count : count + 1]) if still_open else None
 
     def longer_runs(self, runs: Sequence[Arms], made: Made) -> list[RunSpec]:
-        """What a ranking at equal cost needs once all else has ended: tickets that train for longer."""
-        return [spec for own in self._longer(self._rows(runs, made)) for spec in own] if self.equal_cost else []
+        """What a ranking at equal cost needs once all else has ended: tickets, and dense, that train for longer."""
+        return list({key_of(spec): spec for own in self._longer(self._rows(runs, made)) for spec in own.specs}.values())
 
     def judged(self, runs: Sequence[Arms], made: Made) -> Study:
         """The study of finished runs, with a verdict on each subject, and the methods against each other.
@@ -127,9 +127,9 @@ class Grid:
         rows = self._rows(runs, made)
         verdicts = [self._verdict(own) for own in rows.values()]
         ranked = rankings(verdicts, _tickets(rows), self.plan.looks)
-        specs = self._longer(rows) if self.equal_cost else []
-        if specs and all(key_of(spec) in made for own in specs for spec in own):
-            tickets = [[replace(made[key_of(spec)], method=spec.method) for spec in own] for own in specs]
+        trained = self._longer(rows)
+        if trained and all(key_of(spec) in made for own in trained for spec in own.specs):
+            tickets = [own.named(made[key_of(spec)] for spec in own.specs) for own in trained]
             ranked += rankings(verdicts, tickets, self.plan.looks, equal_cost=True)
         return Study(tuple(results.values()), tuple(verdicts), rankings=ranked)
 
@@ -147,8 +147,8 @@ class Grid:
         verdict = self.plan.verdict(by_arm, [arms["ticket"].seed for arms, _ in rows])
         return after_look(verdict, self.plan.looks, len(rows))
 
-    def _longer(self, rows: Mapping[tuple[str, int], Sequence[Row]]) -> list[list[RunSpec]]:
-        return longer(_tickets(rows), [[arms["ticket"] for arms, _ in own] for own in rows.values()])
+    def _longer(self, rows: Mapping[tuple[str, int], Sequence[Row]]) -> list[Longer]:
+        return longer(list(rows.values())) if self.equal_cost else []
 
 
 def _tickets(rows: Mapping[tuple[str, int], Sequence[Row]]) -> list[list[Result]]:

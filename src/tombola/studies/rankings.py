@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tombola.evidence import ONE_LOOK, Looks, Ranking, Verdict, over_all, ranking
+from tombola.studies.plan import Arms
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
 
 Tickets = Sequence[Sequence[Result]]
 """The results of each subject's tickets, in the order of their seeds."""
+Rows = Sequence[Sequence[tuple[Arms, Mapping[str, Result]]]]
+"""Of each subject, seed by seed, its runs by arm and what they came to."""
+DENSE = "dense"
+"""What the dense network is called in reports, and no subject beside it."""
+
+
+@dataclass(frozen=True)
+class Longer:
+    """One row of a ranking at equal cost: what is trained for longer.
+
+    Args:
+        method: what it is called; the dense network too has a row.
+        density: of the ranking that it is in.
+        specs: its runs, one for each seed.
+    """
+
+    method: str
+    density: float
+    specs: tuple[RunSpec, ...]
+
+    def named(self, results: Iterable[Result]) -> list[Result]:
+        """What the runs came to, as rows of the ranking."""
+        return [replace(result, method=self.method, density=self.density) for result in results]
 
 
 def rankings(
@@ -51,28 +75,32 @@ def rankings(
     return tuple(made)
 
 
-def longer(tickets: Tickets, specs: Sequence[Sequence[RunSpec]]) -> list[list[RunSpec]]:
-    """The runs of the same tickets, each for as many more epochs as its dearest rival's search and training leave it.
+def longer(rows: Rows) -> list[Longer]:
+    """The runs of the same tickets, and of dense, each for as many more epochs as the dearest rival leaves it.
 
-    Their number is rounded down, so that none costs more than the dearest. A subject without a rival of its density
-    has none.
+    Their number is rounded down, so that none costs more than the dearest: the largest cost of a search and training.
+    The dense network is ranked like a method, since the same paired test tells whether a ticket is better than dense
+    that trains for as long. A subject without a rival of its density has no runs.
 
     Args:
-        tickets: the results of each subject's tickets.
-        specs: the runs that they came from.
+        rows: the runs of all subjects, and what they came to.
     """
-    dearest = {
-        density: max(_cost(result) for own in methods.values() for result in own)
-        for density, methods in _by_density(tickets).items()
-    }
-    return [
-        [
-            replace(spec, extra_epochs=float(_epochs_for(dearest[_density(result)] - _cost(result), result)))
-            for result, spec in zip(own, rows, strict=True)
-        ]
-        for own, rows in zip(tickets, specs, strict=True)
-        if _density(own[0]) in dearest
-    ]
+    tickets = [[made["ticket"] for _, made in own] for own in rows]
+    made: list[Longer] = []
+    for density, methods in _by_density(tickets).items():
+        ranked = [own for own in rows if _density(own[0][1]["ticket"]) == density]
+        every = {seed: (arms, found) for own in reversed(ranked) for arms, found in own for seed in [arms["ticket"].seed]}
+        groups = [(own[0][1]["ticket"].method, "ticket", own) for own in ranked] + [(DENSE, DENSE, every.values())]
+        dearest = max(_cost(result) for own in methods.values() for result in own)
+        for name, arm, own in groups:
+            specs = (_longer(arms[arm], found[arm], dearest) for arms, found in own if arm in arms)
+            made.append(Longer(name, density, tuple(specs)))
+    return made
+
+
+def _longer(spec: RunSpec, result: Result, cost: float) -> RunSpec:
+    """The run for as many more epochs as a cost in dense epochs leaves it."""
+    return replace(spec, extra_epochs=spec.extra_epochs + _epochs_for(max(0.0, cost - _cost(result)), result))
 
 
 def _by_density(tickets: Tickets) -> dict[float, dict[str, Sequence[Result]]]:

@@ -46,10 +46,7 @@ class Rows:
         for place in places:
             rows = self.specs[place]
             rows += [self._arms(place, seed, tickets) for seed in range(len(rows), seeds)]
-        asked = [spec for place in places for row in self.specs[place] for spec in row.values()]
-        unique = {key: spec for spec in asked if (key := _key(spec)) not in self._results}
-        made = execute(list(unique.values()), self.engine.store, self.engine.executor)
-        self._results |= dict(zip(unique, made, strict=True))
+        self._carry_out([spec for place in places for row in self.specs[place] for spec in row.values()])
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -79,12 +76,17 @@ class Rows:
         made = rankings(verdicts, tickets, self.plan.looks)
         if not (equal_cost and made):
             return made
-        specs = [[row["ticket"] for row in rows] for rows in self.specs]
-        longer_specs = longer(tickets, specs)
-        flat = [spec for own in longer_specs for spec in own]
-        results = iter(execute(flat, self.engine.store, self.engine.executor))
-        at_equal_cost = [[next(results) for _ in own] for own in longer_specs]
+        rows = [[(row, {name: self._of(spec) for name, spec in row.items()}) for row in own] for own in self.specs]
+        trained = longer(rows)
+        self._carry_out([spec for own in trained for spec in own.specs])
+        at_equal_cost = [own.named(map(self._of, own.specs)) for own in trained]
         return made + rankings(verdicts, at_equal_cost, self.plan.looks, equal_cost=True)
+
+    def _carry_out(self, specs: Sequence[RunSpec]) -> None:
+        """Carry out the runs of which there are no results yet, each once."""
+        unique = {key: spec for spec in specs if (key := _key(spec)) not in self._results}
+        made = execute(list(unique.values()), self.engine.store, self.engine.executor)
+        self._results |= dict(zip(unique, made, strict=True))
 
     def _tickets(self, places: Sequence[int], seeds: int) -> dict[tuple[int, int], Ticket]:
         """The tickets of what has no runs yet, searched wherever the engine carries out work."""
