@@ -12,7 +12,8 @@ import pytest
 from made_up import study
 from tombola.errors import FileError
 from tombola.registry import METHODS, SCORES
-from tombola.report.paper import ENTRY, PAPER, references, write_paper
+from tombola.report.methods_paragraph import ENTRY
+from tombola.report.paper import PAPER, references, write_paper
 from tombola.studies import Study
 from tombola.studies.latex import latex_text
 
@@ -32,7 +33,8 @@ def test_the_table_says_what_was_measured(written):
     for row, verdict in zip(rows, own.verdicts, strict=True):
         assert verdict.subject in row[0]
         assert f"{100 * verdict.means['ticket']:.2f}" in row[3]
-        assert row[4] == f"{100 * verdict.dense.mean:+.2f}".replace("-", "$-$")
+        assert row[4] == f"{100 * verdict.means['dense']:.2f}"
+        assert row[5] == f"{100 * verdict.dense.mean:+.2f}".replace("-", "$-$")
         assert ("textbf" in row[0]) == (verdict.wins is True)
 
 

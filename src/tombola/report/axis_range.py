@@ -11,12 +11,15 @@ FAR = 3.0
 """An arm is far off if it lies so many times as far below the best as those before it."""
 CLOSE = 5.0
 """Points of a share within which nothing is far off."""
+FEW = 1 / 3
+"""The largest share of the marks that may lie far off; the axis shows what is nearest of more."""
 
 
 def near_the_best(values: Sequence[float], measure: Measure = ACCURACY) -> list[float]:
     """The values without those far worse than the others: networks that collapsed or never began to learn.
 
-    Values are taken from the best on, until the next lies `FAR` times as far from the best as all that were taken.
+    Values are taken from the best on, until the next lies `FAR` times as far from the best as all that were taken, and
+    only a few are left.
 
     Args:
         values: a share in percent, or the measure's own numbers.
@@ -25,6 +28,8 @@ def near_the_best(values: Sequence[float], measure: Measure = ACCURACY) -> list[
     Examples:
         >>> near_the_best([98.9, 98.2, 93.0, 64.6, 98.5])
         [98.9, 98.5, 98.2, 93.0]
+        >>> near_the_best([98.9, 64.6, 60.2, 1.0])
+        [98.9, 64.6, 60.2]
     """
     if not values:
         return []
@@ -34,7 +39,7 @@ def near_the_best(values: Sequence[float], measure: Measure = ACCURACY) -> list[
     taken = []
     for value in ordered:
         distance = abs(best - value)
-        if distance > FAR * reach:
+        if distance > FAR * reach and len(ordered) - len(taken) <= FEW * len(ordered):
             break
         reach = max(reach, distance)
         taken.append(value)

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import Any
 
-from tombola.evidence import Comparison, settled
+from tombola.evidence import Comparison, deciding_interval, settled
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.report.prose import share
 
@@ -35,9 +35,12 @@ def accuracy_row(arm: ArmResults, series: str) -> Row:
 
 
 def difference_rows(study: GatheredArms, density: float) -> list[Row]:
-    """Every ticket and control of a density minus dense, in points of a share; without those that have no dense."""
+    """Every ticket and control of a density minus dense, in points of a share; without those that have no dense.
+
+    The interval of a ticket with a verdict is the one of which an end decides.
+    """
     arms = (arm for arm in study.arms if arm.method and arm.density == density)
-    rows = (_difference_row(arm, own) for arm in arms if (own := study.difference(arm)) is not None)
+    rows = (_difference_row(study, arm, own) for arm in arms if (own := study.difference(arm)) is not None)
     return [row for row in rows if row["mean"] is not None]
 
 
@@ -131,9 +134,11 @@ def finite(value: float | None) -> float | None:
     return settled(value) if value is not None and math.isfinite(value) else None
 
 
-def _difference_row(arm: ArmResults, difference: Comparison) -> Row:
+def _difference_row(study: GatheredArms, arm: ArmResults, difference: Comparison) -> Row:
     scale = 100 if difference.measure.share else 1
-    mean, low, high = (finite(scale * value) for value in (difference.mean, difference.low, difference.high))
+    verdict = study.verdict(arm) if arm.role == "ticket" else None
+    ends = (difference.low, difference.high) if verdict is None else deciding_interval(verdict, difference)[:2]
+    mean, low, high = (finite(scale * value) for value in (difference.mean, *ends))
     bounded = low is not None and high is not None
     row = accuracy_row(arm, arm.role) | {"seeds": len(difference.differences), "outcome": difference.outcome}
     return row | {"mean": mean, "low": low if bounded else None, "high": high if bounded else None}

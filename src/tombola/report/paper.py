@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from tombola.errors import FileError
-from tombola.evidence import Ranking, listed
+from tombola.evidence import Ranking
 from tombola.files import content_of, write_atomically
 from tombola.registry import METHODS, SCORES
 from tombola.report.arms import GatheredArms
 from tombola.report.exports import export
+from tombola.report.methods_paragraph import ENTRY, methods_paragraph, references_of_tests
 from tombola.report.panels import Panel, figures
 from tombola.report.prose import NOTHING, counted, number
-from tombola.report.shared_settings import flat, settings_of_arms, shared_settings_of
+from tombola.report.ranking_tables import COST
 from tombola.report.theme import LIGHT, vega_config
 from tombola.studies import Study
 from tombola.studies.latex import latex_text
@@ -26,15 +26,7 @@ from tombola.studies.result import Result
 MARK = "% Made by Tombola"
 COLUMN = 234
 """The width of a column of 3.25 inches, in points."""
-ENTRY = re.compile(r"@\w+\{(\w+),\n.*?\n\}\n", re.DOTALL)
 PAPER = re.compile(r"^  paper = \{(.*)\},\n", re.MULTILINE)
-HIDDEN = re.compile(
-    r"(^|\.)is$|prunable\.(types|include)$"
-    r"|^(label|seed|init_seed|extra_epochs|forward|control|network\.|data$|robustness|threads|device)"
-)
-"""Settings that a paragraph leaves out: digests, what stands elsewhere, and conditions."""
-OURS = re.compile(r"@\d+$|^torch\.nn\.(functional\.)?")
-"""What a reader does not need of a name: its version here, and the module of torch."""
 
 
 def write_paper(study: Study, folder: Path) -> list[Path]:
@@ -61,8 +53,8 @@ def write_paper(study: Study, folder: Path) -> list[Path]:
     cited = references(gathered.methods, study.results)
     verdicts = study.to_latex() if study.verdicts else ""
     content: dict[str, str | bytes] = {
-        "methods.tex": _methods(study, gathered, cited),
-        "references.bib": "\n".join(dict.fromkeys(cited.values())),
+        "methods.tex": methods_paragraph(study, gathered, cited),
+        "references.bib": "\n".join([*dict.fromkeys(cited.values()), *references_of_tests(study)]),
         **({"verdicts.tex": verdicts} if verdicts else {}),
         **({"ranking.tex": _rankings(study.rankings)} if study.rankings else {}),
         **{f"{key}.pdf": export(_column(panel, config)).pdf for key, panel in panels.items()},
@@ -125,68 +117,19 @@ def _column(panel: Panel, config: Mapping[str, Any]) -> dict[str, Any]:
     return chart | {"width": COLUMN, "autosize": fit, "padding": 2, "config": config}
 
 
-def _methods(study: Study, gathered: GatheredArms, cited: Mapping[str, str]) -> str:
-    """What was done: data, network, recipe, methods with their settings, seeds and tests."""
-    names = [latex_text(own) + (f"~\\cite{{{_key(cited[own])}}}" if own in cited else "") for own in gathered.methods]
-    densities = listed(f"{100 * density:.4g}\\,\\%" for density in gathered.densities)
-    seeds = counted(len(gathered.seeds), "seed")
-    shared = _told(shared_settings_of(study.results))
-    task = listed(f"{latex_text(key)} {latex_text(value)}" for key, value in study.task.items())
-    said = [
-        f"We compare {listed(names)} at {'densities' if len(gathered.densities) > 1 else 'density'} {densities}"
-        f"{f' ({task})' if task else ''}, over {seeds} ({', '.join(map(str, gathered.seeds))}).",
-        f"All networks are trained with {_settings(shared)}." if shared else "",
-        *_settings_of_methods(gathered, shared_settings_of(study.results)),
-    ]
-    if study.verdicts:
-        verdict = study.verdicts[0]
-        controls = listed(latex_text(own.against) for own in verdict.controls)
-        looks = (
-            f" We looked after each seed from the third up to {verdict.most}, with boundaries that keep this error "
-            "over all looks (a group-sequential t test)."
-            if verdict.most
-            else ""
-        )
-        said.append(
-            f"A ticket wins if it is not worse than the dense network by as much as "
-            f"{latex_text(verdict.measure.limit(verdict.margin))} (non-inferiority, at 5\\,\\%) and better than "
-            f"{controls} (each at 2.5\\,\\%), by paired $t$ tests over seeds.{looks} The test split is read once, "
-            "after training."
-        )
-    return "\n".join(filter(None, said)) + f"\nMade with Tombola {version('tombola')}.\n"
-
-
-def _settings_of_methods(gathered: GatheredArms, shared: Mapping[str, str]) -> list[str]:
-    said = []
-    for method in gathered.methods:
-        results = [result for arm in gathered.tickets(method) for result in arm.results]
-        if own := _told(settings_of_arms(results, shared)):
-            said.append(f"{latex_text(method)}: {_settings(own)}.")
-    return said
-
-
-def _told(settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings that say something to a reader, without the parts of their names that say where they stand."""
-    return {
-        key.removeprefix("subject.").removeprefix("recipe.").replace("_", " "): OURS.sub("", value)
-        for key, value in settings.items()
-        if not HIDDEN.search(key) and not key.startswith("task.") and value not in ("", "None", "[]", "False")
-    }
-
-
-def _settings(settings: Mapping[str, str]) -> str:
-    return ", ".join(f"{latex_text(key)} {latex_text(value)}" for key, value in flat(settings).items())
-
-
 def _rankings(rankings: Sequence[Ranking]) -> str:
     lines = ["\\begin{tabular}{@{}llrrl@{}}", "\\toprule", "Method & & Mean & Rank & Cost \\\\"]
     for ranking in rankings:
-        lines += ["\\midrule", f"\\multicolumn{{5}}{{@{{}}l}}{{{latex_text(ranking.title)}}} \\\\"]
+        lines += ["\\midrule", f"\\multicolumn{{5}}{{@{{}}l}}{{{latex_text(_titled(ranking))}}} \\\\"]
         for place in ranking.places:
             cost = NOTHING if place.cost is None else number(place.cost)
             cells = (place.method, place.groups, ranking.measure.text(place.mean), f"{place.rank:.2f}", cost)
             lines.append(f"{' & '.join(map(latex_text, cells))} \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _titled(ranking: Ranking) -> str:
+    return f"{ranking.title}, {counted(len(ranking.seeds), 'seed')}"
 
 
 def _document(study: Study, gathered: GatheredArms, panels: Mapping[str, Panel], content: Mapping[str, Any]) -> str:
@@ -208,10 +151,10 @@ def _document(study: Study, gathered: GatheredArms, panels: Mapping[str, Panel],
     ]
     unit = "points" if gathered.measure.share else latex_text(gathered.measure.unit)
     tables = {
-        "verdicts.tex": "Means on the test split with 95\\,\\% intervals, and differences to dense and controls in "
-        f"{unit}.",
-        "ranking.tex": "Methods in order. Those that share a letter were not told apart (Holm's method). Cost: search "
-        "and training, in dense epochs.",
+        "verdicts.tex": "Means on the test split with 95\\,\\% intervals, dense over the seeds of the row, and "
+        f"differences to dense and controls in {unit}.",
+        "ranking.tex": "Methods in order, over the seeds that all of them have. Those that share a letter were not told "
+        f"apart (Holm's method). {COST}",
     }
     for name, caption in tables.items():
         if name in content:
@@ -224,11 +167,6 @@ def _document(study: Study, gathered: GatheredArms, panels: Mapping[str, Panel],
         lines += [f"\\caption{{{caption}}}\\label{{fig:{key}}}", "\\end{figure}"]
     cites = ["\\bibliographystyle{plain}", "\\bibliography{references}"] if content["references.bib"] else []
     return "\n".join([*lines, "\\clearpage", *cites, "\\end{document}"]) + "\n"
-
-
-def _key(entry: str) -> str:
-    match = ENTRY.match(entry)
-    return match[1] if match else ""
 
 
 def _refuse_foreign(folder: Path, content: Mapping[str, Any]) -> None:

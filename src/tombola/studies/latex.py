@@ -47,7 +47,7 @@ def _latin(sign: str) -> str:
 
 
 def verdict_table(verdicts: Sequence[Verdict], results: Sequence[Result], caption: str = "", label: str = "") -> str:
-    """A table of booktabs: a row for each verdict, with the ticket's mean, its differences and the verdict.
+    """A table of booktabs: a row for each verdict, with the means of ticket and dense, differences and the verdict.
 
     Args:
         verdicts: the rows; winners are set in bold.
@@ -59,9 +59,9 @@ def verdict_table(verdicts: Sequence[Verdict], results: Sequence[Result], captio
     arms = list(dict.fromkeys(own.against for verdict in verdicts for own in (verdict.dense, *verdict.controls)))
     unit = r" (\%)" if measure and measure.share else ""
     name = latex_text(measure.name[:1].upper() + measure.name[1:]) if measure else "Metric"
-    head = ["Method", "Density", "Seeds", f"{name}{unit}", *(f"$-$ {latex_text(arm)}" for arm in arms), "Verdict"]
+    head = ["Method", "Density", "Seeds", f"{name}{unit}", f"Dense{unit}", *(f"$-$ {latex_text(arm)}" for arm in arms), "Verdict"]
     lines = [
-        f"\\begin{{tabular}}{{@{{}}lrr{'r' * (len(arms) + 1)}l@{{}}}}",
+        f"\\begin{{tabular}}{{@{{}}lrr{'r' * (len(arms) + 2)}l@{{}}}}",
         "\\toprule",
         f"{' & '.join(head)} \\\\",
         "\\midrule",
@@ -83,6 +83,7 @@ def _cells(verdict: Verdict, results: Sequence[Result], arms: Sequence[str]) -> 
         f"{100 * verdict.density:.4g}\\,\\%",
         str(len(verdict.seeds)),
         _strong(_mean(verdict, results), verdict),
+        latex_text(verdict.measure.text(verdict.means["dense"]).removesuffix(" %")),
         *(
             latex_text(differences[arm].measure.signed(differences[arm].mean)) if arm in differences else ""
             for arm in arms
