@@ -79,7 +79,9 @@ def level_words(verdict: Judged) -> str:
     if verdict.wins is False:
         count = len((*against_dense, *verdict.mandatory))
         level = f"{100 * (1 - 2 * ALPHA / count):.3g} %"
-        return f"“At least” and “at most” are ends of {level} intervals, as any of {count} comparisons may rule a win out."
+        return (
+            f"“At least” and “at most” are ends of {level} intervals, as any of {count} comparisons may rule a win out."
+        )
     if any(own.outcome == ("better" if verdict.wins else "undecided") for own in against_dense):
         return f"How far it is from dense at worst is an end of the {100 * (1 - 2 * ALPHA):.3g} % interval."
     return ""

@@ -86,7 +86,9 @@ class Ranking:
         """
         names = [place.method for place in self.places]
         signs = [self._sign(names[:count], names[count:]) for count in range(1, len(names))]
-        return f"{self.title}: {names[0]}{''.join(f'{sign} {name}' for sign, name in zip(signs, names[1:], strict=True))}"
+        return (
+            f"{self.title}: {names[0]}{''.join(f'{sign} {name}' for sign, name in zip(signs, names[1:], strict=True))}"
+        )
 
     def _sign(self, before: Sequence[str], behind: Sequence[str]) -> str:
         outcomes = {self._outcome(first, second) for first in before for second in behind}

@@ -23,6 +23,7 @@ from tombola.report.panels import Figure, figures
 from tombola.report.shared_settings import flat, settings_of_arms, shared_settings_of
 from tombola.report.theme import DARK, FONT, LIGHT, ramp, vega_config
 from tombola.report.training_length import advice, too_brief
+from tombola.report.words import words
 from tombola.studies.result import Result
 from tombola.studies.sections import Section
 
@@ -98,6 +99,7 @@ def render(
             sanity_tables=sanity_tables,
             ranking_tables=ranking_tables,
             standings=standings,
+            words=words(study),
             brief=too_brief(study),
             advice=advice(study),
             taken=taken,

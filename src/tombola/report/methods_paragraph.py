@@ -49,7 +49,8 @@ def methods_paragraph(study: Study, gathered: GatheredArms, cited: Mapping[str, 
     names = [latex_text(own) + (_cite(key_of(cited[own])) if own in cited else "") for own in gathered.methods]
     densities = listed(f"{100 * density:.4g}\\,\\%" for density in gathered.densities)
     shared = shared_settings_of(study.results)
-    task = listed(f"{latex_text(key)} {latex_text(value)}" for key, value in study.task.items())
+    labels = {key: value for key, value in study.task.items() if not key.startswith("recipe.")}
+    task = listed(f"{latex_text(key)} {latex_text(value)}" for key, value in labels.items())
     count, seeds = seeds_of_tickets(gathered), ", ".join(map(str, gathered.seeds))
     over = f"{count} for each method and density, from {seeds}" if " to " in count else f"{count} ({seeds})"
     all_trained = _settings(_told(shared, shared))
@@ -83,8 +84,8 @@ def key_of(entry: str) -> str:
 def _verdicts(verdict: Verdict) -> str:
     controls = listed(latex_text(own.against) for own in verdict.controls)
     looks = (
-        f" We looked after each seed from the third up to {verdict.most}, with boundaries that keep this error over all "
-        f"looks (a group-sequential $t$ test{_cite(*LOOKED)}), and stopped where more seeds were unlikely to decide "
+        f" We looked after each seed from the third up to {verdict.most}, with boundaries that keep this error over "
+        f"all looks (a group-sequential $t$ test{_cite(*LOOKED)}), and stopped where more seeds would hardly decide "
         f"(predictive power{_cite(*FUTILE)})."
         if verdict.most
         else ""
@@ -101,8 +102,8 @@ def _rankings(study: Study) -> str:
     holm, equivalence = TESTED
     said = (
         "Methods are compared with each other by a paired $t$ test of each pair, over the seeds that both have, with "
-        f"Holm's correction for the number of pairs{_cite(holm)}; those that share a letter were not told apart. Two are "
-        f"called equivalent by two one-sided tests{_cite(equivalence)}."
+        f"Holm's correction for the number of pairs{_cite(holm)}; those that share a letter were not told apart. Two "
+        f"are called equivalent by two one-sided tests{_cite(equivalence)}."
     )
     return " ".join(filter(None, [said, latex_text(equal_cost_note(study.rankings))]))
 

@@ -153,8 +153,8 @@ def _document(study: Study, gathered: GatheredArms, panels: Mapping[str, Panel],
     tables = {
         "verdicts.tex": "Means on the test split with 95\\,\\% intervals, dense over the seeds of the row, and "
         f"differences to dense and controls in {unit}.",
-        "ranking.tex": "Methods in order, over the seeds that all of them have. Those that share a letter were not told "
-        f"apart (Holm's method). {COST}",
+        "ranking.tex": "Methods in order, over the seeds that all of them have. Those that share a letter were not "
+        f"told apart (Holm's method). Rank: within a seed, mean over seeds; 1 is best. {COST}",
     }
     for name, caption in tables.items():
         if name in content:

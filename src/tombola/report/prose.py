@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from tombola.evidence import Comparison, Measure, figures, fixed, listed, minus
+from tombola.evidence import Comparison, Measure, figures, fixed, listed
 from tombola.report.arms import ArmResults, GatheredArms
 from tombola.studies import in_words, under
 

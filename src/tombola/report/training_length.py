@@ -42,7 +42,9 @@ def advice(study: GatheredArms) -> str:
     ranked = any(place.method == "dense" for own in study.rankings if own.equal_cost for place in own.places)
     if ranked or not too_brief(study):
         return ""
-    return "--epochs trains all of them for longer; with several methods, --equal-cost ranks dense at the same cost, too."
+    return (
+        "--epochs trains all of them for longer; with several methods, --equal-cost ranks dense at the same cost, too."
+    )
 
 
 def _far_above(verdict: Verdict) -> bool:
@@ -54,7 +56,11 @@ def _far_above(verdict: Verdict) -> bool:
 def _rise(arm: ArmResults) -> tuple[float, int, int] | None:
     """How far the validation metric rose in the last epochs, mean over seeds; in how many, and of how many."""
     curves = [
-        {row["epoch"]: row["validation_metric"] for row in result.history if {"epoch", "validation_metric"} <= row.keys()}
+        {
+            row["epoch"]: row["validation_metric"]
+            for row in result.history
+            if {"epoch", "validation_metric"} <= row.keys()
+        }
         for result in arm.results
     ]
     epochs = sorted(set.intersection(*map(set, curves)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tombola.evidence import Comparison, Verdict, interval
+from tombola.evidence import Verdict, interval
 from tombola.studies.result import Result
 
 SPECIAL = {
@@ -59,7 +59,15 @@ def verdict_table(verdicts: Sequence[Verdict], results: Sequence[Result], captio
     arms = list(dict.fromkeys(own.against for verdict in verdicts for own in (verdict.dense, *verdict.controls)))
     unit = r" (\%)" if measure and measure.share else ""
     name = latex_text(measure.name[:1].upper() + measure.name[1:]) if measure else "Metric"
-    head = ["Method", "Density", "Seeds", f"{name}{unit}", f"Dense{unit}", *(f"$-$ {latex_text(arm)}" for arm in arms), "Verdict"]
+    head = [
+        "Method",
+        "Density",
+        "Seeds",
+        f"{name}{unit}",
+        f"Dense{unit}",
+        *(f"$-$ {latex_text(arm)}" for arm in arms),
+        "Verdict",
+    ]
     lines = [
         f"\\begin{{tabular}}{{@{{}}lrr{'r' * (len(arms) + 2)}l@{{}}}}",
         "\\toprule",
@@ -90,10 +98,6 @@ def _cells(verdict: Verdict, results: Sequence[Result], arms: Sequence[str]) -> 
         ),
         _strong(WORDS[verdict.wins], verdict),
     ]
-
-
-def _difference(own: Comparison | None) -> str:
-    return "" if own is None else latex_text(own.measure.signed(own.mean))
 
 
 def _strong(text: str, verdict: Verdict) -> str:

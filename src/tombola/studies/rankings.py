@@ -89,7 +89,9 @@ def longer(rows: Rows) -> list[Longer]:
     made: list[Longer] = []
     for density, methods in _by_density(tickets).items():
         ranked = [own for own in rows if _density(own[0][1]["ticket"]) == density]
-        every = {seed: (arms, found) for own in reversed(ranked) for arms, found in own for seed in [arms["ticket"].seed]}
+        every = {
+            seed: (arms, found) for own in reversed(ranked) for arms, found in own for seed in [arms["ticket"].seed]
+        }
         groups = [(own[0][1]["ticket"].method, "ticket", own) for own in ranked] + [(DENSE, DENSE, every.values())]
         dearest = max(_cost(result) for own in methods.values() for result in own)
         for name, arm, own in groups:

@@ -91,8 +91,9 @@ class Result:
     measured: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        metric = f"{fixed(100 * self.metric)} % on the test split"
         return (
-            f"{self.arm} at density {self.density:.4g}, seed {self.seed}: {fixed(100 * self.metric)} % on the test split, "
+            f"{self.arm} at density {self.density:.4g}, seed {self.seed}: {metric}, "
             f"loss {self.loss:.4g}, after {self.epochs} epoch{'s' * (self.epochs != 1)}"
         )
 
