@@ -72,8 +72,8 @@ def settled(value: float) -> float:
     """A number without the last bits of its float, which hang on how it was summed: so it is rounded alike everywhere.
 
     Examples:
-        >>> settled(100 * 0.5725), 100 * 0.5725
-        (57.25, 57.24999999999999)
+        >>> settled(0.1 + 0.2), 0.1 + 0.2
+        (0.3, 0.30000000000000004)
     """
     return float(f"{value:.12g}")
 

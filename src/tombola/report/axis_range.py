@@ -28,8 +28,8 @@ def near_the_best(values: Sequence[float], measure: Measure = ACCURACY) -> list[
     Examples:
         >>> near_the_best([98.9, 98.2, 93.0, 64.6, 98.5])
         [98.9, 98.5, 98.2, 93.0]
-        >>> near_the_best([98.9, 64.6, 60.2, 1.0])
-        [98.9, 64.6, 60.2]
+        >>> near_the_best([98.9, 80.0, 79.0, 10.0])
+        [98.9, 80.0, 79.0]
     """
     if not values:
         return []

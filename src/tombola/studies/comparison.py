@@ -201,7 +201,7 @@ def compare(
         also: further measures, in which the ticket may not be worse than dense either: "loss", "training-seconds",
             "step-memory", "calibration-error", "latency", or a metric's name; or such a `Measure` with a margin. Of an
             adversarial task "robust-accuracy" is always one.
-        equal_cost: rank methods at equal cost, too: cheaper ones then train for longer.
+        equal_cost: rank methods at equal cost, too: cheaper ones, and dense, then train for longer.
         robustness: how all of them are tried beyond the test split, if at all.
         device: where networks train: the engine's, or without an engine CUDA if there is one, else the CPU; or one of
             your choice, as `cuda:1`.

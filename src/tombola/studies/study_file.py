@@ -87,7 +87,7 @@ class StudyFile:
         seeds: how many repetitions, 3 if nothing; or their numbers. Until it is decided: the most, 20 if nothing.
         until: "seeds" runs them all; "decided" looks after each seed from the third, and ends each verdict as soon as
             it is decided, or as more seeds are futile.
-        equal_cost: rank the methods at equal cost, too: cheaper ones then train for longer.
+        equal_cost: rank the methods at equal cost, too: cheaper ones, and dense, then train for longer.
         controls: what each ticket must beat.
         margin: the difference in the metric that is too small to matter, in its own unit; the measure's own if None.
         better: which values of the metric are better, "lower" or "higher"; of a metric of yours what its name says if
