@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import tombola as tb
@@ -36,6 +38,20 @@ def test_the_line_claims_equivalence_only_where_it_was_shown():
     assert "b, c > d" in made.summary
     same = ranking({"a": numbers(0.9, 12), "b": numbers(0.9, 12, 1)}, {"a": None, "b": None}, 0.005)
     assert same.summary == f"accuracy over all densities: {same.places[0].method} ≈ {same.places[1].method}"
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.002, 0.004, 0.008, 0.02])
+def test_no_sign_stands_between_methods_that_share_a_letter(spread):
+    values = {name: numbers(0.9 - place * spread, 6, place) for place, name in enumerate("abcde")}
+    made = ranking(values, dict.fromkeys(values), 0.01)
+    letters = {place.method: set(place.groups) for place in made.places}
+    before, *behind = made.summary.partition(": ")[2].split(" > ")
+    for part in behind:
+        assert not set.union(*(letters[name] for name in re.findall(r"\w", before))) & set.union(
+            *(letters[name] for name in re.findall(r"\w", part))
+        )
+        before += part
+    assert (" > " in made.summary) == (spread == 0.02) or spread == 0.008
 
 
 def test_a_pair_puts_first_what_is_better_over_its_own_seeds():

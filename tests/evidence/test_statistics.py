@@ -14,7 +14,16 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
 from tombola import TombolaError, Verdict
-from tombola.evidence import MANDATORY, Measure, holm, interval, judge, paired_comparison
+from tombola.evidence import (
+    MANDATORY,
+    Measure,
+    deciding_interval,
+    hardest_control,
+    holm,
+    interval,
+    judge,
+    paired_comparison,
+)
 from tombola.evidence.statistics import Outcome
 from tombola.files import read_as
 
@@ -236,7 +245,10 @@ def test_layer_collapse_is_named():
 
 def test_a_printed_verdict_has_an_aligned_row_for_each_comparison():
     printed = verdict(shuffle=(0, NOISY), random=(-5, STEADY))
-    headline, header, *rows = str(printed).splitlines()
+    headline, header, *rows, levels = str(printed).splitlines()
+    assert (
+        levels == "“At least” and “at most” are ends of 97.5 % intervals, as any of 4 comparisons may rule a win out."
+    )
     assert printed.sentence.startswith(headline)
     comparisons = (printed.dense, *printed.controls)
     assert [row.split()[0] for row in rows] == [comparison.against for comparison in comparisons]
@@ -251,6 +263,30 @@ def test_a_printed_verdict_has_an_aligned_row_for_each_comparison():
     (shuffle,) = (row for row in rows if row.startswith("shuffle"))
     detectable = f"{100 * printed.controls[0].detectable:.2f} points would show with {len(printed.seeds)} seeds"
     assert f"undecided: only differences above {detectable}" in shuffle
+
+
+@pytest.mark.parametrize(
+    ("offsets", "level", "hardest"),
+    [
+        ({"shuffle": (1, STEADY), "random": (1.5, NOISY)}, 90, "random"),
+        ({"dense": (1, STEADY), "fresh_init": (3, STEADY)}, 90, "fresh-init"),
+        ({"dense": (-2, STEADY), "shuffle": (4, NOISY), "random": (3, STEADY)}, 97.5, "shuffle"),
+        ({"random": (-5, STEADY), "shuffle": (0, STEADY)}, 97.5, "random"),
+    ],
+)
+def test_a_verdict_is_shown_with_the_interval_and_the_control_that_decide(offsets, level, hardest):
+    """The reason's figures are ends of the intervals beside it, whatever the outcomes' intervals are."""
+    own = verdict(**offsets)
+    low, high, chance = deciding_interval(own, own.dense)
+    assert 100 * chance == pytest.approx(level)
+    control = hardest_control(own, own.controls)
+    ends = [low, high, *(end for one in own.controls for end in deciding_interval(own, one)[:2])]
+    named = {f"{100 * abs(end):.2f}" for end in ends}
+    said = re.findall(r"(?:at least|at most|at worst) (\d+\.\d\d)", own.reason)
+    assert said or own.wins is None
+    assert set(said) <= named
+    assert control is not None
+    assert control.against == hardest
 
 
 REASONS = [

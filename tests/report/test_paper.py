@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
 
-from made_up import study
+from made_up import run, study
 from tombola.errors import FileError
+from tombola.evidence import judge
 from tombola.registry import METHODS, SCORES
-from tombola.report.methods_paragraph import ENTRY
+from tombola.report.arms import GatheredArms
+from tombola.report.methods_paragraph import ENTRY, key_of, methods_paragraph, references_of_tests
 from tombola.report.paper import PAPER, references, write_paper
 from tombola.studies import Study
 from tombola.studies.latex import latex_text
+from tombola.studies.rankings import rankings
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,37 @@ def test_references_are_those_of_the_methods_in_the_study(written):
     cited = set(re.findall(r"\\cite\{(\w+)\}", (written[1] / "methods.tex").read_text()))
     assert cited == {"frankle2019lottery", "lee2019snip", "sreenivasan2022rare"}
     assert "(0, 1, 2)" in (written[1] / "methods.tex").read_text()
+
+
+def test_the_paragraph_says_what_was_done_and_no_more():
+    """Seeds as they were, settings that are used, no digest, and the tests with their papers."""
+    recipe = {
+        "schedule": "cosine",
+        "milestones": [0.5],
+        "gamma": 0.1,
+        "momentum": 0.9,
+        "optimizer": "adam",
+        "warmup": 0.0,
+    }
+    settings = {"recipe": recipe, "subject": {"score": {"is": "mine", "source": "fb4ee1bf6d058860"}, "decay": 0.7}}
+    results = [run("", "", 1.0, seed, settings={"recipe": recipe}) for seed in range(5)]
+    results += [run(name, "", 0.1, seed, settings=settings) for name, n in (("a", 3), ("b", 5)) for seed in range(n)]
+    verdicts = [
+        replace(judge(name, 0.1, {"ticket": [0.9] * n, "dense": [0.9] * n}, range(n)), most=8)
+        for name, n in (("a", 3), ("b", 5))
+    ]
+    tickets = [[r for r in results if r.method == name] for name in "ab"]
+    ranked = rankings(verdicts, tickets) + rankings(verdicts, tickets, equal_cost=True)
+    own = Study(tuple(results), tuple(verdicts), rankings=ranked)
+    said = methods_paragraph(own, GatheredArms.of(results, verdicts, (), ranked), {})
+    assert "over 3 to 5 seeds for each method and density, from 0, 1, 2, 3, 4" in said
+    assert "decay 0.7" in said
+    assert "schedule cosine" in said
+    assert not re.search("milestones|gamma|momentum|warmup|fb4ee1", said)
+    assert "At equal cost, the cheaper methods (but not the dense network)" in said
+    cited = {key for keys in re.findall(r"\\cite\{([\w,]+)\}", said) for key in keys.split(",")}
+    assert cited == {key_of(entry) for entry in references_of_tests(own)}
+    assert "holm1979simple" in cited
 
 
 def test_every_method_that_has_a_paper_has_a_reference():

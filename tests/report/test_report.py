@@ -14,13 +14,15 @@ import pytest
 from rich.console import Console
 
 from made_up import OFFSETS, QUALITY, ledger, run, study
-from tombola.evidence import Verdict, interval, judge
-from tombola.report import results_table_for, saves, savings_table, write_report
+from tombola.evidence import Verdict, interval, judge, ranking
+from tombola.report import ranking_tables, results_table_for, saves, savings_table, too_brief, write_report
 from tombola.report.arms import GatheredArms
 from tombola.report.axis_range import near_the_best
 from tombola.report.html_page import bundle
-from tombola.report.prose import number, saved
+from tombola.report.prose import OWN_SEEDS, number, saved
 from tombola.report.standings import headline
+from tombola.report.words import words
+from tombola.studies.latex import verdict_table
 from tombola.studies.result import Result
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -218,6 +220,72 @@ def test_odd_inputs_make_a_page(tmp_path, without_pictures, results, verdicts):
     assert "report.html" in {p.name for p in page.parent.iterdir()}
     assert all(p.suffix in (".html", ".svg", ".pdf", ".png") for p in page.parent.iterdir())
     Console(file=io.StringIO()).print(results_table_for(results, verdicts))
+
+
+def test_a_figure_is_rounded_alike_wherever_it_stands(tmp_path, without_pictures, capsys):
+    """84.925 lies between two roundings, and floats of it on either side."""
+    metrics = (0.8491, 0.8492, 0.8494, 0.8493)
+    tickets = [run("imp", "", 0.1, seed, metric=metric) for seed, metric in enumerate(metrics)]
+    dense = [run("", "", 1.0, seed, metric=0.85) for seed in range(4)]
+    results = [*dense, *tickets]
+    verdict = judge("imp", 0.1, {"ticket": list(metrics), "dense": [0.85] * 4}, range(4))
+    page = write_report(results, [verdict], tmp_path, title="Halves")
+    Console().print(results_table_for(results, [verdict]))
+    (text,) = {row["mean"] for row in rows_of(data_of(page)["charts"]["accuracy"]) if row["series"] == "imp"}
+    ranked = ranking({"imp": dict(enumerate(metrics)), "a": dict(enumerate(metrics))}, {}, 0.005)
+    places = [
+        *re.findall(r"84\.9\d(?=\u00a0%)", without_scripts(page)),
+        *re.findall(r"84\.9\d", capsys.readouterr().out),
+        *re.findall(r"84\.9\d", verdict_table([verdict], results)),
+        *re.findall(r"84\.9\d", ranking_tables.order_grid(ranked).rows[0][1]),
+        f"{text:.2f}",
+    ]
+    assert len(places) > 5
+    assert len(set(places) - {"84.91", "84.94"}) == 1
+
+
+def test_a_win_over_a_dense_network_that_still_learns_is_called_a_matter_of_training_time(tmp_path, without_pictures):
+    def gathered(rise: float, ticket: float) -> GatheredArms:
+        curve = tuple({"epoch": e, "validation_metric": 0.8 + rise * (e > 6)} for e in range(1, 9))
+        dense = [run("", "", 1.0, seed, metric=0.9 + seed / 1000, history=curve) for seed in range(3)]
+        arms = {"ticket": [ticket + seed / 999 for seed in range(3)], "dense": [r.metric for r in dense]}
+        return GatheredArms.of(dense, [judge("imp", 0.1, arms, range(3))])
+
+    assert too_brief(gathered(0.0, 0.9)) == ""
+    assert too_brief(gathered(0.004, 0.9)) == ""
+    assert "rose by 2.00 points in the last 2 epochs of 8." in too_brief(gathered(0.02, 0.9))
+    assert "imp at 10\u00a0% is surely better than it" in too_brief(gathered(0.0, 0.95))
+    study = gathered(0.02, 0.95)
+    page = write_report(study.arms[0].results, study.verdicts, tmp_path, title="Brief")
+    assert html.escape(too_brief(study)) in page.read_text()
+    assert "--equal-cost" in page.read_text()
+
+
+def test_other_seeds_are_said_wherever_means_of_dense_differ(tmp_path, without_pictures, capsys):
+    results = [run("", "", 1.0, seed, metric=0.8 + seed / 100) for seed in range(5)]
+    results += [run("imp", control, 0.2, seed) for control in OFFSETS for seed in range(3)]
+    results += [run("snip", "", 0.2, seed) for seed in range(5)]
+    arms = {control or "ticket": [run("imp", control, 0.2, seed).metric for seed in range(3)] for control in OFFSETS}
+    verdict = judge("imp", 0.2, arms | {"dense": [0.80, 0.81, 0.82]}, range(3))
+    study = GatheredArms.of(results, [verdict])
+    said = " ".join(headline(study))
+    assert verdict.wins
+    assert "has 81.00\u00a0% over the same 3 seeds" in said
+    assert "over 3 to 5 seeds" in said
+    Console(width=100).print(results_table_for(results, [verdict]))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "seeds" in printed
+    assert OWN_SEEDS in printed
+    assert OWN_SEEDS in write_report(results, [verdict], tmp_path, title="Seeds").read_text()
+
+
+def test_words_methods_and_controls_are_explained_once_each(whole):
+    gathered = GatheredArms.of(whole[0], whole[1])
+    said = words(gathered)
+    assert {"imp (method)", "snip (method)", "random (control)", "points", "seed", "dense epoch"} <= said.keys()
+    assert "mean rank" not in said
+    assert not {name for name in words(GatheredArms.of([run("mine", "", 0.1, 0)], [])) if name.startswith("mine")}
+    assert all(html.escape(text) in whole[2].read_text().replace("&#39;", "&#x27;") for text in said.values())
 
 
 def test_one_seed_has_no_interval_and_no_verdict(tmp_path):

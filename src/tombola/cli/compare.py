@@ -57,7 +57,7 @@ class CompareOptions:
     """difference in the metric that is too small to matter, in its own unit; if not given, 0.005 of a share such as
     accuracy (half a point), and for other metrics the spread of the dense network's over its seeds"""
     equal_cost: bool = False
-    """rank the methods at equal cost, too: cheaper ones, and dense, then train for longer, until all have cost the same"""
+    """rank the methods at equal cost, too: cheaper ones, and dense, then train longer, until all have cost the same"""
     out: Path = Path("runs/compare")
     """folder of the runs and the report"""
 
