@@ -159,7 +159,11 @@ def _document(study: Study, gathered: GatheredArms, panels: Mapping[str, Panel],
     for name, caption in tables.items():
         if name in content:
             star, stem = "*" if name == "verdicts.tex" else "", name.removesuffix(".tex")
-            lines += [f"\\begin{{table{star}}}", "\\centering\\footnotesize", f"\\input{{{stem}}}"]
+            lines += [
+                f"\\begin{{table{star}}}",
+                "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
+                f"\\input{{{stem}}}",
+            ]
             lines += [f"\\caption{{{caption}}}\\label{{tab:{stem}}}", f"\\end{{table{star}}}"]
     for key, panel in panels.items():
         caption = latex_text(f"{panel.chart['description']}.")

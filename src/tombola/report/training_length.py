@@ -42,9 +42,7 @@ def advice(study: GatheredArms) -> str:
     ranked = any(place.method == "dense" for own in study.rankings if own.equal_cost for place in own.places)
     if ranked or not too_brief(study):
         return ""
-    return (
-        "--epochs trains all of them for longer; with several methods, --equal-cost ranks dense at the same cost, too."
-    )
+    return "--recipe.epochs trains all of them longer; with several methods, --equal-cost ranks dense at the same cost."
 
 
 def _far_above(verdict: Verdict) -> bool:
@@ -77,5 +75,5 @@ def _risen(arm: ArmResults, rise: float, epochs: int, whole: int) -> str:
     verb = "fell" if arm.measure.lower else "rose"
     return (
         f"its validation {arm.measure.name} still {verb} by {arm.measure.amount(rise)} in the last "
-        f"{counted(epochs, 'epoch')} of {whole}"
+        f"{'epoch' if epochs == 1 else f'{epochs} epochs'} of {whole}"
     )
