@@ -31,7 +31,7 @@ from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, t
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
 from tombola.studies.targets import aimed, target_section
-from tombola.studies.task_options import TaskOptions, default_options, options_from, task_words
+from tombola.studies.task_options import TaskOptions, default_options, options_from, task_title, task_words
 from tombola.studies.tasks import make_task, supervised_task
 from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
@@ -128,6 +128,7 @@ __all__ = [
     "supervised_task",
     "target_section",
     "task_settings",
+    "task_title",
     "task_words",
     "timed",
     "tracker_named",
