@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
@@ -21,11 +22,17 @@ from tombola.tickets import Mask, device_of
 
 POINTS, TRIES = 4, 4
 """Densities of which the latency is measured at first, and how often the one between them is corrected."""
+NEAR = 0.85
+"""The share of what was asked for below which it is said that a network is much smaller."""
 AHEAD = 0.03
 """How much faster than asked a network is looked for, since clocks vary."""
 
 Choice = Callable[[float], Mask]
 """The mask of weights that a density keeps; TombolaError where it cannot keep so few."""
+
+
+class TargetWarning(UserWarning):
+    """A network is much smaller than was asked for, since no choice of its units comes nearer."""
 
 
 class Targets(TypedDict, total=False):
@@ -157,7 +164,9 @@ def reach(target: Target, choose: Choice, count: int, sizes: SmallSizes, model: 
     search = _Search(target, choose, count, sizes)
     units = search.densest()
     if not target.is_measured:
-        return search.reached(units)
+        reached = search.reached(units)
+        search.warn_if_far(units)
+        return reached
     return _fast_enough(search, units, model, calls)
 
 
@@ -217,6 +226,27 @@ class _Search:
             f"{nearest}; ask for that or more, protect fewer layers, or let layers lose more"
         )
 
+    def warn_if_far(self, units: int) -> None:
+        """Warn where the choice is much smaller than asked, and the next one larger."""
+        found, following = self.at(units), self.at(units + 1) if units < self.count else None
+        if found is None or following is None:
+            return
+        whole = self.sizes.whole
+        left, more = found[1].share_of(whole), following[1].share_of(whole)
+        asked = {
+            name: value if value <= 1 else value / getattr(whole, name) for name, value in self.target.asked.items()
+        }
+        if all(left[name] < NEAR * value for name, value in asked.items()):
+            nearest = " and ".join(
+                f"{name}={left[name]:.4g}, and {more[name]:.4g} with one unit more" for name in asked
+            )
+            warnings.warn(
+                f"{self.target} was asked for, and what is left is {nearest}; other choices come with another "
+                "scope, another round_to, or protect= for the layers that lose most",
+                TargetWarning,
+                stacklevel=4,
+            )
+
     def reached(self, units: int, measured: Mapping[str, float] | None = None) -> Reached:
         found = self.at(units)
         assert found is not None
@@ -266,8 +296,9 @@ def _fast_enough(search: _Search, most: int, model: nn.Module, calls: Any) -> Re
             speedup, where = seconds["whole"] / seconds["small"], device_of(model).type
             raise TombolaError(
                 f"{target} cannot be reached here: the fastest smaller network that was measured is {speedup:.2f} × "
-                f"as fast as the whole one ({1e3 * seconds['small']:.3g} ms, {target.samples} samples a call) "
-                f"on {where} with {torch.get_num_threads()} threads; ask for less, or give more samples a call"
+                f"as fast as the whole one; a call with {target.samples} samples takes {1e3 * seconds['small']:.3g} ms "
+                f"and the whole one's {1e3 * seconds['whole']:.3g} ms, on {where} with {torch.get_num_threads()} "
+                "threads; ask for less, or give more samples a call"
             )
         best = units, seconds
     return search.reached(*best)

@@ -117,7 +117,8 @@ def select(
     with warnings.catch_warnings():
         for category in (TieWarning, FloorWarning):  # of choices that are only counted
             warnings.simplefilter("ignore", category)
-        return reach(target, choose, sum(sizes_of(units).values()), sizes, model, sizes.probe).mask
+        found = reach(target, choose, sum(sizes_of(units).values()), sizes, model, sizes.probe)
+    return choose(found.density)  # again, to be heard of floors and ties
 
 
 def _kept_in(units: UnitMap, scores: Mapping[str, Tensor], mask: Mask) -> Mask:

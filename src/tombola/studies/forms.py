@@ -186,7 +186,7 @@ def some_of(inputs: Inputs, samples: int) -> Inputs:
 
 
 def timed(forms: Sequence[Form], task: Task, inputs: Inputs) -> tuple[Form, ...]:
-    """The forms with the median seconds of a call, taken in turns, on the CPU with torch's number of threads.
+    """The forms with the seconds of a call, taken in turns, on the CPU with torch's number of threads.
 
     Args:
         forms: the forms, on the CPU.
