@@ -94,6 +94,9 @@ def run(words: Sequence[str]) -> int:
     terminal = console()
     terminal.print(table)
     if scope is not None:
-        terminal.print("Densities, for scope=: " + ", ".join(f"{name} {share:.3g}" for name, share in scope.items()))
+        terminal.print(
+            "Densities of the groups, as tb.select(…, scope=) takes them: "
+            + ", ".join(f"{name} {share:.3g}" for name, share in scope.items())
+        )
     terminal.print(f"Picture: {own.out / 'sensitivity.svg'}; all figures: {own.out / 'sensitivity.json'}")
     return 0
