@@ -22,7 +22,7 @@ from tombola.tickets import Mask, device_of
 
 POINTS, TRIES = 4, 4
 """Densities of which the latency is measured at first, and how often the one between them is corrected."""
-NEAR = 0.85
+NEAR = 0.75
 """The share of what was asked for below which it is said that a network is much smaller."""
 AHEAD = 0.03
 """How much faster than asked a network is looked for, since clocks vary."""
