@@ -2,7 +2,7 @@
 
 from tombola.shrinking.cutting import Kept, axes_of, cut, within
 from tombola.shrinking.export import to_onnx
-from tombola.shrinking.flops import flop_counter
+from tombola.shrinking.flops import flop_counter, ready_to_count
 from tombola.shrinking.int8 import Int8, to_int8
 from tombola.shrinking.network_description import PRETRAINED, WEIGHTS
 from tombola.shrinking.onnx_network import OnnxNetwork
@@ -72,6 +72,7 @@ __all__ = [
     "opener_of",
     "preview",
     "reach",
+    "ready_to_count",
     "recalibrate",
     "save_small",
     "save_sparse",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -23,6 +25,16 @@ class _NoModules:
         pass
 
 
+@cache
+def ready_to_count() -> None:
+    """Let torch import its compiler now, which the first operation that is counted or traced in a process makes it do.
+
+    That takes seconds, and they are no part of what the operation costs.
+    """
+    with FlopCounterMode(display=False):
+        torch.ones(1) + 1
+
+
 def flop_counter() -> FlopCounterMode:
     """A context that counts the operations inside; `get_total_flops()` says how many.
 
@@ -33,6 +45,7 @@ def flop_counter() -> FlopCounterMode:
         >>> counter.get_total_flops()
         48
     """
+    ready_to_count()
     counter: Any = FlopCounterMode(display=False)
     counter.mod_tracker = _NoModules()
     return counter

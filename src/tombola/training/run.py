@@ -14,7 +14,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.files import Lease, check_no_link
 from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, check_takes, suited
-from tombola.shrinking import flop_counter
+from tombola.shrinking import flop_counter, ready_to_count
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
 from tombola.training.attacked_batches import attacked_batches
@@ -276,6 +276,7 @@ class Run:
             task: gives the batch and the forward pass.
             model: the network.
         """
+        ready_to_count()
         probe, started = self.probe(task), now(self.device)
         forward = backward = flops = 0
 
