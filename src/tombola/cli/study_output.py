@@ -14,8 +14,9 @@ from tombola.cli.compare import answer, show, written
 from tombola.cli.console import console, print_json
 from tombola.errors import FileError
 from tombola.evidence import EachSeed
-from tombola.studies import PLAN, Agenda, Failure, Prepared, StudyFile, in_words_of_time, prices, task_title
+from tombola.studies import PLAN, Agenda, Failure, Prepared, StudyFile, prices, task_title
 from tombola.terminal_table import Column, TerminalTable
+from tombola.training import in_words_of_time
 
 FAILED_SOME = 3
 """The exit status where runs failed."""

@@ -20,7 +20,7 @@ from tombola.studies.plan import Plan
 from tombola.studies.prepared import Prepared, found, prepare
 from tombola.studies.price_list import Price, prices
 from tombola.studies.processes import Processes
-from tombola.studies.progress import Progress, in_words_of_time, progress_of
+from tombola.studies.progress import Progress, progress_of
 from tombola.studies.resources import estimated_memory, memory_needed, workers_that_fit
 from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, Failure, RunFolder, in_words, under
@@ -101,7 +101,6 @@ __all__ = [
     "form_of",
     "found",
     "in_words",
-    "in_words_of_time",
     "make_smaller",
     "make_task",
     "masked_form",
