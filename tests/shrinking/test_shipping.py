@@ -13,7 +13,7 @@ from torch import nn
 import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.nested import tensors_in
-from tombola.shrinking import Origin, fresh_opening, save_small, small_files
+from tombola.shrinking import Origin, fresh_opening, save_small, saving
 from tombola.structure import PartUnits, TransformerParts
 
 transformers = pytest.importorskip("transformers")
@@ -85,7 +85,7 @@ SAID = [
 def test_a_shape_that_the_configuration_can_say_is_opened_by_from_pretrained(
     family, granularity, scope, fields, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(small_files, "check_opens", opened_here)
+    monkeypatch.setattr(saving, "check_opens", opened_here)
     model, inputs = network(family), INPUTS.get(family, WORDS)
     small, plan = shrunk(model, granularity, inputs, scope)
     saved = save_small(tmp_path, small, plan, example=inputs)
@@ -247,7 +247,7 @@ def test_a_description_names_no_other_file(file, tmp_path):
 
 @pytest.mark.slow
 def test_a_folder_that_is_written_again_keeps_no_weights_of_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(small_files, "check_opens", opened_here)
+    monkeypatch.setattr(saving, "check_opens", opened_here)
     small, plan = shrunk(network("Bert"), NEURONS, WORDS)
     save_small(tmp_path, small, plan, example=WORDS)
     _, other, cuts, _ = lenet()
