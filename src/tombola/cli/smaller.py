@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
@@ -14,17 +11,18 @@ from typing import Literal
 
 from rich.table import Table
 
-from tombola.cli import shrink
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
+from tombola.cli.shrink import ShrinkOptions, written
+from tombola.cli.shrink_output import show
 from tombola.cli.subjects import score_named
 from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
 from tombola.methods import OneShot
 from tombola.shrinking import check_place
 from tombola.structure import granularity
-from tombola.studies import default_options, make_smaller, make_task, task_words
+from tombola.studies import default_options, make_smaller, make_task
 
 
 @dataclass(frozen=True)
@@ -91,12 +89,10 @@ def run(words: Sequence[str]) -> int:
         made = make_smaller(
             task, method, runner, untrained=untrained, seeds=own.seeds, spent=own.spent, targets=targets
         )
-    ticket = [str(made.folder.ticket_path), "--out", str(own.out), "--to", own.to, "--device", options.run.device]
-    ticket += task_words(task.labels)
+    shrink = ShrinkOptions(own.out, to=own.to)
     if options.run.json:
-        with contextlib.redirect_stdout(io.StringIO()) as told:
-            shrink.run([*ticket, "--json"])
-        print_json(made.to_json() | {"shrink": json.loads(told.getvalue())})
+        small = written(made.ticket, shrink, options.task, options.run, made.trained)
+        print_json(made.to_json() | {"shrink": small})
         return 0
     terminal = console()
     if made.aim is not None:
@@ -112,4 +108,5 @@ def run(words: Sequence[str]) -> int:
     terminal.print(table)
     for sentence in made.sentences:
         terminal.print(sentence)
-    return shrink.run(ticket)
+    show(written(made.ticket, shrink, options.task, options.run, made.trained))
+    return 0

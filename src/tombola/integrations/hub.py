@@ -102,7 +102,8 @@ def push(
                     files[name] = Path(place, name)
                     files[name].write_bytes(checked_file(name, content_of(folder / name)))
             plain = opener_of(said, repo).opener == "transformers"
-            code = opener_of(said, repo if plain else "small").code
+            opener = opener_of(said, repo if plain else "small")
+            code = "\n".join(line for line in (opener.code, opener.processor_code) if line)
             page = card_of_small(said.facts, repo, code, "transformers" if plain else "tombola", signed)
         Path(place, CARD).write_text(page, encoding="utf-8")
         files[CARD] = Path(place, CARD)

@@ -57,6 +57,14 @@ class Saved:
             return f'transformers.{self.network}.from_pretrained("{self.folder}")'
         return f'tb.load_small("{self.folder}")' if self.opener == "name" else f'tb.load_small("{self.folder}", Net)'
 
+    @property
+    def processor_code(self) -> str:
+        """The line of Python that opens the tokenizer or processor beside it; empty if there is none."""
+        if not self.beside:
+            return ""
+        kind = "AutoProcessor" if any("processor" in name for name in self.beside) else "AutoTokenizer"
+        return f'transformers.{kind}.from_pretrained("{self.folder}")'
+
 
 def check_place(folder: str | Path, *more: str) -> None:
     """Refuse a folder in which `save_small` would replace files that it did not write.

@@ -38,6 +38,7 @@ from tombola.studies.tasks import (
     options_from,
     supervised_task,
     task_words,
+    tokenizer_folder,
 )
 from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
@@ -136,6 +137,7 @@ __all__ = [
     "task_settings",
     "task_words",
     "timed",
+    "tokenizer_folder",
     "tracker_named",
     "under",
     "with_values",
