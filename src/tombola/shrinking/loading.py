@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -48,7 +49,7 @@ def load_small(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | 
     origin = origin_in(folder, said)
     if said.file == PRETRAINED:
         assert origin is not None
-        return around(model, said, _filled(origin, tensors, folder))
+        return around(model, said, _named(_filled(origin, tensors, folder), folder))
     if model is None and origin is None:
         raise TombolaError(
             f"the network in {folder} is of a class of somebody's own, which a file does not name; give it: "
@@ -57,7 +58,7 @@ def load_small(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | 
     if model is None:
         assert origin is not None
         _check_memory(origin)
-        return cut_anew(origin.build().eval(), said, tensors, folder)
+        return _named(cut_anew(origin.build().eval(), said, tensors, folder), folder)
     inner = modules_of(model).get(said.inside, model) if said.inside else model
     return around(model, said, cut_anew(inner, said, tensors, folder))
 
@@ -87,6 +88,13 @@ def around(model: nn.Module | None, said: Description, network: nn.Module) -> nn
     outer = copied(model)
     put_module(outer, modules_of(outer)[said.inside], network.train(model.training))
     return outer
+
+
+def _named(network: Any, folder: Path) -> nn.Module:
+    """The network with the name by which one of transformers says where it, and so its tokenizer, came from."""
+    if hasattr(network, "name_or_path"):
+        network.name_or_path = str(folder)
+    return network
 
 
 def _check_memory(origin: Origin) -> None:
@@ -125,5 +133,4 @@ def _filled(origin: Origin, tensors: Mapping[str, Tensor], folder: Path) -> nn.M
     odd = [str(name) for names in told.values() for name in names]
     if odd:
         raise TombolaError(f"'{odd[0]}' in {folder} is not as {CONFIG} says; shrink the ticket again")
-    network.config.name_or_path = str(folder)  # as from_pretrained has it; its tokenizer lies there
     return network.eval()
