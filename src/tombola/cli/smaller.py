@@ -20,7 +20,7 @@ from tombola.cli.subjects import score_named
 from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
 from tombola.methods import OneShot
-from tombola.shrinking import check_place
+from tombola.shrinking import check_place, check_takes_target, target_of
 from tombola.structure import granularity
 from tombola.studies import default_options, make_smaller, make_task
 
@@ -74,6 +74,8 @@ def run(words: Sequence[str]) -> int:
         targets["flops"] = 0.5
     check_place(own.out, *(["network.onnx"] if own.to else []))  # before anything trains
     kind = granularity(own.granularity)
+    if target_of(targets).asked:
+        check_takes_target(kind)
     if not hasattr(kind, "round_to") and not any(word.startswith("--round-to") for word in rest):
         targets.pop("round_to", None)
     method = OneShot(
