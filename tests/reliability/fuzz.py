@@ -221,8 +221,8 @@ def _pulled(folder: Path, draw: random.Random) -> Callable[[], int]:
 def _spoil_folder(folder: Path, draw: random.Random) -> None:
     """Spoil one or two files of a folder, put fields that choose code into one, or take one away."""
     (folder / "canary.py").write_text(CANARY)
-    for _ in range(draw.choice([1, 1, 2])):
-        path = draw.choice(sorted(own for own in folder.iterdir() if own.suffix != ".py"))
+    paths = sorted(own for own in folder.iterdir() if own.suffix != ".py")
+    for path in draw.sample(paths, min(len(paths), draw.choice([1, 1, 2]))):
         kind = draw.random()
         if path.suffix == ".json" and kind < 0.3:
             content = json.loads(path.read_text())
@@ -236,7 +236,6 @@ def _spoil_folder(folder: Path, draw: random.Random) -> None:
             _spoil(path, draw)
         elif kind < 0.1:
             path.unlink()
-            break
         else:
             path.write_bytes(_damaged(path.read_bytes(), draw))
 
