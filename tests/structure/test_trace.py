@@ -117,6 +117,18 @@ FOLLOWED = {
         lambda: {"a": conv(3, 8), "c": linear(4, 3)},
         {"a"},
     ),
+    "a packed gate": (
+        TOKENS,
+        lambda s, x: s.c((h := s.a(x).chunk(2, -1))[0] * F.gelu(h[1])).mean(1),
+        lambda: {"a": linear(5, 16), "c": linear(8, 3)},
+        {"a"},
+    ),
+    "three parts": (
+        IMAGES,
+        lambda s, x: sum(read(pooled(own)) for read, own in zip((s.c, s.d, s.e), s.a(x).chunk(3, 1), strict=True)),
+        lambda: {"a": conv(3, 24), "c": linear(8, 3), "d": linear(8, 3), "e": linear(8, 3)},
+        {"a"},
+    ),
     "a squeeze": (
         IMAGES,
         lambda s, x: s.c(pooled((h := F.relu(s.a(x))) * s.b(h.mean((2, 3), keepdim=True)).sigmoid())),

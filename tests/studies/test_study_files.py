@@ -140,6 +140,7 @@ def test_pieces_are_the_same_whatever_is_finished(here):
 
 def test_until_it_is_decided_a_file_comes_to_what_one_call_comes_to_whoever_works(here, capsys):
     text = FILE.replace("seeds = 1", 'seeds = 4\nuntil = "decided"\nequal_cost = true').replace("[0.5, 0.2]", "[0.5]")
+    text = text.replace("{ epochs", '{ precision = "auto", epochs')  # a run's task is another one once it is resolved
     text += '[[methods]]\nmethod = "random"\ndensities = [0.5]\n'
     order = planned(here / "study", text)
     (grid,) = order.agenda().grids
@@ -183,7 +184,7 @@ def test_what_raises_is_kept_and_shown_and_the_rest_goes_on_and_it_is_tried_agai
     log = (here / "runs" / "a" / failed["run"] / "tombola.log").read_text()
     assert "seen" in log
     assert "Traceback" in log
-    monkeypatch.setattr("tombola.cli.study.written", lambda study, *_: (study, Path("seen above")))
+    monkeypatch.setattr("tombola.cli.study_output.written", lambda study, *_: (study, Path("seen above")))
     assert main(words) == 3
     assert json.loads(capsys.readouterr().out)["retried"] == 0
     assert log.count("no luck") == (here / "runs" / "a" / failed["run"] / "tombola.log").read_text().count("no luck")

@@ -188,7 +188,7 @@ def test_the_command_searches_in_a_network_of_ones_own(own, folder, monkeypatch,
 
 def test_a_seed_draws_a_new_head_on_the_same_body_and_controls_draw_the_body_anew(own, folder):
     from tombola.evidence import Against, control
-    from tombola.studies.tasks import default_options, make_task
+    from tombola.studies import default_options, make_task
 
     words = ["--data", f"texts:{own}"]
     task = make_task(dataclasses.replace(default_options(words), model=f"pretrained:{folder}"))

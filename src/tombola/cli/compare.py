@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from tombola.cli.console import console, print_json
 from tombola.cli.deciding import DecidingOptions
 from tombola.cli.output import RunOptions, engine, verdicts_json
@@ -33,6 +31,7 @@ from tombola.report import (
     write_report,
 )
 from tombola.studies import Section, Study, TaskOptions, at_sizes, compare, default_options, make_task, method_named
+from tombola.terminal_table import Column, TerminalTable
 
 
 @dataclass(frozen=True)
@@ -224,9 +223,13 @@ def show(study: Study, page: Path | None) -> None:
         for row in robustness:
             terminal.print(row.summary)
     for own in targets_of(study):
-        table = Table(*own.head, title=own.title)
+        first, *others = own.head
+        table = TerminalTable(
+            (Column(first, left=True, least=16), *(Column(head, drop=place) for place, head in enumerate(others))),
+            title=own.title,
+        )
         for row in own.rows:
-            table.add_row(*row)
+            table.add(*row)
         terminal.print(table)
     if study.sanity:
         terminal.print(sanity_table(gathered))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
+from rich.text import Text
 
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, dense_epochs, engine, work
@@ -94,10 +94,11 @@ def run(words: Sequence[str]) -> int:
         )
         return 0
     left = f"{ticket.density:.4g} of the weights left" if ticket.removed else f"density {ticket.density:.4g}"
-    table = Table("layer", "kept", "of", "density", title=f"{name}: {left}")
+    columns = (Column("layer", left=True, least=16), Column("kept", drop=1), Column("of", drop=2), Column("density"))
+    table = TerminalTable(columns, title=f"{name}: {left}")
     for layer, kept in ticket.mask.counts.items():
         size = ticket.mask.bits[layer].size
-        table.add_row(layer, f"{kept:,}", f"{size:,}", f"{kept / size:.2%}" if kept else "nothing left")
+        table.add(Text(layer), f"{kept:,}", f"{size:,}", f"{kept / size:.2%}" if kept else "nothing left")
     out = console()
     out.print(table)
     out.print(f"{ticket.density:.2%} of what may be pruned, {whole:.2%} of all parameters of the network.")

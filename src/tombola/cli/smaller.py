@@ -9,8 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from rich.table import Table
-
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
@@ -23,6 +21,7 @@ from tombola.methods import OneShot
 from tombola.shrinking import check_place, check_takes_target, target_of
 from tombola.structure import granularity
 from tombola.studies import default_options, make_smaller, make_task
+from tombola.terminal_table import Column, TerminalTable
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,15 @@ def run(words: Sequence[str]) -> int:
     rows.append(("smaller, fine-tuned", made.counted["flops"], epochs, made.metrics["ticket"]))
     if untrained is not None:
         rows.append(("same size, from scratch", made.counted["flops"], epochs + own.spent, made.metrics["same-size"]))
-    table = Table("network", "FLOPs", "epochs here", "on the test split", title="Checked")
+    columns = (
+        Column("network", left=True),
+        Column("FLOPs"),
+        Column("epochs here", drop=1),
+        Column("on the test split"),
+    )
+    table = TerminalTable(columns, title="Checked")
     for name, flops, length, values in rows:
-        table.add_row(name, f"{flops:.1%}", str(length), made.spread(values))
+        table.add(name, f"{flops:.1%}", str(length), made.spread(values))
     terminal.print(table)
     for sentence in made.sentences:
         terminal.print(sentence)

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
 from tombola.cli.compare import publish
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
@@ -31,6 +28,7 @@ from tombola.papers.spiral import (
 )
 from tombola.report.prose import NOTHING, points, share
 from tombola.studies import DENSITIES, Narrowed, default_options, make_task, method_named, narrow
+from tombola.terminal_table import Column, TerminalTable
 from tombola.training import Recipe
 
 
@@ -183,15 +181,16 @@ def _ticket(name: str, words: Sequence[str], rest: Sequence[str]) -> int:
     return publish(outcome.study, ticket.out, title, command, labels, options.run.json, outcome.to_json())
 
 
-def _densities_table(outcome: Narrowed) -> Table:
+def _densities_table(outcome: Narrowed) -> TerminalTable:
     """Every density that was tried, the densest first."""
-    table = Table(title=f"{outcome.method}: ticket minus dense, points on the validation split", box=SIMPLE_HEAD)
-    for heading in ("density", "mean", "each seed", "within"):
-        table.add_column(heading, justify="right")
+    table = TerminalTable(
+        (Column("density"), Column("mean"), Column("each seed", left=True, least=16), Column("within")),
+        title=f"{outcome.method}: ticket minus dense, points on the validation split",
+    )
     for point in sorted(outcome.points, key=lambda point: -point.density):
         if point.mean is None:
-            table.add_row(share(point.density), NOTHING, f"cannot be had: {point.why}", "no")
+            table.add(share(point.density), NOTHING, f"cannot be had: {point.why}", "no")
             continue
         each = ", ".join(points(100 * difference) for difference in point.differences)
-        table.add_row(share(point.density), points(100 * point.mean), each, "yes" if point.within else "no")
+        table.add(share(point.density), points(100 * point.mean), each, "yes" if point.within else "no")
     return table

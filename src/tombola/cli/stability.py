@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.table import Table
+from rich.text import Text
 
 from tombola.cli.console import console, print_json, strict_line
 from tombola.cli.output import RunOptions, dense_epochs, refuse_foreign, work
@@ -144,12 +144,13 @@ def _write_report(found: Stability, lying: Landscape | None, out: Path, command:
     )
 
 
-def _landscape_table(found: Landscape) -> Table:
+def _landscape_table(found: Landscape) -> TerminalTable:
     """The barriers between solutions in points, and behind a slash their angles in degrees."""
-    table = Table("barrier / angle", *found.names)
+    others = (Column(name, drop=place) for place, name in enumerate(found.names))
+    table = TerminalTable((Column("barrier / angle", left=True, least=16), *others))
     for name, barriers, angles in zip(found.names, found.barriers, found.angles, strict=True):
         cells = zip(found.names, barriers, angles, strict=True)
-        table.add_row(name, *("" if own == name else f"{100 * b:.2g} / {90 * a:.0f}°" for own, b, a in cells))
+        table.add(Text(name), *("" if own == name else f"{100 * b:.2g} / {90 * a:.0f}°" for own, b, a in cells))
     return table
 
 

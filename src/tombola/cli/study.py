@@ -8,24 +8,20 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 from tyro.conf import arg
 
-from tombola.cli.compare import answer, show, written
-from tombola.cli.console import console, print_json
+from tombola.cli.console import print_json
 from tombola.cli.output import refuse_foreign
 from tombola.cli.parse import read, seconds_of
+from tombola.cli.study_output import place_of, price, tell
 from tombola.cli.study_view import watched
-from tombola.errors import FileError, TombolaError
-from tombola.evidence import EachSeed
+from tombola.errors import TombolaError
 from tombola.files import content_of, write_atomically
 from tombola.studies import (
     PAUSE,
@@ -33,22 +29,14 @@ from tombola.studies import (
     STOP,
     TRACKERS,
     Agenda,
-    Failure,
-    Prepared,
     Processes,
     StudyFile,
     WorkOrder,
     check_direction,
-    in_words_of_time,
     memory_needed,
-    prices,
     work_as_told,
     workers_that_fit,
 )
-from tombola.terminal_table import Column, TerminalTable
-
-FAILED_SOME = 3
-"""The exit status where runs failed."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +100,10 @@ def run(words: Sequence[str]) -> int:
     for grid in agenda.grids:
         check_direction(grid.plan.task, grid.plan.measure)
     for number in range(len(agenda.grids)):
-        refuse_foreign(_place(root, number, agenda))
+        refuse_foreign(place_of(root, number, agenda))
     agenda.look_at_tasks()
     if options.dry_run:
-        return _price(agenda, options)
+        return price(agenda, max(1, options.workers), options.json)
     if options.fresh:
         for prepared in agenda.known_if_finished():
             prepared.folder.renew()
@@ -124,12 +112,7 @@ def run(words: Sequence[str]) -> int:
     if options.workers == 0 or options.slurm:
         return _hand_over(options, order, agenda)
     why = _carry_out(options, order, agenda)
-    return _tell(order.agenda(), options, root, why, tried_again, shlex.join(["tombola", "study", *words]))
-
-
-def _place(root: Path, number: int, agenda: Agenda) -> Path:
-    """Where the report of one of a study's grids is written."""
-    return root if len(agenda.grids) == 1 else root / f"report-{number + 1}"
+    return tell(order.agenda(), root, why, tried_again, shlex.join(["tombola", "study", *words]), options.json)
 
 
 def _folder(options: StudyOptions) -> Path:
@@ -240,94 +223,3 @@ def _hand_over(options: StudyOptions, order: WorkOrder, agenda: Agenda) -> int:
     else:
         print(f"{left} pieces of work are planned. Start as many workers as you like:\n{told['command']}")
     return 0
-
-
-def _price(agenda: Agenda, options: StudyOptions) -> int:
-    """List the parts of a study and what they cost."""
-    agenda.pieces()
-    parts = prices(agenda)
-    hours = [part.hours for part in parts if part.left]
-    known = sum(own for own in hours if own is not None)
-    workers = max(1, options.workers)
-    if options.json:
-        rows = [{**vars(part), "hours": part.hours} for part in parts]
-        print_json({"parts": rows, "hours": known, "unknown": hours.count(None), "runs": agenda.expected()})
-        return 0
-    figures = (
-        Column("left"),
-        Column("hours"),
-        Column("runs", drop=1),
-        Column("epochs", drop=2),
-        Column("FLOPs", drop=3),
-    )
-    table = TerminalTable((Column("part", left=True, least=16), Column("task", drop=4, left=True, least=16), *figures))
-    for part in parts:
-        epochs = part.words if part.epochs is None else f"{part.epochs:.4g}"
-        flops, time_left = ("" if value is None else f"{value:.3g}" for value in (part.flops, part.hours))
-        table.add(Text(part.what), Text(part.task), str(part.left), time_left, str(part.runs), epochs, flops)
-    terminal = console()
-    terminal.print(table)
-    unknown = f"; no earlier run shows what {hours.count(None)} of the parts take" if None in hours else ""
-    terminal.print(
-        f"{agenda.expected()} runs and searches, about {in_words_of_time(3600 * known / workers)} left on {workers} "
-        f"worker{'s' * (workers > 1)}{unknown}{_open_end(agenda)}. Nothing was started."
-    )
-    return 0
-
-
-def _open_end(agenda: Agenda) -> str:
-    """What a price leaves out where seeds run until it is decided."""
-    most = max((len(grid.seeds) for grid in agenda.grids if isinstance(grid.plan.looks, EachSeed)), default=0)
-    return f"; each verdict that is then open takes further seeds, up to {most}" if most else ""
-
-
-def _tell(agenda: Agenda, options: StudyOptions, root: Path, why: str, tried_again: int, command: str) -> int:
-    """Print what the study came to, and write its reports."""
-    left, failures = len(agenda.pieces()), agenda.failures()
-    title = StudyFile.read(root / PLAN).title or root.name
-    answers: list[dict[str, Any]] = []
-    unwritten: FileError | None = None
-    for number, study in enumerate(agenda.studies()):
-        labels = dict(getattr(agenda.grids[number].plan.task, "labels", {}))
-        own = _place(root, number, agenda)
-        if study.verdicts and not left:
-            heading = title if len(agenda.grids) == 1 else f"{title}: {' '.join(labels.values())}"
-            page = None
-            try:
-                study, page = written(study, own, heading, command, labels)
-            except FileError as error:  # as on a disk that can only be read: what was measured is told all the same
-                unwritten = unwritten or error
-            answers.append(answer(study, page))
-            if not options.json:
-                print(f"\n{heading}")
-                show(study, page)
-    if options.json:
-        print_json(
-            {
-                "study": str(root),
-                "left": left,
-                "why": why,
-                "failed": [{"run": run.folder.path.name, **asdict(own)} for run, own in failures],
-                "retried": tried_again,
-                "reports": answers,
-            }
-        )
-    else:
-        _tell_what_is_left(root, left, why, failures)
-    if unwritten:
-        raise unwritten
-    return FAILED_SOME if failures else 0
-
-
-def _tell_what_is_left(root: Path, left: int, why: str, failures: Sequence[tuple[Prepared, Failure]]) -> None:
-    terminal = console()
-    if failures:
-        table = Table("run", "why", "reason", "after", box=SIMPLE_HEAD, title=f"{len(failures)} failed")
-        for run, own in failures:
-            table.add_row(Text(run.folder.path.name), own.kind, Text(own.reason), in_words_of_time(own.seconds))
-        terminal.print(table)
-        terminal.print("The log of each lies in its folder; --retry failed tries them again.")
-    if left:
-        reason = {"time": "The time is up", "stop": "The study was told to stop"}.get(why, "Work ended")
-        terminal.print(f"{reason}: {left} pieces of work are left. The same command goes on.")
-    terminal.print(f"Runs: tombola results {shlex.quote(str(root))}")

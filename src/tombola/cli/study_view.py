@@ -8,13 +8,12 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from tombola.studies import Agenda, Progress, in_words_of_time, progress_of
+from tombola.terminal_table import Column, TerminalTable
 
 EVERY = {True: 1.0, False: 60.0}
 """Seconds between two looks: on a terminal, and off it."""
@@ -64,10 +63,11 @@ def watched(agenda: Agenda, shown: bool, looks: bool) -> Generator[None]:
         thread.join()
 
 
-def _table(now: Progress, seconds: float | None) -> Table:
-    table = Table("run", "by", "for", box=SIMPLE_HEAD, title=now.sentence(seconds), title_justify="left")
+def _table(now: Progress, seconds: float | None) -> TerminalTable:
+    columns = (Column("run", left=True, least=16), Column("by", drop=1, left=True), Column("for"))
+    table = TerminalTable(columns, title=now.sentence(seconds))
     for own in now.at_work[:SHOWN]:
-        table.add_row(Text(own.run), Text(own.who), in_words_of_time(own.seconds))
+        table.add(Text(own.run), Text(own.who), in_words_of_time(own.seconds))
     if len(now.at_work) > SHOWN:
-        table.add_row(f"and {len(now.at_work) - SHOWN} more", "", "")
+        table.add(f"and {len(now.at_work) - SHOWN} more", "", "")
     return table

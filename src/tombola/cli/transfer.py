@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.text import Text
 
 from tombola.cli import transfer_data
 from tombola.cli.compare import answer, show, written
@@ -23,6 +23,7 @@ from tombola.errors import TombolaError
 from tombola.evidence import MANDATORY
 from tombola.files import held, write_atomically
 from tombola.studies import TaskOptions, compare, default_options, make_task
+from tombola.terminal_table import Column, TerminalTable
 from tombola.training import Run, bars, chosen_device
 
 
@@ -160,11 +161,12 @@ def _facts(found: Transfer, out: Path) -> dict[str, Any]:
 
 def _show(found: Transfer, out: Path) -> None:
     matching, terminal = found.matching, console()
-    table = Table("units of", "units", "alike before", "alike matched")
+    columns = (Column("units of", left=True, least=16), Column("units", drop=2), Column("alike before", drop=1))
+    table = TerminalTable((*columns, Column("alike matched")))
     for own in matching.symmetries.found:
         likeness, before = (part.get(own.name) for part in (matching.likeness, matching.before))
         shown = ("by weights" if value is None else f"{value:.2f}" for value in (before, likeness))
-        table.add_row(own.name, f"{own.units:,}", *shown)
+        table.add(Text(own.name), f"{own.units:,}", *shown)
     terminal.print(table)
     terminal.print(found.sentence)
     terminal.print(f"{found.iou:.1%} of the mask's positions stay (intersection over union).")

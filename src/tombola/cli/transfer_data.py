@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from tombola.cli.compare import answer, written
@@ -20,6 +20,7 @@ from tombola.connectivity import carry
 from tombola.errors import TombolaError
 from tombola.files import held, write_atomically
 from tombola.studies import Study, TaskOptions, compare, options_from, supervised_task
+from tombola.terminal_table import Column, TerminalTable
 from tombola.tickets import Ticket
 from tombola.training import SupervisedTask, accuracy
 from tombola.zoo import bag_of_words
@@ -171,17 +172,23 @@ def _show(
     if not studies:
         terminal.print(f"The tickets are in {asked.out}. Do they win there? Add --seeds 5.")
         return
-    table = Table("ticket", *(f"on {data}" for data in studies), title="minus the dense network, in its metric")
+    table = TerminalTable(
+        (
+            Column("ticket", left=True, least=16),
+            *(Column(f"on {data}", drop=place) for place, data in enumerate(studies)),
+        ),
+        title="minus the dense network, in its metric",
+    )
     for name in names:
         cells = []
         for study in studies.values():
             verdict = next(own for own in study.verdicts if own.subject == name)
             cells.append(f"{verdict.measure.signed(verdict.dense.mean)} ({verdict.dense.outcome})")
-        table.add_row(name, *cells)
+        table.add(Text(name), *cells)
     dense = [next(iter(study.verdicts)) for study in studies.values()]
-    table.add_row("dense", *(own.measure.text(own.means["dense"]) for own in dense))
+    table.add("dense", *(own.measure.text(own.means["dense"]) for own in dense))
     if words_alone:
-        table.add_row("bag of words", *(f"{100 * words_alone[d]:.2f} %" if d in words_alone else "" for d in studies))
+        table.add("bag of words", *(f"{100 * words_alone[d]:.2f} %" if d in words_alone else "" for d in studies))
     terminal.print(table)
     for data, own in zip(studies, dense, strict=True):
         if data in words_alone and own.means["dense"] <= words_alone[data]:

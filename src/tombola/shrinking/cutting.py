@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,7 +120,9 @@ def cut(
           (1): Linear(in_features=2, out_features=2, bias=True)
         )
     """
-    small = copied(model)
+    tensors, places = parameters_of(model), Counter(map(id, parameters_of(model, remove_duplicate=False).values()))
+    replaced = [tensors[name] for name in axes_of(model, kept) if name in tensors]
+    small = copied(model, {id(tensor): tensor for tensor in replaced if places[id(tensor)] == 1})
     modules = modules_of(small)
     for name in idle:
         replace(small, modules[name], pass_through(modules[name], passes.get(name)))

@@ -27,7 +27,7 @@ def load_small(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | 
             transformers, timm, torchvision and the zoo.
 
     Returns:
-        The smaller network.
+        The smaller network, in evaluation mode.
 
     Raises:
         TombolaError: a file is missing or altered, the model is of another class or size, or is needed and not given.
@@ -49,7 +49,7 @@ def load_small(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | 
     origin = origin_in(folder, said)
     if said.file == PRETRAINED:
         assert origin is not None
-        return around(model, said, _named(_filled(origin, tensors, folder), folder))
+        return around(model, said, _named(_filled(origin, tensors, folder), folder)).eval()
     if model is None and origin is None:
         raise TombolaError(
             f"the network in {folder} is of a class of somebody's own, which a file does not name; give it: "
@@ -60,7 +60,7 @@ def load_small(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | 
         _check_memory(origin)
         return _named(cut_anew(origin.build().eval(), said, tensors, folder), folder)
     inner = modules_of(model).get(said.inside, model) if said.inside else model
-    return around(model, said, cut_anew(inner, said, tensors, folder))
+    return around(model, said, cut_anew(inner, said, tensors, folder)).eval()
 
 
 def _network(model: nn.Module | Callable[[], nn.Module] | None) -> nn.Module | None:
@@ -86,7 +86,7 @@ def around(model: nn.Module | None, said: Description, network: nn.Module) -> nn
     if held is model:
         return network
     outer = copied(model)
-    put_module(outer, modules_of(outer)[said.inside], network.train(model.training))
+    put_module(outer, modules_of(outer)[said.inside], network)
     return outer
 
 

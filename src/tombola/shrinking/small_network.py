@@ -25,12 +25,13 @@ from tombola.structure import Probe, found_parts, outputs_in, own_random_state
 from tombola.tickets import (
     Mask,
     Ticket,
-    attach,
     bare,
+    check_fits,
     check_network,
     check_whole,
     copied,
     device_of,
+    parameters_of,
     steppers_of,
     zeros_of,
 )
@@ -154,7 +155,11 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         masked = bare(copied(model))
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
-    attach(what, masked).detach()  # attaching sets the dead weights of the copy to 0, which stays after detaching
+    parameters = parameters_of(masked)
+    check_fits(mask, parameters)
+    with torch.no_grad():
+        for name, kept in mask.items():
+            parameters[name].masked_fill_(~kept.to(parameters[name].device), 0)
     find = functools.cache(lambda: found_parts(masked, probe))
 
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:

@@ -18,9 +18,11 @@ from tombola.tickets import buffers_of, modules_of, parameters_of
 def narrowed(tensor: Tensor, axes: Axes) -> Tensor:
     """A copy of a tensor with only the positions that stay, in its memory layout and on its device."""
     channels_last = _lies_channels_last(tensor)
+    if not axes:
+        return tensor.clone()
     for dim, positions in axes.items():
         tensor = tensor.index_select(dim, positions.to(tensor.device))  # a row-major copy, whatever the layout
-    return tensor.clone(memory_format=torch.channels_last if channels_last else torch.preserve_format)
+    return tensor.contiguous(memory_format=torch.channels_last) if channels_last else tensor
 
 
 def _lies_channels_last(tensor: Tensor) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -20,9 +19,6 @@ from tombola.structure.prunable_rule import LeftOutWarning
 from tombola.structure.units import UnitGroup, Units, check_scope, never_empty
 from tombola.structure.widths import check_names, check_widths, is_named, of_whole_widths, step_of, without
 from tombola.tickets import Mask, Scope, modules_of, parameters_of, select
-
-if TYPE_CHECKING:
-    from tombola.structure.transformer_parts import TransformerUnits
 
 
 @dataclass(frozen=True)
@@ -112,15 +108,25 @@ class UnitsOfParts(Units):
         Raises:
             TombolaError: if a part would keep none.
         """
-        return best_of_groups(self.reduce(scores), self.groups, self, density, scope=scope, within=within, floor=floor)
+        return best_of_groups(
+            self.reduce(scores),
+            self.groups,
+            round_to=self.round_to,
+            protect=self.protect,
+            density=density,
+            scope=scope,
+            within=within,
+            floor=floor,
+        )
 
 
 def best_of_groups(
     worths: Mapping[str, Tensor],
     groups: Sequence[UnitGroup],
-    rule: UnitsOfParts | TransformerUnits,
-    density: float | None,
     *,
+    round_to: int,
+    protect: Sequence[str],
+    density: float | None,
     scope: Scope,
     within: Mask | None,
     floor: int,
@@ -130,13 +136,13 @@ def best_of_groups(
     Args:
         worths: what the units of each group are worth.
         groups: all groups of the network.
-        rule: which of them are protected, and what widths are multiples of.
+        round_to, protect: see `PartUnits`.
         density, scope, within, floor: as of `tombola.select`.
     """
-    protected = {group.name for group in groups if is_protected(group, rule.protect)}
+    protected = {group.name for group in groups if is_protected(group, protect)}
     worths = without(worths, protected)
     kept = never_empty(select(worths, density, scope=scope, within=within, floor=floor))
-    steps = {group.name: step_of(rule.round_to, _width(group)) for group in groups}
+    steps = {group.name: step_of(round_to, _width(group)) for group in groups}
     return of_whole_widths(kept, worths, steps, within, dict.fromkeys(worths, floor))
 
 

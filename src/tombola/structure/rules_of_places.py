@@ -48,7 +48,6 @@ def viewed(call: Call) -> Results:
 @rule("permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "slice", "select", "split", "split_with_sizes")
 @rule(
     "unbind",
-    "chunk",
     "flip",
     "roll",
     "repeat",
@@ -67,12 +66,36 @@ def viewed(call: Call) -> Results:
 @rule("permute_copy", "transpose_copy", "expand_copy", "slice_copy", "select_copy", "unsqueeze_copy", "squeeze_copy")
 def moved(call: Call) -> Results:
     """Elements of one tensor in other places; what is moved are the channels' numbers, by the operation itself."""
+    found, by_number = _moved(call)
+    if by_number and call.name not in FOLLOWING:
+        call.links.pin(call.marks(call.args[0]), call.name)
+    return found
+
+
+@rule("chunk")
+def chunked(call: Call) -> Results:
+    """A number of parts of one size, which stays one while the same channels go from each."""
+    found, by_number = _moved(call)
+    if not by_number:
+        return found
+    parts = [part.places for part in found if part is not None]
+    if len({part.shape for part in call.results}) > 1:
+        call.links.pin(call.marks(call.args[0]), call.name)
+        return found
+    for part in parts[1:]:
+        for places, others in zip(parts[0], part, strict=True):
+            call.links.tie(places, others)
+    return found
+
+
+def _moved(call: Call) -> tuple[list[Marks | None], bool]:
+    """What comes of moved elements, and whether the channels lie otherwise than before."""
     x, *rest = call.args
     marks = call.marks(x)
     if marks is None or any(call.marks(t) is not None for t in call.tensors if t is not x):
-        return unknown(call)
+        return list(unknown(call)), False
     if call.name in TURNS:
-        return [marks.moved(lambda places: TURNS[call.name](places, *rest))]
+        return [marks.moved(lambda places: TURNS[call.name](places, *rest))], False
     rest = [_still(value) for value in rest]
     kwargs = {name: _still(value) for name, value in call.kwargs.items()}
     found: list[list[Places]] = [[] for _ in call.results]
@@ -82,13 +105,11 @@ def moved(call: Call) -> Results:
         try:
             moved = call.function(full, *rest, **kwargs)
         except Exception:
-            return unknown(call)
+            return list(unknown(call)), False
         for own, result in zip(found, moved if isinstance(moved, list | tuple) else [moved], strict=True):
             own.append(compressed(result.numpy()))
             by_number |= not np.array_equal(_profile(own[-1]), _profile(places))
-    if by_number and call.name not in FOLLOWING:
-        call.links.pin(marks, call.name)
-    return [_rebuilt(marks, own) for own in found]
+    return [_rebuilt(marks, own) for own in found], by_number
 
 
 def _profile(places: Places) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tombola.doors import Door
 from tombola.structure.links import Links
@@ -45,7 +46,16 @@ class Tracer(DispatchMode):
     def __init__(self, links: Links, marks: Mapping[int, Marks]) -> None:
         super().__init__()
         self._state = _State(links, dict(marks))
+        self._chunks = _Chunks()
         self.paused = False
+
+    def __enter__(self) -> Tracer:
+        self._chunks.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        self._chunks.__exit__(*exception)
 
     def of(self, tensor: Tensor) -> Marks | None:
         """A tensor's marks; None if it comes from no channels."""
@@ -68,6 +78,7 @@ class Tracer(DispatchMode):
         if any(id(tensor) in state.marks for tensor in given):
             name = func.name().partition("::")[2].partition(".")[0]
             name = name.rstrip("_") if name.endswith("_") and not name.startswith("__") else name
+            name = "chunk" if self._chunks.inside and name in ("split", "split_with_sizes") else name
             call = Call(name, func, args, kwargs, results, state.of, state.links)
             for tensor, marks in zip(results, rule_for(func, name)(call), strict=False):
                 in_place = id(tensor) in (id(own) for own in given)
@@ -88,6 +99,23 @@ class Tracer(DispatchMode):
         """Whether others see what is written into a tensor."""
         owner = self._state.seen.get(self._state.owners.get(_storage(tensor), id(tensor)), tensor)
         return owner is not tensor
+
+
+class _Chunks(TorchFunctionMode):
+    """Inside, it is known when a tensor is cut into a number of parts, which reaches the tracer as parts of a size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in (torch.chunk, Tensor.chunk):
+            return func(*args, **(kwargs or {}))
+        self.inside = True
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.inside = False
 
 
 class Multiplied(DispatchMode):

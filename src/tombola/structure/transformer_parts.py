@@ -124,11 +124,11 @@ class TransformerUnits(Units):
                 continue
             inside = None if within is None else Mask.of({name: within[name] for name in own})
             shares = {name: scope[name] for name in own} if isinstance(scope, Mapping) else scope
-            how: dict[str, Any] = {"scope": shares, "within": inside, "floor": floor}
+            how: dict[str, Any] = {"density": density, "scope": shares, "within": inside, "floor": floor}
             chosen = (
-                self._whole_parts(own, density, **how)
+                self._whole_parts(own, **how)
                 if kind == MLP
-                else best_of_groups(own, self.groups, self, density, **how)
+                else best_of_groups(own, self.groups, round_to=self.round_to, protect=self.protect, **how)
             )
             kept |= dict(chosen)
             ties += chosen.ties
@@ -136,7 +136,7 @@ class TransformerUnits(Units):
             raise TombolaError("all that could be removed is protected; protect fewer layers")
         return Mask.of(kept, ties)
 
-    def _whole_parts(self, worth: Mapping[str, Tensor], density: float | None, **how: Any) -> Mask:
+    def _whole_parts(self, worth: Mapping[str, Tensor], **how: Any) -> Mask:
         """Which feed-forward parts stay; those that are protected always do."""
         (group,) = (group for group in self.groups if group.name == MLP)
         stays = [
@@ -145,7 +145,7 @@ class TransformerUnits(Units):
         ]
         own = worth[MLP].masked_fill(torch.tensor(stays, device=worth[MLP].device), float("inf"))
         how["floor"] = max(how["floor"], sum(stays))
-        return select({MLP: own}, density, **how)
+        return select({MLP: own}, **how)
 
 
 def _parts(parts: Sequence[PlacedPart], parameters: Mapping[str, Tensor], own: str) -> Iterator[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -58,10 +59,11 @@ class Slice:
             alive: the parameter's mask.
             size: how many units the group has.
         """
-        others = [dim for dim in range(alive.ndim) if dim != self.dim]
-        if self.dim is None or not others or not alive.numel():
+        if self.dim is None or alive.ndim == 1 or not alive.numel():
             return self.totals(alive.float(), size) > 0
-        along = alive.view(torch.uint8).amax(others)  # in a fraction of the time that `any` takes
+        # A fraction of the time that `any`, or `amax` over several axes, takes.
+        blocks = alive.view(torch.uint8).reshape(-1, alive.shape[self.dim], math.prod(alive.shape[self.dim + 1 :]))
+        along = blocks.amax(0).amax(1)
         return replace(self, dim=0).totals(along.float(), size) > 0
 
 

@@ -31,15 +31,8 @@ from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, t
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
 from tombola.studies.targets import aimed, target_section
-from tombola.studies.tasks import (
-    TaskOptions,
-    default_options,
-    make_task,
-    options_from,
-    supervised_task,
-    task_words,
-    tokenizer_folder,
-)
+from tombola.studies.task_options import TaskOptions, default_options, options_from, task_words
+from tombola.studies.tasks import make_task, supervised_task, tokenizer_folder
 from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
 from tombola.studies.work_order import TRACKERS, Tally, WorkOrder, tracker_named, work_as_told

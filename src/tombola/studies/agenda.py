@@ -123,9 +123,11 @@ class Agenda:
     def _finished(self, place: int) -> tuple[list[Arms], dict[tuple[object, ...], Result]]:
         """The runs of a grid that are known, by arm, and what the finished ones and the longer ones came to."""
         arms = self._arms(self._stages[place])
-        longer = self._pieces.get((place, LONGER), [])
-        runs = [*map(self._prepare, runs_of(arms).values()), *(run for piece in longer for run in piece.runs)]
-        outcomes = {key_of(run.spec): self.outcome(run) for run in runs}
+        runs = {key: self._prepare(spec) for key, spec in runs_of(arms).items()}
+        longer = {id(run) for piece in self._pieces.get((place, LONGER), []) for run in piece.runs}
+        # By the key that a run was asked for with: its task is another one once its precision is resolved.
+        runs |= {key: run for key, run in self._prepared.items() if id(run) in longer}
+        outcomes = {key: self.outcome(run) for key, run in runs.items()}
         return arms, {key: result for key, result in outcomes.items() if isinstance(result, Result)}
 
     def _runs(self, place: int) -> list[Piece]:

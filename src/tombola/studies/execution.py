@@ -22,7 +22,7 @@ from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, RunFolder, in_words, under
 from tombola.studies.spec import RunSpec, conditions, source_digest
 from tombola.studies.store import StaleWarning, Store
-from tombola.studies.tasks import task_words
+from tombola.studies.task_options import task_words
 from tombola.tickets import Mask, Ticket
 from tombola.training import Task, check_first_batch, epochs_spent, train
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from tombola.registry import MODELS
 from tombola.shrinking import Origin
-from tombola.studies.tasks import TaskOptions, sizes_of
+from tombola.studies.task_options import TaskOptions
+from tombola.studies.tasks import sizes_of
 
 
 def zoo_origin(options: TaskOptions, task: Any) -> Origin | None:

@@ -22,7 +22,8 @@ from tombola.studies.grid import Grid
 from tombola.studies.measures import Better, further
 from tombola.studies.named_methods import at_sizes, method_named, with_values
 from tombola.studies.plan import Plan
-from tombola.studies.tasks import TaskOptions, default_options, make_task
+from tombola.studies.task_options import TaskOptions, default_options
+from tombola.studies.tasks import make_task
 from tombola.training import Recipe, Task
 
 T = TypeVar("T")
