@@ -112,10 +112,14 @@ def test_it_brings_no_paths_and_no_code(small, tmp_path):
     (tmp_path / "small" / "tokenizer_config.json").write_bytes(path.read_bytes())
     with pytest.raises(TombolaError, match="chooses code by 'auto_map'"):
         tb.shrinking.check_files(tmp_path / "small")
+    (tmp_path / "small" / "tokenizer_config.json").unlink()
+    (tmp_path / "small" / "vocab.txt").symlink_to(path)  # which a push would send
+    with pytest.raises(TombolaError, match=r"vocab\.txt is a link"):
+        tb.shrinking.check_files(tmp_path / "small")
 
 
 def test_a_network_whose_tokenizer_cannot_be_taken_is_saved_without_it(whole, tmp_path):
-    (tmp_path / "whole" / "tokenizer_config.json").write_text("{")
+    (tmp_path / "whole" / "tokenizer_config.json").write_text("[]")
     with pytest.warns(ShrinkWarning, match=r"tokenizer is not put beside it: tokenizer_config\.json cannot be read"):
         assert save_small(tmp_path / "small", *cut(whole)).beside == ()
 

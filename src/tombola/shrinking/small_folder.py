@@ -13,7 +13,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from tombola.errors import FileError, TombolaError
-from tombola.files import content_of, json_of, write_atomically
+from tombola.files import check_no_link, content_of, json_of, write_atomically
 from tombola.shrinking.network_description import PRETRAINED, WEIGHTS, Description, read_description, unreadable
 from tombola.shrinking.origin import Origin
 from tombola.shrinking.tokenizer_files import TOKENIZER, checked_file
@@ -102,6 +102,8 @@ def check_files(folder: Path) -> Description:
     said, _ = read_small(folder)
     origin_in(folder, said)
     for name in (*files_of(said), *TOKENIZER):
+        if name in TOKENIZER:  # whose content nothing else checks
+            check_no_link(folder / name)
         if (folder / name).is_file():
             checked_file(name, content_of(folder / name))
     return said

@@ -80,8 +80,10 @@ def checked_file(name: str, content: bytes) -> bytes:
     if name not in CHECKED:
         return content
     try:
-        fields = dict(strict_json(content))
-    except (ValueError, TypeError, RecursionError) as error:
+        fields = strict_json(content)
+        if not isinstance(fields, dict):
+            raise ValueError("it is no table of fields")
+    except ValueError as error:
         raise TombolaError(f"{name} cannot be read ({error}); save the tokenizer or processor again") from error
     plain = _without_paths(name, fields)
     return content if plain == fields else json.dumps(plain, indent=2).encode()
