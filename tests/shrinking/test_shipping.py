@@ -177,8 +177,9 @@ def test_a_network_of_the_zoo_is_built_again_by_its_name_and_ones_own_by_its_cla
     assert save_small(tmp_path / "own", small, plan).opener == "class"
     with pytest.raises(TombolaError, match="a class of somebody's own"):
         tb.load_small(tmp_path / "own")
-    again = tb.load_small(tmp_path / "own", zoo.model("lenet5", (1, 28, 28), 10))
-    assert torch.equal(again.eval()(x), small(x))
+    again = tb.load_small(tmp_path / "own", zoo.model("lenet5", (1, 28, 28), 10)().train())
+    assert not again.training
+    assert torch.equal(again(x), small(x))
     with pytest.raises(TombolaError, match="model gave a dict"):
         tb.load_small(tmp_path / "own", dict)
 
