@@ -81,7 +81,7 @@ class Failure:
 
 
 class RunFolder:
-    """One run's folder: settings.json, ticket.safetensors, result.json, history.jsonl, search.svg, stages/.
+    """One run's folder: settings.json, ticket.safetensors, result.json, trained.pt, history.jsonl, search.svg, stages/.
 
     Args:
         path: the folder, which need not be there yet.
