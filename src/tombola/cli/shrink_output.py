@@ -39,6 +39,8 @@ def show(answer: Mapping[str, Any]) -> None:
     if answer["why"]:
         terminal.print(Text(f"transformers' own loader does not open it: {answer['why']}."))
     terminal.print(Text(f"Open it with {answer['opens']}"))
+    if answer["opens_processor"]:
+        terminal.print(Text(f"What reads its inputs lies beside it: {answer['opens_processor']}"))
     terminal.print(_forms(answer))
 
 

@@ -6,7 +6,9 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from tombola.tickets.torch_private import CPU_ATTENTION, CPU_ATTENTION_BACKWARD
 
 
 class _NoModules:
@@ -35,6 +37,18 @@ def ready_to_count() -> None:
         torch.ones(1) + 1
 
 
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return 2 * sdpa_flop_count(query, key, value)  # as of its matrix products one by one
+
+
+OF_ATTENTION = {CPU_ATTENTION: _attention, CPU_ATTENTION_BACKWARD: _attention_backward}
+"""What the processor's attention computes, so that a network counts the same here as on the meta device."""
+
+
 def flop_counter() -> FlopCounterMode:
     """A context that counts the operations inside; `get_total_flops()` says how many.
 
@@ -44,8 +58,14 @@ def flop_counter() -> FlopCounterMode:
         ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
         >>> counter.get_total_flops()
         48
+        >>> for device in ("cpu", "meta"):
+        ...     with flop_counter() as counter:
+        ...         _ = torch.nn.functional.scaled_dot_product_attention(*torch.ones(3, 1, 2, 5, 4, device=device))
+        ...     print(counter.get_total_flops())
+        800
+        800
     """
     ready_to_count()
-    counter: Any = FlopCounterMode(display=False)
+    counter: Any = FlopCounterMode(display=False, custom_mapping=OF_ATTENTION)
     counter.mod_tracker = _NoModules()
     return counter

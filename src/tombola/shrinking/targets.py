@@ -17,7 +17,7 @@ from tombola.fields import check_fields
 from tombola.shrinking.small_network import smaller
 from tombola.shrinking.small_sizes import Size, SmallSizes
 from tombola.sparse_inference import interleaved
-from tombola.structure import in_mode
+from tombola.structure import NM, Filters, Granularity, QueryKey, Weights, check_is_granularity, in_mode
 from tombola.tickets import Mask, device_of
 
 POINTS, TRIES = 4, 4
@@ -26,6 +26,13 @@ NEAR = 0.75
 """The share of what was asked for below which it is said that a network is much smaller."""
 AHEAD = 0.03
 """How much faster than asked a network is looked for, since clocks vary."""
+
+FIXED: Mapping[type, str] = {
+    NM: "their pattern says how many weights stay",
+    QueryKey: "they are single weights, with whose zeros a network computes",
+    Filters: "as many go as so many blocks have",
+}
+"""Why the number of some units cannot be solved for."""
 
 Choice = Callable[[float], Mask]
 """The mask of weights that a density keeps; TombolaError where it cannot keep so few."""
@@ -109,6 +116,35 @@ class Target:
 
     def __str__(self) -> str:
         return " and ".join(f"{name}={value:g}" for name, value in self.asked.items())
+
+
+def check_takes_target(kind: Granularity) -> None:
+    """Refuse units whose number no target can decide, or that cannot be cut out.
+
+    Raises:
+        TombolaError: it is no granularity, or one of these; it says why.
+    """
+    check_is_granularity(kind)
+    for fixed, why in FIXED.items():
+        if isinstance(kind, fixed):
+            raise TombolaError(
+                f"units of kind {kind.name} take no target, since {why}; give channels, heads, neurons or blocks "
+                "(--granularity channel, head, neuron, block), or a density in place of the target"
+            )
+
+
+def check_can_be_cut(kind: Granularity) -> None:
+    """Refuse units of which no group can be cut out by itself.
+
+    Raises:
+        TombolaError: it is no granularity, or one of these.
+    """
+    check_is_granularity(kind)
+    if isinstance(kind, Weights | NM | QueryKey | Filters):
+        raise TombolaError(
+            f"units of kind {kind.name} are in no groups that can be cut out alone; give channels, heads, neurons or "
+            "blocks (--granularity channel, head, neuron, block)"
+        )
 
 
 def target_of(targets: Mapping[str, Any]) -> Target:

@@ -32,7 +32,7 @@ from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
 from tombola.studies.targets import aimed, target_section
 from tombola.studies.task_options import TaskOptions, default_options, options_from, task_title, task_words
-from tombola.studies.tasks import make_task, supervised_task
+from tombola.studies.tasks import make_task, supervised_task, tokenizer_folder
 from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
 from tombola.studies.work_order import TRACKERS, Tally, WorkOrder, tracker_named, work_as_told
@@ -130,6 +130,7 @@ __all__ = [
     "task_title",
     "task_words",
     "timed",
+    "tokenizer_folder",
     "tracker_named",
     "under",
     "with_values",
