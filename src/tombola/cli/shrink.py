@@ -38,6 +38,7 @@ from tombola.studies import (
     Serial,
     TaskOptions,
     default_options,
+    dense_export,
     eight_bits,
     exported,
     form_of,
@@ -167,12 +168,17 @@ def written(
             processor=tokenizer_folder(of_task),
         )
         answer: dict[str, Any] = {"network": str(shrink.out / NETWORK), "weights": str(saved.weights), **facts}
-        answer |= {"opens": saved.code, "opener": saved.opener, "why": saved.why, "zeros": saved.zeros}
+        opens = saved.code
+        if saved.opener == "class" and ":" in of_task.model:
+            opens = f'tb.load_small("{saved.folder}", {of_task.model.rpartition(":")[2]}())'
+        answer |= {"opens": opens, "opener": saved.opener, "why": saved.why, "zeros": saved.zeros}
         answer |= {"beside": list(saved.beside), "opens_processor": saved.processor_code}
         answer["cost"] = asdict(trained.cost)
         if shrink.to in ("onnx", "onnx-int8"):
             path = shrink.out / ONNX
             answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, some_of(inputs, 8), path)}
+            with tempfile.TemporaryDirectory() as place:
+                forms += dense_export(whole_form, some_of(inputs, 8), Path(place))
             forms.append(exported(path, forms[2], task))
         if shrink.to == "onnx-int8":
             found, told = _eight_bits(task, forms[-1], inputs, shrink.out)

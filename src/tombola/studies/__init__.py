@@ -6,7 +6,17 @@ from tombola.studies.comparison import Study, check, compare
 from tombola.studies.data_recipes import RECIPES, recipe_for
 from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
-from tombola.studies.forms import Eight, Form, eight_bits, exported, form_of, masked_form, some_of, timed
+from tombola.studies.forms import (
+    Eight,
+    Form,
+    dense_export,
+    eight_bits,
+    exported,
+    form_of,
+    masked_form,
+    some_of,
+    timed,
+)
 from tombola.studies.frames import columns_of, dataframe, rows_of
 from tombola.studies.grid import Grid
 from tombola.studies.group_cuts import GroupCut, Sensitivity, sensitivity
@@ -93,6 +103,7 @@ __all__ = [
     "compare",
     "dataframe",
     "default_options",
+    "dense_export",
     "digest",
     "eight_bits",
     "estimated_memory",
