@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import tombola as tb
 from tombola.cli import main
-from tombola.shrinking import small_files
+from tombola.shrinking import small_folder
 from tombola.tickets.ticket_file import write_file
 
 COMMANDS = ["train", "check", "shrink", "robustness"]
@@ -409,14 +409,14 @@ def test_shrinking_does_not_go_on_from_another_training(ticket, capsys, monkeypa
 def test_a_kill_between_the_two_files_of_a_smaller_network_is_made_good(ticket, capsys, monkeypatch):
     warnings.simplefilter("default")  # That nothing can be cut out is said.
     ticket.save("t.safetensors")
-    write, words = small_files.write_atomically, ["shrink", "t.safetensors", "--out", "small", "--recipe.epochs", "1"]
+    write, words = small_folder.write_atomically, ["shrink", "t.safetensors", "--out", "small", "--recipe.epochs", "1"]
 
     def once(path, data):
         write(path, data)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(small_files, "write_atomically", once)
+        patch.setattr(small_folder, "write_atomically", once)
         assert main(words) == 130
     capsys.readouterr()
     assert main([*words, "--json"]) == 0

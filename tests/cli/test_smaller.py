@@ -12,6 +12,7 @@ import torch
 import tombola as tb
 from tombola.cli import main
 from tombola.studies import default_options, make_task, read_weights
+from tombola.training import Run
 
 DIGITS = ["--data", "digits", "--model", "lenet-300-100"]
 SHORT = ["--recipe.epochs", "1", "--recipe.batch", "256"]
@@ -37,10 +38,19 @@ def answered(capsys, *words: str) -> dict:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_trained_network_gets_smaller_by_one_command(capsys, trained):
+def test_a_trained_network_gets_smaller_by_one_command(capsys, trained, monkeypatch):
     torch.save({"epoch": 3, "state_dict": {f"module.{name}": own for name, own in trained.items()}}, "trained.pt")
+    kept: list[Path] = []
     words = ["smaller", *DIGITS, *SHORT, "--checkpoint", "trained.pt", "--parameters", "0.4", "--to", "", "--out", "s"]
-    answer = answered(capsys, *words)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "keep", lambda *given, keep=Run.keep: (kept.append(given[0].folder), keep(*given))[1])
+        answer = answered(capsys, *words)
+    assert kept
+    assert not [path for path in kept if "shrink" in path.name]  # the network of the run on record is written
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "keep", None)
+        assert answered(capsys, *words)["shrink"]["small"] == answer["shrink"]["small"]
+    assert answer["metrics"]["ticket"][0] == answer["shrink"]["small"]["metric"]
     assert answer["target"]["asked"] == {"parameters": 0.4}
     assert answer["counted"]["parameters"] <= 0.4
     assert answer["metrics"].keys() == {"ticket", "dense", "same-size"}

@@ -17,13 +17,27 @@ def plain():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 5))
 
 
+class Attends(nn.Module):
+    """Rows of an image that look at each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.read = nn.MultiheadAttention(8, 4, batch_first=True), nn.Linear(64, 5)
+
+    def forward(self, x):
+        rows = x.reshape(-1, 8, 8)
+        return self.read((rows + self.attention(rows, rows, rows, need_weights=False)[0]).flatten(1))
+
+
 TASK = toy_task(plain, epochs=3)
+TASKS = {"heads": toy_task(Attends, epochs=3)}
 METHODS = {
     "init": tb.Iterative(density=0.3, count=2),
     "a step": tb.Iterative(density=0.3, count=2, rewind="2it"),
     "trained weights": tb.Iterative(density=0.3, count=2, rewind="learning-rate"),
     "fresh": tb.Iterative(density=0.3, count=2, rewind="fresh"),
     "channels": tb.OneShot(density=0.5, granularity=tb.Channels()),
+    "heads": tb.OneShot(density=0.5, granularity=tb.structure.PartUnits("head")),
     "supermask": tb.method("gem-miner"),
 }
 
@@ -32,9 +46,10 @@ METHODS = {
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("fresh", "trained weights"))) for name in METHODS]
 )
 def test_to_its_own_seed_a_ticket_stays_and_to_another_each_layer_keeps_as_many(name):
-    ticket = tb.find(TASK, METHODS[name], seed=3)
-    assert tb.transfer(TASK, ticket, 3, points=3).ticket.digest == ticket.digest
-    found = tb.transfer(TASK, ticket, 4, points=3)
+    task = TASKS.get(name, TASK)
+    ticket = tb.find(task, METHODS[name], seed=3)
+    assert tb.transfer(task, ticket, 3, points=3).ticket.digest == ticket.digest
+    found = tb.transfer(task, ticket, 4, points=3)
     moved = found.ticket
     assert moved.mask.counts == ticket.mask.counts
     assert moved.mask != ticket.mask
@@ -48,7 +63,7 @@ def test_to_its_own_seed_a_ticket_stays_and_to_another_each_layer_keeps_as_many(
     assert found.unmatched.start == moved.start
     if isinstance(ticket.start, Seed):
         assert moved.start == Seed(4, moved.start.digest, ticket.start.weights)
-    assert tb.train(TASK, moved).epochs == 3
+    assert tb.train(task, moved).epochs == 3
 
 
 def test_tickets_are_carried_to_other_data_and_a_matrix_says_how_they_do(tmp_path, monkeypatch, capsys):

@@ -18,21 +18,41 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import small_folders
 from safetensors.torch import load as load_tensors
 from warm import Ended, limit_memory, on_two_cores, part_of, preload, run
 
+from tombola import TombolaError
 from tombola.tickets.ticket_file import write_file
 from tombola.training.checkpoint import DIGEST, MAGIC
 
 TINY = ["--width", "0.1", "--recipe.epochs", "1", "--recipe.batch", "512"]
 GIGABYTE = 2**30
 COUNTS = {"ticket": 10_000, "result": 1_000, "study": 1_000, "settings": 1_000, "checkpoint": 1_000}
+COUNTS |= {"small": 1_000, "pulled": 1_000}
 PROCESSES = 200
 """Of the tickets, how many are given to a command that is started and not forked."""
 CODE = ["canary:data", "os:abort", "os:system", "canary:Net"]
+CANARY = "open('sang', 'w').close()\ndef data(): open('sang', 'w').close()\nNet = data\n"
+CHOOSING = ["auto_map", "_attn_implementation", "attn_implementation", "quantization_config", "architectures"]
+CHOOSING += ["model_type", "name_or_path", "_name_or_path", "tokenizer_class", "tokenizer_file", "vocab_file", "file"]
+CHOOSING += ["chat_template", "origin", "beside", "inside", "name", "library", "arguments", "custom_generate"]
+CHOOSING += ["processor_class", "backbone"]
+CHOSEN = [*CODE, {"AutoModel": "canary.Net"}, ["canary.Net", None]]
+EXTRA = [
+    "setup.py",
+    "modeling.py",
+    "canary.py",
+    "../../escaped",
+    "adapter_config.json",
+    "config.json",
+    "tokenizer.json",
+]
+EXTRA += ["tokenizer_config.json", "pytorch_model.bin", "ticket.safetensors", "weights.safetensors"]
 NASTY: list[Any] = [
     *(None, True, 0, -1, 1e308, 2**63, -(2**70), 0.1, "", "x", [], {}, [[]], {"a": {}}, "NaN", "1e999", "a\x00b"),
     *(
@@ -62,11 +82,13 @@ class Case:
         folder = self.root / f"{self.kind}-{self.number}"
         shutil.copytree(self.root / f"whole-{self.kind}", folder)
         before = _listing(self.root, but=folder)
-        words = globals()[f"_{self.kind}"](folder, draw)
+        words, first = globals()[f"_{self.kind}"](folder, draw), limit_memory(2 * GIGABYTE)
+        if callable(words):
+            words, first = [self.kind], partial(_instead, words, first)
         if self.kind == "ticket" and self.number < self.processes:
             ended = _started(words, folder)
         else:
-            ended = run(words, folder, limit_memory(2 * GIGABYTE), 600)
+            ended = run(words, folder, first, 600)
         what = _wrong(ended, folder) or _outside(before, _listing(self.root, but=folder))
         kept = self.root.parent / "kept" / folder.name
         if what:
@@ -75,6 +97,17 @@ class Case:
             what = f"{what} ({' '.join(words)} in {kept})"
         shutil.rmtree(folder)
         return self.kind, self.number, what, "ran" if ended.status == 0 else "refused"
+
+
+def _instead(work: Callable[[], int], before: Callable[[], None]) -> None:
+    """In place of a command, work of Python's; what is refused ends it as it ends a command."""
+    before()
+    try:
+        status = work()
+    except TombolaError as error:
+        print(f"tombola: {error}", file=sys.stderr)
+        status = 2
+    sys.exit(status)
 
 
 def _wrong(ended: Ended, folder: Path) -> str:
@@ -164,6 +197,49 @@ def _checkpoint(folder: Path, draw: random.Random) -> list[str]:
     return FIND
 
 
+def _small(folder: Path, draw: random.Random) -> Callable[[], int] | list[str]:
+    """The folder of a smaller network, opened in Python, or written again by the command."""
+    name = draw.choice(small_folders.NAMES)
+    _spoil_folder(folder / name, draw)
+    if draw.random() < 0.05:
+        return ["shrink", "t.safetensors", *TINY, "--out", name]
+    return partial(small_folders.opened, folder / name)
+
+
+def _pulled(folder: Path, draw: random.Random) -> Callable[[], int]:
+    """A repository with such a folder, or a ticket, and whatever else, fetched and opened."""
+    name = draw.choice([*small_folders.NAMES, "ticket"])
+    _spoil_folder(folder / name, draw)
+    more, sizes = {}, {}
+    for _ in range(draw.choice([0, 1, 2])):
+        more[draw.choice([*EXTRA, *small_folders.files_in(folder / name)])] = draw.choice([b"{}", CANARY.encode(), b""])
+    if draw.random() < 0.1:
+        sizes[draw.choice(sorted(small_folders.files_in(folder / name)))] = draw.choice([None, -1, 2**60, 0, 5])
+    return partial(small_folders.pulled, folder / name, folder / "back", more, sizes)
+
+
+def _spoil_folder(folder: Path, draw: random.Random) -> None:
+    """Spoil one or two files of a folder, put fields that choose code into one, or take one away."""
+    (folder / "canary.py").write_text(CANARY)
+    paths = sorted(own for own in folder.iterdir() if own.suffix != ".py")
+    for path in draw.sample(paths, min(len(paths), draw.choice([1, 1, 2]))):
+        kind = draw.random()
+        if path.suffix == ".json" and kind < 0.3:
+            content = json.loads(path.read_text())
+            for _ in range(draw.choice([1, 1, 2])):
+                inner = draw.choice([own for own in (content, *content.values()) if isinstance(own, dict)])
+                inner[draw.choice(CHOOSING)] = draw.choice(
+                    [*NASTY, *CODE, {"AutoModel": "canary.Net"}, ["canary.Net", None]]
+                )
+            path.write_text(json.dumps(content))
+        elif path.suffix == ".json":
+            _spoil(path, draw)
+        elif kind < 0.1:
+            path.unlink()
+        else:
+            path.write_bytes(_damaged(path.read_bytes(), draw))
+
+
 def _spoil(path: Path, draw: random.Random) -> None:
     if draw.random() < 0.3:
         path.write_bytes(_damaged(path.read_bytes(), draw))
@@ -228,15 +304,21 @@ _BASE = 0
 
 def _prepare(root: Path) -> None:
     """The files that are spoiled, as the commands write them, and a module that tells when it is imported."""
-    canary = "open('sang', 'w').close()\ndef data(): open('sang', 'w').close()\nNet = data\n"
     for kind in COUNTS:
         folder = root / f"whole-{kind}"
         folder.mkdir()
-        (folder / "canary.py").write_text(canary)
+        (folder / "canary.py").write_text(CANARY)
         if kind == "ticket":
             _must(run([*FIND[:-1], "found"], folder))
             shutil.move(folder / "found" / "ticket.safetensors", folder / "t.safetensors")
             shutil.rmtree(folder / "found")
+        elif kind in ("small", "pulled"):
+            _must(run([*FIND[:-1], "ticket"], folder))
+            shutil.copy(folder / "ticket" / "ticket.safetensors", folder / "t.safetensors")
+            for path in (folder / "ticket").iterdir():
+                if path.name != "ticket.safetensors":
+                    path.unlink()
+            _must(run([kind], folder, partial(_instead, partial(small_folders.make, folder), lambda: None)))
         elif kind == "study":
             words = ["compare", "random", "--densities", "0.5", "--seeds", "2", *TINY, "--out", "t"]
             _must(run(words, folder))

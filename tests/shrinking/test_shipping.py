@@ -13,7 +13,7 @@ from torch import nn
 import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.nested import tensors_in
-from tombola.shrinking import Origin, fresh_opening, save_small, small_files
+from tombola.shrinking import Origin, fresh_opening, save_small, saving
 from tombola.structure import PartUnits, TransformerParts
 
 transformers = pytest.importorskip("transformers")
@@ -85,7 +85,7 @@ SAID = [
 def test_a_shape_that_the_configuration_can_say_is_opened_by_from_pretrained(
     family, granularity, scope, fields, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(small_files, "check_opens", opened_here)
+    monkeypatch.setattr(saving, "check_opens", opened_here)
     model, inputs = network(family), INPUTS.get(family, WORDS)
     small, plan = shrunk(model, granularity, inputs, scope)
     saved = save_small(tmp_path, small, plan, example=inputs)
@@ -177,8 +177,9 @@ def test_a_network_of_the_zoo_is_built_again_by_its_name_and_ones_own_by_its_cla
     assert save_small(tmp_path / "own", small, plan).opener == "class"
     with pytest.raises(TombolaError, match="a class of somebody's own"):
         tb.load_small(tmp_path / "own")
-    again = tb.load_small(tmp_path / "own", zoo.model("lenet5", (1, 28, 28), 10))
-    assert torch.equal(again.eval()(x), small(x))
+    again = tb.load_small(tmp_path / "own", zoo.model("lenet5", (1, 28, 28), 10)().train())
+    assert not again.training
+    assert torch.equal(again(x), small(x))
     with pytest.raises(TombolaError, match="model gave a dict"):
         tb.load_small(tmp_path / "own", dict)
 
@@ -247,7 +248,7 @@ def test_a_description_names_no_other_file(file, tmp_path):
 
 @pytest.mark.slow
 def test_a_folder_that_is_written_again_keeps_no_weights_of_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(small_files, "check_opens", opened_here)
+    monkeypatch.setattr(saving, "check_opens", opened_here)
     small, plan = shrunk(network("Bert"), NEURONS, WORDS)
     save_small(tmp_path, small, plan, example=WORDS)
     _, other, cuts, _ = lenet()

@@ -300,7 +300,7 @@ class TwoUses(nn.Module):
         self.mid, self.last = nn.Conv2d(4, 9, 1), nn.Linear(9, 5)
 
     def forward(self, x):
-        one, two = F.relu(self.stem(x)).chunk(2, 1)
+        one, two = F.relu(self.stem(x)).split(4, 1)
         x = self.one(one) * torch.sigmoid(self.two(two)) * two
         return self.last(F.relu(self.mid(x)).mean((2, 3)))
 

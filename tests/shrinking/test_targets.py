@@ -11,6 +11,7 @@ from torch import nn
 
 import tombola as tb
 from tombola import zoo
+from tombola.cli import main
 from tombola.methods import counted, fitted, sized
 from tombola.shrinking import SmallSizes, Target
 from tombola.studies import Engine, Serial, Store, StudyFile, aimed
@@ -155,6 +156,24 @@ def test_single_weights_are_counted_in_parameters_alone():
         tb.find(TASK, tb.OneShot(), protect=("edn",))
     with pytest.raises(tb.TombolaError, match="computes with their zeros"):
         tb.find(TASK, tb.OneShot(), flops=0.5)
+
+
+@pytest.mark.parametrize("kind", ["2:4", "query-key", "filter:1"])
+def test_units_whose_number_is_given_take_no_target_wherever_it_is_asked_for(kind, tmp_path, capsys):
+    units, model = tb.structure.granularity(kind), network()
+    with pytest.raises(tb.TombolaError, match=rf"^units of kind {kind} take no target, since"):
+        sized(TASK, tb.OneShot(density=0.5, granularity=units), Target(flops=0.5))
+    with pytest.raises(tb.TombolaError, match=rf"^units of kind {kind} take no target, since"):
+        tb.select(tb.scores.magnitude(model), flops=0.5, granularity=units, model=model, example=EXAMPLE)
+    with pytest.raises(tb.TombolaError, match=rf"^units of kind {kind} are in no groups"):
+        tb.sensitivity(TASK, granularity=units)
+    table = f'[[methods]]\nmethod = "snip"\nsettings = {{ granularity = "{kind}" }}\ntarget = {{ flops = 0.5 }}\n'
+    (tmp_path / "s.toml").write_text(table)
+    with pytest.raises(tb.TombolaError, match=rf"^units of kind {kind} take no target, since"):
+        StudyFile.read(tmp_path / "s.toml").grids()
+    for words in (["find", "snip", "--flops", "0.5"], ["smaller"], ["sensitivity"]):
+        assert main([*words, "--granularity", kind]) == 2
+        assert f"units of kind {kind} " in capsys.readouterr().err
 
 
 def test_a_ticket_file_keeps_its_target(tmp_path):

@@ -72,7 +72,7 @@ def run(words: Sequence[str]) -> int:
         run=RunOptions(),
     )
     check = options.check
-    options.target.check(rest, "--density")
+    options.target.check(rest, "--density", "--remove")
     assert subject is not None  # With --help, `parse` has ended the command.
     if not isinstance(subject, Ticket):
         subject = at_size(subject, check.density, check.remove)

@@ -78,7 +78,7 @@ def run(words: Sequence[str]) -> int:
         run=RunOptions(),
     )
     sizes, targets = options.compare, options.target.arguments()
-    options.target.check(rest, "--densities")
+    options.target.check(rest, "--densities", "--remove")
     if targets.keys() & {"flops", "parameters", "speedup", "latency"}:  # each method once: the density is solved for
         sizes = replace(sizes, densities=sizes.densities[:1], remove=sizes.remove[:1])
     methods = [method for name in names for method in at_sizes(method_named(name), sizes.densities, sizes.remove)]

@@ -19,6 +19,8 @@ from tombola.methods import counted as counted_of
 from tombola.registry import METHODS
 from tombola.report import write_search_curve
 from tombola.report.prose import counted
+from tombola.shrinking import check_takes_target, target_of
+from tombola.structure import granularity
 from tombola.studies import RunFolder, aimed, check_density, default_options, make_task, method_named, search
 from tombola.terminal_table import Column, TerminalTable
 from tombola.tickets import parameters_of
@@ -57,12 +59,14 @@ def run(words: Sequence[str]) -> int:
         target=TargetOptions(),
         run=RunOptions(),
     )
+    options.target.check(rest, "--density")
+    asked = options.target.arguments()
+    if target_of(asked).asked and hasattr(options.method, "granularity"):
+        check_takes_target(granularity(options.method.granularity))  # n:m refuses the density that nobody gave
     task = make_task(options.task)
     method = with_settings(method, options.method)
     check_density(method.density)
-    options.target.check(rest, "--density")
     with engine(options.run, Path("runs")) as own:
-        asked = options.target.arguments()
         method, aim = aimed(task, method, asked, own.store, own.executor, seed=options.find.seed)
         folder = RunFolder(options.find.out) if options.find.out else None
         ticket, folder = search(task, method, options.find.seed, own.store, own.executor, folder)

@@ -14,6 +14,7 @@ from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
 from tombola.files import held, write_atomically
 from tombola.report import sensitivity_picture
+from tombola.shrinking import check_can_be_cut
 from tombola.structure import granularity, with_widths
 from tombola.studies import default_options, make_task, sensitivity
 from tombola.terminal_table import Column, TerminalTable
@@ -58,9 +59,10 @@ def run(words: Sequence[str]) -> int:
     for name in ("parameters", "speedup", "latency"):
         if getattr(target, name) is not None:
             raise TombolaError(f"a density for each group is solved for FLOPs alone; give --flops in place of --{name}")
-    score = score_named(own.score)
+    score, kind = score_named(own.score), granularity(own.granularity)
+    check_can_be_cut(kind)
     task, device = make_task(options.task), chosen_device(options.run.device)
-    kind = with_widths(granularity(own.granularity), target.round_to, target.protect)
+    kind = with_widths(kind, target.round_to, target.protect)
     refuse_foreign(own.out)
     with bars(not options.run.json) as progress, held(own.out) as lease:
         job = Run(own.seed, own.out, device, progress, meter=options.run.meter, lease=lease)
@@ -94,6 +96,9 @@ def run(words: Sequence[str]) -> int:
     terminal = console()
     terminal.print(table)
     if scope is not None:
-        terminal.print("Densities, for scope=: " + ", ".join(f"{name} {share:.3g}" for name, share in scope.items()))
+        terminal.print(
+            "Densities of the groups, as tb.select(…, scope=) takes them: "
+            + ", ".join(f"{name} {share:.3g}" for name, share in scope.items())
+        )
     terminal.print(f"Picture: {own.out / 'sensitivity.svg'}; all figures: {own.out / 'sensitivity.json'}")
     return 0

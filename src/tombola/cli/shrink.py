@@ -33,9 +33,12 @@ from tombola.shrinking import (
 )
 from tombola.studies import (
     Form,
+    RunFolder,
     RunSpec,
     Serial,
+    TaskOptions,
     default_options,
+    dense_export,
     eight_bits,
     exported,
     form_of,
@@ -43,6 +46,7 @@ from tombola.studies import (
     masked_form,
     some_of,
     timed,
+    tokenizer_folder,
     zoo_origin,
 )
 from tombola.studies.spec import digest
@@ -93,16 +97,41 @@ def run(words: Sequence[str]) -> int:
         run=RunOptions(),
     )
     assert ticket is not None  # With --help, `parse` has ended the command.
-    shrink, task = options.shrink, make_task(options.task)
-    device, meter = chosen_device(options.run.device), options.run.meter
+    answer = written(ticket, options.shrink, options.task, options.run)
+    if options.run.json:
+        print_json(answer)
+    else:
+        show(answer)
+    return 0
+
+
+def written(
+    ticket: Ticket, shrink: ShrinkOptions, of_task: TaskOptions, how: RunOptions, record: RunFolder | None = None
+) -> dict[str, Any]:
+    """Train a ticket, cut it out and write the smaller network.
+
+    Args:
+        ticket: which units stay.
+        shrink: where to, and what else is written.
+        of_task: what the ticket trains on.
+        how: where it trains.
+        record: the run of the same training, whose network is taken if it was kept.
+
+    Returns:
+        What `--json` prints.
+    """
+    task = make_task(of_task)
+    device, meter = chosen_device(how.device), how.meter
     check_place(shrink.out, *EXPORTS.values())
-    with bars(not options.run.json) as progress, held(shrink.out) as lease:
+    with bars(not how.json) as progress, held(shrink.out) as lease:
         whole = Run(shrink.seed, shrink.out, device, progress, meter=meter, lease=lease)
         # A part named by all that decides it, so that nothing goes on from the stages of another training.
         spec, settings = Serial(device).tasks.known(RunSpec(task, ticket, seed=shrink.seed), device)
         task, job = spec.task, whole.part(f"shrink-{digest(settings)[:12]}", shrink.seed)
-        if options.run.fresh:
+        if how.fresh:
             job.clear()
+        if record is not None:
+            job.take("train", record.trained_path)
         trained = train(task, ticket, seed=shrink.seed, run=job)
         beside = (
             _dense(task, ticket, whole.part(f"shrink-dense-{digest(settings)[:12]}", shrink.seed))
@@ -133,16 +162,23 @@ def run(words: Sequence[str]) -> int:
             small,
             plan,
             kept,
-            origin=zoo_origin(options.task, task),
+            origin=zoo_origin(of_task, task),
             example=some_of(inputs, 8),
             forward=task.forward,
+            processor=tokenizer_folder(of_task),
         )
         answer: dict[str, Any] = {"network": str(shrink.out / NETWORK), "weights": str(saved.weights), **facts}
-        answer |= {"opens": saved.code, "opener": saved.opener, "why": saved.why, "zeros": saved.zeros}
+        opens = saved.code
+        if saved.opener == "class" and ":" in of_task.model:
+            opens = f'tb.load_small("{saved.folder}", {of_task.model.rpartition(":")[2]}())'
+        answer |= {"opens": opens, "opener": saved.opener, "why": saved.why, "zeros": saved.zeros}
+        answer |= {"beside": list(saved.beside), "opens_processor": saved.processor_code}
         answer["cost"] = asdict(trained.cost)
         if shrink.to in ("onnx", "onnx-int8"):
             path = shrink.out / ONNX
             answer |= {"onnx": str(path), "onnx_gap": to_onnx(small, some_of(inputs, 8), path)}
+            with tempfile.TemporaryDirectory() as place:
+                forms += dense_export(whole_form, some_of(inputs, 8), Path(place))
             forms.append(exported(path, forms[2], task))
         if shrink.to == "onnx-int8":
             found, told = _eight_bits(task, forms[-1], inputs, shrink.out)
@@ -159,11 +195,7 @@ def run(words: Sequence[str]) -> int:
         for part in stages.glob("shrink-*"):  # the checkpoints of other settings too
             remove_stages(part)
         remove_empty(stages)
-    if options.run.json:
-        print_json(answer)
-        return 0
-    show(answer)
-    return 0
+    return answer
 
 
 def _dense(task: Task, ticket: Ticket, run: Run) -> Trained:

@@ -39,6 +39,8 @@ def show(answer: Mapping[str, Any]) -> None:
     if answer["why"]:
         terminal.print(Text(f"transformers' own loader does not open it: {answer['why']}."))
     terminal.print(Text(f"Open it with {answer['opens']}"))
+    if answer["opens_processor"]:
+        terminal.print(Text(f"What reads its inputs lies beside it: {answer['opens_processor']}"))
     terminal.print(_forms(answer))
 
 
@@ -53,13 +55,14 @@ def _forms(answer: Mapping[str, Any]) -> TerminalTable:
             Column("16\nsamples"),
             Column("test\naccuracy"),
         ),
-        caption="Parameters that are not zero; median seconds of a call on this processor. Masked and dense have the "
-        "same FLOPs. With --dense, the dense network is trained and measured too.",
+        caption="Parameters that are not zero; what a call takes on this processor in the fastest quarter of turns. "
+        "Masked and dense have the same FLOPs. With --dense, the dense network is trained and measured too.",
     )
     for form in answer["forms"]:
-        kept = " (kept)" if form["name"] == answer.get("int8_kind") else ""
+        eight = form["name"].startswith("int8")
+        became = "" if not eight else " (kept)" if form["name"] == answer["int8_kind"] else " (not written)"
         table.add(
-            form["name"] + kept,
+            form["name"] + became,
             f"{form['parameters']:,}",
             f"{form['bytes']:,}",
             "–" if form["flops"] is None else f"{form['flops']:,.0f}",
@@ -71,12 +74,12 @@ def _forms(answer: Mapping[str, Any]) -> TerminalTable:
 
 def _show_eight_bits(answer: Mapping[str, Any]) -> None:
     accuracy = ", ".join(f"{name} {share:.2%}" for name, share in answer["int8_validation"].items())
-    if answer["int8"]:
-        console().print(Text(f"With eight bits a weight: {answer['int8_kind']}. Validation accuracy: {accuracy}."))
-    else:
-        console().print(
-            Text(f"No file with eight bits a weight was written, since it would be slower here: {answer['int8_why']}.")
-        )
+    said = (
+        f"With eight bits a weight: {answer['int8_kind']}. Validation accuracy: {accuracy}."
+        if answer["int8"]
+        else f"No file with eight bits a weight was written: in turns with the float file {answer['int8_why']}."
+    )
+    console().print(Text(said))
 
 
 def _show_sparse(answer: Mapping[str, Any]) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
@@ -12,17 +9,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from tombola.cli import shrink
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse
+from tombola.cli.shrink import ShrinkOptions, written
+from tombola.cli.shrink_output import show
 from tombola.cli.subjects import score_named
 from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
 from tombola.methods import OneShot
-from tombola.shrinking import check_place
+from tombola.shrinking import check_place, check_takes_target, target_of
 from tombola.structure import granularity
-from tombola.studies import default_options, make_smaller, make_task, task_words
+from tombola.studies import default_options, make_smaller, make_task
 from tombola.terminal_table import Column, TerminalTable
 
 
@@ -75,6 +73,8 @@ def run(words: Sequence[str]) -> int:
         targets["flops"] = 0.5
     check_place(own.out, *(["network.onnx"] if own.to else []))  # before anything trains
     kind = granularity(own.granularity)
+    if target_of(targets).asked:
+        check_takes_target(kind)
     if not hasattr(kind, "round_to") and not any(word.startswith("--round-to") for word in rest):
         targets.pop("round_to", None)
     method = OneShot(
@@ -90,12 +90,10 @@ def run(words: Sequence[str]) -> int:
         made = make_smaller(
             task, method, runner, untrained=untrained, seeds=own.seeds, spent=own.spent, targets=targets
         )
-    ticket = [str(made.folder.ticket_path), "--out", str(own.out), "--to", own.to, "--device", options.run.device]
-    ticket += task_words(task.labels)
+    shrink = ShrinkOptions(own.out, to=own.to)
     if options.run.json:
-        with contextlib.redirect_stdout(io.StringIO()) as told:
-            shrink.run([*ticket, "--json"])
-        print_json(made.to_json() | {"shrink": json.loads(told.getvalue())})
+        small = written(made.ticket, shrink, options.task, options.run, made.trained)
+        print_json(made.to_json() | {"shrink": small})
         return 0
     terminal = console()
     if made.aim is not None:
@@ -117,4 +115,5 @@ def run(words: Sequence[str]) -> int:
     terminal.print(table)
     for sentence in made.sentences:
         terminal.print(sentence)
-    return shrink.run(ticket)
+    show(written(made.ticket, shrink, options.task, options.run, made.trained))
+    return 0

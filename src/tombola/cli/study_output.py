@@ -14,8 +14,9 @@ from tombola.cli.compare import answer, show, written
 from tombola.cli.console import console, print_json
 from tombola.errors import FileError
 from tombola.evidence import EachSeed
-from tombola.studies import PLAN, Agenda, Failure, Prepared, StudyFile, in_words_of_time, prices
+from tombola.studies import PLAN, Agenda, Failure, Prepared, StudyFile, prices, task_title
 from tombola.terminal_table import Column, TerminalTable
+from tombola.training import in_words_of_time
 
 FAILED_SOME = 3
 """The exit status where runs failed."""
@@ -56,11 +57,10 @@ def price(agenda: Agenda, workers: int, as_json: bool) -> int:
         table.add(Text(part.what), Text(part.task), str(part.left), time_left, str(part.runs), epochs, flops)
     terminal = console()
     terminal.print(table)
-    unknown = f"; no earlier run shows what {hours.count(None)} of the parts take" if None in hours else ""
-    terminal.print(
-        f"{agenda.expected()} runs and searches, about {in_words_of_time(3600 * known / workers)} left on {workers} "
-        f"worker{'s' * (workers > 1)}{unknown}{_open_end(agenda)}. Nothing was started."
-    )
+    left = f"about {in_words_of_time(3600 * known / workers)} left on {workers} worker{'s' * (workers > 1)}"
+    unknown = f"no earlier run shows what {hours.count(None)} of the parts take"
+    time = f"{left}; {unknown}" if known and None in hours else unknown if None in hours else left
+    terminal.print(f"{agenda.expected()} runs and searches, {time}{_open_end(agenda)}. Nothing was started.")
     return 0
 
 
@@ -89,7 +89,7 @@ def tell(agenda: Agenda, root: Path, why: str, tried_again: int, command: str, a
         labels = dict(getattr(agenda.grids[number].plan.task, "labels", {}))
         own = place_of(root, number, agenda)
         if study.verdicts and not left:
-            heading = title if len(agenda.grids) == 1 else f"{title}: {' '.join(labels.values())}"
+            heading = title if len(agenda.grids) == 1 else f"{title}: {task_title(labels)}"
             page = None
             try:
                 study, page = written(study, own, heading, command, labels)

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from tombola.studies import Agenda, Progress, in_words_of_time, progress_of
+from tombola.studies import Agenda, Progress, progress_of
 from tombola.terminal_table import Column, TerminalTable
+from tombola.training import in_words_of_time
 
 EVERY = {True: 1.0, False: 60.0}
 """Seconds between two looks: on a terminal, and off it."""

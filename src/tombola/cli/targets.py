@@ -36,8 +36,9 @@ class TargetOptions:
             typed["samples"] = typed.pop("target_batch")
         return typed
 
-    def check(self, words: Sequence[str], size: str) -> None:
-        """TombolaError if a size was typed, too; size: the option's name."""
+    def check(self, words: Sequence[str], *sizes: str) -> None:
+        """TombolaError if a size was typed, too; sizes: the options' names."""
         asked = [name for name in ("flops", "parameters", "speedup", "latency") if getattr(self, name) is not None]
-        if asked and any(word.partition("=")[0] == size for word in words):
-            raise TombolaError(f"{size} and --{asked[0]} both say how much stays; leave one out")
+        typed = next((size for size in sizes if any(word.partition("=")[0] == size for word in words)), "")
+        if asked and typed:
+            raise TombolaError(f"{typed} and --{asked[0]} both say how much stays; leave one out")

@@ -77,12 +77,12 @@ def _places(units: UnitMap, name: str) -> tuple[Slice, dict[int, int]] | None:
             part = _axis(group)
             if group.name in members and part is not None:
                 numbers = enumerate(members[group.name].tolist())
-                return part, {part.positions[channel][0]: unit for channel, unit in numbers if unit >= 0}
+                return part, {place: unit for at, unit in numbers if unit >= 0 for place in part.positions[at]}
         return None
     groups = units.groups if isinstance(units, ChannelUnits) else getattr(units, "inner", getattr(units, "groups", ()))
     for group in groups:
         if isinstance(group, UnitGroup) and group.name == name and (part := _axis(group)) is not None:
-            return part, {positions[0]: unit for unit, positions in enumerate(part.positions)}
+            return part, {place: unit for unit, places in enumerate(part.positions) for place in places}
     return None
 
 

@@ -16,16 +16,27 @@ from typing import Any
 import psutil
 
 from tombola.errors import FileError, TombolaError
-from tombola.files import content_of, write_atomically
+from tombola.files import content_of
 from tombola.integrations.model_card import MADE, Signed, card_of_small, card_of_ticket
-from tombola.shrinking import FILES, NETWORK, check_files, check_place, opener_of
+from tombola.shrinking import (
+    NETWORK,
+    TOKENIZER,
+    check_files,
+    check_place,
+    checked_file,
+    files_of,
+    opener_of,
+    put,
+    read_description,
+    written_by_us,
+)
 from tombola.tickets import Ticket
 
 TICKET, CARD = "ticket.safetensors", "README.md"
 EXPORTED = ("network.onnx", "network.int8.onnx", "network.sparse.safetensors")
 """Files of a smaller network that are pushed beside it, and not pulled: they can be made again from what is."""
-SMALL_TEXT = 2**24
-"""Bytes that a fetched JSON file or page may have."""
+SMALL_TEXT, LARGE_TEXT = 2**24, 2**27
+"""Bytes that a fetched JSON file or page may have, and one of a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +96,14 @@ def push(
         else:
             folder = Path(what)
             said = check_files(folder)
-            files = {name: folder / name for name in (*FILES, *EXPORTED) if (folder / name).is_file()}
+            files = {name: folder / name for name in (*files_of(said), *EXPORTED) if (folder / name).is_file()}
+            for name in TOKENIZER:
+                if (folder / name).is_file():
+                    files[name] = Path(place, name)
+                    files[name].write_bytes(checked_file(name, content_of(folder / name)))
             plain = opener_of(said, repo).opener == "transformers"
-            code = opener_of(said, repo if plain else "small").code
+            opener = opener_of(said, repo if plain else "small")
+            code = "\n".join(line for line in (opener.code, opener.processor_code) if line)
             page = card_of_small(said.facts, repo, code, "transformers" if plain else "tombola", signed)
         Path(place, CARD).write_text(page, encoding="utf-8")
         files[CARD] = Path(place, CARD)
@@ -104,8 +120,8 @@ def pull(
 ) -> Pulled:
     """Fetch a ticket or a smaller network from the Hub, and check it.
 
-    Only `network.json`, `config.json`, `generation_config.json`, safetensors files and the page are fetched, whatever
-    else the repository holds. Nothing is replaced that is not a network that Tombola wrote.
+    Only the description, the configuration, safetensors, the files of a tokenizer or processor of transformers, and the
+    page are fetched, whatever else the repository holds. Nothing is replaced that Tombola did not write.
 
     Args:
         repo: its name there, as `user/name`.
@@ -127,38 +143,56 @@ def pull(
             api = hub.HfApi(endpoint=endpoint, token=token, library_name="tombola")
             told = api.model_info(repo, revision=revision, files_metadata=True)
             there = {own.rfilename: own.size for own in told.siblings or ()}
-        wanted = [name for name in (*FILES, TICKET, CARD) if name in there]
-        if NETWORK not in wanted and TICKET not in wanted:
-            raise TombolaError(f"{repo} holds neither {NETWORK} nor {TICKET}; give a repository that Tombola pushed to")
-        for name in wanted:
-            _check_size(repo, name, there[name])
-        with _refusals(repo):
+        is_small = NETWORK in there
+
+        def fetch(names: Sequence[str]) -> list[str]:
+            wanted = [name for name in names if name in there]
             for name in wanted:
-                api.hf_hub_download(repo, name, revision=told.sha, local_dir=place)
-        kind = "small" if NETWORK in wanted else "ticket"
-        if kind == "small":
-            code = opener_of(check_files(Path(place)), str(folder)).code
-            check_place(folder)
-            if (folder / CARD).exists() and MADE.encode() not in content_of(folder / CARD):
-                raise FileError(f"{folder / CARD} was not written by Tombola; choose another folder, so that it stays")
+                _check_size(repo, name, there[name])
+            with _refusals(repo):
+                for name in wanted:
+                    api.hf_hub_download(repo, name, revision=told.sha, local_dir=place)
+            return wanted
+
+        if not is_small and TICKET not in there:
+            raise TombolaError(f"{repo} holds neither {NETWORK} nor {TICKET}; give a repository that Tombola pushed to")
+        if is_small:
+            fetch([NETWORK])
+            said = read_description(Path(place, NETWORK))
+            names = fetch([*files_of(said), *TOKENIZER, CARD])
+            check_files(Path(place))
+            _check_target(folder, [*names, *said.beside])
+            code = opener_of(said, str(folder)).code
         else:
+            names = fetch([TICKET, CARD])
             Ticket.load(Path(place, TICKET))
             code = f'tb.Ticket.load("{folder / TICKET}")'
-            taken = next((name for name in wanted if (folder / name).exists()), None)
+            taken = next((name for name in names if (folder / name).exists()), None)
             if taken is not None:
                 raise FileError(f"{folder / taken} is there already; choose another folder, so that it stays")
-        for name in sorted(wanted, key=lambda own: own != NETWORK):
-            write_atomically(folder / name, content_of(Path(place, name)))
-    return Pulled(folder, kind, str(told.sha), code)
+        put(folder, {name: checked_file(name, content_of(Path(place, name))) for name in names})
+    return Pulled(folder, "small" if is_small else "ticket", str(told.sha), code)
 
 
 def _file_of_ticket(path: Path) -> Path:
     return path / TICKET if path.is_dir() else path
 
 
+def _check_target(folder: Path, names: Sequence[str]) -> None:
+    """Refuse a folder in which a smaller network would replace files that Tombola did not write."""
+    check_place(folder)
+    ours = written_by_us(folder)
+    theirs = [name for name in names if name in TOKENIZER and name not in ours and (folder / name).exists()]
+    if (folder / CARD).exists() and MADE.encode() not in content_of(folder / CARD):
+        theirs.append(CARD)
+    if theirs:
+        raise FileError(f"{folder / theirs[0]} was not written by Tombola; choose another folder, so that it stays")
+
+
 def _check_size(repo: str, name: str, size: int | None) -> None:
     """Refuse a file whose size is not known, or larger than it can be."""
-    most = psutil.virtual_memory().total if name.endswith(".safetensors") else SMALL_TEXT
+    texts = LARGE_TEXT if name in TOKENIZER else SMALL_TEXT
+    most = psutil.virtual_memory().total if name.endswith(".safetensors") else texts
     if size is None or size > most:
         what = "does not say how large it is" if size is None else f"has {size:,} bytes, more than it can have"
         raise TombolaError(f"{name} of {repo} {what}; nothing was fetched")

@@ -16,17 +16,14 @@ from tombola.methods.one_shot import OneShot
 from tombola.methods.protocol import Method
 from tombola.nested import samples_in
 from tombola.scores import BlockScore, Magnitude, Scores, as_summed, suited
-from tombola.shrinking import SmallSizes, Target, reach
+from tombola.shrinking import SmallSizes, Target, check_takes_target, reach
 from tombola.structure import (
-    NM,
     Blocks,
     BlockUnits,
-    Filters,
     FloorWarning,
     PartUnits,
     Probe,
     Prunable,
-    QueryKey,
     TransformerParts,
     UnitMap,
     Weights,
@@ -183,10 +180,7 @@ def sized(task: Task, method: Method, target: Target, *, run: Run | None = None,
     model = task.build(run.seed)
     if isinstance(method.granularity, Weights):
         return _weights(method, target, model)
-    if isinstance(method.granularity, NM | QueryKey | Filters):
-        raise TombolaError(
-            f"units of kind {method.granularity.name} take no target; give --granularity channel, head, neuron or block"
-        )
+    check_takes_target(method.granularity)
     inputs, _ = first_of(task.batches("train", run.seed, 0))
     target = replace(target, samples=min(target.samples, samples_in(inputs) or target.samples))
     model.to(run.device)

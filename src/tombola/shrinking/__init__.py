@@ -2,27 +2,31 @@
 
 from tombola.shrinking.cutting import Kept, axes_of, cut, within
 from tombola.shrinking.export import to_onnx
-from tombola.shrinking.flops import flop_counter
+from tombola.shrinking.flops import flop_counter, ready_to_count
 from tombola.shrinking.int8 import Int8, to_int8
-from tombola.shrinking.network_description import PRETRAINED, WEIGHTS
+from tombola.shrinking.loading import load_small
+from tombola.shrinking.network_description import PRETRAINED, WEIGHTS, read_description
 from tombola.shrinking.onnx_network import OnnxNetwork
 from tombola.shrinking.origin import Origin
 from tombola.shrinking.plan import Plan, kept_channels
 from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
-from tombola.shrinking.small_files import (
+from tombola.shrinking.saving import save_small
+from tombola.shrinking.small_folder import (
     FILES,
     NETWORK,
     Saved,
     add_facts,
     check_files,
     check_place,
-    load_small,
+    files_of,
     opener_of,
-    save_small,
+    put,
+    written_by_us,
 )
 from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
 from tombola.shrinking.small_sizes import Size, SmallSizes
-from tombola.shrinking.targets import Reached, Target, Targets, reach, target_of
+from tombola.shrinking.targets import Reached, Target, Targets, check_can_be_cut, check_takes_target, reach, target_of
+from tombola.shrinking.tokenizer_files import TOKENIZER, checked_file
 from tombola.shrinking.unit_selection import select
 from tombola.sparse_inference import (
     LayerTiming,
@@ -40,6 +44,7 @@ __all__ = [
     "FILES",
     "NETWORK",
     "PRETRAINED",
+    "TOKENIZER",
     "WEIGHTS",
     "AccuracyWarning",
     "Int8",
@@ -60,10 +65,14 @@ __all__ = [
     "Targets",
     "add_facts",
     "axes_of",
+    "check_can_be_cut",
     "check_equal",
     "check_files",
     "check_place",
+    "check_takes_target",
+    "checked_file",
     "cut",
+    "files_of",
     "flop_counter",
     "interleaved",
     "kept_channels",
@@ -71,7 +80,10 @@ __all__ = [
     "load_sparse",
     "opener_of",
     "preview",
+    "put",
     "reach",
+    "read_description",
+    "ready_to_count",
     "recalibrate",
     "save_small",
     "save_sparse",
@@ -85,4 +97,5 @@ __all__ = [
     "to_onnx",
     "warn_if_whole",
     "within",
+    "written_by_us",
 ]

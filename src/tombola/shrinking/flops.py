@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from torch.utils.flop_counter import FlopCounterMode
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from tombola.tickets.torch_private import CPU_ATTENTION, CPU_ATTENTION_BACKWARD
 
 
 class _NoModules:
@@ -23,6 +27,28 @@ class _NoModules:
         pass
 
 
+@cache
+def ready_to_count() -> None:
+    """Let torch import its compiler now, which the first operation that is counted or traced in a process makes it do.
+
+    That takes seconds, and they are no part of what the operation costs.
+    """
+    with FlopCounterMode(display=False):
+        torch.ones(1) + 1
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return 2 * sdpa_flop_count(query, key, value)  # as of its matrix products one by one
+
+
+OF_ATTENTION = {CPU_ATTENTION: _attention, CPU_ATTENTION_BACKWARD: _attention_backward}
+"""What the processor's attention computes, so that a network counts the same here as on the meta device."""
+
+
 def flop_counter() -> FlopCounterMode:
     """A context that counts the operations inside; `get_total_flops()` says how many.
 
@@ -32,7 +58,14 @@ def flop_counter() -> FlopCounterMode:
         ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
         >>> counter.get_total_flops()
         48
+        >>> for device in ("cpu", "meta"):
+        ...     with flop_counter() as counter:
+        ...         _ = torch.nn.functional.scaled_dot_product_attention(*torch.ones(3, 1, 2, 5, 4, device=device))
+        ...     print(counter.get_total_flops())
+        800
+        800
     """
-    counter: Any = FlopCounterMode(display=False)
+    ready_to_count()
+    counter: Any = FlopCounterMode(display=False, custom_mapping=OF_ATTENTION)
     counter.mod_tracker = _NoModules()
     return counter

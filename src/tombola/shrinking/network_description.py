@@ -15,6 +15,7 @@ from tombola.shrinking.cutting import Kept
 from tombola.shrinking.origin import Origin
 from tombola.shrinking.plan import Plan
 from tombola.shrinking.silent_layers import Silence
+from tombola.shrinking.tokenizer_files import TOKENIZER
 from tombola.structure import Count, Passing, Place, PlacedPart, Removed, is_count
 from tombola.tickets import Mask
 
@@ -35,6 +36,7 @@ class Description:
             folder, its arguments are in `config.json`.
         inside: the name of the module, in the network that was shrunk, that is kept here; empty for all of it.
         facts: any further JSON.
+        beside: the names of the files of a tokenizer or processor that were written beside it.
     """
 
     cuts: Plan
@@ -43,6 +45,7 @@ class Description:
     origin: Origin | None = None
     inside: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What is written."""
@@ -58,6 +61,7 @@ class Description:
             "file": self.file,
             "origin": None if self.origin is None else asdict(self.origin),
             "inside": self.inside,
+            "beside": list(self.beside),
         }
 
 
@@ -122,10 +126,12 @@ def read_description(path: Path) -> Description:
         file, inside, origin = content.get("file", WEIGHTS), content.get("inside", ""), content.get("origin")
         if file not in (WEIGHTS, PRETRAINED) or not isinstance(inside, str):
             raise ValueError("it does not name the file of the weights")
-        facts = dict(content.get("facts", {}))
+        facts, beside = dict(content.get("facts", {})), tuple(content.get("beside", ()))
+        if not set(beside) <= set(TOKENIZER):
+            raise ValueError("it does not name files of a tokenizer")
         cuts = Plan(kept, idle, Mask({}), parts=parts, passes=passes, silent=silent)
         own = None if origin is None else Origin(origin["library"], str(origin["name"]), dict(origin["arguments"]))
-        return Description(cuts, str(content["weights"]), file, own, inside, facts)
+        return Description(cuts, str(content["weights"]), file, own, inside, facts, beside)
     except TombolaError as error:
         raise TombolaError(f"{path} is refused: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -66,7 +66,7 @@ class Origin:
         if self.library not in get_args(Library):
             raise unknown("library", self.library, get_args(Library))
         allowed = ARGUMENTS.get(self.library)
-        odd = [key for key in self.arguments if key in CHOOSING or (allowed is not None and key not in allowed)]
+        odd = [key for key in self.arguments if chooses(key) or (allowed is not None and key not in allowed)]
         if odd:
             raise TombolaError(
                 f"a network of {self.library} is not built with '{odd[0]}' from a file, which must choose neither code "
@@ -132,6 +132,16 @@ def plain_config(config: Any) -> dict[str, Any]:
     return _without_choices(json.loads(config.to_json_string(use_diff=True)))
 
 
+def chooses(key: str) -> bool:
+    """Whether a field of a configuration chooses code or weights from elsewhere, also by its inner name.
+
+    Examples:
+        >>> chooses("auto_map"), chooses("_attn_implementation_internal"), chooses("hidden_size")
+        (True, True, False)
+    """
+    return str(key).lstrip("_").removesuffix("_internal") in CHOOSING
+
+
 def checked_config(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a configuration that was received.
 
@@ -154,7 +164,7 @@ def _check_plain(value: Any, key: str = "") -> None:
     """Refuse what is no plain value, numbers that no network has, and fields that choose code."""
     if isinstance(value, Mapping):
         for own, inner in value.items():
-            if own in CHOOSING and inner:
+            if chooses(own) and inner:
                 raise TombolaError(
                     f"the configuration chooses code or weights from elsewhere by '{own}', which a file may not; "
                     "remove the field if you know the network"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
@@ -16,16 +17,29 @@ from tombola.fields import check_fields
 from tombola.shrinking.small_network import smaller
 from tombola.shrinking.small_sizes import Size, SmallSizes
 from tombola.sparse_inference import interleaved
-from tombola.structure import in_mode
+from tombola.structure import NM, Filters, Granularity, QueryKey, Weights, check_is_granularity, in_mode
 from tombola.tickets import Mask, device_of
 
 POINTS, TRIES = 4, 4
 """Densities of which the latency is measured at first, and how often the one between them is corrected."""
+NEAR = 0.75
+"""The share of what was asked for below which it is said that a network is much smaller."""
 AHEAD = 0.03
 """How much faster than asked a network is looked for, since clocks vary."""
 
+FIXED: Mapping[type, str] = {
+    NM: "their pattern says how many weights stay",
+    QueryKey: "they are single weights, with whose zeros a network computes",
+    Filters: "as many go as so many blocks have",
+}
+"""Why the number of some units cannot be solved for."""
+
 Choice = Callable[[float], Mask]
 """The mask of weights that a density keeps; TombolaError where it cannot keep so few."""
+
+
+class TargetWarning(UserWarning):
+    """A network is much smaller than was asked for, since no choice of its units comes nearer."""
 
 
 class Targets(TypedDict, total=False):
@@ -104,6 +118,35 @@ class Target:
         return " and ".join(f"{name}={value:g}" for name, value in self.asked.items())
 
 
+def check_takes_target(kind: Granularity) -> None:
+    """Refuse units whose number no target can decide, or that cannot be cut out.
+
+    Raises:
+        TombolaError: it is no granularity, or one of these; it says why.
+    """
+    check_is_granularity(kind)
+    for fixed, why in FIXED.items():
+        if isinstance(kind, fixed):
+            raise TombolaError(
+                f"units of kind {kind.name} take no target, since {why}; give channels, heads, neurons or blocks "
+                "(--granularity channel, head, neuron, block), or a density in place of the target"
+            )
+
+
+def check_can_be_cut(kind: Granularity) -> None:
+    """Refuse units of which no group can be cut out by itself.
+
+    Raises:
+        TombolaError: it is no granularity, or one of these.
+    """
+    check_is_granularity(kind)
+    if isinstance(kind, Weights | NM | QueryKey | Filters):
+        raise TombolaError(
+            f"units of kind {kind.name} are in no groups that can be cut out alone; give channels, heads, neurons or "
+            "blocks (--granularity channel, head, neuron, block)"
+        )
+
+
 def target_of(targets: Mapping[str, Any]) -> Target:
     """The target among keyword arguments, which may also round widths and protect layers.
 
@@ -157,7 +200,9 @@ def reach(target: Target, choose: Choice, count: int, sizes: SmallSizes, model: 
     search = _Search(target, choose, count, sizes)
     units = search.densest()
     if not target.is_measured:
-        return search.reached(units)
+        reached = search.reached(units)
+        search.warn_if_far(units)
+        return reached
     return _fast_enough(search, units, model, calls)
 
 
@@ -217,6 +262,27 @@ class _Search:
             f"{nearest}; ask for that or more, protect fewer layers, or let layers lose more"
         )
 
+    def warn_if_far(self, units: int) -> None:
+        """Warn where the choice is much smaller than asked, and the next one larger."""
+        found, following = self.at(units), self.at(units + 1) if units < self.count else None
+        if found is None or following is None:
+            return
+        whole = self.sizes.whole
+        left, more = found[1].share_of(whole), following[1].share_of(whole)
+        asked = {
+            name: value if value <= 1 else value / getattr(whole, name) for name, value in self.target.asked.items()
+        }
+        if all(left[name] < NEAR * value for name, value in asked.items()):
+            nearest = " and ".join(
+                f"{name}={left[name]:.4g}, and {more[name]:.4g} with one unit more" for name in asked
+            )
+            warnings.warn(
+                f"{self.target} was asked for, and what is left is {nearest}; other choices come with another "
+                "scope, another round_to, or protect= for the layers that lose most",
+                TargetWarning,
+                stacklevel=4,
+            )
+
     def reached(self, units: int, measured: Mapping[str, float] | None = None) -> Reached:
         found = self.at(units)
         assert found is not None
@@ -266,8 +332,9 @@ def _fast_enough(search: _Search, most: int, model: nn.Module, calls: Any) -> Re
             speedup, where = seconds["whole"] / seconds["small"], device_of(model).type
             raise TombolaError(
                 f"{target} cannot be reached here: the fastest smaller network that was measured is {speedup:.2f} × "
-                f"as fast as the whole one ({1e3 * seconds['small']:.3g} ms, {target.samples} samples a call) "
-                f"on {where} with {torch.get_num_threads()} threads; ask for less, or give more samples a call"
+                f"as fast as the whole one; a call with {target.samples} samples takes {1e3 * seconds['small']:.3g} ms "
+                f"and the whole one's {1e3 * seconds['whole']:.3g} ms, on {where} with {torch.get_num_threads()} "
+                "threads; ask for less, or give more samples a call"
             )
         best = units, seconds
     return search.reached(*best)

@@ -11,19 +11,17 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.scores import Forward, Inputs, forward
 from tombola.shrinking.small_sizes import SmallSizes
-from tombola.shrinking.targets import Targets, reach, target_of
+from tombola.shrinking.targets import Targets, check_takes_target, reach, target_of
 from tombola.structure import (
-    NM,
     CoupledUnits,
-    Filters,
     FloorWarning,
     Granularity,
     PartUnits,
-    QueryKey,
     TransformerParts,
     UnitMap,
     Weights,
     check_granularity,
+    check_is_granularity,
     kept_share,
     sizes_of,
     with_widths,
@@ -92,11 +90,14 @@ def select(
     if not isinstance(floor, int):
         raise TombolaError("the floor of units is one number; give that, or protect=")
     target = target_of(targets)
-    if target.asked and isinstance(granularity, Weights | NM | QueryKey | Filters):
+    if target.asked:
+        check_takes_target(granularity)
+    if target.asked and isinstance(granularity, Weights):
         raise TombolaError(
-            f"units of kind {granularity.name} take no target here; give a density, or tb.Channels(), heads, neurons "
-            "or blocks"
+            "single weights take no target here, since a network computes with their zeros; give a density, or "
+            "granularity=tb.Channels(), heads, neurons or blocks"
         )
+    check_is_granularity(granularity)
     chosen = with_widths(granularity, targets.get("round_to", 1), targets.get("protect", ()))
     check_granularity(chosen, 1.0 if density is None else density, scope)
     if target.asked and density is not None:
@@ -117,7 +118,8 @@ def select(
     with warnings.catch_warnings():
         for category in (TieWarning, FloorWarning):  # of choices that are only counted
             warnings.simplefilter("ignore", category)
-        return reach(target, choose, sum(sizes_of(units).values()), sizes, model, sizes.probe).mask
+        found = reach(target, choose, sum(sizes_of(units).values()), sizes, model, sizes.probe)
+    return choose(found.density)  # again, to be heard of floors and ties
 
 
 def _kept_in(units: UnitMap, scores: Mapping[str, Tensor], mask: Mask) -> Mask:

@@ -33,7 +33,9 @@ class Families:
     sizes: Mapping[str, int]
 
     def worths(self, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What each family's units are worth: the mean over the layers that a unit touches, of the sum there.
+        """What each family's units are worth: the mean over the layers that a unit touches, of the mean channel there.
+
+        A group of a grouped convolution is not worth more than a channel for having several, since it costs more too.
 
         Args:
             layers: what each channel is worth, one vector a layer; layers that are missing do not count.
@@ -41,9 +43,10 @@ class Families:
         worths = {}
         for family, members in self.members.items():
             of_layers = [
-                torch.bincount(units[units != NOBODY], own[units != NOBODY], self.sizes[family])
+                torch.bincount(units[free], own[free], size) / torch.bincount(units[free], minlength=size).clamp(min=1)
                 for layer, units in members.items()
                 if (own := layers.get(layer)) is not None
+                for free, size in [(units != NOBODY, self.sizes[family])]
             ]
             if of_layers:
                 worths[family] = torch.stack(of_layers).mean(0)

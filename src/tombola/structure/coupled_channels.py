@@ -17,7 +17,15 @@ from tombola.structure.channel_families import Families, families_of
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.graph import Probe
 from tombola.structure.units import Units, check_kept, never_empty
-from tombola.structure.widths import check_names, check_widths, is_named, of_whole_widths, step_of, without
+from tombola.structure.widths import (
+    check_names,
+    check_widths,
+    is_named,
+    least_multiple,
+    of_whole_widths,
+    step_of,
+    without,
+)
 from tombola.structure.wiring import INPUTS, NOBODY
 from tombola.tickets import Mask, Scope, select
 
@@ -37,7 +45,7 @@ class Channels(SeparateChannels):
     Args:
         reduction: whether a channel's score is the sum, the mean or the L2 norm of its weights' scores. What channels
             are worth is divided by the mean of their layer, so that no layer loses all for having few weights. A unit
-            is worth the mean over the layers that it touches.
+            is worth the mean over the layers that it touches, and there of its channels.
         most: the largest share of its units that a layer may lose, from 0 to 1; at densities below 1 - most, what the
             density leaves.
         round_to: what the widths of layers are multiples of, as 8, where a layer has as many channels; the network then
@@ -114,10 +122,12 @@ class CoupledUnits(ChannelUnits):
         worths = without(worths, self.protected)
         floors = {name: max(floor, self._least(len(own), density)) for name, own in worths.items()}
         kept = never_empty(select(worths, density, scope=scope, within=within, floor=floors))
-        if scope == "global":
-            _warn_of_floors(kept, floors, within)
         steps = {name: self._step(name) for name in worths}
-        return of_whole_widths(kept, worths, steps, within, floors)
+        kept = of_whole_widths(kept, worths, steps, within, floors)
+        if scope == "global":
+            least = {name: least_multiple(floors[name], steps[name], len(own)) for name, own in worths.items()}
+            _warn_of_floors(kept, least, within)
+        return kept
 
     @cached_property
     def protected(self) -> set[str]:
@@ -195,12 +205,12 @@ class CoupledNorms(Units):
 
 
 def _warn_of_floors(kept: Mask, floors: Mapping[str, int], before: Mask | None) -> None:
-    """Warn of families that keep no more than they must, if they had more and the network as a whole keeps more."""
+    """Warn of families that keep no more than they must, if that is less than half of their share of what is kept."""
     had = {name: bits.size if before is None else before.kept(name) for name, bits in kept.bits.items()}
     fallen = [
         name
         for name, least in floors.items()
-        if kept.kept(name) <= least < had[name] and least < kept.density * kept.bits[name].size - 1
+        if kept.kept(name) <= least < had[name] and 2 * least < kept.density * kept.bits[name].size
     ]
     if fallen:
         name, others = fallen[0], len(fallen) - 1

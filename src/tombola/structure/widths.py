@@ -99,6 +99,17 @@ def _multiples(
     return {name: float(count / size) for name, count, size in zip(names, chosen, sizes, strict=True)}
 
 
+def least_multiple(floor: int, step: int, size: int) -> int:
+    """The fewest units that a group of a size can keep: at least so many, and a multiple where it has as many.
+
+    Examples:
+        >>> least_multiple(3, 8, 32), least_multiple(3, 8, 6), least_multiple(0, 1, 32)
+        (8, 3, 1)
+    """
+    step = step if step <= size else 1
+    return min(size, -(-max(floor, 1) // step) * step)
+
+
 def step_of(round_to: int, width: int) -> int:
     """Of how many units a multiple stays, each so many channels wide, for widths that are multiples of a number.
 

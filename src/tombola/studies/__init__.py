@@ -6,7 +6,17 @@ from tombola.studies.comparison import Study, check, compare
 from tombola.studies.data_recipes import RECIPES, recipe_for
 from tombola.studies.execution import ElsewhereWarning, carry_out, execute, search, search_all
 from tombola.studies.executor import Engine, Executor, Serial
-from tombola.studies.forms import Eight, Form, eight_bits, exported, form_of, masked_form, some_of, timed
+from tombola.studies.forms import (
+    Eight,
+    Form,
+    dense_export,
+    eight_bits,
+    exported,
+    form_of,
+    masked_form,
+    some_of,
+    timed,
+)
 from tombola.studies.frames import columns_of, dataframe, rows_of
 from tombola.studies.grid import Grid
 from tombola.studies.group_cuts import GroupCut, Sensitivity, sensitivity
@@ -20,7 +30,7 @@ from tombola.studies.plan import Plan
 from tombola.studies.prepared import Prepared, found, prepare
 from tombola.studies.price_list import Price, prices
 from tombola.studies.processes import Processes
-from tombola.studies.progress import Progress, in_words_of_time, progress_of
+from tombola.studies.progress import Progress, progress_of
 from tombola.studies.resources import estimated_memory, memory_needed, workers_that_fit
 from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, Failure, RunFolder, in_words, under
@@ -31,8 +41,8 @@ from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, t
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
 from tombola.studies.targets import aimed, target_section
-from tombola.studies.task_options import TaskOptions, default_options, options_from, task_words
-from tombola.studies.tasks import make_task, supervised_task
+from tombola.studies.task_options import TaskOptions, default_options, options_from, task_title, task_words
+from tombola.studies.tasks import make_task, supervised_task, tokenizer_folder
 from tombola.studies.trackers import Tracker
 from tombola.studies.watchdog import PAUSE, STOP, Watchdog
 from tombola.studies.work_order import TRACKERS, Tally, WorkOrder, tracker_named, work_as_told
@@ -93,6 +103,7 @@ __all__ = [
     "compare",
     "dataframe",
     "default_options",
+    "dense_export",
     "digest",
     "eight_bits",
     "estimated_memory",
@@ -101,7 +112,6 @@ __all__ = [
     "form_of",
     "found",
     "in_words",
-    "in_words_of_time",
     "make_smaller",
     "make_task",
     "masked_form",
@@ -128,8 +138,10 @@ __all__ = [
     "supervised_task",
     "target_section",
     "task_settings",
+    "task_title",
     "task_words",
     "timed",
+    "tokenizer_folder",
     "tracker_named",
     "under",
     "with_values",

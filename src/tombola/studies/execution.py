@@ -229,6 +229,8 @@ def finish(run: Prepared, alone: str = "") -> Result:
             measured=further,
         )
         result = folder.finish(result)
+        if spec.keeps:
+            stages.give("train", folder.trained_path)
         stages.clear()
     return result
 

@@ -16,7 +16,7 @@ from tombola.errors import TombolaError
 from tombola.nested import samples_in
 from tombola.registry import lower_is_better
 from tombola.scores import Inputs
-from tombola.shrinking import Int8, OnnxNetwork, to_int8
+from tombola.shrinking import Int8, OnnxNetwork, to_int8, to_onnx
 from tombola.sparse_inference import interleaved
 from tombola.tickets import Mask, parameters_of
 from tombola.training import SampleFlops, Split, Task, evaluate, first_of, metric_of, pairs_of, pick
@@ -33,7 +33,7 @@ class Form:
     """One form of a network.
 
     Args:
-        name: `dense`, `masked`, `small`, `onnx`, `int8 dynamic`, `int8 static` or `sparse`.
+        name: `dense`, `masked`, `small`, `dense onnx`, `onnx`, `int8 dynamic`, `int8 static` or `sparse`.
         network: what is called.
         parameters: how many numbers it has that are not zero.
         bytes: of its file, or of its tensors.
@@ -112,6 +112,22 @@ def exported(path: Path, like: Form, task: Task) -> Form:
     return replace(like, name="onnx", network=network, bytes=path.stat().st_size, metric=metric)
 
 
+def dense_export(dense: Form, example: Inputs, folder: Path) -> tuple[Form, ...]:
+    """The dense form in an ONNX file, beside which that of the smaller network is timed; none if it cannot be exported.
+
+    Args:
+        dense: the dense form.
+        example: a batch of a few samples.
+        folder: where the file is written.
+    """
+    path = folder / "dense.onnx"
+    try:
+        to_onnx(dense.network, example, path)
+    except TombolaError:
+        return ()
+    return (replace(dense, name="dense onnx", network=OnnxNetwork(path), bytes=path.stat().st_size),)
+
+
 @dataclass(frozen=True, eq=False)
 class Eight:
     """What came of eight bits.
@@ -161,12 +177,13 @@ def eight_bits(path: Path, floating: Form, task: Task, folder: Path, batch: Inpu
     if len(forms) == 1:
         raise TombolaError(errors[0])
     plain, *eights = timed(forms, task, batch)
-    gains = {form.name: [plain.seconds[n] / form.seconds[n] for n in plain.seconds] for form in eights}
-    faster = [form for form in eights if max(gains[form.name], default=0) > 1]
+    gains = {form.name: {n: plain.seconds[n] / form.seconds[n] for n in plain.seconds} for form in eights}
+    faster = [form for form in eights if max(gains[form.name].values(), default=0) > 1]
     sign = -1 if lower_is_better(metric_of(task)) else 1
-    chosen = max(faster, key=lambda own: (sign * validation[own.name], max(gains[own.name])), default=None)
+    chosen = max(faster, key=lambda own: (sign * validation[own.name], max(gains[own.name].values())), default=None)
     why = "; ".join(
-        f"{name} takes " + " and ".join(f"{1 / gain:.1f} × the float file's time" for gain in own)
+        f"{name} took "
+        + " and ".join(f"{1 / gain:.1f} × its time with {n} sample{'s' * (n > 1)} a call" for n, gain in own.items())
         for name, own in gains.items()
     )
     return Eight(tuple(eights), chosen, validation, "" if chosen is not None else why)
@@ -186,7 +203,7 @@ def some_of(inputs: Inputs, samples: int) -> Inputs:
 
 
 def timed(forms: Sequence[Form], task: Task, inputs: Inputs) -> tuple[Form, ...]:
-    """The forms with the median seconds of a call, taken in turns, on the CPU with torch's number of threads.
+    """The forms with the seconds of a call, taken in turns, on the CPU with torch's number of threads.
 
     Args:
         forms: the forms, on the CPU.

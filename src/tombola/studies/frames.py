@@ -22,9 +22,11 @@ def run_row(result: Result) -> dict[str, Any]:
     """One row of a run: what it is, what it came to, and what it took.
 
     The test metric and density are shares; `search_seconds` and the like are of the search, and 0 without one.
+    `extra_epochs` is how much longer than its recipe says a run trains, as those at equal cost do.
     """
     said = result.settings.get("task")
     task = {f"task.{key}": str(value) for key, value in said.items()} if isinstance(said, Mapping) else {}
+    longer = result.settings.get("extra_epochs")
     threads, device = (result.settings.get(name) for name in CONDITIONS)
     took = {f"training_{key}": result.training.get(key, 0) for key in (*LEDGER, "peak_memory")}
     found = {f"search_{key}": result.search.get(key, 0) for key in LEDGER}
@@ -39,6 +41,7 @@ def run_row(result: Result) -> dict[str, Any]:
         "loss": result.loss,
         "validation": result.validation,
         "epochs": result.epochs,
+        "extra_epochs": longer if isinstance(longer, int | float) else 0.0,
         **took,
         **found,
         "together": result.together,

@@ -15,7 +15,7 @@ from torch import nn
 from tombola.errors import TombolaError
 from tombola.evidence import Measure
 from tombola.scores import Magnitude, Score, as_summed, suited
-from tombola.shrinking import SmallSizes, Target, interleaved, smaller
+from tombola.shrinking import SmallSizes, Target, check_can_be_cut, interleaved, smaller
 from tombola.structure import INPUTS, Channels, CoupledUnits, FloorWarning, Granularity, UnitMap, in_mode, sizes_of
 from tombola.studies.measures import measure_of
 from tombola.tickets import Mask, TieWarning, tensors_of
@@ -221,6 +221,7 @@ def sensitivity(
                 samples=samples,
                 run=own,
             )
+    check_can_be_cut(granularity)
     for density in densities:
         if not 0 < density < 1:
             raise TombolaError(f"density is {density:g}; give shares of units to keep, above 0 and below 1")

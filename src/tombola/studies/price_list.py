@@ -13,6 +13,7 @@ from tombola.registry import METHODS
 from tombola.studies.agenda import Agenda
 from tombola.studies.grid import Grid, Stage
 from tombola.studies.result import Result
+from tombola.studies.task_options import task_title
 from tombola.tickets import Ticket
 from tombola.training import SampleFlops, first_of, own_randomness, train_samples
 
@@ -54,7 +55,7 @@ def prices(agenda: Agenda) -> list[Price]:
 
 def _of(own: Grid, stages: Sequence[Stage], agenda: Agenda) -> list[Price]:
     task, most = own.plan.task, sum(len(stage.seeds) for stage in stages)
-    name = " ".join(str(value) for value in getattr(task, "labels", {}).values()) or type(task).__name__
+    name = task_title(getattr(task, "labels", {})) or type(task).__name__
     outcomes = [
         (run, agenda.outcome(run)) for run in agenda.known() if run.spec.task is task or _is_of(own, run.spec.task)
     ]

@@ -12,6 +12,7 @@ from tombola.files import printable_text
 from tombola.files.lease import HOLDER, said_by
 from tombola.studies.prepared import Prepared
 from tombola.studies.run_folder import FAILED, RunFolder
+from tombola.training import in_words_of_time
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,6 @@ def progress_of(runs: Sequence[Prepared], expected: int) -> Progress:
         elif (held := _holder(run.folder)) is not None:
             at_work.append(held)
     return Progress(done, failed, max(expected, len(runs)), tuple(at_work))
-
-
-def in_words_of_time(seconds: float) -> str:
-    """A time for people.
-
-    Examples:
-        >>> in_words_of_time(40), in_words_of_time(90), in_words_of_time(7200)
-        ('40 s', '2 min', '2.0 h')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _holder(folder: RunFolder) -> AtWork | None:

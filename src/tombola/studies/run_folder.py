@@ -38,9 +38,9 @@ from tombola.training import is_stage_file, remove_stages
 T = TypeVar("T")
 
 SETTINGS, HISTORY, RESULT = "settings.json", "history.jsonl", "result.json"
-TICKET, CURVE, STAGES = "ticket.safetensors", "search.svg", "stages"
+TICKET, CURVE, STAGES, TRAINED = "ticket.safetensors", "search.svg", "stages", "trained.pt"
 FAILED, LOG = "failed.json", "tombola.log"
-WRITTEN = (SETTINGS, HISTORY, RESULT, TICKET, CURVE, FAILED, LOG, "tried.jsonl", ".lock", ".owner")
+WRITTEN = (SETTINGS, HISTORY, RESULT, TICKET, CURVE, TRAINED, FAILED, LOG, "tried.jsonl", ".lock", ".owner")
 """The files that a run writes into its folder; the last two are of the first version."""
 
 DEATHS = 8
@@ -81,7 +81,7 @@ class Failure:
 
 
 class RunFolder:
-    """One run's folder: settings.json, ticket.safetensors, result.json, history.jsonl, search.svg, stages/.
+    """One run's folder: settings.json, ticket.safetensors, result.json, trained.pt, history.jsonl, search.svg, stages/.
 
     Args:
         path: the folder, which need not be there yet.
@@ -97,6 +97,11 @@ class RunFolder:
     @property
     def curve_path(self) -> Path:
         return self.path / CURVE
+
+    @property
+    def trained_path(self) -> Path:
+        """Where the end of the training is, of a run that keeps its network."""
+        return self.path / TRAINED
 
     @property
     def is_finished(self) -> bool:

@@ -32,6 +32,7 @@ class Smaller:
     Args:
         ticket: the units that stay, which start from the trained weights.
         folder: where the ticket is.
+        trained: where the ticket's training with the first seed is, with the smaller network that it came to.
         aim: the target, and what was counted; None where a density was given.
         counted: FLOPs and parameters that stay, as shares of the whole network's.
         given: the test metric of the trained network as it was given.
@@ -43,6 +44,7 @@ class Smaller:
 
     ticket: Ticket
     folder: RunFolder
+    trained: RunFolder
     aim: Sized | None
     counted: Mapping[str, float]
     given: float
@@ -115,7 +117,7 @@ def make_smaller(
     run = Run(0, device=engine.executor.device)
     given = evaluate(task, task.build(0).to(run.device), "test", task.recipe)[0]
     specs: dict[str, list[RunSpec]] = {
-        "ticket": [RunSpec(task, ticket, seed=seed) for seed in range(seeds)],
+        "ticket": [RunSpec(task, ticket, seed=seed, keeps=seed == 0) for seed in range(seeds)],
         "dense": [RunSpec(task, seed=seed) for seed in range(seeds)],
     }
     if untrained is not None:
@@ -129,7 +131,8 @@ def make_smaller(
         for name, own in metrics.items()
         if name != "ticket" and seeds >= FEWEST
     ]
-    return Smaller(ticket, folder, aim, counted(task, ticket, run), given, metrics, measure, tuple(comparisons))
+    trained, sizes = RunFolder(engine.store.root / made[0].digest), counted(task, ticket, run)
+    return Smaller(ticket, folder, trained, aim, sizes, given, metrics, measure, tuple(comparisons))
 
 
 def _from_scratch(task: Task, ticket: Ticket, seed: int, spent: float) -> RunSpec:

@@ -40,6 +40,7 @@ class RunSpec:
         robustness: how the trained network is tested beyond the test split.
         label: what reports call the subject; None for its preset and what differs from it.
         measures: further measures to take of the trained network on the test split.
+        keeps: keep the trained network beside the result, which changes nothing of what the run is.
 
     Examples:
         >>> from tombola.methods import OneShot
@@ -58,6 +59,7 @@ class RunSpec:
     robustness: Robustness | None = None
     label: str | None = None
     measures: tuple[str, ...] = ()
+    keeps: bool = False
 
     @cached_property
     def method(self) -> str:

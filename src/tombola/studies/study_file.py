@@ -15,7 +15,8 @@ from tombola.evidence import MANDATORY, ONE_LOOK, EachSeed, Looks, control_kind
 from tombola.files import content_of, printable
 from tombola.methods import Method, shaped_as, sized
 from tombola.registry import CONTROLS
-from tombola.shrinking import target_of
+from tombola.shrinking import check_takes_target, target_of
+from tombola.structure import granularity
 from tombola.studies.comparison import Until, labelled
 from tombola.studies.grid import Grid
 from tombola.studies.measures import Better, further
@@ -66,12 +67,15 @@ class MethodTable:
                 f"the target of '{self.method}' is measured by a clock, which each worker reads otherwise; find the "
                 "density once (tombola find METHOD --speedup 2), and give that"
             )
-        if target_of(asked).asked and (self.densities or self.remove):
+        if target_of(asked).asked and (self.densities or self.remove or "density" in self.settings):
             raise TombolaError(f"'{self.method}' has a size and a target, which both say how much stays; leave one out")
         object.__setattr__(self, "target", asked)
 
     def methods(self) -> list[Method]:
         """The method at each size."""
+        kind = self.settings.get("granularity")
+        if isinstance(kind, str) and target_of(self.target).asked:  # n:m refuses the density that nobody gave
+            check_takes_target(granularity(kind))
         method = with_values(method_named(self.method), self.settings)
         return at_sizes(method, self.densities, self.remove) if self.densities or self.remove else [method]
 

@@ -236,3 +236,17 @@ def task_words(labels: Mapping[str, Any]) -> list[str]:
         is_several = key.startswith("recipe.") or key == "data-range"
         words += [f"--{key}", *(text.split() if is_several else [text] if text else [])]
     return words
+
+
+def task_title(labels: Mapping[str, Any]) -> str:
+    """What a task is called: its data and model, and what differs from what is usual.
+
+    Args:
+        labels: the options by name, as in `SupervisedTask.labels`.
+
+    Examples:
+        >>> task_title({"data": "digits", "model": "vgg11", "recipe.epochs": "3", "recipe.no-compile": ""})
+        'digits vgg11 epochs 3 no-compile'
+    """
+    others = (f"{key.removeprefix('recipe.')} {value}" for key, value in labels.items() if key not in ("data", "model"))
+    return " ".join([*(str(labels[key]) for key in ("data", "model") if key in labels), *map(str.strip, others)])

@@ -106,11 +106,24 @@ def _measures(options: TaskOptions) -> dict[str, Any]:
     return {slot: _users_function(name, slot) if ":" in name else name for slot, name in chosen.items() if name}
 
 
+def tokenizer_folder(options: TaskOptions) -> Path | None:
+    """The folder of the tokenizer that reads a task's texts; None where there are no texts.
+
+    Args:
+        options: name the data, the network, and a tokenizer if it is another one than the network's.
+
+    Raises:
+        TombolaError: it is that of MiniLM, which is not installed.
+    """
+    if options.tokenizer is not None or not options.data.startswith((zoo.TEXTS, "glue-", "vader")):
+        return options.tokenizer
+    if options.model.startswith(zoo.PRETRAINED):
+        return Path(options.model.removeprefix(zoo.PRETRAINED))
+    return zoo.minilm_folder()
+
+
 def _zoo_data(options: TaskOptions) -> zoo.Data:
-    tokenizer = options.tokenizer
-    is_text = options.data.startswith((zoo.TEXTS, "glue-", "vader"))
-    if tokenizer is None and is_text and options.model.startswith(zoo.PRETRAINED):
-        tokenizer = Path(options.model.removeprefix(zoo.PRETRAINED))
+    tokenizer = tokenizer_folder(options)
     return zoo.data(options.data, options.data_dir, options.image_size, tokenizer=tokenizer, length=options.pieces)
 
 

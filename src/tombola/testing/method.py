@@ -256,7 +256,8 @@ def _check_resume(method: Method, task: SupervisedTask, ticket: Ticket, undistur
         law(
             "resume",
             _same(find(task, method, run=run), ticket),
-            "killed and begun again, it found another ticket",
+            "killed and begun again, it found another ticket; what it learns outside of run.stage and run.once is "
+            "lost, and an observer with a state needs state_dict and load_state_dict",
         )
         law("resume", _histories(run) == _histories(undisturbed), "killed and begun again, its history differs")
         resumed, whole = (_without_times(asdict(r.cost)) for r in (run, undisturbed))

@@ -118,7 +118,10 @@ def _budget(shapes: Mapping[str, tuple[int, ...]], density: float | None, scope:
     explicit = round(explicit_units(shapes, scope).sum()) if isinstance(scope, Mapping) else None
     if density is None:
         if explicit is None:
-            raise TombolaError("no density was given; give one in (0, 1], or a density for each layer as `scope`")
+            raise TombolaError(
+                "no density was given; give one in (0, 1], or a density for each layer as `scope`; whole units take a "
+                "target in its place, as flops=0.5"
+            )
         return explicit
     density = as_density(density)
     budget = round(density * size)

@@ -30,6 +30,10 @@ NormWithStatistics: type[nn.Module] = DOOR.part(nn, "modules.batchnorm._NormBase
 Dropout: type[nn.Module] = DOOR.part(nn, "modules.dropout._DropoutNd")
 """All kinds of dropout."""
 
+CPU_ATTENTION: Any = DOOR.part(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
+CPU_ATTENTION_BACKWARD: Any = DOOR.part(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward")
+"""Attention as the processor computes it, which torch's own counter of FLOPs does not know."""
+
 
 def leave_fused_path(attention: nn.MultiheadAttention) -> None:
     """Let torch's encoder layers call an attention, and not their fused operation, which takes its parameters."""

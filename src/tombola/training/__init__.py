@@ -57,7 +57,7 @@ from tombola.training.metrics import (
 from tombola.training.observers import GatheredScores, Observer, Snapshot, State, Until, gather_scores
 from tombola.training.own_optimizer import ByEpoch, OptimizerFactory
 from tombola.training.placement import bring_along, placed
-from tombola.training.progress import Bars, bars
+from tombola.training.progress import Bars, bars, in_words_of_time
 from tombola.training.randomness import mixed, own_randomness
 from tombola.training.recipe import Recipe, autocast
 from tombola.training.robust_watch import RobustWatch, robust_metric
@@ -155,6 +155,7 @@ __all__ = [
     "half_squared_error",
     "ham",
     "identity",
+    "in_words_of_time",
     "is_stage_file",
     "is_trial",
     "label_accuracy",

@@ -23,6 +23,8 @@ class Tick(Protocol):
 
 EVERY = 5.0
 """Seconds between two lines off a terminal."""
+LONG, SHARE = 20.0, 0.02
+"""Seconds, and a share of the work, after which a line says how long the rest takes."""
 
 
 @dataclass
@@ -33,12 +35,16 @@ class Level:
         what: it is.
         total: steps until it is done.
         done: steps that were done.
+        before: those among them that were done when it began.
+        began: when that was, in seconds.
         words: of the last step.
     """
 
     what: str
     total: int
     done: int
+    before: int
+    began: float
     words: str = ""
 
     def __str__(self) -> str:
@@ -54,14 +60,14 @@ class Lines:
         clock: the time in seconds.
 
     Examples:
-        >>> now = iter([0.0, 6.0, 7.0, 12.0])
+        >>> now = iter([0.0, 0.0, 30.0, 32.0, 45.0])
         >>> lines = Lines(print, lambda: next(now))
         >>> with lines.track("runs", 3) as tick:
         ...     tick("imp")
         ...     tick("snip")
         ...     tick("random")
-        tombola: 6 s: runs 1 of 3 (imp)
-        tombola: 12 s: runs 3 of 3 (random)
+        tombola: 30 s: runs 1 of 3 (imp), about 1 min left
+        tombola: 45 s: runs 3 of 3 (random)
     """
 
     def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
@@ -71,7 +77,7 @@ class Lines:
     @contextmanager
     def track(self, what: str, total: int, done: int = 0) -> Generator[Tick]:
         """The arguments are those of `Bars.track`."""
-        level = Level(what, total, done)
+        level = Level(what, total, done, done, self._clock())
         self._levels.append(level)
 
         def tick(words: str, steps: int = 1) -> None:
@@ -79,12 +85,36 @@ class Lines:
             now = self._clock()
             if now - self._last >= EVERY:
                 self._last = now
-                self._write(f"tombola: {now - self._began:,.0f} s: {', '.join(map(str, self._levels))}")
+                outer, *inner = map(str, self._levels)
+                self._write(f"tombola: {now - self._began:,.0f} s: {', '.join([outer + self._left(now), *inner])}")
 
         try:
             yield tick
         finally:
             self._levels.remove(level)
+
+    def _left(self, now: float) -> str:
+        """How long the rest of the outermost work takes, if it goes on as it went."""
+        outer, share = self._levels[0], 0.0
+        for level in reversed(self._levels[1:]):
+            share = min(1.0, (level.done + share) / max(1, level.total))
+        share = (outer.done - outer.before + share) / max(1, outer.total - outer.before)
+        spent = now - outer.began
+        if spent < LONG or not SHARE <= share < 1:
+            return ""
+        return f", about {in_words_of_time(spent * (1 - share) / share)} left"
+
+
+def in_words_of_time(seconds: float) -> str:
+    """A time for people.
+
+    Examples:
+        >>> in_words_of_time(40), in_words_of_time(90), in_words_of_time(7200)
+        ('40 s', '2 min', '2.0 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Bars:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -12,9 +13,9 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError
-from tombola.files import Lease, check_no_link
+from tombola.files import Lease, check_no_link, content_of, write_atomically
 from tombola.scores import Forward, Inputs, Score, Scores, View, batch_size, check_takes, suited
-from tombola.shrinking import flop_counter
+from tombola.shrinking import flop_counter, ready_to_count
 from tombola.structure import Granularity, Probe, UnitMap
 from tombola.tickets import Mask, Ticket, device_of, put_values, tensors_of
 from tombola.training.attacked_batches import attacked_batches
@@ -276,6 +277,7 @@ class Run:
             task: gives the batch and the forward pass.
             model: the network.
         """
+        ready_to_count()
         probe, started = self.probe(task), now(self.device)
         forward = backward = flops = 0
 
@@ -330,6 +332,28 @@ class Run:
         """Remove the stages' files, once their result is safe elsewhere."""
         if self.folder is not None:
             remove_stages(self.folder / "stages")
+
+    def give(self, name: str, path: Path) -> None:
+        """Move what a finished stage has kept to another place.
+
+        Args:
+            name: of the stage.
+            path: where to.
+        """
+        end = self.file(f"{name}.end")
+        if end is not None:
+            os.replace(end.path, path)
+
+    def take(self, name: str, path: Path) -> None:
+        """Take what another run has kept of a stage, so that it is not done again; nothing if there is no such file.
+
+        Args:
+            name: of the stage.
+            path: where `give` has put it.
+        """
+        end = self.file(f"{name}.end")
+        if end is not None and path.is_file() and not end.path.exists():
+            write_atomically(end.path, content_of(path))
 
     def file(self, name: str) -> Checkpoint | None:
         """The file in which a stage keeps something; None without a folder."""

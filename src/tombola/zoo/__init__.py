@@ -20,7 +20,7 @@ from tombola.zoo.normalisation import Data, one_thread
 from tombola.zoo.spiral_mlp import SPIRAL_WIDTH, spiral_block
 from tombola.zoo.starts import Start
 from tombola.zoo.text_tables import text_file
-from tombola.zoo.word_pieces import TextWarning
+from tombola.zoo.word_pieces import TextWarning, minilm_folder
 
 TEXTS, PRETRAINED = "texts:", "pretrained:"
 """How the name of a file of texts begins, and that of a folder with a pretrained network."""
@@ -158,6 +158,7 @@ __all__ = [
     "data",
     "has_starts",
     "hold_out",
+    "minilm_folder",
     "model",
     "pretrained",
     "spiral_block",
