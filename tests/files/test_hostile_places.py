@@ -36,6 +36,7 @@ ELSEWHERE = {
     "zoo/image_folder.py": "of what was read",
     "zoo/minilm.py": "of an installed package",
     "report/paper.py": "of the package",
+    "report/methods_paragraph.py": "of the package",
     "integrations/hub.py": "of this process, in a folder of its own",
     "shrinking/fresh_opening.py": "of this process, in a folder of its own",
     "shrinking/int8.py": "of this process, in a folder of its own, and of /proc/cpuinfo",
