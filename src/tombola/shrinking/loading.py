@@ -33,6 +33,7 @@ def load_small(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | 
         TombolaError: a file is missing or altered, the model is of another class or size, or is needed and not given.
 
     Examples:
+        >>> from tombola.shrinking import save_small
         >>> import tempfile, torch
         >>> from tombola.shrinking import preview, shrink
         >>> from tombola.tickets import Mask

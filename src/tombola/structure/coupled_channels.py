@@ -205,12 +205,12 @@ class CoupledNorms(Units):
 
 
 def _warn_of_floors(kept: Mask, floors: Mapping[str, int], before: Mask | None) -> None:
-    """Warn of families that keep no more than they must, if that is less than half of their share of what is kept."""
+    """Warn of families that keep no more than they must, if that is at most half of their share of what is kept."""
     had = {name: bits.size if before is None else before.kept(name) for name, bits in kept.bits.items()}
     fallen = [
         name
         for name, least in floors.items()
-        if kept.kept(name) <= least < had[name] and 2 * least < kept.density * kept.bits[name].size
+        if kept.kept(name) <= least < had[name] and 2 * least <= kept.density * kept.bits[name].size
     ]
     if fallen:
         name, others = fallen[0], len(fallen) - 1
