@@ -25,7 +25,16 @@ from tombola.shrinking.small_folder import (
 )
 from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
 from tombola.shrinking.small_sizes import Size, SmallSizes
-from tombola.shrinking.targets import Reached, Target, Targets, check_can_be_cut, check_takes_target, reach, target_of
+from tombola.shrinking.targets import (
+    Reached,
+    Target,
+    Targets,
+    TargetWarning,
+    check_can_be_cut,
+    check_takes_target,
+    reach,
+    target_of,
+)
 from tombola.shrinking.tokenizer_files import TOKENIZER, checked_file
 from tombola.shrinking.unit_selection import select
 from tombola.sparse_inference import (
@@ -62,6 +71,7 @@ __all__ = [
     "SparseProgram",
     "SparsityWarning",
     "Target",
+    "TargetWarning",
     "Targets",
     "add_facts",
     "axes_of",

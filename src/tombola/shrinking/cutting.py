@@ -121,14 +121,14 @@ def cut(
         )
     """
     tensors, places = parameters_of(model), Counter(map(id, parameters_of(model, remove_duplicate=False).values()))
-    replaced = [tensors[name] for name in axes_of(model, kept) if name in tensors]
+    axes = axes_of(model, kept)
+    replaced = [tensors[name] for name in axes if name in tensors]  # by narrow copies, below
     small = copied(model, {id(tensor): tensor for tensor in replaced if places[id(tensor)] == 1})
     modules = modules_of(small)
     for name in idle:
         replace(small, modules[name], pass_through(modules[name], passes.get(name)))
     renumber_caches(small, idle)
     modules = modules_of(small)  # again, without the layers of the idle blocks
-    axes = axes_of(small, kept)
     for name, channels in kept.items():
         if name in axes and name not in modules:
             owner, _, own = name.rpartition(".")

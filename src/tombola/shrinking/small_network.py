@@ -26,13 +26,12 @@ from tombola.tickets import (
     Mask,
     Ticket,
     bare,
-    check_fits,
     check_network,
     check_whole,
     copied,
     device_of,
-    parameters_of,
     steppers_of,
+    zero_dead,
     zeros_of,
 )
 
@@ -155,11 +154,7 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
         masked = bare(copied(model))
     except RuntimeError as error:
         raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
-    parameters = parameters_of(masked)
-    check_fits(mask, parameters)
-    with torch.no_grad():
-        for name, kept in mask.items():
-            parameters[name].masked_fill_(~kept.to(parameters[name].device), 0)
+    zero_dead(masked, mask)
     find = functools.cache(lambda: found_parts(masked, probe))
 
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:

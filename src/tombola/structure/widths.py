@@ -79,8 +79,8 @@ def _multiples(
     counts = np.array([kept.kept(name) for name in names])
     room = sizes if within is None else np.array([within.kept(name) for name in names])
     step = np.array([steps[name] if steps[name] <= size else 1 for name, size in zip(names, sizes, strict=True)])
-    least = np.array([-(-max(floors.get(name, 0), 1) // own) * own for name, own in zip(names, step, strict=True)])
-    least = np.minimum(least, room)
+    fewest = (least_multiple(floors.get(name, 0), steps[name], size) for name, size in zip(names, sizes, strict=True))
+    least = np.minimum(np.array([*fewest]), room)
     # A group stays whole where that is what its scores say, whether its size is a multiple or not.
     chosen = np.where(counts == room, room, np.clip(counts // step * step, least, room))
     while (spare := int(counts.sum() - chosen.sum())) < 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +17,7 @@ from tombola.registry import lower_is_better
 from tombola.scores import Inputs
 from tombola.shrinking import Int8, OnnxNetwork, to_int8, to_onnx
 from tombola.sparse_inference import interleaved
-from tombola.tickets import Mask, parameters_of
+from tombola.tickets import Mask, copied, zero_dead
 from tombola.training import SampleFlops, Split, Task, evaluate, first_of, metric_of, pairs_of, pick
 
 BATCHES = (1, 16)
@@ -85,18 +84,9 @@ def masked_form(dense: Form, mask: Mask, metric: float) -> Form:
         mask: which weights stay.
         metric: on the test split.
     """
-    network = _masked_copy(dense.network, mask)
+    network = copied(dense.network)
+    zero_dead(network, mask)
     return replace(dense, name="masked", network=network, parameters=_filled(network), metric=metric)
-
-
-@torch.no_grad()
-def _masked_copy(network: nn.Module, mask: Mask) -> nn.Module:
-    """A copy of a network with zeros where a mask removes weights."""
-    twin = copy.deepcopy(network)
-    for name, parameter in parameters_of(twin).items():
-        if name in mask:
-            parameter[~mask[name].to(parameter.device)] = 0
-    return twin
 
 
 def exported(path: Path, like: Form, task: Task) -> Form:

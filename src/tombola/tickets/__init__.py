@@ -31,7 +31,7 @@ from tombola.tickets.tensor_names import (
     paths_of,
     places_of,
 )
-from tombola.tickets.tensors import check_fits, check_values, device_of, digest_of, put_values, tensors_of
+from tombola.tickets.tensors import check_fits, check_values, device_of, digest_of, put_values, tensors_of, zero_dead
 from tombola.tickets.ticket import Dead, Provenance, Ticket, zeros_of
 from tombola.tickets.ticket_file import parts_of, write_file
 from tombola.tickets.wrappers import bare, eager, unwrapped
@@ -100,5 +100,6 @@ __all__ = [
     "unwrapped",
     "whole",
     "write_file",
+    "zero_dead",
     "zeros_of",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.tickets.mask import Mask
 from tombola.tickets.sharding import own_part, part_like, whole
-from tombola.tickets.tensor_names import check_network, joined, named_tensors, places_of
+from tombola.tickets.tensor_names import check_network, joined, named_tensors, parameters_of, places_of
 from tombola.tickets.torch_private import NormWithStatistics, own_buffers, transient_buffers
 
 
@@ -119,6 +119,19 @@ def check_fits(mask: Mask, parameters: Mapping[str, Tensor]) -> None:
                 f"this mask belongs to another architecture: '{name}' is {here} in this model and {shape} in the "
                 "mask; use the model that the ticket was found on"
             )
+
+
+@torch.no_grad()
+def zero_dead(model: nn.Module, mask: Mask) -> None:
+    """Set the weights that a mask removes to zero, in place, on whatever device they lie.
+
+    Raises:
+        TombolaError: the mask is another network's.
+    """
+    parameters = parameters_of(model)
+    check_fits(mask, parameters)
+    for name, kept in mask.items():
+        parameters[name].masked_fill_(~kept.to(parameters[name].device), 0)
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
