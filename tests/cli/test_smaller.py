@@ -51,6 +51,7 @@ def test_a_trained_network_gets_smaller_by_one_command(capsys, trained, monkeypa
         patch.setattr(Run, "keep", None)
         assert answered(capsys, *words)["shrink"]["small"] == answer["shrink"]["small"]
     assert answer["metrics"]["ticket"][0] == answer["shrink"]["small"]["metric"]
+    assert {form["name"]: form["metric"] for form in answer["shrink"]["forms"]}["dense"] == answer["given"]
     assert answer["target"]["asked"] == {"parameters": 0.4}
     assert answer["counted"]["parameters"] <= 0.4
     assert answer["metrics"].keys() == {"ticket", "dense", "same-size"}
@@ -114,3 +115,13 @@ def test_sensitivity_writes_a_table_a_picture_and_a_scope(capsys, trained):
     assert {own["group"] for own in answer["cuts"]} == answer["scope"].keys()
     assert Path("s/sensitivity.svg").read_text().startswith("<svg")
     assert json.loads(Path("s/sensitivity.json").read_text()) == answer
+    words = ["smaller", *DIGITS, *SHORT, "--checkpoint", "trained.pt", "--scope", "s", "--to", "", "--out", "small"]
+    smaller = answered(capsys, *words)
+    assert smaller["counted"]["flops"] <= 0.8
+    refused = {"--flops": "--scope and --flops both say", "--density": "make the two agree"}
+    for option, said in refused.items():
+        assert main([*words, option, "0.9"]) == 2
+        assert said in capsys.readouterr().err
+    Path("s/sensitivity.json").write_text('{"cuts": []}')
+    assert main(words) == 2
+    assert "holds no density for each group" in capsys.readouterr().err

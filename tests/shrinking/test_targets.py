@@ -220,6 +220,15 @@ def test_a_study_file_takes_what_is_counted_and_refuses_what_a_clock_decides(tmp
     assert method.density == pytest.approx(0.0926, abs=1e-3)
 
 
+def test_sensitivity_cuts_a_group_to_widths_that_it_can_have_and_no_other_group():
+    found = tb.sensitivity(TASK, TASK.build(0), granularity=tb.Channels(round_to=4), densities=(0.75, 0.5, 0.1))
+    sizes = {own.group: own.units for own in found.cuts} | dict.fromkeys(found.whole_groups, 1)
+    for own in found.cuts:
+        assert own.kept < own.units
+        assert own.kept % 4 == 0 or own.units < 4
+    assert found.scope(tolerance=1.0).keys() == sizes.keys()
+
+
 def test_sensitivity_cuts_coupled_channels_together_and_gives_a_scope():
     found = tb.sensitivity(TASK, TASK.build(0), densities=(0.5,))
     assert found.groups["stem.0"][0].layers == ("stem.0", "two.0")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from tombola.cli.guide import guide
+from tombola.cli.scope_files import with_densities
 from tombola.errors import TombolaError
 
 Options = TypeVar("Options")
@@ -46,8 +47,9 @@ def parse(command: str, words: Sequence[str], about: str | None, **parts: Any) -
         An object with the read instances as attributes, named as in `parts`.
 
     Raises:
-        TombolaError: a number is given in percent.
+        TombolaError: a number is given in percent, or a file after `--scope` holds no densities.
     """
+    words = with_densities(words)
     for word in words:
         if percent := re.fullmatch(r"(?:--.*=)?(\d*\.?\d+)%", word):
             raise TombolaError(f"'{word}' is in percent; give the share, as {float(percent[1]) / 100:g}")

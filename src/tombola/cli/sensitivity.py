@@ -9,6 +9,7 @@ from pathlib import Path
 from tombola.cli.console import console, print_json, strict_line
 from tombola.cli.output import RunOptions, refuse_foreign
 from tombola.cli.parse import parse
+from tombola.cli.scope_files import SENSITIVITY
 from tombola.cli.subjects import score_named
 from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
@@ -52,7 +53,7 @@ def run(words: Sequence[str]) -> int:
         SensitivityOptions.__doc__,
         sensitivity=SensitivityOptions(),
         task=default_options(rest),
-        target=TargetOptions(),
+        target=TargetOptions(round_to=8),  # as `tombola smaller`, which takes the densities
         run=RunOptions(),
     )
     own, target = options.sensitivity, options.target
@@ -62,6 +63,7 @@ def run(words: Sequence[str]) -> int:
     score, kind = score_named(own.score), granularity(own.granularity)
     check_can_be_cut(kind)
     task, device = make_task(options.task), chosen_device(options.run.device)
+    target = target.suited(kind, rest)
     kind = with_widths(kind, target.round_to, target.protect)
     refuse_foreign(own.out)
     with bars(not options.run.json) as progress, held(own.out) as lease:
@@ -82,7 +84,7 @@ def run(words: Sequence[str]) -> int:
             scope = found.scope(flops=target.flops, tolerance=own.tolerance)
         content = found.to_json() | ({} if scope is None else {"scope": scope})
         write_atomically(own.out / "sensitivity.svg", sensitivity_picture(found))
-        write_atomically(own.out / "sensitivity.json", strict_line(content) + "\n")
+        write_atomically(own.out / SENSITIVITY, strict_line(content) + "\n")
         job.clear()
     if options.run.json:
         print_json(content)
@@ -97,7 +99,7 @@ def run(words: Sequence[str]) -> int:
     terminal.print(table)
     if scope is not None:
         terminal.print(
-            "Densities of the groups, as tb.select(…, scope=) takes them: "
+            f"Densities of the groups, as `tombola smaller … --scope {own.out}` and tb.select(…, scope=) take them: "
             + ", ".join(f"{name} {share:.3g}" for name, share in scope.items())
         )
     terminal.print(f"Picture: {own.out / 'sensitivity.svg'}; all figures: {own.out / 'sensitivity.json'}")

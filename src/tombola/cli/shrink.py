@@ -106,7 +106,13 @@ def run(words: Sequence[str]) -> int:
 
 
 def written(
-    ticket: Ticket, shrink: ShrinkOptions, of_task: TaskOptions, how: RunOptions, record: RunFolder | None = None
+    ticket: Ticket,
+    shrink: ShrinkOptions,
+    of_task: TaskOptions,
+    how: RunOptions,
+    record: RunFolder | None = None,
+    *,
+    given: float | None = None,
 ) -> dict[str, Any]:
     """Train a ticket, cut it out and write the smaller network.
 
@@ -116,6 +122,7 @@ def written(
         of_task: what the ticket trains on.
         how: where it trains.
         record: the run of the same training, whose network is taken if it was kept.
+        given: the test metric of the dense network as the task gives it, where it is known.
 
     Returns:
         What `--json` prints.
@@ -145,7 +152,7 @@ def written(
         small = small.cpu().eval()
         dense = (task.build(shrink.seed) if beside is None else beside.model).cpu().eval()
         inputs = first_of(task.batches("test", 0, 0))[0]
-        whole_form = form_of("dense", dense, task, None if beside is None else beside.metric)
+        whole_form = form_of("dense", dense, task, given if beside is None else beside.metric)
         forms = [
             whole_form,
             masked_form(whole_form, ticket.mask, trained.metric),

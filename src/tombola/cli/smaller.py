@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dataclasses import replace as changed
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine
@@ -17,11 +17,12 @@ from tombola.cli.shrink_output import show
 from tombola.cli.subjects import score_named
 from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
-from tombola.methods import OneShot
+from tombola.methods import OneShot, density_of
 from tombola.shrinking import check_place, check_takes_target, target_of
-from tombola.structure import granularity
+from tombola.structure import Granularity, granularity, with_widths
 from tombola.studies import default_options, make_smaller, make_task
 from tombola.terminal_table import Column, TerminalTable
+from tombola.training import Task
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class SmallerOptions:
     """what says how much a unit is worth: `tombola methods scores` lists them; or module:name"""
     granularity: str = "channel"
     """what is cut out: channel, head, neuron, head+neuron, block, …"""
-    scope: Literal["global", "layerwise"] = "global"
-    """how layers share what stays: all units are ranked together, or each layer keeps the same share"""
+    scope: Literal["global", "layerwise"] | dict[str, float] = "global"
+    """how layers share what stays: all units are ranked together, or each layer keeps the same share; or a density for
+    each group of units, typed in pairs or read from the folder of `tombola sensitivity`, in place of a target"""
     density: float | None = None
     """share of units to keep, in place of a target; without either, half of the FLOPs stay"""
     seeds: int = 1
@@ -65,25 +67,22 @@ def run(words: Sequence[str]) -> int:
         target=TargetOptions(round_to=8),  # without, ONNX Runtime is hardly faster
         run=RunOptions(),
     )
-    own, targets = options.smaller, options.target.arguments()
-    options.target.check(rest, "--density")
+    own = options.smaller
+    options.target.check(rest, "--density", *([] if isinstance(own.scope, str) else ["--scope"]))
     if own.to and not find_spec("onnxruntime"):
         raise TombolaError("onnxruntime is not installed; pip install 'tombola[export]', or give --to ''")
-    if own.density is None and not targets.keys() & {"flops", "parameters", "speedup", "latency"}:
-        targets["flops"] = 0.5
-    check_place(own.out, *(["network.onnx"] if own.to else []))  # before anything trains
     kind = granularity(own.granularity)
+    targets = _targets(own, options.target.suited(kind, rest))
+    check_place(own.out, *(["network.onnx"] if own.to else []))  # before anything trains
     if target_of(targets).asked:
         check_takes_target(kind)
-    if not hasattr(kind, "round_to") and not any(word.startswith("--round-to") for word in rest):
-        targets.pop("round_to", None)
+    task = make_task(options.task)
     method = OneShot(
-        density=1.0 if own.density is None else own.density,
+        density=_density(own, task, with_widths(kind, targets.get("round_to", 1), targets.get("protect", ()))),
         score=score_named(own.score),
         granularity=kind,
         scope=own.scope,
     )
-    task = make_task(options.task)
     scratch = own.scratch and options.task.checkpoint is not None
     untrained = make_task(changed(options.task, checkpoint=None)) if scratch else None
     with engine(options.run, own.out / "runs") as runner:
@@ -91,8 +90,8 @@ def run(words: Sequence[str]) -> int:
             task, method, runner, untrained=untrained, seeds=own.seeds, spent=own.spent, targets=targets
         )
     shrink = ShrinkOptions(own.out, to=own.to)
+    small = written(made.ticket, shrink, options.task, options.run, made.trained, given=made.given)
     if options.run.json:
-        small = written(made.ticket, shrink, options.task, options.run, made.trained)
         print_json(made.to_json() | {"shrink": small})
         return 0
     terminal = console()
@@ -115,5 +114,19 @@ def run(words: Sequence[str]) -> int:
     terminal.print(table)
     for sentence in made.sentences:
         terminal.print(sentence)
-    show(written(made.ticket, shrink, options.task, options.run, made.trained))
+    show(small)
     return 0
+
+
+def _targets(own: SmallerOptions, target: TargetOptions) -> dict[str, Any]:
+    """What the smaller network shall be: half of the FLOPs where nothing was typed."""
+    targets = target.arguments()
+    is_open = own.density is None and isinstance(own.scope, str) and not target_of(targets).asked
+    return targets | ({"flops": 0.5} if is_open else {})
+
+
+def _density(own: SmallerOptions, task: Task, kind: Granularity) -> float:
+    """The share of units that stay, where no target solves for it."""
+    if own.density is not None or isinstance(own.scope, str):
+        return 1.0 if own.density is None else own.density
+    return density_of(task, kind, own.scope)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tombola.errors import TombolaError
+from tombola.structure import Granularity
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class TargetOptions:
         if "target_batch" in typed:
             typed["samples"] = typed.pop("target_batch")
         return typed
+
+    def suited(self, kind: Granularity, words: Sequence[str]) -> TargetOptions:
+        """The options for units of a kind, which have no widths to round unless `--round-to` was typed."""
+        keeps = hasattr(kind, "round_to") or any(word.startswith("--round-to") for word in words)
+        return self if keeps else replace(self, round_to=1)
 
     def check(self, words: Sequence[str], *sizes: str) -> None:
         """TombolaError if a size was typed, too; sizes: the options' names."""

@@ -21,6 +21,11 @@ have the range that they have on calibration data."""
 
 SAMPLES = 256
 """How many samples calibrate a static quantisation at most."""
+OUTLIERS = frozenset(("Softmax", "LayerNormalization"))
+"""Operations of transformers. Their masks of -1e38 and their few large activations leave no step of eight bits for the
+rest of a range."""
+PRODUCTS = ("MatMul", "Gemm", "Conv")
+"""What is worth its eight bits where activations have such outliers; sums and norms stay in float then."""
 
 
 def to_int8(path: str | Path, target: str | Path, kind: Int8 = "static", calibration: Iterable[Inputs] = ()) -> None:
@@ -68,13 +73,22 @@ def to_int8(path: str | Path, target: str | Path, kind: Int8 = "static", calibra
                 quantization.quantize_dynamic(model, made, **own)
             else:
                 reader = _reader(quantization, OnnxNetwork(path), calibration)
-                quantization.quantize_static(model, made, reader, activation_type=quantization.QuantType.QUInt8, **own)
+                own |= {"activation_type": quantization.QuantType.QUInt8} | _in_float(model)
+                quantization.quantize_static(model, made, reader, **own)
             content = content_of(made)
         except TombolaError:
             raise
         except Exception as error:  # the quantiser raises many types
             raise TombolaError(f"ONNX Runtime cannot quantise {path}: {_first_line(error)}") from error
     write_atomically(Path(target), content)
+
+
+def _in_float(model: Any) -> dict[str, Any]:
+    """The quantiser's arguments on what keeps float activations in a static quantisation."""
+    if OUTLIERS.isdisjoint(node.op_type for node in model.graph.node):
+        return {}
+    options = {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]}
+    return {"op_types_to_quantize": list(PRODUCTS), "extra_options": options}
 
 
 def _reader(quantization: Any, network: OnnxNetwork, calibration: Iterable[Inputs]) -> Any:

@@ -19,7 +19,8 @@ from tombola.studies.forms import (
 )
 from tombola.studies.frames import columns_of, dataframe, rows_of
 from tombola.studies.grid import Grid
-from tombola.studies.group_cuts import GroupCut, Sensitivity, sensitivity
+from tombola.studies.group_cuts import GroupCut, Sensitivity
+from tombola.studies.group_sensitivity import sensitivity
 from tombola.studies.leftovers import Remain, remains, remove
 from tombola.studies.measures import DirectionWarning, check_direction
 from tombola.studies.named_methods import at_size, at_sizes, check_density, method_named, with_values

@@ -3,7 +3,16 @@
 from tombola.tickets.attachment import AttachWarning, attach
 from tombola.tickets.copies import copied
 from tombola.tickets.handle import Handle
-from tombola.tickets.layer_budgets import ErdosRenyi, Scope, SmartRatio, as_density, falls_short, quotas, shares_weights
+from tombola.tickets.layer_budgets import (
+    ErdosRenyi,
+    Scope,
+    SmartRatio,
+    as_density,
+    explicit_units,
+    falls_short,
+    quotas,
+    shares_weights,
+)
 from tombola.tickets.mask import Mask
 from tombola.tickets.optimizers import Optimizers, after_each_step, steppers_of
 from tombola.tickets.others_masks import ZerosWarning, mask_of_pruned, mask_of_tensors, mask_of_zeros, prune_by
@@ -70,6 +79,7 @@ __all__ = [
     "device_of",
     "digest_of",
     "eager",
+    "explicit_units",
     "falls_short",
     "gradients_taken",
     "is_spread",
