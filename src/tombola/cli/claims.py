@@ -101,12 +101,22 @@ def _price(ids: Sequence[str], level: Level, as_json: bool) -> int:
     )
     for own in quotes:
         numbers = (own.trainings, *own.hours)
-        table.add(own.claim, *("" if value is None else f"{value:,.3g}" for value in numbers), own.words)
+        table.add(own.claim, *("" if value is None else f"{value:,.3g}" for value in numbers), _in_words(own.words))
     known = [own.hours for own in quotes if own.hours[0] is not None]
     cores, gpu = (sum(pair[place] or 0.0 for pair in known) for place in (0, 1))
     console().print(table)
-    console().print(f"About {cores:,.0f} hours on two cores, or {gpu:,.0f} on one GPU. Nothing was started.")
+    cores, gpu = (f"{hours:,.0f}" if hours >= 10 else f"{hours:,.2g}" for hours in (cores, gpu))
+    told = f"About {cores} hours on two cores, or {gpu} on one GPU; small networks take longer than their FLOPs say. "
+    if len(known) < len(quotes):
+        told += (
+            f"The last column alone prices {len(quotes) - len(known)}, whose FLOPs depend on data that are not read. "
+        )
+    console().print(f"{told}Nothing was started.")
     return 0
+
+
+def _in_words(price: str) -> str:
+    return f"{price} minutes" if price.isdecimal() else price
 
 
 def _list(as_json: bool) -> int:
