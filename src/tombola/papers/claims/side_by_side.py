@@ -124,7 +124,7 @@ def _of_runs(protocol: Protocol, report: ClaimReport | None) -> dict[str, str | 
     here: dict[str, str | float] = {
         "data": task.data + (f", {task.hold_out} classes held out" if task.hold_out else ""),
         "network": task.model + (f", {task.width:g} of its width" if task.width != 1 else ""),
-        "start": STARTS[task.initialisation] if drawn else "torch's own",
+        "start": STARTS[task.initialisation] if drawn else "pretrained" if task.model == "minilm" else "torch's own",
         "epochs": recipe.epochs,
         "schedule": schedule_of(recipe),
         "rate": recipe.lr,
