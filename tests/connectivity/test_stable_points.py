@@ -12,6 +12,7 @@ from tombola.cli import main
 from tombola.connectivity import Ends, Line, barrier, distance_matrix, overlap
 from tombola.connectivity.earliest_point import bisected
 from tombola.connectivity.instability import Pair, Point, Stability
+from tombola.evidence import Measure
 from tombola.testing import toy_task
 from tombola.training import Step
 
@@ -180,6 +181,8 @@ def test_masks_compared():
 
 def test_the_barrier_is_the_worst_point_against_the_mean_of_the_ends():
     assert Line("test", "none", (0.8, 0.2, 0.6), (0.0, 1.0, 0.5), 10).barrier == pytest.approx(0.5)
+    error = Measure("error-rate", lower=True)
+    assert Line("test", "none", (0.2, 0.8, 0.4), (0.0, 1.0, 0.5), 10, error).barrier == pytest.approx(0.5)
 
 
 @pytest.mark.slow

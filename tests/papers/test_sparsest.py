@@ -20,6 +20,7 @@ import tombola as tb
 from tombola import TombolaError, zoo
 from tombola.cli import main
 from tombola.errors import FileError
+from tombola.evidence import ACCURACY
 from tombola.papers.spiral import (
     WHOLE,
     Fewest,
@@ -571,6 +572,39 @@ def test_densities_are_chosen_without_the_test_split(tmp_path, monkeypatch):
     assert Watched.read == 0
 
 
+def error_rate(outputs, targets):
+    return (outputs.argmax(-1) != targets).float().mean()
+
+
+def squared_error(outputs, targets):
+    return (outputs.softmax(-1).gather(1, targets[:, None]) - 1).square().mean() * 100
+
+
+def test_an_error_rate_has_the_same_sparsest_ticket_as_accuracy(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.studies.narrowing.compare", lambda *_, **__: None)
+    how = {"tolerance": 0.1, "densities": (0.9, 0.5, 0.05), "halvings": 2, "seeds": 2}
+    method, other = tb.method("magnitude-init"), replace(toy_task(), metric=error_rate)
+    merit = narrow(toy_task(), method, engine(tmp_path / "a"), **how)
+    error = narrow(other, method, engine(tmp_path / "b"), **how)
+    assert [(own.density, own.within) for own in error.points] == [(own.density, own.within) for own in merit.points]
+    assert {own.within for own in merit.points} == {True, False}
+    for one, mirrored in zip(merit.points, error.points, strict=True):
+        assert one.differences == pytest.approx([-own for own in mirrored.differences], abs=1e-6)
+    assert "within 10 points of dense" in error.sentence
+
+
+def test_of_a_metric_that_is_no_share_the_spread_of_dense_is_the_tolerance(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.studies.narrowing.compare", lambda *_, **__: None)
+    task = replace(toy_task(), metric=squared_error)
+    found = narrow(task, tb.method("magnitude-init"), engine(tmp_path), densities=(0.8, 0.1), halvings=0, seeds=2)
+    assert found.measure.lower
+    assert found.tolerance > 0
+    assert "points" not in found.sentence
+    assert all(own.within == (own.mean <= found.tolerance) for own in found.points if own.mean is not None)
+    with pytest.raises(TombolaError, match="one seed shows no spread of squared-error; give a tolerance"):
+        narrow(task, tb.method("snip"), engine(tmp_path), seeds=1)
+
+
 @dataclass(frozen=True)
 class Plain(TaskWrapper):
     """A task that does not say what its data are."""
@@ -597,13 +631,13 @@ def point(density: float, difference: float) -> Point:
 
 
 def test_the_answer_says_what_was_tried_and_where_accuracy_does_not_just_fall():
-    own = Narrowed("imp", 0.005, (point(0.5, 0.0), point(0.2, -0.01), point(0.1, 0.001), point(0.05, -0.2)))
+    own = Narrowed("imp", 0.005, (point(0.5, 0.0), point(0.2, -0.01), point(0.1, 0.001), point(0.05, -0.2)), ACCURACY)
     assert own.density == 0.1
     assert [each.density for each in own.exceptions] == [0.2]
     assert "keeps 0.1; the next sparser one, 0.05, is not; denser ones are not, though (0.2)" in own.sentence
-    nothing = Narrowed("imp", 0.005, (point(0.5, -0.1), point(0.2, -0.2)))
+    nothing = Narrowed("imp", 0.005, (point(0.5, -0.1), point(0.2, -0.2)), ACCURACY)
     assert nothing.sentence.startswith("no ticket of imp is within 0.5 points")
-    assert "no sparser one was tried" in Narrowed("imp", 0.005, (point(0.5, 0.0),)).sentence
+    assert "no sparser one was tried" in Narrowed("imp", 0.005, (point(0.5, 0.0),), ACCURACY).sentence
 
 
 def test_the_gap_below_the_sparsest_is_halved(tmp_path, monkeypatch):

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 import tombola as tb
-from tombola.evidence import Measure
+from tombola.evidence import Measure, measure_of
 from tombola.methods.greedy_search import Goal
 from tombola.methods.saturation_curve import CurvePoint, saturation
 from tombola.registry import lower_is_better
 from tombola.shrinking.recalibration import AccuracyWarning, warn_of_fall
 from tombola.studies import DirectionWarning, sanity
-from tombola.studies.measures import check_direction, measure_of
+from tombola.studies.measures import check_direction
 from tombola.testing import toy_task
 
 

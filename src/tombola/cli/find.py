@@ -24,7 +24,7 @@ from tombola.structure import granularity
 from tombola.studies import RunFolder, aimed, check_density, default_options, make_task, method_named, search
 from tombola.terminal_table import Column, TerminalTable
 from tombola.tickets import parameters_of
-from tombola.training import Run
+from tombola.training import Run, metric_of, metric_text
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def run(words: Sequence[str]) -> int:
         out.print(f"Target: {aim}.")
         out.print(f"The ticket that was found: {' and '.join(shares).replace('flops', 'FLOPs')} stay.")
     if before is not None:
-        out.print(f"As it was found, before it trains: {before:.2%} on the validation split.")
+        out.print(f"As it was found, before it trains: {metric_text(metric_of(task), before)} on the validation split.")
     if drawn:
         out.print(f"How the search went: {folder.curve_path}")
     out.print(f"Ticket: {folder.ticket_path}\nDoes it win? tombola check {shlex.quote(str(folder.ticket_path))}")

@@ -15,6 +15,7 @@ from tombola.cli.output import RunOptions
 from tombola.cli.parse import parse
 from tombola.cli.shrink_output import show
 from tombola.cli.subjects import first_word, options_of, ticket_at
+from tombola.evidence import measure_of
 from tombola.files import content_of, held, remove_empty, write_atomically
 from tombola.nested import samples_in
 from tombola.scores import Inputs
@@ -194,7 +195,9 @@ def written(
             found, told = _sparse(small, plan.mask, some_of(inputs, shrink.batch), shrink.out / SPARSE, forms[2])
             forms, answer = [*forms, *found], answer | told
         answer["forms"] = [form.to_json() for form in timed(forms, task, inputs)]
-        add_facts(shrink.out, {"forms": answer["forms"]})
+        measure = measure_of(task, [form.metric for form in forms if form.metric is not None])
+        answer["measure"] = asdict(measure)
+        add_facts(shrink.out, {name: answer[name] for name in ("forms", "measure")})
         for key, name in EXPORTS.items():
             if not answer.get(key):
                 (shrink.out / name).unlink(missing_ok=True)  # of the network that was here before

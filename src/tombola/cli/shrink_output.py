@@ -9,6 +9,7 @@ from rich.text import Text
 
 from tombola.cli.console import console
 from tombola.cli.output import work
+from tombola.evidence import Measure
 from tombola.terminal_table import Column, TerminalTable
 
 
@@ -45,6 +46,7 @@ def show(answer: Mapping[str, Any]) -> None:
 
 
 def _forms(answer: Mapping[str, Any]) -> TerminalTable:
+    measure = Measure(**answer["measure"])
     table = TerminalTable(
         (
             Column("form", left=True),
@@ -53,7 +55,7 @@ def _forms(answer: Mapping[str, Any]) -> TerminalTable:
             Column("FLOPs\na sample", drop=3),
             Column("latency,\n1 sample", drop=4),
             Column("16\nsamples"),
-            Column("test\naccuracy"),
+            Column(f"test\n{measure.name}"),
         ),
         caption="Parameters that are not zero; what a call takes on this processor in the fastest quarter of turns. "
         "Masked and dense have the same FLOPs. With --dense, the dense network is trained and measured too.",
@@ -67,15 +69,16 @@ def _forms(answer: Mapping[str, Any]) -> TerminalTable:
             f"{form['bytes']:,}",
             "–" if form["flops"] is None else f"{form['flops']:,.0f}",
             *(in_time(form["latency"][n]) if n in form["latency"] else "–" for n in ("1", "16")),
-            "–" if form["metric"] is None else f"{form['metric']:.2%}",
+            "–" if form["metric"] is None else measure.text(form["metric"]),
         )
     return table
 
 
 def _show_eight_bits(answer: Mapping[str, Any]) -> None:
-    accuracy = ", ".join(f"{name} {share:.2%}" for name, share in answer["int8_validation"].items())
+    measure = Measure(**answer["measure"])
+    values = ", ".join(f"{name} {measure.text(value)}" for name, value in answer["int8_validation"].items())
     said = (
-        f"With eight bits a weight: {answer['int8_kind']}. Validation accuracy: {accuracy}."
+        f"With eight bits a weight: {answer['int8_kind']}. On the validation split: {values}."
         if answer["int8"]
         else f"No file with eight bits a weight was written: in turns with the float file {answer['int8_why']}."
     )

@@ -14,7 +14,7 @@ from tombola.cli.output import RunOptions, engine
 from tombola.cli.parse import parse, seconds_of
 from tombola.cli.subjects import first_words
 from tombola.errors import TombolaError
-from tombola.evidence import MANDATORY
+from tombola.evidence import MANDATORY, measure_of
 from tombola.papers.spiral import (
     RECIPE,
     Pruning,
@@ -26,7 +26,7 @@ from tombola.papers.spiral import (
     whole_search,
     write_sparsest,
 )
-from tombola.report.prose import NOTHING, points, share
+from tombola.report.prose import NOTHING, share
 from tombola.studies import DENSITIES, Narrowed, default_options, make_task, method_named, narrow
 from tombola.terminal_table import Column, TerminalTable
 from tombola.training import Recipe
@@ -68,8 +68,9 @@ class TicketOptions:
     should not win).
     """
 
-    tolerance: float = 0.5
-    """accuracy in percentage points by which a ticket may be worse than dense, in the mean over seeds"""
+    tolerance: float | None = None
+    """how much worse than dense a ticket may be, in the mean over seeds: percentage points of accuracy, or for a metric
+    that is no share its own unit; if not given, half a point, and else the spread of dense over seeds"""
     densities: tuple[float, ...] = DENSITIES
     """densities to try: the shares of units (weights, unless the method removes channels) to keep"""
     halvings: int = 3
@@ -154,15 +155,16 @@ def _ticket(name: str, words: Sequence[str], rest: Sequence[str]) -> int:
         run=RunOptions(),
     )
     ticket: TicketOptions = options.ticket
-    if ticket.tolerance < 0:
+    if ticket.tolerance is not None and ticket.tolerance < 0:
         raise TombolaError(f"the tolerance is {ticket.tolerance:g}; give points of accuracy, 0 or more, as 0.5")
     task = make_task(options.task)
+    points_of = 100 if measure_of(task, []).share else 1
     with engine(options.run, ticket.out) as runner:
         outcome = narrow(
             task,
             method,
             runner,
-            tolerance=ticket.tolerance / 100,
+            tolerance=None if ticket.tolerance is None else ticket.tolerance / points_of,
             densities=ticket.densities,
             halvings=ticket.halvings,
             seeds=ticket.seeds,
@@ -175,7 +177,7 @@ def _ticket(name: str, words: Sequence[str], rest: Sequence[str]) -> int:
         if options.run.json:
             print_json(outcome.to_json())
         return 0
-    title = f"The sparsest ticket of {name} within {ticket.tolerance:g} points on {options.task.data}"
+    title = f"The sparsest ticket of {name} within {outcome.measure.limit(outcome.tolerance)} on {options.task.data}"
     command = shlex.join(["tombola", "sparsest", *words])
     labels = dict(task.labels) | {"answer": outcome.sentence}
     return publish(outcome.study, ticket.out, title, command, labels, options.run.json, outcome.to_json())
@@ -185,12 +187,12 @@ def _densities_table(outcome: Narrowed) -> TerminalTable:
     """Every density that was tried, the densest first."""
     table = TerminalTable(
         (Column("density"), Column("mean"), Column("each seed", left=True, least=16), Column("within")),
-        title=f"{outcome.method}: ticket minus dense, points on the validation split",
+        title=f"{outcome.method}: ticket minus dense, {outcome.measure.unit} on the validation split",
     )
     for point in sorted(outcome.points, key=lambda point: -point.density):
         if point.mean is None:
             table.add(share(point.density), NOTHING, f"cannot be had: {point.why}", "no")
             continue
-        each = ", ".join(points(100 * difference) for difference in point.differences)
-        table.add(share(point.density), points(100 * point.mean), each, "yes" if point.within else "no")
+        each = ", ".join(map(outcome.measure.signed, point.differences))
+        table.add(share(point.density), outcome.measure.signed(point.mean), each, "yes" if point.within else "no")
     return table

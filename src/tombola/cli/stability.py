@@ -145,12 +145,16 @@ def _write_report(found: Stability, lying: Landscape | None, out: Path, command:
 
 
 def _landscape_table(found: Landscape) -> TerminalTable:
-    """The barriers between solutions in points, and behind a slash their angles in degrees."""
+    """The barriers between solutions, of shares in points, and behind a slash their angles in degrees."""
     others = (Column(name, drop=place) for place, name in enumerate(found.names))
     table = TerminalTable((Column("barrier / angle", left=True, least=16), *others))
+    scale = 100 if found.measure.share else 1
     for name, barriers, angles in zip(found.names, found.barriers, found.angles, strict=True):
         cells = zip(found.names, barriers, angles, strict=True)
-        table.add(Text(name), *("" if own == name else f"{100 * b:.2g} / {90 * a:.0f}°" for own, b, a in cells))
+        table.add(
+            Text(name),
+            *("" if own == name else f"{scale * b:.2g} / {90 * a:.0f}°" for own, b, a in cells),
+        )
     return table
 
 
@@ -182,7 +186,7 @@ def _table(found: Stability) -> TerminalTable:
         table.add(
             point.at,
             "stable" if point.stable else "not stable",
-            *(f"{value:.2%}" for value in point.barriers.values()),
+            *(point.measure.amount(value).replace(" points", " %") for value in point.barriers.values()),
             f"{next(iter(point.loss_barriers.values())):.3g}",
             f"{sum(own.distance for own in pairs) / way:.2f}" if way else "-",
             f"{90 * sum(own.angle for own in pairs) / len(pairs):.0f}°",

@@ -13,6 +13,7 @@ from tombola.cli.console import console, print_json
 from tombola.cli.output import RunOptions, engine, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, is_ticket, options_of, ticket_at
+from tombola.evidence import measure_of
 from tombola.methods import Method
 from tombola.registry import CONTROLS
 from tombola.report.prose import counted
@@ -75,9 +76,11 @@ def run(words: Sequence[str]) -> int:
     if options.run.json:
         print_json(asdict(result))
         return 0
+    measure = measure_of(task, [result.metric])
+    came_to = f"test {measure.name} {measure.text(result.metric)}"
     whole = "" if result.network_density is None else f" ({result.network_density:.4g} of the whole network)"
     console().print(
-        f"{result.arm}: test accuracy {result.metric:.2%} after {counted(result.epochs, 'epoch')} at density "
+        f"{result.arm}: {came_to} after {counted(result.epochs, 'epoch')} at density "
         f"{result.weight_density:.4g}{whole}, seed {result.seed}, {work(result.training)}."
     )
     return 0

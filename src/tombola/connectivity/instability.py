@@ -7,6 +7,7 @@ from statistics import fmean
 
 from tombola.connectivity.copies import OWN_START
 from tombola.connectivity.lines import Line
+from tombola.evidence import Measure
 from tombola.training import Cost
 
 LIMIT = 0.02
@@ -79,6 +80,16 @@ class Point:
         return self.barrier < self.limit
 
     @property
+    def measure(self) -> Measure:
+        """What the metric is."""
+        return self.pairs[0].lines[0].measure
+
+    @property
+    def said(self) -> str:
+        """The barrier, with its unit."""
+        return self.measure.about(self.barrier)
+
+    @property
     def _lines(self) -> dict[str, list[Line]]:
         named: dict[str, list[Line]] = {}
         for pair in self.pairs:
@@ -117,15 +128,15 @@ class Stability:
         """What was found, in words."""
         first, stable = self.points[0], self.earliest
         word = "stable" if first.stable else "not stable"
-        said = f"Training from {_named(first.at)} is {word}: barrier {_points(first.barrier)}"
+        said = f"Training from {_named(first.at)} is {word}: barrier {first.said}"
         if first.stable and stable is not first:
             later = next(point for point in self.points if not point.stable)
-            return f"{said}; but from {_named(later.at)} it is not: {_points(later.barrier)}."
+            return f"{said}; but from {_named(later.at)} it is not: {later.said}."
         if first.stable or (stable is None and len(self.points) == 1):
             return f"{said}."
         if stable is None:
             return f"{said}; it is stable from no measured point."
-        return f"{said}; from {_named(stable.at)} it is: {_points(stable.barrier)}."
+        return f"{said}; from {_named(stable.at)} it is: {stable.said}."
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -138,8 +149,7 @@ class Stability:
                 "effect there, and a barrier of 0 says nothing."
             )
         lines = [line for _, pair in pairs for line in pair.lines]
-        metrics = [metric for line in lines for metric in line.metrics]
-        if not all(0 <= metric <= 1 for metric in metrics):
+        if not all(line.measure.share for line in lines):
             notes.append(
                 "The metric is no share, so that two points of error mean nothing: the limit was "
                 f"{self.points[0].limit:g} in its own unit; give another one as limit=."
@@ -147,9 +157,10 @@ class Stability:
             return tuple(notes)
         coarse = {line.split: line for line in lines if line.resolution > self.points[0].limit}
         for split, line in coarse.items():
+            resolution, rule = map(line.measure.about, (line.resolution, self.points[0].limit))
             notes.append(
-                f"The {split} split has {line.samples} samples, which show an error to ±{_points(line.resolution)}: "
-                f"only a larger barrier is surely one, where the rule is {_points(self.points[0].limit)}."
+                f"The {split} split has {line.samples} samples, which show an error to ±{resolution}: "
+                f"only a larger barrier is surely one, where the rule is {rule}."
             )
         return tuple(notes)
 
@@ -159,7 +170,3 @@ class Stability:
 
 def _named(at: str) -> str:
     return {OWN_START: "the ticket's start", "0it": "the initialisation"}.get(at, at)
-
-
-def _points(barrier: float) -> str:
-    return f"{100 * barrier:.3g} points"

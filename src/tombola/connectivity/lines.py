@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tombola.connectivity.calm_data import first_samples, without_augmentation
 from tombola.errors import TombolaError
+from tombola.evidence import ACCURACY, Measure, measure_of
 from tombola.shrinking import recalibrate
 from tombola.structure import BATCH_NORMS
 from tombola.tickets import Mask, check_fits, parameters_of, put_values, tensors_of
@@ -33,6 +34,7 @@ class Line:
         metrics: the task's metric at each point, from the second network to the first.
         losses: the loss at each point.
         samples: of the split.
+        measure: what the metric is.
     """
 
     split: Split
@@ -40,16 +42,18 @@ class Line:
     metrics: tuple[float, ...]
     losses: tuple[float, ...]
     samples: int
+    measure: Measure = ACCURACY
 
     @property
     def barrier(self) -> float:
-        """How far the metric falls below the mean of the ends; of accuracy, the rise of the error, as a share.
+        """How much worse the metric gets than the mean of the ends; of accuracy, the rise of the error, as a share.
 
         Examples:
             >>> Line("test", "none", (0.9, 0.5, 0.7), (0.1, 2.0, 0.3), 100).barrier
             0.30000000000000004
         """
-        return (self.metrics[0] + self.metrics[-1]) / 2 - min(self.metrics)
+        better = [self.measure.sign * metric for metric in self.metrics]
+        return (better[0] + better[-1]) / 2 - min(better)
 
     @property
     def loss_barrier(self) -> float:
@@ -187,7 +191,7 @@ def barrier(
             metrics, losses, counts = zip(*values, strict=True)
             if not counts[0]:
                 raise TombolaError(f"the split '{split}' has no samples to measure a line on; give another split")
-            lines.append(Line(split, treatment, metrics, losses, counts[0]))
+            lines.append(Line(split, treatment, metrics, losses, counts[0], measure_of(task, metrics)))
     return lines
 
 

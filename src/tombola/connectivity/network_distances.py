@@ -11,6 +11,7 @@ from tombola.connectivity.lines import POINTS, Ends, Line, barrier, check_lines
 from tombola.connectivity.mask_overlap import overlap
 from tombola.connectivity.trained_rounds import DENSE, TICKET, Solution, Solutions
 from tombola.errors import TombolaError
+from tombola.evidence import ACCURACY, Measure
 from tombola.tickets import Mask
 from tombola.training import Bars, Split, Task, bars
 
@@ -30,6 +31,7 @@ class Landscape:
         distances: Euclidean.
         mask_distances: 1 − intersection over union of two masks; 1 kept and 0 removed where a network is dense.
         samples: of the split.
+        measure: what the metric is.
     """
 
     names: tuple[str, ...]
@@ -40,6 +42,7 @@ class Landscape:
     distances: Matrix
     mask_distances: Matrix
     samples: int
+    measure: Measure = ACCURACY
 
     def between(self, first: str, second: str) -> float:
         """The barrier between two networks; TombolaError if there is none of a name."""
@@ -60,7 +63,7 @@ class Landscape:
         return f"{said} ({self.split} split, {self.samples} samples)."
 
     def _points(self, name: str) -> str:
-        return f"{100 * self.between(TICKET, name):.3g} points at an angle of {90 * self._angle(name):.0f}°"
+        return f"{self.measure.about(self.between(TICKET, name))} at an angle of {90 * self._angle(name):.0f}°"
 
     def _angle(self, name: str) -> float:
         return self.angles[self.names.index(TICKET)][self.names.index(name)]
@@ -129,6 +132,7 @@ def landscape(
         matrix(lambda pair: pair.ends.distance),
         matrix(lambda pair: 1 - overlap(*pair.masks).iou),
         pairs[0, 1].line.samples,
+        pairs[0, 1].line.measure,
     )
 
 

@@ -66,11 +66,11 @@ class Transfer:
             fmean(own.values()) if own else 0.0 for own in (self.matching.likeness, self.matching.before)
         )
         unit = "correlation" if self.matching.by == "activations" else "cosine"
-        unmatched, matched = (f"{100 * line.barrier:.3g}" for line in self.lines)
+        unmatched, matched = (line.measure.about(line.barrier) for line in self.lines)
         said = (
             f"Matched by {self.matching.by}, {self.matching.moved:.0%} of the units changed places; the mean {unit} of "
             f"a unit with the one in its place rose from {before:.2f} to {likeness:.2f}. The barrier between the two "
-            f"dense networks is {unmatched} points as they are, and {matched} with matched units."
+            f"dense networks is {unmatched} as they are, and {matched} with matched units."
         )
         if fixed := self.matching.symmetries.fixed:
             name, others = next(iter(fixed)), len(fixed) - 1

@@ -12,6 +12,7 @@ from tombola.evidence.reasons import listed
 from tombola.evidence.sanity_outcomes import CHECKS, Checked, Sanity
 from tombola.evidence.spending import NET, TRAINING, Savings, Spent, known_cost, savings
 from tombola.evidence.statistics import ONE_LOOK, Comparison, holm, interval, paired_comparison, proportion
+from tombola.evidence.task_measure import Better, measure_of
 from tombola.evidence.verdict import MANDATORY, Verdict, ended, interval_text, judge
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "TRAINING",
     "Against",
     "Arm",
+    "Better",
     "Checked",
     "Comparison",
     "EachSeed",
@@ -58,6 +60,7 @@ __all__ = [
     "known_cost",
     "level_words",
     "listed",
+    "measure_of",
     "minus",
     "over_all",
     "paired_comparison",

@@ -57,8 +57,15 @@ class Measure:
 
     def amount(self, difference: float) -> str:
         """The size of a difference, with its unit."""
-        size = abs(difference)
-        return f"{fixed(100 * size)} points" if self.share else figures(size, ".3")
+        return f"{self.size(difference)} points" if self.share else self.size(difference)
+
+    def size(self, difference: float) -> str:
+        """The size of a difference, as a number of its unit."""
+        return fixed(100 * abs(difference)) if self.share else figures(abs(difference), ".3")
+
+    def about(self, difference: float) -> str:
+        """The size of a difference to three digits, with its unit."""
+        return f"{figures(100 * difference, '.3')} points" if self.share else figures(difference, ".3")
 
     def limit(self, margin: float) -> str:
         """A margin, with its unit."""

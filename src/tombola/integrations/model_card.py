@@ -113,8 +113,10 @@ def _forms(forms: Any, facts: Mapping[str, Any]) -> list[str]:
             if isinstance(value, int | float)
         }
         return [_table(rows)] if rows else []
+    measure = facts.get("measure")
+    is_share = not isinstance(measure, Mapping) or measure.get("share") is True
     lines = [
-        "| form | parameters | bytes | FLOPs a sample | 1 sample | 16 samples | test accuracy |",
+        "| form | parameters | bytes | FLOPs a sample | 1 sample | 16 samples | on the test split |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for form in forms:
@@ -123,7 +125,7 @@ def _forms(forms: Any, facts: Mapping[str, Any]) -> list[str]:
         cells = [_cell(form.get("name")), *(_number(form.get(key)) for key in ("parameters", "bytes", "flops"))]
         cells += [f"{1000 * own:.3g} ms" if isinstance(own := times.get(n), int | float) else "–" for n in ("1", "16")]
         metric = form.get("metric")
-        cells.append(f"{metric:.2%}" if isinstance(metric, int | float) else "–")
+        cells.append((f"{metric:.2%}" if is_share else f"{metric:.4g}") if isinstance(metric, int | float) else "–")
         lines.append(f"| {' | '.join(cells)} |")
     return ["## What it measures", "\n".join(lines), "Latency is of one call, on the processor that made the network."]
 

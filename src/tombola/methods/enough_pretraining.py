@@ -32,6 +32,7 @@ from tombola.training import (
     accuracy,
     flop_counter,
     metric_of,
+    metric_text,
     own_randomness,
     train_samples,
 )
@@ -226,10 +227,11 @@ class PretrainingDraws(Observer):
         saturation, formula = self.saturation, self.own.formula.told(self.layers.inputs, self.examples, self.own.picks)
         if saturation is None:
             return f"No ticket has been drawn yet. {formula}"
+        metric, best = (metric_text(self.metric, value, 1) for value in (saturation.metric, saturation.best))
         so_far = "stopped paying after" if saturation.settled else "may still pay: the best so far came by"
         return (
             f"More pre-training {so_far} {saturation.step:,} steps, where a ticket of {self.own.picks} picks has "
-            f"{saturation.metric:.1%} (best {saturation.best:.1%}). {formula}"
+            f"{metric} (best {best}). {formula}"
         )
 
     def after_step(self, state: State) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tombola.connectivity import Landscape, Stability
-from tombola.evidence import fixed
 from tombola.report.distance_matrix import matrix_picture
 from tombola.report.line_curves import lines_picture
 from tombola.studies import Section
@@ -22,12 +21,12 @@ def stability_section(found: Stability, said: str = "") -> Section:
             point.at,
             f"{point.step:,}",
             str(len(point.pairs)),
-            *(fixed(100 * point.barriers[kind]) for kind in kinds),
+            *(point.measure.size(point.barriers[kind]) for kind in kinds),
             "stable" if point.stable else "not stable",
         )
         for point in found.points
     )
-    head = ("from", "step", "pairs", *(f"barrier, {kind}, points" for kind in kinds), "")
+    head = ("from", "step", "pairs", *(f"barrier, {kind}, {found.points[0].measure.unit}" for kind in kinds), "")
     note = (
         "Copies trained from each point, each in its own order of the data. The barrier is how far the metric falls on "
         "the straight line between two of them, below the mean of its ends."
@@ -50,7 +49,9 @@ def landscape_section(found: Landscape) -> Section:
 def matrices_of(found: Landscape) -> dict[str, tuple[tuple[float, ...], ...]]:
     """The matrices of a landscape by what they are called in pictures."""
     return {
-        f"barrier, points ({found.split} split)": tuple(tuple(100 * own for own in row) for row in found.barriers),
+        f"barrier, {found.measure.unit} ({found.split} split)": tuple(
+            tuple(own * (100 if found.measure.share else 1) for own in row) for row in found.barriers
+        ),
         "angle, right angles": found.angles,
         "masks, 1 − intersection over union": found.mask_distances,
     }

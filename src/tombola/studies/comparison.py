@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Unpack
 import torch
 
 from tombola.errors import TombolaError
-from tombola.evidence import MANDATORY, ONE_LOOK, EachSeed, Measure, Ranking, Sanity, Verdict
+from tombola.evidence import MANDATORY, ONE_LOOK, Better, EachSeed, Measure, Ranking, Sanity, Verdict
 from tombola.files import FORMAT, as_written, json_of, read_as, write_atomically
 from tombola.methods import Method
 from tombola.robust import Robustness
@@ -22,7 +22,7 @@ from tombola.shrinking import Targets
 from tombola.studies.executor import Engine, Serial
 from tombola.studies.frames import dataframe, rows_of
 from tombola.studies.latex import verdict_table
-from tombola.studies.measures import Better, also_of, check_direction, further
+from tombola.studies.measures import also_of, check_direction, further
 from tombola.studies.plan import Plan
 from tombola.studies.rankings import DENSE
 from tombola.studies.result import Result

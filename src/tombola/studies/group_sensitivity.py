@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from tombola.errors import TombolaError
+from tombola.evidence import measure_of
 from tombola.scores import Magnitude, Score, as_summed, suited
 from tombola.shrinking import SmallSizes, check_can_be_cut, interleaved, smaller
 from tombola.structure import INPUTS, Channels, CoupledUnits, FloorWarning, Granularity, UnitMap, in_mode, sizes_of
 from tombola.studies.group_cuts import GroupCut, Sensitivity
-from tombola.studies.measures import measure_of
 from tombola.tickets import Mask, TieWarning, tensors_of
 from tombola.training import Run, Task, agreed_device, bars, evaluate, first_of, pick, train
 

@@ -8,21 +8,31 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tombola.errors import TombolaError, unknown
-from tombola.evidence import ACCURACY, Measure
+from tombola.evidence import Better, Measure
 from tombola.registry import METRICS, lower_is_better
-from tombola.registry.metric_direction import name_of, words_of
+from tombola.registry.metric_direction import name_of
 from tombola.robust import calibration_error
 from tombola.scores import batch_size
 from tombola.structure import in_mode
 from tombola.studies.result import Result
 from tombola.tickets import device_of
-from tombola.training import Task, TaskWrapper, adversary_of, evaluate, first_of, metric_of, move, robust_metric
+from tombola.training import (
+    Task,
+    TaskWrapper,
+    adversary_of,
+    evaluate,
+    first_of,
+    metric_of,
+    move,
+    registered,
+    robust_metric,
+)
 
 ROBUST = "robust-accuracy"
 NOT_ADVERSARIAL = f"{ROBUST} is a measure of adversarial tasks; make this one so by tb.adversarial(…)"
@@ -44,10 +54,6 @@ ATTACKED = 2000
 """How many samples of the test split are attacked, its first."""
 CALLS = 15
 """How often a network is called for its latency, which is the median."""
-RATES = frozenset({"cer", "rate", "wer"})
-"""Words in names of errors that are shares of 1; other errors are numbers."""
-Better = Literal["lower", "higher"]
-"""Which values of a metric are better."""
 
 
 class DirectionWarning(UserWarning):
@@ -110,39 +116,6 @@ def measured(task: Task, network: nn.Module, names: Sequence[str]) -> dict[str, 
     return {name: _measured(task, network, name) for name in names}
 
 
-def measure_of(task: Task, values: Sequence[float], asked: Measure | Better | None = None) -> Measure:
-    """What the task's metric is.
-
-    A metric of Tombola's is as its entry says. One of the user's is better the lower it is if it says so itself or has
-    the name of an error, and a share if all its values are.
-
-    Args:
-        task: gives the metric.
-        values: some results.
-        asked: what the user says that it is, or which of its values are better.
-    """
-    shares = all(0 <= value <= 1 for value in values)
-    if isinstance(asked, Measure):
-        return replace(asked, share=asked.share and shares)
-    metric, known = metric_of(task), known_metric(task)
-    if known is not None:
-        own = ACCURACY if known == ACCURACY.name else Measure(known, share=shares and _is_share(known))
-        return replace(own, lower=asked == "lower")
-    lower = asked == "lower" if asked else bool(lower_is_better(metric))
-    is_share = shares and (not lower or not RATES.isdisjoint(words_of(metric)))
-    return Measure(name_of(metric).replace("_", "-") or "metric", lower=lower, share=is_share)
-
-
-def known_metric(task: Task) -> str | None:
-    """The registry's name of a task's metric; None if it is the user's own."""
-    metric = metric_of(task)
-    for name in METRICS.entries:
-        known = METRICS[name]
-        if known is metric or (type(known) is type(metric) and known == metric):
-            return name
-    return None
-
-
 def check_direction(task: Task, asked: Measure | Better | None) -> None:
     """Say which values of the task's metric count as better, where that is guessed.
 
@@ -154,7 +127,7 @@ def check_direction(task: Task, asked: Measure | Better | None) -> None:
         TombolaError: the user says what no metric is.
     """
     if asked is None:
-        if known_metric(task) is None and lower_is_better(metric_of(task)) is None:
+        if registered(metric_of(task)) is None and lower_is_better(metric_of(task)) is None:
             called = f" '{name}'" if (name := name_of(metric_of(task))) else ""
             warnings.warn(
                 f"higher values of the metric{called} are taken as better; if it is an error, say so: "
@@ -187,11 +160,7 @@ def _further(name: str) -> Measure:
         return own
     if name not in METRICS:
         raise unknown("measure", name, [*RECORDED, *MEASURED, *METRICS])
-    return Measure(name, share=_is_share(name))
-
-
-def _is_share(name: str) -> bool:
-    return METRICS.entry(name).unit != "number"
+    return Measure(name, share=METRICS.entry(name).unit != "number")
 
 
 def _measured(task: Task, network: nn.Module, name: str) -> float:

@@ -6,10 +6,11 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import stdev
 from typing import Any
 
 from tombola.errors import FileError, TombolaError
-from tombola.evidence import ACCURACY, MANDATORY, MARGIN, budget_gap
+from tombola.evidence import MANDATORY, MARGIN, Measure, budget_gap, measure_of
 from tombola.methods import Method, blocks_removed, label_of
 from tombola.scores import Batch
 from tombola.studies.comparison import Study, compare
@@ -17,7 +18,7 @@ from tombola.studies.execution import execute, search_all
 from tombola.studies.executor import Engine
 from tombola.studies.prepared import found
 from tombola.studies.spec import RunSpec
-from tombola.training import Split, Task, TaskWrapper
+from tombola.training import Split, Task, TaskWrapper, are_shares, metric_of, registered
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 
@@ -74,14 +75,16 @@ class Narrowed:
 
     Args:
         method: what the method is called.
-        tolerance: how far the mean may lie below dense, in the metric's unit.
+        tolerance: how much worse than dense the mean may be, in the metric's unit.
         points: the densities, in the order in which they were tried.
+        measure: what the metric is.
         study: tickets of the density found, dense and controls on the test split; None if there is no such density.
     """
 
     method: str
     tolerance: float
     points: tuple[Point, ...]
+    measure: Measure
     study: Study | None = None
 
     @property
@@ -103,7 +106,7 @@ class Narrowed:
         listed = ", ".join(f"{point.density:.4g}" for point in unreached)
         tried, sparsest = f"{len(self.points)} densities tried", self.density
         tried += f", of which {listed} cannot be had: {unreached[0].why}" if unreached else ""
-        within = f"within {100 * self.tolerance:g} points of dense on the validation split"
+        within = f"within {self.measure.limit(self.tolerance)} of dense on the validation split"
         if sparsest is None:
             densest = max(point.density for point in self.points if not point.why)
             return f"no ticket of {self.method} is {within}, up to a density of {densest:.4g}: {tried}"
@@ -127,13 +130,13 @@ def narrow(
     method: Method,
     engine: Engine,
     *,
-    tolerance: float = MARGIN,
+    tolerance: float | None = None,
     densities: Sequence[float] = DENSITIES,
     halvings: int = 3,
     seeds: int = 3,
     controls: Sequence[str] = MANDATORY,
 ) -> Narrowed:
-    """Find the sparsest ticket whose mean validation metric lies at most `tolerance` below dense, paired over seeds.
+    """Find the sparsest ticket whose mean validation metric is at most `tolerance` worse than dense, over seeds.
 
     The method tries each density of the grid, so that accuracy that rises and falls with density shows. Then the gap
     below the sparsest density within the tolerance is halved, in its logarithm. The test split is read once, for the
@@ -144,7 +147,8 @@ def narrow(
         task: the task; it needs validation samples.
         method: the method, whose own density does not matter.
         engine: where results are kept, and what carries runs out.
-        tolerance: a difference in the metric's unit, in [0, 1).
+        tolerance: a difference in the metric's unit; None takes half a point for a share, and for other numbers the
+            spread of the dense network's over its seeds (one standard deviation).
         densities: the grid, each in (0, 1).
         halvings: how often the gap is halved.
         seeds: how many seeds each density is tried with, from 0 on.
@@ -162,20 +166,21 @@ def narrow(
         raise TombolaError(
             "the task has no validation samples to choose a density by; give some, since the test split must not choose"
         )
+    measure, tolerance = _judged_by(task, blind, engine, tolerance, seeds)
     points: list[Point] = []
     errors: list[TombolaError] = []
 
     def try_at(density: float) -> str:
         try:
             at_density = replace(method, density=density)  # ty: ignore[invalid-argument-type]
-            points.append(_point(task, blind, at_density, engine, tolerance, seeds))
+            points.append(_point(task, blind, at_density, engine, measure.sign, tolerance, seeds))
         except FileError:  # a file that cannot be read or written says nothing of the density
             raise
         except TombolaError as error:
             points.append(Point(density, (), within=False, why=str(error)))
             errors.append(error)
         mean = points[-1].mean
-        return f"{density:.4g}: {'cannot be had' if mean is None else f'{ACCURACY.signed(mean)} points'}"
+        return f"{density:.4g}: {'cannot be had' if mean is None else f'{measure.signed(mean)} {measure.unit}'}"
 
     with engine.executor.bars.track("densities", len(densities) + halvings) as tick:
         for density in sorted(set(densities), reverse=True):
@@ -185,7 +190,7 @@ def narrow(
         for _ in range(halvings):
             gap = _gap(points)
             tick("" if gap is None else try_at(math.sqrt(math.prod(gap))))
-    narrowed = Narrowed(label_of(method), tolerance, tuple(points))
+    narrowed = Narrowed(label_of(method), tolerance, tuple(points), measure)
     if narrowed.density is None:
         return narrowed
     sparsest = replace(method, density=narrowed.density)  # ty: ignore[invalid-argument-type]
@@ -193,7 +198,21 @@ def narrow(
     return replace(narrowed, study=study)
 
 
-def _point(task: Task, blind: Task, method: Method, engine: Engine, tolerance: float, seeds: int) -> Point:
+def _judged_by(task: Task, blind: Task, engine: Engine, tolerance: float | None, seeds: int) -> tuple[Measure, float]:
+    """What the metric is, and the tolerance; dense trains for it unless the metric is known to be a share."""
+    metric = metric_of(task)
+    if registered(metric) and are_shares(metric, []):
+        return measure_of(task, []), MARGIN if tolerance is None else tolerance
+    dense = execute([RunSpec(blind, seed=seed) for seed in range(seeds)], engine.store, engine.executor)
+    values = [result.metric for result in dense]
+    measure = measure_of(task, values)
+    if tolerance is None and not measure.share and seeds < 2:
+        raise TombolaError(f"one seed shows no spread of {measure.name}; give a tolerance, or at least two seeds")
+    usual = MARGIN if measure.share or tolerance is not None else stdev(values)
+    return measure, usual if tolerance is None else tolerance
+
+
+def _point(task: Task, blind: Task, method: Method, engine: Engine, sign: int, tolerance: float, seeds: int) -> Point:
     """The tickets of a density against dense, searched for on the task and trained on the blind one."""
     # A search does not read the test split; on the task itself `compare` can use it again.
     specs = []
@@ -202,7 +221,7 @@ def _point(task: Task, blind: Task, method: Method, engine: Engine, tolerance: f
         specs += [RunSpec(blind, ticket, seed=seed), RunSpec(blind, seed=seed, extra_epochs=budget_gap(ticket, blind))]
     metrics = [result.metric for result in execute(specs, engine.store, engine.executor)]
     differences = tuple(ticket - dense for ticket, dense in zip(metrics[::2], metrics[1::2], strict=True))
-    return Point(method.density, differences, math.fsum(differences) / seeds >= -tolerance)
+    return Point(method.density, differences, sign * math.fsum(differences) / seeds >= -tolerance)
 
 
 def _gap(points: Sequence[Point]) -> tuple[float, float] | None:
@@ -212,13 +231,13 @@ def _gap(points: Sequence[Point]) -> tuple[float, float] | None:
     return None if sparsest is None or below is None else (sparsest, below)
 
 
-def _check(method: Method, tolerance: float, densities: Sequence[float], halvings: int, seeds: int) -> None:
+def _check(method: Method, tolerance: float | None, densities: Sequence[float], halvings: int, seeds: int) -> None:
     if blocks_removed(method) is not None:
         raise TombolaError(f"'{label_of(method)}' counts the blocks that go; give a method that keeps a density")
     if method.density_kind == "outcome":
         raise TombolaError(f"the density of '{label_of(method)}' is found, not asked for; give a method that keeps one")
-    if not 0 <= tolerance < 1:
-        raise TombolaError(f"the tolerance is {tolerance:g}; give a share of at least 0 and below 1, as 0.005")
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise TombolaError(f"the tolerance is {tolerance:g}; give at least 0, as 0.005 for half a point")
     if not densities:
         raise TombolaError("there is no density to try; give some, as --densities 0.5 0.1 0.02")
     for density in densities:

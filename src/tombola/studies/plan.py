@@ -6,11 +6,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tombola.evidence import MANDATORY, ONE_LOOK, Looks, Measure, Verdict, budget_gap, control_kind, judge
+from tombola.evidence import (
+    MANDATORY,
+    ONE_LOOK,
+    Better,
+    Looks,
+    Measure,
+    Verdict,
+    budget_gap,
+    control_kind,
+    judge,
+    measure_of,
+)
 from tombola.methods import Method
 from tombola.registry import CONTROLS
 from tombola.robust import Robustness
-from tombola.studies.measures import Better, measure_of, to_measure, value_of
+from tombola.studies.measures import to_measure, value_of
 from tombola.studies.result import Result
 from tombola.studies.spec import RunSpec
 from tombola.tickets import Ticket

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from tombola.errors import TombolaError, unknown
-from tombola.evidence import CHECKS, Checked, Measure, Sanity, control_kind, control_obstacle
+from tombola.evidence import CHECKS, Better, Checked, Measure, Sanity, control_kind, control_obstacle
 from tombola.methods import Method
 from tombola.studies.comparison import Study, compare, labelled
 from tombola.studies.executor import Engine, Serial
-from tombola.studies.measures import Better
 from tombola.studies.store import Store
 from tombola.training import Task, agreed_device, bars
 

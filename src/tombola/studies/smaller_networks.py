@@ -8,11 +8,10 @@ from statistics import fmean
 from typing import Any
 
 from tombola.errors import TombolaError
-from tombola.evidence import Comparison, Measure, paired_comparison
+from tombola.evidence import Comparison, Measure, measure_of, paired_comparison
 from tombola.methods import Method, Sized, counted
 from tombola.studies.execution import execute, search
 from tombola.studies.executor import Engine
-from tombola.studies.measures import measure_of
 from tombola.studies.run_folder import RunFolder
 from tombola.studies.spec import RunSpec
 from tombola.studies.targets import aimed

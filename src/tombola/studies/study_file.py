@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from tombola.errors import FileError, TombolaError, unknown
-from tombola.evidence import MANDATORY, ONE_LOOK, EachSeed, Looks, control_kind
+from tombola.evidence import MANDATORY, ONE_LOOK, Better, EachSeed, Looks, control_kind
 from tombola.files import content_of, printable
 from tombola.methods import Method, shaped_as, sized
 from tombola.registry import CONTROLS
@@ -19,7 +19,7 @@ from tombola.shrinking import check_takes_target, target_of
 from tombola.structure import granularity
 from tombola.studies.comparison import Until, labelled
 from tombola.studies.grid import Grid
-from tombola.studies.measures import Better, further
+from tombola.studies.measures import further
 from tombola.studies.named_methods import at_sizes, method_named, with_values
 from tombola.studies.plan import Plan
 from tombola.studies.task_options import TaskOptions, default_options

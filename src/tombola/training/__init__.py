@@ -40,6 +40,7 @@ from tombola.training.losses import (
 )
 from tombola.training.memory import peak_memory, reset_peak_memory, step_memory
 from tombola.training.memory_format import channels_last, is_trial, trial
+from tombola.training.metric_values import are_shares, metric_text, registered
 from tombola.training.metrics import (
     R2,
     MicroF1,
@@ -131,6 +132,7 @@ __all__ = [
     "adversarial",
     "adversary_of",
     "agreed_device",
+    "are_shares",
     "as_first_written",
     "as_outputs",
     "ascended",
@@ -161,6 +163,7 @@ __all__ = [
     "label_accuracy",
     "length_of",
     "metric_of",
+    "metric_text",
     "mixed",
     "move",
     "multi_label_cross_entropy",
@@ -171,6 +174,7 @@ __all__ = [
     "pick",
     "placed",
     "recipe_of",
+    "registered",
     "remove_stages",
     "reset_peak_memory",
     "robust_metric",

@@ -34,6 +34,7 @@ from tombola.training.loaders import first_of, pairs_of
 from tombola.training.losses import smoothed
 from tombola.training.memory import peak_memory, step_memory
 from tombola.training.memory_format import channels_last
+from tombola.training.metric_values import metric_text
 from tombola.training.new_networks import check_single
 from tombola.training.observers import Observer, State
 from tombola.training.placement import bring_along, placed
@@ -42,7 +43,7 @@ from tombola.training.randomness import own_randomness, seed_everything
 from tombola.training.recipe import Recipe, autocast
 from tombola.training.resuming import Begun, Keep, keep_state, restore
 from tombola.training.stepping import WeightStepper, grouped
-from tombola.training.task import Task
+from tombola.training.task import Task, metric_of
 from tombola.training.torch_losses import told
 
 
@@ -166,7 +167,7 @@ def fit(
                 state.history.append(row | {"seconds": cost.seconds})
                 # A list and not a generator: each observer is told, also after one that asks to stop.
                 stop = any([observer.epoch_end(state) for observer in observers]) or ended_early
-                tick(_summary(state.history[-1]))
+                tick(_summary(task, state.history[-1]))
                 if stop:
                     break
                 if all(observer.resumable(state) is not False for observer in observers):
@@ -277,9 +278,10 @@ def _gradients(
     return (values[0] if len(values) == 1 else torch.stack(values).sum()), total
 
 
-def _summary(row: dict[str, float]) -> str:
+def _summary(task: Task, row: dict[str, float]) -> str:
     """How an epoch went, in a few words beside its progress bar."""
-    validation = f", validation {row['validation_metric']:.1%}" if "validation_metric" in row else ""
+    metric = row.get("validation_metric")
+    validation = "" if metric is None else f", validation {metric_text(metric_of(task), metric, 1)}"
     density = f", density {row['density']:.2%}" if "density" in row else ""
     return f"loss {row['train_loss']:.3f}{validation}{density}"
 

@@ -23,11 +23,12 @@ from tombola.training.first_batch import check_first_batch
 from tombola.training.loaders import first_of
 from tombola.training.loop import Fit
 from tombola.training.memory import reset_peak_memory, step_memory
+from tombola.training.metric_values import metric_text
 from tombola.training.progress import bars
 from tombola.training.randomness import own_randomness
 from tombola.training.recipe import Recipe
 from tombola.training.run import Run
-from tombola.training.task import Task
+from tombola.training.task import Task, metric_of
 from tombola.training.ticket_training import Trained, train
 
 CACHE = 4 * 2**20
@@ -118,7 +119,7 @@ def train_together(
                     trained = [_train_alone(task, member, run, why) for member in chunk_members]
                 results |= dict(zip(piece, trained, strict=True))
                 for result in trained:
-                    tick(f"{result.metric:.1%}")
+                    tick(metric_text(metric_of(task), result.metric, 1))
     return [results[at] for at in range(len(members))]
 
 
