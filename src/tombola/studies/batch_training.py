@@ -149,7 +149,7 @@ def _waiting(run: Prepared) -> Waiting | None:
             folder.begin(run.settings)
             if folder.result() is not None:
                 return None
-            arm = run.arm(lease)
+            arm = run.arm(run.subject()[0], lease)
     except InUse:
         raise
     except TombolaError:

@@ -184,7 +184,8 @@ def finish(run: Prepared, alone: str = "") -> Result:
         if done is not None:
             stages.clear()
             return replace(done, method=spec.method)
-        (found, ticket_path), arm = run.subject, at_rate(run.arm(lease), spec.lr)
+        found, ticket_path = run.subject()
+        arm = at_rate(run.arm(found, lease), spec.lr)
         command = command_for(spec, settings["task"], ticket_path)
         trained = train(
             arm.task, arm.ticket, seed=spec.seed, init_seed=spec.init_seed, extra_epochs=arm.extra_epochs, run=stages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +51,11 @@ class Prepared:
         how = self.executor
         return Run(self.spec.seed, self.folder.path / part, how.device, how.bars, meter=how.meter, lease=lease)
 
-    @cached_property
     def subject(self) -> tuple[Ticket | None, Path | None]:
-        """The ticket that the run is about, and its file; a ticket that was given is kept beside the runs."""
+        """The ticket that the run is about, and its file; a ticket that was given is kept beside the runs.
+
+        It is read anew in each call: a study of many runs would else hold all their tickets at once.
+        """
         subject = self.spec.subject
         if subject is None:
             return None, None
@@ -67,12 +68,12 @@ class Prepared:
             raise TombolaError("a search finds a ticket, and is not about one")
         return found(self.search), self.search.folder.ticket_path
 
-    def arm(self, lease: Lease | None) -> Arm:
+    def arm(self, ticket: Ticket | None, lease: Lease | None) -> Arm:
         """What is trained, but for the run's own learning rate; a control that searches does so in the run's folder.
 
-        lease: the hold on that folder.
+        ticket: that the run is about; lease: the hold on that folder.
         """
-        spec, (ticket, _) = self.spec, self.subject
+        spec = self.spec
         if ticket is None:
             if spec.control:
                 raise TombolaError(f"the dense network has no control '{spec.control}'; give a ticket or a method")
