@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -122,3 +123,24 @@ def test_workers_go_on_by_themselves_when_one_ends_or_hangs(tmp_path):
         (ticket,) = folder.glob("ticket-*.safetensors")
         tickets.append(tb.Ticket.load(ticket).digest)  # Its file says how long the search took.
     assert tickets[0] == tickets[1] == tickets[2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="gloo is not in this build")
+def test_the_command_searches_in_the_processes_that_torchrun_starts(tmp_path):
+    """The first one alone keeps the ticket and prints; a finished search is read, and other methods are refused."""
+    command = [sys.executable, "-m", "tombola.cli"]
+    team = [*command[:1], "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command[1:]]
+    task = ["--data", "digits", "--recipe.epochs", "1", "--json", "--out", "runs"]
+    network = ["--model", "preresnet20", "--width", "0.25"]
+    answers = []
+    for place, start in (("one", command), ("two", team), ("two", team)):
+        (tmp_path / place).mkdir(exist_ok=True)
+        words = [*start, "find", "loft", *network, *task]
+        done = subprocess.run(words, cwd=tmp_path / place, text=True, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout)["digest"])
+    assert len(set(answers)) == 1
+    words = [*team, "find", "snip", *task]
+    done = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True, timeout=300)
+    assert "'snip' searches in one process; start it without torchrun" in done.stderr

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -14,17 +15,31 @@ from tombola.cli.output import RunOptions, dense_epochs, engine, work
 from tombola.cli.parse import parse
 from tombola.cli.subjects import first_word, settings_class, with_settings
 from tombola.cli.targets import TargetOptions
-from tombola.methods import blocks_removed, granularity_used
+from tombola.errors import TombolaError
+from tombola.methods import LoFT, Method, blocks_removed, find, granularity_used, place_at_torchrun
 from tombola.methods import counted as counted_of
 from tombola.registry import METHODS
 from tombola.report import write_search_curve
 from tombola.report.prose import counted
 from tombola.shrinking import check_takes_target, target_of
 from tombola.structure import granularity
-from tombola.studies import RunFolder, aimed, check_density, default_options, make_task, method_named, search
+from tombola.studies import (
+    RunFolder,
+    RunSpec,
+    Serial,
+    Store,
+    aimed,
+    check_density,
+    default_options,
+    make_task,
+    method_named,
+    prepare,
+    search,
+)
+from tombola.studies.prepared import SEARCH
 from tombola.terminal_table import Column, TerminalTable
 from tombola.tickets import parameters_of
-from tombola.training import Run, metric_of, metric_text
+from tombola.training import Run, Task, chosen_device, metric_of, metric_text
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,12 @@ def run(words: Sequence[str]) -> int:
     task = make_task(options.task)
     method = with_settings(method, options.method)
     check_density(method.density)
+    rank, processes = place_at_torchrun()
+    if processes > 1 and not isinstance(method, LoFT):
+        raise TombolaError(f"'{name}' searches in one process; start it without torchrun")
+    if rank:
+        _take_part(task, method, options)
+        return 0
     with engine(options.run, Path("runs")) as own:
         method, aim = aimed(task, method, asked, own.store, own.executor, seed=options.find.seed)
         folder = RunFolder(options.find.out) if options.find.out else None
@@ -122,3 +143,14 @@ def run(words: Sequence[str]) -> int:
         out.print(f"How the search went: {folder.curve_path}")
     out.print(f"Ticket: {folder.ticket_path}\nDoes it win? tombola check {shlex.quote(str(folder.ticket_path))}")
     return 0
+
+
+def _take_part(task: Task, method: Method, options: Any) -> None:
+    """Search along with the first process that torchrun started, which alone keeps the ticket and prints."""
+    seed, store = options.find.seed, Store(Path("runs"))
+    executor = Serial(chosen_device(options.run.device))
+    method, _ = aimed(task, method, options.target.arguments(), store, executor, seed=seed)
+    folder = RunFolder(options.find.out) if options.find.out else None
+    led = prepare(RunSpec(task, method, SEARCH, seed), store, executor, folder)
+    if options.run.fresh or led.folder.finished(led.settings, led.folder.ticket) is None:
+        find(led.spec.task, method, run=led.run(None))

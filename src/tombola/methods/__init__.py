@@ -31,6 +31,7 @@ from tombola.methods.sizing import Sized, counted, density_of, fitted, shaped_as
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 from tombola.methods.surviving_parts import SurvivingParts
 from tombola.methods.surviving_weights import SurvivingWeights
+from tombola.methods.worker_processes import place_at_torchrun
 
 __all__ = [
     "AMOUNTS",
@@ -80,6 +81,7 @@ __all__ = [
     "granularity_used",
     "label_of",
     "method",
+    "place_at_torchrun",
     "published_rst",
     "ranking_distance",
     "rare_gems",

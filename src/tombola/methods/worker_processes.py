@@ -116,6 +116,13 @@ class Processes:
             ) from error
 
 
+def place_at_torchrun() -> tuple[int, int]:
+    """The rank of this process and the number of those that torchrun started; 0 and 1 where it started none."""
+    if not dist.is_available() or not dist.is_torchelastic_launched():
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
 @contextmanager
 def processes(workers: int, limit: float, device: torch.device) -> Generator[Processes | None]:
     """The processes that torchrun started, or whose group is there already; None where this process is alone.
