@@ -19,13 +19,17 @@ from tombola.structure import (
     Passing,
     Removed,
     axes_of_parts,
+    hidden_axes,
     is_depthwise,
+    is_recurrent,
     is_transposed,
+    mend_sizes,
     moves_channels,
     narrow_parts,
     narrowed,
     pass_through,
     renumber_caches,
+    resize_recurrent,
     scale_axis,
 )
 from tombola.tickets import buffers_of, copied, joined, modules_of, parameters_of, unwrapped
@@ -77,6 +81,9 @@ def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
     if moves_channels(module):
         return {}
     outputs = torch.tensor(kept.outputs)
+    if is_recurrent(module):
+        assert kept.inputs is not None
+        return hidden_axes(module, kept.inputs, kept.outputs)
     if isinstance(module, NORMS):
         return {part: {0: outputs} for part in ("weight", "bias", "running_mean", "running_var")}
     leaving = int(is_transposed(module))
@@ -140,7 +147,7 @@ def cut(
             assert channels.inputs is not None
             replace(small, modules[name], module.kept(channels.inputs, channels.outputs))
             continue
-        for part in ("weight", "bias", "running_mean", "running_var"):
+        for part in _axes(module, channels):
             tensor = getattr(module, part, None)
             if tensor is None:
                 continue
@@ -148,6 +155,8 @@ def cut(
             is_parameter = isinstance(tensor, nn.Parameter)
             setattr(module, part, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
         _resize(module, channels)
+    sizes: dict[str, Any] = {name: own for name, own in modules_of(model).items() if is_recurrent(own)}
+    mend_sizes(small, {name: own.hidden_size for name, own in sizes.items() if name in modules})
     narrow_parts(small, parts)
     modules = modules_of(small)
     for part in silent:
@@ -178,7 +187,9 @@ def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def _resize(module: Any, kept: Kept) -> None:
     """Set a layer's attributes for its size after its tensors have shrunk."""
     size = len(kept.outputs)
-    if isinstance(module, nn.Linear):
+    if is_recurrent(module):
+        resize_recurrent(module, len(kept.inputs or ()), size)
+    elif isinstance(module, nn.Linear):
         module.in_features, module.out_features = module.weight.shape[1], size
     elif hasattr(module, "nf"):  # GPT-2's `Conv1D`
         module.nx, module.nf = module.weight.shape[0], size

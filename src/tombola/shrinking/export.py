@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from tombola.errors import TombolaError
 from tombola.files import write_atomically
 from tombola.nested import mapped, samples_in, tensors_in
 from tombola.scores import Inputs, forward
 from tombola.sparse_inference import with_zeros
-from tombola.tickets import bare, check_whole
+from tombola.tickets import bare, check_whole, names_of
 
 TOLERANCE = 1e-4
 
@@ -90,6 +91,7 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
     model, example = bare(copy.deepcopy(model)).cpu().eval(), mapped(example, Tensor.cpu)
     model = with_zeros(model)
     tensors, inputs = tensors_in(example), _names_of(example, "input")
+    _refuse_packed(model)
     try:
         given = forward(model, example)
         expected = tensors_in(given)
@@ -121,6 +123,21 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
         )
     write_atomically(Path(path), content)
     return gap
+
+
+def _refuse_packed(model: nn.Module) -> None:
+    """Let recurrent layers refuse packed sequences, of which the exporter's own error says nothing."""
+
+    def look(module: nn.Module, args: Any) -> None:
+        if args and isinstance(args[0], PackedSequence):
+            raise TombolaError(
+                f"'{names_of(model)[module]}' is given packed sequences, which ONNX does not have; let the network pad "
+                "them for its export"
+            )
+
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module.register_forward_pre_hook(look)
 
 
 def _names_of(values: Any, usual: str) -> list[str]:

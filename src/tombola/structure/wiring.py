@@ -37,6 +37,7 @@ class Wiring:
         uses: pairs (2, n) of channels; the first is needed while the second lives, and does not keep it alive, as the
             gate of a channel.
         unlisted: as `lost`, of layers that have no group, since neither their inputs nor outputs can ever be cut.
+        least: how many channels a group keeps at least, where that is more than one.
     """
 
     groups: tuple[UnitGroup, ...]
@@ -46,6 +47,7 @@ class Wiring:
     lost: Mapping[str, str] = field(default_factory=dict)
     uses: Tensor = field(default_factory=lambda: torch.zeros(2, 0, dtype=torch.long))
     unlisted: Mapping[str, str] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict)
 
     def spread(self, dead: Mapping[str, Tensor], *, silencing: bool) -> dict[str, Tensor]:
         """All dead channels of each group: these, those that only dead ones feed, and those that feed only dead ones.
@@ -75,7 +77,7 @@ class Wiring:
     def removable(self, dead: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The dead channels of each group that can be cut out, because all channels tied to them are dead too.
 
-        A group keeps its first channel where all could go, since a layer needs one.
+        A group keeps its first channel where all could go, since a layer needs one; some need more.
 
         Args:
             dead: by group, which channels are dead.
@@ -84,8 +86,9 @@ class Wiring:
         by_group, component = self.classes()
         count = int(component.max()) + 1
         lives = torch.zeros(count, dtype=torch.bool).index_fill_(0, component[~silent], True)
-        for components in by_group.values():
-            lives[components[0]] |= not lives[components].any()
+        for name, components in by_group.items():
+            missing = max(0, self.least.get(name, 1) - int(lives[components].sum()))
+            lives[components[~lives[components]][:missing]] = True
         return self._split(~lives[component])
 
     def classes(self) -> tuple[dict[str, Tensor], Tensor]:

@@ -18,7 +18,7 @@ class WiringDraft:
     """A wiring under construction, with lists that grow in place of its tensors.
 
     Args:
-        groups: see `Wiring`, as are norms, flows, uses, ties, lost and unlisted; the pairs are in arrays (2, n).
+        groups: see `Wiring`, as are norms, flows, uses, ties, lost, unlisted and least; the pairs are in arrays (2, n).
         spans: by a group's name, the numbers of its channels.
         size: how many channels there are, the one included that always lives.
         traced: the groups that the trace has found.
@@ -34,6 +34,7 @@ class WiringDraft:
     size: int = 1
     traced: set[str] = field(default_factory=set)
     unlisted: dict[str, str] = field(default_factory=dict)
+    least: dict[str, int] = field(default_factory=dict)
 
     def add(self, group: UnitGroup) -> None:
         """Append a group, whose channels get the next numbers."""
@@ -80,7 +81,7 @@ class WiringDraft:
     def done(self) -> Wiring:
         """The finished wiring."""
         flows, uses, ties = (_tensor(pairs) for pairs in (self.flows, self.uses, self.ties))
-        return Wiring(tuple(self.groups), self.norms, flows, ties, self.lost, uses, self.unlisted)
+        return Wiring(tuple(self.groups), self.norms, flows, ties, self.lost, uses, self.unlisted, self.least)
 
 
 def _array(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
