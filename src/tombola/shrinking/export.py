@@ -73,7 +73,8 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
         The largest difference between the outputs of both, relative to the largest output; at most 1e-4.
 
     Raises:
-        TombolaError: the extra is missing, the network cannot be exported, or the outputs differ. No file is written.
+        TombolaError: the extra is missing, the network cannot be exported, or for one batch size alone, or the outputs
+            differ. No file is written.
 
     Examples:
         >>> import tempfile
@@ -116,6 +117,12 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
         outputs = session.run(None, feed)
     except Exception as error:  # the exporter raises many types, and so may a user's forward
         raise TombolaError(f"the network cannot be exported to ONNX: {_reason(error)}") from error
+    many = {name for name, tensor in zip(inputs, tensors, strict=True) if tensor.ndim and len(tensor) == samples}
+    if any(entry.name in many and isinstance(entry.shape[0], int) for entry in session.get_inputs()):
+        raise TombolaError(
+            f"the file would take batches of {samples} samples alone: the network takes their number as a constant, as "
+            "len(x) does; take x.shape[0] in its place, and an example of two samples or more"
+        )
     gap = max(_gap(own.numpy(), np.asarray(output)) for own, output in zip(expected, outputs, strict=True))
     if not gap <= TOLERANCE:  # also true for NaN
         raise TombolaError(

@@ -47,12 +47,12 @@ def follow_recurrent(module: Any, name: str, tracer: Tracer, spans: Mapping[str,
             links.hold(units, reason)
 
     def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
-        given = [*args, *kwargs.values()]
-        x = given[0].data if isinstance(given[0], PackedSequence) else given[0]
+        x, *states = [*args, *(kwargs[own] for own in ("input", "hx") if own in kwargs)]
+        x = x.data if isinstance(x, PackedSequence) else x
         links.met.add(name + STATE)
         links.consume(tracer.of(x), x.ndim - 1, taken, kind)
         links.consume(Marks((units,)), 0, read, kind)
-        for number, state in enumerate(tensors_in(given[1:])):
+        for number, state in enumerate(tensors_in(states)):
             starts(state, number)
         tracer.paused = True
 

@@ -76,8 +76,7 @@ def _add_part(draft: WiringDraft, part: Part, model: nn.Module) -> None:
 def _read(model: nn.Module, probe: Probe) -> WiringDraft:
     layers = NumberedLayers.of(model)
     every = modules_of(model)
-    makers = [name for name, module in every.items() if is_producer(module) or isinstance(module, RECURRENT)]
-    weighted = [name for name, module in every.items() if name in makers or isinstance(module, NORMS)]
+    weighted = [name for name, own in every.items() if is_producer(own) or isinstance(own, (*NORMS, *RECURRENT))]
     links = traced(model, probe, layers.marks_of, layers.spans, weighted)
     for name, module in layers.modules.items():
         if moves_channels(module):
