@@ -1,14 +1,18 @@
-"""What a study holds at once."""
+"""What a study holds at once, and what a measurement leaves behind."""
 
 from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
+
+import torch
 
 import tombola as tb
 from tombola.studies import RunSpec, execution
 from tombola.studies.batch_training import Piece
 from tombola.testing import toy_task
+from tombola.training import step_memory
 
 
 def test_a_study_holds_the_ticket_of_one_run_at_a_time(tmp_path, monkeypatch):
@@ -26,3 +30,19 @@ def test_a_study_holds_the_ticket_of_one_run_at_a_time(tmp_path, monkeypatch):
     specs = [RunSpec(task, tb.method("magnitude-init", density=0.5), seed=seed) for seed in range(3)]
     tb.execute(specs, tb.Store(tmp_path))
     assert alive == [1, 1, 1]
+
+
+def test_measuring_a_step_leaves_nothing_behind():
+    """tanh and softmax keep their own results for backward."""
+    task = toy_task()
+    model, batch = task.build(0), next(iter(task.batches("train", 0, 0)))
+    saturated = replace(task, forward=lambda network, inputs: network(inputs).tanh().softmax(-1))
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(own), torch.Tensor) for own in gc.get_objects())
+
+    step_memory(saturated, model, batch, task.recipe)
+    before = tensors()
+    step_memory(saturated, model, batch, task.recipe)
+    assert tensors() == before

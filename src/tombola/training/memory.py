@@ -68,7 +68,7 @@ def step_memory(task: Task, model: nn.Module, batch: Batch, recipe: Recipe) -> i
             if tensor.layout == torch.strided:  # sparse tensors have no storage of their own
                 storage = tensor.untyped_storage()
                 storages[storage_key(storage)] = storage
-            return tensor
+            return tensor.detach()  # an operation that kept its own result would hold itself for good
 
         with recomputable(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             task.loss(task.forward(twin, batch[0]), batch[1])
