@@ -18,10 +18,10 @@ from torch import nn
 import tombola as tb
 from networks import MADE_UP, Separable, network
 from tombola import Mask, TombolaError, zoo
-from tombola.shrinking.cutting import Kept, axes_of, cut, narrowed
+from tombola.shrinking.cutting import axes_of, cut
 from tombola.shrinking.export import to_onnx
 from tombola.shrinking.plan import plan
-from tombola.structure import SeparateChannels, Units, wiring_of
+from tombola.structure import Kept, SeparateChannels, Units, narrowed, wiring_of
 
 # Of many networks here nothing can be cut: that is what their tests are about.
 pytestmark = pytest.mark.filterwarnings("ignore:nothing was cut out")
@@ -233,8 +233,27 @@ class Numbered(nn.Module):
         return self.last(self.first(x).view(-1, 4 * 2 * 2))
 
 
-def test_a_network_whose_code_counts_its_channels_is_not_handed_over():
+def test_channels_that_the_networks_code_counts_stay_and_that_is_said():
     model, x = Numbered(), torch.randn(3, 3, 2, 2)
+    with pytest.warns(tb.shrinking.ShrinkWarning, match="'first'.*code that has their number written in it"):
+        small = tb.shrink(
+            model, Mask.of({"first.weight": torch.arange(4).view(4, 1, 1, 1).expand(4, 3, 1, 1) > 1}), example=x
+        )
+    assert small.first.out_channels == 4
+
+
+class Checked(Numbered):
+    """Its code checks in training how many channels there are."""
+
+    def forward(self, x):
+        hidden = self.first(x)
+        if self.training and hidden.shape[1] != 4:
+            raise ValueError("four channels are needed")
+        return self.last(hidden.flatten(1))
+
+
+def test_a_network_whose_code_needs_its_channels_is_not_handed_over():
+    model, x = Checked(), torch.randn(3, 3, 2, 2)
     with pytest.raises(TombolaError, match="has the number of channels written in it"):
         tb.shrink(model, channel_mask(model, x), example=x)
 

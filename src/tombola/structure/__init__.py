@@ -1,6 +1,7 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
 from tombola.structure.block_granularity import Blocks, BlockUnits
+from tombola.structure.channel_cuts import Kept, channel_axes, cut_channels, kept_channels, replace_module
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap, moves_channels
 from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
@@ -79,6 +80,7 @@ __all__ = [
     "FloorWarning",
     "FoundParts",
     "Granularity",
+    "Kept",
     "Mode",
     "NeuronUnits",
     "Neurons",
@@ -110,10 +112,12 @@ __all__ = [
     "Weights",
     "Wiring",
     "axes_of_parts",
+    "channel_axes",
     "check_granularity",
     "check_is_granularity",
     "check_names",
     "check_plain",
+    "cut_channels",
     "declare_blocks",
     "fold",
     "found_parts",
@@ -127,6 +131,7 @@ __all__ = [
     "is_producer",
     "is_transposed",
     "is_transposed_linear",
+    "kept_channels",
     "kept_share",
     "meta_twin",
     "moves_channels",
@@ -142,6 +147,7 @@ __all__ = [
     "passings",
     "prunable",
     "renumber_caches",
+    "replace_module",
     "residual_blocks",
     "scale_axis",
     "scale_undone",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tombola.structure.marks import ABSENT, Marks, Places, compressed, distinct, reshaped, varied
+from tombola.structure.marks import ABSENT, Marks, Places, along, compressed, distinct, reshaped, varied
 from tombola.structure.operation_calls import Call
 from tombola.structure.rules import Results, rule, unknown
 from tombola.structure.rules_of_elements import elementwise
 from tombola.structure.wiring import PINNED
 
-FOLLOWING = {"repeat", "expand", "flip"}
+FOLLOWING = {"repeat", "expand", "flip", "pixel_unshuffle"}
 """Operations that move channels in a way that does not depend on how many there are."""
 
 
@@ -40,12 +40,22 @@ def viewed(call: Call) -> Results:
         return moved
 
     moved = marks.moved(move)
-    if split:
+    if split and not _by_blocks(call, marks, moved):
         call.links.pin(marks, call.name)
     return [moved]
 
 
-@rule("permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "slice", "select", "split", "split_with_sizes")
+def _by_blocks(call: Call, marks: Marks, moved: Marks) -> bool:
+    """Take an image's channels apart into blocks, which lose the same channels each; False where it cannot be so."""
+    if call.args[0].ndim < 3 or marks.axes != {1} or moved.axes != {1, 2} or marks.takes is not None:
+        return False
+    for places in moved.places:
+        call.links.tie(places[:, :1], places)
+    call.links.guessed = True
+    return True
+
+
+@rule("permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "select")
 @rule(
     "unbind",
     "flip",
@@ -55,11 +65,9 @@ def viewed(call: Call) -> Results:
     "unfold",
     "diagonal",
     "as_strided",
-    "pixel_shuffle",
+    "index",
 )
-@rule(
-    "pixel_unshuffle", "native_channel_shuffle", "channel_shuffle", "index", "index_select", "gather", "narrow", "rot90"
-)
+@rule("pixel_unshuffle", "index_select", "gather", "narrow", "rot90")
 @rule(
     "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", "tensor_split", "movedim", "swapaxes", "take_along_dim"
 )
@@ -72,12 +80,13 @@ def moved(call: Call) -> Results:
     return found
 
 
-@rule("chunk")
+@rule("chunk", "split", "split_with_sizes")
 def chunked(call: Call) -> Results:
     """A number of parts of one size, which stays one while the same channels go from each."""
     found, by_number = _moved(call)
     if not by_number:
         return found
+    call.links.guessed |= call.name != "chunk"
     parts = [part.places for part in found if part is not None]
     if len({part.shape for part in call.results}) > 1:
         call.links.pin(call.marks(call.args[0]), call.name)
@@ -85,6 +94,62 @@ def chunked(call: Call) -> Results:
     for part in parts[1:]:
         for places, others in zip(parts[0], part, strict=True):
             call.links.tie(places, others)
+    return found
+
+
+@rule("slice")
+def sliced(call: Call) -> Results:
+    """A block of channels, where all blocks of its size lose the same; or each so-many-th channel."""
+    found, by_number = _moved(call)
+    if not by_number:
+        return found
+    x, axis = call.args[0], call.given(1, "dim", 0)
+    size, marks = x.shape[axis], call.marks(x)
+    assert marks is not None
+    start, stop, step = slice(call.given(2, "start"), call.given(3, "end"), call.given(4, "step", 1)).indices(size)
+    length = stop - start if step == 1 else step
+    fits = start % length == 0 if step == 1 else stop == size and start < step
+    if length < 2 or size % length or not fits or marks.axes != {axis % x.ndim} or marks.takes is not None:
+        call.links.pin(marks, call.name)
+        return found
+    for places in marks.places:
+        blocks = np.broadcast_to(places.ravel(), size).reshape(-1, length)
+        call.links.tie(blocks[:1] if step == 1 else blocks[:, :1], blocks)
+    call.links.guessed |= step == 1
+    return found
+
+
+@rule("pixel_shuffle")
+def shuffled_to_pixels(call: Call) -> Results:
+    """The channels of a block become the pixels of one channel: they can only go together."""
+    x, factor = call.args[0], call.args[1]
+    marks = call.marks(x)
+    if marks is None or marks.axes - {x.ndim - 3} or marks.takes is not None:
+        return unknown(call)
+    if not marks.axes:
+        return [marks.plain()]
+
+    def blocks(terms: Sequence[Places]) -> list[Places]:
+        apart = [own.reshape(1, 1) if own.size == 1 else own.reshape(-1, factor**2).T for own in terms]
+        for own in apart:
+            call.links.tie(own[:1], own)
+        return [along(one, x.ndim - 3, x.ndim) for own in apart for one in own]
+
+    return [replace(marks.plain(), feeds=distinct(blocks(marks.feeds)), uses=distinct(blocks(marks.uses)))]
+
+
+@rule("native_channel_shuffle", "channel_shuffle")
+def shuffled(call: Call) -> Results:
+    """The channels of all groups in turn, which lose the same in each."""
+    found, _ = _moved(call)
+    x, groups = call.args[:2]
+    marks = call.marks(x)
+    if marks is None or marks.axes - {1} or marks.takes is not None:
+        return unknown(call)
+    for places in marks.places:
+        if places.size > 1:
+            blocks = places.reshape(groups, -1)
+            call.links.tie(blocks[:1], blocks)
     return found
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from tombola.doors import Door
+from tombola.nested import leaves_of
 from tombola.structure.links import Links
 from tombola.structure.marks import Marks
 from tombola.structure.operation_calls import Call, tensors_among
@@ -46,16 +47,16 @@ class Tracer(DispatchMode):
     def __init__(self, links: Links, marks: Mapping[int, Marks]) -> None:
         super().__init__()
         self._state = _State(links, dict(marks))
-        self._chunks = _Chunks()
+        self._functions = _Functions(self._state)
         self.paused = False
 
     def __enter__(self) -> Tracer:
-        self._chunks.__enter__()
+        self._functions.__enter__()
         return super().__enter__()
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
-        self._chunks.__exit__(*exception)
+        self._functions.__exit__(*exception)
 
     def of(self, tensor: Tensor) -> Marks | None:
         """A tensor's marks; None if it comes from no channels."""
@@ -78,7 +79,7 @@ class Tracer(DispatchMode):
         if any(id(tensor) in state.marks for tensor in given):
             name = func.name().partition("::")[2].partition(".")[0]
             name = name.rstrip("_") if name.endswith("_") and not name.startswith("__") else name
-            name = "chunk" if self._chunks.inside and name in ("split", "split_with_sizes") else name
+            name = "chunk" if self._functions.chunking and name in ("split", "split_with_sizes") else name
             call = Call(name, func, args, kwargs, results, state.of, state.links)
             for tensor, marks in zip(results, rule_for(func, name)(call), strict=False):
                 in_place = id(tensor) in (id(own) for own in given)
@@ -101,21 +102,41 @@ class Tracer(DispatchMode):
         return owner is not tensor
 
 
-class _Chunks(TorchFunctionMode):
-    """Inside, it is known when a tensor is cut into a number of parts, which reaches the tracer as parts of a size."""
+SHAPED = (
+    Tensor.view,
+    Tensor.reshape,
+    torch.reshape,
+    Tensor.expand,
+    torch.broadcast_to,
+    Tensor.broadcast_to,
+    Tensor.unflatten,
+    torch.unflatten,
+)
+"""Functions that give a tensor the shape that they are called with."""
 
-    def __init__(self) -> None:
+
+class _Functions(TorchFunctionMode):
+    """Inside, what operations do not tell: into how many parts a tensor is cut, and which sizes a network's code gives.
+
+    Args:
+        state: where the marks of tensors are, and where it is noted that sizes are given.
+    """
+
+    def __init__(self, state: _State) -> None:
         super().__init__()
-        self.inside = False
+        self.chunking = False
+        self._state = state
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in (torch.chunk, Tensor.chunk):
-            return func(*args, **(kwargs or {}))
-        self.inside = True
+        self.chunking = func in (torch.chunk, Tensor.chunk)
         try:
-            return func(*args, **(kwargs or {}))
+            result = func(*args, **(kwargs or {}))
         finally:
-            self.inside = False
+            self.chunking = False
+        if func in SHAPED and (marks := self._state.of(result)) is not None:
+            given = set(leaves_of((args[1:], kwargs or {})))
+            self._state.links.sized |= any(result.shape[axis] in given for axis in marks.axes)
+        return result
 
 
 class Multiplied(DispatchMode):
