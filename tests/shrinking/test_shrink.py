@@ -236,9 +236,7 @@ class Numbered(nn.Module):
 def test_channels_that_the_networks_code_counts_stay_and_that_is_said():
     model, x = Numbered(), torch.randn(3, 3, 2, 2)
     with pytest.warns(tb.shrinking.ShrinkWarning, match="'first'.*code that has their number written in it"):
-        small = tb.shrink(
-            model, Mask.of({"first.weight": torch.arange(4).view(4, 1, 1, 1).expand(4, 3, 1, 1) > 1}), example=x
-        )
+        small = tb.shrink(model, channel_mask(model, x), example=x)
     assert small.first.out_channels == 4
 
 

@@ -77,7 +77,7 @@ def channel_axes(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
     return axes
 
 
-def _axes(module: nn.Module, kept: Kept) -> dict[str, Axes]:
+def _axes(module: Any, kept: Kept) -> dict[str, Axes]:
     """The positions that stay in a layer's own tensors, by their names in the layer."""
     if moves_channels(module):
         return {}

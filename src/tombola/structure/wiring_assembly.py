@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
@@ -73,11 +75,8 @@ class Assembly:
             setattr(draft, name, [pairs[:, pairs[0] != pairs[1]]])
         draft.lost = {name: why for name, why in reasons.items() if name in draft.spans}
         draft.unlisted = {name: why for name, why in reasons.items() if name not in draft.spans}
-        draft.grouped = {
-            name: module.groups
-            for name, module in self.layers.modules.items()
-            if is_divisible(module) and name in draft.spans
-        }
+        divisible: dict[str, Any] = {name: own for name, own in self.layers.modules.items() if is_divisible(own)}
+        draft.grouped = {name: module.groups for name, module in divisible.items() if name in draft.spans}
         draft.sized, draft.guessed = self.links.sized, self.links.guessed
         draft.traced = set(draft.spans)
         return draft
