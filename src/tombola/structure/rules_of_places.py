@@ -108,8 +108,8 @@ def sliced(call: Call) -> Results:
     assert marks is not None
     start, stop, step = slice(call.given(2, "start"), call.given(3, "end"), call.given(4, "step", 1)).indices(size)
     length = stop - start if step == 1 else step
-    first, last = (start % max(1, length) == 0, True) if step == 1 else (start < step, stop == size)
-    if length < 2 or size % length or not (first and last) or marks.axes != {axis % x.ndim} or marks.takes is not None:
+    fits = length > 1 and size % length == 0 and (start % length == 0 if step == 1 else start < step and stop == size)
+    if not fits or marks.axes != {axis % x.ndim} or marks.takes is not None:
         call.links.pin(marks, call.name)
         return found
     for places in marks.places:
