@@ -62,6 +62,10 @@ def conv(a: int, b: int, kernel: int = 3, **options) -> nn.Conv2d:
     return nn.Conv2d(a, b, kernel, padding=kernel // 2, **options)
 
 
+def chosen(x):
+    return x.view(len(x), 2, -1, 1, 1).softmax(1)
+
+
 def pooled(x):
     return x.mean((2, 3))
 
@@ -188,6 +192,12 @@ FOLLOWED = {
         lambda s, x: s.c(pooled(torch.maximum((h := s.a(x))[:, ::2], h[:, 1::2]))),
         lambda: {"a": conv(3, 16), "c": linear(8, 3)},
         {"a"},
+    ),
+    "paths to choose from": (
+        IMAGES,
+        lambda s, x: s.c(pooled((torch.stack([s.a(x), s.b(x)], 1) * chosen(s.d(pooled(x)[..., None, None]))).sum(1))),
+        lambda: {"a": conv(3, 8), "b": conv(3, 8), "d": conv(3, 16, 1), "c": linear(8, 3)},
+        {"a", "b", "d"},
     ),
     "written in place": (
         IMAGES,

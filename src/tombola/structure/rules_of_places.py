@@ -14,7 +14,7 @@ from torch import Tensor
 from tombola.structure.marks import ABSENT, Marks, Places, along, compressed, distinct, reshaped, varied
 from tombola.structure.operation_calls import Call
 from tombola.structure.rules import Results, rule, unknown
-from tombola.structure.rules_of_elements import elementwise
+from tombola.structure.rules_of_elements import elementwise, together
 from tombola.structure.wiring import PINNED
 
 FOLLOWING = {"repeat", "expand", "flip", "pixel_unshuffle"}
@@ -321,6 +321,8 @@ def reduced(call: Call) -> Results:
     if marks.takes is not None and varied(marks.takes) & dims:
         call.links.hold(marks.takes.ravel(), call.name)
         marks = replace(marks, takes=None)
+    if marks.axes - dims and marks.takes is None:
+        marks = together(call, marks, marks.axes & dims)
     if marks.axes & dims:
         call.links.pin(marks, call.name)
         return [None] * len(call.results)
@@ -352,6 +354,8 @@ def along_axis(call: Call) -> Results:
     dim = call.given(place, "dim", -1) % max(1, x.ndim)
     marks = call.marks(x)
     assert marks is not None
+    if dim in marks.axes and len(marks.axes) > 1 and marks.takes is None:
+        marks = together(call, marks, {dim})
     if dim in marks.axes or marks.takes is not None:
         call.links.pin(marks, call.name)
         return [replace(marks.plain(), takes=None, lit=True)] if "softmax" in call.name else [None] * len(call.results)
