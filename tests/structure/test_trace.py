@@ -145,6 +145,12 @@ FOLLOWED = {
         lambda: {"a": Standardised(3, 8, 3, padding=1), "c": linear(8, 3)},
         {"a"},
     ),
+    "a weight times a number": (
+        IMAGES,
+        lambda s, x: s.c(pooled(s.b(F.relu(F.conv2d(x, s.a.weight * 0.5, s.a.bias))))),
+        lambda: {"a": conv(3, 8), "b": conv(8, 6), "c": linear(6, 3)},
+        {"a", "b"},
+    ),
     "called twice": (
         IMAGES,
         lambda s, x: s.c(pooled(F.relu(s.b(s.a(x))) + F.relu(s.b(s.a(x.flip(2)))))),
@@ -286,6 +292,14 @@ def test_only_channels_whose_number_is_written_in_the_code_stay():
     units = tb.Channels().units(model, meta(torch.randn(2, *IMAGES)))
     assert set(units.families.sizes) == {"a"}
     assert units.wiring.lost == {"b": "code that has their number written in it"}
+
+
+def test_channels_that_emit_a_constant_when_they_are_dead_stay_and_the_reason_is_said():
+    model = Net(lambda s, x: s.c(pooled(F.relu(s.a(x)) + 1)), a=conv(3, 8), c=linear(8, 3)).eval()
+    with pytest.raises(tb.TombolaError, match="its channels reach a constant that is added to them, where all"):
+        tb.Channels().units(model, meta(torch.randn(2, *IMAGES))).choose(
+            tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1
+        )
 
 
 def test_each_group_of_a_convolution_keeps_equally_many_channels():

@@ -106,6 +106,9 @@ class Links:
         for places in (*terms, *(own.ravel() for own in marks.uses)):
             self.tie(np.where(places == PINNED, ABSENT, places), channels)
         self.hold(channels[np.max(terms, 0) == PINNED], reason)
+        lit = np.min([np.where(own == ABSENT, 1, own) for own in terms], 0) == PINNED
+        made = np.max(terms, 0)[lit]
+        self.pinned.append((made[made > 0], "a constant that is added to them"))
 
 
 def _pairs(places: Places, others: Places) -> np.ndarray:

@@ -112,10 +112,11 @@ def _combined(call: Call, operands: list[tuple[Tensor, Marks]], constant: bool) 
         takes = []
     kept = takes[0] if takes else None
     every = [marks for _, marks in operands]
+    origin = next((marks.origin for marks in every if marks.takes is not None), "") if takes else ""
     if killers:
         feeding = every[killers[0]]
         others = [places for marks in every if marks is not feeding for places in (*marks.feeds, *marks.uses)]
-        return Marks(feeding.feeds, distinct([*feeding.uses, *others]), kept)
+        return Marks(feeding.feeds, distinct([*feeding.uses, *others]), kept, origin=origin)
     feeds = distinct([places for marks in every for places in marks.feeds])
     dark = _zeros(call, [tensor for tensor, _ in operands])
     lit = any(marks.lit for marks in every)
@@ -124,7 +125,7 @@ def _combined(call: Call, operands: list[tuple[Tensor, Marks]], constant: bool) 
             feeds = (*feeds, np.full((1,) * feeds[0].ndim, PINNED))
         else:
             lit = True
-    return Marks(feeds, distinct([places for marks in every for places in marks.uses]), kept, lit)
+    return Marks(feeds, distinct([places for marks in every for places in marks.uses]), kept, lit, origin)
 
 
 def _zeros(call: Call, dead: Sequence[Tensor]) -> bool:

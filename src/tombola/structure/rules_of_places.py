@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tombola.structure.marks import ABSENT, Marks, Places, along, compressed, distinct, reshaped, varied
+from tombola.structure.marks import ABSENT, Marks, Places, compressed, distinct, reshaped, varied
 from tombola.structure.operation_calls import Call
 from tombola.structure.rules import Results, rule, unknown
 from tombola.structure.rules_of_elements import elementwise, together
@@ -47,10 +47,10 @@ def viewed(call: Call) -> Results:
 
 def _by_blocks(call: Call, marks: Marks, moved: Marks) -> bool:
     """Take an image's channels apart into blocks, which lose the same channels each; False where it cannot be so."""
-    if call.args[0].ndim < 3 or marks.axes != {1} or moved.axes != {1, 2} or marks.takes is not None:
+    if call.args[0].ndim < 3 or marks.axes != {1} or len(moved.axes) != 2 or marks.takes is not None:
         return False
     for places in moved.places:
-        call.links.tie(places[:, :1], places)
+        call.links.tie(places.take([0], min(moved.axes)), places)
     call.links.guessed = True
     return True
 
@@ -74,86 +74,13 @@ def _by_blocks(call: Call, marks: Marks, moved: Marks) -> bool:
 @rule("permute_copy", "transpose_copy", "expand_copy", "slice_copy", "select_copy", "unsqueeze_copy", "squeeze_copy")
 def moved(call: Call) -> Results:
     """Elements of one tensor in other places; what is moved are the channels' numbers, by the operation itself."""
-    found, by_number = _moved(call)
+    found, by_number = moved_marks(call)
     if by_number and call.name not in FOLLOWING:
         call.links.pin(call.marks(call.args[0]), call.name)
     return found
 
 
-@rule("chunk", "split", "split_with_sizes")
-def chunked(call: Call) -> Results:
-    """A number of parts of one size, which stays one while the same channels go from each."""
-    found, by_number = _moved(call)
-    if not by_number:
-        return found
-    call.links.guessed |= call.name != "chunk"
-    parts = [part.places for part in found if part is not None]
-    if len({part.shape for part in call.results}) > 1:
-        call.links.pin(call.marks(call.args[0]), call.name)
-        return found
-    for part in parts[1:]:
-        for places, others in zip(parts[0], part, strict=True):
-            call.links.tie(places, others)
-    return found
-
-
-@rule("slice")
-def sliced(call: Call) -> Results:
-    """A block of channels, where all blocks of its size lose the same; or each so-many-th channel."""
-    found, by_number = _moved(call)
-    if not by_number:
-        return found
-    x, axis = call.args[0], call.given(1, "dim", 0)
-    size, marks = x.shape[axis], call.marks(x)
-    assert marks is not None
-    start, stop, step = slice(call.given(2, "start"), call.given(3, "end"), call.given(4, "step", 1)).indices(size)
-    length = stop - start if step == 1 else step
-    fits = length > 1 and size % length == 0 and (start % length == 0 if step == 1 else start < step and stop == size)
-    if not fits or marks.axes != {axis % x.ndim} or marks.takes is not None:
-        call.links.pin(marks, call.name)
-        return found
-    for places in marks.places:
-        blocks = np.broadcast_to(places.ravel(), size).reshape(-1, length)
-        call.links.tie(blocks[:1] if step == 1 else blocks[:, :1], blocks)
-    call.links.guessed |= step == 1
-    return found
-
-
-@rule("pixel_shuffle")
-def shuffled_to_pixels(call: Call) -> Results:
-    """The channels of a block become the pixels of one channel: they can only go together."""
-    x, factor = call.args[0], call.args[1]
-    marks = call.marks(x)
-    if marks is None or marks.axes - {x.ndim - 3} or marks.takes is not None:
-        return unknown(call)
-    if not marks.axes:
-        return [marks.plain()]
-
-    def blocks(terms: Sequence[Places]) -> list[Places]:
-        apart = [own.reshape(1, 1) if own.size == 1 else own.reshape(-1, factor**2).T for own in terms]
-        for own in apart:
-            call.links.tie(own[:1], own)
-        return [along(one, x.ndim - 3, x.ndim) for own in apart for one in own]
-
-    return [replace(marks.plain(), feeds=distinct(blocks(marks.feeds)), uses=distinct(blocks(marks.uses)))]
-
-
-@rule("native_channel_shuffle", "channel_shuffle")
-def shuffled(call: Call) -> Results:
-    """The channels of all groups in turn, which lose the same in each."""
-    found, _ = _moved(call)
-    x, groups = call.args[:2]
-    marks = call.marks(x)
-    if marks is None or marks.axes - {1} or marks.takes is not None:
-        return unknown(call)
-    for places in marks.places:
-        if places.size > 1:
-            blocks = places.reshape(groups, -1)
-            call.links.tie(blocks[:1], blocks)
-    return found
-
-
-def _moved(call: Call) -> tuple[list[Marks | None], bool]:
+def moved_marks(call: Call) -> tuple[list[Marks | None], bool]:
     """What comes of moved elements, and whether the channels lie otherwise than before."""
     x, *rest = call.args
     marks = call.marks(x)
