@@ -59,6 +59,15 @@ class Gated(nn.Module):
         return self.out(torch.relu(self.norm(self.up(x))).mean((2, 3)))
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(16, 6, 2, batch_first=True, bidirectional=True), nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0].mean(1))
+
+
 def mlp():
     hidden = nn.Linear(64, 12), nn.LayerNorm(12), nn.ReLU(), nn.Linear(12, 9), nn.Tanh()
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(9, 3))
@@ -69,6 +78,7 @@ NETWORKS = {
     "grouped": (Grouped, (1, 8, 8), 30),
     "gated": (Gated, (1, 8, 8), 11),
     "attention": (Attending, (5, 16), 64),
+    "recurrent": (Recurrent, (5, 16), 6),
     "residual": (zoo.model("resnet20", (1, 8, 8), 3, 0.25), (1, 8, 8), 100),
 }
 

@@ -168,15 +168,6 @@ def test_controls_of_a_channel_ticket(name):
         assert arm.mask.total_kept == sum(ticket.mask.kept(own) for own in weights)
 
 
-class Recurrent(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.rnn, self.head = nn.Linear(4, 3), nn.LSTM(3, 6, batch_first=True), nn.Linear(6, 2)
-
-    def forward(self, x):
-        return self.head(self.rnn(self.layer(x))[0])
-
-
 def chosen(model: nn.Module, x: torch.Tensor) -> Mask:
     units = tb.Channels().units(model, lambda network: network(x))
     return units.choose(tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1)
@@ -199,7 +190,6 @@ def softened() -> nn.Module:
         ),
         (lambda: parametrized(nn.utils.parametrizations.spectral_norm), "'0' is computed anew"),
         (lambda: parametrized(nn.utils.spectral_norm), "'0' is computed anew"),
-        (Recurrent, "'rnn' meet in each step of LSTM"),
         (softened, "reach _softmax, where all of them are needed; prune neurons or weights"),
     ],
 )

@@ -47,11 +47,15 @@ class GatedModel(MaskedModel):
         )
         self.scores = nn.ParameterList([nn.Parameter(start(ones).to(ones)) for ones in self.alive])
         self._weigh = weigh
-        self._gated = [
-            (f"model.{paths[part.parameter]}", number, part.dim or 0)
-            for number, group in enumerate(scored_groups)
-            for part in group.slices
-        ]
+        self._gated: list[tuple[str, int, int]] = []
+        for number, group in enumerate(scored_groups):
+            for part in group.slices:
+                path, dim = f"model.{paths[part.parameter]}", part.dim or 0
+                owner = torch.empty(self.called.get_parameter(path).shape[dim], dtype=torch.long)
+                for unit, positions in enumerate(part.positions):
+                    owner[list(positions)] = unit
+                self.register_buffer(f"owner_{len(self._gated)}", owner.to(like.device), persistent=False)
+                self._gated.append((path, number, dim))
 
     @property
     def weights(self) -> list[Tensor]:
@@ -60,9 +64,9 @@ class GatedModel(MaskedModel):
 
     def forward(self, inputs: Any) -> Any:
         gates, values = self._weigh(list(self.scores), self.weights), {}
-        for path, number, dim in self._gated:
+        for place, (path, number, dim) in enumerate(self._gated):
             value = self.called.get_parameter(path)
             shape = [1] * value.ndim
             shape[dim] = -1
-            values[path] = value * gates[number].view(shape)
+            values[path] = value * gates[number][self.get_buffer(f"owner_{place}")].view(shape)
         return called_with(self.called, values, inputs)

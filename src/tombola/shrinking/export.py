@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from tombola.errors import TombolaError
 from tombola.files import write_atomically
 from tombola.nested import mapped, samples_in, tensors_in
 from tombola.scores import Inputs, forward
 from tombola.sparse_inference import with_zeros
-from tombola.tickets import bare, check_whole
+from tombola.tickets import bare, check_whole, names_of
 
 TOLERANCE = 1e-4
 
@@ -72,7 +73,8 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
         The largest difference between the outputs of both, relative to the largest output; at most 1e-4.
 
     Raises:
-        TombolaError: the extra is missing, the network cannot be exported, or the outputs differ. No file is written.
+        TombolaError: the extra is missing, the network cannot be exported, or for one batch size alone, or the outputs
+            differ. No file is written.
 
     Examples:
         >>> import tempfile
@@ -90,6 +92,7 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
     model, example = bare(copy.deepcopy(model)).cpu().eval(), mapped(example, Tensor.cpu)
     model = with_zeros(model)
     tensors, inputs = tensors_in(example), _names_of(example, "input")
+    _refuse_packed(model)
     try:
         given = forward(model, example)
         expected = tensors_in(given)
@@ -114,6 +117,12 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
         outputs = session.run(None, feed)
     except Exception as error:  # the exporter raises many types, and so may a user's forward
         raise TombolaError(f"the network cannot be exported to ONNX: {_reason(error)}") from error
+    many = {name for name, tensor in zip(inputs, tensors, strict=True) if tensor.ndim and len(tensor) == samples}
+    if any(entry.name in many and isinstance(entry.shape[0], int) for entry in session.get_inputs()):
+        raise TombolaError(
+            f"the file would take batches of {samples} samples alone: the network takes their number as a constant, as "
+            "len(x) does; take x.shape[0] in its place, and an example of two samples or more"
+        )
     gap = max(_gap(own.numpy(), np.asarray(output)) for own, output in zip(expected, outputs, strict=True))
     if not gap <= TOLERANCE:  # also true for NaN
         raise TombolaError(
@@ -121,6 +130,21 @@ def to_onnx(model: nn.Module, example: Inputs, path: str | Path) -> float:
         )
     write_atomically(Path(path), content)
     return gap
+
+
+def _refuse_packed(model: nn.Module) -> None:
+    """Let recurrent layers refuse packed sequences, of which the exporter's own error says nothing."""
+
+    def look(module: nn.Module, args: Any) -> None:
+        if args and isinstance(args[0], PackedSequence):
+            raise TombolaError(
+                f"'{names_of(model)[module]}' is given packed sequences, which ONNX does not have; let the network pad "
+                "them for its export"
+            )
+
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module.register_forward_pre_hook(look)
 
 
 def _names_of(values: Any, usual: str) -> list[str]:

@@ -44,6 +44,7 @@ from tombola.structure.passing import Passing, PassThrough, pass_through, passin
 from tombola.structure.placed_parts import Axes, Count, Place, PlacedPart, Removed, axes_of_parts
 from tombola.structure.prunable_rule import Prunable, prunable
 from tombola.structure.random_state import own_random_state, seed_torch
+from tombola.structure.recurrent_layers import hidden_axes, is_recurrent, mend_sizes, resize_recurrent
 from tombola.structure.residual_networks import Block, declare_blocks, residual_blocks
 from tombola.structure.scale_free_norms import norms_behind, scale_undone
 from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
@@ -124,15 +125,18 @@ __all__ = [
     "granularity",
     "granularity_of",
     "head_parameters",
+    "hidden_axes",
     "in_mode",
     "is_count",
     "is_depthwise",
     "is_linear",
     "is_producer",
+    "is_recurrent",
     "is_transposed",
     "is_transposed_linear",
     "kept_channels",
     "kept_share",
+    "mend_sizes",
     "meta_twin",
     "moves_channels",
     "narrow_parts",
@@ -149,6 +153,7 @@ __all__ = [
     "renumber_caches",
     "replace_module",
     "residual_blocks",
+    "resize_recurrent",
     "scale_axis",
     "scale_undone",
     "seed_torch",

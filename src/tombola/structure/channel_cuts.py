@@ -13,6 +13,7 @@ from tombola.structure.channel_map import moves_channels
 from tombola.structure.layers import NORMS, is_depthwise, is_transposed, scale_axis
 from tombola.structure.narrowing import narrowed
 from tombola.structure.placed_parts import Axes
+from tombola.structure.recurrent_layers import hidden_axes, is_recurrent, mend_sizes, resize_recurrent
 from tombola.structure.units import numbers_of
 from tombola.structure.wiring import INPUTS, Wiring
 from tombola.tickets import joined, modules_of, parameters_of, unwrapped
@@ -82,6 +83,9 @@ def _axes(module: Any, kept: Kept) -> dict[str, Axes]:
     if moves_channels(module):
         return {}
     outputs = torch.tensor(kept.outputs)
+    if is_recurrent(module):
+        assert kept.inputs is not None
+        return hidden_axes(module, kept.inputs, kept.outputs)
     if isinstance(module, NORMS):
         return {part: {0: outputs} for part in ("weight", "bias", "running_mean", "running_var")}
     leaving = int(is_transposed(module))
@@ -103,6 +107,8 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
         axes: what `channel_axes` gives for the whole network.
     """
     modules = modules_of(model)
+    recurrent: dict[str, Any] = {name: own for name, own in modules.items() if is_recurrent(own)}
+    sizes = {name: own.hidden_size for name, own in recurrent.items()}
     for name, channels in kept.items():
         if name in axes and name not in modules:
             owner, _, own = name.rpartition(".")
@@ -114,7 +120,7 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
             assert channels.inputs is not None
             replace_module(model, modules[name], module.kept(channels.inputs, channels.outputs))
             continue
-        for part in ("weight", "bias", "running_mean", "running_var"):
+        for part in _axes(module, channels):
             tensor = getattr(module, part, None)
             if tensor is None:
                 continue
@@ -122,6 +128,7 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
             is_parameter = isinstance(tensor, nn.Parameter)
             setattr(module, part, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
         _resize(module, channels)
+    mend_sizes(model, sizes)
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -136,7 +143,9 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def _resize(module: Any, kept: Kept) -> None:
     """Set a layer's attributes for its size after its tensors have shrunk."""
     size = len(kept.outputs)
-    if isinstance(module, nn.Linear):
+    if is_recurrent(module):
+        resize_recurrent(module, len(kept.inputs or ()), size)
+    elif isinstance(module, nn.Linear):
         module.in_features, module.out_features = module.weight.shape[1], size
     elif hasattr(module, "nf"):  # GPT-2's `Conv1D`
         module.nx, module.nf = module.weight.shape[0], size

@@ -50,7 +50,7 @@ def found_neurons(model: nn.Module, probe: Probe) -> tuple[Part, ...]:
         same = all(members[number] == groups for number in own.tolist()) and all(
             torch.equal(by_group[group], own) for group in makers
         )
-        fits = same and _is_feed_forward([modules.get(m) for m in makers], modules[takes])
+        fits = same and _is_feed_forward([modules.get(m) for m in makers], modules.get(takes))
         norms = [wiring.norms[maker] for maker in makers if maker in wiring.norms]
         if fits and not any(isinstance(modules[norm], (nn.LayerNorm, nn.GroupNorm)) for norm in norms):
             makes = [layer for maker in makers for layer in (maker, wiring.norms.get(maker)) if layer]
@@ -58,7 +58,7 @@ def found_neurons(model: nn.Module, probe: Probe) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _is_feed_forward(makers: Sequence[nn.Module | None], taker: nn.Module) -> bool:
+def _is_feed_forward(makers: Sequence[nn.Module | None], taker: nn.Module | None) -> bool:
     if is_linear(taker):
         linear = [is_linear(maker) for maker in makers]
         return any(linear) and all(own or is_depthwise(maker) for own, maker in zip(linear, makers, strict=True))

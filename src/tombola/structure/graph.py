@@ -19,6 +19,8 @@ from tombola.structure.marks import Marks, along
 from tombola.structure.meta_device import meta_twin, quick_shapes
 from tombola.structure.outputs import outputs_in
 from tombola.structure.random_state import own_random_state
+from tombola.structure.recurrent_layers import is_recurrent
+from tombola.structure.recurrent_trace import follow_recurrent
 from tombola.structure.tracer import Tracer
 from tombola.tickets import bare, check_whole, copied, device_of, names_of, recomputable
 
@@ -81,6 +83,8 @@ def _follow(twin: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, link
         module.register_forward_hook(called, with_kwargs=True)
         if moves_channels(module):
             _follow_map(module, name, tracer, spans, links)
+        elif is_recurrent(module) and name in spans:
+            follow_recurrent(module, name, tracer, spans, links)
     quick = quick_shapes() if any(own.is_meta for own in twin.parameters()) else nullcontext()
     with own_random_state(device_of(twin)), torch.no_grad(), recomputable(), _plainly(), quick, tracer:
         outputs = outputs_in(probe(twin))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tombola.structure.channel_map import moves_channels
+from tombola.structure.recurrent_layers import hidden_slices, is_recurrent
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
 from tombola.tickets import joined, modules_of, unwrapped
@@ -51,9 +52,9 @@ def is_transposed(module: Any) -> bool:
 
 
 def is_known(module: Any) -> bool:
-    """Whether a module's channels and parameters can be cut: a layer or norm that holds its weight, or a ChannelMap."""
+    """Whether a module's channels and parameters can be cut: a layer or norm with its weights, or a ChannelMap."""
     if not (isinstance(module, nn.Module) and has_weight(module)):
-        return moves_channels(module)
+        return moves_channels(module) or is_recurrent(module)
     if isinstance(module, nn.LayerNorm):
         return len(module.normalized_shape) == 1
     if isinstance(module, TRANSPOSED):
@@ -80,18 +81,19 @@ def is_divisible(module: Any) -> bool:
 
 def has_inputs(module: Any) -> bool:
     """Whether a layer's outputs are other channels than its inputs."""
-    return is_producer(module) and not is_depthwise(module)
+    return (is_producer(module) and not is_depthwise(module)) or is_recurrent(module)
 
 
 def channels(module: Any) -> int:
     """How many channels leave a layer or norm."""
-    names = ("out_channels", "out_features", "nf", "num_features", "num_channels", "num_parameters")
+    names = ("out_channels", "out_features", "nf", "num_features", "num_channels", "num_parameters", "hidden_size")
     return next((getattr(module, name) for name in names if hasattr(module, name)), None) or module.normalized_shape[0]
 
 
 def inputs(module: Any) -> int:
-    """How many channels enter a convolution or linear layer."""
-    return next(getattr(module, name) for name in ("in_channels", "in_features", "nx") if hasattr(module, name))
+    """How many channels enter a layer."""
+    names = ("in_channels", "in_features", "nx", "input_size")
+    return next(getattr(module, name) for name in names if hasattr(module, name))
 
 
 def normed_together(module: Any) -> int:
@@ -115,6 +117,8 @@ def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
         module: the layer or norm.
         scored: whether they count when a channel is scored.
     """
+    if is_recurrent(module):
+        return hidden_slices(name, module, "makes", scored)
     places = tuple((channel,) for channel in range(channels(module)))
     dims = {"weight": int(is_transposed(module)), "bias": 0}
     return [
@@ -126,6 +130,8 @@ def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
 
 def entering_slices(name: str, module: Any) -> list[Slice]:
     """The slices of a layer's weight that belong to the channels that enter it; none of a grouped convolution."""
+    if is_recurrent(module):
+        return hidden_slices(name, module, "inputs")
     if getattr(module, "groups", 1) > 1:
         return []
     places = tuple((channel,) for channel in range(inputs(module)))

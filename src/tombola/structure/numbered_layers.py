@@ -24,6 +24,7 @@ from tombola.structure.layers import (
     shared,
 )
 from tombola.structure.marks import Marks, along
+from tombola.structure.recurrent_layers import STATE, hidden_slices, is_recurrent
 from tombola.tickets import joined, modules_of
 from tombola.tickets.torch_private import own_buffers, own_parameters
 
@@ -61,6 +62,8 @@ class NumberedLayers:
             if has_inputs(module):
                 sizes[entering(name)] = inputs(module)
             sizes[name] = channels(module)
+            if is_recurrent(module):
+                sizes[entering(name + STATE)] = channels(module)
         sizes |= {name: max(_parameter(every, name).shape) for name in scales}
         spans, start = {}, 1
         for name, size in sizes.items():
@@ -76,6 +79,13 @@ class NumberedLayers:
             if moves_channels(module):
                 continue
             leaving = np.array(self.spans[name])
+            if is_recurrent(module):
+                for part in hidden_slices("", module, "makes"):
+                    tensor = own_parameters(module)[part.parameter]
+                    assert tensor is not None
+                    rows = np.resize(leaving, len(tensor))
+                    found[id(tensor)] = Marks((along(rows, 0, tensor.ndim),), origin=name)
+                continue
             for own, tensor in {**own_parameters(module), **own_buffers(module)}.items():
                 if tensor is None or not tensor.ndim:
                     continue

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from tombola.structure.layers import CONVOLUTIONS, is_transposed_linear
+from tombola.structure.recurrent_layers import RECURRENT
 from tombola.structure.tracer import Multiplied
 
 WEIGHTED = (
@@ -25,7 +26,6 @@ WEIGHTED = (
     nn.ConvTranspose3d,
     nn.MultiheadAttention,
 )
-RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 EXPERTS = ("gate_up_proj", "down_proj", "gate_proj", "up_proj", "w1", "w2", "w3", "wi", "wo")
 """What networks call the weights of their experts, stacked along the first of three dimensions."""
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)

@@ -175,6 +175,15 @@ def _overlaid(call: Call, tensors: list[Tensor], marked: list[Marks | None], axe
     return Marks(feeds, distinct([p for m in own for p in m.uses]), lit=any(m.lit for m in own))
 
 
+@rule("_pack_padded_sequence")
+def packed(call: Call) -> Results:
+    """Sequences one behind another, without what pads them."""
+    marks = call.marks(call.args[0])
+    if marks is None or marks.axes - set(range(2, call.args[0].ndim)):
+        return unknown(call)
+    return [marks.plain().moved(lambda places: places[0]), None]
+
+
 @rule("constant_pad_nd")
 def padded(call: Call) -> Results:
     """More places at the edges."""

@@ -162,7 +162,7 @@ class _Places:
             reached = [] if fed is None else self._reached(fed)
             if fed is None or not reached:
                 return self._leaving(name, owners)
-            if all(group.endswith(INPUTS) and self._slices[group] for group in reached):
+            if all(self._takes(group) for group in reached):
                 return tuple(Site(group.removesuffix(INPUTS), True, self._at(group, fed)) for group in reached)
             if len(reached) > 1 or not self._passes(reached[0]):
                 return self._leaving(name, owners)
@@ -177,6 +177,11 @@ class _Places:
             return (Site(name, False, units), Site(self._wiring.norms[name], False, units, scaled=False))
         scaled = getattr(norm, "weight", None) is not None
         return (Site(self._wiring.norms[name], False, units),) if scaled else ()
+
+    def _takes(self, name: str) -> bool:
+        """Whether a group is the inputs of a layer whose weight could take the factors; a recurrent one has several."""
+        layer = self.modules.get(name.removesuffix(INPUTS))
+        return name.endswith(INPUTS) and bool(self._slices[name]) and is_producer(layer)
 
     def _passes(self, name: str) -> bool:
         """Whether a group's channels pass through it one by one, each with weights of its own."""

@@ -146,8 +146,7 @@ def _seats(kind: tuple, places: list[list[tuple[int, int]]], wiring: Wiring, mod
         positions = torch.tensor([sorted(place for own, place in unit if own == at) for unit in places])
         for part in group.slices:
             assert part.dim is not None
-            index = torch.tensor([own[0] for own in part.positions])
-            yield Seat(part.parameter, part.dim, index[positions])
+            yield Seat(part.parameter, part.dim, torch.tensor(part.positions)[positions].flatten(1))
         plain = group.name.removesuffix(INPUTS)
         module = modules.get(plain)
         groups = getattr(module, "groups", 1)

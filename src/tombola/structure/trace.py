@@ -16,6 +16,7 @@ from tombola.structure.layers import NORMS, channels, entering, inputs, is_linea
 from tombola.structure.links import Links
 from tombola.structure.marks import Marks
 from tombola.structure.numbered_layers import NumberedLayers
+from tombola.structure.recurrent_layers import RECURRENT
 from tombola.structure.wiring import INPUTS, Wiring
 from tombola.structure.wiring_assembly import Assembly
 from tombola.structure.wiring_draft import WiringDraft
@@ -79,7 +80,7 @@ def _add_part(draft: WiringDraft, part: Part, model: nn.Module) -> None:
 def _read(model: nn.Module, probe: Probe) -> WiringDraft:
     layers = NumberedLayers.of(model)
     every = modules_of(model)
-    weighted = [name for name, module in every.items() if is_producer(module) or isinstance(module, NORMS)]
+    weighted = [name for name, own in every.items() if is_producer(own) or isinstance(own, (*NORMS, *RECURRENT))]
     links = traced(model, probe, layers.marks_of, layers.spans, weighted)
     for name, module in layers.modules.items():
         if moves_channels(module):
@@ -98,7 +99,7 @@ def _read(model: nn.Module, probe: Probe) -> WiringDraft:
 
 def _hold_readable(unseen: nn.Module, layers: NumberedLayers, links: Links) -> None:
     """Keep whole what a layer that no call shows may read: whatever has as many channels as it takes."""
-    size = inputs(unseen) if is_producer(unseen) else channels(unseen)
+    size = inputs(unseen) if is_producer(unseen) or isinstance(unseen, RECURRENT) else channels(unseen)
     for name, span in layers.spans.items():
         flat = (
             is_linear(unseen) and size % len(span) == 0 and round((size // len(span)) ** 0.5) ** 2 * len(span) == size

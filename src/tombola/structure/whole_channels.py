@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from tombola.structure.layers import has_weight, is_producer
+from tombola.structure.recurrent_layers import RECURRENT, is_recurrent
 from tombola.structure.wiring import Wiring
 from tombola.tickets import modules_of
 
@@ -20,7 +21,7 @@ def why_whole(model: nn.Module, wiring: Wiring) -> str:
     """
     modules = modules_of(model)
     computed = [name for name, module in modules.items() if is_producer(module) and not has_weight(module)]
-    recurrent = [name for name, module in modules.items() if isinstance(module, nn.RNNBase)]
+    recurrent = [name for name, own in modules.items() if isinstance(own, RECURRENT) and not is_recurrent(own)]
     reasons = []
     if computed:
         reasons.append(
@@ -29,7 +30,8 @@ def why_whole(model: nn.Module, wiring: Wiring) -> str:
         )
     if recurrent:
         reasons.append(
-            f"all channels of {_named(recurrent)} meet in each step of {type(modules[recurrent[0]]).__name__}"
+            f"all channels of {_named(recurrent)} meet in each step of {type(modules[recurrent[0]]).__name__}, which "
+            "is no plain recurrent layer of torch"
         )
     operations = sorted({*wiring.lost.values(), *wiring.unlisted.values()})
     if operations and not reasons:

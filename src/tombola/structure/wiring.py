@@ -40,6 +40,7 @@ class Wiring:
         unlisted: as `lost`, of layers that have no group, since neither their inputs nor outputs can ever be cut.
         grouped: grouped convolutions of which channels can be cut alike in each group, or whole groups; and how many
             groups each has. The ties of neither way are among `ties`.
+        least: how many channels a group keeps at least, where that is more than one.
     """
 
     groups: tuple[UnitGroup, ...]
@@ -50,6 +51,7 @@ class Wiring:
     uses: Tensor = field(default_factory=lambda: torch.zeros(2, 0, dtype=torch.long))
     unlisted: Mapping[str, str] = field(default_factory=dict)
     grouped: Mapping[str, int] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict)
 
     def spread(self, dead: Mapping[str, Tensor], *, silencing: bool) -> dict[str, Tensor]:
         """All dead channels of each group: these, those that only dead ones feed, and those that feed only dead ones.
@@ -79,8 +81,8 @@ class Wiring:
     def removable(self, dead: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The dead channels of each group that can be cut out, because all channels tied to them are dead too.
 
-        A group keeps its first channel where all could go, since a layer needs one. A grouped convolution of which
-        whole groups are dead loses these; others lose channels that are dead in each group.
+        A group keeps its first channel where all could go, since a layer needs one; some need more. A grouped
+        convolution of which whole groups are dead loses these; others lose channels that are dead in each group.
 
         Args:
             dead: by group, which channels are dead.
@@ -92,8 +94,9 @@ class Wiring:
         by_group = self.by_group(component)
         count = int(component.max()) + 1
         lives = torch.zeros(count, dtype=torch.bool).index_fill_(0, component[~silent], True)
-        for components in by_group.values():
-            lives[components[0]] |= not lives[components].any()
+        for name, components in by_group.items():
+            missing = max(0, self.least.get(name, 1) - int(lives[components].sum()))
+            lives[components[~lives[components]][:missing]] = True
         return self.by_group(~lives[component])
 
     def tied(self, whole: Collection[str]) -> Tensor:

@@ -19,6 +19,7 @@ from tombola.structure.layers import (
 )
 from tombola.structure.links import Links
 from tombola.structure.numbered_layers import NumberedLayers
+from tombola.structure.recurrent_layers import STATE, hidden_slices, is_recurrent, least_units
 from tombola.structure.units import Slice, UnitGroup
 from tombola.structure.wiring import INPUTS, PINNED
 from tombola.structure.wiring_draft import WiringDraft
@@ -70,6 +71,7 @@ class Assembly:
             span = self.layers.spans[norm]
             number[span.start : span.stop] = draft.spans[layer]
         draft.norms = dict(self.norms)
+        draft.least = {name: own for name in draft.spans if (own := least_units(self.modules.get(name))) > 1}
         for name, pairs in (("flows", self.flows), ("uses", self.uses), ("ties", self.ties)):
             pairs = number[pairs]
             setattr(draft, name, [pairs[:, pairs[0] != pairs[1]]])
@@ -125,13 +127,18 @@ class Assembly:
             places = tuple((channel,) for channel in range(size))
             return UnitGroup(name, size, (Slice(name, self.layers.scales[name], places, scored=False),))
         plain = name.removesuffix(INPUTS)
+        if plain not in self.modules:
+            layer = plain.removesuffix(STATE)
+            return UnitGroup(name, size, tuple(hidden_slices(layer, self.modules[layer], "reads")))
         module = self.modules[plain]
         if moves_channels(module):
             return UnitGroup(name, size, ())
         if name.endswith(INPUTS):
             return UnitGroup(name, size, tuple(entering_slices(plain, module)))
         after = self.norms.get(name, "")
-        is_output = gives and self.targets.get(after or name, {""}) <= {""}
+        # What gives outputs gives them directly; behind a projection nothing else reads the units than it.
+        own = {entering(name + STATE)} if is_recurrent(module) and not getattr(module, "proj_size", 0) else set()
+        is_output = gives and self.targets.get(after or name, {""}) - own <= {""}
         scored = not (is_depthwise(module) or is_output or self._is_held(name))
         slices = leaving_slices(name, module, scored=scored)
         if after:

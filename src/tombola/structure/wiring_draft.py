@@ -38,6 +38,7 @@ class WiringDraft:
     traced: set[str] = field(default_factory=set)
     unlisted: dict[str, str] = field(default_factory=dict)
     grouped: dict[str, int] = field(default_factory=dict)
+    least: dict[str, int] = field(default_factory=dict)
 
     def add(self, group: UnitGroup) -> None:
         """Append a group, whose channels get the next numbers."""
@@ -91,7 +92,8 @@ class WiringDraft:
     def done(self) -> Wiring:
         """The finished wiring."""
         flows, uses, ties = (_tensor(pairs) for pairs in (self.flows, self.uses, self.ties))
-        return Wiring(tuple(self.groups), self.norms, flows, ties, self.lost, uses, self.unlisted, self.grouped)
+        own = (self.lost, uses, self.unlisted, self.grouped, self.least)
+        return Wiring(tuple(self.groups), self.norms, flows, ties, *own)
 
 
 def _array(pairs: Iterable[tuple[int, int]]) -> np.ndarray:

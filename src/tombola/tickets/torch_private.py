@@ -34,6 +34,12 @@ CPU_ATTENTION: Any = DOOR.part(torch.ops.aten, "_scaled_dot_product_flash_attent
 CPU_ATTENTION_BACKWARD: Any = DOOR.part(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward")
 """Attention as the processor computes it, which torch's own counter of FLOPs does not know."""
 
+CPU_LSTM: Any = DOOR.part(torch.ops.aten, "mkldnn_rnn_layer")
+CPU_LSTM_BACKWARD: Any = DOOR.part(torch.ops.aten, "mkldnn_rnn_layer_backward")
+CUDA_RECURRENT: Any = DOOR.part(torch.ops.aten, "_cudnn_rnn")
+CUDA_RECURRENT_BACKWARD: Any = DOOR.part(torch.ops.aten, "_cudnn_rnn_backward")
+"""Recurrent layers as one operation, which it does not know either."""
+
 
 def leave_fused_path(attention: nn.MultiheadAttention) -> None:
     """Let torch's encoder layers call an attention, and not their fused operation, which takes its parameters."""
