@@ -299,7 +299,7 @@ class Own(nn.LSTM):
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (Written, "reach slice, where all of them are needed"),
+        (Written, "reach code that has their number written in it"),
         (lambda: Reads(parametrizations.weight_norm(nn.LSTM(5, SIZE), "weight_hh_l0")), "no plain recurrent layer"),
         (lambda: Reads(Own(5, SIZE)), "meet in each step of Own, which is no plain recurrent layer of torch"),
     ],

@@ -62,6 +62,10 @@ def conv(a: int, b: int, kernel: int = 3, **options) -> nn.Conv2d:
     return nn.Conv2d(a, b, kernel, padding=kernel // 2, **options)
 
 
+def chosen(x):
+    return x.view(len(x), 2, -1, 1, 1).softmax(1)
+
+
 def pooled(x):
     return x.mean((2, 3))
 
@@ -141,6 +145,12 @@ FOLLOWED = {
         lambda: {"a": Standardised(3, 8, 3, padding=1), "c": linear(8, 3)},
         {"a"},
     ),
+    "a weight times a number": (
+        IMAGES,
+        lambda s, x: s.c(pooled(s.b(F.relu(F.conv2d(x, s.a.weight * 0.5, s.a.bias))))),
+        lambda: {"a": conv(3, 8), "b": conv(8, 6), "c": linear(6, 3)},
+        {"a", "b"},
+    ),
     "called twice": (
         IMAGES,
         lambda s, x: s.c(pooled(F.relu(s.b(s.a(x))) + F.relu(s.b(s.a(x.flip(2)))))),
@@ -152,6 +162,48 @@ FOLLOWED = {
         lambda s, x: (s.c(pooled(h := F.relu(s.a(x)))), *([s.aux(pooled(h))] if s.training else [])),
         lambda: {"a": conv(3, 8), "c": linear(8, 3), "aux": linear(8, 3)},
         {"a"},
+    ),
+    "pixels of channels": (
+        IMAGES,
+        lambda s, x: s.c(pooled(F.relu(s.b(F.pixel_shuffle(s.a(F.pixel_unshuffle(x, 2)), 2))))),
+        lambda: {"a": conv(12, 16), "b": conv(4, 6), "c": linear(6, 3)},
+        {"a", "b"},
+    ),
+    "shuffled groups": (
+        IMAGES,
+        lambda s, x: s.c(pooled(s.b(F.channel_shuffle(F.relu(s.a(x)), 2)))),
+        lambda: {"a": conv(3, 16), "b": conv(16, 12, groups=2), "c": linear(12, 3)},
+        {"a", "b"},
+    ),
+    "groups shuffled by hand": (
+        IMAGES,
+        lambda s, x: s.c(pooled(s.b((h := s.a(x)).view(len(h), 2, -1, *IMAGES[1:]).transpose(1, 2).reshape(h.shape)))),
+        lambda: {"a": conv(3, 16), "b": conv(16, 12, groups=2), "c": linear(12, 3)},
+        {"a", "b"},
+    ),
+    "halves": (
+        IMAGES,
+        lambda s, x: s.c(pooled((h := s.a(x))[:, : (n := h.shape[1] // 2)] * s.b(h[:, n:]))),
+        lambda: {"a": conv(3, 16), "b": conv(8, 8), "c": linear(8, 3)},
+        {"a", "b"},
+    ),
+    "a gate of half the size": (
+        IMAGES,
+        lambda s, x: s.c(pooled((h := s.a(x).split(s.a.out_channels // 2, 1))[0] * h[1].sigmoid())),
+        lambda: {"a": conv(3, 16), "c": linear(8, 3)},
+        {"a"},
+    ),
+    "the larger of two": (
+        IMAGES,
+        lambda s, x: s.c(pooled(torch.maximum((h := s.a(x))[:, ::2], h[:, 1::2]))),
+        lambda: {"a": conv(3, 16), "c": linear(8, 3)},
+        {"a"},
+    ),
+    "paths to choose from": (
+        IMAGES,
+        lambda s, x: s.c(pooled((torch.stack([s.a(x), s.b(x)], 1) * chosen(s.d(pooled(x)[..., None, None]))).sum(1))),
+        lambda: {"a": conv(3, 8), "b": conv(3, 8), "d": conv(3, 16, 1), "c": linear(8, 3)},
+        {"a", "b", "d"},
     ),
     "written in place": (
         IMAGES,
@@ -172,7 +224,7 @@ def meta(x):
 
 def dead_channels(wiring, layers) -> dict[str, tuple[int, ...]]:
     """The channels that go with the second one of each of these layers."""
-    by_group, _ = wiring.classes()
+    by_group = wiring.by_group(wiring.classes(wiring.by_groups))
     chosen = {int(by_group[layer][1]) for layer in layers}
     groups = {group.name for group in wiring.groups if not group.name.endswith(" inputs")}
     dead = {name: tuple(i for i, n in enumerate(own.tolist()) if n in chosen) for name, own in by_group.items()}
@@ -211,6 +263,10 @@ KEPT = {
     "a view that another sees": lambda s, x: s.c(pooled(filled(s.a(x)))),
     "a constant of their number": lambda s, x: s.c(pooled(s.a(x) * torch.arange(8, device=x.device)[:, None, None])),
     "sorted": lambda s, x: s.c(pooled(s.a(x).sort(1).values)),
+    "halves by a number": lambda s, x: s.c(
+        pooled(torch.cat([(h := s.a(x))[:, :4], F.max_pool2d(h[:, 4:], 3, 1, 1)], 1))
+    ),
+    "a written shape": lambda s, x: s.c(pooled(s.a(x).view(-1, 8, *IMAGES[1:]))),
     "rolled": lambda s, x: s.c(pooled(s.a(x).roll(1, 1))),
 }
 
@@ -229,6 +285,47 @@ def test_channels_that_are_used_by_number_or_together_stay(name):
     everything = {group.name: torch.ones(group.size, dtype=torch.bool) for group in wiring.groups}
     assert not wiring.removable(everything)["a"].any()
     assert wiring.lost["a"]
+
+
+def test_only_channels_whose_number_is_written_in_the_code_stay():
+    model = Net(lambda s, x: s.c(s.b(s.a(x)).view(-1, 8 * 64)), a=conv(3, 8), b=conv(8, 8), c=linear(512, 3)).eval()
+    units = tb.Channels().units(model, meta(torch.randn(2, *IMAGES)))
+    assert set(units.families.sizes) == {"a"}
+    assert units.wiring.lost == {"b": "code that has their number written in it"}
+
+
+def test_channels_that_emit_a_constant_when_they_are_dead_stay_and_the_reason_is_said():
+    model = Net(lambda s, x: s.c(pooled(F.relu(s.a(x)) + 1)), a=conv(3, 8), c=linear(8, 3)).eval()
+    with pytest.raises(tb.TombolaError, match="its channels reach a constant that is added to them, where all"):
+        tb.Channels().units(model, meta(torch.randn(2, *IMAGES))).choose(
+            tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1
+        )
+
+
+def test_each_group_of_a_convolution_keeps_equally_many_channels():
+    model = Net(
+        lambda s, x: s.c(pooled(F.relu(s.b(s.a(x))))), a=conv(3, 16), b=conv(16, 24, groups=4), c=linear(24, 3)
+    ).double()
+    x = torch.randn(2, *IMAGES, dtype=torch.float64)
+    units = tb.Channels().units(model, meta(x))
+    assert units.families.sizes == {"a": 4, "b": 6}
+    kept = units.choose(tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1)
+    small = tb.shrink(model, units.expand(kept, dict(model.named_parameters())), example=x)
+    assert (small.a.out_channels, small.b.out_channels, small.b.groups) == (8, 12, 4)
+    assert small.b.weight.shape[:2] == (12, 2)
+
+
+def test_whole_groups_go_where_a_norm_holds_the_channels_of_each_together():
+    model = Net(
+        lambda s, x: s.c(pooled(F.relu(s.n(s.b(s.a(x)))))),
+        a=conv(3, 16),
+        b=conv(16, 16, groups=4),
+        n=nn.GroupNorm(4, 16),
+        c=linear(16, 3),
+    )
+    units = tb.Channels().units(model, meta(torch.randn(2, *IMAGES)))
+    assert units.families.sizes == {"a": 4}
+    assert set(units.families.members["a"]) >= {"a", "b", "b inputs"}
 
 
 def test_a_layer_that_no_call_shows_keeps_only_what_it_may_read():

@@ -13,8 +13,19 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.methods.communication import Communication
-from tombola.shrinking import Kept, axes_of, kept_channels
-from tombola.structure import INPUTS, NOBODY, Axes, Block, CoupledUnits, Probe, narrowed, residual_blocks
+from tombola.shrinking import axes_of
+from tombola.structure import (
+    INPUTS,
+    NOBODY,
+    Axes,
+    Block,
+    CoupledUnits,
+    Kept,
+    Probe,
+    kept_channels,
+    narrowed,
+    residual_blocks,
+)
 from tombola.tickets import tensors_of
 from tombola.training import mixed
 

@@ -1,6 +1,6 @@
 """Smaller networks that compute what a masked one does, and sparse layers where measurements show that they pay."""
 
-from tombola.shrinking.cutting import Kept, axes_of, cut, within
+from tombola.shrinking.cutting import axes_of, cut, within
 from tombola.shrinking.export import to_onnx
 from tombola.shrinking.flops import flop_counter, ready_to_count
 from tombola.shrinking.int8 import Int8, to_int8
@@ -8,7 +8,7 @@ from tombola.shrinking.loading import load_small
 from tombola.shrinking.network_description import PRETRAINED, WEIGHTS, read_description
 from tombola.shrinking.onnx_network import OnnxNetwork
 from tombola.shrinking.origin import Origin
-from tombola.shrinking.plan import Plan, kept_channels
+from tombola.shrinking.plan import Plan
 from tombola.shrinking.recalibration import AccuracyWarning, recalibrate
 from tombola.shrinking.saving import save_small
 from tombola.shrinking.small_folder import (
@@ -57,7 +57,6 @@ __all__ = [
     "WEIGHTS",
     "AccuracyWarning",
     "Int8",
-    "Kept",
     "LayerTiming",
     "OnnxNetwork",
     "Origin",
@@ -85,7 +84,6 @@ __all__ = [
     "files_of",
     "flop_counter",
     "interleaved",
-    "kept_channels",
     "load_small",
     "load_sparse",
     "opener_of",

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.shrinking.cutting import cut
-from tombola.shrinking.cutting import replace as put_module
 from tombola.shrinking.network_description import PRETRAINED, Description, check_fits_units
 from tombola.shrinking.origin import Origin, transformers_class
 from tombola.shrinking.small_folder import CONFIG, origin_in, read_small
+from tombola.structure import replace_module
 from tombola.tickets import copied, modules_of, put_values, tensors_of
 
 
@@ -87,7 +87,7 @@ def around(model: nn.Module | None, said: Description, network: nn.Module) -> nn
     if held is model:
         return network
     outer = copied(model)
-    put_module(outer, modules_of(outer)[said.inside], network)
+    replace_module(outer, modules_of(outer)[said.inside], network)
     return outer
 
 

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from tombola.errors import TombolaError
 from tombola.files import content_of, json_of
-from tombola.shrinking.cutting import Kept
 from tombola.shrinking.origin import Origin
 from tombola.shrinking.plan import Plan
 from tombola.shrinking.silent_layers import Silence
 from tombola.shrinking.tokenizer_files import TOKENIZER
-from tombola.structure import Count, Passing, Place, PlacedPart, Removed, is_count
+from tombola.structure import Count, Kept, Passing, Place, PlacedPart, Removed, is_count
 from tombola.tickets import Mask
 
 WEIGHTS, PRETRAINED = "weights.safetensors", "model.safetensors"

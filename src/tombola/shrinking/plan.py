@@ -10,21 +10,21 @@ from torch import Tensor, nn
 
 from tombola.doors import DoorError
 from tombola.errors import TombolaError
-from tombola.shrinking.cutting import Kept, axes_of, within
+from tombola.shrinking.cutting import axes_of, within
 from tombola.shrinking.silent_layers import Silence, silences
 from tombola.structure import (
     EMPTY,
-    INPUTS,
     Axes,
     FoundParts,
+    Kept,
     Passing,
     PlacedPart,
     Probe,
     Removed,
     UnitGroup,
     Wiring,
+    kept_channels,
     narrowed,
-    numbers_of,
     passings,
     residual_blocks,
     wiring_of,
@@ -135,30 +135,6 @@ def plan(
         f"{part.kind}s {why}" for part, why in found.refused if part.dead(alive) and not within(part.name, idle)
     )
     return Plan(kept, idle, Mask.of(masks), lost, left, parts, uncut, passings(model, probe, idle), silent)
-
-
-def kept_channels(wiring: Wiring, removed: Mapping[str, Tensor]) -> dict[str, Kept]:
-    """The channels that stay, by the name of each layer and norm that becomes smaller.
-
-    Args:
-        wiring: which channels feed which.
-        removed: by group, which channels go; a group that is missing keeps all.
-    """
-    none, kept = torch.zeros(0, dtype=torch.bool), dict[str, Kept]()
-    takes = {group.name: group.size for group in wiring.groups}
-    for group in wiring.groups:
-        inputs = group.name + INPUTS
-        if group.name.endswith(INPUTS) or not (removed.get(group.name, none).any() or removed.get(inputs, none).any()):
-            continue
-        outputs, *own = (
-            numbers_of(~removed[name]) if name in removed else tuple(range(takes[name]))
-            for name in (group.name, inputs)
-            if name in takes
-        )
-        kept[group.name] = Kept(own[0] if own else None, outputs)
-        if group.name in wiring.norms:
-            kept[wiring.norms[group.name]] = Kept(None, outputs)
-    return kept
 
 
 def _left(alive: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> dict[str, Tensor]:

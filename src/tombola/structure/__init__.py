@@ -1,6 +1,7 @@
 """Units: what in a network can be pruned, and what lives and dies together."""
 
 from tombola.structure.block_granularity import Blocks, BlockUnits
+from tombola.structure.channel_cuts import Kept, channel_axes, cut_channels, kept_channels, replace_module
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap, moves_channels
 from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
@@ -80,6 +81,7 @@ __all__ = [
     "FloorWarning",
     "FoundParts",
     "Granularity",
+    "Kept",
     "Mode",
     "NeuronUnits",
     "Neurons",
@@ -111,10 +113,12 @@ __all__ = [
     "Weights",
     "Wiring",
     "axes_of_parts",
+    "channel_axes",
     "check_granularity",
     "check_is_granularity",
     "check_names",
     "check_plain",
+    "cut_channels",
     "declare_blocks",
     "fold",
     "found_parts",
@@ -130,6 +134,7 @@ __all__ = [
     "is_recurrent",
     "is_transposed",
     "is_transposed_linear",
+    "kept_channels",
     "kept_share",
     "mend_sizes",
     "meta_twin",
@@ -146,6 +151,7 @@ __all__ = [
     "passings",
     "prunable",
     "renumber_caches",
+    "replace_module",
     "residual_blocks",
     "resize_recurrent",
     "scale_axis",

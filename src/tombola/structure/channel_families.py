@@ -76,7 +76,7 @@ def families_of(wiring: Wiring) -> Families:
     sizes = np.array([1, *(group.size for group in wiring.groups)])
     group_of = np.repeat(np.arange(len(sizes)), sizes)
     # What only feeds a channel, as a shortcut that moves channels, must die with it too.
-    first, second = torch.cat([wiring.ties, wiring.flows], 1).numpy()
+    first, second = torch.cat([wiring.tied(wiring.by_groups), wiring.flows], 1).numpy()
     graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(group_of), len(group_of)))
     _, unit_of = connected_components(graph, directed=False)
     scored = np.array([False, *(any(part.scored for part in group.slices) for group in wiring.groups)])

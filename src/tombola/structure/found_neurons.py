@@ -34,7 +34,8 @@ def found_neurons(model: nn.Module, probe: Probe) -> tuple[Part, ...]:
     except TombolaError:
         return ()
     modules = modules_of(model)
-    by_group, classes = wiring.classes()
+    classes = wiring.classes(wiring.by_groups)
+    by_group = wiring.by_group(classes)
     members: dict[int, list[str]] = {}
     for name, own in by_group.items():
         for number in set(own.tolist()):

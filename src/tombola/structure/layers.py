@@ -74,6 +74,11 @@ def is_depthwise(module: Any) -> bool:
     return isinstance(module, CONVOLUTIONS) and module.groups == module.in_channels == module.out_channels > 1
 
 
+def is_divisible(module: Any) -> bool:
+    """Whether a grouped convolution has several inputs and outputs in each group, of which some can go."""
+    return isinstance(module, CONVOLUTIONS) and min(module.in_channels, module.out_channels) >= 2 * module.groups > 2
+
+
 def has_inputs(module: Any) -> bool:
     """Whether a layer's outputs are other channels than its inputs."""
     return (is_producer(module) and not is_depthwise(module)) or is_recurrent(module)

@@ -23,6 +23,8 @@ class Links:
         pinned: channels that cannot be cut out, each time with the operation that is the reason; "" for an output.
         met: the layers and norms that were used.
         deep: the modules that were called on a tensor with more than two axes.
+        sized: whether a tensor is given a shape with the number of its channels, which the code may have written in it.
+        guessed: whether the code takes blocks of channels by numbers, of which it was guessed that they follow a cut.
         follows: by a norm, the layers whose results it takes as they are; "" for another tensor.
     """
 
@@ -32,6 +34,8 @@ class Links:
     pinned: list[tuple[np.ndarray, str]] = field(default_factory=list)
     met: set[str] = field(default_factory=set)
     deep: set[str] = field(default_factory=set)
+    sized: bool = False
+    guessed: bool = False
     follows: dict[str, list[str]] = field(default_factory=dict)
 
     def extend(self, more: Links) -> None:
@@ -40,6 +44,8 @@ class Links:
             getattr(self, name).extend(getattr(more, name))
         self.met |= more.met
         self.deep |= more.deep
+        self.sized |= more.sized
+        self.guessed |= more.guessed
         for norm, layers in more.follows.items():
             # A norm that is called in both follows what it follows in both.
             self.follows[norm] = list(dict.fromkeys([*self.follows.get(norm, ()), *layers]))
@@ -100,6 +106,9 @@ class Links:
         for places in (*terms, *(own.ravel() for own in marks.uses)):
             self.tie(np.where(places == PINNED, ABSENT, places), channels)
         self.hold(channels[np.max(terms, 0) == PINNED], reason)
+        lit = np.min([np.where(own == ABSENT, 1, own) for own in terms], 0) == PINNED
+        made = np.max(terms, 0)[lit]
+        self.pinned.append((made[made > 0], "a constant that is added to them"))
 
 
 def _pairs(places: Places, others: Places) -> np.ndarray:

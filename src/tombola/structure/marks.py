@@ -25,7 +25,8 @@ class Marks:
             alive.
         takes: of a weight, the channels that its elements are multiplied with.
         lit: whether an element of dead channels can be other than zero, as behind a sigmoid.
-        origin: the layer or norm whose result the tensor is, unchanged but for its shape; of a parameter, its layer.
+        origin: the layer or norm whose result the tensor is, unchanged but for its shape; of a parameter, and of what
+            is computed from a weight, its layer.
         scales: whether this is a parameter with one element a channel, which belongs to no layer.
     """
 
@@ -69,7 +70,9 @@ class Marks:
         )
 
     def plain(self) -> Marks:
-        """These marks for a tensor that is computed from this one, element by element."""
+        """These marks for a tensor that is computed from this one, element by element; a weight stays its layer's."""
+        if self.takes is not None:
+            return replace(self, scales=False)
         return replace(self, origin="", scales=False) if self.origin or self.scales else self
 
 

@@ -15,6 +15,7 @@ from tombola.structure.layers import (
     has_inputs,
     inputs,
     is_depthwise,
+    is_divisible,
     is_known,
     is_producer,
     is_transposed,
@@ -124,7 +125,7 @@ class NumberedLayers:
             if size > 1:
                 yield np.stack([own.reshape(-1, size)[:, :1].repeat(size, 1).ravel(), own])
             groups = getattr(module, "groups", 1)
-            if has_inputs(module) and groups > 1:
+            if has_inputs(module) and groups > 1 and not is_divisible(module):
                 # Of a grouped convolution, a group's outputs and inputs can only be cut together.
                 first = own.reshape(groups, -1)[:, 0]
                 for span in (own, np.array(self.spans[entering(name)])):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tombola.structure import rules_of_layers  # noqa: F401 (they enter themselves)
+from tombola.structure import rules_of_blocks, rules_of_layers  # noqa: F401 (they enter themselves)
 from tombola.structure.rules import RULES, Rule, unknown
 from tombola.structure.rules_of_elements import elementwise
 from tombola.structure.rules_of_places import local

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -56,12 +56,29 @@ def elementwise(call: Call) -> Results:
         return [None]
     axes = set().union(*(marks.axes for _, marks in operands))
     if any(marks.axes not in (axes, set()) for _, marks in operands):
-        return unknown(call)
+        axes = set[int].intersection(*(marks.axes for _, marks in operands if marks.axes))
+        if not axes or any(marks.takes is not None for _, marks in operands):
+            return unknown(call)
+        operands = [(tensor, together(call, marks, marks.axes - axes)) for tensor, marks in operands]
     fixed = [t for t in tensors if not any(t is own for own, _ in operands) and _size_along(t, axes, result.ndim) > 1]
     if fixed:
         for _, marks in operands:
             call.links.pin(marks, call.name)
     return [_combined(call, operands, constant=len(operands) < len(tensors) or call.name in SUMS), None]
+
+
+def together(call: Call, marks: Marks, axes: Collection[int]) -> Marks:
+    """The same for all places along some axes, since the channels along these then go together."""
+
+    def terms(every: Sequence[Places]) -> tuple[Places, ...]:
+        parts = list(every)
+        for axis in axes:
+            for places in parts:
+                call.links.tie(places.take([0], axis), places)
+            parts = [places.take([at], axis) for places in parts for at in range(places.shape[axis])]
+        return distinct(parts)
+
+    return replace(marks, feeds=terms(marks.feeds), uses=terms(marks.uses))
 
 
 def _some(marks: Marks) -> bool:
@@ -95,10 +112,11 @@ def _combined(call: Call, operands: list[tuple[Tensor, Marks]], constant: bool) 
         takes = []
     kept = takes[0] if takes else None
     every = [marks for _, marks in operands]
+    origin = next((marks.origin for marks in every if marks.takes is not None), "") if takes else ""
     if killers:
         feeding = every[killers[0]]
         others = [places for marks in every if marks is not feeding for places in (*marks.feeds, *marks.uses)]
-        return Marks(feeding.feeds, distinct([*feeding.uses, *others]), kept)
+        return Marks(feeding.feeds, distinct([*feeding.uses, *others]), kept, origin=origin)
     feeds = distinct([places for marks in every for places in marks.feeds])
     dark = _zeros(call, [tensor for tensor, _ in operands])
     lit = any(marks.lit for marks in every)
@@ -107,7 +125,7 @@ def _combined(call: Call, operands: list[tuple[Tensor, Marks]], constant: bool) 
             feeds = (*feeds, np.full((1,) * feeds[0].ndim, PINNED))
         else:
             lit = True
-    return Marks(feeds, distinct([places for marks in every for places in marks.uses]), kept, lit)
+    return Marks(feeds, distinct([places for marks in every for places in marks.uses]), kept, lit, origin)
 
 
 def _zeros(call: Call, dead: Sequence[Tensor]) -> bool:

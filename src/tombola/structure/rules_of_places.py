@@ -14,10 +14,10 @@ from torch import Tensor
 from tombola.structure.marks import ABSENT, Marks, Places, compressed, distinct, reshaped, varied
 from tombola.structure.operation_calls import Call
 from tombola.structure.rules import Results, rule, unknown
-from tombola.structure.rules_of_elements import elementwise
+from tombola.structure.rules_of_elements import elementwise, together
 from tombola.structure.wiring import PINNED
 
-FOLLOWING = {"repeat", "expand", "flip"}
+FOLLOWING = {"repeat", "expand", "flip", "pixel_unshuffle"}
 """Operations that move channels in a way that does not depend on how many there are."""
 
 
@@ -40,12 +40,22 @@ def viewed(call: Call) -> Results:
         return moved
 
     moved = marks.moved(move)
-    if split:
+    if split and not _by_blocks(call, marks, moved):
         call.links.pin(marks, call.name)
     return [moved]
 
 
-@rule("permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "slice", "select", "split", "split_with_sizes")
+def _by_blocks(call: Call, marks: Marks, moved: Marks) -> bool:
+    """Take an image's channels apart into blocks, which lose the same channels each; False where it cannot be so."""
+    if call.args[0].ndim < 3 or marks.axes != {1} or len(moved.axes) != 2 or marks.takes is not None:
+        return False
+    for places in moved.places:
+        call.links.tie(places.take([0], min(moved.axes)), places)
+    call.links.guessed = True
+    return True
+
+
+@rule("permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "select")
 @rule(
     "unbind",
     "flip",
@@ -55,40 +65,22 @@ def viewed(call: Call) -> Results:
     "unfold",
     "diagonal",
     "as_strided",
-    "pixel_shuffle",
+    "index",
 )
-@rule(
-    "pixel_unshuffle", "native_channel_shuffle", "channel_shuffle", "index", "index_select", "gather", "narrow", "rot90"
-)
+@rule("pixel_unshuffle", "index_select", "gather", "narrow", "rot90")
 @rule(
     "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", "tensor_split", "movedim", "swapaxes", "take_along_dim"
 )
 @rule("permute_copy", "transpose_copy", "expand_copy", "slice_copy", "select_copy", "unsqueeze_copy", "squeeze_copy")
 def moved(call: Call) -> Results:
     """Elements of one tensor in other places; what is moved are the channels' numbers, by the operation itself."""
-    found, by_number = _moved(call)
+    found, by_number = moved_marks(call)
     if by_number and call.name not in FOLLOWING:
         call.links.pin(call.marks(call.args[0]), call.name)
     return found
 
 
-@rule("chunk")
-def chunked(call: Call) -> Results:
-    """A number of parts of one size, which stays one while the same channels go from each."""
-    found, by_number = _moved(call)
-    if not by_number:
-        return found
-    parts = [part.places for part in found if part is not None]
-    if len({part.shape for part in call.results}) > 1:
-        call.links.pin(call.marks(call.args[0]), call.name)
-        return found
-    for part in parts[1:]:
-        for places, others in zip(parts[0], part, strict=True):
-            call.links.tie(places, others)
-    return found
-
-
-def _moved(call: Call) -> tuple[list[Marks | None], bool]:
+def moved_marks(call: Call) -> tuple[list[Marks | None], bool]:
     """What comes of moved elements, and whether the channels lie otherwise than before."""
     x, *rest = call.args
     marks = call.marks(x)
@@ -265,6 +257,8 @@ def reduced(call: Call) -> Results:
     if marks.takes is not None and varied(marks.takes) & dims:
         call.links.hold(marks.takes.ravel(), call.name)
         marks = replace(marks, takes=None)
+    if marks.axes - dims and marks.takes is None:
+        marks = together(call, marks, marks.axes & dims)
     if marks.axes & dims:
         call.links.pin(marks, call.name)
         return [None] * len(call.results)
@@ -296,6 +290,8 @@ def along_axis(call: Call) -> Results:
     dim = call.given(place, "dim", -1) % max(1, x.ndim)
     marks = call.marks(x)
     assert marks is not None
+    if dim in marks.axes and len(marks.axes) > 1 and marks.takes is None:
+        marks = together(call, marks, {dim})
     if dim in marks.axes or marks.takes is not None:
         call.links.pin(marks, call.name)
         return [replace(marks.plain(), takes=None, lit=True)] if "softmax" in call.name else [None] * len(call.results)

@@ -95,7 +95,7 @@ def _of_wiring(wiring: Wiring, modules: Mapping[str, nn.Module]) -> list[Symmetr
     starts = np.concatenate([[1], 1 + np.cumsum(sizes)]).astype(int)
     total = int(starts[-1])
     group_of = np.repeat(np.arange(-1, len(sizes)), [1, *sizes])
-    ties = torch.cat([wiring.ties, _through_maps(wiring, modules, group_of)], 1).numpy()
+    ties = torch.cat([wiring.tied(wiring.grouped), _through_maps(wiring, modules, group_of)], 1).numpy()
     in_groups = _tied_by_groups(ties, wiring, modules, group_of, starts)
     unit_of, block_of = _components(ties[:, ~in_groups], total), _components(ties, total)
     still = {int(unit_of[PINNED])}

@@ -20,6 +20,7 @@ from tombola.structure.recurrent_layers import RECURRENT
 from tombola.structure.wiring import INPUTS, Wiring
 from tombola.structure.wiring_assembly import Assembly
 from tombola.structure.wiring_draft import WiringDraft
+from tombola.structure.written_widths import WRITTEN, written_channels
 from tombola.tickets import modules_of
 
 
@@ -41,6 +42,9 @@ def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Part] = (), *, unt
     """
     try:
         draft = _read(model, probe)
+        if draft.sized or draft.guessed:
+            for name, channels in written_channels(model, probe, draft.done(), by_values=draft.guessed).items():
+                draft.hold(name, channels, WRITTEN)
     except DoorError:
         raise
     except TombolaError:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from tombola.doors import Door
+from tombola.nested import leaves_of
 from tombola.structure.links import Links
 from tombola.structure.marks import Marks, deepened
 from tombola.structure.operation_calls import Call, tensors_among
@@ -50,17 +51,18 @@ class Tracer(DispatchMode):
 
     def __init__(self, links: Links, marks: Mapping[int, Marks]) -> None:
         super().__init__()
+        self.links = links
         self._state = _State(links, dict(marks))
-        self._chunks = _Functions(self)
+        self._functions = _Functions(self)
         self.paused = False
 
     def __enter__(self) -> Tracer:
-        self._chunks.__enter__()
+        self._functions.__enter__()
         return super().__enter__()
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
-        self._chunks.__exit__(*exception)
+        self._functions.__exit__(*exception)
 
     def of(self, tensor: Tensor) -> Marks | None:
         """A tensor's marks; None if it comes from no channels."""
@@ -88,7 +90,7 @@ class Tracer(DispatchMode):
         name = name.rstrip("_") if name.endswith("_") and not name.startswith("__") else name
         self._note_zeros(name, given, results)
         if any(id(tensor) in state.marks for tensor in given):
-            name = "chunk" if self._chunks.inside and name in ("split", "split_with_sizes") else name
+            name = "chunk" if self._functions.chunking and name in ("split", "split_with_sizes") else name
             call = Call(name, func, args, kwargs, results, state.of, state.links)
             for tensor, marks in zip(results, rule_for(func, name)(call), strict=False):
                 in_place = id(tensor) in (id(own) for own in given)
@@ -118,28 +120,43 @@ class Tracer(DispatchMode):
         return owner is not tensor
 
 
+SHAPED = (
+    Tensor.view,
+    Tensor.reshape,
+    torch.reshape,
+    Tensor.expand,
+    torch.broadcast_to,
+    Tensor.broadcast_to,
+    Tensor.unflatten,
+    torch.unflatten,
+)
+"""Functions that give a tensor the shape that they are called with."""
+
+
 class _Functions(TorchFunctionMode):
-    """Inside, functions are seen that reach the tracer as something else.
+    """Inside, what reaches the tracer as something else, or not at all.
 
     A tensor that is cut into a number of parts is there cut into parts of a size, and sequences that are padded again
-    are written into a tensor step by step.
+    are written into a tensor step by step. And it is noted where a network's code gives sizes.
     """
 
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
+        self.chunking = False
         self._tracer = tracer
-        self.inside = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") == "_pad_packed_sequence":
             return self._padded(func, *args)
-        if func not in (torch.chunk, Tensor.chunk):
-            return func(*args, **(kwargs or {}))
-        self.inside = True
+        self.chunking = func in (torch.chunk, Tensor.chunk)
         try:
-            return func(*args, **(kwargs or {}))
+            result = func(*args, **(kwargs or {}))
         finally:
-            self.inside = False
+            self.chunking = False
+        if func in SHAPED and (marks := self._tracer.of(result)) is not None:
+            given = set(leaves_of((args[1:], kwargs or {})))
+            self._tracer.links.sized |= any(result.shape[axis] in given for axis in marks.axes)
+        return result
 
     def _padded(self, func: Any, data: Tensor, sizes: Tensor, batch_first: bool, value: float, length: int) -> Any:
         """Sequences side by side, each with the same value at its end."""

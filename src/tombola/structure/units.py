@@ -134,8 +134,12 @@ class Units:
         if not any(part.scored for group in self.groups for part in group.slices):
             raise TombolaError("nothing in this network can be pruned so; prune weights instead")
         if not reduced:
-            names = ", ".join(f"'{group.name}'" for group in self.groups[:3])
-            raise TombolaError(f"no score covers group {names}; use a score of one of its parameters")
+            owners = [group for group in self.groups if any(part.scored for part in group.slices)]
+            names = ", ".join(f"'{group.name}'" for group in owners[:3])
+            raise TombolaError(
+                f"no score covers group {names}; score one of its parameters, or where its weight is computed anew in "
+                "each call, as a standardised one, make that a plain one first"
+            )
         return reduced
 
     def choose(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ class Wiring:
         uses: pairs (2, n) of channels; the first is needed while the second lives, and does not keep it alive, as the
             gate of a channel.
         unlisted: as `lost`, of layers that have no group, since neither their inputs nor outputs can ever be cut.
+        grouped: grouped convolutions of which channels can be cut alike in each group, or whole groups; and how many
+            groups each has. The ties of neither way are among `ties`.
         least: how many channels a group keeps at least, where that is more than one.
     """
 
@@ -47,6 +50,7 @@ class Wiring:
     lost: Mapping[str, str] = field(default_factory=dict)
     uses: Tensor = field(default_factory=lambda: torch.zeros(2, 0, dtype=torch.long))
     unlisted: Mapping[str, str] = field(default_factory=dict)
+    grouped: Mapping[str, int] = field(default_factory=dict)
     least: Mapping[str, int] = field(default_factory=dict)
 
     def spread(self, dead: Mapping[str, Tensor], *, silencing: bool) -> dict[str, Tensor]:
@@ -71,33 +75,55 @@ class Wiring:
             now = silent | (fed & ~from_living) | (used & ~to_living)
             now[PINNED] = False
             if torch.equal(now, silent):
-                return self._split(silent)
+                return self.by_group(silent)
             silent = now
 
     def removable(self, dead: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The dead channels of each group that can be cut out, because all channels tied to them are dead too.
 
-        A group keeps its first channel where all could go, since a layer needs one; some need more.
+        A group keeps its first channel where all could go, since a layer needs one; some need more. A grouped
+        convolution of which whole groups are dead loses these; others lose channels that are dead in each group.
 
         Args:
             dead: by group, which channels are dead.
         """
         silent = self._joined(dead)
-        by_group, component = self.classes()
+        by_name = self.by_group(silent)
+        whole = {name for name, groups in self.grouped.items() if by_name[name].reshape(groups, -1).all(1).any()}
+        component = self.classes(whole)
+        by_group = self.by_group(component)
         count = int(component.max()) + 1
         lives = torch.zeros(count, dtype=torch.bool).index_fill_(0, component[~silent], True)
         for name, components in by_group.items():
             missing = max(0, self.least.get(name, 1) - int(lives[components].sum()))
             lives[components[~lives[components]][:missing]] = True
-        return self._split(~lives[component])
+        return self.by_group(~lives[component])
 
-    def classes(self) -> tuple[dict[str, Tensor], Tensor]:
-        """The numbers of the classes of channels that can only be cut together: by group, and of all channels."""
-        first, second = self.ties.numpy()
+    def tied(self, whole: Collection[str]) -> Tensor:
+        """All pairs of channels that can only be cut together; whole: grouped convolutions that lose whole groups."""
+        channels = self.by_group(torch.arange(1 + sum(group.size for group in self.groups)))
+        pairs = [self.ties]
+        for name, groups in self.grouped.items():
+            outputs, inputs = (channels[own].reshape(groups, -1) for own in (name, name + INPUTS))
+            for own in (outputs, inputs):
+                first = outputs[:, :1] if name in whole else own[:1]
+                pairs.append(torch.stack([first.expand_as(own).flatten(), own.flatten()]))
+        return torch.cat(pairs, 1)
+
+    @cached_property
+    def by_groups(self) -> frozenset[str]:
+        """The grouped convolutions that lose whole groups, since alike in each group all of their channels would go."""
+        component = self.classes(())
+        classes = self.by_group(component)
+        free = {name: set(classes[name].tolist()) - {int(component[PINNED])} for name in self.grouped}
+        return frozenset(name for name, own in free.items() if len(own) == 1)
+
+    def classes(self, whole: Collection[str]) -> Tensor:
+        """The number of each channel's class, in which channels can only be cut together; whole: as for `tied`."""
+        first, second = self.tied(whole).numpy()
         size = 1 + sum(group.size for group in self.groups)
         graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(size, size))
-        component = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
-        return self._split(component), component
+        return torch.from_numpy(connected_components(graph, directed=False)[1]).long()
 
     def fed_by(self, name: str) -> set[str]:
         """The groups that channels of this group feed; "" is among them for what always lives."""
@@ -110,18 +136,18 @@ class Wiring:
     def fed_from(self, name: str) -> dict[str, Tensor]:
         """For each group's channels, the number of the channel of this group that feeds it, or NOBODY."""
         numbers = torch.full((1 + sum(group.size for group in self.groups),), NOBODY)
-        channels = self._split(torch.arange(len(numbers)))[name]
+        channels = self.by_group(torch.arange(len(numbers)))[name]
         sources, targets = self.flows
         feeding = (sources >= channels[0]) & (sources <= channels[-1])
         numbers[targets[feeding]] = sources[feeding] - channels[0]
-        return self._split(numbers)
+        return self.by_group(numbers)
 
     def _joined(self, dead: Mapping[str, Tensor]) -> Tensor:
         """One vector over all channels, from one a group."""
         none = torch.zeros(1, dtype=torch.bool)
         return torch.cat([none, *(dead.get(g.name, none.expand(g.size)).cpu() for g in self.groups)])
 
-    def _split(self, channels: Tensor) -> dict[str, Tensor]:
+    def by_group(self, channels: Tensor) -> dict[str, Tensor]:
         """One vector a group, from one over all channels."""
         parts = channels[1:].split([group.size for group in self.groups])
         return {group.name: part for group, part in zip(self.groups, parts, strict=True)}

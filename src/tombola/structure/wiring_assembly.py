@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
 from tombola.structure.channel_map import moves_channels
-from tombola.structure.layers import entering, entering_slices, is_depthwise, is_linear, is_producer, leaving_slices
+from tombola.structure.layers import (
+    entering,
+    entering_slices,
+    is_depthwise,
+    is_divisible,
+    is_linear,
+    is_producer,
+    leaving_slices,
+)
 from tombola.structure.links import Links
 from tombola.structure.numbered_layers import NumberedLayers
 from tombola.structure.recurrent_layers import STATE, hidden_slices, is_recurrent, least_units
@@ -67,6 +77,9 @@ class Assembly:
             setattr(draft, name, [pairs[:, pairs[0] != pairs[1]]])
         draft.lost = {name: why for name, why in reasons.items() if name in draft.spans}
         draft.unlisted = {name: why for name, why in reasons.items() if name not in draft.spans}
+        divisible: dict[str, Any] = {name: own for name, own in self.layers.modules.items() if is_divisible(own)}
+        draft.grouped = {name: module.groups for name, module in divisible.items() if name in draft.spans}
+        draft.sized, draft.guessed = self.links.sized, self.links.guessed
         draft.traced = set(draft.spans)
         return draft
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tombola.structure.units import UnitGroup
-from tombola.structure.wiring import PINNED, Wiring
+from tombola.structure.wiring import INPUTS, PINNED, Wiring
 
 
 @dataclass
@@ -18,9 +18,10 @@ class WiringDraft:
     """A wiring under construction, with lists that grow in place of its tensors.
 
     Args:
-        groups: see `Wiring`, as are norms, flows, uses, ties, lost, unlisted and least; the pairs are in arrays (2, n).
+        groups: see `Wiring`, as are all others without a word here; the pairs are in arrays (2, n).
         spans: by a group's name, the numbers of its channels.
         size: how many channels there are, the one included that always lives.
+        sized, guessed: see `Links`.
         traced: the groups that the trace has found.
     """
 
@@ -32,8 +33,11 @@ class WiringDraft:
     ties: list[np.ndarray] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
     size: int = 1
+    sized: bool = False
+    guessed: bool = False
     traced: set[str] = field(default_factory=set)
     unlisted: dict[str, str] = field(default_factory=dict)
+    grouped: dict[str, int] = field(default_factory=dict)
     least: dict[str, int] = field(default_factory=dict)
 
     def add(self, group: UnitGroup) -> None:
@@ -63,6 +67,13 @@ class WiringDraft:
         self.flow(pairs)
         self.tie(pairs)
 
+    def hold(self, name: str, channels: Tensor, reason: str) -> None:
+        """Note that channels of a group cannot be cut, and why; channels: True for each of them."""
+        first = self.spans[name].start
+        self.tie((PINNED, first + number) for number in channels.nonzero().flatten().tolist())
+        if not name.endswith(INPUTS):
+            self.lost.setdefault(name, reason)
+
     def held(self, names: Iterable[str]) -> bool:
         """Whether the trace has lost channels of these groups."""
         return any(name in self.lost for name in names)
@@ -81,7 +92,8 @@ class WiringDraft:
     def done(self) -> Wiring:
         """The finished wiring."""
         flows, uses, ties = (_tensor(pairs) for pairs in (self.flows, self.uses, self.ties))
-        return Wiring(tuple(self.groups), self.norms, flows, ties, self.lost, uses, self.unlisted, self.least)
+        own = (self.lost, uses, self.unlisted, self.grouped, self.least)
+        return Wiring(tuple(self.groups), self.norms, flows, ties, *own)
 
 
 def _array(pairs: Iterable[tuple[int, int]]) -> np.ndarray:

@@ -1,0 +1,167 @@
+"""Cuts channels out of the layers of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola.structure.channel_map import moves_channels
+from tombola.structure.layers import NORMS, is_depthwise, is_transposed, scale_axis
+from tombola.structure.narrowing import narrowed
+from tombola.structure.placed_parts import Axes
+from tombola.structure.recurrent_layers import hidden_axes, is_recurrent, mend_sizes, resize_recurrent
+from tombola.structure.units import numbers_of
+from tombola.structure.wiring import INPUTS, Wiring
+from tombola.tickets import joined, modules_of, parameters_of, unwrapped
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The channels of a layer that stay, by their numbers in the whole network.
+
+    Args:
+        inputs: the input channels; None for a layer with one input for each output, as a norm.
+        outputs: the output channels.
+    """
+
+    inputs: tuple[int, ...] | None
+    outputs: tuple[int, ...]
+
+
+def kept_channels(wiring: Wiring, removed: Mapping[str, Tensor]) -> dict[str, Kept]:
+    """The channels that stay, by the name of each layer and norm that becomes smaller.
+
+    Args:
+        wiring: which channels feed which.
+        removed: by group, which channels go; a group that is missing keeps all.
+    """
+    none, kept = torch.zeros(0, dtype=torch.bool), dict[str, Kept]()
+    takes = {group.name: group.size for group in wiring.groups}
+    for group in wiring.groups:
+        inputs = group.name + INPUTS
+        if group.name.endswith(INPUTS) or not (removed.get(group.name, none).any() or removed.get(inputs, none).any()):
+            continue
+        outputs, *own = (
+            numbers_of(~removed[name]) if name in removed else tuple(range(takes[name]))
+            for name in (group.name, inputs)
+            if name in takes
+        )
+        kept[group.name] = Kept(own[0] if own else None, outputs)
+        if group.name in wiring.norms:
+            kept[wiring.norms[group.name]] = Kept(None, outputs)
+    return kept
+
+
+def channel_axes(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
+    """The positions that stay in each parameter and buffer of layers that lose channels.
+
+    Args:
+        model: the whole network.
+        kept: the channels that stay, by the layer's name.
+    """
+    modules, parameters = modules_of(model), parameters_of(model)
+    axes: dict[str, Axes] = {}
+    for name, channels in kept.items():
+        if name in parameters:  # one that scales channels, and belongs to no layer
+            axis = scale_axis(parameters[name])
+            assert axis is not None
+            axes[name] = {axis: torch.tensor(channels.outputs)}
+            continue
+        module = modules[name]
+        for part, part_axes in _axes(module, channels).items():
+            if getattr(module, part, None) is not None:
+                axes[joined(name, part)] = part_axes
+    return axes
+
+
+def _axes(module: Any, kept: Kept) -> dict[str, Axes]:
+    """The positions that stay in a layer's own tensors, by their names in the layer."""
+    if moves_channels(module):
+        return {}
+    outputs = torch.tensor(kept.outputs)
+    if is_recurrent(module):
+        assert kept.inputs is not None
+        return hidden_axes(module, kept.inputs, kept.outputs)
+    if isinstance(module, NORMS):
+        return {part: {0: outputs} for part in ("weight", "bias", "running_mean", "running_var")}
+    leaving = int(is_transposed(module))
+    weight = {leaving: outputs}
+    if kept.inputs is not None:
+        weight[1 - leaving] = torch.tensor(kept.inputs)
+        if getattr(module, "groups", 1) > 1:  # its second dimension counts the inputs of one group, alike in all
+            weight[1] = torch.tensor(sorted({channel % module.weight.shape[1] for channel in kept.inputs}))
+    return {"weight": weight, "bias": {0: outputs}}
+
+
+@torch.no_grad()
+def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, Axes]) -> None:
+    """Cut channels out of layers, in place.
+
+    Args:
+        model: the network, from which other modules may be gone already.
+        kept: the channels that stay, by the layer's name.
+        axes: what `channel_axes` gives for the whole network.
+    """
+    modules = modules_of(model)
+    recurrent: dict[str, Any] = {name: own for name, own in modules.items() if is_recurrent(own)}
+    sizes = {name: own.hidden_size for name, own in recurrent.items()}
+    for name, channels in kept.items():
+        if name in axes and name not in modules:
+            owner, _, own = name.rpartition(".")
+            whole = getattr(modules[owner], own)
+            setattr(modules[owner], own, nn.Parameter(narrowed(whole, axes[name]), whole.requires_grad))
+            continue
+        module: Any = modules[name]
+        if moves_channels(module):
+            assert channels.inputs is not None
+            replace_module(model, modules[name], module.kept(channels.inputs, channels.outputs))
+            continue
+        for part in _axes(module, channels):
+            tensor = getattr(module, part, None)
+            if tensor is None:
+                continue
+            narrow = narrowed(tensor, axes[joined(name, part)])
+            is_parameter = isinstance(tensor, nn.Parameter)
+            setattr(module, part, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
+        _resize(module, channels)
+    mend_sizes(model, sizes)
+
+
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a new module in every place of an old one, in place of the wrappers around it too."""
+    # A wrapper may hold a reference to the old module, so it is not enough to replace what it wraps.
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if unwrapped(child) is old:
+                setattr(parent, name, new)
+
+
+def _resize(module: Any, kept: Kept) -> None:
+    """Set a layer's attributes for its size after its tensors have shrunk."""
+    size = len(kept.outputs)
+    if is_recurrent(module):
+        resize_recurrent(module, len(kept.inputs or ()), size)
+    elif isinstance(module, nn.Linear):
+        module.in_features, module.out_features = module.weight.shape[1], size
+    elif hasattr(module, "nf"):  # GPT-2's `Conv1D`
+        module.nx, module.nf = module.weight.shape[0], size
+    elif isinstance(module, nn.GroupNorm):
+        # Whole groups are cut, so that the channels of a group stay as many.
+        module.num_groups = module.num_groups * size // module.num_channels
+        module.num_channels = size
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = (size,)
+    elif isinstance(module, NORMS):
+        module.num_features = size
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = size
+    elif is_depthwise(module):
+        module.in_channels = module.out_channels = module.groups = size
+    else:
+        taken = kept.inputs or ()
+        module.groups = max(1, len(taken) // module.weight.shape[1]) if module.groups > 1 else 1
+        module.in_channels, module.out_channels = len(taken), size
