@@ -132,6 +132,18 @@ def job_channels(case: Case) -> dict[str, Any]:
     return shrunk(case, tb.Channels(), tb.scores.magnitude, 0.5, "layerwise")
 
 
+def job_streams(case: Case) -> dict[str, Any]:
+    """Channels of streams under layer norms too, as Torch-Pruning cuts them; where there are none, nothing is tried."""
+    model, (default, streams) = case.model(), (tb.Channels(), tb.Channels(streams=True))
+    try:
+        sizes = default.units(model, case.probe).families.sizes
+    except tb.TombolaError:
+        sizes = {}
+    if streams.units(model, case.probe).families.sizes == sizes:
+        raise NotApplicable
+    return shrunk(case, streams, tb.scores.magnitude, 0.5, "layerwise")
+
+
 def job_channels_snip(case: Case) -> dict[str, Any]:
     return shrunk(case, tb.Channels(), lambda m: tb.scores.snip(m, case.batches, case.loss), 0.5, "global")
 

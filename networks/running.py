@@ -29,6 +29,7 @@ from networks.jobs import (
     job_mask,
     job_neuron,
     job_onnx,
+    job_streams,
     job_synflow,
 )
 from networks.torch_pruned import job_latency, job_tp, job_tp_helped
@@ -46,9 +47,9 @@ def late(*_: object) -> None:
 
 
 RUN: dict[str, Callable[[Case], dict[str, Any]]] = {
-    "mask": job_mask, "synflow": job_synflow, "channels": job_channels, "channels-snip": job_channels_snip,
-    "head": job_head, "neuron": job_neuron, "blocks": job_blocks, "tp": job_tp, "tp-helped": job_tp_helped,
-    "latency": job_latency, "onnx": job_onnx,
+    "mask": job_mask, "synflow": job_synflow, "channels": job_channels, "streams": job_streams,
+    "channels-snip": job_channels_snip, "head": job_head, "neuron": job_neuron, "blocks": job_blocks, "tp": job_tp,
+    "tp-helped": job_tp_helped, "latency": job_latency, "onnx": job_onnx,
 }  # fmt: skip
 
 

@@ -25,11 +25,12 @@ from tombola.structure import (
     Wiring,
     kept_channels,
     narrowed,
+    norm_form,
     passings,
     residual_blocks,
     wiring_of,
 )
-from tombola.tickets import Mask, buffers_of, check_fits, parameters_of
+from tombola.tickets import Mask, buffers_of, check_fits, joined, modules_of, parameters_of
 
 NONE = FoundParts(())
 """No heads, hidden neurons or declared channels."""
@@ -99,7 +100,7 @@ def plan(
     """
     parameters = parameters_of(model)
     check_fits(mask, parameters)
-    wiring = wiring or known_wiring(model, probe, find)
+    wiring = wiring or known_wiring(model, probe, find, streams=cuts_streams(model, mask))
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, wiring.norms.get(group.name), alive) for group in wiring.groups if group.slices}
     removed = wiring.removable(wiring.spread(dead, silencing=False))
@@ -148,10 +149,16 @@ def _size(group: UnitGroup, parameters: Mapping[str, Tensor]) -> float:
     return sum(parameters[part.parameter].numel() for part in group.slices) / group.size
 
 
-def known_wiring(model: nn.Module, probe: Probe, find: Callable[[], FoundParts]) -> Wiring:
+def cuts_streams(model: nn.Module, mask: Mask) -> bool:
+    """Whether a mask removes channels of a stream under layer or RMS norms: with them go the norms' scales."""
+    scales = (joined(name, "weight") for name, module in modules_of(model).items() if norm_form(module) is not None)
+    return any(name in mask and not bool(mask[name].all()) for name in scales)
+
+
+def known_wiring(model: nn.Module, probe: Probe, find: Callable[[], FoundParts], *, streams: bool = False) -> Wiring:
     """The wiring of a network; without channels if the network cannot be traced, but has parts."""
     try:
-        return wiring_of(model, probe)
+        return wiring_of(model, probe, streams=streams)
     except DoorError:
         raise
     except TombolaError:

@@ -12,7 +12,7 @@ from tombola.nested import samples_in
 from tombola.scores import Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut
 from tombola.shrinking.flops import flop_counter
-from tombola.shrinking.plan import known_wiring, plan
+from tombola.shrinking.plan import cuts_streams, known_wiring, plan
 from tombola.structure import found_parts, in_mode, meta_twin
 from tombola.tickets import Mask, copied
 
@@ -54,7 +54,7 @@ class SmallSizes:
     def __init__(self, model: nn.Module, example: Inputs, forward: Forward = forward) -> None:
         self._model, self._example, self._forward = model, example, forward
         self._find = functools.cache(lambda: found_parts(model, self.probe))
-        self._wiring = functools.cache(lambda: known_wiring(model, self.probe, self._find))
+        self._wiring = functools.cache(lambda streams: known_wiring(model, self.probe, self._find, streams=streams))
 
     def probe(self, model: nn.Module) -> object:
         """Call a network on the example."""
@@ -67,7 +67,7 @@ class SmallSizes:
 
     def of(self, mask: Mask) -> Size:
         """The size of the network that a mask leaves; TombolaError if the network can be neither traced nor named."""
-        cuts = plan(self._model, mask, self.probe, self._find, wiring=self._wiring())
+        cuts = plan(self._model, mask, self.probe, self._find, wiring=self._wiring(cuts_streams(self._model, mask)))
         return self._counted(cut(self._twin, cuts.kept, cuts.idle, cuts.parts, cuts.passes, cuts.silent))
 
     @functools.cached_property

@@ -40,6 +40,7 @@ from tombola.structure.output_head import head_parameters
 from tombola.structure.outputs import outputs_in
 from tombola.structure.part_granularity import PartUnits
 from tombola.structure.part_search import FoundParts, found_parts, is_count
+from tombola.structure.partial_norm import PartialNorm, norm_form
 from tombola.structure.passing import Passing, PassThrough, pass_through, passings, renumber_caches
 from tombola.structure.placed_parts import Axes, Count, Place, PlacedPart, Removed, axes_of_parts
 from tombola.structure.prunable_rule import Prunable, prunable
@@ -89,6 +90,7 @@ __all__ = [
     "Part",
     "PartKind",
     "PartUnits",
+    "PartialNorm",
     "PassThrough",
     "Passing",
     "Place",
@@ -141,6 +143,7 @@ __all__ = [
     "moves_channels",
     "narrow_parts",
     "narrowed",
+    "norm_form",
     "norm_units",
     "norms_behind",
     "numbers_of",

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from tombola.structure.channel_map import moves_channels
 from tombola.structure.layers import NORMS, is_depthwise, is_transposed, scale_axis
+from tombola.structure.layers import channels as channels_of
 from tombola.structure.narrowing import narrowed
+from tombola.structure.partial_norm import PartialNorm, norm_form
 from tombola.structure.placed_parts import Axes
 from tombola.structure.recurrent_layers import hidden_axes, is_recurrent, mend_sizes, resize_recurrent
 from tombola.structure.units import numbers_of
@@ -67,7 +69,7 @@ def channel_axes(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
     axes: dict[str, Axes] = {}
     for name, channels in kept.items():
         if name in parameters:  # one that scales channels, and belongs to no layer
-            axis = scale_axis(parameters[name])
+            axis = scale_axis(parameters[name], parameters[name].shape[-1:])
             assert axis is not None
             axes[name] = {axis: torch.tensor(channels.outputs)}
             continue
@@ -86,7 +88,9 @@ def _axes(module: Any, kept: Kept) -> dict[str, Axes]:
     if is_recurrent(module):
         assert kept.inputs is not None
         return hidden_axes(module, kept.inputs, kept.outputs)
-    if isinstance(module, NORMS):
+    if isinstance(module, nn.Embedding):
+        return {"weight": {1: outputs}}
+    if isinstance(module, NORMS) or norm_form(module) is not None:
         return {part: {0: outputs} for part in ("weight", "bias", "running_mean", "running_var")}
     leaving = int(is_transposed(module))
     weight = {leaving: outputs}
@@ -109,6 +113,8 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
     modules = modules_of(model)
     recurrent: dict[str, Any] = {name: own for name, own in modules.items() if is_recurrent(own)}
     sizes = {name: own.hidden_size for name, own in recurrent.items()}
+    forms = {name: form for name in kept if (form := norm_form(modules.get(name))) is not None}  # while all are whole
+    wholes = {name: getattr(modules[name], "whole", channels_of(modules[name])) for name in forms}
     for name, channels in kept.items():
         if name in axes and name not in modules:
             owner, _, own = name.rpartition(".")
@@ -127,7 +133,11 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
             narrow = narrowed(tensor, axes[joined(name, part)])
             is_parameter = isinstance(tensor, nn.Parameter)
             setattr(module, part, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
-        _resize(module, channels)
+        if name in forms:
+            partial = PartialNorm(module.weight, getattr(module, "bias", None), forms[name], wholes[name])
+            replace_module(model, modules[name], partial.train(module.training))
+        else:
+            _resize(module, channels)
     mend_sizes(model, sizes)
 
 
@@ -153,8 +163,8 @@ def _resize(module: Any, kept: Kept) -> None:
         # Whole groups are cut, so that the channels of a group stay as many.
         module.num_groups = module.num_groups * size // module.num_channels
         module.num_channels = size
-    elif isinstance(module, nn.LayerNorm):
-        module.normalized_shape = (size,)
+    elif isinstance(module, nn.Embedding):
+        module.embedding_dim = size
     elif isinstance(module, NORMS):
         module.num_features = size
     elif isinstance(module, nn.PReLU):

@@ -55,9 +55,12 @@ class SeparateChannels:
 
     def units(self, model: nn.Module, probe: Probe) -> ChannelUnits:
         """The channels of a network; TombolaError if it can neither be traced nor declares channels."""
+        return self._found(model, probe)
+
+    def _found(self, model: nn.Module, probe: Probe, streams: bool = False) -> ChannelUnits:
         parts = parts_of(model)
         declared = any(part.kind == "channel" for part in parts)
-        wiring = wiring_of(model, probe, parts, untraced=declared)
+        wiring = wiring_of(model, probe, parts, untraced=declared, streams=streams)
         return ChannelUnits(wiring, self.reduction, why_whole(model, wiring))
 
 

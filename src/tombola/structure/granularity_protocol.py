@@ -178,8 +178,8 @@ def granularity(name: str) -> Granularity:
     """The granularity of this name.
 
     Args:
-        name: `weight`; `channel` (or `channel:mean`, `channel:l2`); `head`, `neuron`, `mlp`, `head+mlp`,
-            `head+neuron` or `query-key` of transformers;
+        name: `weight`; `channel` (or `channel:mean`, `channel:l2`, `channel:streams`); `head`, `neuron`, `mlp`,
+            `head+mlp`, `head+neuron` or `query-key` of transformers;
             `block`, or `block:3` to remove three; `filter:3` for as many filters as those have; or a pattern as `2:4`.
 
     Raises:

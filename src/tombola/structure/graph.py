@@ -34,7 +34,14 @@ MarksOf = Callable[[nn.Module], Mapping[int, Marks]]
 """The marks of a network's parameters and buffers, by their ids."""
 
 
-def traced(model: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, layers: Collection[str]) -> Links:
+def traced(
+    model: nn.Module,
+    probe: Probe,
+    marks_of: MarksOf,
+    spans: Spans,
+    layers: Collection[str],
+    norms: Mapping[str, int],
+) -> Links:
     """Call copies of the model and follow their channels.
 
     Args:
@@ -43,6 +50,7 @@ def traced(model: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, laye
         marks_of: gives the marks of a copy's parameters and buffers.
         spans: the numbers of the channels of each group.
         layers: the names of all layers and norms. If one is not called, the network is called in training mode too.
+        norms: the axes of layer and RMS norms, by name, whose channels are followed one by one.
 
     Raises:
         TombolaError: if the call fails or gives no tensor.
@@ -53,7 +61,7 @@ def traced(model: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, laye
     for twin_of in (meta_twin, copied):
         links = Links()
         try:
-            _follow(bare(twin_of(model)).eval(), probe, marks_of, spans, links)
+            _follow(bare(twin_of(model)).eval(), probe, marks_of, spans, norms, links)
         except TombolaError:
             raise
         except Exception as error:
@@ -62,7 +70,7 @@ def traced(model: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, laye
         if not set(layers) <= links.met:
             more = Links(met=set(links.met))
             try:
-                _follow(bare(twin_of(model)).train(), probe, marks_of, spans, more)
+                _follow(bare(twin_of(model)).train(), probe, marks_of, spans, norms, more)
             except Exception:  # the example may be too small for training, as one sample is for batch norm
                 return links
             links.extend(more)
@@ -70,7 +78,9 @@ def traced(model: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, laye
     raise TombolaError(f"the network's channels could not be traced ({reason}); prune weights instead of channels")
 
 
-def _follow(twin: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, links: Links) -> None:
+def _follow(
+    twin: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, norms: Mapping[str, int], links: Links
+) -> None:
     names = names_of(twin)
     tracer = Tracer(links, marks_of(twin))
 
@@ -85,6 +95,8 @@ def _follow(twin: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, link
             _follow_map(module, name, tracer, spans, links)
         elif is_recurrent(module) and name in spans:
             follow_recurrent(module, name, tracer, spans, links)
+        elif name in norms:
+            _follow_norm(module, name, norms[name], tracer, spans, links)
     quick = quick_shapes() if any(own.is_meta for own in twin.parameters()) else nullcontext()
     with own_random_state(device_of(twin)), torch.no_grad(), recomputable(), _plainly(), quick, tracer:
         outputs = outputs_in(probe(twin))
@@ -105,6 +117,26 @@ def _follow_map(module: Any, name: str, tracer: Tracer, spans: Spans, links: Lin
     def leave(_: nn.Module, args: Any, output: Tensor) -> None:
         tracer.paused = False
         tracer.mark(output, Marks((along(given, 1, output.ndim),), origin=name))
+
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave)
+
+
+def _follow_norm(module: nn.Module, name: str, axis: int, tracer: Tracer, spans: Spans, links: Links) -> None:
+    """Take a norm of all channels as one operation, which stays what it is with fewer of them."""
+    channels = np.array(spans[name])
+
+    def enter(_: nn.Module, args: Any) -> None:
+        marks = tracer.of(args[0])
+        links.consume(marks, axis % args[0].ndim, channels, type(module).__name__)
+        if marks is not None:  # each channel is in the statistics of all, also where the norm gives none for it
+            links.need(marks)
+        links.follows.setdefault(name, []).append("" if marks is None else marks.origin)
+        tracer.paused = True
+
+    def leave(_: nn.Module, args: Any, output: Tensor) -> None:
+        tracer.paused = False
+        tracer.mark(output, Marks((along(channels, axis % output.ndim, output.ndim),), origin=name))
 
     module.register_forward_pre_hook(enter)
     module.register_forward_hook(leave)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, nn
 
 from tombola.structure.channel_map import moves_channels
+from tombola.structure.partial_norm import PartialNorm, norm_form
 from tombola.structure.recurrent_layers import hidden_slices, is_recurrent
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
@@ -18,7 +20,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm)
+NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, PartialNorm)
 
 
 def entering(name: str) -> str:
@@ -61,7 +63,14 @@ def is_known(module: Any) -> bool:
         return module.groups == 1
     if isinstance(module, (nn.PReLU, *INSTANCE_NORMS)):
         return module.weight is not None and module.weight.numel() > 1
+    if isinstance(module, nn.RMSNorm):
+        return False
     return isinstance(module, (*CONVOLUTIONS, *NORMS)) or is_linear(module) or moves_channels(module)
+
+
+def is_of_stream(module: Any) -> bool:
+    """Whether a module writes to a stream of tokens, or norms it, so that the stream is narrower only if this is."""
+    return norm_form(module) is not None or (isinstance(module, nn.Embedding) and has_weight(module))
 
 
 def is_producer(module: Any) -> bool:
@@ -85,9 +94,10 @@ def has_inputs(module: Any) -> bool:
 
 
 def channels(module: Any) -> int:
-    """How many channels leave a layer or norm."""
+    """How many channels leave a layer, norm or embedding."""
     names = ("out_channels", "out_features", "nf", "num_features", "num_channels", "num_parameters", "hidden_size")
-    return next((getattr(module, name) for name in names if hasattr(module, name)), None) or module.normalized_shape[0]
+    size = next((getattr(module, name) for name in names if hasattr(module, name)), None)
+    return size or (module.normalized_shape[0] if module.weight is None else module.weight.shape[-1])
 
 
 def inputs(module: Any) -> int:
@@ -100,13 +110,29 @@ def normed_together(module: Any) -> int:
     """How many channels share a norm's statistics, so that they can only be cut together; 1 for another module."""
     if isinstance(module, nn.GroupNorm):
         return module.num_channels // module.num_groups
-    return module.normalized_shape[0] if isinstance(module, nn.LayerNorm) else 1
+    return channels(module) if is_norm_of_all(module) else 1
 
 
-def scale_axis(parameter: Tensor) -> int | None:
-    """The only axis of a parameter that has more than one place; None for other parameters."""
+def is_norm_of_all(module: Any) -> bool:
+    """Whether a module is a layer or RMS norm over all channels of a place."""
+    return isinstance(module, nn.LayerNorm | nn.RMSNorm) or norm_form(module) is not None
+
+
+def scale_axis(parameter: Tensor, widths: Collection[int] = ()) -> int | None:
+    """The axis of a parameter along which channels lie: the only one that has more than one place.
+
+    In a table of tokens or places, it is the last one, if that is as wide as a stream of tokens.
+
+    Args:
+        parameter: one that belongs to no layer.
+        widths: of the streams.
+
+    Returns:
+        The axis; None for another parameter.
+    """
     long = [axis for axis, size in enumerate(parameter.shape) if size > 1]
-    return long[0] if len(long) == 1 and parameter.is_floating_point() else None
+    wide = len(long) > 1 and parameter.ndim < 4 and parameter.shape[-1] in widths
+    return long[-1] if (len(long) == 1 or wide) and parameter.is_floating_point() else None
 
 
 def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
@@ -120,7 +146,7 @@ def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
     if is_recurrent(module):
         return hidden_slices(name, module, "makes", scored)
     places = tuple((channel,) for channel in range(channels(module)))
-    dims = {"weight": int(is_transposed(module)), "bias": 0}
+    dims = {"weight": int(is_transposed(module) or isinstance(module, nn.Embedding)), "bias": 0}
     return [
         Slice(joined(name, parameter), dim, places, scored)
         for parameter, dim in dims.items()

@@ -68,6 +68,11 @@ class Links:
             self.flows.append(_pairs(channels, np.array(PINNED)))
             self.hold(channels, reason)
 
+    def need(self, marks: Marks) -> None:
+        """What takes these channels needs them, whichever of its own live."""
+        for places in marks.places:
+            self.uses.append(_pairs(places[places > 0], np.array(PINNED)))
+
     def hold(self, channels: np.ndarray, reason: str) -> None:
         """These channels cannot be cut, by their numbers."""
         channels = channels[channels > 0]

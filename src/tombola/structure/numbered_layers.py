@@ -17,6 +17,7 @@ from tombola.structure.layers import (
     is_depthwise,
     is_divisible,
     is_known,
+    is_of_stream,
     is_producer,
     is_transposed,
     normed_together,
@@ -24,6 +25,7 @@ from tombola.structure.layers import (
     shared,
 )
 from tombola.structure.marks import Marks, along
+from tombola.structure.partial_norm import norm_form
 from tombola.structure.recurrent_layers import STATE, hidden_slices, is_recurrent
 from tombola.tickets import joined, modules_of
 from tombola.tickets.torch_private import own_buffers, own_parameters
@@ -35,24 +37,33 @@ class NumberedLayers:
 
     Args:
         modules: the modules by their names.
-        scales: parameters that no layer holds, with one element a channel, by their names; and their axes.
+        scales: parameters that no layer holds, with one element a channel, or one of each token or place; by their
+            names, and their axes.
         spans: the numbers of the channels of each group.
+        streams: whether the channels of a layer or RMS norm are told apart.
     """
 
     modules: Mapping[str, nn.Module]
     scales: Mapping[str, int]
     spans: Mapping[str, range]
+    streams: bool = False
 
     @staticmethod
-    def of(model: nn.Module) -> NumberedLayers:
+    def of(model: nn.Module, streams: bool = False) -> NumberedLayers:
+        """Those of a network; with all that writes to streams under layer and RMS norms if these are asked for."""
         every, elsewhere = modules_of(model), shared(model)
-        known = {name: module for name, module in every.items() if name not in elsewhere and is_known(module)}
+        known = {
+            name: module
+            for name, module in every.items()
+            if name not in elsewhere and (is_known(module) or (streams and is_of_stream(module)))
+        }
+        widths = {channels(own) for own in known.values() if streams and norm_form(own) is not None}
         scales = {
             joined(name, own): axis
             for name, module in every.items()
             if name not in elsewhere and type(module).__module__.partition(".")[0] != "torch" and name not in known
             for own, parameter in own_parameters(module).items()
-            if parameter is not None and (axis := scale_axis(parameter)) is not None
+            if parameter is not None and (axis := scale_axis(parameter, widths)) is not None
         }
         sizes: dict[str, int] = {}
         for name, module in known.items():
@@ -64,12 +75,12 @@ class NumberedLayers:
             sizes[name] = channels(module)
             if is_recurrent(module):
                 sizes[entering(name + STATE)] = channels(module)
-        sizes |= {name: max(_parameter(every, name).shape) for name in scales}
+        sizes |= {name: _parameter(every, name).shape[axis] for name, axis in scales.items()}
         spans, start = {}, 1
         for name, size in sizes.items():
             spans[name] = range(start, start + size)
             start += size
-        return NumberedLayers(known, scales, spans)
+        return NumberedLayers(known, scales, spans, streams)
 
     def marks_of(self, twin: nn.Module) -> dict[int, Marks]:
         """The marks of a copy's parameters and buffers."""
@@ -88,6 +99,9 @@ class NumberedLayers:
                 continue
             for own, tensor in {**own_parameters(module), **own_buffers(module)}.items():
                 if tensor is None or not tensor.ndim:
+                    continue
+                if isinstance(module, nn.Embedding):
+                    found[id(tensor)] = Marks((along(leaving, 1, 2),), origin=name)
                     continue
                 if own != "weight" or not is_producer(module):
                     if tensor.shape == leaving.shape:
@@ -122,7 +136,7 @@ class NumberedLayers:
                 continue
             own = np.array(self.spans[name])
             size = normed_together(module)
-            if size > 1:
+            if size > 1 and not (self.streams and norm_form(module)):  # which can become a partial one
                 yield np.stack([own.reshape(-1, size)[:, :1].repeat(size, 1).ravel(), own])
             groups = getattr(module, "groups", 1)
             if has_inputs(module) and groups > 1 and not is_divisible(module):

@@ -28,12 +28,24 @@ def product_and_bias(call: Call) -> Results:
     yield _with_bias(call, marks, bias, call.results[0])
 
 
+@rule("embedding")
+def embedded(call: Call) -> Results:
+    """The rows of a table."""
+    weight, numbers = call.args[:2]
+    marks = call.marks(weight)
+    if marks is None or call.marks(numbers) is not None or marks.axes - {1}:
+        call.lose()
+        return [None]
+    call.links.met.add(marks.origin)
+    return [marks.plain().moved(lambda places: deepened(places, numbers.ndim + 1))]
+
+
 @rule("linear")
 def linear(call: Call) -> Results:
     """A linear layer, where torch does not take it apart."""
     x, weight = call.args[:2]
     mine = call.marks(weight)
-    if mine is None or weight.ndim != 2:
+    if mine is None or mine.takes is None or weight.ndim != 2:
         call.lose()
         return [None]
     turned = mine.moved(np.transpose)
@@ -201,7 +213,10 @@ def layer_norm(call: Call) -> Results:
     x, shape, weight, *rest = call.args
     bias = rest[0] if rest and isinstance(rest[0], Tensor) else None
     if len(shape) == 1 and (call.marks(weight) is not None or call.marks(bias) is not None):
-        return [_norm(call, x, (weight, bias), -1)]
+        marks = _norm(call, x, (weight, bias), -1)
+        if marks is not None:  # called as a function, and by no norm that could become a partial one
+            call.links.tie(marks.first, marks.first.ravel()[0])
+        return [marks]
     for own in (weight, bias):
         call.links.pin(call.marks(own), call.name)
     last = set(range(x.ndim - len(shape), x.ndim))

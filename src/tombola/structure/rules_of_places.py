@@ -165,6 +165,7 @@ def _side_by_side(terms: list[Places], axis: int, sizes: list[int]) -> Places:
 def _overlaid(call: Call, tensors: list[Tensor], marked: list[Marks | None], axes: set[int]) -> Marks:
     """Side by side along another axis than that of the channels, which are then the same for all parts."""
     own = [m for m in marked if m is not None]
+    call.links.met.update(m.origin for m in own if m.scales)
     for m in own[1:]:
         call.links.tie(own[0].first, m.first)
     feeds = distinct([places for m in own for places in m.feeds])

@@ -16,7 +16,7 @@ from tombola.structure.random_state import own_random_state
 from tombola.tickets import bare, copied, device_of, joined, modules_of
 
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-SCALE_FREE = (*NORMS, *INSTANCE_NORMS, nn.RMSNorm)
+SCALE_FREE = NORMS
 """Norms that divide by the size of what they get."""
 
 

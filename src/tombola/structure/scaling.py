@@ -17,6 +17,7 @@ from tombola.structure.layers import (
     is_transposed,
     normed_together,
 )
+from tombola.structure.partial_norm import norm_form
 from tombola.structure.wiring import INPUTS, NOBODY, PINNED, Wiring
 from tombola.tickets import modules_of
 
@@ -79,7 +80,8 @@ class Site:
 
     def axis(self, module: nn.Module) -> int:
         """The axis along which the channels lie."""
-        return -1 if is_linear(module) or isinstance(module, nn.LayerNorm) else 1
+        form = norm_form(module)
+        return -1 if is_linear(module) else 1 if form is None else form.axis
 
 
 def sites_of(wiring: Wiring, model: nn.Module) -> dict[str, tuple[Site, ...]]:

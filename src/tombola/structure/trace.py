@@ -16,6 +16,7 @@ from tombola.structure.layers import NORMS, channels, entering, inputs, is_linea
 from tombola.structure.links import Links
 from tombola.structure.marks import Marks
 from tombola.structure.numbered_layers import NumberedLayers
+from tombola.structure.partial_norm import norm_form
 from tombola.structure.recurrent_layers import RECURRENT
 from tombola.structure.wiring import INPUTS, Wiring
 from tombola.structure.wiring_assembly import Assembly
@@ -24,7 +25,9 @@ from tombola.structure.written_widths import WRITTEN, written_channels
 from tombola.tickets import modules_of
 
 
-def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Part] = (), *, untraced: bool = False) -> Wiring:
+def wiring_of(
+    model: nn.Module, probe: Probe, parts: Sequence[Part] = (), *, untraced: bool = False, streams: bool = False
+) -> Wiring:
     """All channels of a network and what each feeds, from calls on an example.
 
     A convolution or linear layer has a group of its outputs, which includes the norm that only follows it, and a group
@@ -36,13 +39,15 @@ def wiring_of(model: nn.Module, probe: Probe, parts: Sequence[Part] = (), *, unt
         probe: calls it on an example of its inputs.
         parts: parts whose units are known by names; where the trace cannot follow their channels, the parts count.
         untraced: whether the parts alone will do if the network cannot be traced.
+        streams: whether the channels of layer and RMS norms are followed one by one, and embeddings, so that the
+            streams of transformers can be narrower.
 
     Raises:
         TombolaError: if the network cannot be traced.
     """
     try:
-        draft = _read(model, probe)
-        if draft.sized or draft.guessed:
+        draft = _read(model, probe, streams)
+        if draft.sized or draft.guessed or streams:
             for name, channels in written_channels(model, probe, draft.done(), by_values=draft.guessed).items():
                 draft.hold(name, channels, WRITTEN)
     except DoorError:
@@ -77,11 +82,12 @@ def _add_part(draft: WiringDraft, part: Part, model: nn.Module) -> None:
         draft.connect_to_pinned(draft.spans[outputs])
 
 
-def _read(model: nn.Module, probe: Probe) -> WiringDraft:
-    layers = NumberedLayers.of(model)
+def _read(model: nn.Module, probe: Probe, streams: bool) -> WiringDraft:
+    layers = NumberedLayers.of(model, streams)
     every = modules_of(model)
     weighted = [name for name, own in every.items() if is_producer(own) or isinstance(own, (*NORMS, *RECURRENT))]
-    links = traced(model, probe, layers.marks_of, layers.spans, weighted)
+    norms = {name: form.axis for name, own in layers.modules.items() if streams and (form := norm_form(own))}
+    links = traced(model, probe, layers.marks_of, layers.spans, weighted, norms)
     for name, module in layers.modules.items():
         if moves_channels(module):
             before, after = layers.spans[entering(name)], layers.spans[name]
