@@ -11,7 +11,7 @@ from torch import nn
 
 import tombola as tb
 from tombola.shrinking import load_small, save_small
-from tombola.structure import PartialNorm, norm_form, wiring_of
+from tombola.structure import PartialNorm, granularity, norm_form, wiring_of
 
 WIDTH = 12
 
@@ -151,6 +151,15 @@ def test_a_narrower_stream_is_the_masked_one_also_after_steps(name, tmp_path):
     assert gap(twin, small, others) < 1e-12
     save_small(tmp_path, small.float(), plan)
     assert gap(load_small(tmp_path, NETWORKS[name][0]), small.float(), others) == 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_stream_stays_whole_unless_it_is_asked_for(name):
+    model, x, _ = made(name)
+    units = tb.Channels().units(model, lambda network: network(x.to(next(network.parameters()).device)))
+    assert set(units.families.sizes.values()) == {16}
+    assert granularity("channel:streams") == tb.Channels(streams=True)
+    assert tb.Channels(streams=True).name == "channel:streams"
 
 
 def test_a_narrower_stream_can_be_narrowed_again():
