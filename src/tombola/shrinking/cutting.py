@@ -58,7 +58,9 @@ def cut(
     passes: Mapping[str, Passing] = NONE,
     silent: Collection[Silence] = (),
 ) -> nn.Module:
-    """A copy of a model with fewer channels; its layers keep their classes, but for `torch.nn.MultiheadAttention`.
+    """A copy of a model with fewer channels.
+
+    Its layers keep their classes, but for `torch.nn.MultiheadAttention`, and norms of streams that are narrower.
 
     Args:
         model: the whole network, which is not changed.

@@ -76,7 +76,8 @@ def shrink(
         metric: the mean metric of a batch, from outputs and targets; the accuracy of classes if none is given.
 
     Returns:
-        A network with the same classes of layers, without wrappers for compilation or checkpointing.
+        A network with the same classes of layers, but for norms of narrower streams and torch's attention, without
+        wrappers for compilation or checkpointing.
 
     Raises:
         TombolaError: the network cannot be traced, the outputs differ, or the optimizer is another model's. Nothing is
