@@ -11,7 +11,7 @@ from torch import nn
 
 import tombola as tb
 from tombola.shrinking import load_small, save_small
-from tombola.structure import PartialNorm, granularity, norm_form, wiring_of
+from tombola.structure import PartialNorm, granularity, norm_form
 
 WIDTH = 12
 
@@ -234,14 +234,11 @@ def test_a_channel_of_which_a_norm_gives_nothing_still_counts_in_its_statistics(
     assert gap(model, small, others) < 1e-12
 
 
-def test_all_channels_of_a_norm_are_told_apart():
+def test_a_channel_of_a_stream_is_one_unit_wherever_it_is():
     model, x, _ = made("norms before")
-    by_group, _ = wiring_of(
-        model, lambda network: network(x.to(next(network.parameters()).device)), streams=True
-    ).classes()
-    for name in ("patches", "places", "token", "norm", "branches.0.norm"):
-        assert len(set(by_group[name].tolist())) == WIDTH
-        assert torch.equal(by_group[name], by_group["patches"])
+    units = tb.Channels(streams=True).units(model, lambda network: network(x.to(next(network.parameters()).device)))
+    for name in ("patches", "places", "token", "norm", "branches.0.norm", "branches.1.fc2", "branches.1.fc1 inputs"):
+        assert units.families.members["patches"][name].tolist() == list(range(WIDTH))
 
 
 @pytest.mark.parametrize(
