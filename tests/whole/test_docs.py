@@ -74,6 +74,8 @@ def test_the_pages_commands_are_understood(page, monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(f"tombola.cli.sparsest.{name}", understood)
     monkeypatch.setattr("tombola.cli.claims.measure", understood)
     (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "sensitivity").mkdir()
+    (tmp_path / "runs" / "sensitivity" / "sensitivity.json").write_text('{"scope": {"body.0": 0.5}}')
     monkeypatch.setattr("tombola.cli.study._folder", understood)
     monkeypatch.setattr("tombola.cli.work.work_as_told", understood)
     monkeypatch.setattr("tombola.cli.push.Study.load", understood)

@@ -24,8 +24,8 @@ SAMPLES = 256
 OUTLIERS = frozenset(("Softmax", "LayerNormalization"))
 """Operations of transformers. Their masks of -1e38 and their few large activations leave no step of eight bits for the
 rest of a range."""
-PRODUCTS = ("MatMul", "Gemm", "Conv")
-"""What is worth its eight bits where activations have such outliers; sums and norms stay in float then."""
+PRODUCTS = ("MatMul", "Gemm", "Conv", "Gather")
+"""What is worth its eight bits where activations have such outliers, embeddings too; sums and norms stay in float."""
 
 
 def to_int8(path: str | Path, target: str | Path, kind: Int8 = "static", calibration: Iterable[Inputs] = ()) -> None:
