@@ -17,10 +17,10 @@ from tombola.cli.shrink_output import show
 from tombola.cli.subjects import score_named
 from tombola.cli.targets import TargetOptions
 from tombola.errors import TombolaError
-from tombola.methods import OneShot, density_of
+from tombola.methods import OneShot
 from tombola.shrinking import check_place, check_takes_target, target_of
 from tombola.structure import Granularity, granularity, with_widths
-from tombola.studies import default_options, make_smaller, make_task
+from tombola.studies import default_options, density_of, make_smaller, make_task
 from tombola.terminal_table import Column, TerminalTable
 from tombola.training import Task
 

@@ -27,7 +27,7 @@ from tombola.methods.rst_watch import RstWatch
 from tombola.methods.saturation_curve import CurvePoint, EnoughFormula, Saturation, saturation
 from tombola.methods.score_freezing import SearchWarning
 from tombola.methods.search import find
-from tombola.methods.sizing import Sized, counted, density_of, fitted, shaped_as, sized
+from tombola.methods.sizing import Sized, counted, fitted, shaped_as, sized
 from tombola.methods.supermask import EdgePopup, GemMiner, Supermask
 from tombola.methods.surviving_parts import SurvivingParts
 from tombola.methods.surviving_weights import SurvivingWeights
@@ -74,7 +74,6 @@ __all__ = [
     "Worm",
     "blocks_removed",
     "counted",
-    "density_of",
     "find",
     "fitted",
     "forward_selection",

@@ -21,7 +21,6 @@ from tombola.structure import (
     Blocks,
     BlockUnits,
     FloorWarning,
-    Granularity,
     PartUnits,
     Probe,
     Prunable,
@@ -33,7 +32,7 @@ from tombola.structure import (
     sizes_of,
     with_widths,
 )
-from tombola.tickets import Mask, Ticket, TieWarning, digest_of, explicit_units, parameters_of, tensors_of
+from tombola.tickets import Mask, Ticket, TieWarning, digest_of, parameters_of, tensors_of
 from tombola.training import Run, Task, first_of, pick
 
 COUNTED_ON = 2
@@ -145,23 +144,6 @@ def shaped_as(task: Task, method: Method, targets: Mapping[str, Any]) -> Method:
     if protect:
         check_names((protect,) if isinstance(protect, str) else protect, task.build(0))
     return fitted(method, targets.get("round_to", 1), protect)
-
-
-def density_of(task: Task, granularity: Granularity, scope: Mapping[str, float]) -> float:
-    """The share of all units that stay where each group has a density of its own.
-
-    Args:
-        task: gives the network.
-        granularity: the kind of the units.
-        scope: the density of each group, by name.
-
-    Raises:
-        TombolaError: if a group is unknown or has no density, or a density is out of range.
-    """
-    model = task.build(0)
-    sizes = sizes_of(granularity.units(model, Run(0).probe(task)))
-    kept = explicit_units({name: (size,) for name, size in sizes.items()}, scope)
-    return round(kept.sum()) / sum(sizes.values())
 
 
 def sized(task: Task, method: Method, target: Target, *, run: Run | None = None, seeds: int = 1) -> Sized:

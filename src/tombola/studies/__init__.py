@@ -37,7 +37,7 @@ from tombola.studies.result import Result
 from tombola.studies.run_folder import ConditionsWarning, Failure, RunFolder, in_words, under
 from tombola.studies.sanity_checks import sanity
 from tombola.studies.sections import Section
-from tombola.studies.smaller_networks import Smaller, make_smaller
+from tombola.studies.smaller_networks import Smaller, density_of, make_smaller
 from tombola.studies.spec import RunSpec, digest, source_digest, subject_kind, task_settings
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.study_file import PLAN, MethodTable, StudyFile
@@ -105,6 +105,7 @@ __all__ = [
     "dataframe",
     "default_options",
     "dense_export",
+    "density_of",
     "digest",
     "eight_bits",
     "estimated_memory",

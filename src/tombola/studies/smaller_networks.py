@@ -10,12 +10,13 @@ from typing import Any
 from tombola.errors import TombolaError
 from tombola.evidence import Comparison, Measure, measure_of, paired_comparison
 from tombola.methods import Method, Sized, counted
+from tombola.structure import Granularity, sizes_of
 from tombola.studies.execution import execute, search
 from tombola.studies.executor import Engine
 from tombola.studies.run_folder import RunFolder
 from tombola.studies.spec import RunSpec
 from tombola.studies.targets import aimed
-from tombola.tickets import Seed, Ticket, digest_of, tensors_of
+from tombola.tickets import Seed, Ticket, digest_of, explicit_units, tensors_of
 from tombola.training import Run, Task, evaluate, mixed
 
 FEWEST = 3
@@ -81,6 +82,23 @@ class Smaller:
 
 ARMS = {"dense": "the whole network, trained on for as long", SAME_SIZE: "a dense network of its size, from scratch"}
 """What the other arms are called in sentences."""
+
+
+def density_of(task: Task, granularity: Granularity, scope: Mapping[str, float]) -> float:
+    """The share of all units that stay where each group has a density of its own.
+
+    Args:
+        task: gives the network.
+        granularity: the kind of the units.
+        scope: the density of each group, by name.
+
+    Raises:
+        TombolaError: if a group is unknown or has no density, or a density is out of range.
+    """
+    model = task.build(0)
+    sizes = sizes_of(granularity.units(model, Run(0).probe(task)))
+    kept = explicit_units({name: (size,) for name, size in sizes.items()}, scope)
+    return round(kept.sum()) / sum(sizes.values())
 
 
 def make_smaller(
