@@ -202,13 +202,16 @@ def _judged_by(task: Task, blind: Task, engine: Engine, tolerance: float | None,
     """What the metric is, and the tolerance; dense trains for it unless the metric is known to be a share."""
     metric = metric_of(task)
     if registered(metric) and are_shares(metric, []):
-        return measure_of(task, []), MARGIN if tolerance is None else tolerance
-    dense = execute([RunSpec(blind, seed=seed) for seed in range(seeds)], engine.store, engine.executor)
-    values = [result.metric for result in dense]
-    measure = measure_of(task, values)
-    if tolerance is None and not measure.share and seeds < 2:
-        raise TombolaError(f"one seed shows no spread of {measure.name}; give a tolerance, or at least two seeds")
-    usual = MARGIN if measure.share or tolerance is not None else stdev(values)
+        measure, usual = measure_of(task, []), MARGIN
+    else:
+        dense = execute([RunSpec(blind, seed=seed) for seed in range(seeds)], engine.store, engine.executor)
+        values = [result.metric for result in dense]
+        measure = measure_of(task, values)
+        if tolerance is None and not measure.share and seeds < 2:
+            raise TombolaError(f"one seed shows no spread of {measure.name}; give a tolerance, or at least two seeds")
+        usual = MARGIN if measure.share or seeds < 2 else stdev(values)
+    if tolerance is not None and measure.share and tolerance >= 1:
+        raise TombolaError(f"the tolerance is {tolerance:g}; give a share below 1, as 0.005 for half a point")
     return measure, usual if tolerance is None else tolerance
 
 
