@@ -158,13 +158,12 @@ def _ticket(name: str, words: Sequence[str], rest: Sequence[str]) -> int:
     if ticket.tolerance is not None and ticket.tolerance < 0:
         raise TombolaError(f"the tolerance is {ticket.tolerance:g}; give points of accuracy, 0 or more, as 0.5")
     task = make_task(options.task)
-    points_of = 100 if measure_of(task, []).share else 1
     with engine(options.run, ticket.out) as runner:
         outcome = narrow(
             task,
             method,
             runner,
-            tolerance=None if ticket.tolerance is None else ticket.tolerance / points_of,
+            tolerance=None if ticket.tolerance is None else ticket.tolerance / measure_of(task, []).scale,
             densities=ticket.densities,
             halvings=ticket.halvings,
             seeds=ticket.seeds,

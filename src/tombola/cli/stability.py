@@ -148,12 +148,11 @@ def _landscape_table(found: Landscape) -> TerminalTable:
     """The barriers between solutions, of shares in points, and behind a slash their angles in degrees."""
     others = (Column(name, drop=place) for place, name in enumerate(found.names))
     table = TerminalTable((Column("barrier / angle", left=True, least=16), *others))
-    scale = 100 if found.measure.share else 1
     for name, barriers, angles in zip(found.names, found.barriers, found.angles, strict=True):
         cells = zip(found.names, barriers, angles, strict=True)
         table.add(
             Text(name),
-            *("" if own == name else f"{scale * b:.2g} / {90 * a:.0f}°" for own, b, a in cells),
+            *("" if own == name else f"{found.measure.scale * b:.2g} / {90 * a:.0f}°" for own, b, a in cells),
         )
     return table
 

@@ -43,6 +43,11 @@ class Measure:
         return "points" if self.share else self.name
 
     @property
+    def scale(self) -> int:
+        """By what a value is multiplied to be written: a share counts in percent, and its differences in points."""
+        return 100 if self.share else 1
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """Between which values a mean can lie."""
         return (0.0, 1.0) if self.share else (-math.inf, math.inf)
@@ -57,7 +62,7 @@ class Measure:
 
     def amount(self, difference: float) -> str:
         """The size of a difference, with its unit."""
-        return f"{self.size(difference)} points" if self.share else self.size(difference)
+        return self._with_unit(self.size(difference))
 
     def size(self, difference: float) -> str:
         """The size of a difference, as a number of its unit."""
@@ -65,11 +70,14 @@ class Measure:
 
     def about(self, difference: float) -> str:
         """The size of a difference to three digits, with its unit."""
-        return f"{figures(100 * difference, '.3')} points" if self.share else figures(difference, ".3")
+        return self._with_unit(figures(self.scale * difference, ".3"))
 
     def limit(self, margin: float) -> str:
         """A margin, with its unit."""
-        return f"{100 * margin:g} points" if self.share else f"{margin:.3g}"
+        return self._with_unit(f"{100 * margin:g}" if self.share else f"{margin:.3g}")
+
+    def _with_unit(self, size: str) -> str:
+        return f"{size} points" if self.share else size
 
 
 ACCURACY = Measure()

@@ -167,7 +167,7 @@ def _begin(backend: str, limit: timedelta) -> None:
     # After a restart torchrun's store still has the addresses of the processes that ended.
     at_torchrun = dist.TCPStore(said["MASTER_ADDR"], int(said["MASTER_PORT"]), is_master=False, timeout=limit)
     store = dist.PrefixStore(f"restart {said['TORCHELASTIC_RESTART_COUNT']}", at_torchrun)
-    rank, size = int(said["RANK"]), int(said["WORLD_SIZE"])
+    rank, size = place_at_torchrun()
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
 
 

@@ -58,8 +58,9 @@ class ArmResults:
     @property
     def accuracy(self) -> tuple[float, float | None, float | None]:
         """The mean on the test split and its 95 % interval, a share in percent; no bounds for a single seed."""
-        scale = 100 if self.measure.share else 1
-        mean, low, high = (scale * v for v in interval([r.metric for r in self.results], self.measure.bounds))
+        mean, low, high = (
+            self.measure.scale * v for v in interval([r.metric for r in self.results], self.measure.bounds)
+        )
         return (mean, low, high) if len(self.results) > 1 else (mean, None, None)
 
     @property

@@ -135,23 +135,26 @@ def finite(value: float | None) -> float | None:
 
 
 def _difference_row(study: GatheredArms, arm: ArmResults, difference: Comparison) -> Row:
-    scale = 100 if difference.measure.share else 1
     verdict = study.verdict(arm) if arm.role == "ticket" else None
     ends = (difference.low, difference.high) if verdict is None else deciding_interval(verdict, difference)[:2]
-    mean, low, high = (finite(scale * value) for value in (difference.mean, *ends))
+    mean, low, high = (finite(difference.measure.scale * value) for value in (difference.mean, *ends))
     bounded = low is not None and high is not None
     row = accuracy_row(arm, arm.role) | {"seeds": len(difference.differences), "outcome": difference.outcome}
     return row | {"mean": mean, "low": low if bounded else None, "high": high if bounded else None}
 
 
 def _curve(arm: ArmResults, of: str) -> list[Row]:
-    scale = 100 if arm.measure.share else 1
     values: dict[float, list[float]] = defaultdict(list)
     for result in arm.results:
         for row in result.history:
             if "epoch" in row and math.isfinite(row.get(of, math.nan)):
                 values[row["epoch"]].append(row[of])
     return [
-        {"series": arm.role, "epoch": epoch, "value": settled(scale * math.fsum(v) / len(v)), "seeds": len(v)}
+        {
+            "series": arm.role,
+            "epoch": epoch,
+            "value": settled(arm.measure.scale * math.fsum(v) / len(v)),
+            "seeds": len(v),
+        }
         for epoch, v in sorted(values.items())
     ]

@@ -50,7 +50,7 @@ def matrices_of(found: Landscape) -> dict[str, tuple[tuple[float, ...], ...]]:
     """The matrices of a landscape by what they are called in pictures."""
     return {
         f"barrier, {found.measure.unit} ({found.split} split)": tuple(
-            tuple(own * (100 if found.measure.share else 1) for own in row) for row in found.barriers
+            tuple(found.measure.scale * own for own in row) for row in found.barriers
         ),
         "angle, right angles": found.angles,
         "masks, 1 − intersection over union": found.mask_distances,

@@ -25,7 +25,7 @@ def lines_picture(found: Stability) -> str:
             title = line.split + (f", statistics {line.statistics}" if line.statistics != "none" else "")
             rows = panels.setdefault(title, [])
             for at in range(len(line.metrics)):
-                metric = (100 if line.measure.share else 1) * fmean(own.metrics[at] for own in lines)
+                metric = line.measure.scale * fmean(own.metrics[at] for own in lines)
                 rows.append({"alpha": at / (len(line.metrics) - 1), "metric": metric, "from": point.at})
     look = {"config": vega_config(LIGHT, 1) | {"background": LIGHT.card}, "padding": 10}
     order, measure = [point.at for point in found.points], found.points[0].measure

@@ -121,7 +121,7 @@ def _differences(study: GatheredArms) -> Figure:
     groups = {density: rows for density in study.densities if (rows := chart_rows.difference_rows(study, density))}
     panels, beyond = [], []
     for i, (density, rows) in enumerate(groups.items()):
-        margin = max((v.margin for v in study.verdicts), default=0.0) * (100 if study.measure.share else 1)
+        margin = max((v.margin for v in study.verdicts), default=0.0) * study.measure.scale
         x = bounds(rows, study.measure, also=(-margin, margin))
         beyond += _beyond(rows, x)
         present = [method for method in study.methods if any(row["method"] == method for row in rows)]

@@ -24,7 +24,7 @@ from tombola.studies.spec import RunSpec, conditions, source_digest
 from tombola.studies.store import StaleWarning, Store
 from tombola.studies.task_options import task_words
 from tombola.tickets import Mask, Ticket
-from tombola.training import Task, check_first_batch, epochs_spent, train
+from tombola.training import Task, check_first_batch, epochs_spent, metric_of, metric_text, train
 
 WAIT = 0.5
 """Seconds between two looks at what another process holds."""
@@ -56,8 +56,9 @@ def execute(
     with executor.bars.track("runs", len(runs)) as tick:
         for piece, done in carried_out(pieces_of(runs), executor, is_waited_for=folder is None):
             results |= dict(zip(piece.places, done, strict=True))
-            for result in done:
-                tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {result.metric:.1%}")
+            for run, result in zip(piece.runs, done, strict=True):
+                came_to = metric_text(metric_of(run.spec.task), result.metric, 1)
+                tick(f"{result.arm} at {result.density:.3g}, seed {result.seed}: {came_to}")
     in_order = [results[place] for place in range(len(runs))]
     warn_of_stale([result.source for result in in_order])
     warn_of_conditions(in_order, conditions(executor.device, executor.threads))
