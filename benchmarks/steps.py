@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize, prune
 import tombola as tb
 from benchmarks.measure import Figure, Work, interleaved
 from tombola import zoo
+from tombola.tickets.torch_private import cpu_has_bf16
 
 DENSITY = 0.1
 
@@ -75,6 +76,8 @@ def figures() -> Iterator[Figure]:
         yield times.figure(f"masked step ÷ dense step ({setup})", "masked", "dense", bar, note)
         for rival in KINDS[2:]:
             yield times.figure(f"masked step ÷ {rival} ({setup})", "masked", rival, 1.0)
+    if not cpu_has_bf16():
+        return
     both = {kind: variant("dense", "resnet20", (3, 32, 32), "sgd", bf16=kind == "bf16") for kind in ("bf16", "float32")}
     times = interleaved(both, 12)
     note = f"float32 {1e3 * times.seconds['float32']:.0f} ms"

@@ -90,8 +90,19 @@ def test_kinds_of_norms_and_dropouts_are_known():
     assert all(issubclass(own, torch_private.Dropout) for own in drops), changed("_DropoutNd")
 
 
-def test_whether_the_processor_has_bf16_is_said():
-    assert isinstance(torch_private.cpu_has_bf16(), bool), changed("ops.mkldnn._is_mkldnn_bf16_supported")
+@pytest.mark.parametrize(
+    ("machine", "asked"),
+    [("x86_64", "cpu._is_avx512_bf16_supported"), ("aarch64", "ops.mkldnn._is_mkldnn_bf16_supported")],
+)
+def test_whether_the_processor_has_bf16_is_said(machine, asked, monkeypatch):
+    monkeypatch.setattr(torch_private.platform, "machine", lambda: machine)
+    assert isinstance(torch_private.cpu_has_bf16(), bool), changed(asked)
+
+
+def test_bf16_that_an_x86_processor_would_emulate_is_none(monkeypatch):
+    monkeypatch.setattr(torch_private.platform, "machine", lambda: "AMD64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert not torch_private.cpu_has_bf16()
 
 
 def test_many_tensors_at_once_are_added_as_scores_expect():
