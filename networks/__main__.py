@@ -17,7 +17,7 @@ from pathlib import Path
 from networks.tables import results_in, summary, table, write_page
 from networks.torchvision_beside_cpu import import_torchvision
 
-JOBS = "mask,channels,streams,head,neuron,blocks,tp"
+JOBS = "mask,channels,widths,head,neuron,blocks,tp"
 
 
 def main() -> None:

@@ -132,16 +132,24 @@ def job_channels(case: Case) -> dict[str, Any]:
     return shrunk(case, tb.Channels(), tb.scores.magnitude, 0.5, "layerwise")
 
 
-def job_streams(case: Case) -> dict[str, Any]:
-    """Channels of streams under layer norms too, as Torch-Pruning cuts them; where there are none, nothing is tried."""
-    model, (default, streams) = case.model(), (tb.Channels(), tb.Channels(streams=True))
+def job_widths(case: Case) -> dict[str, Any]:
+    """Channels of streams under layer norms and attention heads too, as Torch-Pruning cuts them.
+
+    Where there are neither, nothing is tried.
+    """
+    model, streams = case.model(), tb.Channels(streams=True)
     try:
-        sizes = default.units(model, case.probe).families.sizes
+        sizes = tb.Channels().units(model, case.probe).families.sizes
     except tb.TombolaError:
         sizes = {}
-    if streams.units(model, case.probe).families.sizes == sizes:
-        raise NotApplicable
-    return shrunk(case, streams, tb.scores.magnitude, 0.5, "layerwise")
+    kind = tb.structure.ChannelsAndHeads(streams=True)
+    try:
+        kind.units(model, case.probe)
+    except tb.TombolaError:
+        if streams.units(model, case.probe).families.sizes == sizes:
+            raise NotApplicable from None
+        return shrunk(case, streams, tb.scores.magnitude, 0.5, "layerwise")
+    return shrunk(case, kind, tb.scores.magnitude, 0.5, "layerwise")
 
 
 def job_channels_snip(case: Case) -> dict[str, Any]:

@@ -29,8 +29,8 @@ from networks.jobs import (
     job_mask,
     job_neuron,
     job_onnx,
-    job_streams,
     job_synflow,
+    job_widths,
 )
 from networks.torch_pruned import job_latency, job_tp, job_tp_helped
 
@@ -47,7 +47,7 @@ def late(*_: object) -> None:
 
 
 RUN: dict[str, Callable[[Case], dict[str, Any]]] = {
-    "mask": job_mask, "synflow": job_synflow, "channels": job_channels, "streams": job_streams,
+    "mask": job_mask, "synflow": job_synflow, "channels": job_channels, "widths": job_widths,
     "channels-snip": job_channels_snip, "head": job_head, "neuron": job_neuron, "blocks": job_blocks, "tp": job_tp,
     "tp-helped": job_tp_helped, "latency": job_latency, "onnx": job_onnx,
 }  # fmt: skip

@@ -48,10 +48,10 @@ def summary(results: Results) -> str:
         for job in jobs
         if (counts := Counter(own["status"] for (_, other), own in results.items() if other == job))
     ]
-    # Torch-Pruning cuts streams wherever there are some.
+    # Torch-Pruning cuts streams and the inside of attention wherever there are some.
     cut = {(name, job): own for (name, job), own in results.items() if "flops_kept" in own}
     pairs = [
-        (cut.get((name, "streams"), own), cut[name, "tp"])
+        (cut.get((name, "widths"), own), cut[name, "tp"])
         for (name, job), own in cut.items()
         if job == "channels" and (name, "tp") in cut
     ]
@@ -60,7 +60,7 @@ def summary(results: Results) -> str:
         times = [own["seconds"] / max(other["seconds"], 0.01) for own, other in pairs]
         gap, step = (max(own.get(name, 0.0) for own, _ in pairs) for name in ("gap", "step_gap"))
         lines.append(
-            f"- FLOPs kept at 50 % of channels, of streams too, ÷ Torch-Pruning's, {len(pairs)} networks: median "
+            f"- FLOPs kept at 50 % of channels, of streams and of heads too, ÷ Torch-Pruning's, {len(pairs)} networks: median "
             f"{statistics.median(ratios):.2f}, largest {max(ratios):.2f}; finding and cutting takes "
             f"{statistics.median(times):.1f} × its time; largest gap to the masked network {gap:.0e}, "
             f"after one more step in both {step:.0e}"

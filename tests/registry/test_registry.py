@@ -16,8 +16,10 @@ import pytest
 
 import tombola as tb
 from tombola.evidence import CHECKS, MANDATORY
-from tombola.registry import CONTROLS, KINDS, METHODS, SCORES, Registry, imported
+from tombola.registry import CONTROLS, GRANULARITIES, KINDS, METHODS, SCORES, Registry, imported
 from tombola.registry.registry import Entry
+from tombola.structure import granularity_of
+from tombola.training import identity
 
 LOADED = [(kind, name) for kind, registry in KINDS.items() for name in registry.own]
 
@@ -37,6 +39,12 @@ def test_what_is_said_of_a_method_is_so(name):
     assert own.granularity.name.partition(":")[0].removeprefix("separate-") == entry.unit
     assert entry.paper
     assert entry.cost
+
+
+@pytest.mark.parametrize("name", GRANULARITIES.own)
+def test_a_ticket_says_its_granularity_so_that_it_can_be_made_again(name):
+    own = GRANULARITIES[name]
+    assert granularity_of(identity(own)) == own
 
 
 @pytest.mark.parametrize("name", SCORES.own)

@@ -18,13 +18,12 @@ from tombola.nested import samples_in
 from tombola.scores import BlockScore, Magnitude, Scores, as_summed, suited
 from tombola.shrinking import SmallSizes, Target, check_takes_target, reach
 from tombola.structure import (
+    OF_PARTS,
     Blocks,
     BlockUnits,
     FloorWarning,
-    PartUnits,
     Probe,
     Prunable,
-    TransformerParts,
     UnitMap,
     Weights,
     check_names,
@@ -209,7 +208,7 @@ def _settled(method: Method, task: Task, seeds: int) -> Method:
     known &= seeds == 1 or digest_of(tensors_of(task.build(0))) == digest_of(tensors_of(task.build(1)))
     by_score = getattr(method, "scope", "") == "global" and not isinstance(method.granularity, Blocks)
     changed: dict[str, Any] = {} if known or not by_score else {"scope": "layerwise"}
-    if isinstance(method.granularity, PartUnits | TransformerParts) and getattr(method, "floor", 1) == 0:
+    if isinstance(method.granularity, OF_PARTS) and getattr(method, "floor", 1) == 0:
         changed["floor"] = 1  # else the fewest units that a density can ask for leave some part none
     return replace(method, **changed) if changed else method  # ty: ignore[invalid-argument-type]
 

@@ -19,6 +19,7 @@ from tombola.scores.evaluation import Pure, check_real, first_batches, mean_grad
 from tombola.scores.types import Batch, Batches, Loss, Scores, View
 from tombola.structure import (
     NM,
+    ChannelsAndHeads,
     Filters,
     Granularity,
     Mode,
@@ -63,7 +64,7 @@ def check_goes_with(score: Any, granularity: Granularity) -> None:
         raise TombolaError(
             f"the score '{score.name}' ranks whole filters and neurons, not single weights; use tb.Channels()"
         )
-    inner = Weights | NM | QueryKey | SeparateChannels | PartUnits | TransformerParts | Filters
+    inner = Weights | NM | QueryKey | SeparateChannels | PartUnits | TransformerParts | ChannelsAndHeads | Filters
     if kind == "block" and isinstance(granularity, inner):
         raise TombolaError(
             f"the score '{score.name}' ranks residual blocks, and does not go with {granularity.name}s; "

@@ -13,11 +13,10 @@ from tombola.scores import Forward, Inputs, forward
 from tombola.shrinking.small_sizes import SmallSizes
 from tombola.shrinking.targets import Targets, check_takes_target, reach, target_of
 from tombola.structure import (
+    OF_PARTS,
     CoupledUnits,
     FloorWarning,
     Granularity,
-    PartUnits,
-    TransformerParts,
     UnitMap,
     Weights,
     check_granularity,
@@ -104,7 +103,7 @@ def select(
         raise TombolaError(f"density and {target} both say how much stays; leave one out")
     sizes = SmallSizes(model, example, forward)
     units, parameters = chosen.units(model, sizes.probe), tensors_of(model)
-    if target.asked and isinstance(chosen, PartUnits | TransformerParts):
+    if target.asked and isinstance(chosen, OF_PARTS):
         floor = max(floor, 1)  # else the fewest units that a density can ask for leave some part none
     inside = None if within is None else _kept_in(units, scores, within)
 

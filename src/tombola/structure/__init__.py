@@ -4,11 +4,13 @@ from tombola.structure.block_granularity import Blocks, BlockUnits
 from tombola.structure.channel_cuts import Kept, channel_axes, cut_channels, kept_channels, replace_module
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap, moves_channels
+from tombola.structure.channels_and_heads import ChannelAndHeadUnits, ChannelsAndHeads
 from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
 from tombola.structure.declared_parts import Part, parts_of
 from tombola.structure.filter_granularity import Filters
 from tombola.structure.granularity_protocol import (
     COUNTED,
+    OF_PARTS,
     Granularity,
     UnitMap,
     check_granularity,
@@ -67,14 +69,17 @@ __all__ = [
     "NM",
     "NOBODY",
     "NORMS",
+    "OF_PARTS",
     "PINNED",
     "Axes",
     "Block",
     "BlockUnits",
     "Blocks",
+    "ChannelAndHeadUnits",
     "ChannelMap",
     "ChannelUnits",
     "Channels",
+    "ChannelsAndHeads",
     "Count",
     "CoupledNorms",
     "CoupledUnits",

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from tombola.errors import TombolaError
 from tombola.registry import FAMILIES, GRANULARITIES
 from tombola.structure.block_granularity import Blocks, BlockUnits
+from tombola.structure.channels_and_heads import ChannelAndHeadUnits, ChannelsAndHeads
 from tombola.structure.coupled_channels import CoupledUnits
 from tombola.structure.filter_granularity import Filters, FilterUnits
 from tombola.structure.graph import Probe
-from tombola.structure.part_granularity import is_protected
+from tombola.structure.part_granularity import PartUnits, is_protected
+from tombola.structure.transformer_parts import TransformerParts
 from tombola.structure.weight_granularity import NM
 from tombola.tickets import Mask, Scope
 
@@ -71,6 +73,8 @@ class Granularity(Protocol):
         ...
 
 
+OF_PARTS = (PartUnits, TransformerParts, ChannelsAndHeads)
+"""The kinds of which a part may be left none, unless it keeps one at least."""
 COUNTED = (Blocks, Filters)
 """The kinds whose `remove` says how many units go, in place of a density."""
 
@@ -155,6 +159,8 @@ def sizes_of(units: UnitMap) -> dict[str, int]:
     """How many units each group has that can lose some."""
     if isinstance(units, CoupledUnits):
         return {name: size for name, size in units.families.sizes.items() if name not in units.protected}
+    if isinstance(units, ChannelAndHeadUnits):
+        return units.free
     if isinstance(units, BlockUnits):
         return {stage: len(blocks) for stage, blocks in units.stages.items()}
     groups = units.every.groups if isinstance(units, FilterUnits) else getattr(units, "groups", ())
@@ -179,7 +185,7 @@ def granularity(name: str) -> Granularity:
 
     Args:
         name: `weight`; `channel` (or `channel:mean`, `channel:l2`, `channel:streams`); `head`, `neuron`, `mlp`,
-            `head+mlp`, `head+neuron` or `query-key` of transformers;
+            `head+mlp`, `head+neuron`, `channel+head`, `channel:streams+head` or `query-key` of transformers;
             `block`, or `block:3` to remove three; `filter:3` for as many filters as those have; or a pattern as `2:4`.
 
     Raises:

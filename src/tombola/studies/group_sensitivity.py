@@ -14,7 +14,17 @@ from tombola.errors import TombolaError
 from tombola.evidence import measure_of
 from tombola.scores import Magnitude, Score, as_summed, suited
 from tombola.shrinking import SmallSizes, check_can_be_cut, interleaved, smaller
-from tombola.structure import INPUTS, Channels, CoupledUnits, FloorWarning, Granularity, UnitMap, in_mode, sizes_of
+from tombola.structure import (
+    INPUTS,
+    ChannelAndHeadUnits,
+    Channels,
+    CoupledUnits,
+    FloorWarning,
+    Granularity,
+    UnitMap,
+    in_mode,
+    sizes_of,
+)
 from tombola.studies.group_cuts import GroupCut, Sensitivity
 from tombola.tickets import Mask, TieWarning, tensors_of
 from tombola.training import Run, Task, agreed_device, bars, evaluate, first_of, pick, train
@@ -151,6 +161,8 @@ def sensitivity(
 
 def _layers(units: UnitMap) -> dict[str, tuple[str, ...]]:
     """The layers whose channels, heads or neurons each group takes along."""
+    if isinstance(units, ChannelAndHeadUnits):
+        return _layers(units.channels) | _layers(units.heads)
     if isinstance(units, CoupledUnits):
         return {
             family: tuple(name for name in members if not name.endswith(INPUTS))
