@@ -60,8 +60,8 @@ def summary(results: Results) -> str:
         times = [own["seconds"] / max(other["seconds"], 0.01) for own, other in pairs]
         gap, step = (max(own.get(name, 0.0) for own, _ in pairs) for name in ("gap", "step_gap"))
         lines.append(
-            f"- FLOPs kept at 50 % of channels, of streams and of heads too, ÷ Torch-Pruning's, {len(pairs)} networks: median "
-            f"{statistics.median(ratios):.2f}, largest {max(ratios):.2f}; finding and cutting takes "
+            f"- FLOPs kept at 50 % of channels, of streams and of heads too, ÷ Torch-Pruning's, {len(pairs)} networks: "
+            f"median {statistics.median(ratios):.2f}, largest {max(ratios):.2f}; finding and cutting takes "
             f"{statistics.median(times):.1f} × its time; largest gap to the masked network {gap:.0e}, "
             f"after one more step in both {step:.0e}"
         )

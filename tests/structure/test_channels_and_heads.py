@@ -37,7 +37,7 @@ def test_it_removes_what_channels_and_heads_remove_each(name):
     units, kept, mask = chosen(model, kind)
     alone = [own.units(model, probe) for own in (kind.channels, PartUnits("head"))]
     each = [own.choose(tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1) for own in alone]
-    assert dict(kept).keys() == {*each[0], *each[1]}
+    assert dict(kept).keys() == {*each[0], *(f"head:{name}" for name in each[1])}
     masks = [own.expand(its, dict(model.named_parameters())) for own, its in zip(alone, each, strict=True)]
     assert mask == masks[0] & masks[1]
     assert units.kept(units.removed(kept)) == kept
@@ -82,9 +82,11 @@ def test_a_target_an_earlier_mask_and_rounds_hold():
 def test_what_is_protected_of_one_kind_leaves_the_other():
     model = short_transformer()
     every = sizes_of(ChannelsAndHeads().units(model, probe))
-    heads = {group.name for group in PartUnits("head").units(model, probe).groups}
-    units, kept, _ = chosen(model, with_widths(ChannelsAndHeads(), protect=sorted(heads)))
-    assert set(kept) == set(sizes_of(units)) == set(every) - heads
+    heads = [name for name in every if name.startswith("head:")]
+    layers = tuple(name.removeprefix("head:") for name in heads)
+    units, kept, _ = chosen(model, with_widths(ChannelsAndHeads(), protect=layers))
+    assert heads
+    assert set(kept) == set(sizes_of(units)) == set(every) - {*heads}
     with pytest.raises(tb.TombolaError, match="protect fewer layers"):
         chosen(model, with_widths(ChannelsAndHeads(), protect="*"))
 

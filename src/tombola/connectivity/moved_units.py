@@ -11,7 +11,17 @@ from torch import Tensor, nn
 from tombola.connectivity.matching import Matching
 from tombola.errors import TombolaError
 from tombola.methods import granularity_used
-from tombola.structure import NM, ChannelAndHeadUnits, ChannelUnits, CoupledUnits, Probe, Slice, UnitGroup, UnitMap
+from tombola.structure import (
+    HEAD,
+    NM,
+    ChannelAndHeadUnits,
+    ChannelUnits,
+    CoupledUnits,
+    Probe,
+    Slice,
+    UnitGroup,
+    UnitMap,
+)
 from tombola.tickets import Ticket, TieWarning, parameters_of
 
 
@@ -72,7 +82,7 @@ def _renumbered(matching: Matching, ticket: Ticket, units: UnitMap, model: nn.Mo
 def _places(units: UnitMap, name: str) -> tuple[Slice, dict[int, int]] | None:
     """Where the units of a group lie along one dimension of a parameter, and which is at each position."""
     if isinstance(units, ChannelAndHeadUnits):
-        return _places(units.channels if name in units.channels.families.sizes else units.heads, name)
+        return _places(units.heads if name.startswith(HEAD) else units.channels, name.removeprefix(HEAD))
     if isinstance(units, CoupledUnits):
         members = units.families.members[name]
         for group in units.groups:

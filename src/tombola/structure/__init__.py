@@ -4,7 +4,7 @@ from tombola.structure.block_granularity import Blocks, BlockUnits
 from tombola.structure.channel_cuts import Kept, channel_axes, cut_channels, kept_channels, replace_module
 from tombola.structure.channel_granularity import ChannelUnits, SeparateChannels
 from tombola.structure.channel_map import ChannelMap, moves_channels
-from tombola.structure.channels_and_heads import ChannelAndHeadUnits, ChannelsAndHeads
+from tombola.structure.channels_and_heads import HEAD, ChannelAndHeadUnits, ChannelsAndHeads
 from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
 from tombola.structure.declared_parts import Part, parts_of
 from tombola.structure.filter_granularity import Filters
@@ -65,6 +65,7 @@ __all__ = [
     "BATCH_NORMS",
     "COUNTED",
     "EMPTY",
+    "HEAD",
     "INPUTS",
     "NM",
     "NOBODY",

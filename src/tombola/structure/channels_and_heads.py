@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,11 +13,13 @@ from tombola.fields import LATER, check_fields
 from tombola.structure.coupled_channels import Channels, CoupledUnits
 from tombola.structure.graph import Probe
 from tombola.structure.part_granularity import PartUnits, UnitsOfParts, is_protected
-from tombola.structure.units import Reduction, check_removed, check_scope
+from tombola.structure.units import Reduction, check_scope
 from tombola.structure.widths import check_names, check_widths
 from tombola.tickets import Mask, Scope
 
 T = TypeVar("T")
+HEAD = "head:"
+"""What stands before the names of groups of heads. Where channels inside attention can go too, a layer names both."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class ChannelsAndHeads:
     def units(self, model: nn.Module, probe: Probe) -> ChannelAndHeadUnits:
         """The channels and heads of a network; TombolaError if it has no heads, or its channels cannot be found."""
         check_names(self.protect, model)
-        heads = PartUnits("head", self.round_to, self.protect).units(model, probe)
-        return ChannelAndHeadUnits(self.channels.units(model, probe), heads)
+        heads = PartUnits("head", self.round_to, self.protect)
+        return ChannelAndHeadUnits(self.channels.units(model, probe), heads.units(model, probe))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ class ChannelAndHeadUnits:
 
     Args:
         channels: the channels.
-        heads: the heads.
+        heads: the heads; here their groups are called "head:" and the name of the layer that mixes them.
     """
 
     channels: CoupledUnits
@@ -82,7 +84,8 @@ class ChannelAndHeadUnits:
 
     def reduce(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the units of each group are worth, from the scores of weights."""
-        return self.channels.families.worths(self.channels.worths(scores)) | self.heads.reduce(scores)
+        channels = self.channels.families.worths(self.channels.worths(scores))
+        return channels | _named(HEAD, self.heads.reduce(scores))
 
     def choose(
         self, scores: Mapping[str, Tensor], density: float | None, *, scope: Scope, within: Mask | None, floor: int
@@ -94,17 +97,17 @@ class ChannelAndHeadUnits:
         """
         kept: dict[str, Tensor] = {}
         ties = 0
-        for units, names, free in self._kinds:
-            if not free:
+        for kind, units in self._kinds:
+            if not _of(kind, self.free):
                 continue
             chosen = units.choose(
                 scores,
                 density,
-                scope=_of(scope, names) if isinstance(scope, Mapping) else scope,
-                within=None if within is None else _mask(within, names),
+                scope=_of(kind, scope) if isinstance(scope, Mapping) else scope,
+                within=None if within is None else Mask.of(_of(kind, within)),
                 floor=floor,
             )
-            kept |= dict(chosen)
+            kept |= _named(kind, chosen)
             ties += chosen.ties
         if not kept:
             raise TombolaError("all that could be removed is protected; protect fewer layers")
@@ -113,50 +116,37 @@ class ChannelAndHeadUnits:
     def expand(self, kept: Mask, parameters: Mapping[str, Tensor]) -> Mask:
         """The mask of weights, in which everything that dies with the removed units is dead."""
         alive: dict[str, Tensor] = {}
-        for units, names, _ in self._kinds:
-            for name, bits in units.expand(_mask(kept, names), parameters).items():
+        for kind, units in self._kinds:
+            for name, bits in units.expand(Mask.of(_of(kind, kept)), parameters).items():
                 alive[name] = alive[name] & bits if name in alive else bits
         return Mask.of(alive, kept.ties)
 
     def removed(self, kept: Mask) -> dict[str, tuple[int, ...]]:
         """The numbers of the removed units of each group, as a ticket stores them."""
-        return {
-            name: numbers
-            for units, names, _ in self._kinds
-            for name, numbers in units.removed(_mask(kept, names)).items()
-        }
+        numbers = (_named(kind, units.removed(Mask.of(_of(kind, kept)))) for kind, units in self._kinds)
+        return {name: own for of_kind in numbers for name, own in of_kind.items()}
 
     def kept(self, removed: Mapping[str, Sequence[int]]) -> Mask:
         """The kept units, from the removed ones; TombolaError if these are another network's."""
-        check_removed(removed, self.sizes)
-        bits = {name: own for units, names, _ in self._kinds for name, own in units.kept(_of(removed, names)).items()}
-        return Mask.of(bits)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """How many units each group has."""
-        return {**self.channels.families.sizes} | {group.name: group.size for group in self.heads.groups}
+        bits = (_named(kind, units.kept(_of(kind, removed))) for kind, units in self._kinds)
+        return Mask.of({name: own for of_kind in bits for name, own in of_kind.items()})
 
     @property
     def free(self) -> dict[str, int]:
         """How many units each group has that is not protected."""
-        held = {group.name for group in self.heads.groups if is_protected(group, self.heads.protect)}
-        return {name: size for name, size in self.sizes.items() if name not in held | self.channels.protected}
+        channels = self.channels.families.sizes.items()
+        heads = {group.name: group.size for group in self.heads.groups if not is_protected(group, self.heads.protect)}
+        return {name: size for name, size in channels if name not in self.channels.protected} | _named(HEAD, heads)
 
     @property
-    def _kinds(self) -> tuple[tuple[CoupledUnits | UnitsOfParts, set[str], bool], ...]:
-        """The units of each kind, the names of their groups, and whether some of them can lose units."""
-        free = self.free.keys()
-        named = (
-            (self.channels, set(self.channels.families.sizes)),
-            (self.heads, {group.name for group in self.heads.groups}),
-        )
-        return tuple((units, names, bool(names & free)) for units, names in named)
+    def _kinds(self) -> tuple[tuple[str, CoupledUnits | UnitsOfParts], ...]:
+        return ("", self.channels), (HEAD, self.heads)
 
 
-def _of(given: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
-    return {name: own for name, own in given.items() if name in names}
+def _of(kind: str, given: Mapping[str, T]) -> dict[str, T]:
+    """What is of the groups of one kind, by their own names."""
+    return {name.removeprefix(kind): own for name, own in given.items() if name.startswith(HEAD) == (kind == HEAD)}
 
 
-def _mask(kept: Mask, names: Collection[str]) -> Mask:
-    return Mask.of({name: kept[name] for name in kept if name in names}, kept.ties)
+def _named(kind: str, own: Mapping[str, T]) -> dict[str, T]:
+    return {kind + name: value for name, value in own.items()}

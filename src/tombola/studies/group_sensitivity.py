@@ -15,6 +15,7 @@ from tombola.evidence import measure_of
 from tombola.scores import Magnitude, Score, as_summed, suited
 from tombola.shrinking import SmallSizes, check_can_be_cut, interleaved, smaller
 from tombola.structure import (
+    HEAD,
     INPUTS,
     ChannelAndHeadUnits,
     Channels,
@@ -162,7 +163,8 @@ def sensitivity(
 def _layers(units: UnitMap) -> dict[str, tuple[str, ...]]:
     """The layers whose channels, heads or neurons each group takes along."""
     if isinstance(units, ChannelAndHeadUnits):
-        return _layers(units.channels) | _layers(units.heads)
+        layers = {name: (name.removeprefix(HEAD),) for name in sizes_of(units)}
+        return layers | _layers(units.channels)
     if isinstance(units, CoupledUnits):
         return {
             family: tuple(name for name in members if not name.endswith(INPUTS))
