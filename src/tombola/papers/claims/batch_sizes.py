@@ -64,12 +64,15 @@ class BatchSizes:
                 epochs = self.epochs if rule == "epochs" else max(1, batch // self.steps_of)
                 found = self._cell(self.task(batch, epochs, data_dir), seed, engine)
                 figures |= {cell(name, rule, batch): found[name] for name in FIGURES}
-            columns = (
-                [figures[cell(name, rule, own)] for own in self.batches] for name in ("instability", "advantage")
-            )
-            correlation = spearmanr(*columns).statistic
-            figures[f"rank correlation, equal {rule}"] = 0.0 if math.isnan(correlation) else float(correlation)
+            if len(self.batches) > 2:
+                figures[f"rank correlation, equal {rule}"] = self._correlation(figures, rule)
         return figures
+
+    def _correlation(self, figures: Mapping[str, float], rule: str) -> float:
+        """The rank correlation of instability with the advantage of tickets over the sizes."""
+        columns = ([figures[cell(name, rule, own)] for own in self.batches] for name in ("instability", "advantage"))
+        correlation = spearmanr(*columns).statistic
+        return 0.0 if math.isnan(correlation) else float(correlation)
 
     def task(self, batch: int, epochs: int, data_dir: Path | None) -> Task:
         """What is learnt at a size of the batch."""
@@ -118,7 +121,7 @@ class BatchSizes:
             f"{self.points} points. Tickets: {self.rounds} rounds of pruning by magnitude, rewound to the "
             f"initialisation, to density {self.density:g}. Advantage: the ticket's test accuracy less that of its mask "
             "on a fresh initialisation. Angle and barrier: the mean over rounds that follow each other and the ticket "
-            "at the end. Each seed has one rank correlation (Spearman) over the sizes."
+            "at the end." + " Each seed has one rank correlation (Spearman) over the sizes." * (len(self.batches) > 2)
         )
 
 

@@ -60,6 +60,7 @@ ORDER = (
     "rewinding",
     "weight-gradient-iterative",
     "stable-tickets",
+    "stable-tickets-resnet8",
     "regurgitating-tickets",
     "matched-transfer",
     "boosting-tickets",

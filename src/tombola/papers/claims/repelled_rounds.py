@@ -23,13 +23,14 @@ from tombola.training import Recipe, Run, SupervisedTask, Task, accuracy, evalua
 Weights = Mapping[str, Tensor]
 APART = {1: "angle of optima of consecutive rounds", 2: "angle of optima two rounds apart"}
 CELLS = {
-    "stable": ("stable", 0, False),
-    "stable, repelled": ("stable", 1, False),
-    "stable, repelled from the last": ("stable", 1, True),
-    "unstable": ("unstable", 0, False),
-    "unstable, attracted": ("unstable", -1, False),
+    "stable": ("stable", "", False),
+    "stable, repelled": ("stable", "repelling", False),
+    "stable, repelled weakly": ("stable", "weakly", False),
+    "stable, repelled from the last": ("stable", "repelling", True),
+    "unstable": ("unstable", "", False),
+    "unstable, attracted": ("unstable", "attracting", False),
 }
-"""What is searched: in which training, repelled (1) or attracted (-1), and whether by the last optimum alone."""
+"""What is searched: in which training, with which λ of the protocol, and whether by the last optimum alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,7 @@ class RepelledRounds:
         rounds: of pruning.
         density: of the ticket.
         repelling: λ of the repellent loss.
+        weakly: a weaker one.
         attracting: λ of the attracting loss, below 0.
     """
 
@@ -92,6 +94,7 @@ class RepelledRounds:
     rounds: int = 6
     density: float = 0.05
     repelling: float = 2.0
+    weakly: float = 0.5
     attracting: float = -1.0
 
     def __call__(self, seed: int, engine: Engine, data_dir: Path | None) -> Mapping[str, float]:
@@ -104,9 +107,9 @@ class RepelledRounds:
         for name, task in (("stable", stable), ("unstable", unstable)):
             copies = stability(task, points=15, statistics=("anew",), seed=seed, run=run)
             figures[f"instability, {name}"] = copies.points[0].barrier
-        for name, (of, sign, only_last) in CELLS.items():
+        for name, (of, loss, only_last) in CELLS.items():
             task = stable if of == "stable" else unstable
-            strength = {0: 0.0, 1: self.repelling, -1: self.attracting}[sign]
+            strength = getattr(self, loss) if loss else 0.0
             figures |= {f"{what}, {name}": value for what, value in self._cell(task, strength, only_last, run)}
         return figures
 
@@ -154,7 +157,8 @@ class RepelledRounds:
             f"stable with batches of {self.stable} for {self.epochs[0]} epochs, unstable with {self.unstable} for "
             f"{self.epochs[1]}. {self.rounds} rounds of pruning by magnitude, rewound to the initialisation, to "
             f"density {self.density:g}. The loss has beside it λ times the mean of the squared cosines with all "
-            f"earlier optima, or with the last one alone: λ = {self.repelling:g} repels, {self.attracting:g} attracts. "
+            f"earlier optima, or with the last one alone: λ = {self.repelling:g} repels, {self.weakly:g} weakly, "
+            f"{self.attracting:g} attracts. "
             "Fresh init: the ticket's mask on another initialisation, trained with the same loss. Accuracy on "
             "the test split."
         )
