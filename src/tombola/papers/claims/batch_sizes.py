@@ -106,7 +106,7 @@ class BatchSizes:
     def units(self) -> dict[str, Unit]:
         cells = [(rule, batch) for rule in RULES for batch in self.batches]
         return {
-            **{f"rank correlation, equal {rule}": CORRELATION for rule in RULES},
+            **{f"rank correlation, equal {rule}": CORRELATION for rule in RULES if len(self.batches) > 2},
             "none": CORRELATION,
             **{cell(name, *own): unit for name, unit in FIGURES.items() for own in cells},
         }
