@@ -18,10 +18,10 @@ from tombola.nested import tensors_in
 from tombola.registry import lower_is_better
 from tombola.scores import Batches, Forward, Inputs, forward, suited
 from tombola.shrinking.cutting import cut, move_optimizer
-from tombola.shrinking.plan import Plan, plan
+from tombola.shrinking.plan import Plan, cuts_streams, plan
 from tombola.shrinking.recalibration import Metric, correct, mean_metric, warn_of_fall
 from tombola.shrinking.recalibration import recalibrate as take_statistics
-from tombola.structure import Probe, found_parts, outputs_in, own_random_state
+from tombola.structure import Probe, earlier_wiring, found_parts, outputs_in, own_random_state
 from tombola.tickets import (
     Mask,
     Ticket,
@@ -167,6 +167,10 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
             _warn_of_uncut(cuts.uncut)
         return small, cuts
 
+    known = earlier_wiring(model, streams=cuts_streams(masked, mask))
+    if known is not None:
+        with contextlib.suppress(TombolaError):  # the code may take another way since
+            return checked(plan(masked, mask, probe, find, wiring=known))
     cuts = plan(masked, mask, probe, find)
     try:
         return checked(cuts)

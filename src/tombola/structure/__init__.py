@@ -53,7 +53,7 @@ from tombola.structure.scale_free_norms import norms_behind, scale_undone
 from tombola.structure.scaling import Site, fold, silenced_sites, sites_of
 from tombola.structure.symmetries import Orders, Seat, Strand, Symmetries, Symmetry
 from tombola.structure.symmetry_search import symmetries_of
-from tombola.structure.trace import wiring_of
+from tombola.structure.trace import earlier_wiring, wiring_of
 from tombola.structure.transformer_parts import PartKind, TransformerParts, TransformerUnits
 from tombola.structure.two_layer_networks import Neurons, NeuronUnits, TwoLayerNetwork, two_layers
 from tombola.structure.units import Slice, UnitGroup, Units, numbers_of
@@ -128,6 +128,7 @@ __all__ = [
     "check_plain",
     "cut_channels",
     "declare_blocks",
+    "earlier_wiring",
     "fold",
     "found_parts",
     "granularity",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from torch import nn
@@ -23,6 +24,9 @@ from tombola.structure.wiring_assembly import Assembly
 from tombola.structure.wiring_draft import WiringDraft
 from tombola.structure.written_widths import WRITTEN, written_channels
 from tombola.tickets import modules_of
+from tombola.tickets.torch_private import own_parameters
+
+_EARLIER: WeakKeyDictionary[nn.Module, dict[bool, tuple[Hashable, Wiring]]] = WeakKeyDictionary()
 
 
 def wiring_of(
@@ -50,6 +54,7 @@ def wiring_of(
         if draft.sized or draft.guessed or streams:
             for name, channels in written_channels(model, probe, draft.done(), by_values=draft.guessed).items():
                 draft.hold(name, channels, WRITTEN)
+        _EARLIER.setdefault(model, {})[streams] = _form(model), draft.done()
     except DoorError:
         raise
     except TombolaError:
@@ -59,6 +64,30 @@ def wiring_of(
     for part in parts:
         _add_part(draft, part, model)
     return draft.done()
+
+
+def earlier_wiring(model: nn.Module, *, streams: bool = False) -> Wiring | None:
+    """The wiring of a network, without parts, as the last call of `wiring_of` traced it.
+
+    Whatever is cut by it must be compared with the network, whose code may take another way since.
+
+    Args:
+        model: the network.
+        streams: see `wiring_of`.
+
+    Returns:
+        The wiring; None if there was no call, or the network has other modules or shapes since.
+    """
+    form, wiring = _EARLIER.get(model, {}).get(streams, (None, None))
+    return wiring if form == _form(model) else None
+
+
+def _form(model: nn.Module) -> Hashable:
+    """What the wiring of a network depends on, beside its code."""
+    return tuple(
+        (name, id(module), tuple(None if own is None else own.shape for own in own_parameters(module).values()))
+        for name, module in modules_of(model).items()
+    )
 
 
 def _add_part(draft: WiringDraft, part: Part, model: nn.Module) -> None:

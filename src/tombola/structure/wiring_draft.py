@@ -90,10 +90,10 @@ class WiringDraft:
             self.lost.pop(name, None)
 
     def done(self) -> Wiring:
-        """The finished wiring."""
+        """The wiring as it is now."""
         flows, uses, ties = (_tensor(pairs) for pairs in (self.flows, self.uses, self.ties))
-        own = (self.lost, uses, self.unlisted, self.grouped, self.least)
-        return Wiring(tuple(self.groups), self.norms, flows, ties, *own)
+        kept = dict(self.unlisted), dict(self.grouped), dict(self.least)
+        return Wiring(tuple(self.groups), dict(self.norms), flows, ties, dict(self.lost), uses, *kept)
 
 
 def _array(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
