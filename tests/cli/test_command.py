@@ -331,3 +331,11 @@ def test_a_real_process_keeps_standard_output_for_the_answer(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["density"] == 0.5
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", [["find", "impp"], ["compare", "imp", "snp"], ["fnd"], ["--help"], ["methods"]])
+def test_what_needs_no_torch_imports_none(words):
+    code = f"import sys; from tombola.cli import main; main({words!r}); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("did you mean" in done.stderr) == (words[0] not in ("--help", "methods"))

@@ -6,11 +6,13 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from itertools import takewhile
 
 from tombola.errors import TombolaError, unknown
 from tombola.files.shown_text import harmless, printable_text
@@ -121,7 +123,20 @@ def _run(words: Sequence[str]) -> int:
         warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
         if words[0] not in COMMANDS:
             raise unknown("command", words[0], COMMANDS)
+        _check_methods(*words)
         return importlib.import_module(f"tombola.cli.{words[0]}").run(words[1:])
+
+
+def _check_methods(command: str, *words: str) -> None:
+    """TombolaError for a mistyped name of a method, before torch is imported, which takes seconds."""
+    if "METHOD" not in COMMANDS[command][0]:
+        return
+    from tombola.registry import METHODS, SCORES
+
+    for word in takewhile(lambda word: not word.startswith("-"), words):
+        is_name = re.fullmatch(r"[\w-]+", word) and word != "dense" and not os.path.exists(word)
+        if is_name and word not in METHODS and word not in SCORES:
+            raise unknown("method", word, METHODS)
 
 
 def _prepare_process() -> None:
