@@ -173,6 +173,7 @@ def _of_settings(protocol: Measurement) -> dict[str, str | float]:
         "epochs": "epochs",
         "lr": "rate",
         "batch": "batch",
+        "batches": "batch",
         "density": "density",
     }
     said = {own.name: getattr(protocol.take, own.name) for own in fields(protocol.take)}
@@ -181,7 +182,7 @@ def _of_settings(protocol: Measurement) -> dict[str, str | float]:
         here["density"] = f"{100 * here['density']:.3g} %"
     if said.get("width", 1.0) != 1 and "network" in here:
         here["network"] = f"{here['network']}, {said['width']:g} of its width"
-    return {key: value if isinstance(value, int | float) else str(value) for key, value in here.items()}
+    return {key: value if isinstance(value, int | float) else _listed(value) for key, value in here.items()}
 
 
 def schedule_of(recipe: Recipe) -> str:
@@ -230,3 +231,7 @@ def _shown(value: str | float | None) -> str:
     if value is None:
         return "–"
     return value if isinstance(value, str) else f"{value:,.6g}"
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
