@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from tombola.structure.channel_map import moves_channels
 from tombola.structure.layers import NORMS, is_depthwise, is_transposed, scale_axis
 from tombola.structure.layers import channels as channels_of
-from tombola.structure.narrowing import narrowed
+from tombola.structure.narrowing import narrowed, refit
 from tombola.structure.partial_norm import PartialNorm, norm_form
 from tombola.structure.placed_parts import Axes
 from tombola.structure.recurrent_layers import hidden_axes, is_recurrent, mend_sizes, resize_recurrent
 from tombola.structure.units import numbers_of
 from tombola.structure.wiring import INPUTS, Wiring
 from tombola.tickets import joined, modules_of, parameters_of, unwrapped
+from tombola.tickets.torch_private import own_parameters
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,6 @@ def _axes(module: Any, kept: Kept) -> dict[str, Axes]:
     if is_recurrent(module):
         assert kept.inputs is not None
         return hidden_axes(module, kept.inputs, kept.outputs)
-    if isinstance(module, nn.Embedding):
-        return {"weight": {1: outputs}}
     if isinstance(module, NORMS) or norm_form(module) is not None:
         return {part: {0: outputs} for part in ("weight", "bias", "running_mean", "running_var")}
     leaving = int(is_transposed(module))
@@ -119,7 +118,7 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
         if name in axes and name not in modules:
             owner, _, own = name.rpartition(".")
             whole = getattr(modules[owner], own)
-            setattr(modules[owner], own, nn.Parameter(narrowed(whole, axes[name]), whole.requires_grad))
+            _replace_parameter(model, whole, nn.Parameter(narrowed(whole, axes[name]), whole.requires_grad))
             continue
         module: Any = modules[name]
         if moves_channels(module):
@@ -139,6 +138,15 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
         else:
             _resize(module, channels)
     mend_sizes(model, sizes)
+
+
+def _replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
+    """Put a new parameter in every place of an old one, as an embedding and the last layer may hold the same."""
+    for module in model.modules():
+        for name, parameter in own_parameters(module).items():
+            if parameter is old:
+                setattr(module, name, new)
+                refit(module)
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -163,8 +171,6 @@ def _resize(module: Any, kept: Kept) -> None:
         # Whole groups are cut, so that the channels of a group stay as many.
         module.num_groups = module.num_groups * size // module.num_channels
         module.num_channels = size
-    elif isinstance(module, nn.Embedding):
-        module.embedding_dim = size
     elif isinstance(module, NORMS):
         module.num_features = size
     elif isinstance(module, nn.PReLU):

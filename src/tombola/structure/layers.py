@@ -13,7 +13,7 @@ from tombola.structure.partial_norm import PartialNorm, norm_form
 from tombola.structure.recurrent_layers import hidden_slices, is_recurrent
 from tombola.structure.units import Slice
 from tombola.structure.wiring import INPUTS
-from tombola.tickets import joined, modules_of, unwrapped
+from tombola.tickets import joined, modules_of, parameters_of, unwrapped
 from tombola.tickets.torch_private import own_parameters
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -69,8 +69,8 @@ def is_known(module: Any) -> bool:
 
 
 def is_of_stream(module: Any) -> bool:
-    """Whether a module writes to a stream of tokens, or norms it, so that the stream is narrower only if this is."""
-    return norm_form(module) is not None or (isinstance(module, nn.Embedding) and has_weight(module))
+    """Whether a module norms a stream of tokens, so that the stream is narrower only if this is."""
+    return norm_form(module) is not None
 
 
 def is_producer(module: Any) -> bool:
@@ -94,7 +94,7 @@ def has_inputs(module: Any) -> bool:
 
 
 def channels(module: Any) -> int:
-    """How many channels leave a layer, norm or embedding."""
+    """How many channels leave a layer or norm."""
     names = ("out_channels", "out_features", "nf", "num_features", "num_channels", "num_parameters", "hidden_size")
     size = next((getattr(module, name) for name in names if hasattr(module, name)), None)
     return size or (module.normalized_shape[0] if module.weight is None else module.weight.shape[-1])
@@ -146,7 +146,7 @@ def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
     if is_recurrent(module):
         return hidden_slices(name, module, "makes", scored)
     places = tuple((channel,) for channel in range(channels(module)))
-    dims = {"weight": int(is_transposed(module) or isinstance(module, nn.Embedding)), "bias": 0}
+    dims = {"weight": int(is_transposed(module)), "bias": 0}
     return [
         Slice(joined(name, parameter), dim, places, scored)
         for parameter, dim in dims.items()
@@ -162,6 +162,27 @@ def entering_slices(name: str, module: Any) -> list[Slice]:
         return []
     places = tuple((channel,) for channel in range(inputs(module)))
     return [Slice(joined(name, "weight"), int(not is_transposed(module)), places, scored=False)]
+
+
+def tables(model: nn.Module) -> set[str]:
+    """The names of the parameters whose rows embeddings give, and with which linear layers may multiply too.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5))
+        >>> model[1].weight = model[0].weight
+        >>> tables(model)
+        {'0.weight'}
+    """
+    holders: dict[nn.Parameter, list[nn.Module]] = {}
+    for module in unwrapped(model).modules():
+        for parameter in {*own_parameters(module).values()} - {None}:
+            holders.setdefault(parameter, []).append(module)
+    return {
+        name
+        for name, parameter in parameters_of(model).items()
+        if any(isinstance(own, nn.Embedding) for own in holders[parameter])
+        and all(isinstance(own, nn.Embedding | nn.Linear) and own.weight is parameter for own in holders[parameter])
+    }
 
 
 def shared(model: nn.Module) -> set[str]:

@@ -84,6 +84,27 @@ class Links:
         self.flows.append(_pairs(np.array(PINNED), channels))
         self.hold(channels, reason)
 
+    def multiply(self, marks: Marks | None, axis: int, table: Marks, reason: str) -> None:
+        """Products of a tensor's channels and those of a table are added up: both can only be cut together.
+
+        Args:
+            marks: the tensor's; None if it comes from no channels.
+            axis: where the tensor's channels lie.
+            table: the marks of the table.
+            reason: what multiplies.
+        """
+        channels = table.first.ravel()
+        if marks is None or marks.axes - {axis} or any(p.size != len(channels) and p.max() > 0 for p in marks.places):
+            self.pin(marks, reason)
+            self.pin(table, reason)
+            return
+        terms = [np.broadcast_to(own.ravel(), channels.shape) for own in marks.places]
+        for places in terms:
+            self.tie(np.where(places == PINNED, ABSENT, places), channels)
+            # Each is needed while the other lives, and keeps it not alive: a column is an embedding's too.
+            self.uses += [_living(places, channels), _living(places, channels)[::-1]]
+        self.hold(channels[np.max(terms, 0) == PINNED], reason)
+
     def consume(self, marks: Marks | None, axis: int, channels: np.ndarray, reason: str) -> None:
         """A layer or norm takes a tensor, whose channels lie along an axis.
 
@@ -119,6 +140,11 @@ class Links:
 def _pairs(places: Places, others: Places) -> np.ndarray:
     first, second = np.broadcast_arrays(places, others)
     return np.stack([first.ravel(), second.ravel()])
+
+
+def _living(places: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    pairs = _pairs(places, channels)
+    return pairs[:, pairs[0] > 0]
 
 
 def _present(places: np.ndarray, channels: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from tombola.structure.layers import (
     normed_together,
     scale_axis,
     shared,
+    tables,
 )
 from tombola.structure.marks import Marks, along
 from tombola.structure.partial_norm import norm_form
@@ -37,8 +38,8 @@ class NumberedLayers:
 
     Args:
         modules: the modules by their names.
-        scales: parameters that no layer holds, with one element a channel, or one of each token or place; by their
-            names, and their axes.
+        scales: parameters that no layer holds, with one element a channel, or one of each token or place, and the
+            tables of embeddings; by their names, and their axes.
         spans: the numbers of the channels of each group.
         streams: whether the channels of a layer or RMS norm are told apart.
     """
@@ -64,7 +65,7 @@ class NumberedLayers:
             if name not in elsewhere and type(module).__module__.partition(".")[0] != "torch" and name not in known
             for own, parameter in own_parameters(module).items()
             if parameter is not None and (axis := scale_axis(parameter, widths)) is not None
-        }
+        } | (dict.fromkeys(tables(model), 1) if streams else {})
         sizes: dict[str, int] = {}
         for name, module in known.items():
             if moves_channels(module):
@@ -99,9 +100,6 @@ class NumberedLayers:
                 continue
             for own, tensor in {**own_parameters(module), **own_buffers(module)}.items():
                 if tensor is None or not tensor.ndim:
-                    continue
-                if isinstance(module, nn.Embedding):
-                    found[id(tensor)] = Marks((along(leaving, 1, 2),), origin=name)
                     continue
                 if own != "weight" or not is_producer(module):
                     if tensor.shape == leaving.shape:

@@ -45,9 +45,13 @@ def linear(call: Call) -> Results:
     """A linear layer, where torch does not take it apart."""
     x, weight = call.args[:2]
     mine = call.marks(weight)
-    if mine is None or mine.takes is None or weight.ndim != 2:
+    if mine is None or weight.ndim != 2 or (mine.takes is None and not _is_table(mine, weight, 1)):
         call.lose()
         return [None]
+    if mine.takes is None:
+        call.links.multiply(call.marks(x), x.ndim - 1, mine, call.name)
+        call.links.met.add(mine.origin)
+        return [_with_bias(call, None, call.given(2, "bias"), call.results[0])]
     turned = mine.moved(np.transpose)
     marks = _by_weight(call, x, turned, x.ndim)
     return [_with_bias(call, marks, call.given(2, "bias"), call.results[0])]
@@ -61,6 +65,11 @@ def _contracted(call: Call, a: Tensor, b: Tensor) -> Marks | None:
         turned = left.moved(lambda places: np.swapaxes(places, -1, -2))
         result = _by_weight(call, b, turned, b.ndim, axis=-2)
         return None if result is None else result.moved(lambda places: np.swapaxes(places, -1, -2))
+    for table, factor, along_table, x, axis in ((right, b, -2, a, -1), (left, a, -1, b, -2)):
+        if table is not None and _is_table(table, factor, along_table):
+            call.links.multiply(call.marks(x), x.ndim + axis, table, call.name)
+            call.links.met.add(table.origin)
+            return None
     kept = []
     for marks, inner in ((left, a.ndim - 1), (right, b.ndim - 2)):
         if marks is not None and inner in marks.axes:
@@ -72,6 +81,11 @@ def _contracted(call: Call, a: Tensor, b: Tensor) -> Marks | None:
     if len(kept) == 2:
         call.lose()
     return replace(kept[0].plain(), lit=kept[0].lit) if len(kept) == 1 else None
+
+
+def _is_table(marks: Marks, factor: Tensor, axis: int) -> bool:
+    """Whether a factor is a table of several rows that no layer holds, whose channels lie along an axis."""
+    return marks.scales and marks.axes == {axis % factor.ndim} and min(factor.shape[-2:]) > 1
 
 
 def _by_weight(call: Call, x: Tensor, weight: Marks, ndim: int, axis: int = -1) -> Marks | None:

@@ -102,7 +102,7 @@ class Assembly:
         span, plain = self.layers.spans[name], name.removesuffix(INPUTS)
         module = self.modules.get(plain)
         deep = plain in self.links.deep and (is_linear(module) or is_norm_of_all(module))
-        along_last = deep or isinstance(module, nn.Embedding) or self.layers.scales.get(name, 0) > 0
+        along_last = deep or self.layers.scales.get(name, 0) > 0
         return along_last and bool(self.held[span.start : span.stop].all())
 
     def _held(self) -> np.ndarray:
@@ -141,8 +141,7 @@ class Assembly:
         # What gives outputs gives them directly; behind a projection nothing else reads the units than it.
         own = {entering(name + STATE)} if is_recurrent(module) and not getattr(module, "proj_size", 0) else set()
         is_output = gives and self.targets.get(after or name, {""}) - own <= {""}
-        unscored = is_depthwise(module) or isinstance(module, nn.Embedding)
-        scored = not (unscored or is_output or self._is_held(name))
+        scored = not (is_depthwise(module) or is_output or self._is_held(name))
         slices = leaving_slices(name, module, scored=scored)
         if after:
             slices += leaving_slices(after, self.modules[after], scored=not is_output)
