@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from networks.architectures import CLASSES, Net
+from tombola.structure import AllInDouble
 
 
 class NotApplicable(Exception):
@@ -123,11 +124,14 @@ def as_double(inputs: Any) -> Any:
 
 
 def gap_between(one: Any, other: Any, inputs: Any) -> float:
-    """The largest difference of outputs in float64 and evaluation mode, relative to the largest output."""
+    """The largest difference of outputs in float64 and evaluation mode, relative to the largest output.
+
+    Norms that compute in float32 of their own accord, as Llama's, compute in float64 too.
+    """
 
     def run(model: Any) -> Any:
         twin = copy.deepcopy(model).double().eval()
-        with torch.no_grad():
+        with torch.no_grad(), AllInDouble():
             return main_of(call(twin, as_double(inputs)))
 
     a, b = run(one), run(other)

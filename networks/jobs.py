@@ -12,6 +12,7 @@ import torch
 
 import tombola as tb
 from networks.cases import Case, NotApplicable, as_double, call, check, gap_between, masked_copy, size_of
+from tombola.structure import AllInDouble
 
 ONNX = [
     "tv/resnet18",
@@ -122,7 +123,8 @@ def shrunk(case: Case, granularity: Any, scores: Any, density: float, scope: str
     for network, own, dead in ((twin, its, mask), (small, optimizer, left)):
         network.double()  # float32 rounds sums of another order to another number, by 1e-9 to 1e-7
         own.load_state_dict(own.state_dict())  # which has the precision of the parameters then
-        step(network, own, dead, as_double(case.example))
+        with AllInDouble():
+            step(network, own, dead, as_double(case.example))
     facts["step_gap"] = gap_between(twin, small, case.other)
     check(facts["step_gap"] < 1e-9, f"a step in the smaller network gives another one: {facts['step_gap']:.1e}")
     return facts

@@ -21,7 +21,7 @@ from tombola.shrinking.cutting import cut, move_optimizer
 from tombola.shrinking.plan import Plan, cuts_streams, plan
 from tombola.shrinking.recalibration import Metric, correct, mean_metric, warn_of_fall
 from tombola.shrinking.recalibration import recalibrate as take_statistics
-from tombola.structure import Probe, earlier_wiring, found_parts, outputs_in, own_random_state
+from tombola.structure import AllInDouble, Probe, earlier_wiring, found_parts, outputs_in, own_random_state
 from tombola.tickets import (
     Mask,
     Ticket,
@@ -239,6 +239,7 @@ def _warn_of_uncut(uncut: Sequence[str]) -> None:
 def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     """Check that two networks in float64 give the same outputs in evaluation mode, to 1e-9 relative.
 
+    What they compute in float32 of their own accord, they compute in float64 too, so that its rounding hides nothing.
     The smaller one must also run in training mode if the masked one does, since training may call further layers.
 
     Args:
@@ -249,15 +250,7 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
     Raises:
         TombolaError: the outputs differ, or the smaller network cannot be called.
     """
-    # Copies: calls may change buffers.
-    originals, tolerance = (masked, small), TOLERANCE
-    masked, small = _doubled(masked), _doubled(small)
-    try:
-        expected = outputs_in(probe(masked.eval()))
-    except (RuntimeError, NotImplementedError):  # some kernels have no float64, as those of stacked experts
-        (masked, small), tolerance = map(copied, originals), SINGLE_TOLERANCE
-        expected = outputs_in(probe(masked.eval()))
-    outputs = _call_small(small.eval(), probe)
+    masked, small, expected, outputs, tolerance = _called(masked, small, probe)
     gaps = [_gap(*pair) for pair in zip(expected, outputs, strict=False)]
     gap = max(gaps, default=0.0) if len(outputs) == len(expected) else math.inf
     if not gap <= tolerance:
@@ -275,6 +268,25 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
             except Exception:  # the example may be too small for training, as one sample is for batch norm
                 return
             _call_small(small, probe)
+
+
+def _called(
+    masked: nn.Module, small: nn.Module, probe: Probe
+) -> tuple[nn.Module, nn.Module, list[Tensor], list[Tensor], float]:
+    """Copies of both networks, since calls may change buffers, their outputs, and how far these may differ."""
+    for precision in (AllInDouble, contextlib.nullcontext):
+        twins = _doubled(masked).eval(), _doubled(small).eval()
+        with precision():
+            try:
+                expected = outputs_in(probe(twins[0]))
+            except (
+                RuntimeError,
+                NotImplementedError,
+            ):  # it mixes precisions, as kernels of stacked experts
+                continue
+            return *twins, expected, _call_small(twins[1], probe), TOLERANCE
+    twins = copied(masked).eval(), copied(small).eval()
+    return *twins, outputs_in(probe(twins[0])), _call_small(twins[1], probe), SINGLE_TOLERANCE
 
 
 def _doubled(model: nn.Module) -> nn.Module:

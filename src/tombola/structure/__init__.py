@@ -7,6 +7,7 @@ from tombola.structure.channel_map import ChannelMap, moves_channels
 from tombola.structure.channels_and_heads import HEAD, ChannelAndHeadUnits, ChannelsAndHeads
 from tombola.structure.coupled_channels import Channels, CoupledNorms, CoupledUnits, FloorWarning
 from tombola.structure.declared_parts import Part, parts_of
+from tombola.structure.double_precision import AllInDouble
 from tombola.structure.filter_granularity import Filters
 from tombola.structure.granularity_protocol import (
     COUNTED,
@@ -72,6 +73,7 @@ __all__ = [
     "NORMS",
     "OF_PARTS",
     "PINNED",
+    "AllInDouble",
     "Axes",
     "Block",
     "BlockUnits",

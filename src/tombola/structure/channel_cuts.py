@@ -90,7 +90,8 @@ def _axes(module: Any, kept: Kept) -> dict[str, Axes]:
         assert kept.inputs is not None
         return hidden_axes(module, kept.inputs, kept.outputs)
     if isinstance(module, NORMS) or norm_form(module) is not None:
-        return {part: {0: outputs} for part in ("weight", "bias", "running_mean", "running_var")}
+        own = {part: getattr(module, part, None) for part in ("weight", "bias", "running_mean", "running_var")}
+        return {part: {tensor.ndim - 1: outputs} for part, tensor in own.items() if tensor is not None}
     leaving = int(is_transposed(module))
     weight = {leaving: outputs}
     if kept.inputs is not None:

@@ -146,11 +146,12 @@ def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
     if is_recurrent(module):
         return hidden_slices(name, module, "makes", scored)
     places = tuple((channel,) for channel in range(channels(module)))
+    own = {"weight": getattr(module, "weight", None), "bias": getattr(module, "bias", None)}
     dims = {"weight": int(is_transposed(module)), "bias": 0}
     return [
-        Slice(joined(name, parameter), dim, places, scored)
-        for parameter, dim in dims.items()
-        if getattr(module, parameter, None) is not None
+        Slice(joined(name, part), dims[part] if is_producer(module) else tensor.ndim - 1, places, scored)
+        for part, tensor in own.items()
+        if tensor is not None
     ]
 
 

@@ -102,8 +102,9 @@ class NumberedLayers:
                 if tensor is None or not tensor.ndim:
                     continue
                 if own != "weight" or not is_producer(module):
-                    if tensor.shape == leaving.shape:
-                        found[id(tensor)] = Marks((leaving,), origin=name, scales=isinstance(module, nn.PReLU))
+                    if tensor.numel() == tensor.shape[-1] == len(leaving):
+                        places, scales = leaving.reshape(tensor.shape), isinstance(module, nn.PReLU)
+                        found[id(tensor)] = Marks((places,), origin=name, scales=scales)
                     continue
                 axis = int(is_transposed(module))
                 found[id(tensor)] = Marks(

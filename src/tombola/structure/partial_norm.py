@@ -1,60 +1,29 @@
-"""Layer and RMS norms that have lost channels and compute what they did with zeros in these channels' places."""
+"""Norms of all channels that have lost some and compute what they did with zeros in these channels' places."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tombola.structure.double_precision import AllInDouble
+from tombola.structure.norm_forms import NormForm, ResponseForm
 from tombola.tickets.torch_private import own_buffers, own_parameters
 
-SAME = 1e-12
-"""The largest difference of what a norm of a class of its own gives from what it would give as a plain norm."""
+SAME, SAME_SINGLE = 1e-12, 1e-5
+"""The largest difference of what a norm of a class of its own gives from what a form says, in each precision."""
 
+RESPONSE_EPS = 1e-6
+"""What a global response norm adds whose class has it written in its code."""
 
-@dataclass(frozen=True)
-class NormForm:
-    """What a norm over the channels of each place computes.
-
-    Args:
-        axis: along which the channels lie, 1 or -1.
-        centred: whether it subtracts the mean, as a layer norm does and an RMS norm does not.
-        eps: what it adds to the variance; None for torch's own of an RMS norm.
-    """
-
-    axis: int
-    centred: bool
-    eps: float | None
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, whole: int) -> Tensor:
-        """The norm of a tensor that has some of the channels, the others of which are zero.
-
-        Args:
-            x: the tensor.
-            weight: the scale of each channel that it has.
-            bias: their shift.
-            whole: how many channels there are with the others.
-        """
-        shape = [1] * x.ndim
-        shape[self.axis] = -1
-        share, given = len(weight) / whole, x.dtype
-        x = x.float() if given in (torch.float16, torch.bfloat16) else x
-        eps = torch.finfo(given).eps if self.eps is None else self.eps
-        away = 0.0  # from the mean, squared: of the others
-        if self.centred:
-            mean = share * x.mean(self.axis, keepdim=True)
-            x, away = x - mean, (1 - share) * mean.square()
-        x = x * torch.rsqrt(share * x.square().mean(self.axis, keepdim=True) + away + eps)
-        weight = weight.reshape(shape)
-        x = x * weight if bias is None else torch.addcmul(bias.reshape(shape), x, weight)
-        return x.to(given)
+Form = NormForm | ResponseForm
 
 
 class PartialNorm(nn.Module):
-    """A layer or RMS norm over some of a number of channels, the others of which are zero.
+    """A layer, RMS or global response norm over some of a number of channels, the others of which are zero.
 
     It divides by the number of all of them, so that it gives what the norm of all gives for those that are there. Its
     parameters have the norm's names.
@@ -74,7 +43,7 @@ class PartialNorm(nn.Module):
 
     bias: nn.Parameter | None
 
-    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None, form: NormForm, whole: int) -> None:
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None, form: Form, whole: int) -> None:
         super().__init__()
         self.weight, self.form, self.whole = weight, form, whole
         self.register_parameter("bias", bias)
@@ -85,52 +54,69 @@ class PartialNorm(nn.Module):
 
     def extra_repr(self) -> str:
         """The sizes, as torch prints them."""
-        kind = "layer norm" if self.form.centred else "RMS norm"
-        return f"{len(self.weight)} of {self.whole}, {kind}, axis={self.form.axis}, eps={self.form.eps}"
+        return f"{self.weight.numel()} of {self.whole}, {self.form}"
 
 
-def norm_form(module: Any) -> NormForm | None:
-    """What a module computes if it is a layer or RMS norm with a scale; None for all others.
+def norm_form(module: Any) -> Form | None:
+    """What a module computes if it is a layer, RMS or global response norm with a scale; None for all others.
 
-    A class of its own, as those that take images, is tried on random numbers.
+    A class of its own is tried on random numbers, as those that take images or compute in float32.
 
     Examples:
         >>> norm_form(nn.LayerNorm(3))
-        NormForm(axis=-1, centred=True, eps=1e-05)
+        NormForm(axis=-1, centred=True, eps=1e-05, inside=None)
         >>> norm_form(nn.LayerNorm(3, elementwise_affine=False)), norm_form(nn.LayerNorm((2, 3)))
         (None, None)
     """
     if isinstance(module, PartialNorm):
         return module.form
-    if not isinstance(module, nn.Module) or "norm" not in type(module).__name__.lower():
+    if not isinstance(module, nn.Module) or any(True for _ in module.children()):
         return None
     own = {name: tensor for name, tensor in own_parameters(module).items() if tensor is not None}
     shapes = {tuple(tensor.shape) for tensor in own.values()}
-    if "weight" not in own or not own.keys() <= {"weight", "bias"} or len(shapes) > 1 or own["weight"].ndim != 1:
+    if "weight" not in own or not own.keys() <= {"weight", "bias"} or len(shapes) > 1:
+        return None
+    if not own["weight"].ndim or own["weight"].numel() != own["weight"].shape[-1] or own_buffers(module):
         return None
     eps: Any = next((vars(module)[name] for name in ("eps", "variance_epsilon") if name in vars(module)), None)
     if type(module) in (nn.LayerNorm, nn.RMSNorm):
         return NormForm(-1, type(module) is nn.LayerNorm, eps)
-    known = type(module).__module__.startswith("torch.") or bool(own_buffers(module))
-    if known or not isinstance(eps, float) or any(True for _ in module.children()):
-        return None
-    forms = (NormForm(axis, centred, eps) for axis in (-1, 1) for centred in (True, False))
-    return next((form for form in forms if _computes(module, form)), None)
+    return None if type(module).__module__.startswith("torch.") else _tried(module, eps)
 
 
 @torch.no_grad()
-def _computes(module: nn.Module, form: NormForm) -> bool:
-    """Whether a norm gives what a plain one of this form gives, in double precision."""
+def _tried(module: nn.Module, eps: Any) -> Form | None:
+    """The form of a norm of a class of its own, by what it gives in double precision; None if it has none."""
     twin: Any = copy.deepcopy(module).to_empty(device="cpu").double().eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in twin.parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    size = len(twin.weight)
-    shape = (2, size, 3, 4) if form.axis == 1 else (2, 3, size)
-    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    size = twin.weight.numel()
+    forms: list[tuple[Form, tuple[int, ...]]] = [
+        (ResponseForm(axis, eps if isinstance(eps, float) else RESPONSE_EPS), shape)
+        for axis, shape in ((-1, (2, 3, 4, size)), (1, (2, size, 3, 4)))
+    ]
+    if isinstance(eps, float):
+        shapes = ((-1, (2, 3, size)), (1, (2, size, 3, 4)))
+        forms = [(NormForm(axis, centred, eps), shape) for axis, shape in shapes for centred in (True, False)] + forms
+    for form, shape in forms:
+        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        x[1] *= 1e-4  # so small that what is added to the statistics shows
+        with AllInDouble():
+            found = _gives(twin, form, x, SAME)
+        if not found:
+            continue
+        if _gives(twin, form, x, SAME):
+            return form
+        single = replace(form, inside=torch.float32) if isinstance(form, NormForm) else form
+        return single if _gives(twin, single, x, SAME_SINGLE) else None
+    return None
+
+
+def _gives(twin: Any, form: Form, x: Tensor, same: float) -> bool:
     try:
         given = type(twin).forward(twin, x)
-        expected = form(x, twin.weight, getattr(twin, "bias", None), size)
-        return given.dtype == x.dtype and bool(torch.allclose(given, expected, rtol=0, atol=SAME))
+        expected = form(x, twin.weight, getattr(twin, "bias", None), twin.weight.numel())
+        return given.dtype == x.dtype and bool(torch.allclose(given, expected, rtol=0, atol=same))
     except Exception:  # it takes other tensors
         return False

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tombola.structure.channel_cuts import channel_axes, cut_channels, kept_channels
 from tombola.structure.channel_families import Families, families_of
+from tombola.structure.double_precision import AllInDouble
 from tombola.structure.graph import Probe
 from tombola.structure.meta_device import meta_twin, quick_shapes
 from tombola.structure.outputs import outputs_in
@@ -97,7 +98,7 @@ class _Trial:
         for twin_of, same in ((_doubled, SAME), (copied, SAME_SINGLE)) if by_values else ((meta_twin, 0), (copied, 0)):
             with suppress(Exception):  # the example may suit another device or precision alone
                 twin = bare(twin_of(model)).eval()
-                return _Trial(twin, probe, wiring, families, _outputs(copied(twin), probe), same)
+                return _Trial(twin, probe, wiring, families, _outputs(copied(twin), probe, same), same)
         return None
 
     def works(self, names: Collection[str]) -> bool:
@@ -107,7 +108,7 @@ class _Trial:
         small, channels = copied(self.twin), kept_channels(self.wiring, self.wiring.removable(dead))
         try:
             cut_channels(small, channels, channel_axes(self.twin, channels))
-            outputs = _outputs(small, self.probe)
+            outputs = _outputs(small, self.probe, self.same)
         except Exception:
             return False
         if [own.shape for own in outputs] != [own.shape for own in self.outputs]:
@@ -118,7 +119,7 @@ class _Trial:
         units = Units(tuple(group for group in self.wiring.groups if group.slices))
         alive = Mask.of({group.name: ~dead[group.name] for group in units.groups})
         zero_dead(masked, units.expand(alive, parameters_of(masked)))
-        expected = _outputs(masked, self.probe)
+        expected = _outputs(masked, self.probe, self.same)
         return all(_gap(*pair) <= self.same for pair in zip(expected, outputs, strict=True))
 
 
@@ -132,7 +133,8 @@ def _doubled(model: nn.Module) -> nn.Module:
     return copied(model).double()
 
 
-def _outputs(twin: nn.Module, probe: Probe) -> list[Tensor]:
+def _outputs(twin: nn.Module, probe: Probe, same: float) -> list[Tensor]:
     quick = quick_shapes() if any(own.is_meta for own in twin.parameters()) else nullcontext()
-    with own_random_state(device_of(twin)), torch.no_grad(), quick:
+    precision = AllInDouble() if same == SAME else nullcontext()
+    with own_random_state(device_of(twin)), torch.no_grad(), quick, precision:
         return outputs_in(probe(twin))
