@@ -114,7 +114,7 @@ def _parts(whole: nn.Module, plan: Plan) -> tuple[PlacedPart, ...]:
 
 
 def _gone(whole: nn.Module, plan: Plan) -> dict[tuple[str, int], set[int]]:
-    """The positions that were cut out, by tensor and dimension."""
+    """The positions that were cut out, by tensor and dimension; of a tied tensor, under each of its names."""
     tensors = parameters_of(whole) | buffers_of(whole)
     gone = {
         (name, dim): set(range(tensors[name].shape[dim])) - set(positions.tolist())
@@ -125,6 +125,9 @@ def _gone(whole: nn.Module, plan: Plan) -> dict[tuple[str, int], set[int]]:
     for part, units in plan.parts:
         for key, positions in part.removed(units).items():
             gone.setdefault(key, set()).update(positions)
+    for name, tensor in parameters_of(whole, remove_duplicate=False).items():
+        tied = next((own for own, other in tensors.items() if other is tensor), name)
+        gone |= {(name, dim): gone[tied, dim] for dim in range(tensor.ndim) if (tied, dim) in gone}
     return gone
 
 
