@@ -11,7 +11,7 @@ from torch import nn
 
 import tombola as tb
 from tombola.shrinking import load_small, save_small
-from tombola.structure import PartialNorm, granularity, norm_form
+from tombola.structure import AllInDouble, PartialNorm, granularity, norm_form
 
 WIDTH = 12
 
@@ -58,6 +58,19 @@ class Words(nn.Module):
         return self.head(self.branch(self.norm(self.words(x) + self.places(numbers))).mean(1))
 
 
+class SingleNorm(nn.Module):
+    """An RMS norm that computes in float32, whatever it is given."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight, self.variance_epsilon = nn.Parameter(torch.ones(size)), 1e-6
+
+    def forward(self, x):
+        found = x.to(torch.float32)
+        found = found * torch.rsqrt(found.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        return self.weight * found.to(x.dtype)
+
+
 class ImageNorm(nn.LayerNorm):
     """A layer norm over the channels of images."""
 
@@ -90,6 +103,7 @@ NETWORKS = {
     "norms before": (Tokens, tokens),
     "norms behind": (lambda: Tokens(post=True), tokens),
     "RMS norms": (lambda: Tokens(nn.RMSNorm), tokens),
+    "norms in float32": (lambda: Tokens(SingleNorm), tokens),
     "without shift": (lambda: Tokens(lambda size: nn.LayerNorm(size, bias=False)), tokens),
     "embeddings": (Words, lambda count: torch.randint(9, (count, 7))),
     "images": (Images, lambda count: torch.randn(count, 3, 6, 6)),
@@ -114,7 +128,10 @@ def half(model: nn.Module, x: torch.Tensor, density: float = 0.5) -> tuple[tb.Ma
 
 
 def gap(one: nn.Module, other: nn.Module, x: torch.Tensor) -> float:
-    outputs = [copy.deepcopy(own).double().eval()(x.double() if x.is_floating_point() else x) for own in (one, other)]
+    with AllInDouble():
+        outputs = [
+            copy.deepcopy(own).double().eval()(x.double() if x.is_floating_point() else x) for own in (one, other)
+        ]
     return float((outputs[0] - outputs[1]).detach().abs().max())
 
 
@@ -147,7 +164,8 @@ def test_a_narrower_stream_is_the_masked_one_also_after_steps(name, tmp_path):
     assert plan.mask == tb.Mask({})
     for network, own in ((twin.double(), its), (small.double(), optimizer)):
         own.load_state_dict(own.state_dict())
-        stepped(network, mask if network is twin else tb.Mask({}), own, x.double() if x.is_floating_point() else x)
+        with AllInDouble():
+            stepped(network, mask if network is twin else tb.Mask({}), own, x.double() if x.is_floating_point() else x)
     assert gap(twin, small, others) < 1e-12
     save_small(tmp_path, small.float(), plan)
     assert gap(load_small(tmp_path, NETWORKS[name][0]), small.float(), others) == 0
@@ -181,6 +199,13 @@ class Unscaled(Tokens):
         self.norm = nn.LayerNorm(WIDTH, elementwise_affine=False)
 
 
+class Lit(Tokens):
+    """What is normed is a sigmoid, which is not zero for dead channels."""
+
+    def forward(self, x):
+        return self.head(self.norm(self.branches(self.patches(x)).sigmoid())[:, 0])
+
+
 class Called(Tokens):
     """A norm that is called as a function."""
 
@@ -205,7 +230,8 @@ class Counting(Tokens):
 
 
 @pytest.mark.parametrize(
-    ("build", "reason"), [(Unscaled, "layer_norm"), (Called, "layer_norm"), (Counting, "their number written")]
+    ("build", "reason"),
+    [(Unscaled, "layer_norm"), (Called, "layer_norm"), (Counting, "their number written"), (Lit, "LayerNorm")],
 )
 def test_a_stream_stays_whole_where_it_would_be_another_function(build, reason):
     torch.manual_seed(0)
@@ -239,32 +265,3 @@ def test_a_channel_of_a_stream_is_one_unit_wherever_it_is():
     units = tb.Channels(streams=True).units(model, lambda network: network(x.to(next(network.parameters()).device)))
     for name in ("patches", "places", "token", "norm", "branches.0.norm", "branches.1.fc2", "branches.1.fc1 inputs"):
         assert units.families.members["patches"][name].tolist() == list(range(WIDTH))
-
-
-@pytest.mark.parametrize(
-    ("norm", "shape"), [(nn.LayerNorm(6), (2, 6)), (nn.RMSNorm(6), (2, 3, 6)), (ImageNorm(6), (2, 6, 2, 3))]
-)
-def test_a_partial_norm_gives_what_the_whole_one_gives_for_zeros(norm, shape):
-    torch.manual_seed(0)
-    norm, x = norm.double(), torch.randn(shape, dtype=torch.float64)
-    form, kept = norm_form(norm), [0, 2, 3, 5]
-    assert form is not None
-    nn.init.normal_(norm.weight)
-    bias = getattr(norm, "bias", None)
-    part = PartialNorm(nn.Parameter(norm.weight[kept]), None if bias is None else nn.Parameter(bias[kept]), form, 6)
-    x.index_fill_(form.axis, torch.tensor([1, 4]), 0)
-    places = torch.tensor(kept)
-    assert torch.allclose(part(x.index_select(form.axis, places)), norm(x).index_select(form.axis, places), atol=1e-14)
-
-
-class Doubled(nn.LayerNorm):
-    """A norm of a class of its own that computes something else."""
-
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-
-def test_a_norm_of_a_class_of_its_own_is_known_by_what_it_computes():
-    assert norm_form(Doubled(4)) is None
-    assert norm_form(ImageNorm(4)).axis == 1
-    assert norm_form(nn.GroupNorm(1, 4)) is norm_form(nn.BatchNorm1d(4)) is None

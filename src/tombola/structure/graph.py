@@ -131,6 +131,8 @@ def _follow_norm(module: nn.Module, name: str, axis: int, tracer: Tracer, spans:
         links.consume(marks, axis % args[0].ndim, channels, type(module).__name__)
         if marks is not None:  # each channel is in the statistics of all, also where the norm gives none for it
             links.need(marks)
+            if marks.lit:  # a dead one is not zero there, and would be missed
+                links.hold(np.concatenate([channels, *(own.ravel() for own in marks.places)]), type(module).__name__)
         links.follows.setdefault(name, []).append("" if marks is None else marks.origin)
         tracer.paused = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from types import NoneType
 from typing import Any
 
 import torch
@@ -81,7 +82,21 @@ def norm_form(module: Any) -> Form | None:
     eps: Any = next((vars(module)[name] for name in ("eps", "variance_epsilon") if name in vars(module)), None)
     if type(module) in (nn.LayerNorm, nn.RMSNorm):
         return NormForm(-1, type(module) is nn.LayerNorm, eps)
-    return None if type(module).__module__.startswith("torch.") else _tried(module, eps)
+    return None if type(module).__module__.startswith("torch.") else _known(module, eps)
+
+
+_forms: dict[tuple[object, ...], Form | None] = {}
+"""The forms of norms that were tried: a network has many that are alike, and is asked for them many times."""
+
+
+def _known(module: Any, eps: Any) -> Form | None:
+    settings = {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "training"}
+    if not all(isinstance(value, str | int | float | tuple | NoneType) for value in settings.values()):
+        return _tried(module, eps)
+    key = (type(module), module.weight.shape, getattr(module, "bias", None) is None, *sorted(settings.items()))
+    if key not in _forms:
+        _forms[key] = _tried(module, eps)
+    return _forms[key]
 
 
 @torch.no_grad()
