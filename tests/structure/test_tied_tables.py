@@ -217,6 +217,7 @@ KINDS = {own.name: own for own in (STREAMS, ChannelsAndHeads(streams=True))}
         pytest.param(name, kind, marks=() if (name, kind) in (*QUICK, ("GPT2LMHeadModel", kind)) else pytest.mark.slow)
         for name in MODELS
         for kind in KINDS
+        if (name, kind) != ("BloomForCausalLM", "channel:streams+head")  # whose heads have no known layout
     ],
 )
 def test_a_transformer_with_tied_embeddings_loses_half_of_its_stream(name, kind, tmp_path):

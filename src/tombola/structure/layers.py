@@ -176,8 +176,9 @@ def tables(model: nn.Module) -> set[str]:
     """
     holders: dict[nn.Parameter, list[nn.Module]] = {}
     for module in unwrapped(model).modules():
-        for parameter in {*own_parameters(module).values()} - {None}:
-            holders.setdefault(parameter, []).append(module)
+        for parameter in own_parameters(module).values():
+            if parameter is not None:
+                holders.setdefault(parameter, []).append(module)
     return {
         name
         for name, parameter in parameters_of(model).items()
