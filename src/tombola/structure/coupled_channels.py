@@ -52,8 +52,8 @@ class Channels(SeparateChannels):
             keeps at most the density.
         protect: names of layers, or patterns, whose channels all stay. The density is that of the other channels.
         streams: whether streams under layer and RMS norms, as those of transformers and ConvNeXt, lose channels too.
-            Their norms become `PartialNorm`, and an embedding that is the last layer too loses the same columns in both.
-            It saves most, and at equal FLOPs it costs more accuracy.
+            Their norms become `PartialNorm`, and an embedding that is the last layer too stays so. It saves most, and
+            at equal FLOPs it costs more accuracy.
 
     Examples:
         >>> import torch
