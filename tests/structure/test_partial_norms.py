@@ -200,6 +200,22 @@ def stepped(model, mask, optimizer, x) -> None:
         optimizer.step()
 
 
+class Checking(nn.Linear):
+    """Its code refuses another precision than the one that it asked for."""
+
+    def forward(self, x):
+        assert x.float().dtype == torch.float32
+        return super().forward(x)
+
+
+def test_a_network_that_checks_its_precision_is_compared_as_it_is():
+    model, x = nn.Sequential(nn.Linear(4, 6), Checking(6, 2)), torch.randn(3, 4)
+    units = tb.Channels().units(model, lambda network: network(x.to(next(network.parameters()).device)))
+    kept = units.choose(tb.scores.magnitude(model), 0.5, scope="layerwise", within=None, floor=1)
+    small = tb.shrink(model, units.expand(kept, dict(model.named_parameters())), example=x)
+    assert small[0].out_features == 3
+
+
 def test_a_difference_that_float32_would_hide_is_found():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), Single(8), nn.Linear(8, 2))

@@ -182,7 +182,7 @@ def tables(model: nn.Module) -> set[str]:
     return {
         name
         for name, parameter in parameters_of(model).items()
-        if any(isinstance(own, nn.Embedding) for own in holders[parameter])
+        if any(isinstance(own, nn.Embedding) for own in holders.get(parameter, ()))
         and all(isinstance(own, nn.Embedding | nn.Linear) and own.weight is parameter for own in holders[parameter])
     }
 

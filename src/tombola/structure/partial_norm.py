@@ -93,7 +93,7 @@ def _known(module: Any, eps: Any) -> Form | None:
     settings = {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "training"}
     if not all(isinstance(value, str | int | float | tuple | NoneType) for value in settings.values()):
         return _tried(module, eps)
-    key = (type(module), module.weight.shape, getattr(module, "bias", None) is None, *sorted(settings.items()))
+    key = (type(module), module.weight.shape, getattr(module, "bias", None) is None, repr(sorted(settings.items())))
     if key not in _forms:
         _forms[key] = _tried(module, eps)
     return _forms[key]
