@@ -215,7 +215,7 @@ class Mixing(nn.Module):
 
 def test_a_smaller_network_that_differs_is_not_handed_over(monkeypatch):
     model, x = Mixing().double(), torch.randn(3, 4, dtype=torch.float64)
-    mask = channel_mask(model, x)
+    mask = channel_mask(copy.deepcopy(model), x)
     monkeypatch.setattr("tombola.structure.rules_of_elements._zeros", lambda call, dead: True)
     with pytest.raises(TombolaError, match="outputs differ from the masked network's"):
         tb.shrink(model, mask, example=x)

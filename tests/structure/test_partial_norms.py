@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
-from tombola.shrinking import small_network
 from tombola.structure import AllInDouble, PartialNorm, norm_form
 from tombola.structure.norm_forms import NormForm, ResponseForm
 
@@ -225,6 +224,6 @@ def test_a_difference_that_float32_would_hide_is_found():
     def probe(network):
         return network(x.to(next(network.parameters()).dtype))
 
-    small_network.check_equal(model, copy.deepcopy(model), probe)
+    check_equal(model, copy.deepcopy(model), probe)
     with pytest.raises(tb.TombolaError, match="outputs differ"):
-        small_network.check_equal(model, other, probe)
+        check_equal(model, other, probe)

@@ -1,5 +1,6 @@
 """Smaller networks that compute what a masked one does, and sparse layers where measurements show that they pay."""
 
+from tombola.shrinking.comparison import check_equal
 from tombola.shrinking.cutting import axes_of, cut, within
 from tombola.shrinking.export import to_onnx
 from tombola.shrinking.flops import flop_counter, ready_to_count
@@ -23,7 +24,7 @@ from tombola.shrinking.small_folder import (
     put,
     written_by_us,
 )
-from tombola.shrinking.small_network import ShrinkWarning, check_equal, preview, shrink, smaller, warn_if_whole
+from tombola.shrinking.small_network import ShrinkWarning, preview, shrink, smaller, warn_if_whole
 from tombola.shrinking.small_sizes import Size, SmallSizes
 from tombola.shrinking.targets import (
     Reached,
