@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import tombola as tb
+from tombola.shrinking import check_equal
 from tombola.structure import AllInDouble, PartialNorm, norm_form
 from tombola.structure.norm_forms import NormForm, ResponseForm
 
