@@ -78,6 +78,7 @@ def shrink(
             changed then.
 
     Examples:
+        >>> import torch
         >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
         >>> rows = torch.tensor([True, False, True])
         >>> mask = Mask.of({"0.weight": rows[:, None].expand(3, 4), "0.bias": rows})
