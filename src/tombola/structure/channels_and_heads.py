@@ -14,7 +14,6 @@ from tombola.structure.coupled_channels import Channels, CoupledUnits
 from tombola.structure.graph import Probe
 from tombola.structure.part_granularity import PartUnits, UnitsOfParts, is_protected
 from tombola.structure.units import Reduction, check_scope
-from tombola.structure.widths import check_names, check_widths
 from tombola.tickets import Mask, Scope
 
 T = TypeVar("T")
@@ -46,8 +45,7 @@ class ChannelsAndHeads:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_widths(self.round_to, self.protect)
-        _ = self.channels
+        _ = self.channels  # which checks its settings
 
     @property
     def channels(self) -> Channels:
@@ -65,7 +63,6 @@ class ChannelsAndHeads:
 
     def units(self, model: nn.Module, probe: Probe) -> ChannelAndHeadUnits:
         """The channels and heads of a network; TombolaError if it has no heads, or its channels cannot be found."""
-        check_names(self.protect, model)
         heads = PartUnits("head", self.round_to, self.protect)
         return ChannelAndHeadUnits(self.channels.units(model, probe), heads.units(model, probe))
 
