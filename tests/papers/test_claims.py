@@ -7,6 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import ClassVar
 
 import pytest
@@ -38,6 +39,8 @@ from tombola.papers.claims import (
 )
 from tombola.papers.claims.claim_index import index_page
 from tombola.papers.claims.claim_pages import claim_page
+from tombola.papers.claims.claim_words import NOT_RUN, WORDS, short_answer
+from tombola.papers.claims.dense_table import beside_dense
 from tombola.papers.claims.measures import before_training
 from tombola.papers.claims.side_by_side import side_by_side
 from tombola.studies import RECIPES, Engine, Store, TaskOptions
@@ -273,7 +276,8 @@ def test_the_command_measures_writes_the_page_and_measures_nothing_twice(monkeyp
     assert told["answer"].capitalize() in page
     assert Path("docs/claims/small.svg").read_text().startswith("<svg")
     for metrics in told["arms"].values():
-        assert ", ".join(f"{100 * metric:.2f}" for metric in metrics) in page
+        shown = [f"{100 * metric:.2f}" for metric in metrics]
+        assert (f"{shown[0]} % | all the same" if len(set(metrics)) == 1 else ", ".join(shown)) in page
     stamps = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")}
     assert main(["claims", "small"]) == 0
     assert "Page: docs/claims/small.md" in capsys.readouterr().out
@@ -428,15 +432,29 @@ def test_the_committed_page_follows_from_the_committed_records(claim):
     page = (RECORDS / f"{claim.id}.md").read_text()
     assert claim_page(claim, "standard", report) == page
     assert (RECORDS / f"{claim.id}.svg").exists() == (report is not None)
-    assert page.startswith(f"# {claim.title}\n\n**{answer_of(claim, report).capitalize()[:9]}")
+    assert page.startswith(f"# {claim.title}\n\n*{claim.question}*")
+    assert f"\n\n**{answer_of(claim, report).capitalize()[:9]}" in page
+    assert claim.short.keys() <= WORDS.keys()
+    assert answer_of(claim, report) == NOT_RUN or short_answer(claim, report)
 
 
 def test_the_committed_list_follows_from_the_committed_records():
     reports = {name: on_record(claim, RECORDS / f"{name}.jsonl") for name, claim in CLAIMS.items()}
     page = index_page(CLAIMS, reports)
     assert (RECORDS / "index.md").read_text() == page
-    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| [")]
-    assert [len(row) for row in rows] == [4] * len(CLAIMS)
+    rows = [line for line in page.splitlines() if line.startswith("| [")]
+    assert len(rows) == len(CLAIMS)
+
+
+def test_the_list_says_what_methods_lose_on_the_dense_network_of_their_own_runs():
+    reports = {name: on_record(claim, RECORDS / f"{name}.jsonl") for name, claim in CLAIMS.items()}
+    arms = reports["lottery-ticket"].arms
+    mean = {name: fmean(own.metric for own in arms[name]) for name in ("imp 5.0%", "dense")}
+    rows = [row for row in beside_dense(CLAIMS, reports) if (row.claim, row.method) == ("lottery-ticket", "imp")]
+    assert [row.density for row in rows] == pytest.approx([0.2, 0.05, 0.014], rel=1e-3)
+    assert rows[1].points == pytest.approx(100 * (mean["imp 5.0%"] - mean["dense"]))
+    assert f"{100 * mean['imp 5.0%'] - 100 * mean['dense']:+.1f} at 5 %" in index_page(CLAIMS, reports)
+    assert "concrete-ticket-search(" not in index_page(CLAIMS, reports)
 
 
 def test_the_pages_of_worm_say_that_its_tables_and_its_abstract_differ():
@@ -480,7 +498,7 @@ def test_all_pages_are_written_again_from_the_records(capsys, monkeypatch, tmp_p
     assert main(["claims", "--pages", "--records", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["claims"] == {"small": "not yet run", "counted": "agrees"}
     assert "Not yet run under this protocol" in (tmp_path / "small.md").read_text()
-    assert "| [Is a half less?](counted.md) | agrees | halves |" in (tmp_path / "index.md").read_text()
+    assert "| [Is a half less?](counted.md) | *Agrees.* | halves |" in (tmp_path / "index.md").read_text()
     assert "# What this machine cannot decide" in (tmp_path / "full-size.md").read_text()
 
 

@@ -14,15 +14,16 @@ from scipy.stats import spearmanr
 from tombola.connectivity import landscape, solutions, stability
 from tombola.evidence import Against, control
 from tombola.methods import Iterative
-from tombola.papers.claims.units import POINTS, Unit
+from tombola.papers.claims.units import GAIN, POINTS, Unit
 from tombola.studies import Engine, TaskOptions, make_task
 from tombola.training import Recipe, Run, Task, evaluate, train
 
-CORRELATION = Unit("of rank correlation", "", 1, 0.1)
+CORRELATION = Unit("of rank correlation", "", 1, 0.1, ends=(-1.0, 1.0))
 RIGHT_ANGLES = Unit("right angles", "", 1, 0.02)
 RULES = ("epochs", "steps")
 FIGURES: Mapping[str, Unit] = {
-    **dict.fromkeys(("instability", "ticket", "fresh init", "advantage"), POINTS),
+    **dict.fromkeys(("instability", "ticket", "fresh init"), POINTS),
+    "advantage": GAIN,
     "angle": RIGHT_ANGLES,
     "barrier": POINTS,
 }

@@ -171,6 +171,7 @@ class Claim:
         id: the claim's name, as on the command line.
         title: the statement in one line.
         question: what a user asks, to which it is an answer.
+        short: what a user is told in one plain sentence, by what came out: one of the keys of `WORDS`.
         topic: the methods that it is about.
         statement: what the paper states.
         source: paper, venue, year and place in it.
@@ -202,6 +203,7 @@ class Claim:
     source: str
     protocols: Mapping[Level, Protocol | Measurement]
     expected: tuple[Expectation, ...]
+    short: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = "a paper's"
     paper: PaperProtocol = PaperProtocol()
     why: str = ""

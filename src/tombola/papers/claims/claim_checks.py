@@ -67,9 +67,7 @@ def _range(arm: ClaimArm, protocol: Protocol) -> tuple[float, float]:
     if measured in (measures.ticket_epoch, measures.share_of_training):
         span = (earliest(arm.method), epochs) if arm.method is not None else (0.0, 0.0)
         return span if measured is measures.ticket_epoch else (span[0] / epochs, span[1] / epochs)
-    if measured is measures.lost:
-        return -1.0, 1.0
-    return (0.0, 1.0) if arm.unit.share and measured is not measures.spent else (-math.inf, math.inf)
+    return arm.unit.ends
 
 
 def earliest(method: Method) -> float:

@@ -138,8 +138,10 @@ def claim_of(name: str, content: Mapping[str, Any]) -> Claim:
     protocols = {level: _protocol(**_numbers(table)) for level, table in levels.items()}
     expected = tuple(map(_expectation, content["expected"]))
     paper = _paper(**content.get("paper", {}))
-    texts = {key: " ".join(text.split()) for key, text in content.items() if key not in (*LEVELS, "expected", "paper")}
-    return Claim(name, **texts, protocols=protocols, expected=expected, paper=paper)
+    short = {word: " ".join(text.split()) for word, text in content.get("short", {}).items()}
+    built = (*LEVELS, "expected", "paper", "short")
+    texts = {key: " ".join(text.split()) for key, text in content.items() if key not in built}
+    return Claim(name, **texts, protocols=protocols, expected=expected, paper=paper, short=short)
 
 
 def _paper(table: str = "", says: str = "", damage: Mapping[str, Any] | None = None, **facts: Any) -> PaperProtocol:

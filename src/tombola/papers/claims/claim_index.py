@@ -11,11 +11,24 @@ from tombola.papers.claims.claim import Claim, Protocol
 from tombola.papers.claims.claim_outcome import ClaimReport
 from tombola.papers.claims.claim_pages import FULL_SIZE
 from tombola.papers.claims.claim_prices import CORES, GPU, quote
-from tombola.papers.claims.claim_words import BEYOND, NOT_RUN, WORDS, answer_of
+from tombola.papers.claims.claim_words import BEYOND, NOT_RUN, WORDS, answer_of, short_answer
+from tombola.papers.claims.dense_table import beside_dense, dense_table
 from tombola.papers.claims.side_by_side import side_by_side
 
-FIRST = 5
-"""Claims before the line: what most users ask."""
+TERMS = {
+    "Density": "the share of the weights that a ticket keeps; 0.05 is 5 %",
+    "Ticket": "a mask over the weights, and the values from which what it keeps trains",
+    "Dense": "the whole network, trained by the same recipe",
+    "IMP": "iterative magnitude pruning: train, remove the smallest weights, set the rest back, again",
+    "Rewinding": "setting the weights back to an early step of training, and not to the initialisation",
+    "Shuffled": "the mask's zeros moved within each layer, which keeps the counts and nothing else",
+    "Fresh initialisation": "the mask with weights that are drawn anew",
+    "Points": "percentage points of accuracy on test images",
+    "Barrier": "how much worse the networks on the line between two networks are than these two",
+    "Could show": "the smallest effect that this many seeds are sure to find, by how much they differ from each other",
+    "Beside": "asked for interest; the verdict does not depend on it",
+}
+"""The terms that every page uses, for readers who do not know the papers."""
 
 
 def write_index(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport | None], folder: Path) -> Path:
@@ -47,33 +60,66 @@ def check_index_place(folder: Path) -> None:
 
 
 def index_page(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport | None]) -> str:
-    """The page as Markdown: one table, a row for each claim."""
-    rows = "\n".join(
-        f"| [{own.question}]({name}.md) | {answer_of(own, reports[name])} | {own.topic} | {cost(own, reports[name])} |"
+    """The page as Markdown: what methods lose, a row for each claim that has run, the words, and what has not run."""
+    answers = {name: answer_of(own, reports[name]) for name, own in claims.items()}
+    ran = "\n".join(_row(own, reports[name]) for name, own in claims.items() if answers[name] != NOT_RUN)
+    waiting = "\n".join(
+        f"| [{own.question}]({name}.md) | {own.topic} | {own.protocols['standard'].minutes} min |"
         for name, own in claims.items()
+        if answers[name] == NOT_RUN
     )
+    terms = "\n".join(f"- **{term}**: {meaning}." for term, meaning in TERMS.items())
     words = "\n".join(f"- *{word}*: {meaning}." for word, meaning in WORDS.items())
     return f"""# Claims
 
-What papers state, measured again on data that anyone can get. Each question is put so that the paper's answer is yes;
-the first {FIRST} are what most people ask. The pages, their numbers and this table are made from the records of the
-runs beside them: `tombola claims --pages`.
+What papers state, measured again on data that anyone can get. Each question is put so that the paper's answer is yes.
+The pages, their numbers and these tables are made from the records of the runs beside them: `tombola claims --pages`.
+[What the words mean](#words) stands below.
 
-{words}
+## What came out
+
+| question | answer | method | cost |
+| --- | --- | --- | --- |
+{ran}
+
+What this machine cannot decide, and its price, is [one list]({FULL_SIZE}).
+
+## What a method loses
+
+Each method's tickets against the dense network that trained as long, in points of the metric, at shares of the weights
+that are kept. The pages have the intervals. A search that costs nothing or some batches prunes before training; what
+costs a few epochs prunes early in training, and what costs trainings after it. Figures of different networks do not
+compare.
+
+{dense_table(beside_dense(claims, reports))}
+
+## Not yet run
+
+| question | method | takes, on two cores |
+| --- | --- | --- |
+{waiting}
+
+## Measure them again
 
 ```sh
 tombola claims                                  # the list
 tombola claims lottery-ticket --quick           # three minutes: does it run?
-tombola claims lottery-ticket                   # the protocol whose outcome stands below
+tombola claims lottery-ticket                   # the protocol whose outcome stands above
 tombola claims all --full --dry-run             # the papers' own sizes, and what they would cost
 ```
 
-What this machine cannot decide, and its price, is [one list]({FULL_SIZE}).
+## Words
 
-| question | answer | method | cost |
-| --- | --- | --- | --- |
-{rows}
+{words}
+
+{terms}
 """
+
+
+def _row(claim: Claim, report: ClaimReport | None) -> str:
+    answer = answer_of(claim, report).partition(" (")[0]
+    told = " ".join((f"*{answer[0].upper()}{answer[1:]}.*", short_answer(claim, report))).strip()
+    return f"| [{claim.question}]({claim.id}.md) | {told} | {claim.topic} | {cost(claim, report)} |"
 
 
 def full_size_page(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport | None]) -> str:

@@ -18,7 +18,7 @@ from tombola.evidence import interval
 from tombola.files import content_of, write_atomically
 from tombola.papers.claims.claim import Claim, Level, Protocol
 from tombola.papers.claims.claim_outcome import ClaimReport, Judged
-from tombola.papers.claims.claim_words import beside_it, verdict_line
+from tombola.papers.claims.claim_words import beside_it, short_answer, verdict_line
 from tombola.papers.claims.forest_plot import forest_plot
 from tombola.papers.claims.measurement import MeasuredFigure, MeasuredRow, Measurement
 from tombola.papers.claims.side_by_side import side_by_side
@@ -84,14 +84,15 @@ def claim_page(claim: Claim, level: Level, report: ClaimReport | None) -> str:
     """The page of a claim as Markdown: on one screen, with the tables of arms folded below."""
     protocol = claim.protocols[level]
     command = f"tombola claims {claim.id}" + ("" if level == "standard" else f" --{level}")
-    parts = [f"# {claim.title}", " ".join([verdict_line(claim, report), *beside_it(claim, report)])]
+    parts = [f"# {claim.title}", f"*{claim.question}* {short_answer(claim, report)}".rstrip()]
+    parts.append(" ".join([verdict_line(claim, report), *beside_it(claim, report)]))
     if claim.why and report is not None:
         parts.append(f"{'Why, as measured' if claim.known == 'measured' else 'Why, as we suppose'}: {claim.why}.")
     if report is not None:
         parts.append(f"![Our intervals, and the paper's values]({claim.id}.svg)")
         parts.append(
             "A line is our 95 % interval, a diamond the paper's value, the shade what counts as none, a small tick the "
-            "smallest effect that these seeds are sure to show."
+            "smallest effect that these seeds are sure to show. [What the words mean](index.md#words)."
         )
     if claim.kind != "a theorem":
         parts.append(_beside(claim, level, report))
@@ -219,10 +220,13 @@ def _arm_row(name: str, results: Sequence[Result], unit: Unit) -> str:
 
 def _figures(arm: Sequence[Result] | Sequence[MeasuredFigure], unit: Unit) -> tuple[str, str]:
     """The mean of an arm with its interval, unless that leaves what shares can be; and the figure of each seed."""
-    mean, low, high = (unit.scale * value for value in interval([run.metric for run in arm]))
-    by_seed = ", ".join(f"{unit.scale * run.metric:.2f}" for run in arm)
-    wild = unit.share and (low < 0 or high > 100)
-    return f"{mean:.2f} {unit.sign}" + ("" if wild else f" ({low:.2f} … {high:.2f})".replace("-", "−")), by_seed
+    values = [run.metric for run in arm]
+    mean, low, high = interval(values)
+    shown = [f"{unit.scale * value:.2f}".replace("-", "−") for value in (mean, low, high, *values)]
+    if len(set(values)) == 1:
+        return f"{shown[0]} {unit.sign}".rstrip(), "all the same" if len(arm) > 1 else shown[0]
+    ends = f" ({shown[1]} … {shown[2]})" if unit.ends[0] <= low and high <= unit.ends[1] else ""
+    return f"{shown[0]} {unit.sign}".rstrip() + ends, ", ".join(shown[3:])
 
 
 def _recipe(recipe: Recipe) -> str:

@@ -16,9 +16,12 @@ BEYOND = "cannot be tested at this size"
 NOT_RUN = "not yet run"
 WORDS = {
     "agrees": "all that the paper leads us to expect was shown",
-    "disagrees": "something of it was shown to be otherwise",
-    "too few seeds": "these seeds cannot tell; what they could have shown stands beside what the paper has",
-    BEYOND: "what it would take stands on its page",
+    "disagrees": "something of it was shown to be otherwise, where the paper's effect could have shown",
+    "too few seeds": "these seeds cannot tell; what they are sure to show stands beside what the paper has",
+    BEYOND: (
+        "the runs lack what the statement is about, by a figure on its page: the damage to be mended, the length of "
+        "the search, or the data. Then no outcome counts, for or against"
+    ),
     "our question": "no paper states it",
     "checked": "a theorem, held against random instances; or a count",
     NOT_RUN: "the protocol stands, its runs do not; those of an earlier one, if any, are in the repository's history",
@@ -40,6 +43,12 @@ def answer_of(claim: Claim, report: ClaimReport | None) -> str:
         )
         return "checked" if all(kept) else "fails"
     return report.answer
+
+
+def short_answer(claim: Claim, report: ClaimReport | None) -> str:
+    """What a user is told in one plain sentence; "" if the claim's file has none for what came out."""
+    answer = answer_of(claim, report)
+    return next((told for word, told in claim.short.items() if answer.startswith(word)), "")
 
 
 def verdict_line(claim: Claim, report: ClaimReport | None) -> str:

@@ -149,4 +149,4 @@ def difference_of(left: Sequence[float], right: Sequence[float], unit: Unit, loo
         one, two = (round(sum(own) * unit.runs) for own in (left, right))
         return SharesDifference((one, two), unit.runs * len(left))
     mean, error = mean_and_error([a - b for a, b in zip(left, right, strict=True)], unit.step)
-    return PairedDifference(mean, error, len(left), looks, 1.0 if unit.share else math.inf)
+    return PairedDifference(mean, error, len(left), looks, unit.furthest)

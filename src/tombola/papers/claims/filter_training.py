@@ -79,7 +79,7 @@ class FilterRankings:
     def ran(self, seeds: int) -> str:
         """What was done, in words."""
         return (
-            f"{self.model} on {self.data} at {' and '.join(f'{width:g}' for width in self.widths)} of its width, "
+            f"{self.model} on {self.data} at {' and '.join(f'{width:g}' for width in self.widths)} times the channels, "
             f"{self.epochs} epochs of the usual recipe, started by fan-out with a narrow classifier. LoFT: two "
             "workers, merged after every 15 steps. One worker: "
             "usual training. After each epoch the filters of every prunable layer are ranked by their squared norms. "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from tombola.papers.claims.units import POINTS, Unit
+from tombola.papers.claims.units import FRACTION, POINTS, Unit
 from tombola.papers.spiral import RECIPE, STUDY, Cell, Pruning, Search, Structure, TriedStructure, hit_rates, pruned
 from tombola.studies import Engine
 from tombola.training import Recipe
@@ -159,7 +159,7 @@ class SpiralChances:
 
     @property
     def units(self) -> dict[str, Unit]:
-        share = Unit("points of runs", "%", 100, 0.005, runs=6 * self.each // SEEDS)
+        share = Unit("points of runs", "%", 100, 0.005, runs=6 * self.each // SEEDS, ends=FRACTION)
         return dict.fromkeys((self.block, *(f"tickets of {name}" for name in self.methods)), share)
 
     def ran(self, seeds: int) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 
 from tombola.errors import unknown
 from tombola.papers.claims.claim import after_training
-from tombola.papers.claims.units import POINTS, Unit
+from tombola.papers.claims.units import FRACTION, GAIN, POINTS, Unit
 from tombola.studies import Result
 
 Measure = Callable[[Result], float]
@@ -16,8 +16,8 @@ Measure = Callable[[Result], float]
 EPOCHS = Unit("epochs", "epochs", 1, 0.5, step=1)
 TERAFLOPS = Unit("TFLOPs", "TFLOPs", 1e-12, 1e11)
 LAYERS = Unit("layers", "layers", 1, 0.5, step=1)
-RUNS = Unit("points of runs", "%", 100, 0.05, runs=1)
-SHARE = Unit("points of training", "%", 100, 0.05)
+RUNS = Unit("points of runs", "%", 100, 0.05, runs=1, ends=FRACTION)
+SHARE = Unit("points of training", "%", 100, 0.05, ends=FRACTION)
 RATIO = Unit("of ln(ratio)", "", 1, 0.05)
 SECONDS = Unit("seconds", "s", 1, 0.5)
 MEGABYTES = Unit("MB", "MB", 1e-6, 1e6)
@@ -174,7 +174,7 @@ MEASURES: Mapping[str, tuple[Callable[..., float], Unit]] = {
     "ticket epoch": (ticket_epoch, EPOCHS),
     "a quarter of training": (quarter, EPOCHS),
     "total work": (flops, TERAFLOPS),
-    "lost in pruning": (lost, POINTS),
+    "lost in pruning": (lost, GAIN),
     "epochs to recover": (epochs_to_recover, EPOCHS),
     "epochs to regain": (epochs_to_regain, EPOCHS),
     "robust": (robust, POINTS),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tombola.connectivity import Ends, stability
 from tombola.papers.claims.batch_sizes import RIGHT_ANGLES
-from tombola.papers.claims.units import POINTS, Unit
+from tombola.papers.claims.units import GAIN, POINTS, Unit
 from tombola.scores import magnitude
 from tombola.structure import prunable
 from tombola.studies import Engine, TaskOptions, supervised_task
@@ -146,7 +146,8 @@ class RepelledRounds:
     def units(self) -> dict[str, Unit]:
         return {
             **{f"instability, {name}": POINTS for name in ("stable", "unstable")},
-            **{f"{what}, {name}": POINTS for what in ("ticket", "fresh init", "advantage") for name in CELLS},
+            **{f"{what}, {name}": POINTS for what in ("ticket", "fresh init") for name in CELLS},
+            **{f"advantage, {name}": GAIN for name in CELLS},
             **{f"{APART[apart]}, {name}": RIGHT_ANGLES for apart in APART for name in CELLS},
         }
 

@@ -123,7 +123,7 @@ def _of_runs(protocol: Protocol, report: ClaimReport | None) -> dict[str, str | 
     drawn = task.model.startswith(("vgg", "resnet", "preresnet", "wrn"))
     here: dict[str, str | float] = {
         "data": task.data + (f", {task.hold_out} classes held out" if task.hold_out else ""),
-        "network": task.model + (f", {task.width:g} of its width" if task.width != 1 else ""),
+        "network": task.model + (f", {task.width:g} times the channels" if task.width != 1 else ""),
         "start": STARTS[task.initialisation] if drawn else "pretrained" if task.model == "minilm" else "torch's own",
         "epochs": recipe.epochs,
         "schedule": schedule_of(recipe),
@@ -181,7 +181,7 @@ def _of_settings(protocol: Measurement) -> dict[str, str | float]:
     if isinstance(here.get("density"), float):
         here["density"] = f"{100 * here['density']:.3g} %"
     if said.get("width", 1.0) != 1 and "network" in here:
-        here["network"] = f"{here['network']}, {said['width']:g} of its width"
+        here["network"] = f"{here['network']}, {said['width']:g} times the channels"
     return {key: value if isinstance(value, int | float) else _listed(value) for key, value in here.items()}
 
 

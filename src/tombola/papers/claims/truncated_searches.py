@@ -163,7 +163,7 @@ class TruncatedSearches:
             else ""
         )
         return (
-            f"{self.model} of {self.width:g} of its width on {self.data}. All searches of a seed start from one "
+            f"{self.model} of {self.width:g} times the channels on {self.data}. All searches of a seed start from one "
             f"network that told four rotations of the training images apart for {self.pretraining} epochs. They take "
             f"at most {self.epochs} epochs of SGD (constant rate {self.lr:g}, momentum 0.9, no decay), with "
             f"{self.parts} mask{'s' * (self.parts > 1)} an epoch.{retrained}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from tombola.evidence import MARGIN
 
@@ -18,6 +19,7 @@ class Unit:
         margin: the largest difference that counts as none, before it is scaled.
         step: the smallest difference that two figures can have but 0, as a whole epoch; 0 if there is none.
         runs: if each figure is a share of runs that did something, of how many; 0 for other figures.
+        ends: the least and the most that a figure can be, before it is scaled.
 
     Examples:
         >>> epochs = Unit("epochs", "epochs", 1, 0.5, step=1)
@@ -31,11 +33,12 @@ class Unit:
     margin: float
     step: float = 0.0
     runs: int = 0
+    ends: tuple[float, float] = (-math.inf, math.inf)
 
     @property
-    def share(self) -> bool:
-        """Whether the figures are shares of 1, which are shown in percent."""
-        return self.sign == "%"
+    def furthest(self) -> float:
+        """The largest difference that two figures can have."""
+        return self.ends[1] - self.ends[0]
 
     def amount(self, value: float) -> str:
         """A difference as text, with its sign and unit.
@@ -58,5 +61,9 @@ class Unit:
         return f"{self.scale * abs(value):.3g} {self.name}"
 
 
-POINTS = Unit("points", "%", 100, MARGIN)
+FRACTION = (0.0, 1.0)
+"""The ends of figures that are shares of 1."""
+POINTS = Unit("points", "%", 100, MARGIN, ends=FRACTION)
+GAIN = replace(POINTS, ends=(-1.0, 1.0))
+"""Of figures that are differences of two shares themselves."""
 RATIO = Unit("of the bound", "", 1, 1e-9)
