@@ -56,6 +56,7 @@ ORDER = (
     "earlybert",
     "worm-minilm",
     "loft-distance",
+    "loft-tickets",
     "loft-communication",
     "rewinding",
     "weight-gradient-iterative",
