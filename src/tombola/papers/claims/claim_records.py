@@ -11,9 +11,12 @@ from typing import Any
 from tombola.files import parsed, text_of, write_atomically
 from tombola.studies import Result
 
+MEASURED = ("validation_metric", "robust_pgd")
+"""What claims read of the epochs' history."""
+
 
 def save_records(path: Path, results: Iterable[Result]) -> None:
-    """Write results beside and rename; of the epochs' history what validation gave, the rest stays with the runs.
+    """Write results beside and rename; of the epochs' history what claims read, the rest stays with the runs.
 
     A result that several arms measure stands there once, and then by its digest.
     """
@@ -26,8 +29,8 @@ def save_records(path: Path, results: Iterable[Result]) -> None:
 
 
 def _validated(result: Result) -> tuple[dict[str, float], ...]:
-    rows = [(row["epoch"], row["validation_metric"]) for row in result.history if "validation_metric" in row]
-    return tuple({"epoch": epoch, "validation_metric": round(value, 4)} for epoch, value in rows)
+    rows = [{key: round(row[key], 4) for key in MEASURED if key in row} for row in result.history]
+    return tuple({"epoch": row["epoch"], **kept} for row, kept in zip(result.history, rows, strict=True) if kept)
 
 
 def load_records(path: Path) -> list[Result]:
