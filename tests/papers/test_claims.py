@@ -33,9 +33,11 @@ from tombola.papers.claims import (
     load_records,
     load_taken,
     measure,
+    measures,
     obstacles,
     on_record,
     quote,
+    save_records,
 )
 from tombola.papers.claims.claim_index import index_page
 from tombola.papers.claims.claim_pages import claim_page
@@ -258,6 +260,15 @@ def test_records_spare_the_runs_and_give_the_same_outcome(tmp_path):
     assert [r.metric - 1 for r in second.arms["random"]] == pytest.approx([r.metric for r in first.arms["random"]])
     fresh = measure(SMALL, "standard", Engine(Store(tmp_path / "two", fresh=True)), records=records)
     assert [r.metric for r in fresh.arms["random"]] == [r.metric for r in first.arms["random"]]
+
+
+def test_records_keep_what_claims_read_of_the_history(tmp_path):
+    row = {"epoch": 1, "train_loss": 2.0, "validation_metric": 0.12346, "robust_pgd": 1 / 3}
+    own = run("snip", "", 0.1, 0, history=(row,))
+    save_records(tmp_path / "own.jsonl", [own])
+    (kept,) = load_records(tmp_path / "own.jsonl")
+    assert kept.history == ({"epoch": 1, "validation_metric": 0.1235, "robust_pgd": 1 / 3},)
+    assert measures.robust(kept) == measures.robust(own)
 
 
 def test_damaged_records_name_their_line(tmp_path):

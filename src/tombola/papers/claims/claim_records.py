@@ -11,8 +11,8 @@ from typing import Any
 from tombola.files import parsed, text_of, write_atomically
 from tombola.studies import Result
 
-MEASURED = ("validation_metric", "robust_pgd")
-"""What claims read of the epochs' history."""
+MEASURED = {"validation_metric": 4, "robust_pgd": 16}
+"""What claims read of the epochs' history, and how many digits of it: a page shows the accuracy under attack."""
 
 
 def save_records(path: Path, results: Iterable[Result]) -> None:
@@ -22,14 +22,14 @@ def save_records(path: Path, results: Iterable[Result]) -> None:
     """
     lines, known = [], set()
     for own in results:
-        whole = replace(own, history=_validated(own)).to_json()
+        whole = replace(own, history=_measured(own)).to_json()
         lines.append(json.dumps({"digest": own.digest}) if own.digest in known else whole)
         known.add(own.digest)
     write_atomically(path, "".join(line + "\n" for line in lines))
 
 
-def _validated(result: Result) -> tuple[dict[str, float], ...]:
-    rows = [{key: round(row[key], 4) for key in MEASURED if key in row} for row in result.history]
+def _measured(result: Result) -> tuple[dict[str, float], ...]:
+    rows = [{key: round(row[key], digits) for key, digits in MEASURED.items() if key in row} for row in result.history]
     return tuple({"epoch": row["epoch"], **kept} for row, kept in zip(result.history, rows, strict=True) if kept)
 
 
