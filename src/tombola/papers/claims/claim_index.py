@@ -24,7 +24,7 @@ TERMS = {
     "Shuffled": "the mask's zeros moved within each layer, which keeps the counts and nothing else",
     "Fresh initialisation": "the mask with weights that are drawn anew",
     "Points": "percentage points of accuracy on test images",
-    "Barrier": "how much worse the networks on the line between two networks are than these two",
+    "Barrier": "how much worse than two networks the worst on the straight line between their weights is",
     "Could show": "the smallest effect that this many seeds are sure to find, by how much they differ from each other",
     "Beside": "asked for interest; the verdict does not depend on it",
 }
