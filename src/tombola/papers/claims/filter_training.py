@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from tombola.tickets import parameters_of
 from tombola.training import Recipe, Run
 from tombola.zoo.resnet import large_resnet
 
-EPOCHS = Unit("epochs", "epochs", 1, 0.5)
+EPOCHS = Unit("epochs", "epochs", 1, 0.5, ends=(0.0, math.inf))
 CHANCE = Unit("of chance", "%", 100, 0.005)
 WAYS = {"LoFT": LoFT(epsilon=0.0), "one worker": LoFT(epsilon=0.0, team=1, momentum="kept")}
 """Filters shared among two workers; and usual training, as which one worker that keeps its momentum trains."""

@@ -13,9 +13,9 @@ from tombola.studies import Result
 
 Measure = Callable[[Result], float]
 
-EPOCHS = Unit("epochs", "epochs", 1, 0.5, step=1)
+EPOCHS = Unit("epochs", "epochs", 1, 0.5, step=1, ends=(0.0, math.inf))
 TERAFLOPS = Unit("TFLOPs", "TFLOPs", 1e-12, 1e11)
-LAYERS = Unit("layers", "layers", 1, 0.5, step=1)
+LAYERS = Unit("layers", "layers", 1, 0.5, step=1, ends=(0.0, math.inf))
 RUNS = Unit("points of runs", "%", 100, 0.05, runs=1, ends=FRACTION)
 SHARE = Unit("points of training", "%", 100, 0.05, ends=FRACTION)
 RATIO = Unit("of ln(ratio)", "", 1, 0.05)
