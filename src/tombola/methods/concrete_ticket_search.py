@@ -248,7 +248,8 @@ class DensityControl(Observer):
         if not self._shares:
             self._shares = [torch.empty_like(logit) for logit in logits]
         # Into the same memory each step: new memory would take longer than the arithmetic.
-        kept = [share.copy_(logit).mul_(scale).sigmoid_() for share, logit in zip(self._shares, logits, strict=True)]
+        pairs = zip(self._shares, logits, strict=True)
+        kept = [torch.mul(logit, scale, out=share).sigmoid_() for share, logit in pairs]
         allowed = settings.density * sum(logit.numel() for logit in logits)
         allowed *= 1 + settings.slack if settings.control == "balance" else 1
         excess = 100 * (torch.stack([share.sum() for share in kept]).sum() / allowed - 1)
