@@ -13,7 +13,7 @@ from torch import nn
 
 from tombola import Mask, OneShot, Prunable, Recipe, SupervisedTask, Ticket, TombolaError, find, select
 from tombola import train as train_arm
-from tombola.evidence import Against, budget_gap, control, effective
+from tombola.evidence import Against, Arm, budget_gap, control, effective
 from tombola.methods import Slimming, method
 from tombola.registry import CONTROLS
 from tombola.scores import Magnitude
@@ -248,6 +248,23 @@ def test_the_fresh_start_is_one_that_the_task_can_build():
 
 def bits(rows) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.bool)
+
+
+def test_what_is_alive_costs_what_a_network_of_these_widths_costs():
+    task, scattered = make_task(), make_ticket(make_task())
+    weights = {name: p for name, p in task.build(3).named_parameters() if p.ndim == 2}
+    first, second = weights["1.weight"].shape[0], weights["3.weight"].shape[0]
+    kept = {name: torch.ones_like(p, dtype=torch.bool) for name, p in weights.items()}
+    kept["3.weight"][:, : first // 2] = False  # nothing reads these neurons
+
+    def work(width: int) -> int:  # the first layer's inputs need no gradient
+        return 2 * 64 * width + 3 * width * second + 3 * second * 10
+
+    half = replace(scattered, mask=Mask.of(kept))
+    assert Arm(task, half).alive_flops(3) == pytest.approx(work(first - first // 2) / work(first))
+    kept["3.weight"][0] = True  # each is read by one
+    assert Arm(task, replace(half, mask=Mask.of(kept))).alive_flops(3) == 1
+    assert Arm(task, None).alive_flops(3) is None
 
 
 def test_weights_off_every_path_are_not_effective():

@@ -415,6 +415,21 @@ def test_savings_are_medians_over_the_seeds_that_both_have(tmp_path):
     assert max(map(len, output.getvalue().splitlines())) <= 80
 
 
+def test_what_training_could_save_is_told_though_nothing_was_saved(tmp_path):
+    shares = {0: 0.25, 1: 0.375, 2: 1.0}
+    results = [run("snip", "", 0.02, seed, training=ledger(8), alive_flops=share) for seed, share in shares.items()]
+    results += [run("", "", 1.0, seed, training=ledger(8)) for seed in shares]
+    gathered = GatheredArms.of(results, [])
+    (own,) = gathered.saved
+    assert (own.training["flops"], own.could) == (0, 0.625)
+    assert saves(gathered)
+    output = io.StringIO()
+    Console(file=output, width=80).print(savings_table(gathered))
+    assert "62.5" in output.getvalue()
+    page = write_report(results, [], tmp_path, title="Could")
+    assert {"FLOPs, if cut", "62.5\u00a0%"} <= set(cells_of(page))
+
+
 def test_a_share_of_what_many_took_together_is_no_saving():
     dense, ticket = metered(0, 5, 10, 1)
     (own,) = GatheredArms.of([replace(dense, together=3), replace(ticket, together=3)], []).saved

@@ -166,6 +166,7 @@ def test_a_frozen_ticket_of_any_method_is_kept_in_its_file_and_trains_as_it_says
         kept = ticket.mask[name] if name in ticket.mask else torch.zeros(parameter.shape, dtype=torch.bool)
         assert torch.equal(parameter.detach()[~kept], start[name][~kept])
     assert Arm(task, ticket).effective_density(0) == ticket.density
+    assert Arm(task, ticket).alive_flops(0) == 1
     for use in (lambda: shrink(trained.model, ticket, example=torch.ones(1)), lambda: sparse(trained.model, ticket)):
         with pytest.raises(TombolaError, match="nothing of the network is zero"):
             use()

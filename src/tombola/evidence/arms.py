@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,19 @@ import torch
 from tombola.errors import TombolaError
 from tombola.evidence.dead_paths import effective
 from tombola.methods import Method
-from tombola.tickets import Ticket, parameters_of
-from tombola.training import Run, Step, Task, check_length, epochs_spent, own_randomness, seed_of, start_of
+from tombola.shrinking import smaller
+from tombola.tickets import Mask, Ticket, parameters_of
+from tombola.training import (
+    Run,
+    Step,
+    Task,
+    check_length,
+    epochs_spent,
+    own_randomness,
+    seed_of,
+    share_of_work,
+    start_of,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,27 @@ class Arm:
             return effective(model, self.ticket.mask, self.task.batches("train", seed, 0), self.task.forward).density
         return None
 
+    def alive_flops(self, seed: int) -> float | None:
+        """FLOPs of a training step of the network without what the ticket leaves whole units of dead.
+
+        Args:
+            seed: decides the start of the ticket and the batch that is counted.
+
+        Returns:
+            A share of the whole network's; None for the dense network, and where the network cannot be cut.
+        """
+        if self.ticket is None:
+            return None
+        if self.ticket.dead == "frozen" or not _has_dead_line(self.ticket.mask):
+            return 1.0
+        model = start_of(self.task, self.ticket, seed)
+        with warnings.catch_warnings(), contextlib.suppress(TombolaError):  # nobody asked for the smaller network
+            warnings.simplefilter("ignore")
+            with own_randomness(torch.device("cpu"), seed):
+                small, _ = smaller(model, self.ticket, Run(seed, device="cpu").probe(self.task))
+                return share_of_work(self.task, small, model, seed)
+        return None
+
 
 @dataclass(frozen=True)
 class Against:
@@ -79,6 +112,15 @@ class Against:
 
     def __post_init__(self) -> None:
         seed_of(self.seed, self.run)
+
+
+def _has_dead_line(mask: Mask) -> bool:
+    """Whether some tensor has an output or an input without any weight, as all that can be cut out has."""
+    return any(
+        not bits.flatten(1).any(1).all() or not bits.transpose(0, 1).flatten(1).any(1).all()
+        for name in mask
+        if (bits := mask[name]).ndim > 1
+    )
 
 
 def control_kind(name: str) -> str:

@@ -21,11 +21,14 @@ class Spent:
         search: of the search for the ticket.
         training: of the ticket's training.
         dense: of dense training.
+        alive: FLOPs of a step of the network without what is wholly dead, as a share of a dense step's; None where that
+            is not known.
     """
 
     search: Ledger
     training: Ledger
     dense: Ledger
+    alive: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Savings:
         seeds: the seeds, in order.
         training: the shares that the ticket's training alone saves, for each of `TRAINING`.
         net: the shares that search and training together save, for each of `NET`.
+        could: the share of the FLOPs of each step that training would save as the smaller network, without the units
+            that the ticket leaves wholly dead.
     """
 
     subject: str
@@ -47,6 +52,7 @@ class Savings:
     seeds: tuple[int, ...]
     training: Mapping[str, float | None]
     net: Mapping[str, float | None]
+    could: float | None = None
 
 
 def savings(subject: str, density: float, spent: Mapping[int, Spent]) -> Savings:
@@ -68,7 +74,8 @@ def savings(subject: str, density: float, spent: Mapping[int, Spent]) -> Savings
         key: _saved([(known_cost(run.training, key), known_cost(run.dense, key)) for run in runs]) for key in TRAINING
     }
     net = {key: _saved([(_search_and_training(run, key), known_cost(run.dense, key)) for run in runs]) for key in NET}
-    return Savings(subject, density, tuple(sorted(spent)), training, net)
+    could = _saved([(run.alive, 1.0) for run in runs])
+    return Savings(subject, density, tuple(sorted(spent)), training, net, could)
 
 
 def known_cost(ledger: Ledger, key: str) -> float | None:

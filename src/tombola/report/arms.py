@@ -237,7 +237,9 @@ class GatheredArms:
         dense = self.dense(ticket)
         ledgers = {} if dense is None else {r.seed: _training_ledger(r) for r in dense.results}
         spent = {
-            r.seed: Spent(r.search, _training_ledger(r), ledgers[r.seed]) for r in ticket.results if r.seed in ledgers
+            r.seed: Spent(r.search, _training_ledger(r), ledgers[r.seed], r.alive_flops)
+            for r in ticket.results
+            if r.seed in ledgers
         }
         return savings(ticket.method, ticket.density, spent) if spent else None
 

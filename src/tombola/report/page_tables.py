@@ -176,6 +176,7 @@ def savings_grid(study: GatheredArms) -> Grid:
         "density",
         "seeds",
         *(MEASURES[key] for key in TRAINING),
+        "FLOPs, if cut",
         *(f"{MEASURES[key]}, with search" for key in NET),
     )
     rows = (
@@ -184,6 +185,7 @@ def savings_grid(study: GatheredArms) -> Grid:
             share(savings.density),
             str(len(savings.seeds)),
             *(saved(savings.training[key]) for key in TRAINING),
+            saved(savings.could),
             *(saved(savings.net[key]) for key in NET),
         )
         for savings in study.saved

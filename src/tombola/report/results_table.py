@@ -14,7 +14,7 @@ from tombola.studies.result import Result
 from tombola.terminal_table import Column, TerminalTable
 
 STYLES = {"wins": "bold green", "does not win": "red", "undecided": "yellow"}
-SAVED = ("time", "FLOPs", "step\nmemory", "energy", "net\ntime", "net\nFLOPs", "net\nenergy")
+SAVED = ("time", "FLOPs", "FLOPs\nif cut", "step\nmemory", "energy", "net\ntime", "net\nFLOPs", "net\nenergy")
 
 
 def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) -> TerminalTable:
@@ -61,19 +61,22 @@ def results_table_for(results: Sequence[Result], verdicts: Sequence[Verdict]) ->
 
 
 def saves(study: GatheredArms) -> bool:
-    """Whether some ticket's training saves more than noise: work or memory, or energy that was metered."""
+    """Whether some ticket's training saves more than noise, or could: work or memory, or energy that was metered."""
     shares = [own.training[key] for own in study.saved for key in ("flops", "step_memory")]
+    shares += [own.could for own in study.saved]
     return bool(study.countries) or any(abs(own or 0.0) >= 0.0005 for own in shares)
 
 
 def savings_table(study: GatheredArms) -> TerminalTable:
     """What each ticket saves of dense training in percent, without and with (net) its search.
 
+    "If cut" is what a step would save as the smaller network, without the units that the ticket leaves wholly dead.
     Carbon is not shown: it is proportional to energy, so the same share is saved. Nor is what was not measured.
     """
     rows = []
     for savings in study.saved:
-        shares = [savings.training[key] for key in ("seconds", "flops", "step_memory", "energy")]
+        shares = [savings.training[key] for key in ("seconds", "flops")]
+        shares += [savings.could, *(savings.training[key] for key in ("step_memory", "energy"))]
         shares += [savings.net[key] for key in ("seconds", "flops", "energy")]
         cells = [NOTHING if own is None else minus(f"{100 * own:.1f}") for own in shares]
         rows.append((savings.subject, share(savings.density), cells))

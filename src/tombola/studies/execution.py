@@ -219,6 +219,7 @@ def finish(run: Prepared, alone: str = "") -> Result:
             source=source_digest(),
             collapsed=tuple(name for name in mask.collapsed if not within(name, blocks)),
             effective_density=arm.effective_density(spec.seed),
+            alive_flops=None if spec.control else arm.alive_flops(spec.seed),
             epochs_spent=epochs_spent(arm.ticket) if arm.ticket else 0.0,
             whole=found.provenance.whole if found and not spec.control else None,
             before=found.provenance.before if found and not spec.control else None,

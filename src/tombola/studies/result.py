@@ -48,6 +48,8 @@ class Result:
         network_density: the share of all parameters that is kept, those included that cannot be pruned; None in older
             results.
         effective_density: the share of weights that lie on a path from input to output; None where that is not known.
+        alive_flops: FLOPs of a training step of the network without the units that the ticket leaves wholly dead, as a
+            share of the dense network's; None for controls, and where that is not known.
         epochs_spent: the training that the start of the ticket already had.
         whole: the validation metric of the network that the ticket was cut out of, where the search measured it.
         before: the validation metric of the ticket before it trained, where the search measured it.
@@ -79,6 +81,7 @@ class Result:
     collapsed: tuple[str, ...] = ()
     network_density: float | None = None
     effective_density: float | None = None
+    alive_flops: float | None = None
     epochs_spent: float = 0.0
     whole: float | None = None
     before: float | None = None
