@@ -325,6 +325,13 @@ def test_every_command_explains_itself(capsys, command):
     assert "usage" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("package", ["tombola", "tombola.cli"])
+def test_the_package_runs_as_the_command(package):
+    done = subprocess.run([sys.executable, "-m", package, "fnd"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("tombola: there is no command 'fnd'; did you mean 'find'?")
+
+
 @pytest.mark.slow
 def test_a_real_process_keeps_standard_output_for_the_answer(tmp_path):
     words = [sys.executable, "-m", "tombola.cli", "find", "random", "--density", "0.5", "--out", "t", "--json"]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from tombola.connectivity.calm_data import first_samples
@@ -214,6 +213,9 @@ def _assigned(symmetry: Symmetry, likeness: Likeness) -> Orders:
 
 def _best(likeness: Tensor) -> tuple[Tensor, float]:
     """For each place the unit that comes to it, so that the total likeness is largest; and that total."""
+    # Imported here, since nearly all commands import this file, and do without it.
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(likeness.numpy(), maximize=True)
     return torch.from_numpy(columns).long(), float(likeness[rows, columns].sum())
 
