@@ -267,6 +267,18 @@ def test_what_is_alive_costs_what_a_network_of_these_widths_costs():
     assert Arm(task, None).alive_flops(3) is None
 
 
+def test_a_network_that_cannot_be_cut_ends_no_run(monkeypatch):
+    def failing(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tombola.evidence.arms.smaller", failing)
+    task = make_task()
+    empty = {
+        name: torch.zeros(p.shape, dtype=torch.bool) for name, p in task.build(3).named_parameters() if p.ndim == 2
+    }
+    assert Arm(task, replace(make_ticket(task), mask=Mask.of(empty))).alive_flops(3) is None
+
+
 def test_weights_off_every_path_are_not_effective():
     """Hidden unit 0 is on a path, 1 reaches no output, no input reaches 2."""
     net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
