@@ -74,3 +74,30 @@ def test_other_modules_or_shapes_are_another_network():
     assert earlier_wiring(model, streams=True) is None
     model.last = nn.Linear(8, 3)
     assert earlier_wiring(model) is None
+
+
+class Folded(nn.Module):
+    """Its last layer but one gives places of a number that the code has written in it; given, the first one does."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(8, 4), nn.Linear(4, 3)
+        self.first = first
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        x = self.b(x.view(-1, 8) if self.first else x)
+        return self.c(x), x.view(-1, 2, 2)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_only_what_could_be_cut_is_tried_where_a_shape_is_written(first):
+    calls = []
+
+    def probe(network):
+        calls.append(network)
+        return network(EXAMPLE.to(next(network.parameters()).device))
+
+    units = tb.Channels().units(Folded(first), probe)
+    assert units.families.sizes == ({} if first else {"a": 8})
+    assert len(calls) == 1 + first

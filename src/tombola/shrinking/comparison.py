@@ -11,28 +11,32 @@ from torch import Tensor, nn
 
 from tombola.errors import TombolaError
 from tombola.structure import AllInDouble, Probe, outputs_in, own_random_state
-from tombola.tickets import copied, device_of
+from tombola.tickets import Mask, bare, copied, device_of, zero_dead
 
 TOLERANCE, SINGLE_TOLERANCE = 1e-9, 1e-4
 """How far outputs may differ: in float64, and in float32 where a network cannot be called in float64."""
 
+WHOLE = Mask({})
+"""The mask under which nothing counts as zero."""
+
 
 @torch.no_grad()
-def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
-    """Check that two networks in float64 give the same outputs in evaluation mode, to 1e-9 relative.
+def check_equal(model: nn.Module, small: nn.Module, probe: Probe, mask: Mask = WHOLE) -> None:
+    """Check that a masked and a smaller network give the same outputs in float64 and evaluation mode, to 1e-9 relative.
 
     What they compute in float32 of their own accord, they compute in float64 too, so that its rounding hides nothing.
     The smaller one must also run in training mode if the masked one does, since training may call further layers.
 
     Args:
-        masked: the masked network.
-        small: the smaller one.
+        model: the whole network; it stays as it is.
+        small: the smaller network.
         probe: calls a network on an example.
+        mask: what of the whole network counts as zero.
 
     Raises:
         TombolaError: the outputs differ, or the smaller network cannot be called.
     """
-    masked, small, expected, outputs, tolerance = _called(masked, small, probe)
+    masked, small, expected, outputs, tolerance = _called(model, mask, small, probe)
     gaps = [_gap(*pair) for pair in zip(expected, outputs, strict=False)]
     gap = max(gaps, default=0.0) if len(outputs) == len(expected) else math.inf
     if not gap <= tolerance:
@@ -53,21 +57,28 @@ def check_equal(masked: nn.Module, small: nn.Module, probe: Probe) -> None:
 
 
 def _called(
-    masked: nn.Module, small: nn.Module, probe: Probe
+    model: nn.Module, mask: Mask, small: nn.Module, probe: Probe
 ) -> tuple[nn.Module, nn.Module, list[Tensor], list[Tensor], float]:
     """Copies of both networks, since calls may change buffers, their outputs, and how far these may differ."""
     # Its code may check its precision, and some kernels have no float64, as those of stacked experts.
     ways = (AllInDouble, Exception), (contextlib.nullcontext, (RuntimeError, NotImplementedError))
     for precision, refusals in ways:
-        twins = _doubled(masked).eval(), _doubled(small).eval()
+        twins = _masked(_doubled(model), mask), _doubled(small).eval()
         with precision():
             try:
                 expected = outputs_in(probe(twins[0]))
             except refusals:
                 continue
             return *twins, expected, _call_small(twins[1], probe), TOLERANCE
-    twins = copied(masked).eval(), copied(small).eval()
+    twins = _masked(copied(model), mask), copied(small).eval()
     return *twins, outputs_in(probe(twins[0])), _call_small(twins[1], probe), SINGLE_TOLERANCE
+
+
+def _masked(twin: nn.Module, mask: Mask) -> nn.Module:
+    """A copy with zeros for what is dead, in evaluation mode."""
+    twin = bare(twin).eval()
+    zero_dead(twin, mask)
+    return twin
 
 
 def _doubled(model: nn.Module) -> nn.Module:

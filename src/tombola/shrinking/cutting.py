@@ -41,7 +41,8 @@ def axes_of(model: nn.Module, kept: Mapping[str, Kept], parts: Removed = ()) -> 
         The axes by the tensor's name; tensors that stay whole are left out.
     """
     axes = channel_axes(model, kept)
-    for name, part_axes in axes_of_parts(parts, parameters_of(model) | buffers_of(model)).items():
+    tensors = parameters_of(model) | buffers_of(model) if parts else {}
+    for name, part_axes in axes_of_parts(parts, tensors).items():
         axes[name] = axes.get(name, {}) | part_axes
     return axes
 
@@ -81,18 +82,20 @@ def cut(
           (1): Linear(in_features=2, out_features=2, bias=True)
         )
     """
-    tensors, places = parameters_of(model), Counter(map(id, parameters_of(model, remove_duplicate=False).values()))
+    tensors = parameters_of(model, remove_duplicate=False)
+    places = Counter(map(id, tensors.values()))
     axes = axes_of(model, kept)
     replaced = [tensors[name] for name in axes if name in tensors]  # by narrow copies, below
     small = copied(model, {id(tensor): tensor for tensor in replaced if places[id(tensor)] == 1})
-    modules = modules_of(small)
-    for name in idle:
-        replace_module(small, modules[name], pass_through(modules[name], passes.get(name)))
-    renumber_caches(small, idle)
-    modules = modules_of(small)  # again, without the layers of the idle blocks
+    if idle:
+        modules = modules_of(small)
+        for name in idle:
+            replace_module(small, modules[name], pass_through(modules[name], passes.get(name)))
+        renumber_caches(small, idle)
     cut_channels(small, kept, axes)
-    narrow_parts(small, parts)
-    modules = modules_of(small)
+    if parts:
+        narrow_parts(small, parts)
+    modules = modules_of(small) if silent else {}
     for part in silent:
         for name in (*part.makes, part.takes):
             replace_module(small, modules[name], silent_layer(modules[name], part, name))

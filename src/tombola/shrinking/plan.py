@@ -87,7 +87,7 @@ def plan(
     Channels that share an axis, as those of a residual stream, can go only if all of them are dead.
 
     Args:
-        model: the masked network.
+        model: the network, masked or not.
         mask: the mask.
         probe: calls the model on an example.
         find: finds heads, hidden neurons and declared channels, which can be cut even where the trace does not reach;
@@ -104,7 +104,7 @@ def plan(
     alive = {name: mask[name] for name in mask}
     dead = {group.name: _dead(group, wiring.norms.get(group.name), alive) for group in wiring.groups if group.slices}
     removed = wiring.removable(wiring.spread(dead, silencing=False))
-    idle = _idle_blocks(model, probe, {name for name, weights in alive.items() if not weights.any()}) if bypass else ()
+    idle = _idle_blocks(model, probe, mask.collapsed) if bypass else ()
     kept = kept_channels(wiring, removed)
     kept = {name: channels for name, channels in kept.items() if not within(name, idle)}
     alive = {name: weights for name, weights in alive.items() if not within(name, idle)}
@@ -135,7 +135,7 @@ def plan(
     uncut = tuple(
         f"{part.kind}s {why}" for part, why in found.refused if part.dead(alive) and not within(part.name, idle)
     )
-    return Plan(kept, idle, Mask.of(masks), lost, left, parts, uncut, passings(model, probe, idle), silent)
+    return Plan(kept, idle, Mask.of(masks), lost, left, parts, uncut, passings(model, mask, probe, idle), silent)
 
 
 def _left(alive: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> dict[str, Tensor]:

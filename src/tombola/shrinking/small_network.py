@@ -26,7 +26,6 @@ from tombola.tickets import (
     bare,
     check_network,
     check_whole,
-    copied,
     steppers_of,
     zero_dead,
     zeros_of,
@@ -146,27 +145,23 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
             "the model is wrapped in DDP, which holds on to its parameters; shrink model.module and wrap the result"
         )
     check_whole(model, "shrinking it")
-    try:
-        masked = bare(copied(model))
-    except RuntimeError as error:
-        raise TombolaError(f"the network cannot be copied, and so not shrunk: {str(error).splitlines()[0]}") from error
-    zero_dead(masked, mask)
-    find = functools.cache(lambda: found_parts(masked, probe))
+    find = functools.cache(lambda: found_parts(model, probe))
 
     def checked(cuts: Plan) -> tuple[nn.Module, Plan]:
-        small = cut(masked, cuts.kept, cuts.idle, cuts.parts, cuts.passes, cuts.silent)
-        check_equal(masked, small, probe)
+        small = bare(cut(model, cuts.kept, cuts.idle, cuts.parts, cuts.passes, cuts.silent))
+        zero_dead(small, cuts.mask)
+        check_equal(model, small, probe, mask)
         if cuts.left >= TOLD:
             _warn_of_lost(cuts)
         if cuts.uncut:
             _warn_of_uncut(cuts.uncut)
         return small, cuts
 
-    known = earlier_wiring(model, streams=cuts_streams(masked, mask))
+    known = earlier_wiring(model, streams=cuts_streams(model, mask))
     if known is not None:
         with contextlib.suppress(TombolaError):  # the code may take another way since
-            return checked(plan(masked, mask, probe, find, wiring=known))
-    cuts = plan(masked, mask, probe, find)
+            return checked(plan(model, mask, probe, find, wiring=known))
+    cuts = plan(model, mask, probe, find)
     try:
         return checked(cuts)
     except TombolaError as error:
@@ -174,10 +169,10 @@ def smaller(model: nn.Module, what: Mask | Ticket, probe: Probe) -> tuple[nn.Mod
             raise
         if cuts.silent:  # its module's code may need the layers of a part that computes nothing
             with contextlib.suppress(TombolaError):
-                return checked(plan(masked, mask, probe, find, bypass=False))
+                return checked(plan(model, mask, probe, find, bypass=False))
         # Names and declarations may be wrong where the trace is right.
         try:
-            larger = checked(plan(masked, mask, probe, bypass=False))
+            larger = checked(plan(model, mask, probe, bypass=False))
         except TombolaError:
             raise error from None
         warnings.warn(

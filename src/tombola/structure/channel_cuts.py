@@ -18,7 +18,7 @@ from tombola.structure.placed_parts import Axes
 from tombola.structure.recurrent_layers import hidden_axes, is_recurrent, mend_sizes, resize_recurrent
 from tombola.structure.units import numbers_of
 from tombola.structure.wiring import INPUTS, Wiring
-from tombola.tickets import joined, modules_of, parameters_of, unwrapped
+from tombola.tickets import joined, modules_of, unwrapped
 from tombola.tickets.torch_private import own_parameters
 
 
@@ -66,11 +66,13 @@ def channel_axes(model: nn.Module, kept: Mapping[str, Kept]) -> dict[str, Axes]:
         model: the whole network.
         kept: the channels that stay, by the layer's name.
     """
-    modules, parameters = modules_of(model), parameters_of(model)
+    modules = modules_of(model)
     axes: dict[str, Axes] = {}
     for name, channels in kept.items():
-        if name in parameters:  # one that scales channels, and belongs to no layer
-            axis = scale_axis(parameters[name], parameters[name].shape[-1:])
+        if name not in modules:  # a parameter that scales channels, and belongs to no layer
+            owner, _, own = name.rpartition(".")
+            parameter = getattr(modules[owner], own)
+            axis = scale_axis(parameter, parameter.shape[-1:])
             assert axis is not None
             axes[name] = {axis: torch.tensor(channels.outputs)}
             continue
@@ -113,6 +115,10 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
     modules = modules_of(model)
     recurrent: dict[str, Any] = {name: own for name, own in modules.items() if is_recurrent(own)}
     sizes = {name: own.hidden_size for name, own in recurrent.items()}
+    parts: dict[str, list[str]] = {}
+    for own in axes:
+        owner, _, part = own.rpartition(".")
+        parts.setdefault(owner, []).append(part)
     forms = {name: form for name in kept if (form := norm_form(modules.get(name))) is not None}  # while all are whole
     wholes = {name: getattr(modules[name], "whole", channels_of(modules[name])) for name in forms}
     for name, channels in kept.items():
@@ -126,10 +132,8 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
             assert channels.inputs is not None
             replace_module(model, modules[name], module.kept(channels.inputs, channels.outputs))
             continue
-        for part in _axes(module, channels):
-            tensor = getattr(module, part, None)
-            if tensor is None:
-                continue
+        for part in parts.get(name, ()):
+            tensor = getattr(module, part)
             narrow = narrowed(tensor, axes[joined(name, part)])
             is_parameter = isinstance(tensor, nn.Parameter)
             setattr(module, part, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
@@ -138,7 +142,8 @@ def cut_channels(model: nn.Module, kept: Mapping[str, Kept], axes: Mapping[str, 
             replace_module(model, modules[name], partial.train(module.training))
         else:
             _resize(module, channels)
-    mend_sizes(model, sizes)
+    if sizes:
+        mend_sizes(model, sizes)
 
 
 def _replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:

@@ -97,7 +97,7 @@ def parts_of(model: nn.Module) -> tuple[Part, ...]:
     of_module = declared_parts(modules)
     for name, module in modules.items():
         declared = of_module.get(name, ())
-        known = [_with_full_names(part, name) for part in (*_heads(module), *_neurons(module))]
+        known = [_with_full_names(part, name) for part in _known(module)]
         for part in (*declared, *(part for part in known if modules.keys() >= {*part.makes, part.takes})):
             if part.takes not in parts and not elsewhere & {*part.makes, part.takes}:
                 parts[part.takes] = part
@@ -201,6 +201,13 @@ def _head_size(attention: Any, total: int) -> int:
     counts = [getattr(attention, name, None) for name in HEAD_COUNTS]
     sizes += [total // count for count in counts if isinstance(count, int) and count]
     return next((size for size in sizes if isinstance(size, int) and size and not total % size), 0)
+
+
+def _known(module: nn.Module) -> Iterator[Part]:
+    """The parts of a module that are known by the names of its layers."""
+    if children_of(module):
+        yield from _heads(module)
+        yield from _neurons(module)
 
 
 def _neurons(module: nn.Module) -> Iterator[Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tombola.nested import tensors_in
 from tombola.structure.channel_map import moves_channels
 from tombola.structure.links import Links
 from tombola.structure.marks import Marks, along
-from tombola.structure.meta_device import meta_twin, quick_shapes
+from tombola.structure.meta_device import meta_twin
 from tombola.structure.outputs import outputs_in
 from tombola.structure.random_state import own_random_state
 from tombola.structure.recurrent_layers import is_recurrent
@@ -61,7 +61,7 @@ def traced(
     for twin_of in (meta_twin, copied):
         links = Links()
         try:
-            _follow(bare(twin_of(model)).eval(), probe, marks_of, spans, norms, links)
+            _follow(bare(twin_of(model)).eval(), probe, marks_of, spans, layers, norms, links)
         except TombolaError:
             raise
         except Exception as error:
@@ -70,7 +70,7 @@ def traced(
         if not set(layers) <= links.met:
             more = Links(met=set(links.met))
             try:
-                _follow(bare(twin_of(model)).train(), probe, marks_of, spans, norms, more)
+                _follow(bare(twin_of(model)).train(), probe, marks_of, spans, layers, norms, more)
             except Exception:  # the example may be too small for training, as one sample is for batch norm
                 return links
             links.extend(more)
@@ -79,7 +79,13 @@ def traced(
 
 
 def _follow(
-    twin: nn.Module, probe: Probe, marks_of: MarksOf, spans: Spans, norms: Mapping[str, int], links: Links
+    twin: nn.Module,
+    probe: Probe,
+    marks_of: MarksOf,
+    spans: Spans,
+    layers: Collection[str],
+    norms: Mapping[str, int],
+    links: Links,
 ) -> None:
     names = names_of(twin)
     tracer = Tracer(links, marks_of(twin))
@@ -90,19 +96,19 @@ def _follow(
             links.deep.add(names[module])
 
     for module, name in names.items():
-        module.register_forward_hook(called, with_kwargs=True)
+        if name in spans or name in layers:
+            module.register_forward_hook(called, with_kwargs=True)
         if moves_channels(module):
             _follow_map(module, name, tracer, spans, links)
         elif is_recurrent(module) and name in spans:
             follow_recurrent(module, name, tracer, spans, links)
         elif name in norms:
             _follow_norm(module, name, norms[name], tracer, spans, links)
-    quick = quick_shapes() if any(own.is_meta for own in twin.parameters()) else nullcontext()
-    with own_random_state(device_of(twin)), torch.no_grad(), recomputable(), _plainly(), quick, tracer:
-        outputs = outputs_in(probe(twin))
-    if not outputs:
+    with own_random_state(device_of(twin)), torch.no_grad(), recomputable(), _plainly(), tracer:
+        links.outputs = outputs_in(probe(twin))
+    if not links.outputs:
         raise TombolaError("the network gives no tensor from which its channels could be traced; prune weights")
-    for output in outputs:
+    for output in links.outputs:
         links.pin(tracer.of(output), "")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tombola.structure.channel_map import moves_channels
 from tombola.structure.partial_norm import PartialNorm, norm_form
 from tombola.structure.recurrent_layers import hidden_slices, is_recurrent
-from tombola.structure.units import Slice
+from tombola.structure.units import Slice, one_each
 from tombola.structure.wiring import INPUTS
 from tombola.tickets import joined, modules_of, parameters_of, unwrapped
 from tombola.tickets.torch_private import own_parameters
@@ -145,7 +145,7 @@ def leaving_slices(name: str, module: Any, scored: bool = True) -> list[Slice]:
     """
     if is_recurrent(module):
         return hidden_slices(name, module, "makes", scored)
-    places = tuple((channel,) for channel in range(channels(module)))
+    places = one_each(channels(module))
     own = {"weight": getattr(module, "weight", None), "bias": getattr(module, "bias", None)}
     dims = {"weight": int(is_transposed(module)), "bias": 0}
     return [
@@ -161,7 +161,7 @@ def entering_slices(name: str, module: Any) -> list[Slice]:
         return hidden_slices(name, module, "inputs")
     if getattr(module, "groups", 1) > 1:
         return []
-    places = tuple((channel,) for channel in range(inputs(module)))
+    places = one_each(inputs(module))
     return [Slice(joined(name, "weight"), int(not is_transposed(module)), places, scored=False)]
 
 

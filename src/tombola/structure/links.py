@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from tombola.structure.marks import ABSENT, Marks, Places
 from tombola.structure.wiring import PINNED
@@ -23,9 +24,10 @@ class Links:
         pinned: channels that cannot be cut out, each time with the operation that is the reason; "" for an output.
         met: the layers and norms that were used.
         deep: the modules that were called on a tensor with more than two axes.
-        sized: whether a tensor is given a shape with the number of its channels, which the code may have written in it.
+        sized: channels of whose number a tensor's shape is given, each time; the code may have it written in it.
         guessed: whether the code takes blocks of channels by numbers, of which it was guessed that they follow a cut.
         follows: by a norm, the layers whose results it takes as they are; "" for another tensor.
+        outputs: what the network gives in evaluation mode; on the meta device where the call needs no values.
     """
 
     flows: Pairs = field(default_factory=list)
@@ -34,17 +36,17 @@ class Links:
     pinned: list[tuple[np.ndarray, str]] = field(default_factory=list)
     met: set[str] = field(default_factory=set)
     deep: set[str] = field(default_factory=set)
-    sized: bool = False
+    sized: list[np.ndarray] = field(default_factory=list)
     guessed: bool = False
     follows: dict[str, list[str]] = field(default_factory=dict)
+    outputs: list[Tensor] = field(default_factory=list)
 
     def extend(self, more: Links) -> None:
-        """Add what another call of the network showed."""
-        for name in ("flows", "uses", "ties", "pinned"):
+        """Add what another call of the network showed, but for its outputs."""
+        for name in ("flows", "uses", "ties", "pinned", "sized"):
             getattr(self, name).extend(getattr(more, name))
         self.met |= more.met
         self.deep |= more.deep
-        self.sized |= more.sized
         self.guessed |= more.guessed
         for norm, layers in more.follows.items():
             # A norm that is called in both follows what it follows in both.
@@ -52,8 +54,8 @@ class Links:
 
     def tie(self, places: Places, others: Places) -> None:
         """Channels at the same place can only be cut together."""
-        pairs = _pairs(places, others)
-        self.ties.append(pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])])
+        first, second = pairs = _pairs(places, others)
+        self.ties.append(pairs[:, (first >= 0) & (second >= 0) & (first != second)])
 
     def pin(self, marks: Marks | None, reason: str) -> None:
         """Whoever takes these channels needs all of them, and in their places.
@@ -76,8 +78,9 @@ class Links:
     def hold(self, channels: np.ndarray, reason: str) -> None:
         """These channels cannot be cut, by their numbers."""
         channels = channels[channels > 0]
-        self.ties.append(_pairs(np.array(PINNED), channels))
-        self.pinned.append((channels, reason))
+        if len(channels):
+            self.ties.append(_pairs(np.array(PINNED), channels))
+            self.pinned.append((channels, reason))
 
     def feed(self, channels: np.ndarray, reason: str) -> None:
         """Something unknown feeds these channels, so that none of them can be cut."""
@@ -124,29 +127,25 @@ class Links:
             return
         if marks.takes is not None:
             self.hold(marks.takes.ravel(), reason)
-        terms = [np.broadcast_to(places.ravel(), channels.shape) for places in marks.feeds]
-        for places in terms:
-            self.flows.append(_present(places, channels))
-        for places in (own.ravel() for own in marks.uses):
-            self.uses.append(_present(places, channels))
-        for places in (*terms, *(own.ravel() for own in marks.uses)):
-            self.tie(np.where(places == PINNED, ABSENT, places), channels)
-        self.hold(channels[np.max(terms, 0) == PINNED], reason)
-        lit = np.min([np.where(own == ABSENT, 1, own) for own in terms], 0) == PINNED
-        made = np.max(terms, 0)[lit]
-        self.pinned.append((made[made > 0], "a constant that is added to them"))
+        for every, found in ((marks.feeds, self.flows), (marks.uses, self.uses)):
+            for places in every:
+                pairs = _pairs(places.ravel(), channels)
+                found.append(pairs[:, pairs[0] >= 0])
+                self.ties.append(pairs[:, pairs[0] > 0])
+        terms = np.stack([np.broadcast_to(own.ravel(), channels.shape) for own in marks.feeds])
+        constant = (terms == PINNED).any(0)
+        if constant.any():
+            last = terms.max(0)
+            self.hold(channels[last == PINNED], reason)
+            self.pinned.append((last[constant & (last > 0)], "a constant that is added to them"))
 
 
 def _pairs(places: Places, others: Places) -> np.ndarray:
-    first, second = np.broadcast_arrays(places, others)
-    return np.stack([first.ravel(), second.ravel()])
+    if places.shape != others.shape:
+        places, others = np.broadcast_arrays(places, others)
+    return np.stack([places.ravel(), others.ravel()])
 
 
 def _living(places: np.ndarray, channels: np.ndarray) -> np.ndarray:
     pairs = _pairs(places, channels)
     return pairs[:, pairs[0] > 0]
-
-
-def _present(places: np.ndarray, channels: np.ndarray) -> np.ndarray:
-    pairs = _pairs(places, channels)
-    return pairs[:, pairs[0] >= 0]

@@ -121,8 +121,11 @@ def reshaped(places: Places, shape: Sequence[int], into: Sequence[int]) -> tuple
     """
     if 0 in shape:
         return np.zeros((1,) * len(into), places.dtype), bool(varied(places))
+    if places.size == 1:
+        return places.reshape((1,) * len(into)), False
     full, target, split = list(places.shape), [1] * len(into), False
-    for old, new in _runs(shape, into):
+    runs = _runs(shape, into)
+    for old, new in runs:
         before = [axis for axis in old if places.shape[axis] > 1]
         if before:
             for axis in old:
@@ -130,7 +133,7 @@ def reshaped(places: Places, shape: Sequence[int], into: Sequence[int]) -> tuple
             for axis in new:
                 target[axis] = into[axis]
     result = compressed(np.broadcast_to(places, full).reshape(target))
-    for old, new in _runs(shape, into):
+    for old, new in runs:
         split |= sum(result.shape[axis] > 1 for axis in new) > sum(places.shape[axis] > 1 for axis in old)
     return result, split
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tombola.structure.graph import Probe
 from tombola.structure.random_state import own_random_state
-from tombola.tickets import bare, copied, device_of, modules_of, recomputable
+from tombola.tickets import Mask, bare, copied, device_of, modules_of, recomputable, zero_dead
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,19 @@ def pass_through(block: nn.Module, passing: Passing | None) -> nn.Module:
     return module.train(block.training)
 
 
-def passings(model: nn.Module, probe: Probe, names: Collection[str]) -> dict[str, Passing]:
+def passings(model: nn.Module, mask: Mask, probe: Probe, names: Collection[str]) -> dict[str, Passing]:
     """How blocks are called that give back an argument: those that take or give more than one tensor.
 
     Args:
-        model: the network, in which these blocks have no branch any more; it stays as it is.
+        model: the network; it stays as it is.
+        mask: the mask, which leaves these blocks no branch.
         probe: calls it on an example of its inputs.
         names: the blocks' names.
     """
     if not names:
         return {}
     twin, found = bare(copied(model)).eval(), dict[str, Passing]()
+    zero_dead(twin, mask)
     modules = modules_of(twin)
 
     def watch(name: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tombola.structure.marks import ABSENT, Marks, Places, compressed, distinct, reshaped, varied
+from tombola.structure.marks import ABSENT, Marks, Places, compressed, deepened, distinct, reshaped, varied
 from tombola.structure.operation_calls import Call
 from tombola.structure.rules import Results, rule, unknown
 from tombola.structure.rules_of_elements import elementwise, together
@@ -21,8 +21,13 @@ FOLLOWING = {"repeat", "expand", "flip", "pixel_unshuffle"}
 """Operations that move channels in a way that does not depend on how many there are."""
 
 
-TURNS: Mapping[str, Callable[..., Places]] = {"t": np.transpose, "transpose": np.swapaxes, "permute": np.transpose}
-"""Operations that change the order of axes."""
+TURNS: Mapping[str, Callable[..., Places]] = {
+    "t": np.transpose,
+    "transpose": np.swapaxes,
+    "permute": np.transpose,
+    "expand": lambda places, sizes: deepened(places, len(sizes)),
+}
+"""Operations that change the order of axes, or repeat what is the same along one."""
 
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy")

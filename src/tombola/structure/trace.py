@@ -50,9 +50,10 @@ def wiring_of(
         TombolaError: if the network cannot be traced.
     """
     try:
-        draft = _read(model, probe, streams)
-        if draft.sized or draft.guessed or streams:
-            for name, channels in written_channels(model, probe, draft.done(), by_values=draft.guessed).items():
+        seen = _read(model, probe, streams)
+        draft = seen.draft()
+        if seen.is_sized or seen.links.guessed or streams:
+            for name, channels in written_channels(model, probe, draft.done(), seen.links).items():
                 draft.hold(name, channels, WRITTEN)
         _EARLIER.setdefault(model, {})[streams] = _form(model), draft.done()
     except DoorError:
@@ -111,7 +112,7 @@ def _add_part(draft: WiringDraft, part: Part, model: nn.Module) -> None:
         draft.connect_to_pinned(draft.spans[outputs])
 
 
-def _read(model: nn.Module, probe: Probe, streams: bool) -> WiringDraft:
+def _read(model: nn.Module, probe: Probe, streams: bool) -> Assembly:
     layers = NumberedLayers.of(model, streams)
     every = modules_of(model)
     weighted = [name for name, own in every.items() if is_producer(own) or isinstance(own, (*NORMS, *RECURRENT))]
@@ -129,7 +130,7 @@ def _read(model: nn.Module, probe: Probe, streams: bool) -> WiringDraft:
     for name in weighted:
         if name not in links.met:
             _hold_readable(every[name], layers, links)
-    return Assembly(model, layers, links).draft()
+    return Assembly(model, layers, links)
 
 
 def _hold_readable(unseen: nn.Module, layers: NumberedLayers, links: Links) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -18,6 +19,7 @@ from tombola.doors import Door
 from tombola.nested import leaves_of
 from tombola.structure.links import Links
 from tombola.structure.marks import Marks, deepened
+from tombola.structure.meta_device import result_of
 from tombola.structure.operation_calls import Call, tensors_among
 from tombola.structure.operations import rule_for
 
@@ -79,7 +81,7 @@ class Tracer(DispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        result = result_of(func, args, kwargs)
         if self.paused:
             return result
         state = self._state
@@ -155,7 +157,9 @@ class _Functions(TorchFunctionMode):
             self.chunking = False
         if func in SHAPED and (marks := self._tracer.of(result)) is not None:
             given = set(leaves_of((args[1:], kwargs or {})))
-            self._tracer.links.sized |= any(result.shape[axis] in given for axis in marks.axes)
+            if any(result.shape[axis] in given for axis in marks.axes):
+                channels = np.concatenate([places.ravel() for places in marks.places])
+                self._tracer.links.sized.append(channels[channels > 0])
         return result
 
     def _padded(self, func: Any, data: Tensor, sizes: Tensor, batch_first: bool, value: float, length: int) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from functools import lru_cache
+from itertools import chain, zip_longest
 from numbers import Integral
 from typing import Literal
 
@@ -46,6 +47,8 @@ class Slice:
         if self.dim is None:
             return tensor.sum().reshape(1)
         sums = tensor.movedim(self.dim, 0).flatten(1).sum(1) if tensor.ndim > 1 else tensor
+        if self.positions == one_each(len(sums)):
+            return sums
         # Row n has the n-th position of each unit, or that of a zero. No index_add_: its order varies on a GPU.
         rows = list(zip_longest(*self.positions, fillvalue=len(sums)))
         if not rows:
@@ -65,6 +68,17 @@ class Slice:
         blocks = alive.view(torch.uint8).reshape(-1, alive.shape[self.dim], math.prod(alive.shape[self.dim + 1 :]))
         along = blocks.amax(0).amax(1)
         return replace(self, dim=0).totals(along.float(), size) > 0
+
+
+@lru_cache(maxsize=256)
+def one_each(size: int) -> tuple[tuple[int, ...], ...]:
+    """The positions of units of which each has the one of its number.
+
+    Examples:
+        >>> one_each(3)
+        ((0,), (1,), (2,))
+    """
+    return tuple((position,) for position in range(size))
 
 
 @dataclass(frozen=True)
@@ -159,26 +173,27 @@ class Units:
             TombolaError: if these are another network's units, or a group's slices do not fit the parameters.
         """
         check_kept(kept, self._sizes)
-        alive: dict[str, Tensor] = {}
+        alive: dict[str, dict[int, Tensor]] = {}  # by parameter and dimension, the positions of no removed unit
         for group in self.groups:
             self._check_fits(group, parameters)
             removed = numbers_of(~kept[group.name]) if group.name in kept else ()
             for part in group.slices:
-                positions = alive.setdefault(
-                    part.parameter, torch.ones(parameters[part.parameter].shape, dtype=torch.bool)
-                )
-                if part.dim is None and removed:
+                axes, shape = alive.setdefault(part.parameter, {}), parameters[part.parameter].shape
+                if not removed:
+                    continue
+                dim = part.dim or 0
+                positions = axes.setdefault(dim, torch.ones(shape[dim] if shape else 1, dtype=torch.bool))
+                if part.dim is None:
                     positions.fill_(False)
-                elif removed and part.dim is not None:
-                    dead = [index for unit in removed for index in part.positions[unit]]
-                    positions.index_fill_(part.dim, torch.tensor(dead, dtype=torch.long), False)
-        return Mask.of(alive, kept.ties)
+                else:
+                    positions[[index for unit in removed for index in part.positions[unit]]] = False
+        return Mask.of({name: _product(axes, parameters[name].shape) for name, axes in alive.items()}, kept.ties)
 
     @staticmethod
     def _check_fits(group: UnitGroup, parameters: Mapping[str, Tensor]) -> None:
         for part in group.slices:
             shape = tuple(parameters[part.parameter].shape) if part.parameter in parameters else "missing"
-            last = max((index for unit in part.positions for index in unit), default=-1)
+            last = max(chain.from_iterable(part.positions), default=-1)
             if shape == "missing" or (part.dim is not None and not (part.dim < len(shape) and last < shape[part.dim])):
                 raise TombolaError(
                     f"group '{group.name}' has a slice that does not fit '{part.parameter}', which is {shape} in this "
@@ -217,6 +232,14 @@ class Units:
         if self.reduction == "mean":
             total = total / _total([(part, torch.ones_like(score)) for part, score in parts], group.size)
         return total
+
+
+def _product(axes: Mapping[int, Tensor], shape: Sequence[int]) -> Tensor:
+    """True where the positions along all axes are; along an axis that is missing, all positions are."""
+    product = torch.ones((1,) * len(shape), dtype=torch.bool)
+    for dim, positions in axes.items():
+        product = product & positions.view([-1 if axis == dim else 1 for axis in range(len(shape))])
+    return product.expand(shape)
 
 
 def check_removed(removed: Mapping[str, Sequence[int]], sizes: Mapping[str, int]) -> None:

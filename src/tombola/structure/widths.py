@@ -26,6 +26,8 @@ def check_widths(round_to: int, protect: Sequence[str]) -> None:
 
 def check_names(protect: Sequence[str], model: nn.Module) -> None:
     """TombolaError if a pattern names no module and no parameter of a network."""
+    if not protect:
+        return
     names = [*(name for name in modules_of(model) if name), *parameters_of(model)]
     for pattern in protect:
         if not any(is_named(name, (pattern,)) for name in names):

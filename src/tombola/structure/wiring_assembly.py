@@ -21,7 +21,7 @@ from tombola.structure.layers import (
 from tombola.structure.links import Links
 from tombola.structure.numbered_layers import NumberedLayers
 from tombola.structure.recurrent_layers import STATE, hidden_slices, is_recurrent, least_units
-from tombola.structure.units import Slice, UnitGroup
+from tombola.structure.units import Slice, UnitGroup, one_each
 from tombola.structure.wiring import INPUTS, PINNED
 from tombola.structure.wiring_draft import WiringDraft
 from tombola.tickets import modules_of
@@ -55,6 +55,11 @@ class Assembly:
             found.setdefault(self.names[first], set()).add(self.names[second])
         return found
 
+    @property
+    def is_sized(self) -> bool:
+        """Whether the code gives a shape with the number of channels that could be cut."""
+        return not all(self.held[channels].all() for channels in self.links.sized)
+
     def draft(self) -> WiringDraft:
         """The wiring that they make."""
         draft = WiringDraft()
@@ -80,7 +85,6 @@ class Assembly:
         draft.unlisted = {name: why for name, why in reasons.items() if name not in draft.spans}
         divisible: dict[str, Any] = {name: own for name, own in self.layers.modules.items() if is_divisible(own)}
         draft.grouped = {name: module.groups for name, module in divisible.items() if name in draft.spans}
-        draft.sized, draft.guessed = self.links.sized, self.links.guessed
         draft.traced = set(draft.spans)
         return draft
 
@@ -126,8 +130,7 @@ class Assembly:
     def _group(self, name: str, gives: bool) -> UnitGroup:
         size = len(self.layers.spans[name])
         if name in self.layers.scales:
-            places = tuple((channel,) for channel in range(size))
-            return UnitGroup(name, size, (Slice(name, self.layers.scales[name], places, scored=False),))
+            return UnitGroup(name, size, (Slice(name, self.layers.scales[name], one_each(size), scored=False),))
         plain = name.removesuffix(INPUTS)
         if plain not in self.modules:
             layer = plain.removesuffix(STATE)

@@ -21,7 +21,6 @@ class WiringDraft:
         groups: see `Wiring`, as are all others without a word here; the pairs are in arrays (2, n).
         spans: by a group's name, the numbers of its channels.
         size: how many channels there are, the one included that always lives.
-        sized, guessed: see `Links`.
         traced: the groups that the trace has found.
     """
 
@@ -33,8 +32,6 @@ class WiringDraft:
     ties: list[np.ndarray] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
     size: int = 1
-    sized: bool = False
-    guessed: bool = False
     traced: set[str] = field(default_factory=set)
     unlisted: dict[str, str] = field(default_factory=dict)
     grouped: dict[str, int] = field(default_factory=dict)

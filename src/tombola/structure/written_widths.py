@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from tombola.structure.channel_cuts import channel_axes, cut_channels, kept_chan
 from tombola.structure.channel_families import Families, families_of
 from tombola.structure.double_precision import AllInDouble
 from tombola.structure.graph import Probe
+from tombola.structure.links import Links
 from tombola.structure.meta_device import meta_twin, quick_shapes
 from tombola.structure.outputs import outputs_in
 from tombola.structure.random_state import own_random_state
@@ -25,17 +26,18 @@ WRITTEN = "code that has their number written in it"
 """In place of an operation through which channels cannot be cut."""
 
 
-def written_channels(model: nn.Module, probe: Probe, wiring: Wiring, *, by_values: bool) -> dict[str, Tensor]:
+def written_channels(model: nn.Module, probe: Probe, wiring: Wiring, links: Links) -> dict[str, Tensor]:
     """The channels that cannot be cut since the network's code has their number written in it: by group, which.
 
     One unit of each family is cut out of a copy, which is then called. If that fails, the families are halved until
-    those are found with which it fails.
+    those are found with which it fails. Its outputs must have the shapes of the whole network's; where the trace has
+    guessed, their values must be those of a masked copy too.
 
     Args:
         model: the network; it stays as it is.
         probe: calls it on an example of its inputs.
         wiring: which channels feed which, by a trace.
-        by_values: whether the outputs must be those of a masked copy too, and not only have the same shapes.
+        links: what the trace has found.
 
     Examples:
         >>> class Written(nn.Module):
@@ -51,9 +53,7 @@ def written_channels(model: nn.Module, probe: Probe, wiring: Wiring, *, by_value
     families = families_of(wiring)
     if not families.sizes:
         return {}
-    trial = _Trial.of(model, probe, wiring, families, by_values)
-    if trial is None:
-        return {}
+    trial = _Trial.of(model, probe, wiring, families, links)
     found: dict[str, Tensor] = {}
     for name in _failing(list(families.sizes), [], trial):
         for group, units in families.members[name].items():
@@ -77,50 +77,66 @@ class _Trial:
     """Calls of copies of a network that have lost channels.
 
     Args:
-        twin: a copy, without values where only shapes count.
+        model: the network; it stays as it is.
+        twin_of: makes a copy, without values where only shapes count.
         probe: calls it.
         wiring: which channels feed which.
         families: the channels that go together.
-        outputs: what it gives.
-        same: how far outputs may differ, as a share of the largest one.
+        shapes: those of its outputs.
+        same: how far outputs may differ, as a share of the largest one; None if only shapes count.
     """
 
-    twin: nn.Module
+    model: nn.Module
+    twin_of: Callable[[nn.Module], nn.Module]
     probe: Probe
     wiring: Wiring
     families: Families
-    outputs: list[Tensor]
-    same: float
+    shapes: list[torch.Size]
+    same: float | None = None
 
     @staticmethod
-    def of(model: nn.Module, probe: Probe, wiring: Wiring, families: Families, by_values: bool) -> _Trial | None:
-        """None if the whole network cannot be called."""
-        for twin_of, same in ((_doubled, SAME), (copied, SAME_SINGLE)) if by_values else ((meta_twin, 0), (copied, 0)):
-            with suppress(Exception):  # the example may suit another device or precision alone
-                twin = bare(twin_of(model)).eval()
-                return _Trial(twin, probe, wiring, families, _outputs(copied(twin), probe, same), same)
-        return None
+    def of(model: nn.Module, probe: Probe, wiring: Wiring, families: Families, links: Links) -> _Trial:
+        """The trial of a network, by what its trace has found."""
+        twin_of = meta_twin if any(own.is_meta for own in links.outputs) else copied
+        trial = _Trial(model, twin_of, probe, wiring, families, [own.shape for own in links.outputs])
+        if not links.guessed:
+            return trial
+        with suppress(Exception):  # the example may suit another precision alone
+            exact = replace(trial, model=_doubled(model), twin_of=copied, same=SAME)
+            exact.outputs(exact.twin())
+            return exact
+        return replace(trial, twin_of=copied, same=SAME_SINGLE)
+
+    def twin(self) -> nn.Module:
+        """A copy of the network, in evaluation mode."""
+        return bare(self.twin_of(self.model)).eval()
+
+    def outputs(self, twin: nn.Module) -> list[Tensor]:
+        """What a copy gives."""
+        quick = quick_shapes() if any(own.is_meta for own in twin.parameters()) else nullcontext()
+        precision = AllInDouble() if self.same == SAME else nullcontext()
+        with own_random_state(device_of(twin)), torch.no_grad(), quick, precision:
+            return outputs_in(self.probe(twin))
 
     def works(self, names: Collection[str]) -> bool:
         """Whether the network without a unit of each of these families gives what it should."""
         kept = {name: torch.arange(self.families.sizes[name]) > 0 for name in names}
         dead = self.wiring.spread(self.families.removed(Mask.of(kept)), silencing=True)
-        small, channels = copied(self.twin), kept_channels(self.wiring, self.wiring.removable(dead))
+        small, channels = self.twin(), kept_channels(self.wiring, self.wiring.removable(dead))
         try:
-            cut_channels(small, channels, channel_axes(self.twin, channels))
-            outputs = _outputs(small, self.probe, self.same)
+            cut_channels(small, channels, channel_axes(self.model, channels))
+            outputs = self.outputs(small)
         except Exception:
             return False
-        if [own.shape for own in outputs] != [own.shape for own in self.outputs]:
+        if [own.shape for own in outputs] != self.shapes:
             return False
-        if not self.same:
+        if self.same is None:
             return True
-        masked = copied(self.twin)
+        masked = self.twin()
         units = Units(tuple(group for group in self.wiring.groups if group.slices))
         alive = Mask.of({group.name: ~dead[group.name] for group in units.groups})
         zero_dead(masked, units.expand(alive, parameters_of(masked)))
-        expected = _outputs(masked, self.probe, self.same)
-        return all(_gap(*pair) <= self.same for pair in zip(expected, outputs, strict=True))
+        return all(_gap(*pair) <= self.same for pair in zip(self.outputs(masked), outputs, strict=True))
 
 
 def _gap(expected: Tensor, output: Tensor) -> float:
@@ -131,10 +147,3 @@ def _gap(expected: Tensor, output: Tensor) -> float:
 
 def _doubled(model: nn.Module) -> nn.Module:
     return copied(model).double()
-
-
-def _outputs(twin: nn.Module, probe: Probe, same: float) -> list[Tensor]:
-    quick = quick_shapes() if any(own.is_meta for own in twin.parameters()) else nullcontext()
-    precision = AllInDouble() if same == SAME else nullcontext()
-    with own_random_state(device_of(twin)), torch.no_grad(), quick, precision:
-        return outputs_in(probe(twin))

@@ -131,7 +131,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
 
     def follow(other: Mask) -> None:
         check_same(model, other.digest, "mask")
-        reshard(model)
+        reshard(model.modules())
         for parameter, kept in _kept_of(other, parameters).items():
             masked[parameter].keep(kept)
             if parameter.grad is not None:
@@ -144,7 +144,7 @@ def attach(what: Mask | Ticket, model: nn.Module, optimizer: Optimizers = None, 
             words.dense_gradients = dense
 
     def look_back() -> None:
-        reshard(model)
+        reshard(model.modules())
         present = set(model.parameters())
         if replaced := [name for name in mask if parameters[name] not in present]:
             warnings.warn(

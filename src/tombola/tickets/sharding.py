@@ -63,15 +63,15 @@ def whole(tensor: Any) -> Tensor:
     return tensor.detach().to(tensor.device_mesh.device_type).full_tensor()
 
 
-def reshard(model: nn.Module) -> None:
-    """Let a network's names lead to the parameters that its optimizer holds.
+def reshard(modules: Iterable[nn.Module]) -> None:
+    """Let a network's names lead to the parameters that its optimizer holds; modules: all of the network's.
 
     Between passes FSDP2 may leave gathered copies of parameters in their places, as a forward pass without a backward
     one does.
     """
     module = sys.modules.get("torch.distributed.fsdp")
     if sharded := getattr(module, "FSDPModule", None):
-        for part in model.modules():
+        for part in modules:
             if isinstance(part, sharded):
                 part.reshard()
 

@@ -63,7 +63,9 @@ def places_of(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[Na
         for child_name, child in reversed(children_of(module).items()):  # the last one pushed is visited first
             if child is not None and not (wrapper is not None and child_name == wrapper.twin):
                 inside = wrapper is not None and child_name == wrapper.child
-                to_visit.append((child, name if inside else joined(name, child_name), joined(path, child_name)))
+                child_path = joined(path, child_name)
+                plain = name if inside else child_path if name == path else joined(name, child_name)
+                to_visit.append((child, plain, child_path))
 
 
 def names_of(model: nn.Module) -> dict[nn.Module, str]:
@@ -117,10 +119,10 @@ def joined(name: str, part: str) -> str:
 
 def _tensors_by_name(model: nn.Module, *stores: Store, remove_duplicate: bool = True) -> dict[str, tuple[str, Tensor]]:
     """Path and tensor by plain name; TombolaError if two tensors share one, as in a wrapper with parts of its own."""
-    reshard(model)
     by_name: dict[str, tuple[str, Tensor]] = {}
     listed: set[Tensor] = set()
     places = list(places_of(model, remove_duplicate=remove_duplicate))
+    reshard(place.module for place in places)
     for store in stores:
         for module, name, path, wrapper in places:
             # Tensors of an outermost wrapper, such as AveragedModel's counter, are not the network's; those of a

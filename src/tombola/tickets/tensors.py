@@ -128,7 +128,7 @@ def zero_dead(model: nn.Module, mask: Mask) -> None:
     Raises:
         TombolaError: the mask is another network's.
     """
-    parameters = parameters_of(model)
+    parameters = parameters_of(model) if mask else {}
     check_fits(mask, parameters)
     for name, kept in mask.items():
         parameters[name].masked_fill_(~kept.to(parameters[name].device), 0)

@@ -52,17 +52,25 @@ def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
 
     Unlike `named_children`, it lists a child under each of its names, and names whose child is None.
     """
-    return DOOR.part(module, "_modules")
+    return _table(module, "_modules")
 
 
 def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
     """The parameters that a module itself holds; a weight that each call computes anew is not among them."""
-    return DOOR.part(module, "_parameters")
+    return _table(module, "_parameters")
 
 
 def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
     """The buffers that a module itself holds, those included that no checkpoint contains."""
-    return DOOR.part(module, "_buffers")
+    return _table(module, "_buffers")
+
+
+def _table(module: nn.Module, name: str) -> dict[str, Any]:
+    """A module's own table of this name: asked too often for a search along a path."""
+    try:
+        return vars(module)[name]
+    except KeyError:
+        raise DOOR.changed(f"{type(module).__name__}.{name}") from None
 
 
 def version_of(tensor: Tensor | None) -> int:
