@@ -228,3 +228,25 @@ def test_a_difference_that_float32_would_hide_is_found():
     check_equal(model, copy.deepcopy(model), probe)
     with pytest.raises(tb.TombolaError, match="outputs differ"):
         check_equal(model, other, probe)
+
+
+class Mlp(nn.Module):
+    """A feed-forward part by its names, with a norm over the hidden units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.grn, self.fc2 = nn.Linear(4, 8), Response(8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.fc2(self.grn(self.fc1(x).relu()))
+
+
+def test_neurons_that_a_norm_lets_meet_are_not_taken_for_plain_ones_by_names():
+    x = torch.randn(2, 3, 3, 4)
+    model = nn.Sequential(Mlp(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+
+    def probe(network):
+        return network(x.to(next(network.parameters()).device))
+
+    assert "0.fc1" not in tb.Channels().units(model, probe).families.sizes
+    assert "0.fc1" in tb.Channels(streams=True).units(model, probe).families.sizes

@@ -24,7 +24,7 @@ from tombola.structure.layers import (
 )
 from tombola.structure.units import UnitGroup
 from tombola.tickets import joined, modules_of, unwrapped
-from tombola.tickets.torch_private import children_of
+from tombola.tickets.torch_private import children_of, own_parameters
 
 Kind = Literal["head", "neuron", "channel"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -214,8 +214,16 @@ def _neurons(module: nn.Module) -> Iterator[Part]:
     """The hidden neurons of a feed-forward part."""
     for makes, takes in HIDDEN:
         layers, taker = [_linear(module, name) for name in makes], _linear(module, takes)
-        if taker is not None and all(maker is not None and maker.out_features == taker.in_features for maker in layers):
+        fits = taker is not None and all(own is not None and own.out_features == taker.in_features for own in layers)
+        if taker is not None and fits and not _is_between(module, (*makes, takes), taker.in_features):
             yield Part("neuron", makes, takes)
+
+
+def _is_between(module: nn.Module, layers: Sequence[str], size: int) -> bool:
+    """Whether a norm or the like of this size may stand between layers of a module, where units meet."""
+    known = {name.partition(".")[0] for name in layers}
+    others = (own for name, own in children_of(module).items() if own is not None and name not in known)
+    return any(p is not None and p.numel() == size for own in others for p in own_parameters(own).values())
 
 
 def _child(module: nn.Module, name: str) -> nn.Module | None:
