@@ -82,35 +82,39 @@ def families_of(wiring: Wiring) -> Families:
     scored = np.array([False, *(any(part.scored for part in group.slices) for group in wiring.groups)])
     can_go = unit_of != unit_of[PINNED]
 
-    together: dict[tuple[int, ...], list[int]] = {}
-    for unit, layers in _distinct(unit_of, group_of, can_go & scored[group_of]).items():
-        together.setdefault(tuple(layers), []).append(unit)
-    groups_of, starts = _distinct(unit_of, group_of, can_go), np.concatenate([[0], np.cumsum(sizes)])
     members: dict[str, dict[str, Tensor]] = {}
-    for layers, units in together.items():
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    for first, units in _alike(unit_of, group_of, can_go & scored[group_of]):
         if len(units) == 1:
             continue  # a layer keeps at least one unit
         numbers = np.full(unit_of.max() + 1, NOBODY)
         numbers[units] = np.arange(len(units))
-        touched = sorted({group for unit in units for group in groups_of[unit]})
-        members[_free_name(wiring.groups[min(layers) - 1].name, members)] = {
-            wiring.groups[at - 1].name: torch.from_numpy(numbers[unit_of[starts[at] : starts[at + 1]]])
-            for at in touched
+        own = numbers[unit_of]
+        members[_free_name(wiring.groups[first - 1].name, members)] = {
+            wiring.groups[at - 1].name: torch.from_numpy(own[starts[at] : starts[at + 1]])
+            for at in np.unique(group_of[own != NOBODY]).tolist()
         }
     return Families(members, {name: 1 + max(int(u.max()) for u in own.values()) for name, own in members.items()})
 
 
-def _distinct(keys: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> dict[int, list[int]]:
-    """The distinct values of each key, in rising order; the keys in the order in which they come first."""
-    keys, values = keys[chosen].astype(np.int64), values[chosen]
-    if not len(keys):
-        return {}
-    count = int(values.max()) + 1
-    pairs = np.unique(keys * count + values)
-    every, first = np.unique(keys, return_index=True)
-    starts = [*np.searchsorted(pairs, every * count).tolist(), len(pairs)]
-    numbers, owners = (pairs % count).tolist(), every.tolist()
-    return {owners[at]: numbers[starts[at] : starts[at + 1]] for at in np.argsort(first).tolist()}
+def _alike(unit_of: np.ndarray, group_of: np.ndarray, chosen: np.ndarray) -> list[tuple[int, list[int]]]:
+    """Units that the same groups touch, and the first of these groups; all in the order of their first channels.
+
+    Args:
+        unit_of: the unit of each channel.
+        group_of: the group of each channel.
+        chosen: True for the channels that count.
+    """
+    units, groups = unit_of[chosen].astype(np.int64), group_of[chosen]
+    every, first = np.unique(units, return_index=True)
+    count = int(group_of.max()) + 1
+    pairs = np.unique(units * count + groups)
+    starts, touching = [*np.searchsorted(pairs, every * count).tolist(), len(pairs)], pairs % count
+    found: dict[bytes, tuple[int, list[int]]] = {}
+    for at in np.argsort(first).tolist():
+        own = touching[starts[at] : starts[at + 1]]
+        found.setdefault(own.tobytes(), (int(own[0]), []))[1].append(int(every[at]))
+    return list(found.values())
 
 
 def _free_name(name: str, taken: Mapping[str, object]) -> str:

@@ -65,7 +65,7 @@ class NumberedLayers:
             if name not in elsewhere and type(module).__module__.partition(".")[0] != "torch" and name not in known
             for own, parameter in own_parameters(module).items()
             if parameter is not None and (axis := scale_axis(parameter, widths)) is not None
-        } | (dict.fromkeys(tables(model), 1) if streams else {})
+        } | (dict.fromkeys(sorted(tables(model)), 1) if streams else {})
         sizes: dict[str, int] = {}
         for name, module in known.items():
             if moves_channels(module):

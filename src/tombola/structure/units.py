@@ -185,6 +185,8 @@ class Units:
                 positions = axes.setdefault(dim, torch.ones(shape[dim] if shape else 1, dtype=torch.bool))
                 if part.dim is None:
                     positions.fill_(False)
+                elif part.positions == one_each(len(positions)):
+                    positions &= kept[group.name]
                 else:
                     positions[[index for unit in removed for index in part.positions[unit]]] = False
         return Mask.of({name: _product(axes, parameters[name].shape) for name, axes in alive.items()}, kept.ties)
