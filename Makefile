@@ -28,6 +28,11 @@ networks: .venv-networks/installed
 	.venv-networks/bin/python -m networks tune
 	.venv-networks/bin/python -m networks table build/networks.jsonl
 
+# networks-onnx and networks-latency: one job on all networks, and its part of the page.
+networks-%: .venv-networks/installed
+	.venv-networks/bin/python -m networks run build/networks-$*.jsonl --jobs $* --workers 1
+	.venv-networks/bin/python -m networks table build/networks-$*.jsonl
+
 lint: .venv-test/installed
 	.venv-test/bin/ruff check src tests benchmarks networks
 	.venv-test/bin/ruff format --check src tests benchmarks networks
@@ -61,7 +66,7 @@ bench: .venv-test/installed
 # torchvision and timm only under the constraint: without it they bring another build of torch.
 .venv-networks/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-networks
-	.venv-networks/bin/pip $(INSTALL) -e '.[export,text]' torchvision timm
+	.venv-networks/bin/pip $(INSTALL) -e '.[export,text]' torchvision timm torch-pruning
 	mkdir -p build
 	touch $@
 

@@ -1,7 +1,7 @@
 """The check, in processes of its own: python -m networks [run|table|tune] …
 
 run OUT [--jobs …] [--only PATTERN …] [--workers 2]: all networks; OUT gets a JSON line for each job
-table OUT: the table and its summary, into docs/networks.md too
+table OUT: the tables of what OUT holds, into docs/networks.md too
 tune: accuracy after equal fine-tuning at equal FLOPs, into docs/networks.md too
 
 Statuses: works; idle (nothing wrong, but shrinking saved under 2 % of the FLOPs); refuses (TombolaError); crashes (any
@@ -14,7 +14,7 @@ import argparse
 import fnmatch
 from pathlib import Path
 
-from networks.tables import results_in, summary, table, write_page
+from networks.tables import parts_of, results_in, write_page
 from networks.torchvision_beside_cpu import import_torchvision
 
 JOBS = "mask,channels,widths,head,neuron,blocks,tp"
@@ -40,8 +40,9 @@ def main() -> None:
         write_page("tuning", rows)
     elif given.command == "table":
         results = results_in(given.out)
-        print(table(results), summary(results), sep="\n\n")
-        write_page("networks", f"{summary(results)}\n\n{table(results)}")
+        for part, text in parts_of(results).items():
+            print(text)
+            write_page(part, text)
     else:
         from networks.architectures import nets
         from networks.running import run as run_all

@@ -22,6 +22,15 @@ def results_in(path: Path) -> Results:
     return {(own["net"], own["job"]): own for own in lines if own["status"] != "started"}
 
 
+def parts_of(results: Results) -> dict[str, str]:
+    """The text of each part of the page for which there are results."""
+    apart = {job: {key: own for key, own in results.items() if key[1] == job} for job in ("onnx", "latency")}
+    rest = {key: own for key, own in results.items() if key[1] not in apart}
+    parts = {"networks": f"{summary(rest)}\n\n{table(rest)}"} if any(job != "build" for _, job in rest) else {}
+    texts = {"onnx": onnx_part, "latency": latency_part}
+    return parts | {job: texts[job](own) for job, own in apart.items() if own}
+
+
 def table(results: Results) -> str:
     """A line a network, a column a job; the share of FLOPs that is left where something was cut."""
     names = sorted({name for name, _ in results}, key=lambda own: (SOURCES.index(own.split("/")[0]), own))
@@ -34,8 +43,6 @@ def table(results: Results) -> str:
 
 
 def _cell(own: Mapping[str, Any], job: str) -> str:
-    if job == "latency" and own["status"] == "works" and "tp_x_b16" in own:
-        return " ".join(f"{own[f'{whose}_x_b{batch}']}" for batch in (1, 16) for whose in ("tb", "tp"))
     share = f" {own['flops_kept']:.2f}" if "flops_kept" in own and own["status"] in ("works", "idle") else ""
     return own["status"] + share
 
@@ -65,6 +72,39 @@ def summary(results: Results) -> str:
             f"{statistics.median(times):.1f} × its time; largest gap to the masked network {gap:.0e}, "
             f"after one more step in both {step:.0e}"
         )
+    return "\n".join(lines)
+
+
+def onnx_part(results: Results) -> str:
+    """How many smaller networks ONNX Runtime computes, and why the others are none of its files."""
+    tried = {name: own for (name, job), own in results.items() if job == "onnx" and own["status"] != "n/a"}
+    works = [own for own in tried.values() if own["status"] == "works"]
+    cut = Counter(own["cut"] for own in works)
+    lines = [
+        f"{len(works)} of {len(tried)} smaller networks ({cut['widths']} cut along all widths, {cut['channels']} by "
+        f"channels) are written, and ONNX Runtime's outputs are PyTorch's: the largest difference is "
+        f"{max(own['gap'] for own in works):.0e} of the largest output.",
+        "",
+        "| network | outcome | why |",
+        "| --- | --- | --- |",
+    ]
+    others = ((name, own) for name, own in tried.items() if own["status"] != "works")
+    lines += [f"| {name} | {own['status']} | {own.get('error', '').replace('|', '/')} |" for name, own in others]
+    return "\n".join(lines)
+
+
+def latency_part(results: Results) -> str:
+    """A line a network: FLOPs and ratios of times, with their 95 % intervals."""
+    ratios = ("whole ÷ ours", "whole ÷ theirs", "ours ÷ theirs")
+    lines = [
+        f"| network | whole, ms | FLOPs kept, ours | Torch-Pruning's | {' | '.join(ratios)} |",
+        "|" + " --- |" * (4 + len(ratios)),
+    ]
+    for (name, job), own in results.items():
+        if job == "latency" and own["status"] == "works":
+            cells = ["{:.2f} ({:.2f} to {:.2f})".format(*own[ratio]) for ratio in ratios]
+            kept = [f"{own[f'{whose}_kept']:.2f}" for whose in ("ours", "theirs")]
+            lines.append(f"| {name} | {own['ms']:.1f} | {' | '.join([*kept, *cells])} |")
     return "\n".join(lines)
 
 
