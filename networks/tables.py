@@ -84,12 +84,12 @@ def onnx_part(results: Results) -> str:
         f"{len(works)} of {len(tried)} smaller networks ({cut['widths']} cut along all widths, {cut['channels']} by "
         f"channels) are written, and ONNX Runtime's outputs are PyTorch's: the largest difference is "
         f"{max(own['gap'] for own in works):.0e} of the largest output.",
-        "",
-        "| network | outcome | why |",
-        "| --- | --- | --- |",
     ]
-    others = ((name, own) for name, own in tried.items() if own["status"] != "works")
-    lines += [f"| {name} | {own['status']} | {own.get('error', '').replace('|', '/')} |" for name, own in others]
+    others = {name: own for name, own in tried.items() if own["status"] != "works"}
+    if others:
+        lines += ["", "| network | outcome | why |", "| --- | --- | --- |"]
+    for name, own in others.items():
+        lines.append(f"| {name} | {own['status']} | {own.get('error', '').replace('|', '/')} |")
     return "\n".join(lines)
 
 
