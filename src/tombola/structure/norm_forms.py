@@ -43,7 +43,9 @@ class NormForm:
         if self.centred:
             mean = share * x.mean(self.axis, keepdim=True)
             x, away = x - mean, (1 - share) * mean.square()
-        x = x * torch.rsqrt(share * x.square().mean(self.axis, keepdim=True) + away + eps)
+        # The length is read in one pass, where squares would be written first.
+        squares = torch.linalg.vector_norm(x, dim=self.axis, keepdim=True).square()
+        x = x * torch.rsqrt(squares / whole + away + eps)
         weight = _along(self.axis, weight, x.ndim)
         if self.inside is not None:
             x = weight * x.to(given)
