@@ -86,8 +86,8 @@ What this machine cannot decide, and its price, is [one list]({FULL_SIZE}).
 
 ## What a method loses
 
-Each method's tickets against the dense network that trained as long, in points of the metric, at shares of the weights
-that are kept. The pages have the intervals. A search that costs nothing or some batches prunes before training; what
+Each method's tickets against the dense network of the same runs, in points of the metric, at shares of the weights that
+are kept. The pages have the intervals. A search that costs nothing or some batches prunes before training; what
 costs a few epochs prunes early in training, and what costs trainings after it. Figures of different networks do not
 compare.
 

@@ -25,7 +25,6 @@ class BesideDense:
         method: its name in the registry.
         density: the share of the weights that they keep.
         points: the mean of their metric less the dense network's, in points.
-        seeds: how many.
         task: network and data.
         claim: whose runs they are.
     """
@@ -33,13 +32,12 @@ class BesideDense:
     method: str
     density: float
     points: float
-    seeds: int
     task: str
     claim: str
 
 
 def beside_dense(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport | None]) -> Iterator[BesideDense]:
-    """Every arm of tickets as the registry's methods find them, where the dense network trained as long beside it."""
+    """Every arm of tickets as the registry's methods find them, where the dense network trained beside it."""
     for name, claim in claims.items():
         protocol, report = claim.protocols["standard"], reports[name]
         if report is None or not isinstance(protocol, Protocol) or claim.beyond or "dense" not in report.arms:
@@ -51,7 +49,7 @@ def beside_dense(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport 
             method = ROUNDS.sub("", runs[0].method) if runs else ""
             if method in METHODS and _plain(how):
                 points = 100 * (fmean(own.metric for own in runs) - dense)
-                yield BesideDense(method, runs[0].weight_density, points, len(runs), task, name)
+                yield BesideDense(method, runs[0].weight_density, points, task, name)
 
 
 def _plain(arm: ClaimArm) -> bool:
