@@ -83,7 +83,7 @@ def onnx_part(results: Results) -> str:
     lines = [
         f"{len(works)} of {len(tried)} smaller networks ({cut['widths']} cut along all widths, {cut['channels']} by "
         f"channels) are written, and ONNX Runtime's outputs are PyTorch's: the largest difference is "
-        f"{max(own['gap'] for own in works):.0e} of the largest output.",
+        f"{max((own['gap'] for own in works), default=0.0):.0e} of the largest output.",
     ]
     others = {name: own for name, own in tried.items() if own["status"] != "works"}
     if others:

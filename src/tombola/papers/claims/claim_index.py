@@ -60,7 +60,7 @@ def check_index_place(folder: Path) -> None:
 
 
 def index_page(claims: Mapping[str, Claim], reports: Mapping[str, ClaimReport | None]) -> str:
-    """The page as Markdown: what methods lose, a row for each claim that has run, the words, and what has not run."""
+    """The page as Markdown: a row for each claim that has run, what methods lose, what has not run, and the words."""
     answers = {name: answer_of(own, reports[name]) for name, own in claims.items()}
     ran = "\n".join(_row(own, reports[name]) for name, own in claims.items() if answers[name] != NOT_RUN)
     waiting = "\n".join(
